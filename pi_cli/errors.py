@@ -1,0 +1,80 @@
+"""What can go wrong, in the user's words. Raised anywhere, printed in one place (`commands/main.py`).
+
+    PiError                 exit 1
+    ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
+    ├── PodUnreachable      exit 3   no connection: name, network, login
+    │   └── HostKeyChanged  exit 3   the pod is not the machine we know
+    ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
+    ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
+    ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
+    └── everything else     exit 1   raised as a plain `PiError`
+"""
+
+from collections.abc import Mapping
+
+
+class PiError(Exception):
+    """Something the user must know: what happened, and the command to run next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadUsage(PiError):
+    """The command line or the environment is wrong; no connection was made."""
+
+    exit_code = 2
+
+
+class PodUnreachable(PiError):
+    """A pod could not be reached or logged in to. Never a reason to forget anything."""
+
+    exit_code = 3
+
+    def __init__(self, pod: str, reason: object, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"cannot reach pod `{pod}`: {reason}",
+            hint=hint or f"check that the machine is running, or forget it with `pi pods remove {pod}`",
+        )
+        self.pod = pod
+
+
+class HostKeyChanged(PodUnreachable):
+    """The pod shows another host key than the one learned at setup. No command was sent."""
+
+    def __init__(self, pod: str, *, known: str, shown: str, setup: str) -> None:
+        super().__init__(
+            pod,
+            f"its host key changed (known {known}, now {shown}): "
+            "either the machine was recreated, or somebody is in between",
+            hint=f"if you recreated it, accept the new key with `{setup}`",
+        )
+
+
+class ModelNotStarted(PiError):
+    """A model did not come up. `log` holds the last lines of what vLLM or `hf download` said, verbatim."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.log = log
+
+
+class StateUnreadable(PiError):
+    """`pods.json` cannot be read or written; it was left as it was."""
+
+    exit_code = 5
+
+
+class PodsFailed(PiError):
+    """Some of several pods failed; the others finished."""
+
+    def __init__(self, failures: Mapping[str, PiError]) -> None:
+        super().__init__(f"failed on {', '.join(f'`{pod}`' for pod in failures)}")
+        self.failures = dict(failures)
+        self.exit_code = max(error.exit_code for error in failures.values())
