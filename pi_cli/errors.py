@@ -1,13 +1,13 @@
 """What can go wrong, in the user's words. Raised anywhere, printed in one place (`commands/main.py`).
 
-    PiError                 exit 1
-    ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
-    ├── PodUnreachable      exit 3   no connection: name, network, login
-    │   └── HostKeyChanged  exit 3   the pod is not the machine we know
-    ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
-    ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
-    ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
-    └── everything else     exit 1   raised as a plain `PiError`
+PiError                 exit 1
+├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
+├── PodUnreachable      exit 3   no connection: name, network, login
+│   └── HostKeyChanged  exit 3   the pod is not the machine we know
+├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
+├── StateUnreadable     exit 5   `pods.json` cannot be read or written
+├── PodsFailed          exit n   several pods, some failed: the worst of their codes
+└── everything else     exit 1   raised as a plain `PiError`
 """
 
 from collections.abc import Mapping
@@ -78,3 +78,11 @@ class PodsFailed(PiError):
         super().__init__(f"failed on {', '.join(f'`{pod}`' for pod in failures)}")
         self.failures = dict(failures)
         self.exit_code = max(error.exit_code for error in failures.values())
+
+
+def raise_any(failures: Mapping[str, PiError]) -> None:
+    """Raise what went wrong on some pods: a lone error as it is, several together."""
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        raise PodsFailed(failures)

@@ -1,0 +1,88 @@
+"""`pi prompt`: talk to a running model."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pi_cli.commands import options
+from pi_cli.commands.options import OnPod
+from pi_cli.errors import BadUsage
+from pi_cli.store import state
+from pi_cli.store.records import Model, Pod
+
+
+def prompt(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.")],
+    text: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]", help="What to ask; none: read stdin.")] = None,
+    pod: OnPod = None,
+    tools: Annotated[bool, typer.Option(help="Let the model list, read and search files here.")] = True,
+) -> None:
+    """Ask a model, and let it look at files here.
+
+    Its answer streams to stdout, its thinking and its use of tools to stderr.
+
+    It may list, read and search files on this machine (ls, read, glob, rg), and only look. Ctrl+C stops the answer.
+
+    \b
+    Examples:
+      pi prompt qwen72b "What is 2+2?"
+      pi prompt dc2/qwen "Summarise the files here"
+      git diff | pi prompt qwen72b "Review this"
+    """
+    key = options.api_key()
+    question = _question(text or [])
+    on, chosen, called, model = _find(state.load(), name, pod)
+    from pi_cli.pods import ssh
+
+    async def ask() -> None:
+        from pi_cli.chat import agent, client
+        from pi_cli.view import chat as view
+
+        warming = asyncio.create_task(
+            asyncio.to_thread(client.warm_up)
+        )  # openai takes as long to import as SSH to connect
+        async with ssh.connect(on, chosen.ssh) as session, session.forward(model.port) as socket:
+            await warming
+            import httpx2
+
+            transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+            with view.transcript(sys.stdout, sys.stderr) as report:
+                async with client.open_client(transport, api_key=key) as opened:
+                    await agent.answer(
+                        question, client=opened, model=called, cwd=Path.cwd(), report=report, use_tools=tools
+                    )
+
+    asyncio.run(ask())
+
+
+def _question(words: list[str]) -> str:
+    """Return the prompt: the words given, and what is piped in behind them."""
+    parts = [" ".join(words)] if words else []
+    if not sys.stdin.isatty():
+        parts.append(sys.stdin.read().strip())
+    question = "\n\n".join(part for part in parts if part)
+    if not question:
+        raise BadUsage("there is nothing to ask", hint='such as `pi prompt NAME "What is 2+2?"`')
+    return question
+
+
+def _find(current: state.State, name: str, pod: str | None) -> tuple[str, Pod, str, Model]:
+    """Find a model by NAME or POD/NAME: on the pod given, the active one, or the only one that has it."""
+    if "/" in name and not pod:
+        pod, _, name = name.partition("/")
+    if pod:
+        current.pod(pod)
+    found = [(on, model) for on, each, model in current.models() if each == name and pod in (None, on)]
+    best = [(on, model) for on, model in found if on == current.active] or found
+    if not best:
+        raise BadUsage(
+            f"there is no model `{name}`{f' on `{pod}`' if pod else ''}", hint="see them with `pi list --all`"
+        )
+    if len(best) > 1:
+        places = ", ".join(f"`{on}/{name}`" for on, _ in best)
+        raise BadUsage(f"`{name}` runs on several pods", hint=f"say which: {places}")
+    [(on, model)] = best
+    return on, current.pod(on), name, model

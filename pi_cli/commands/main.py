@@ -1,0 +1,78 @@
+"""`pi`: what the user types, and the one place where errors are printed."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from pi_cli import __version__
+from pi_cli.commands import chat, demo, models, pods
+from pi_cli.commands.start import start
+from pi_cli.errors import PiError
+
+app = typer.Typer(
+    help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
+    epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich help takes twice as long to come
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(pods.app, name="pods")
+app.command()(start)
+app.command("list")(models.list_models)
+app.command()(models.stop)
+app.command()(models.logs)
+app.command()(chat.prompt)
+app.command("ssh", context_settings={"ignore_unknown_options": True})(pods.shell)
+app.command()(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def pi(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
+    del version
+
+
+def main() -> NoReturn:
+    """Run pi. Errors end here: one line what happened, one what to do, and the exit code of their class."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        app(args=open_vllm_arguments(sys.argv[1:]), prog_name="pi")
+    except PiError as error:
+        from pi_cli.view import terminal
+
+        terminal.show_error(error)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def open_vllm_arguments(words: list[str]) -> list[str]:
+    """Put `--` after the `--vllm` of `pi start`: all that follows is vLLM's, whatever it looks like.
+
+    >>> open_vllm_arguments(["start", "m", "--vllm", "--name", "x"])
+    ['start', 'm', '--vllm', '--', '--name', 'x']
+    """
+    if words[:1] != ["start"] or "--vllm" not in words:
+        return words
+    at = words.index("--vllm") + 1
+    return [*words[:at], "--", *words[at:]]
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl+C does, with clean-up: the terminal was closed, or somebody wants us gone."""
+    del frame
+    sys.exit(128 + number)

@@ -1,0 +1,40 @@
+"""Options that several commands share, and the settings that come from the environment."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from pi_cli.errors import BadUsage
+
+OnPods = Annotated[
+    list[str] | None,
+    typer.Option("--pod", "-p", metavar="POD", help="Pod to act on instead of the active one; repeatable."),
+]
+OnPod = Annotated[
+    str | None, typer.Option("--pod", "-p", metavar="POD", help="Pod to act on instead of the active one.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+SHORTEST_KEY = 8
+
+
+def api_key() -> str:
+    """Return PI_API_KEY, which guards every endpoint. Raises `BadUsage` if it is missing or no key at all."""
+    return _secret("PI_API_KEY", hint="choose one, such as `export PI_API_KEY=$(openssl rand -hex 32)`")
+
+
+def hf_token() -> str:
+    """Return HF_TOKEN, which reads models from the Hugging Face Hub."""
+    return _secret("HF_TOKEN", hint="create one at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`")
+
+
+def _secret(name: str, *, hint: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise BadUsage(f"{name} is not set", hint=hint)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise BadUsage(f"{name} holds characters that no HTTP header can carry", hint=hint)
+    if len(value) < SHORTEST_KEY:
+        raise BadUsage(f"{name} has fewer than {SHORTEST_KEY} characters", hint=hint)
+    return value

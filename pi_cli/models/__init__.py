@@ -1,0 +1,1 @@
+"""Choosing and running vLLM on pods."""

@@ -1,0 +1,281 @@
+"""Start, find and stop models on pods. What runs on a pod is the truth; `pods.json` follows it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pi_cli.errors import ModelNotStarted, PiError
+from pi_cli.events import Event, Note, Output, Phase, Progress, Report
+from pi_cli.models import diagnosis, health, phases
+from pi_cli.models.plan import Plan
+from pi_cli.pods import agent, ssh_command
+from pi_cli.pods.agent import AgentRefused
+from pi_cli.pods.ssh import PodSession
+from pi_cli.store import paths, state
+from pi_cli.store.records import Gpu, Model
+
+KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
+CLEANUP_TIMEOUT = 25.0  # seconds; the pod itself takes up to 12 from TERM to KILL
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What travels to a pod on stdin only."""
+
+    api_key: str
+    hf_token: str | None = None
+    hf_endpoint: str | None = None
+
+    def __repr__(self) -> str:
+        return "Secrets(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A model that runs; `url` is its endpoint as seen from outside, `answers_here` whether that works from here."""
+
+    pod: str
+    name: str
+    model: Model
+    url: str
+    is_ready: bool
+    answers_here: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model as it is on its pod now; `age` is in seconds."""
+
+    pod: str
+    name: str
+    model: Model
+    status: str
+    url: str
+    age: float | None = None
+
+
+async def start(
+    session: PodSession, ssh: str, plan: Plan, *, name: str, secrets: Secrets, wait: bool, report: Report
+) -> Started:
+    """Start a model on a pod and return once it has answered a real request (or, without `wait`, is launched).
+
+    If it fails, or we are cancelled, nothing of it is left on the pod and nothing is recorded.
+    Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`.
+    """
+    uid = uuid.uuid4().hex
+    watching = _Watching(session.pod, report)
+    report(Phase(session.pod, "finding a port and GPUs"))
+    async with _withdrawn_on_failure(session, uid, name):
+        try:
+            place = await agent.ask(
+                session, "start", watching.see, **_request(session.pod, uid, plan, name, secrets, wait)
+            )
+        except AgentRefused as error:
+            raise _refused(session.pod, plan.model, error) from error
+        if place["state"] == "exited":
+            raise _died(session.pod, plan.model, watching, place)
+        if wait:
+            report(Phase(session.pod, "asking for a first token"))
+            async with session.forward(place["port"]) as socket:
+                await health.prove(socket, name=name, key=secrets.api_key)
+        model = Model(plan.model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=uid)
+        with state.edit() as current:
+            current.pod(session.pod).models[name] = model
+    url = endpoint(ssh, model.port)
+    return Started(session.pod, name, model, url, wait, wait and await health.answers_from_here(url))
+
+
+async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
+    """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone."""
+    known = state.load().pod(session.pod).models
+    told = await agent.ask(session, "survey", known=_as_json(known))
+    found = {each["name"]: each for each in told["models"]}
+    with state.edit() as current:
+        models = current.pod(session.pod).models
+        for name in [name for name in models if name in known and name not in found]:
+            del models[name]
+            report(Note(session.pod, f"`{name}` no longer runs and was forgotten; `pi logs {name}` may tell why"))
+        for name, each in found.items():
+            if name not in models and each["pid"]:
+                report(Note(session.pod, f"found `{name}` running here and added it"))
+            if each["pid"]:
+                extra = models[name].extra if name in models else {}
+                models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
+    return [_listed(session.pod, ssh, each) for each in found.values()]
+
+
+async def stop(session: PodSession, names: Sequence[str]) -> dict[str, str]:
+    """End models and prove that they are gone; return per name `stopped`, `killed` or `gone`.
+
+    Raises `PiError` if a process survived even SIGKILL: its model stays recorded.
+    """
+    known = state.load().pod(session.pod).models
+    wanted = [_as_json(known, [name])[0] if name in known else {"name": name, "pid": 0, "port": 0} for name in names]
+    outcome: dict[str, str] = await agent.ask(session, "stop", models=wanted)
+    with state.edit() as current:
+        for name in [name for name, how in outcome.items() if how != "stuck"]:
+            current.pod(session.pod).models.pop(name, None)
+    if stuck := [name for name, how in outcome.items() if how == "stuck"]:
+        raise PiError(
+            f"{_quoted(stuck)} on `{session.pod}` cannot be killed (a process hangs in the kernel)",
+            hint=f"look with `pi ssh {session.pod} nvidia-smi`; a reboot of the pod may be the only way",
+        )
+    return outcome
+
+
+async def running_names(session: PodSession) -> list[str]:
+    """Return the names of all models on a pod, also those that `pods.json` does not know."""
+    known = state.load().pod(session.pod).models
+    told = await agent.ask(session, "survey", known=_as_json(known))
+    return list(dict.fromkeys([*known, *(each["name"] for each in told["models"])]))
+
+
+async def logs(
+    session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]
+) -> dict[str, Any]:
+    """Pass on a model's log as it is; return when it ends, which with `follow` is when the model is dead."""
+    model = state.load().pod(session.pod).models.get(name) or Model("", port=0, gpu="", pid=0)
+    request = {"name": name, "uid": model.uid, "pid": model.pid, "port": model.port}
+    try:
+        answer: dict[str, Any] = await agent.pour(session, "logs", sink, **request, lines=lines, follow=follow)
+    except AgentRefused as error:
+        raise PiError(str(error), hint=f"see what runs with `pi list --pod {session.pod}`") from error
+    return answer
+
+
+def endpoint(ssh: str, port: int) -> str:
+    """Return the URL of a model as seen from outside, if its provider routes the port."""
+    host = ssh_command.parse(ssh).host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+class _Watching:
+    """Turn the agent's events into ours, and keep the log."""
+
+    def __init__(self, pod: str, report: Report) -> None:
+        self.pod = pod
+        self.log = ""
+        self.log_path = ""
+        self.was_launched = False
+        self._report = report
+        self._phase = ""
+
+    def see(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "placed":
+                self.log_path = event["log"]
+                self._enter(f"placed on port {event['port']}, GPU {event['gpu']}")
+            case "progress":
+                self._say(Progress(self.pod, event["done"], event["total"]))
+            case "launched":
+                self.was_launched = True
+                self._enter("starting vLLM")
+            case "log":
+                self.log = (self.log + event["text"])[-KEPT_LOG:]
+                self._say(Output(self.pod, event["text"]))
+                if phase := phases.latest(event["text"]):
+                    self._enter(phase)
+
+    def _enter(self, phase: str) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            self._say(Phase(self.pod, phase))
+
+    def _say(self, event: Event) -> None:
+        self._report(event)
+
+
+@asynccontextmanager
+async def _withdrawn_on_failure(session: PodSession, uid: str, name: str) -> AsyncIterator[None]:
+    """Stop a model again, and forget it, if starting it fails or is cancelled."""
+    try:
+        yield
+    except BaseException:
+        with suppress(PiError, TimeoutError):
+            async with asyncio.timeout(CLEANUP_TIMEOUT):
+                await agent.ask(session, "stop", models=[{"name": name, "uid": uid, "pid": 0, "port": 0}])
+        with state.edit() as current:
+            models = current.pod(session.pod).models
+            if name in models and models[name].uid == uid:
+                del models[name]
+        raise
+
+
+def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: bool) -> dict[str, Any]:
+    """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
+    current = state.load().pod(pod)
+    others = {other: model for other, model in current.models.items() if other != name}
+    hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
+    endpoint = {"HF_ENDPOINT": secrets.hf_endpoint} if secrets.hf_endpoint else {}
+    return {
+        "uid": uid,
+        "name": name,
+        "model": plan.model,
+        "arguments": list(plan.arguments),
+        "environment": {"VLLM_API_KEY": secrets.api_key} | endpoint | plan.environment,
+        "download_environment": {name: value for name, value in hub.items() if value},
+        "gpus": [gpu.id for gpu in _gpus(current.gpus)],
+        "gpu_count": plan.gpu_count,
+        "known": _as_json(others),
+        "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
+        "download": not plan.model.startswith(("/", "./", "../", "~")),
+        "wait": wait,
+    }
+
+
+def _gpus(gpus: Sequence[Gpu]) -> list[Gpu]:
+    return sorted(gpus, key=lambda gpu: gpu.id)
+
+
+def _refused(pod: str, model: str, error: AgentRefused) -> PiError:
+    """Turn the pod's no into an error with something to do about it."""
+    match error.code:
+        case "name-taken":
+            return PiError(error.message, hint="choose another `--name`, or stop that one with `pi stop`")
+        case "not-set-up":
+            return PiError(f"pod `{pod}`: {error.message}", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
+        case "too-few-gpus":
+            return PiError(f"pod `{pod}`: {error.message}", hint="ask for fewer with `--vllm --tensor-parallel-size N`")
+        case "download":
+            cause = diagnosis.find_cause(error.message, pod=pod, model=model)
+            words = cause.words if cause else "`hf download` failed"
+            return ModelNotStarted(
+                f"cannot download `{model}` to `{pod}`: {words}",
+                hint=cause.hint if cause else None,
+                log=diagnosis.last_lines(error.message),
+            )
+        case _:
+            return PiError(f"pod `{pod}`: {error.message}")
+
+
+def _died(pod: str, model: str, watching: _Watching, end: dict[str, Any]) -> ModelNotStarted:
+    cause = diagnosis.find_cause(watching.log, pod=pod, model=model)
+    words = cause.words if cause else diagnosis.describe_end(end["code"], end["signal"])
+    said = diagnosis.last_lines(watching.log)
+    if cause and cause.line and cause.line not in said:
+        said = f"{cause.line}\n…\n{said}"
+    return ModelNotStarted(
+        f"`{model}` did not start on `{pod}`: {words}",
+        hint=cause.hint if cause and cause.hint else f"the whole log is on the pod: {watching.log_path}",
+        log=said,
+    )
+
+
+def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
+    model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"))
+    return Listed(pod, each["name"], model, each["status"], endpoint(ssh, model.port), each.get("age"))
+
+
+def _as_json(models: dict[str, Model], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "uid": model.uid, "model": model.model, "pid": model.pid, "port": model.port, "gpu": model.gpu}
+        for name, model in models.items()
+        if names is None or name in names
+    ]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

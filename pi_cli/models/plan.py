@@ -1,0 +1,83 @@
+"""Decide how to start a model: how many GPUs, which vLLM arguments, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pi_cli.errors import BadUsage
+from pi_cli.models import catalog
+from pi_cli.store.records import Gpu
+
+OURS = {
+    "--port": "pi chooses a free port on the pod",
+    "--host": "pi chooses where vLLM listens",
+    "--api-key": "the key comes from PI_API_KEY and never stands on a command line",
+    "--served-model-name": "the name is the one given with `--name`",
+    "--uds": "pi reaches vLLM by its port",
+}
+
+PARALLEL = {
+    "--tensor-parallel-size": "tensor", "-tp": "tensor", "--pipeline-parallel-size": "pipeline", "-pp": "pipeline",
+    "--data-parallel-size": "data", "-dp": "data",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model will be started on one pod."""
+
+    model: str
+    gpu_count: int
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+def make(model: str, gpus: Sequence[Gpu], own: Sequence[str] | None) -> Plan:
+    """Plan a model for a pod with these GPUs; `own` are the user's vLLM arguments, which are taken as they are."""
+    if own is not None:
+        refuse_ours(own)
+        return Plan(model, gpus_asked_for(own), tuple(own), reason="your own vLLM arguments")
+    entry = catalog.find(model)
+    if entry is None:
+        arguments = ("--max-model-len", "auto")
+        return Plan(model, 1, arguments, reason="not in the catalogue: one GPU, the longest context that fits")
+    best = entry.best_for(gpus)
+    if best is None:
+        raise BadUsage(f"the catalogue has no configuration of `{model}` for {describe(gpus)}", hint=_instead(entry))
+    names = " or ".join(best.gpus)
+    return Plan(entry.id, best.count, best.args, dict(best.env), reason=f"the catalogue's for {best.count}x {names}")
+
+
+def refuse_ours(arguments: Sequence[str]) -> None:
+    """Refuse vLLM options that pi sets itself."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if why := OURS.get(name):
+            raise BadUsage(f"`{name}` cannot be given after `--vllm`: {why}", hint="leave it out")
+
+
+def gpus_asked_for(arguments: Sequence[str]) -> int:
+    """Return how many GPUs vLLM arguments ask for: tensor x pipeline x data parallel size.
+
+    >>> gpus_asked_for(["-tp", "2", "--pipeline-parallel-size=2"])
+    4
+    """
+    sizes: dict[str, int] = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        size = value if equals else following
+        if name in PARALLEL and size.isdecimal():
+            sizes[PARALLEL[name]] = int(size)
+    return max(1, sizes.get("tensor", 1) * sizes.get("pipeline", 1) * sizes.get("data", 1))
+
+
+def describe(gpus: Sequence[Gpu]) -> str:
+    """Name GPUs as people do: `2x NVIDIA H100 80GB HBM3`."""
+    names = dict.fromkeys(gpu.name for gpu in gpus)
+    counts = {name: sum(gpu.name == name for gpu in gpus) for name in names}
+    return ", ".join(f"{count}x {name}" for name, count in counts.items()) or "a pod without GPUs"
+
+
+def _instead(entry: catalog.Entry) -> str:
+    known = ", ".join(f"{item.count}x {' or '.join(item.gpus)}" for item in entry.hardware)
+    return f"it is known to fit {known}; to try anyway, give your own arguments after `--vllm`"

@@ -1,0 +1,1 @@
+"""Reaching machines over SSH and preparing them."""

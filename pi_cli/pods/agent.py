@@ -1,0 +1,112 @@
+"""Ask `remote/pod_agent.py` to do something on a pod: one request, events while it works, one result."""
+
+import json
+import zlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from pi_cli.errors import PiError
+from pi_cli.pods import shell
+from pi_cli.pods.ssh import Completed, PodSession
+from pi_cli.store import paths
+
+MODULES = ("pod_machine", "pod_download", "pod_agent")  # in the order they import each other
+MARK = b"\x1epi "
+
+Sink = Callable[[dict[str, Any]], None]
+
+
+class AgentRefused(PiError):
+    """The pod said no; `code` is one of those in `remote/`."""
+
+    def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+async def ask(session: PodSession, operation: str, on_event: Sink = lambda _: None, **request: Any) -> Any:
+    """Run an operation to its result, telling `on_event` what happens meanwhile.
+
+    Raises `AgentRefused` when the pod says no, `PodUnreachable` when the link is lost, `PiError` when no agent runs.
+    """
+    answers: list[dict[str, Any]] = []
+
+    def sort(message: dict[str, Any]) -> None:
+        if "event" in message:
+            on_event(message)
+        else:
+            answers.append(message)
+
+    reader = _Lines(sort)
+    done = await session.stream(shell.AGENT, reader.feed, input=_payload(operation, request))
+    return _result(session.pod, answers, done, reader.noise)
+
+
+async def pour(session: PodSession, operation: str, sink: Callable[[bytes], None], **request: Any) -> Any:
+    """Run an operation whose result is followed by raw bytes; pass those on, return the result."""
+    answers: list[dict[str, Any]] = []
+    reader = _Lines(answers.append)
+
+    def receive(chunk: bytes) -> None:
+        if not answers:
+            reader.feed(chunk)
+            chunk = reader.take_rest() if answers else b""
+        if chunk:
+            sink(chunk)
+
+    done = await session.stream(shell.AGENT, receive, input=_payload(operation, request))
+    return _result(session.pod, answers, done, reader.noise)
+
+
+def _result(pod: str, answers: list[dict[str, Any]], done: Completed, noise: bytes) -> Any:
+    if not answers:
+        raise _no_answer(pod, done, noise)
+    if error := answers[-1].get("error"):
+        raise AgentRefused(error["code"], error["message"])
+    return answers[-1]["result"]
+
+
+class _Lines:
+    """Find marked lines in chunks; what login shells print between them is kept as `noise` for error messages."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.noise = b""
+        self._sink = sink
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for index, line in enumerate(lines):
+            before, mark, message = line.partition(MARK)
+            self.noise = (self.noise + before)[-4096:]
+            if mark:
+                answer = json.loads(message)
+                self._sink(answer)
+                if "result" in answer:
+                    self._rest = b"\n".join([*lines[index + 1 :], self._rest])
+                    return
+
+    def take_rest(self) -> bytes:
+        """Return the raw bytes that came behind the result."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def _payload(operation: str, request: dict[str, Any]) -> bytes:
+    line = json.dumps({"operation": operation} | request).encode()
+    return b"%d\n%s%s\n" % (len(_program()), _program(), line)
+
+
+@cache
+def _program() -> bytes:
+    """Return the agent's modules, in order, compressed: on a slow link its size is felt."""
+    modules = [(name, paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")) for name in MODULES]
+    return zlib.compress(json.dumps(modules).encode(), 9)
+
+
+def _no_answer(pod: str, done: Completed, noise: bytes) -> PiError:
+    if done.status == 127:
+        return PiError(f"pod `{pod}` has no python3", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
+    said = (done.stderr or noise).decode("utf-8", "replace").strip().splitlines()
+    return PiError(f"pod `{pod}` did not answer (exit code {done.status}): {said[-1] if said else 'it said nothing'}")

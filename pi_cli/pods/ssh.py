@@ -1,0 +1,230 @@
+"""One SSH connection to a pod, and what can be done over it."""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
+from pi_cli.pods import host_keys, ssh_command
+
+CONNECT_TIMEOUT = 15.0  # seconds until the TCP connection and the SSH banner stand
+LOGIN_TIMEOUT = 30.0
+KEEPALIVE = 10.0  # seconds between keepalives; a link is dead after three unanswered ones
+CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a remote command said and how it ended; output is bytes, since remote text may hold anything."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class PodSession:
+    """An open connection to a pod."""
+
+    def __init__(self, pod: str, connection: asyncssh.SSHClientConnection) -> None:
+        self.pod = pod
+        self._connection = connection
+
+    @property
+    def host_key(self) -> str:
+        """The key the pod showed, as an OpenSSH public key line."""
+        key = self._connection.get_server_host_key()
+        assert key is not None
+        return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+    async def run(self, command: str, *, input: bytes = b"") -> Completed:
+        """Run a short command to its end."""
+        with connection_errors(self.pod):
+            done = await self._connection.run(command, input=input, encoding=None, check=False)
+        return Completed(_status(self.pod, done.exit_status), _bytes(done.stdout), _bytes(done.stderr))
+
+    async def stream(self, command: str, sink: Callable[[bytes], None], *, input: bytes = b"") -> Completed:
+        """Run a command that watches its stdin and ends with it; pass on its output as it comes.
+
+        stdin stays open until the command has ended, or we go: Ctrl+C, a lost link and `kill -9` of pi alike close
+        it. (Closing a channel on OpenSSH leaves a plain command running, and root's sshd ignores signals before
+        OpenSSH 10.)
+        """
+        with connection_errors(self.pod):
+            process = await self._connection.create_process(command, encoding=None)
+        try:
+            with connection_errors(self.pod):
+                process.stdin.write(input)
+                while chunk := await process.stdout.read(CHUNK):
+                    sink(chunk)
+                said = await process.stderr.read()
+                await process.wait_closed()
+        except BaseException:
+            await self._let_go(process)
+            raise
+        return Completed(_status(self.pod, process.exit_status), b"", said)
+
+    @asynccontextmanager
+    async def forward(self, port: int) -> AsyncIterator[Path]:
+        """Open a unix socket that leads to a port on the pod's loopback; nobody else on this machine can use it."""
+        with tempfile.TemporaryDirectory(prefix="pi-") as folder:
+            path = Path(folder, "pod")
+            with connection_errors(self.pod):
+                listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
+            async with listener:
+                yield path
+
+    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        """Close a command's stdin and give it a moment to clean up; the connection may be gone already."""
+        with suppress(OSError, asyncssh.Error):
+            process.stdin.write_eof()
+            async with asyncio.timeout(5):
+                await process.wait_closed()
+
+
+@asynccontextmanager
+async def connect(pod: str, ssh: str, *, learn: bool = False, accept_new: bool = False) -> AsyncIterator[PodSession]:
+    """Log in to a pod and verify that it is the machine we know.
+
+    With `learn` (setup) the key of a pod without one is trusted and remembered; with `accept_new` a changed key is.
+    """
+    command = ssh_command.parse(ssh)
+    refuse_known_traps(pod, command)
+    keys = _HostKeys(pod, learn=learn, accept_new=accept_new)
+    with tempfile.NamedTemporaryFile("w", prefix="pi-", suffix=".conf") as extra:
+        extra.write("".join(f"{line}\n" for line in command.options))
+        extra.flush()
+        with _login_errors(pod, ssh, command, keys):
+            connection = await asyncssh.connect(**_options(command, extra.name), **keys.options())
+    async with connection:
+        session = PodSession(pod, connection)
+        keys.remember(session)
+        yield session
+
+
+def refuse_known_traps(pod: str, command: ssh_command.SshCommand) -> None:
+    """Refuse RunPod's proxy: it offers a terminal only, no commands and no files."""
+    if command.host.endswith("ssh.runpod.io"):
+        raise PodUnreachable(
+            pod,
+            "this is RunPod's basic proxy, which runs no commands",
+            hint='use the line under "SSH over exposed TCP" in the pod\'s Connect dialog: `ssh root@IP -p PORT -i KEY`',
+        )
+
+
+@contextmanager
+def connection_errors(pod: str) -> Iterator[None]:
+    """Turn every way an open connection can fail into `PodUnreachable`, naming the pod."""
+    try:
+        yield
+    except asyncssh.ChannelOpenError as error:
+        raise PodUnreachable(pod, f"it refused a session: {error.reason}") from error
+    except (OSError, asyncssh.Error) as error:
+        raise PodUnreachable(pod, f"the connection was lost: {error}") from error
+
+
+class _HostKeys(asyncssh.SSHClient):
+    """Decide about the pod's host key, and keep the one it showed."""
+
+    def __init__(self, pod: str, *, learn: bool, accept_new: bool) -> None:
+        self.pod = pod
+        self.known = host_keys.read(pod)
+        self.learn = accept_new or (learn and self.known is None)
+        self.accept_new = accept_new
+        self.shown: asyncssh.SSHKey | None = None
+
+    def options(self) -> dict[str, Any]:
+        trusted: Any = ([asyncssh.import_public_key(self.known)], [], []) if self.known else self._users_files()
+        return {"known_hosts": trusted, "client_factory": lambda: self}
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Answer asyncssh about a key that is not among the trusted ones."""
+        del host, addr, port
+        self.shown = key
+        return self.learn
+
+    def remember(self, session: PodSession) -> None:
+        if self.learn or self.known is None:
+            host_keys.remember(self.pod, session.host_key)
+
+    def _users_files(self) -> Any:
+        files = [Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")]
+        return [str(file) for file in files if file.is_file()] or ([], [], [])
+
+
+def _options(command: ssh_command.SshCommand, extra: str) -> dict[str, Any]:
+    """Return what asyncssh needs to behave like ssh, without what ssh would carry to a rented machine."""
+    config = Path(command.config_file or "~/.ssh/config").expanduser()
+    options: dict[str, Any] = {
+        "host": command.host,
+        "config": [extra, *([str(config)] if config.is_file() else [])],
+        "agent_forwarding": False,
+        "x11_forwarding": False,
+        "command": None,
+        "env": None,
+        "send_env": None,
+        "password_auth": False,
+        "kbdint_auth": False,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "login_timeout": LOGIN_TIMEOUT,
+        "keepalive_interval": KEEPALIVE,
+        "keepalive_count_max": 3,
+    }
+    if command.port:
+        options["port"] = command.port
+    if command.user:
+        options["username"] = command.user
+    return options
+
+
+@contextmanager
+def _login_errors(pod: str, ssh: str, command: ssh_command.SshCommand, keys: _HostKeys) -> Iterator[None]:
+    """Say which step of logging in failed: name, network, host key or authentication."""
+    where = f"`{command.host}`" + (f" port {command.port}" if command.port else "")
+    try:
+        yield
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise _untrusted(pod, ssh, keys) from error
+    except asyncssh.PermissionDenied as error:
+        raise PodUnreachable(
+            pod, f"{where} refused the login ({error.reason})", hint=f"check that `{ssh}` logs in without a password"
+        ) from error
+    except socket.gaierror as error:
+        raise PodUnreachable(pod, f"there is no host {where} ({error.strerror})") from error
+    except ConnectionRefusedError as error:
+        raise PodUnreachable(pod, f"{where} refused the connection: no SSH server answers there") from error
+    except TimeoutError as error:
+        raise PodUnreachable(pod, f"{where} did not answer within {CONNECT_TIMEOUT:.0f} s") from error
+    except asyncssh.ConfigParseError as error:
+        raise PiError(f"your ssh configuration cannot be used: {error}") from error
+    except asyncssh.KeyImportError as error:
+        raise PodUnreachable(pod, f"a key cannot be used: {error}", hint="load it into your ssh agent") from error
+    except (OSError, asyncssh.Error) as error:
+        raise PodUnreachable(pod, f"{where}: {error}") from error
+
+
+def _untrusted(pod: str, ssh: str, keys: _HostKeys) -> PodUnreachable:
+    shown = keys.shown.get_fingerprint() if keys.shown else "unknown"
+    if keys.known:
+        known = asyncssh.import_public_key(keys.known).get_fingerprint()
+        return HostKeyChanged(pod, known=known, shown=shown, setup=f'pi pods setup {pod} "{ssh}" --accept-new-host-key')
+    return PodUnreachable(
+        pod, f"its host key {shown} is not known here", hint=f'learn it with `pi pods setup {pod} "{ssh}"`'
+    )
+
+
+def _status(pod: str, status: int | None) -> int:
+    """A lost connection ends a command without a status, and without an exception."""
+    if status is None:
+        raise PodUnreachable(pod, "the connection was lost")
+    return status
+
+
+def _bytes(output: Any) -> bytes:
+    return output if isinstance(output, bytes) else b""

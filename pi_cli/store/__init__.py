@@ -1,0 +1,1 @@
+"""What pi remembers between commands: `pods.json`, and where files lie."""

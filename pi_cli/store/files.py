@@ -1,0 +1,67 @@
+"""Private files that are always whole: written beside, flushed, renamed; changed under a lock."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pi_cli.errors import StateUnreadable
+
+LOCK_TIMEOUT = 10.0
+
+
+def replace(path: Path, text: str) -> None:
+    """Replace a file in one step (0600): whoever reads sees the old text or the new one, also after a crash."""
+    path = path.resolve()  # people keep dot files as links
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside `path`. The kernel frees it when its holder dies, however it dies."""
+    import filelock
+
+    holder = path.with_name(path.name + ".holder")
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"), timeout=LOCK_TIMEOUT, mode=0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise StateUnreadable(
+            f"`{path}` is locked by {_read_holder(holder)}", hint="wait for that command to end, then try again"
+        ) from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with suppress(OSError):
+            holder.write_text(f"process {os.getpid()} (`{' '.join(['pi', *sys.argv[1:3]])}`)", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def _read_holder(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except OSError:
+        return "another process"
+
+
+def _unwritable(path: Path, error: OSError) -> StateUnreadable:
+    return StateUnreadable(f"cannot write `{path}`: {error.strerror or error}", hint="nothing was changed")

@@ -1,0 +1,33 @@
+"""Where pi keeps its files, and where it finds the ones it ships."""
+
+import os
+from pathlib import Path
+
+
+def config_dir() -> Path:
+    """Return the folder of `pods.json`: `PI_CONFIG_DIR`, or `~/.pi`."""
+    chosen = os.environ.get("PI_CONFIG_DIR")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".pi"
+
+
+def pods_file() -> Path:
+    return config_dir() / "pods.json"
+
+
+def known_hosts_file() -> Path:
+    """Return pi's own `known_hosts`: one line per pod, under the pod's name instead of an address."""
+    return config_dir() / "known_hosts"
+
+
+def log_dir() -> Path:
+    """Return the folder for logs of long local work (setup), as the platform wants it."""
+    from platformdirs import user_log_path
+
+    return user_log_path("pi", appauthor=False)
+
+
+def asset(name: str) -> Path:
+    """Return a file we ship (`models.md`, `remote/…`): inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "assets" / name
+    return installed if installed.exists() else package.parent / name

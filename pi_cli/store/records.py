@@ -1,0 +1,125 @@
+"""Pods, GPUs and models as `pods.json` keeps them; keys we do not know survive a round trip."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64, starting with a letter or a digit"
+
+
+class Malformed(ValueError):
+    """A value in `pods.json` is missing or of the wrong kind; the text says where and what was expected."""
+
+
+@dataclass(slots=True)
+class Gpu:
+    id: int
+    name: str
+    memory: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Model:
+    """A model we started. `gpu` is a comma-separated list of ids; `uid` names its record on the pod."""
+
+    model: str
+    port: int
+    gpu: str
+    pid: int
+    uid: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> list[int]:
+        return [int(id) for id in self.gpu.split(",") if id.strip()]
+
+
+@dataclass(slots=True)
+class Pod:
+    """A machine and what runs on it. `vllm` is the version that setup found."""
+
+    ssh: str
+    gpus: list[Gpu] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
+    vllm: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
+
+
+def read_pod(data: Any, path: str) -> Pod:
+    rest = _object(data, path)
+    gpus = rest.pop("gpus", [])
+    if not isinstance(gpus, list):
+        raise Malformed(f"`{path}.gpus` should be a list")
+    models = _object(rest.pop("models", {}), f"{path}.models")
+    return Pod(
+        ssh=_take(rest, "ssh", str, path),
+        gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
+        models={name: _read_model(model, f"{path}.models.{name}") for name, model in models.items()},
+        vllm=_take_optional(rest, "vllm", path),
+        extra=rest,
+    )
+
+
+def write_pod(pod: Pod) -> dict[str, Any]:
+    return {
+        "ssh": pod.ssh,
+        "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
+        "models": {name: _write_model(model) for name, model in pod.models.items()},
+        **({"vllm": pod.vllm} if pod.vllm else {}),
+        **pod.extra,
+    }
+
+
+def _read_gpu(data: Any, path: str) -> Gpu:
+    rest = _object(data, path)
+    return Gpu(_take(rest, "id", int, path), _take(rest, "name", str, path), _take(rest, "memory", str, path), rest)
+
+
+def _read_model(data: Any, path: str) -> Model:
+    rest = _object(data, path)
+    return Model(
+        model=_take(rest, "model", str, path),
+        port=_take(rest, "port", int, path),
+        gpu=_read_gpu_ids(rest.pop("gpu", ""), f"{path}.gpu"),
+        pid=_take(rest, "pid", int, path),
+        uid=_take_optional(rest, "uid", path),
+        extra=rest,
+    )
+
+
+def _write_model(model: Model) -> dict[str, Any]:
+    known = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
+    return known | ({"uid": model.uid} if model.uid else {}) | model.extra
+
+
+def _read_gpu_ids(value: Any, path: str) -> str:
+    """Read `"0,1"`; people also write `0` and `[0, 1]` by hand."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not re.fullmatch(r"(\d+(\s*,\s*\d+)*)?", text):
+        raise Malformed(f'`{path}` should be GPU ids such as "0,1"')
+    return text.replace(" ", "")
+
+
+def _object(data: Any, path: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise Malformed(f"`{path}` should be an object")
+    return dict(data)
+
+
+def _take(rest: dict[str, Any], key: str, kind: type, path: str) -> Any:
+    value = rest.pop(key, None)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = "a number" if kind is int else "a text"
+        raise Malformed(f"`{path}.{key}` should be {what}")
+    return value
+
+
+def _take_optional(rest: dict[str, Any], key: str, path: str) -> str | None:
+    return None if rest.get(key) is None else _take(rest, key, str, path)

@@ -1,0 +1,110 @@
+"""`pods.json`: the pods and models people read. What runs on a pod is the truth; this is the list."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pi_cli.errors import BadUsage, StateUnreadable
+from pi_cli.store import files, paths
+from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read_pod, write_pod
+
+
+@dataclass(slots=True)
+class State:
+    """Everything in `pods.json`."""
+
+    pods: dict[str, Pod] = field(default_factory=dict)
+    active: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def pod(self, name: str) -> Pod:
+        if name not in self.pods:
+            raise BadUsage(f"there is no pod `{name}`", hint=_known(self.pods))
+        return self.pods[name]
+
+    def select(self, names: Iterable[str] = (), *, every: bool = False) -> dict[str, Pod]:
+        """Return the pods a command acts on: the named ones, every one, or the active one."""
+        if every:
+            names = list(self.pods)
+        elif not (names := list(dict.fromkeys(names))):
+            names = [self._active_name()]
+        return {name: self.pod(name) for name in names}
+
+    def models(self) -> Iterator[tuple[str, str, Model]]:
+        """Yield (pod, name, model) of every model we know."""
+        for pod_name, pod in self.pods.items():
+            for name, model in pod.models.items():
+                yield pod_name, name, model
+
+    def _active_name(self) -> str:
+        if self.active in self.pods:
+            return self.active
+        if not self.pods:
+            raise BadUsage("there are no pods yet", hint='set one up with `pi pods setup NAME "ssh root@HOST"`')
+        raise BadUsage("no pod is active", hint=f"choose one with `pi pods active NAME`; {_known(self.pods)}")
+
+
+def load() -> State:
+    """Read `pods.json`; a missing file is an empty state, a broken one is refused and left as it is."""
+    path = paths.pods_file()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return State()
+    except (OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        return _parse(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def edit() -> Iterator[State]:
+    """Lock, read, let the block change the state, and save it; if the block fails nothing is saved."""
+    path = paths.pods_file()
+    with files.locked(path):
+        state = load()
+        before = _render(state)
+        yield state
+        if (after := _render(state)) != before or not path.exists():
+            files.replace(path, after)
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` if a pod or model may be called so."""
+    if not is_name(name):
+        raise BadUsage(f"`{name}` cannot be the name of a {kind}", hint=f"use {NAME_RULE}")
+    return name
+
+
+def _parse(text: str) -> State:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise Malformed("the file should hold an object")
+    pods = data.pop("pods", {})
+    if not isinstance(pods, dict):
+        raise Malformed("`pods` should be an object")
+    active = data.pop("active", None)
+    if active is not None and not isinstance(active, str):
+        raise Malformed("`active` should be the name of a pod")
+    return State({name: read_pod(pod, f"pods.{name}") for name, pod in pods.items()}, active, data)
+
+
+def _render(state: State) -> str:
+    pods = {name: write_pod(pod) for name, pod in state.pods.items()}
+    return json.dumps({"pods": pods, "active": state.active} | state.extra, indent=2, ensure_ascii=False) + "\n"
+
+
+def _unreadable(path: Path, error: Exception) -> StateUnreadable:
+    return StateUnreadable(
+        f"cannot read `{path}`: {error}", hint="nothing was changed; repair the file, or move it away to start afresh"
+    )
+
+
+def _known(pods: Iterable[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in pods)
+    return f"the pods are {names}" if names else 'set one up with `pi pods setup NAME "ssh root@HOST"`'

@@ -1,0 +1,63 @@
+"""The two streams: data goes to stdout, everything said along the way to stderr."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from pi_cli.errors import ModelNotStarted, PiError, PodsFailed
+
+WIDE = 10_000  # columns for what is not a terminal: nothing is wrapped or cut there
+
+
+def out() -> Console:
+    """Return the console for data."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Return the console for what is said along the way."""
+    return _console(stderr=True)
+
+
+def show_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_error(error: PiError) -> None:
+    """Print what happened and what to do next, on stderr; a failed start ends with vLLM's own words."""
+    console = err()
+    if isinstance(error, PodsFailed):
+        for each in error.failures.values():
+            show_error(each)
+        return
+    if isinstance(error, ModelNotStarted) and error.log:
+        for line in error.log.splitlines():
+            console.print(Text("  " + _plain(line), style="dim"), soft_wrap=True)
+    console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
+    if error.hint:
+        console.print(Text.assemble(("hint:", "bold cyan"), " ", _plain(error.hint)), soft_wrap=True)
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a line on stdout; parts are texts, or (text, style)."""
+    out().print(Text.assemble(*parts), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line worth knowing on stderr."""
+    err().print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _plain(text: str) -> str:
+    from pi_cli.view.safe import safe
+
+    return safe(text, colour=False)

@@ -1,0 +1,337 @@
+"""What pi does on a prepared pod: one JSON request on stdin, marked JSON lines on stdout.
+
+pi feeds this program to `python3 -I` for every command; nothing of it stays on the pod but these files:
+
+    ~/.pi/models/UID.json    one record per model, written before vLLM is started
+    ~/.pi/lock               held while ports, GPUs and names are given out
+    ~/.pi/lib/               the middleware that asks for the key
+    ~/.vllm_logs/NAME.log    what vLLM prints; the previous one is kept as NAME.log.1
+
+A model is recognised by PI_MODEL_UID=UID in the environment of its processes, which every child inherits, whatever
+session or group it moves to. stdin stays open while pi listens: at its end a download is stopped, vLLM is left alone.
+Standard library only, Python 3.8 or newer.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
+
+import pod_download
+import pod_machine as machine
+from pod_machine import HOME, MARKER, PI, Json, Process, Refused
+
+LIB = os.path.join(PI, "lib")
+LOGS = os.path.join(HOME, ".vllm_logs")
+FIRST_PORT = 8001
+LAUNCHES = 3  # each but the first on another port, should a stranger have taken ours
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.buffer.readline())
+    os.umask(0o077)
+    try:
+        result = OPERATIONS[request.pop("operation")](**request)
+    except Refused as refused:
+        machine.emit(error={"code": refused.code, "message": str(refused)})
+    except OSError as error:
+        machine.emit(error={"code": "os", "message": str(error)})
+    else:
+        machine.emit(result=result)
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+
+
+def start(
+    uid: str,
+    name: str,
+    model: str,
+    arguments: List[str],
+    environment: Dict[str, str],
+    download_environment: Dict[str, str],
+    gpus: List[int],
+    gpu_count: int,
+    known: List[Json],
+    middleware: str,
+    download: bool,
+    wait: bool,
+) -> Json:
+    """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers.
+
+    `known` are the models pi has in its own list for this pod: they count as taken too. The Hub token is in
+    `download_environment` only: the server has no use for it.
+    """
+    place = reserve(uid, name, model, arguments, gpus, gpu_count, known)
+    settings = dict(machine.pod_environment(), **{MARKER: uid})
+    try:
+        if download:
+            pod_download.fetch(model, dict(settings, **download_environment))
+        for _ in range(LAUNCHES):
+            pid = launch(place, dict(settings, **environment), middleware)
+            if not wait:
+                return dict(place, state="launched")
+            end = watch(uid, place, pid)
+            if end["state"] != "exited" or not lost_its_port(place["log"]):
+                break
+            place = reserve(uid, name, model, arguments, gpus, gpu_count, known)
+    except BaseException:
+        machine.forget(uid)
+        raise
+    return end
+
+
+def reserve(
+    uid: str, name: str, model: str, arguments: List[str], gpus: List[int], gpu_count: int, known: List[Json]
+) -> Json:
+    """Write the record that holds a name, a port and GPUs for us."""
+    with machine.locked():
+        living = machine.living_records()
+        for record in living:
+            if record["name"] == name:
+                raise Refused("name-taken", "`%s` already runs here (port %d)" % (name, record["port"]))
+        others = living + [entry for entry in known if machine.find_unmarked(entry)]
+        record = {
+            "uid": uid,
+            "name": name,
+            "model": model,
+            "port": free_port({int(other["port"]) for other in living + known}),
+            "gpu": ",".join(map(str, pick_gpus(gpus, gpu_count, [str(other["gpu"]) for other in others]))),
+            "pid": 0,
+            "start": 0,
+            "boot": machine.boot_id(),
+            "since": machine.uptime(),
+            "vllm": machine.vllm_version(),
+            "arguments": arguments,
+            "log": os.path.join(LOGS, name + ".log"),
+        }
+        machine.write_record(record)
+    machine.emit(event="placed", port=record["port"], gpu=record["gpu"], log=record["log"])
+    return record
+
+
+def pick_gpus(ids: List[int], count: int, taken: List[str]) -> List[int]:
+    """Pick the `count` GPUs with the fewest models on them, lowest id first; `taken` are lists such as `0,1`."""
+    if count > len(ids):
+        raise Refused("too-few-gpus", "%d GPUs are needed and the pod has %d" % (count, len(ids)))
+    load = Counter(int(gpu) for gpus in taken for gpu in gpus.split(",") if gpu.strip())
+    return sorted(sorted(ids, key=lambda gpu: (load[gpu], gpu))[:count])
+
+
+def free_port(taken: Set[int]) -> int:
+    """Return the first port from 8001 that neither a model holds nor anybody else on the machine listens on."""
+    for port in range(FIRST_PORT, 65536):
+        if port not in taken and machine.can_listen(port):
+            return port
+    raise Refused("no-port", "no free port")
+
+
+def launch(record: Json, settings: Dict[str, str], middleware: str) -> int:
+    """Start vLLM in its own session, its record written before it runs. Return its PID."""
+    settings["CUDA_VISIBLE_DEVICES"] = record["gpu"]
+    settings["PYTHONPATH"] = os.pathsep.join(filter(None, [LIB, settings.get("PYTHONPATH")]))
+    machine.write_file(os.path.join(LIB, "require_key.py"), middleware)
+    program = machine.find_program("vllm", settings)
+    command = [program, "serve", record["model"], "--served-model-name", record["name"]]
+    command += ["--host", "0.0.0.0", "--port", str(record["port"]), "--middleware", "require_key.RequireKey"]
+    command += record["arguments"]
+    log = open_log(record["log"])
+    gate, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become(command, settings, log, gate, go)
+    record.update(pid=pid, start=machine.start_time(pid), since=machine.uptime())
+    machine.write_record(record)
+    os.write(go, b"!")
+    for descriptor in (log, gate, go):
+        os.close(descriptor)
+    machine.emit(event="launched", pid=pid)
+    return pid
+
+
+def open_log(path: str) -> int:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path + ".1")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go: int) -> NoReturn:
+    """Turn this child into vLLM once our parent has written the record; end if it dies before that."""
+    try:
+        os.close(go)
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a child would inherit that
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        if os.read(gate, 1):
+            os.closerange(3, 4096)
+            os.execve(command[0], command, settings)
+    except OSError as error:
+        os.write(2, ("cannot run %s: %s\n" % (command[0], error)).encode())
+    finally:
+        os._exit(127)
+
+
+def watch(uid: str, record: Json, pid: int) -> Json:
+    """Pass on the log until the model answers `/health`, or has died, or nobody listens any more."""
+    with open(record["log"], "rb") as log:
+        while True:
+            status = exit_status(pid)
+            pass_on(log)
+            if status is not None:
+                machine.end([uid], grace=2.0)
+                pass_on(log)
+                machine.forget(uid)
+                return dict(state="exited", **status)
+            listens = machine.listening_inodes(record["port"])  # a cheap look before the one at every process
+            if listens and machine.health(record["port"], machine.marked().get(uid, [])) == 200:
+                return dict(record, state="healthy")
+            if machine.stdin_ended(machine.TICK):
+                machine.leave()
+
+
+def lost_its_port(log: str) -> bool:
+    return b"Address already in use" in machine.read_bytes(log)
+
+
+def exit_status(pid: int) -> Optional[Json]:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        return None
+    if os.WIFSIGNALED(status):
+        return {"code": None, "signal": os.WTERMSIG(status)}
+    return {"code": os.WEXITSTATUS(status), "signal": None}
+
+
+def pass_on(log: Any) -> None:
+    while True:
+        chunk = log.read(65536)
+        if not chunk:
+            return
+        machine.emit(event="log", text=chunk.decode("utf-8", "replace"))
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def survey(known: List[Json]) -> Json:
+    """Tell everything about this pod at once: what runs, how it is, and which of pi's own entries are gone."""
+    with machine.locked():
+        processes = machine.marked()
+        records = machine.read_records()
+        living = [record for record in records if machine.lives(record, processes)]
+        for record in records:
+            if record not in living:
+                machine.forget(record["uid"])
+    seen = {record["uid"] for record in living}
+    strangers = [entry for entry in known if entry.get("uid") not in seen and machine.find_unmarked(entry)]
+    with ThreadPoolExecutor(16) as pool:
+        models = list(pool.map(lambda record: describe(record, processes.get(record["uid"], [])), living))
+        models += list(pool.map(lambda entry: describe(entry, machine.find_unmarked(entry)), strangers))
+    return {"models": models, "gpu_memory": gpu_memory(), "vllm": machine.vllm_version()}
+
+
+def describe(record: Json, processes: List[Process]) -> Json:
+    """Add status and age to a record, and remember that it has been ready."""
+    health = machine.health(record["port"], processes)
+    status = status_of(record, [process.pid for process in processes], health)
+    if status == "ready" and "boot" in record and not record.get("ready"):
+        machine.write_record(dict(record, ready=True))
+    age = machine.uptime() - record["since"] if "since" in record else None
+    return dict(record, status=status, age=age)
+
+
+def status_of(record: Json, pids: List[int], health: Optional[int]) -> str:
+    """Name how a model is; `orphaned` is an engine that still holds its GPU after its server died."""
+    if not record["pid"] or not pids:
+        return "starting"  # reserved, or downloading
+    if record["pid"] not in pids:
+        return "orphaned"
+    if health == 200:
+        return "ready"
+    return "starting" if health is None and not record.get("ready") else "unhealthy"
+
+
+def gpu_memory() -> List[Json]:
+    """Return used and total MiB of each GPU, or nothing where nvidia-smi does not say."""
+    query = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    rows = [[field.strip() for field in line.split(",")] for line in told.decode("utf-8", "replace").splitlines()]
+    return [
+        {"id": int(row[0]), "used": int(row[1]), "total": int(row[2])}
+        for row in rows
+        if len(row) == 3 and all(field.isdigit() for field in row)
+    ]
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------------
+
+
+def stop(models: List[Json]) -> Json:
+    """End models, whole process trees, and prove it. Answers `stopped`, `killed`, `gone` or `stuck` per name."""
+    uids = {model["name"]: model.get("uid") or machine.uid_of(model["name"]) for model in models}
+    before = machine.marked()
+    unmarked = {
+        model["name"]: machine.find_unmarked(model) for model in models if not before.get(uids[model["name"]] or "")
+    }
+    outcome = machine.end([uid for uid in uids.values() if uid], [p for found in unmarked.values() for p in found])
+    answers = {}
+    for name, uid in uids.items():
+        had = before.get(uid or "", []) or unmarked.get(name, [])
+        stuck = [process.pid for process in had if process.pid in outcome["left"]]
+        killed = any(process.pid in outcome["killed"] for process in had)
+        answers[name] = "stuck" if stuck else "killed" if killed else "stopped" if had else "gone"
+        if uid and not stuck:
+            machine.forget(uid)
+    return answers
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------
+
+
+def logs(name: str, uid: Optional[str], pid: int, port: int, lines: str, follow: bool) -> Json:
+    """Print the log as it is: after one marked line everything on stdout is the file's own bytes.
+
+    Following ends when the model is dead or stdin has ended; the bytes come from `tail`, which waits with inotify.
+    """
+    path = os.path.join(LOGS, name + ".log")
+    entry = {"name": name, "uid": uid or machine.uid_of(name), "pid": pid, "port": port}
+    follow = follow and machine.is_alive(entry)
+    if not os.path.exists(path) and not follow:
+        raise Refused("no-log", "there is no log at %s" % path)
+    machine.emit(result={"alive": follow})
+    tail = subprocess.Popen(
+        ["tail", "-n", lines] + (["-F"] if follow else []) + [path],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checked = time.monotonic()
+    while tail.poll() is None:
+        if machine.stdin_ended(machine.TICK):
+            break
+        if follow and time.monotonic() - checked > 1.0:
+            checked = time.monotonic()
+            if not machine.is_alive(entry):
+                machine.stdin_ended(machine.TICK)  # the last lines are on their way
+                break
+    tail.terminate()
+    tail.wait()
+    machine.leave()
+
+
+OPERATIONS: Dict[str, Callable[..., Any]] = {"start": start, "survey": survey, "stop": stop, "logs": logs}
+
+if __name__ == "__main__":
+    main()
