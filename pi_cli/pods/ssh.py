@@ -58,12 +58,12 @@ class PodSession:
         """
         with connection_errors(self.pod):
             process = await self._connection.create_process(command, encoding=None)
+            process.stdin.write(input)
         try:
+            while chunk := await self._read(process.stdout):
+                sink(chunk)  # its errors are its own, not the pod's
+            said = await self._read(process.stderr, -1)
             with connection_errors(self.pod):
-                process.stdin.write(input)
-                while chunk := await process.stdout.read(CHUNK):
-                    sink(chunk)
-                said = await process.stderr.read()
                 await process.wait_closed()
         except BaseException:
             await self._let_go(process)
@@ -79,6 +79,10 @@ class PodSession:
                 listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
             async with listener:
                 yield path
+
+    async def _read(self, stream: asyncssh.SSHReader[bytes], most: int = CHUNK) -> bytes:
+        with connection_errors(self.pod):
+            return await stream.read(most)
 
     async def _let_go(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Close a command's stdin and give it a moment to clean up; the connection may be gone already."""
@@ -206,6 +210,8 @@ def _login_errors(pod: str, ssh: str, command: ssh_command.SshCommand, keys: _Ho
     except asyncssh.KeyImportError as error:
         raise PodUnreachable(pod, f"a key cannot be used: {error}", hint="load it into your ssh agent") from error
     except (OSError, asyncssh.Error) as error:
+        if isinstance(error, FileNotFoundError) and error.filename:
+            raise PodUnreachable(pod, f"there is no file `{error.filename}`", hint=f"it is named in `{ssh}`") from error
         raise PodUnreachable(pod, f"{where}: {error}") from error
 
 

@@ -33,17 +33,19 @@ class Transcript:
         self._err = err
         self._is_dimmed = is_styled(err, environ)
         self._passage: Passage | None = None
+        self._is_answering = False
 
     def draw(self, event: ChatEvent) -> None:
         match event:
             case Thinking(text):
-                self._continue(self._err, text)
+                self._continue(text, is_answer=False)
             case Text(text):
-                self._continue(self._out, text)
+                self._continue(text, is_answer=True)
             case ToolCall():
                 self._line(f"● {event.name}({inline(event.arguments)})")
             case ToolResult():
-                self._line(f"  {'✗' if event.failed else '⎿'} {event.output.partition('\n')[0]}", more(event.output))
+                first, _, _ = event.output.partition("\n")
+                self._line(f"  {'✗' if event.failed else '⎿'} {first}", more(event.output))
             case Notice(text):
                 self._line(f"note: {text}")
             case Usage() if self._err.isatty():
@@ -54,10 +56,12 @@ class Transcript:
             self._passage.end()
             self._passage = None
 
-    def _continue(self, stream: TextIO, text: str) -> None:
-        if self._passage is None or self._passage.stream is not stream:
+    def _continue(self, text: str, *, is_answer: bool) -> None:
+        if self._passage is None or self._is_answering != is_answer:
             self.end_passage()
-            self._passage = Passage(stream, dim=self._is_dimmed and stream is self._err)
+            stream = self._out if is_answer else self._err
+            self._passage = Passage(stream, dim=self._is_dimmed and not is_answer)
+            self._is_answering = is_answer
         self._passage.write(text)
 
     def _line(self, text: str, tail: str = "") -> None:
@@ -74,7 +78,7 @@ class Passage:
     """
 
     def __init__(self, stream: TextIO, *, dim: bool) -> None:
-        self.stream = stream
+        self._stream = stream
         self._style = (DIM, PLAIN) if dim else ("", "")
         self._sanitizer = Sanitizer(colour=False) if stream.isatty() else None
         self._has_begun = False
@@ -98,9 +102,9 @@ class Passage:
             self._put(self._style[0] + shown + self._style[1])
 
     def _put(self, text: str) -> None:
-        encoding = self.stream.encoding or "utf-8"
-        self.stream.write(text.encode(encoding, "replace").decode(encoding))
-        self.stream.flush()
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        self._stream.flush()
 
 
 def is_styled(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -1,13 +1,16 @@
 """Pods and models as tables for people."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from pi_cli.models.deploy import Listed
 from pi_cli.store.records import Gpu, Pod
 from pi_cli.view import terminal
+
+if TYPE_CHECKING:  # `pi pods` needs no asyncssh
+    from pi_cli.models.deploy import Listed
 
 STATUS_STYLES = {"ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "unreachable": "red"}
 
@@ -22,7 +25,7 @@ def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
     terminal.out().print(table)
 
 
-def show_models(models: Sequence[Listed]) -> None:
+def show_models(models: "Sequence[Listed]") -> None:
     table = _table("POD", "NAME", "STATUS", "MODEL", "GPU", "PORT", "PID", "UP", "URL")
     for each in models:
         status = Text(each.status, style=STATUS_STYLES.get(each.status, ""))

@@ -1,0 +1,71 @@
+# All set-up is done by the targets themselves, with uv where it is installed and with venv and pip where it is not.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(shell command -v uv 2> /dev/null)
+
+.PHONY: help demo test check format test-openssh test-engine test-lowest docs lock clean
+
+help:
+	@echo "make demo          see pi at work on a pod inside this machine"
+	@echo "make test          run the default tests (no root, no GPU; under 3 minutes)"
+	@echo "make check         ruff, mypy --strict, shellcheck"
+	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
+	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
+	@echo "make test-lowest   the default tests with the oldest supported dependencies"
+	@echo "make docs          write docs/cli.md from the commands' help"
+	@echo "make lock          write requirements.lock anew"
+
+demo: $(READY)
+	$(BIN)/pi demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 4 -m "not openssh and not engine"
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/shellcheck --severity=style $$(git ls-files '*.sh' .ci/run)
+	@echo "check: all clean"
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test-openssh: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m pytest -q -m openssh tests/openssh
+
+test-engine: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m pytest -q -m engine tests/engine
+
+test-lowest: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e . --group dev
+	.venv-lowest/bin/python -m pytest -q -n 4 -m "not openssh and not engine"
+
+docs: $(READY)
+	$(BIN)/python -m tests.docs.cli_page > docs/cli.md
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+
+$(READY): pyproject.toml requirements.lock
+ifdef UV
+	$(UV) venv --quiet --clear --python '>=3.11' $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+else
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+endif
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .venv-lowest dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,136 @@
+"""The OpenAI client, so set up that it talks to one pod and takes nothing from the user's OpenAI account."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pi_cli.errors import PiError
+
+if TYPE_CHECKING:  # it takes more than half a second to import
+    import httpx2
+    import openai
+
+# Never looked up: the transport knows where the pod is.
+BASE_URL = "http://pod/v1"
+CONNECT_SECONDS = 10.0
+# A long prompt on a busy machine takes minutes before its first token.
+READ_SECONDS = 600.0
+RETRIES = 2
+
+# All that leaves this machine beside the conversation. The SDK would add who we are on, and, from OPENAI_ORG_ID,
+# OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, what belongs to the user's account elsewhere.
+HEADERS = frozenset({
+    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host",
+    "transfer-encoding", "user-agent",
+})  # fmt: skip
+
+
+class ToolsNotServed(PiError):
+    """The model was started without a tool parser, so it answers only requests without tools."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"`{model}` was started without tools",
+            hint="start it with `--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`",
+        )
+
+
+def warm_up() -> None:
+    """Import what an answer needs; half a second that another thread can spend while SSH connects."""
+    import openai
+    import openai.resources.chat
+    import openai.types.chat  # noqa: F401
+
+
+def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> "openai.AsyncOpenAI":
+    """Return a client, to be used with `async with`, which closes `transport` in the end."""
+    import openai
+
+    async def keep_only_ours(request: "httpx2.Request") -> None:
+        for name in set(request.headers) - HEADERS:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {api_key}"
+
+    http = openai.DefaultAsyncHttpxClient(
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [keep_only_ours]},
+    )
+    return openai.AsyncOpenAI(
+        api_key=api_key,
+        base_url=BASE_URL,
+        http_client=http,
+        timeout=openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+        max_retries=RETRIES,
+    )
+
+
+@contextmanager
+def refusals(model: str) -> Iterator[None]:
+    """Turn every way a request can fail before the answer begins into what the user must know."""
+    import openai
+
+    try:
+        yield
+    except openai.AuthenticationError as error:
+        raise PiError(
+            f"`{model}` refused the API key: {said(error)}",
+            hint="set PI_API_KEY to the key that the model was started with",
+        ) from error
+    except openai.NotFoundError as error:
+        raise PiError(
+            f"there is no model `{model}` there: {said(error)}", hint="see what runs with `pi list`"
+        ) from error
+    except openai.APITimeoutError as error:
+        raise PiError(f"`{model}` did not answer in time", hint=f"see what it does with `pi logs {model}`") from error
+    except openai.APIConnectionError as error:
+        reason = error.__cause__ or error
+        raise PiError(f"`{model}` cannot be reached: {reason}", hint="see what runs with `pi list`") from error
+    except openai.APIError as error:
+        raise refused(model, error) from error
+
+
+def refused(model: str, error: "openai.APIError") -> PiError:
+    message = said(error)
+    if re.search(r"--enable-auto-tool-choice|--tool-call-parser", message):
+        return ToolsNotServed(model)
+    if re.search(
+        r"(maximum|max_model_len|exceed|longer).*(context|model) length|context length", message, re.IGNORECASE
+    ):
+        return PiError(
+            f"the conversation is too long for `{model}`: {message}",
+            hint="ask about less, or start the model with a larger `--max-model-len`",
+        )
+    return PiError(f"`{model}` did not answer: {message}", hint=f"see why with `pi logs {model}`")
+
+
+@contextmanager
+def interruptions(model: str) -> Iterator[None]:
+    """Turn every way an answer can break off into what the user must know."""
+    import httpx2  # openai 3.0 lets its errors through; later ones wrap them
+    import openai
+
+    try:
+        yield
+    except (openai.APITimeoutError, httpx2.TimeoutException) as error:
+        raise stopped(model, f"nothing came for {READ_SECONDS:.0f} s") from error
+    except (openai.APIConnectionError, httpx2.RequestError) as error:
+        raise stopped(model, "the connection was lost") from error
+    except openai.APIError as error:
+        raise stopped(model, said(error)) from error
+    except ValueError as error:  # not JSON, not UTF-8
+        raise stopped(model, f"it sent what is no answer ({error})") from error
+
+
+def stopped(model: str, reason: str) -> PiError:
+    return PiError(f"`{model}` stopped answering: {reason}", hint=f"see why with `pi logs {model}`")
+
+
+def said(error: "openai.APIError") -> str:
+    """Return the server's own words, as one line."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else body
+    text = " ".join(str(message or error.message).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"

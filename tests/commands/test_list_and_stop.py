@@ -1,0 +1,208 @@
+"""`pi list` and `pi stop`: the truth about what runs, and an end that is proved."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi, pods_json
+from tests.until import until
+
+
+def start(pi: Pi, name: str = "q", *own: str) -> dict[str, object]:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", name, "--json", *(["--vllm", *own] if own else []))
+    assert result.code == 0, result.err
+    [started] = result.json
+    assert isinstance(started, dict)
+    return started
+
+
+def forget_locally() -> None:
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    for pod in state["pods"].values():
+        pod["models"] = {}
+    path.write_text(json.dumps(state))
+
+
+def test_a_running_model_is_listed_as_ready(pi: Pi, pod: EmbeddedPod) -> None:
+    started = start(pi)
+    [listed] = pi("list", "--json").json
+    assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", started["pid"], "0")
+    table = pi("list").out.splitlines()
+    assert table[0].split() == ["POD", "NAME", "STATUS", "MODEL", "GPU", "PORT", "PID", "UP", "URL"]
+    assert table[1].split()[:3] == ["dc1", "q", "ready"]
+    assert pod.processes()
+
+
+def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
+    pi: Pi, embed: Callable[..., EmbeddedPod]
+) -> None:
+    """Faults 1 and 54."""
+    embed("dc1")
+    start(pi)
+    other = embed("dc2")
+    pi("start", "Qwen/Qwen3-8B", "--name", "r", "--pod", "dc2")
+    other.close()
+    result = pi("list", "--all", "--json")
+    assert result.code == 3
+    assert [(each["pod"], each["status"]) for each in result.json] == [("dc1", "ready"), ("dc2", "unreachable")]
+    assert "cannot reach pod `dc2`" in result.err
+    assert pi("stop", "r", "--pod", "dc2").code == 3
+    assert "r" in pods_json()["pods"]["dc2"]["models"]
+
+
+def test_a_model_that_died_is_forgotten_and_said_so(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 53."""
+    start(pi)
+    for process in pod.processes():
+        os.kill(process.pid, signal.SIGKILL)
+    result = pi("list", "--json")
+    assert result.json == []
+    assert "`q` no longer runs and was forgotten" in result.err
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    start(pi)
+
+
+def test_a_model_unknown_here_is_adopted(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 33."""
+    started = start(pi)
+    forget_locally()
+    result = pi("list", "--json")
+    assert [each["name"] for each in result.json] == ["q"]
+    assert "found `q` running here" in result.err
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == started["pid"]
+    assert pod.processes()
+
+
+def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 47."""
+    started = start(pi)
+    os.kill(int(str(started["pid"])), signal.SIGKILL)
+    until(lambda: pi("list", "--json").json[0]["status"] == "orphaned")
+    assert pi("stop", "q").code == 0
+    assert not [process for process in pod.processes() if "Engine" in " ".join(process.command)]
+
+
+def test_a_hand_written_model_is_known_by_its_command_line(pi: Pi, pod: EmbeddedPod) -> None:
+    started = start(pi)
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    del state["pods"]["dc1"]["models"]["q"]["uid"]
+    path.write_text(json.dumps(state))
+    for record in (pod.home / ".pi" / "models").iterdir():
+        record.unlink()
+    [listed] = pi("list", "--json").json
+    assert (listed["status"], listed["pid"]) == ("ready", started["pid"])
+    assert pi("stop", "q").code == 0
+    assert not [process for process in pod.processes() if "serve" in process.command]
+
+
+def test_a_pid_that_somebody_else_has_now_is_never_touched(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 50."""
+    with subprocess.Popen(["sleep", "600"]) as innocent:
+        path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+        state = json.loads(path.read_text())
+        state["pods"]["dc1"]["models"]["q"] = {"model": "m", "port": 8001, "gpu": "0", "pid": innocent.pid}
+        path.write_text(json.dumps(state))
+        result = pi("stop", "q")
+        assert (result.code, result.out) == (0, "`q` on `dc1` was already gone\n")
+        assert innocent.poll() is None
+        innocent.kill()
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    assert pod.commands
+
+
+@pytest.mark.parametrize("simulate", ["engine-setsid", "ignore-term"])
+def test_stop_ends_every_process_whatever_it_does(pi: Pi, pod: EmbeddedPod, simulate: str) -> None:
+    """Faults 46 and 48."""
+    start(pi, "q", "--simulate", simulate)
+    result = pi("stop", "q")
+    assert result.code == 0
+    assert ("ignored SIGTERM" in result.out) is (simulate == "ignore-term")
+    assert pod.processes() == []
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    assert list((pod.home / ".pi" / "models").iterdir()) == []
+
+
+def test_stop_all_leaves_nothing(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi, "a")
+    start(pi, "b")
+    forget_locally()
+    result = pi("stop", "--all")
+    assert result.out.splitlines() == ["stopped `a` on `dc1`", "stopped `b` on `dc1`"]
+    assert pod.processes() == []
+
+
+def test_stopping_one_leaves_the_other(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi, "a")
+    start(pi, "b")
+    assert pi("stop", "a").code == 0
+    assert [each["name"] for each in pi("list", "--json").json] == ["b"]
+    assert pod.processes()
+
+
+def test_two_stops_at_once_both_end_well(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 55."""
+    start(pi)
+    stops = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pi_cli", "stop", "q"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ends = [(stop.communicate()[1], stop.returncode) for stop in stops]
+    assert 0 in [code for _, code in ends]
+    assert all(b"Traceback" not in said for said, _ in ends)
+    assert pod.processes() == []
+
+
+def test_stopping_what_is_not_there_says_so(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("stop", "nothing")
+    assert result.code == 1
+    assert "there is no model `nothing` on `dc1`" in result.err
+    assert pod.commands
+
+
+def test_a_model_on_another_pod_is_pointed_to(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1")
+    embed("dc2")
+    pi("start", "Qwen/Qwen3-8B", "--name", "r", "--pod", "dc2")
+    result = pi("stop", "r")
+    assert result.code == 2
+    assert "add `--pod dc2`" in result.err
+
+
+def test_without_check_nobody_is_asked(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    asked = len(pod.commands)
+    [listed] = pi("list", "--no-check", "--json").json
+    assert listed["status"] == "unchecked"
+    assert len(pod.commands) == asked
+
+
+def test_a_list_takes_one_remote_command_however_many_models(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 57."""
+    start(pi, "a")
+    start(pi, "b")
+    asked = len(pod.commands)
+    assert len(pi("list", "--json").json) == 2
+    assert len(pod.commands) == asked + 1
+
+
+def test_a_login_shell_that_talks_changes_nothing(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 14."""
+    (pod.home / ".bashrc").write_text(
+        "echo 'Welcome! {\"result\": 1}'\nprintf 'no newline'\nalias python3=false\nset -o noclobber\numask 077\n"
+        "export PYTHONHOME=/nowhere\n"
+    )
+    start(pi)
+    assert pi("list", "--json").json[0]["status"] == "ready"
+    assert "Welcome" not in pi("logs", "q", "--no-follow").out
+    assert pi("stop", "q").code == 0

@@ -1,0 +1,264 @@
+"""`pi start`: placing, downloading, launching, and leaving nothing when it fails."""
+
+import http.server
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import KEY, TOKEN, Pi, pods_json
+from tests.until import until
+
+
+def running(pod: EmbeddedPod) -> list[str]:
+    return [" ".join(process.command) for process in pod.processes() if "serve" in process.command]
+
+
+def test_a_started_model_is_ready_recorded_and_really_answers(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json")
+    assert result.code == 0, result.err
+    [started] = result.json
+    assert started["ready"] is True
+    assert started["url"] == f"http://127.0.0.1:{started['port']}/v1"
+    assert started["answers_from_here"] is True
+    recorded = pods_json()["pods"]["dc1"]["models"]["q"]
+    assert {name: recorded[name] for name in ("model", "port", "gpu", "pid")} == {
+        "model": "Qwen/Qwen3-8B",
+        "port": started["port"],
+        "gpu": "0",
+        "pid": started["pid"],
+    }
+    assert len(running(pod)) >= 1
+
+
+def test_its_progress_is_told_in_plain_lines_when_nobody_watches(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert "\x1b" not in result.err + result.out
+    assert "\r" not in result.err + result.out
+    told = result.err.splitlines()
+    for phase in ("placed on port", "downloading", "starting vLLM", "loading weights", "asking for a first token"):
+        assert any(line.startswith(f"dc1: {phase}") for line in told), phase
+    assert result.out.startswith("ready `q` on `dc1`: http://127.0.0.1:")
+    assert pod.processes()
+
+
+def test_own_arguments_arrive_byte_for_byte(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 37."""
+    pod.install("vllm", '#!/bin/sh\nfor each; do printf "%s\\0" "$each"; done > ~/argv\nexit 1\n')
+    own = [
+        "--override-generation-config",
+        '{"a": "it\'s $HOME *"}',
+        "--name",
+        "inner",
+        "--pod",
+        "",
+        "--json",
+        "ü \\ `id`",
+    ]
+    result = pi("start", "m/m", "--name", "q", "--vllm", *own)
+    assert result.code == 4
+    argv = (pod.home / "argv").read_text(encoding="utf-8").split("\0")[:-1]
+    assert argv[-len(own) :] == own
+    assert argv[:4] == ["serve", "m/m", "--served-model-name", "q"]
+
+
+def test_two_models_take_different_ports_and_gpus(pi: Pi, pod: EmbeddedPod) -> None:
+    first = pi("start", "Qwen/Qwen3-8B", "--name", "a", "--json").json[0]
+    second = pi("start", "Qwen/Qwen3-8B", "--name", "b", "--json").json[0]
+    assert (first["gpu"], second["gpu"]) == ("0", "1")
+    assert first["port"] != second["port"]
+    assert pod.processes()
+
+
+def test_two_pods_at_once_each_get_the_model(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    pods = [embed("dc1"), embed("dc2")]
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1", "--pod", "dc2", "--json")
+    assert result.code == 0, result.err
+    assert sorted(each["pod"] for each in result.json) == ["dc1", "dc2"]
+    assert all(running(each) for each in pods)
+
+
+def test_one_dead_pod_does_not_stop_the_other(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1")
+    embed("dc2").close()
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1", "--pod", "dc2", "--json")
+    assert result.code == 3
+    assert [each["pod"] for each in result.json] == ["dc1"]
+    assert "error: cannot reach pod `dc2`" in result.err
+
+
+def test_the_same_name_twice_is_refused_and_the_first_lives_on(pi: Pi, pod: EmbeddedPod) -> None:
+    first = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert result.code == 1
+    assert "error: `q` already runs here" in result.err
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == first["pid"]
+    assert running(pod)
+
+
+@pytest.mark.parametrize(
+    ("simulate", "said"),
+    [
+        ("fail=kv-cache", "the context is too long for the GPU memory"),
+        ("fail=oom", "the model does not fit the GPU memory"),
+        ("fail=unknown-arch", "this vLLM does not know the architecture"),
+        ("fail=killed", "killed by signal 9"),
+    ],
+)
+def test_a_model_that_dies_shows_why_and_is_not_recorded(pi: Pi, pod: EmbeddedPod, simulate: str, said: str) -> None:
+    """Faults 20 and 22."""
+    before = Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes()
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", simulate)
+    assert result.code == 4
+    [error] = [line for line in result.err.splitlines() if line.startswith("error:")]
+    assert "`Qwen/Qwen3-8B` did not start on `dc1`" in error
+    assert said in error
+    assert "hint:" in result.err
+    assert "Traceback" not in result.err.partition("error:")[2]
+    assert Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes() == before
+    assert running(pod) == []
+
+
+def test_an_argument_vllm_does_not_know_is_named(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 21."""
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--bogus", "1")
+    assert result.code == 4
+    assert "vLLM does not know the argument `--bogus" in result.err
+    assert running(pod) == []
+
+
+def test_a_gated_model_leads_to_its_licence_page(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 38."""
+    result = pi("start", "gated/model", "--name", "q")
+    assert result.code == 4
+    assert "https://huggingface.co/gated/model" in result.err
+    assert list((pod.home / ".pi" / "models").iterdir()) == []
+
+
+def test_the_log_of_an_earlier_failure_is_kept_and_not_taken_for_todays(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 35."""
+    pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "fail=oom")
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    assert "out of memory" in (pod.home / ".vllm_logs" / "q.log.1").read_text()
+    assert "out of memory" not in (pod.home / ".vllm_logs" / "q.log").read_text()
+
+
+def test_a_stranger_on_our_port_is_left_alone(pi: Pi, pod: EmbeddedPod) -> None:
+    """Faults 29 and 30."""
+    first = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]["port"]
+    assert pi("stop", "q").code == 0
+    with http.server.ThreadingHTTPServer(("0.0.0.0", first), http.server.SimpleHTTPRequestHandler):
+        started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
+    assert started["port"] > first
+    assert pod.processes()
+
+
+def test_detached_start_returns_at_once_and_the_model_goes_on_loading(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", "--json", "--vllm", "--simulate", "slow=60")
+    assert result.json[0]["ready"] is False
+    [listed] = pi("list", "--json").json
+    assert listed["status"] == "starting"
+    assert running(pod)
+
+
+@pytest.mark.parametrize("moment", ["downloading", "loading weights"])
+def test_ctrl_c_ends_what_was_begun(pod: EmbeddedPod, moment: str) -> None:
+    """Fault 24, and DESIGN 5.7."""
+    (pod.home / ".demo").mkdir(exist_ok=True)
+    (pod.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": 60 if moment == "downloading" else 0.1}))
+    command = [
+        sys.executable,
+        "-m",
+        "pi_cli",
+        "start",
+        "Qwen/Qwen3-8B",
+        "--name",
+        "q",
+        "--vllm",
+        "--simulate",
+        "slow=60",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
+        assert starting.stderr is not None
+        for line in starting.stderr:
+            if moment in line:
+                break
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(timeout=20) == 130
+        assert "Traceback" not in starting.stderr.read()
+    until(lambda: not running(pod) and not [each for each in pod.processes() if "download" in each.command])
+    assert "q" not in pods_json()["pods"]["dc1"]["models"]
+    assert list((pod.home / ".pi" / "models").iterdir()) == []
+
+
+def test_kill_9_of_pi_leaves_nothing_that_the_next_list_does_not_show(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 27, at one moment."""
+    command = [
+        sys.executable,
+        "-m",
+        "pi_cli",
+        "start",
+        "Qwen/Qwen3-8B",
+        "--name",
+        "q",
+        "--vllm",
+        "--simulate",
+        "slow=4",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
+        assert starting.stderr is not None
+        for line in starting.stderr:
+            if "starting vLLM" in line:
+                break
+        starting.kill()
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    [listed] = pi("list", "--json").json
+    assert listed["name"] == "q"
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == listed["pid"]
+    assert pi("stop", "q").code == 0
+    assert running(pod) == []
+
+
+def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) -> None:
+    """Security checks 1, 2, 3, 5, 6 and 7."""
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    everything = [*pod.commands, *(" ".join(process.command) for process in pod.processes())]
+    files = [*pod.home.rglob("*"), *Path(os.environ["PI_CONFIG_DIR"]).rglob("*")]
+    everything += [path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()]
+    for secret in (KEY, TOKEN):
+        assert not [text for text in everything if secret in text]
+    served = [process for process in pod.processes() if "serve" in process.command]
+    assert all(TOKEN not in process.environ.values() for process in served)
+    assert any(process.environ.get("VLLM_API_KEY") == KEY for process in served)
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "said"),
+    [
+        (["m", "--name", "q"], {"PI_API_KEY": ""}, "PI_API_KEY is not set"),
+        (["m", "--name", "q"], {"PI_API_KEY": "short"}, "fewer than 8"),
+        (["m", "--name", "q"], {"PI_API_KEY": "with\nnewline"}, "no HTTP header can carry"),
+        (["m", "--name", "../x"], {}, "cannot be the name of a model"),
+        (["m", "--name", "q", "stray"], {}, "`stray` is one argument too many"),
+        (["--name", "q", "--vllm", "--max-model-len", "1"], {}, "no model is given"),
+        (["m", "--name", "q", "--pod", "dc9"], {}, "there is no pod `dc9`"),
+        (["m", "--name", "q", "--vllm", "--port", "1"], {}, "`--port` cannot be given"),
+        (["m", "--name", "q", "--vllm", "-tp", "8"], {}, "is to use 8 GPUs and `dc1` has 2"),
+    ],
+)
+def test_bad_usage_is_said_before_any_connection(
+    pi: Pi, pod: EmbeddedPod, words: list[str], environ: dict[str, str], said: str
+) -> None:
+    """Fault 76."""
+    result = pi("start", *words, **environ)
+    assert result.code == 2
+    assert said in result.err
+    assert re.search(r"^hint: ", result.err, re.MULTILINE)
+    assert pod.commands == []

@@ -1,0 +1,112 @@
+"""What every test has: an environment of its own, the real `pi` command, and embedded pods."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+
+KEY = "test-api-key-0123456789"
+TOKEN = "hf_test_token_0123456789"
+OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
+FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run every test as a user of its own: a home, a config folder, keys, and nothing of the caller's."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:
+        monkeypatch.delenv(name)
+    settings = {
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "PI_CONFIG_DIR": str(home / ".pi"),
+        "PI_API_KEY": KEY,
+        "HF_TOKEN": TOKEN,
+        "COLUMNS": "160",
+        "TERM": "xterm-256color",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return home
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it said on its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Pi = Callable[..., Result]
+
+
+@pytest.fixture
+def pi() -> Pi:
+    """Run the real command in a process of its own, not on a terminal."""
+
+    def run(*words: str, input: str = "", timeout: float = 60, **environ: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "pi_cli", *words],
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=os.environ | environ,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def embed() -> Iterator[Callable[..., EmbeddedPod]]:
+    """Make embedded pods that end with the test: `embed("dc1", gpus="2x H100 80GB")` is set up and registered."""
+    with ExitStack() as stack:
+
+        def make(name: str, gpus: str = "2x H100 80GB") -> EmbeddedPod:
+            pod = stack.enter_context(EmbeddedPod(gpus))
+            register(name, pod, count=2 if gpus.startswith("2x") else 1)
+            return pod
+
+        yield make
+
+
+@pytest.fixture
+def pod(embed: Callable[..., EmbeddedPod]) -> EmbeddedPod:
+    """A pod called `dc1` with two GPUs, ready and active."""
+    return embed("dc1")
+
+
+def register(name: str, pod: EmbeddedPod, *, count: int) -> None:
+    """Write a pod into `pods.json` and its key into `known_hosts`, as a person would by hand."""
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir(exist_ok=True)
+    path = folder / "pods.json"
+    state: Any = json.loads(path.read_text()) if path.exists() else {"pods": {}, "active": name}
+    gpus = [{"id": id, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"} for id in range(count)]
+    state["pods"][name] = {"ssh": pod.ssh, "gpus": gpus, "models": {}}
+    path.write_text(json.dumps(state))
+    with (folder / "known_hosts").open("a") as file:
+        file.write(f"{name} {' '.join(pod.host_key.split()[:2])}\n")
+
+
+def pods_json() -> Any:
+    return json.loads(Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_text())

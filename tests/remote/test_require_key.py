@@ -1,0 +1,154 @@
+"""`remote/require_key.py`, called as a server calls an ASGI application."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from require_key import RequireKey
+
+KEY = "sk-it's, a key"
+BEARER = (b"authorization", b"Bearer " + KEY.encode())
+
+
+class Application:
+    """What the middleware stands before: notes the scopes that reach it, and answers 200."""
+
+    def __init__(self) -> None:
+        self.reached: list[Any] = []
+
+    async def __call__(self, scope: Any, _receive: object, send: Callable[[Any], Any]) -> None:
+        self.reached.append(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+def ask(application: Application, path: str = "/v1/models", *headers: tuple[bytes, bytes], **scope: Any) -> Any:
+    """Send one request through the middleware and return what it answers."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    request = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"pod"), *headers], **scope}
+    asyncio.run(RequireKey(application)(request, receive, send))
+    return sent
+
+
+def status(answer: Any) -> int:
+    code: int = answer[0]["status"]
+    return code
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/models", "/invocations", "/metrics", "/docs", "/health/", "//health", "/v1/health", "/HEALTH"]
+)
+def test_without_the_key_no_route_answers(application: Application, path: str) -> None:
+    assert status(ask(application, path)) == 401
+    assert application.reached == []
+
+
+def test_health_answers_without_a_key(application: Application) -> None:
+    assert status(ask(application, "/health")) == 200
+    assert status(ask(application, "/models/q/health", root_path="/models/q")) == 200
+
+
+@pytest.mark.parametrize(
+    "header", [BEARER, (b"authorization", b"bearer  " + KEY.encode()), (b"x-api-key", KEY.encode())]
+)
+def test_the_key_opens_every_route(application: Application, header: tuple[bytes, bytes]) -> None:
+    assert status(ask(application, "/invocations", header)) == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"authorization", KEY.encode()),
+        (b"authorization", b"Basic " + KEY.encode()),
+        (b"authorization", b"Bearer"),
+        (b"authorization", b"Bearer "),
+        (b"authorization", b"Bearer sk-it's"),
+        (b"authorization", b"Bearer " + KEY.encode() + b"\xff"),
+        (b"x-api-key", b""),
+        (b"cookie", b"Bearer " + KEY.encode()),
+    ],
+)
+def test_what_is_not_exactly_the_key_opens_nothing(application: Application, header: tuple[bytes, bytes]) -> None:
+    assert status(ask(application, "/v1/models", header)) == 401
+
+
+def test_a_key_beyond_ascii_works(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "schlüssel")
+    assert status(ask(application, "/v1/models", (b"x-api-key", "schlüssel".encode()))) == 200
+
+
+def test_cors_preflights_need_the_key_too(application: Application) -> None:
+    assert status(ask(application, "/v1/models", (b"origin", b"https://a.example"), method="OPTIONS")) == 401
+
+
+@pytest.mark.parametrize("configured", [None, ""])
+def test_where_no_key_is_configured_everything_is_refused(
+    application: Application, monkeypatch: pytest.MonkeyPatch, configured: str | None
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY")
+    if configured is not None:
+        monkeypatch.setenv("VLLM_API_KEY", configured)
+    assert status(ask(application, "/v1/models")) == 401
+    assert status(ask(application, "/v1/models", (b"authorization", b"Bearer "))) == 401
+    assert status(ask(application, "/v1/models", (b"x-api-key", b""))) == 401
+
+
+def test_a_refusal_is_an_error_as_openais_clients_read_it(application: Application) -> None:
+    start, body = ask(application)
+    headers = dict(start["headers"])
+    assert headers[b"content-type"] == b"application/json"
+    assert headers[b"www-authenticate"] == b"Bearer"
+    assert int(headers[b"content-length"]) == len(body["body"])
+    assert json.loads(body["body"])["error"] == {
+        "message": "Incorrect or missing API key: send it as `Authorization: Bearer KEY`.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+
+
+def test_an_x_api_key_arrives_as_the_bearer_token_that_vllm_itself_checks(application: Application) -> None:
+    wrong = (b"authorization", b"Bearer other")
+    ask(application, "/v1/messages", wrong, (b"x-api-key", KEY.encode()))
+    assert application.reached[0]["headers"] == [(b"host", b"pod"), BEARER]
+
+
+def test_the_start_and_the_end_of_the_server_pass(application: Application) -> None:
+    ask(application, type="lifespan")
+    assert application.reached[0]["type"] == "lifespan"
+
+
+def test_a_websocket_without_the_key_is_refused_with_401_where_the_server_can(application: Application) -> None:
+    start, body = ask(application, "/v1/realtime", type="websocket", extensions={"websocket.http.response": {}})
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+    assert body["type"] == "websocket.http.response.body"
+    assert ask(application, "/v1/realtime", type="websocket") == [{"type": "websocket.close", "code": 1008}]
+    assert ask(application, "/health", type="websocket") == [{"type": "websocket.close", "code": 1008}]
+    assert application.reached == []
+
+
+def test_a_websocket_with_the_key_is_passed_on(application: Application) -> None:
+    ask(application, "/v1/realtime", BEARER, type="websocket")
+    assert application.reached[0]["type"] == "websocket"
+
+
+def test_the_key_is_not_kept_where_it_could_be_printed(application: Application) -> None:
+    assert KEY not in repr(vars(RequireKey(application)))

@@ -1,0 +1,196 @@
+"""`pods.json`: kept exactly, changed in one step, refused when broken."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pi_cli.errors import BadUsage, StateUnreadable
+from pi_cli.store import state
+from pi_cli.store.records import Gpu, Model, Pod
+
+DOCUMENTED = {
+    "pods": {
+        "dc1": {
+            "ssh": "ssh root@1.2.3.4",
+            "gpus": [{"id": 0, "name": "H100", "memory": "80GB"}],
+            "models": {"qwen": {"model": "Qwen/Qwen2.5-72B", "port": 8001, "gpu": "0", "pid": 12345}},
+        }
+    },
+    "active": "dc1",
+}
+
+
+@pytest.fixture
+def file(environment: Path) -> Path:
+    folder = environment / ".pi"
+    folder.mkdir()
+    return folder / "pods.json"
+
+
+def test_the_documented_shape_is_read(file: Path) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    loaded = state.load()
+    assert loaded.active == "dc1"
+    assert loaded.pods["dc1"] == Pod(
+        "ssh root@1.2.3.4",
+        [Gpu(0, "H100", "80GB")],
+        {"qwen": Model("Qwen/Qwen2.5-72B", port=8001, gpu="0", pid=12345)},
+    )
+
+
+def test_the_documented_shape_survives_a_round_trip_untouched(file: Path) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    with state.edit() as current:
+        current.pods["dc1"].models["qwen"].pid = 99
+    written = json.loads(file.read_text())
+    written["pods"]["dc1"]["models"]["qwen"]["pid"] = 12345
+    assert written == DOCUMENTED
+
+
+def test_keys_of_a_newer_pi_are_kept(file: Path) -> None:
+    newer = json.loads(json.dumps(DOCUMENTED))
+    newer["theme"] = "dark"
+    newer["pods"]["dc1"]["volume"] = {"path": "/mnt"}
+    newer["pods"]["dc1"]["gpus"][0]["uuid"] = "GPU-1"
+    newer["pods"]["dc1"]["models"]["qwen"]["phase"] = "ready"
+    file.write_text(json.dumps(newer))
+    with state.edit() as current:
+        current.active = None
+    assert json.loads(file.read_text()) == newer | {"active": None}
+
+
+@pytest.mark.parametrize("gpu", ["0,1", [0, 1], "0, 1"])
+def test_gpu_ids_are_understood_as_text_and_as_a_list(file: Path, gpu: object) -> None:
+    by_hand = json.loads(json.dumps(DOCUMENTED))
+    by_hand["pods"]["dc1"]["models"]["qwen"]["gpu"] = gpu
+    file.write_text(json.dumps(by_hand))
+    assert state.load().pods["dc1"].models["qwen"].gpus == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b'{"pods": {"dc1": ',
+        b"[]",
+        b"null",
+        b"\xff\xfe{\x00",
+        b"\x00\x01\x02",
+        b'<<<<<<< HEAD\n{"pods": {}}',
+        b'{"pods": []}',
+        b'{"pods": {"dc1": {"gpus": []}}}',
+        b'{"pods": {"dc1": {"ssh": 7}}}',
+        b'{"pods": {"dc1": {"ssh": "x", "models": {"q": {"model": "m", "port": "8001", "gpu": "0", "pid": 1}}}}}',
+        b'{"pods": {}, "active": 1}',
+    ],
+)
+def test_a_broken_file_is_refused_by_name_and_left_as_it_is(file: Path, broken: bytes) -> None:
+    """Fault 67."""
+    file.write_bytes(broken)
+    with pytest.raises(StateUnreadable, match=r"pods\.json"), state.edit() as current:
+        current.active = "x"
+    assert file.read_bytes() == broken
+
+
+def test_an_error_says_where_in_the_file_it_is(file: Path) -> None:
+    file.write_text('{"pods": {"dc1": {"ssh": "ssh x", "models": {"q": {"model": "m", "gpu": "0", "pid": 1}}}}}')
+    with pytest.raises(StateUnreadable, match=r"`pods\.dc1\.models\.q\.port` should be a number"):
+        state.load()
+
+
+def test_nothing_is_saved_when_the_block_fails(file: Path) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    with suppress(ZeroDivisionError), state.edit() as current:
+        current.pods.clear()
+        _ = 1 / 0
+    assert json.loads(file.read_text()) == DOCUMENTED
+
+
+def test_the_file_and_its_folder_are_private_whatever_the_umask(environment: Path) -> None:
+    old = os.umask(0)
+    try:
+        with state.edit() as current:
+            current.pods["dc1"] = Pod("ssh root@1.2.3.4")
+    finally:
+        os.umask(old)
+    folder = environment / ".pi"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "pods.json").stat().st_mode) == 0o600
+
+
+def test_a_linked_file_stays_a_link(file: Path, tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles.json"
+    real.write_text(json.dumps(DOCUMENTED))
+    file.symlink_to(real)
+    with state.edit() as current:
+        current.active = None
+    assert file.is_symlink()
+    assert json.loads(real.read_text())["active"] is None
+
+
+@pytest.mark.usefixtures("file")
+def test_forty_edits_at_once_are_all_kept() -> None:
+    """Fault 70."""
+    edit = "import sys\nfrom pi_cli.store import state, records\n"
+    edit += "for i in range(5):\n with state.edit() as s: s.pods[f'p{sys.argv[1]}-{i}'] = records.Pod('ssh x')"
+    editors = [subprocess.Popen([sys.executable, "-c", edit, str(number)]) for number in range(8)]
+    while any(editor.poll() is None for editor in editors):
+        state.load()  # never half a file
+    assert [editor.returncode for editor in editors] == [0] * 8
+    assert len(state.load().pods) == 40
+
+
+def test_a_lock_that_stays_held_names_its_holder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pi_cli.store import files
+
+    monkeypatch.setattr(files, "LOCK_TIMEOUT", 0.2)
+    hold = "import sys\nfrom pi_cli.store import state\nwith state.edit(): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(StateUnreadable, match=rf"locked by process {holder.pid}"), state.edit():
+            pass
+        holder.kill()
+    with state.edit() as current:  # the lock went with its holder
+        current.active = None
+    assert file.exists()
+
+
+def test_an_unwritable_folder_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 69."""
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv("PI_CONFIG_DIR", str(in_the_way))
+    with pytest.raises(StateUnreadable), state.edit():
+        pass
+
+
+def test_pods_are_selected_by_name_or_all_or_the_active_one(file: Path) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    current = state.load()
+    current.pods["dc2"] = Pod("ssh x")
+    assert list(current.select()) == ["dc1"]
+    assert list(current.select(["dc2", "dc2"])) == ["dc2"]
+    assert list(current.select(every=True)) == ["dc1", "dc2"]
+    with pytest.raises(BadUsage, match="there is no pod `dc9`"):
+        current.select(["dc9"])
+
+
+def test_without_an_active_pod_the_error_says_how_to_choose() -> None:
+    with pytest.raises(BadUsage, match="no pods yet"):
+        state.State().select()
+    with pytest.raises(BadUsage, match="no pod is active") as caught:
+        state.State({"dc1": Pod("ssh x")}).select()
+    assert "pi pods active" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["", ".x", "-x", "../x", "a b", "a/b", "a;b", "x" * 65, "é"])
+def test_names_that_would_escape_a_path_or_a_command_are_refused(name: str) -> None:
+    with pytest.raises(BadUsage):
+        state.check_name("model", name)

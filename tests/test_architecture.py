@@ -1,0 +1,88 @@
+"""The rooms of docs/architecture.md: imports go down only, and every library has one owner."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "pi_cli"
+FLOORS = ["store", "pods", "models", "chat", "view", "demo", "commands"]  # each may import what stands before it
+OWNERS = {
+    "typer": {"commands"},
+    "rich": {"view"},
+    "openai": {"chat"},
+    "prompt_toolkit": {"chat"},
+    "huggingface_hub": {"models"},
+    "httpx2": {"models", "chat"},
+    "asyncssh": {"pods", "demo"},
+    "filelock": {"store"},
+    "platformdirs": {"store"},
+}
+GROUND = {"errors", "events", "__init__"}
+
+
+def modules() -> Iterator[tuple[str, str, set[str]]]:
+    """Yield (room, module, imported names) for every module of the package."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        room = parts[0] if len(parts) > 1 else path.stem
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        yield room, "/".join(parts), names
+
+
+@pytest.mark.parametrize(
+    ("room", "module", "names"), list(modules()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_imports_go_down_and_libraries_stay_with_their_owner(room: str, module: str, names: set[str]) -> None:
+    for name in names:
+        head, _, rest = name.partition(".")
+        assert room in OWNERS.get(head, {room}), f"{module} imports {head}"
+        other = rest.partition(".")[0]
+        if head == "pi_cli" and other in FLOORS and room in FLOORS:
+            assert FLOORS.index(other) <= FLOORS.index(room), f"{module} imports upward: {name}"
+        if head == "pi_cli" and room in GROUND:
+            assert other in GROUND | {""}, f"{module} is the ground floor and imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("words", "unwanted"),
+    [
+        (["--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic", "filelock"}),
+        (["start", "--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic"}),
+        (["pods"], {"asyncssh", "httpx2", "openai", "rich.live", "pydantic", "filelock"}),
+    ],
+)
+def test_a_quick_command_loads_nothing_heavy(words: list[str], unwanted: set[str]) -> None:
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))\n"
+        f"sys.argv[1:] = {words!r}\n"
+        "from pi_cli.commands.main import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not unwanted & set(done.stderr.split())
+
+
+def test_nobody_catches_what_must_pass() -> None:
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path.relative_to(ROOT).parts[0] != "demo":
+            assert "except Exception" not in text, path
+            assert "except KeyboardInterrupt" not in text, path
+            assert "except asyncio.CancelledError" not in text, path
+
+
+def test_host_key_checking_cannot_be_off() -> None:
+    """Security check 13."""
+    for path in ROOT.rglob("*.py"):
+        if path.relative_to(ROOT).parts[0] != "demo":
+            assert "known_hosts=None" not in path.read_text(encoding="utf-8")
