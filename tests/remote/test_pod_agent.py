@@ -1,0 +1,223 @@
+"""The pod's agent, fed to python3 as pi does it, on this machine instead of a pod."""
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_cli.pods import agent, shell
+from pi_cli.store import paths
+from tests.until import until
+
+SLEEPER = "#!/bin/sh\nexec sleep 300\n"
+
+
+class Machine:
+    """A home folder with executables, in which the agent runs."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.install("vllm", SLEEPER)
+        self.install("hf", "#!/bin/sh\nexit 0\n")
+        self.install("nvidia-smi", "#!/bin/sh\nexit 9\n")
+
+    def install(self, name: str, script: str) -> None:
+        path = self.home / "venv" / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def open(self, operation: str, **request: Any) -> "subprocess.Popen[bytes]":
+        """Begin a request; the agent's stdin stays open."""
+        modules = [(name, paths.asset(f"remote/{name}.py").read_text()) for name in agent.MODULES]
+        program = zlib.compress(json.dumps(modules).encode())
+        opened = subprocess.Popen(
+            ["bash", "-c", shell.AGENT],
+            env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert opened.stdin is not None
+        opened.stdin.write(
+            b"%d\n%s%s\n" % (len(program), program, json.dumps({"operation": operation} | request).encode())
+        )
+        opened.stdin.flush()
+        return opened
+
+    def ask(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Run a request to its end and return the last message."""
+        with self.open(operation, **request) as opened:
+            assert opened.stdout is not None
+            return messages(opened.stdout.read())[-1]
+
+    def start(self, name: str = "q", **changes: Any) -> dict[str, Any]:
+        return self.ask("start", **start_request(name) | changes)
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in (self.home / ".pi" / "models").glob("*.json")]
+
+
+def start_request(name: str) -> dict[str, Any]:
+    return {
+        "uid": uuid.uuid4().hex,
+        "name": name,
+        "model": "m/m",
+        "arguments": [],
+        "environment": {},
+        "download_environment": {},
+        "gpus": [0, 1, 2, 3],
+        "gpu_count": 1,
+        "known": [],
+        "middleware": "",
+        "download": False,
+        "wait": False,
+    }
+
+
+def messages(output: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line.partition(agent.MARK)[2]) for line in output.splitlines() if agent.MARK in line]
+
+
+@pytest.fixture
+def machine(environment: Path) -> Iterator[Machine]:
+    made = Machine(environment)
+    yield made
+    for record in made.records():
+        if record["pid"]:
+            os.killpg(record["pid"], signal.SIGKILL)
+
+
+def test_a_launched_model_leads_its_own_session_and_ignores_hang_ups(machine: Machine) -> None:
+    pid = machine.start()["result"]["pid"]
+    assert os.getpgid(pid) == pid
+    assert os.getsid(pid) == pid
+    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    ignored = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
+    assert int(ignored.split()[1], 16) & 1 << (signal.SIGHUP - 1)
+
+
+def test_twelve_starts_at_once_share_out_ports_and_gpus(machine: Machine) -> None:
+    """Fault 31."""
+    with ThreadPoolExecutor(12) as pool:
+        places = [answer["result"] for answer in pool.map(machine.start, [f"m{number}" for number in range(12)])]
+    assert len({place["port"] for place in places}) == 12
+    assert Counter(place["gpu"] for place in places) == {"0": 3, "1": 3, "2": 3, "3": 3}
+
+
+def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
+    """Fault 32."""
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(machine.start, ["q"] * 3))
+    assert sum("result" in answer for answer in answers) == 1
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"name-taken"}
+
+
+def test_a_model_may_have_several_gpus_and_never_more_than_there_are(machine: Machine) -> None:
+    assert machine.start("a", gpu_count=3)["result"]["gpu"] == "0,1,2"
+    assert machine.start("b", gpu_count=2)["result"]["gpu"] == "0,3"
+    assert machine.start("c", gpu_count=5)["error"]["code"] == "too-few-gpus"
+
+
+def test_a_record_says_what_is_needed_and_no_secret(machine: Machine) -> None:
+    machine.start(environment={"VLLM_API_KEY": "secret-key"}, arguments=["--a", "b c"])
+    [record] = machine.records()
+    assert {"uid", "name", "model", "port", "gpu", "pid", "start", "boot", "since", "vllm", "arguments"} <= set(record)
+    assert record["arguments"] == ["--a", "b c"]
+    assert "secret-key" not in json.dumps(record)
+
+
+def test_a_program_that_is_missing_is_said_and_nothing_stays_reserved(machine: Machine) -> None:
+    (machine.home / "venv" / "bin" / "vllm").unlink()
+    assert machine.start()["error"]["code"] == "not-set-up"
+    assert machine.records() == []
+
+
+def test_a_dead_model_is_forgotten_by_the_next_survey(machine: Machine) -> None:
+    pid = machine.start()["result"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+    assert machine.records() == []
+
+
+def test_a_record_of_another_boot_with_a_pid_in_use_again_is_dead(machine: Machine) -> None:
+    """Faults 50 and 53."""
+    machine.start()
+    [record] = machine.records()
+    os.kill(record["pid"], signal.SIGKILL)
+    stale = record | {"pid": os.getpid(), "uid": "stale", "boot": "another"}
+    (machine.home / ".pi" / "models" / "stale.json").write_text(json.dumps(stale))
+    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+
+
+def test_a_broken_record_does_not_hide_the_others(machine: Machine) -> None:
+    machine.start()
+    (machine.home / ".pi" / "models" / "broken.json").write_text("{")
+    assert [each["name"] for each in machine.ask("survey", known=[])["result"]["models"]] == ["q"]
+    (machine.home / ".pi" / "models" / "broken.json").unlink()
+
+
+def test_when_pi_goes_during_a_download_nothing_stays(machine: Machine) -> None:
+    """Fault 24: stdin ends when pi is killed or the link is lost."""
+    machine.install("hf", "#!/bin/sh\nsleep 300 &\nwait\n")
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        assert opened.stdout is not None
+        assert opened.stdin is not None
+        while b"progress" not in opened.stdout.readline():
+            pass
+        [record] = machine.records()
+        opened.stdin.close()
+        opened.wait(timeout=10)
+    assert machine.records() == []
+    marker = f"PI_MODEL_UID={record['uid']}".encode()
+    until(lambda: not [pid for pid in Path("/proc").glob("[0-9]*") if marker in environ(pid)])
+
+
+def environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_download_progress_counts_what_is_there_and_on_its_way(machine: Machine) -> None:
+    folder = machine.home / ".cache" / "huggingface" / "hub" / "models--m--m"
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "blobs" / "old.1a2b.incomplete").write_bytes(b"x" * 500)  # an orphan of another day
+    tree = {"files": {"a": {"size": 700, "blob_id": "a"}, "b": {"size": 300, "blob_id": "x", "lfs_sha256": "b"}}}
+    script = f"""#!/bin/sh
+cd {folder}; mkdir -p refs trees; printf c0ffee > refs/main
+cat > trees/c0ffee.json << END
+{json.dumps(tree)}
+END
+head -c 700 /dev/zero > blobs/a; head -c 100 /dev/zero > blobs/b.3c4d.incomplete
+sleep 1; rm blobs/b.3c4d.incomplete; head -c 300 /dev/zero > blobs/b
+"""
+    machine.install("hf", script)
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        assert opened.stdout is not None
+        told = [
+            (each["done"], each["total"]) for each in messages(opened.stdout.read()) if each.get("event") == "progress"
+        ]
+    assert (800, 1000) in told
+    assert told[-1] == (1000, 1000)
+
+
+def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi" / "env").write_text("export HF_HOME='/mnt/it'\\''s here'\nexport PI_FIRST_PORT=23456\n")
+    machine.install(
+        "vllm", '#!/bin/sh\nprintf "%s" "$HF_HOME|$CUDA_VISIBLE_DEVICES|$HF_TOKEN" > ~/seen\nexec sleep 300\n'
+    )
+    place = machine.start(download_environment={"HF_TOKEN": "t"})["result"]
+    until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
+    assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
+    assert place["port"] >= 23456
