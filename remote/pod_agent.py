@@ -143,6 +143,9 @@ def free_port(taken: Set[int], first: int) -> int:
 def launch(record: Json, settings: Dict[str, str], middleware: str) -> int:
     """Start vLLM in its own session, its record written before it runs. Return its PID."""
     settings["CUDA_VISIBLE_DEVICES"] = record["gpu"]
+    # vLLM renames its engine and workers with setproctitle, which writes the title over the process's environment:
+    # the marker would be gone from /proc (measured on 0.32). So it is told to leave the environment alone.
+    settings["SPT_NOENV"] = "1"
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [LIB, settings.get("PYTHONPATH")]))
     machine.write_file(os.path.join(LIB, "require_key.py"), middleware)
     program = machine.find_program("vllm", settings)

@@ -105,7 +105,7 @@ def open_regular(path: Path) -> BinaryIO:
     kind = path.stat()
     if stat.S_ISDIR(kind.st_mode):
         raise IsADirectoryError(path)
-    if False:
+    if not stat.S_ISREG(kind.st_mode):
         raise ToolError(f"{path} is not a regular file")
     return path.open("rb")
 

@@ -15,7 +15,7 @@ from pi_cli.pods import agent, ssh_command
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store import paths, state
-from pi_cli.store.records import Gpu, Model
+from pi_cli.store.records import Model
 
 KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
 CLEANUP_TIMEOUT = 25.0  # seconds; the pod itself takes up to 12 from TERM to KILL
@@ -209,26 +209,28 @@ def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: 
     """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
     current = state.load().pod(pod)
     others = {other: model for other, model in current.models.items() if other != name}
+    download = not plan.model.startswith(("/", "./", "../", "~"))
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
-    endpoint = {"HF_ENDPOINT": secrets.hf_endpoint} if secrets.hf_endpoint else {}
+    # A downloaded model starts without network, and without being slowed by a Hub that limits our rate.
+    serving = {"HF_HUB_OFFLINE": "1"} if download and plan.is_complete else {"HF_ENDPOINT": secrets.hf_endpoint}
     return {
         "uid": uid,
         "name": name,
         "model": plan.model,
         "arguments": list(plan.arguments),
-        "environment": {"VLLM_API_KEY": secrets.api_key} | endpoint | plan.environment,
-        "download_environment": {name: value for name, value in hub.items() if value},
-        "gpus": [gpu.id for gpu in _gpus(current.gpus)],
+        "environment": {"VLLM_API_KEY": secrets.api_key} | _given(serving) | plan.environment,
+        "download_environment": _given(hub),
+        "gpus": sorted(gpu.id for gpu in current.gpus),
         "gpu_count": plan.gpu_count,
         "known": _as_json(others),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
-        "download": not plan.model.startswith(("/", "./", "../", "~")),
+        "download": download,
         "wait": wait,
     }
 
 
-def _gpus(gpus: Sequence[Gpu]) -> list[Gpu]:
-    return sorted(gpus, key=lambda gpu: gpu.id)
+def _given(settings: dict[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if value}
 
 
 def _refused(pod: str, model: str, error: AgentRefused) -> PiError:
@@ -253,16 +255,13 @@ def _refused(pod: str, model: str, error: AgentRefused) -> PiError:
 
 
 def _died(pod: str, model: str, watching: _Watching, end: dict[str, Any]) -> ModelNotStarted:
+    """Tell why vLLM died: with a known cause its line and the last few, otherwise the last twenty."""
     cause = diagnosis.find_cause(watching.log, pod=pod, model=model)
     words = cause.words if cause else diagnosis.describe_end(end["code"], end["signal"])
-    said = diagnosis.last_lines(watching.log)
-    if cause and cause.line and cause.line not in said:
-        said = f"{cause.line}\n…\n{said}"
-    return ModelNotStarted(
-        f"`{model}` did not start on `{pod}`: {words}",
-        hint=cause.hint if cause and cause.hint else f"the whole log is on the pod: {watching.log_path}",
-        log=said,
-    )
+    said = f"{cause.line}\n…\n{diagnosis.last_lines(watching.log, 5)}" if cause else diagnosis.last_lines(watching.log)
+    kept = f"the whole log is on the pod: {watching.log_path}"
+    hint = f"{cause.hint}; {kept}" if cause and cause.hint else kept
+    return ModelNotStarted(f"`{model}` did not start on `{pod}`: {words}", hint=hint, log=said)
 
 
 def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:

@@ -24,20 +24,25 @@ PARALLEL = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model will be started on one pod."""
+    """How a model will be started on one pod.
+
+    `is_complete` says that vLLM needs nothing from the Hub but the model itself; the user's own arguments may name
+    other repositories.
+    """
 
     model: str
     gpu_count: int
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     reason: str = ""
+    is_complete: bool = True
 
 
 def make(model: str, gpus: Sequence[Gpu], own: Sequence[str] | None) -> Plan:
     """Plan a model for a pod with these GPUs; `own` are the user's vLLM arguments, which are taken as they are."""
     if own is not None:
         refuse_ours(own)
-        return Plan(model, gpus_asked_for(own), tuple(own), reason="your own vLLM arguments")
+        return Plan(model, gpus_asked_for(own), tuple(own), reason="your own vLLM arguments", is_complete=False)
     entry = catalog.find(model)
     if entry is None:
         arguments = ("--max-model-len", "auto")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi_cli.errors import PiError
-from pi_cli.events import Output, Phase, Report
+from pi_cli.events import Note, Output, Report
 from pi_cli.pods import agent, nvidia, shell
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store import paths
@@ -25,7 +25,8 @@ async def prepare(session: PodSession, *, arguments: Sequence[str], log: Path, r
 
     Leaving early (Ctrl+C, a lost link) ends the script and everything it started. What it prints is kept in `log`.
     """
-    report(Phase(session.pod, "setting up"))
+    if session.learned:
+        report(Note(session.pod, f"learned its host key {session.learned}"))
     script = paths.asset("remote/pod_setup.sh").read_text(encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:

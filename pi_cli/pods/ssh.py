@@ -30,7 +30,9 @@ class Completed:
 
 
 class PodSession:
-    """An open connection to a pod."""
+    """An open connection to a pod; `learned` is the fingerprint of its host key if we met it only now."""
+
+    learned: str | None = None
 
     def __init__(self, pod: str, connection: asyncssh.SSHClientConnection) -> None:
         self.pod = pod
@@ -156,6 +158,8 @@ class _HostKeys(asyncssh.SSHClient):
     def remember(self, session: PodSession) -> None:
         if self.learn or self.known is None:
             host_keys.remember(self.pod, session.host_key)
+        if self.shown and self.learn:
+            session.learned = str(self.shown.get_fingerprint())
 
     def _users_files(self) -> Any:
         files = [Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")]

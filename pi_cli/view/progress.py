@@ -52,7 +52,6 @@ class _Row:
 
     pod: str
     phase: str = "connecting"
-    since: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     done: int = 0
     total: int | None = None
@@ -62,7 +61,7 @@ class _Row:
     def see(self, event: Event) -> None:
         match event:
             case Phase(text=text):
-                self.phase, self.since, self.last_line = text, time.monotonic(), ""
+                self.phase = text
             case Progress(done=done, total=total):
                 self.phase, self.done, self.total = "downloading", done, total
             case Output(text=text):

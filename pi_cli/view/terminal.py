@@ -27,16 +27,16 @@ def show_json(data: Any) -> None:
 
 
 def show_error(error: PiError) -> None:
-    """Print what happened and what to do next, on stderr; a failed start ends with vLLM's own words."""
+    """Print what happened, for a failed start vLLM's own words, and what to do next, on stderr."""
     console = err()
     if isinstance(error, PodsFailed):
         for each in error.failures.values():
             show_error(each)
         return
-    if isinstance(error, ModelNotStarted) and error.log:
+    console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
+    if isinstance(error, ModelNotStarted):
         for line in error.log.splitlines():
             console.print(Text("  " + _plain(line), style="dim"), soft_wrap=True)
-    console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
     if error.hint:
         console.print(Text.assemble(("hint:", "bold cyan"), " ", _plain(error.hint)), soft_wrap=True)
 

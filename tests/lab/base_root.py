@@ -1,6 +1,6 @@
-"""The bare Debian root that every openssh pod starts from: made once, kept as a tarball, unpacked once.
+"""The Debian roots that openssh pods start from: made once, kept as a tarball, unpacked once.
 
-Whoever finds the directory finds it whole: it is put together under another name, in a lock, and renamed.
+Each is named after what is in it; `BARE` is what most pods start from. Whoever finds the directory finds it whole: it is put together under another name, in a lock, and renamed.
 """
 
 import fcntl
@@ -17,9 +17,12 @@ from tests.lab import registries
 
 SUITE = "bookworm"
 # What a freshly rented machine always has. No python3, curl, uv or gcc: to bring those is the work of `pi pods setup`.
-PACKAGES = ("openssh-server", "ca-certificates", "iproute2", "procps")
+BARE = ("openssh-server", "ca-certificates", "iproute2", "procps")
+# What pi's agent needs on a machine that was set up, and login shells that users may have there.
+WITH_PYTHON = (*BARE, "python3", "fish", "tcsh", "zsh")
 RECIPE = 1  # raise it when `_bootstrap` or `_tidy` change, so that nobody goes on with an old root
-NAME = f"{SUITE}-{hashlib.sha256(f'{SUITE} {PACKAGES} {RECIPE}'.encode()).hexdigest()[:8]}"
+
+Packages = tuple[str, ...]
 
 
 def cache() -> Path:
@@ -28,25 +31,27 @@ def cache() -> Path:
     return Path(chosen).absolute() if chosen else Path(__file__).parents[2] / ".lab"
 
 
-def is_made() -> bool:
-    return _directory().is_dir() or _tarball().is_file()
+def are_made() -> bool:
+    return all(_directory(each).is_dir() or _tarball(each).is_file() for each in (BARE, WITH_PYTHON))
 
 
-def ready() -> Path:
-    """Return the unpacked base root, making or unpacking it if it is not there yet."""
-    if not _directory().is_dir():
+def ready(packages: Packages = BARE) -> Path:
+    """Return the unpacked root with these packages, making or unpacking it if it is not there yet."""
+    directory = _directory(packages)
+    if not directory.is_dir():
         with _building() as scratch:
-            if not _directory().is_dir():  # somebody else may have made it while we waited for the lock
-                _make(scratch)
-    return _directory()
+            if not directory.is_dir():  # somebody else may have made it while we waited for the lock
+                _make(packages, scratch)
+    return directory
 
 
-def _directory() -> Path:
-    return cache() / NAME
+def _directory(packages: Packages) -> Path:
+    digest = hashlib.sha256(f"{SUITE} {packages} {RECIPE}".encode()).hexdigest()
+    return cache() / f"{SUITE}-{digest[:8]}"
 
 
-def _tarball() -> Path:
-    return cache() / f"{NAME}.tar.gz"
+def _tarball(packages: Packages) -> Path:
+    return _directory(packages).with_suffix(".tar.gz")
 
 
 @contextmanager
@@ -64,25 +69,29 @@ def _building() -> Iterator[Path]:
             shutil.rmtree(scratch)
 
 
-def _make(scratch: Path) -> None:
+def _make(packages: Packages, scratch: Path) -> None:
     root = scratch / "root"
-    if _tarball().is_file():
+    tarball = _tarball(packages)
+    if tarball.is_file():
         root.mkdir()
-        subprocess.run(["tar", "-xzf", _tarball(), "-C", root, "--numeric-owner"], check=True)
+        subprocess.run(["tar", "-xzf", tarball, "-C", root, "--numeric-owner"], check=True)
     else:
-        _bootstrap(root, log=cache() / "debootstrap.log")
+        _bootstrap(root, packages, log=cache() / "debootstrap.log")
         _tidy(root)
         _pack(root, scratch / "root.tar.gz")
-        (scratch / "root.tar.gz").rename(_tarball())
+        (scratch / "root.tar.gz").rename(tarball)
     root.chmod(0o755)
-    root.rename(_directory())
+    root.rename(_directory(packages))
 
 
-def _bootstrap(root: Path, *, log: Path) -> None:
+def _bootstrap(root: Path, packages: Packages, *, log: Path) -> None:
     """Run debootstrap; its mounts and processes are gone when it ends, and when we do, however we do."""
     mirror = registries.apt_mirror(SUITE)
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    command += ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
+    downloads = cache() / "debs"  # the roots have most of their packages in common
+    downloads.mkdir(exist_ok=True)
+    command += ["debootstrap", "--variant=minbase", f"--cache-dir={downloads}", f"--include={','.join(packages)}"]
+    command += [SUITE, str(root)]
     if mirror:
         command.append(mirror)
     with log.open("wb") as output:

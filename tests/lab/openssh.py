@@ -52,7 +52,7 @@ def why_not() -> str | None:
     """Say why no openssh pod can run here; None if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "openssh pods need root on Linux"
-    needed = _COMMANDS if base_root.is_made() else (*_COMMANDS, "debootstrap")
+    needed = _COMMANDS if base_root.are_made() else (*_COMMANDS, "debootstrap")
     missing = [command for command in needed if not shutil.which(command)]
     if missing:
         return f"openssh pods need {', '.join(missing)}: run tests/lab/install.sh"
@@ -82,7 +82,6 @@ class OpensshLab:
 
     def __enter__(self) -> Self:
         network.sweep()
-        self._base = base_root.ready()
         self._registries = registries.discover(base_root.SUITE)
         return self
 
@@ -90,15 +89,23 @@ class OpensshLab:
         self._pods.close()
         network.sweep()
 
-    def pod(self, name: str = "pod", *, share: Iterable[tuple[Path, Path]] = (), reaping: bool = True) -> "OpensshPod":
+    def pod(
+        self,
+        name: str = "pod",
+        *,
+        packages: base_root.Packages = base_root.BARE,
+        share: Iterable[tuple[Path, Path]] = (),
+        reaping: bool = True,
+    ) -> "OpensshPod":
         """Start a pod; `share` are directories (the host's, where on the pod) that it sees too, and may write to.
 
+        `packages` is one of the roots of `base_root`.
         With `reaping=False` nobody waits for its dead orphans, as in many a container: they stay zombies.
         """
         with ExitStack() as opening:
             slot, scratch = opening.enter_context(network.leased(base_root.cache() / "pods"))
             shares = [*(("rw", *each) for each in share), *(("ro", each, each) for each in self._registries.wheels)]
-            arguments = [self._base, scratch, name, "reaping" if reaping else "careless", *chain(*shares)]
+            arguments = [base_root.ready(packages), scratch, name, "reaping" if reaping else "careless", *chain(*shares)]
             pod = OpensshPod(name, slot, scratch, opening.enter_context(_first_process(scratch, slot, arguments)))
             pod._furnish(self._registries)
             pod._resources = opening.pop_all()

@@ -1,0 +1,237 @@
+"""The routes of the simulated server: which are open, which want the key, and what they answer."""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import time
+import uuid
+from typing import Any
+
+from pi_cli.demo.engine import mind
+from pi_cli.demo.engine.chat import FINGERPRINT, Completion, pieces
+from pi_cli.demo.engine.flags import Settings
+from pi_cli.demo.engine.web import App, Message, Receive, Send
+
+Json = dict[str, Any]
+
+GUARDED = ("/v1", "/v2", "/inference", "/cohere")
+NO_TOOL_PARSER = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+
+
+class KeyGuard:
+    """vLLM's own key check: by path prefix only, which leaves `/invocations` and others open."""
+
+    def __init__(self, app: App, keys: list[str]) -> None:
+        self._app, self._keys = app, keys
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        is_guarded = scope["type"] == "http" and scope["method"] != "OPTIONS" and scope["path"].startswith(GUARDED)
+        if is_guarded and not self._knows(dict(scope["headers"]).get(b"authorization", b"")):
+            await _reply(send, 401, {"error": "Unauthorized"})
+        else:
+            await self._app(scope, receive, send)
+
+    def _knows(self, header: bytes) -> bool:
+        scheme, _, shown = header.partition(b" ")
+        return scheme.lower() == b"bearer" and any(hmac.compare_digest(shown, key.encode()) for key in self._keys)
+
+
+class Problem(Exception):
+    """A request that is answered with an error in OpenAI's shape."""
+
+    def __init__(self, code: int, kind: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class Api:
+    """The ASGI application. `engine_is_alive` is cleared by whoever watches the engine."""
+
+    def __init__(self, settings: Settings, *, version: str, context: int) -> None:
+        self._settings, self._version, self._context = settings, version, context
+        self._since = int(time.time())
+        self._running = 0
+        self._prompt_tokens = 0
+        self._generation_tokens = 0
+        self.engine_is_alive = True
+        self._routes = {
+            ("GET", "/health"): self._health,
+            ("GET", "/ping"): self._health,
+            ("POST", "/ping"): self._health,
+            ("GET", "/version"): self._tell_version,
+            ("GET", "/load"): self._load,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/v1/models"): self._models,
+            ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/completions"): self._complete,
+            ("POST", "/invocations"): self._invoke,
+            ("POST", "/tokenize"): self._tokenize,
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            return
+        route = self._routes.get((scope["method"], scope["path"]))
+        if route is None:
+            is_known = any(path == scope["path"] for _, path in self._routes)
+            detail = (405, "Method Not Allowed") if is_known else (404, "Not Found")
+            await _reply(send, detail[0], {"detail": detail[1]})
+            return
+        try:
+            await route(_read_json((await receive()).get("body", b"")), send)
+        except Problem as problem:
+            await _reply(send, problem.code, problem.body)
+
+    async def _health(self, _: Json, send: Send) -> None:
+        if self._settings.simulated("hang-health") is not None:
+            await asyncio.Event().wait()
+        await _reply(send, 200 if self.engine_is_alive else 503, None)
+
+    async def _tell_version(self, _: Json, send: Send) -> None:
+        await _reply(send, 200, {"version": self._version})
+
+    async def _load(self, _: Json, send: Send) -> None:
+        await _reply(send, 200, {"server_load": self._running})
+
+    async def _metrics(self, _: Json, send: Send) -> None:
+        labels = f'{{engine="0",model_name="{self._settings.names[0]}"}}'
+        gauges: dict[str, float] = {
+            "num_requests_running": self._running,
+            "num_requests_waiting": 0,
+            "kv_cache_usage_perc": min(self._running * 0.01, 1.0),
+        }
+        counters = {"prompt_tokens_total": self._prompt_tokens, "generation_tokens_total": self._generation_tokens}
+        lines = []
+        for name, value in {**gauges, **counters}.items():
+            kind = "gauge" if name in gauges else "counter"
+            lines += [
+                f"# HELP vllm:{name} Simulated.",
+                f"# TYPE vllm:{name} {kind}",
+                f"vllm:{name}{labels} {value:.1f}",
+            ]
+        await _reply(send, 200, "\n".join(lines) + "\n", "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _models(self, _: Json, send: Send) -> None:
+        permission = {"id": f"modelperm-{uuid.uuid4().hex[:16]}", "object": "model_permission", "created": self._since}
+        permission |= {f"allow_{what}": False for what in ("create_engine", "search_indices", "fine_tuning")}
+        permission |= {f"allow_{what}": True for what in ("sampling", "logprobs", "view")}
+        permission |= {"organization": "*", "group": None, "is_blocking": False}
+        entry = {
+            "object": "model",
+            "created": self._since,
+            "owned_by": "vllm (simulated)",
+            "root": self._settings.model,
+        }
+        entry |= {"parent": None, "max_model_len": self._context, "permission": [permission]}
+        await _reply(send, 200, {"object": "list", "data": [{"id": name, **entry} for name in self._settings.names]})
+
+    async def _invoke(self, request: Json, send: Send) -> None:
+        """Generate text without asking for a key, as the real route does."""
+        await (self._chat if "messages" in request else self._complete)(request, send)
+
+    async def _tokenize(self, request: Json, send: Send) -> None:
+        tokens = mind.words(str(request.get("prompt", "")))
+        answer = {"count": len(tokens), "max_model_len": self._context, "tokens": list(range(len(tokens)))}
+        await _reply(send, 200, answer)
+
+    async def _complete(self, request: Json, send: Send) -> None:
+        self._check(request)
+        thought = mind.think([{"role": "user", "content": str(request.get("prompt", ""))}])
+        tokens = mind.words(thought.answer or thought.thinking)[: request.get("max_tokens") or 16]
+        choice = {"index": 0, "text": "".join(tokens), "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+        answer = {"id": f"cmpl-{uuid.uuid4().hex[:16]}", "object": "text_completion", "created": int(time.time())}
+        usage = {"prompt_tokens": 1, "total_tokens": 1 + len(tokens), "completion_tokens": len(tokens)}
+        answer |= {"model": request.get("model") or self._settings.names[0], "choices": [choice], "usage": usage}
+        await _reply(send, 200, answer | {"system_fingerprint": FINGERPRINT})
+
+    async def _chat(self, request: Json, send: Send) -> None:
+        self._check(request)
+        messages, prompt_tokens = self._check_chat(request)
+        thinks = (request.get("chat_template_kwargs") or {}).get("enable_thinking", True)
+        deltas = pieces(
+            mind.think(messages),
+            thinks=thinks,
+            parses_thinking=self._settings.has("reasoning-parser"),
+            parses_calls=bool(request.get("tools")) and request.get("tool_choice") != "none",
+        )
+        rate = float(self._settings.simulated("rate") or 100)
+        completion = Completion(
+            {"model": self._settings.names[0], **request}, deltas, prompt_tokens=prompt_tokens, rate=rate
+        )
+        self._running += 1
+        self._prompt_tokens += prompt_tokens
+        try:
+            if request.get("stream"):
+                await self._stream(completion, send)
+            else:
+                await _reply(send, 200, await completion.whole())
+        finally:
+            self._running -= 1
+            self._generation_tokens += completion.sent
+
+    async def _stream(self, completion: Completion, send: Send) -> None:
+        left = int(self._settings.simulated("cut-stream") or 0)
+        await send(_head(200, "text/event-stream; charset=utf-8"))
+
+        async def emit(event: bytes) -> None:
+            nonlocal left
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            left -= 1
+            if left == 0:
+                raise ConnectionAbortedError("cut, as asked for with --simulate cut-stream")
+
+        await completion.stream(emit)
+        await send({"type": "http.response.body", "body": b""})
+
+    def _check(self, request: Json) -> None:
+        if not self.engine_is_alive:
+            text = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+            raise Problem(500, "InternalServerError", text)
+        names = self._settings.names
+        if request.get("model") not in (None, *names):
+            text = f"The model `{request['model']}` does not exist. Valid aliases: {', '.join(names)}."
+            raise Problem(404, "NotFoundError", text, "model")
+
+    def _check_chat(self, request: Json) -> tuple[list[Json], int]:
+        messages = request.get("messages")
+        if not isinstance(messages, list):
+            detail = {"type": "list_type", "loc": "body.messages", "msg": "Input should be a valid list"}
+            text = f"1 validation error:\n  {detail | {'input': messages}}"
+            raise Problem(400, "Bad Request", text, "body.messages")
+        has_parser = self._settings.has("enable-auto-tool-choice") and self._settings.has("tool-call-parser")
+        if request.get("tools") and request.get("tool_choice", "auto") == "auto" and not has_parser:
+            raise Problem(400, "BadRequestError", NO_TOOL_PARSER)
+        tokens = sum(len(mind.words(mind.text_of(message))) + 4 for message in messages)
+        if tokens > self._context:
+            text = (
+                f"This model's maximum context length is {self._context} tokens. However, your request has {tokens} "
+                "input tokens. Please reduce the length of the input messages."
+            )
+            raise Problem(400, "BadRequestError", text, "input_tokens")
+        return messages, tokens
+
+
+def _read_json(body: bytes) -> Json:
+    with contextlib.suppress(ValueError):
+        value = json.loads(body or b"{}")
+        if isinstance(value, dict):
+            return value
+    raise Problem(400, "Bad Request", "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body'}", "body")
+
+
+async def _reply(send: Send, status: int, content: Json | str | None, kind: str = "application/json") -> None:
+    if not isinstance(content, str):
+        content = "" if content is None else json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    body = content.encode()
+    start = _head(status, kind)
+    start["headers"].append((b"content-length", b"%d" % len(body)))
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+def _head(status: int, kind: str) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]}

@@ -1,0 +1,221 @@
+"""One `vllm serve`: start, serve, notice what dies, end."""
+
+import asyncio
+import importlib
+import inspect
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import cast
+
+from pi_cli.demo import gpus, owner
+from pi_cli.demo.engine import checks, failures, startup, web
+from pi_cli.demo.engine.api import Api, KeyGuard
+from pi_cli.demo.engine.cores import Cores
+from pi_cli.demo.engine.failures import ARGUMENTS, BIND, CONFIG, INIT, LOAD, MEMORY, READY, WARMUP, Failed
+from pi_cli.demo.engine.flags import Settings
+from pi_cli.demo.engine.voice import Voice
+
+Middleware = Callable[[web.App], web.App]
+
+
+class EngineDied(Exception):
+    """A process of the engine died; `codes` maps its name to its exit code."""
+
+    def __init__(self, codes: dict[str, int]) -> None:
+        super().__init__(str(codes))
+        self.codes = codes
+
+
+def run(settings: Settings, version: str) -> int:
+    """Start, serve until told to stop, and return the exit status."""
+    if settings.simulated("ignore-term") is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = Server(settings, version)
+    status = asyncio.run(server.live())
+    if status < 0:  # as if the signal had not been caught: the model was still loading
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return status
+
+
+class Server:
+    """The API server: owns the port, the engine's processes and the log."""
+
+    def __init__(self, settings: Settings, version: str) -> None:
+        self._settings, self._version = settings, version
+        self._home = Path.home()
+        self._voice = Voice("APIServer")
+        self._cores = Cores(settings, self._home)
+        self._pace = startup.pace(settings)
+        self._serves = False
+
+    async def live(self) -> int:
+        """Serve until TERM or INT (exit status 0, or -1 while loading), or fail to start (1)."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        if self._settings.simulated("ignore-term") is None:
+            loop.add_signal_handler(signal.SIGTERM, stopping.set)
+        loop.add_signal_handler(signal.SIGINT, stopping.set)
+        serving = asyncio.create_task(self._serve())
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+        except Failed as failure:
+            self._explain(failure)
+            return 1
+        except EngineDied as death:
+            self._traceback(failures.engine_failed(death.codes))
+            return 1
+        finally:
+            for task in (serving, stop):
+                task.cancel()
+            await asyncio.gather(serving, stop, return_exceptions=True)
+            await self._cores.end()
+        if not self._serves:
+            return -1
+        startup.say_goodbye(self._voice)
+        return 0
+
+    async def _serve(self) -> None:
+        """Go through a start in the real order, then serve until somebody dies."""
+        await self._pace.pause(0.1)
+        startup.introduce(self._voice, self._settings, self._version)
+        self._strike(ARGUMENTS, name="nope", known="known")
+        checks.arguments(self._settings)
+        self._strike(BIND)
+        with self._bind() as listener:
+            await self._pace.pause(0.1)
+            chosen = (
+                {"CUDA_VISIBLE_DEVICES": self._settings.text("device-ids")} if self._settings.has("device-ids") else {}
+            )
+            available = gpus.visible(self._home, {**os.environ, **chosen})
+            self._strike(CONFIG, size=8, count=len(available), context=131072)
+            fit = checks.fit(self._settings, available)
+            startup.resolve(self._voice, self._settings, fit)
+            await self._cores.start(len(fit.memory))
+            await self._unless_engine_dies(self._start_engine(fit))
+            self._strike(READY)
+            app = Api(self._settings, version=self._version, context=fit.context)
+            await self._open(app, listener)
+
+    def _bind(self) -> socket.socket:
+        """Take the port at once, but do not listen yet: until the model is loaded a connect is refused."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._settings.text("host"), self._settings.number("port", 8000)))
+        except OSError:
+            listener.close()
+            raise Failed(failures.PORT_BUSY) from None
+        return listener
+
+    async def _unless_engine_dies(self, work: Coroutine[None, None, None]) -> None:
+        doing, dying = asyncio.create_task(work), asyncio.create_task(self._cores.died())
+        try:
+            await asyncio.wait([doing, dying], return_when=asyncio.FIRST_COMPLETED)
+            if dying.done():
+                raise EngineDied(dying.result())
+            doing.result()
+        finally:
+            for task in (doing, dying):
+                task.cancel()
+            await asyncio.gather(doing, dying, return_exceptions=True)
+
+    async def _start_engine(self, fit: checks.Fit) -> None:
+        settings, pace = self._settings, self._pace
+        core, worker = self._cores.voice(), self._cores.worker_voice()
+        startup.initialize(core, settings, self._version, fit)
+        _, cards = gpus.installed(self._home)
+        self._strike(INIT, device="cuda:0", free=3.25, total=79.65, wanted=73.28, utilization=settings.utilization)
+        checks.free_memory(fit, cards, gpus.holds(self._home), settings.utilization)
+        await self._cores.hold(fit.memory)
+        self._strike(LOAD, total=79.65)
+        await startup.load(worker, settings, fit, pace)
+        await startup.compile_graph(worker, pace)
+        self._strike(MEMORY)
+        startup.allocate(worker, core, settings, fit)
+        self._strike(WARMUP)
+        await startup.capture(worker, core, settings, pace)
+
+    def _strike(self, where: str, **facts: object) -> None:
+        """Fail here if `--simulate fail=…` says so."""
+        name = self._settings.simulated("fail") or ""
+        failure = failures.KNOWN.get(name)
+        if failure and failure.where == where:
+            raise Failed(failure, model=self._settings.model, **facts)
+        place, victim, number = failures.DEATHS.get(name, ("", "", 0))
+        if place == where and victim == "server":
+            os.kill(os.getpid(), number)
+        elif place == where:
+            self._cores.kill(number)
+
+    async def _open(self, api: Api, listener: socket.socket) -> None:
+        """Listen and serve; from then on a dead engine makes the server unhealthy, but not dead."""
+        app: web.App = api
+        keys = self._settings.given.get("api-key") or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
+        if keys:
+            app = KeyGuard(app, keys)
+        for name in self._settings.given.get("middleware", []):
+            app = _middleware(name)(app)
+        startup.announce(self._voice, self._settings)
+        self._voice.uvicorn(f"Started server process [{os.getpid()}]")
+        self._voice.uvicorn("Waiting for application startup.")
+        if self._settings.simulated("never-listen") is not None:
+            await asyncio.Event().wait()
+        server = await web.start(app, listener, self._voice)
+        self._voice.uvicorn("Application startup complete.")
+        self._serves = True
+        spam = asyncio.create_task(startup.spam(self._voice, self._settings))
+        try:
+            await self._watch(api)
+        finally:
+            spam.cancel()
+            server.close()
+
+    async def _watch(self, api: Api) -> None:
+        """Wait for the engine to die, then for the owner of the pod."""
+        codes = await self._cores.died()
+        api.engine_is_alive = False
+        name = next(iter(codes))
+        self._voice.error("core_client.py:600", f"Engine core proc {name} died unexpectedly, shutting down client.")
+        while True:
+            await asyncio.sleep(owner.CHECK_SECONDS)
+            if not owner.is_alive():
+                return
+
+    def _explain(self, failure: Failed) -> None:
+        """Print a failure as vLLM does: from the engine first, then the server's, which only points to it."""
+        if failure.where in (ARGUMENTS, BIND, CONFIG, READY):
+            self._traceback(failure.text)
+            return
+        core = self._cores.voice()
+        source = "core.py:1510"
+        core.error(source, "EngineCore failed to start.")
+        core.error(source, _traceback("vllm/v1/engine/core.py", "run_engine_core", failure.text))
+        core.raw("Process EngineCore:")
+        core.raw(_traceback("multiprocessing/process.py", "_bootstrap", failure.text))
+        self._traceback(failures.engine_failed({"EngineCore": 1}))
+
+    def _traceback(self, text: str) -> None:
+        self._voice.raw(_traceback("vllm/entrypoints/cli/main.py", "main", text))
+
+
+def _traceback(path: str, function: str, text: str) -> str:
+    place = f'  File "/root/venv/lib/python3.12/site-packages/{path}", line 1, in {function}'
+    return f"Traceback (most recent call last):\n{place}\n{text}"
+
+
+def _middleware(name: str) -> Middleware:
+    """Import an ASGI middleware class from PYTHONPATH, as `--middleware module.Class` asks."""
+    sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute)
+    if not inspect.isclass(found):
+        raise ValueError(f"Invalid middleware {name}. Must be a function or a class.")
+    return cast("Middleware", found)

@@ -1,0 +1,159 @@
+"""The embedded pod: a real SSH server that runs real commands under bash, in a home of its own.
+
+    with EmbeddedPod("2x H100 80GB") as pod:
+        subprocess.run([*shlex.split(pod.ssh), "nvidia-smi"])
+
+Only the machine is missing: `bin/` holds stubs for what a GPU machine has and this one has not.
+"""
+
+import shlex
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import asyncssh
+
+from pi_cli.demo import gpus as cards
+from pi_cli.demo import owner, ports, processes, session
+from pi_cli.demo.session import Channel
+from pi_cli.demo.sshd import Sshd
+
+MARKER = "PI_DEMO_POD"
+STUBS = Path(__file__).parent / "bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class EmbeddedPod:
+    """A pod on a loopback port, ready when made; `close` (or `with`) leaves no process, thread or file of it behind.
+
+    `gpus` is a list as people write it (`1x H100 80GB, 1x L4`, `none`). A `home` that is given stays.
+    """
+
+    address = "127.0.0.1"
+
+    def __init__(self, gpus: str = "2x H100 80GB", *, home: Path | None = None) -> None:
+        self.commands: list[str] = []
+        """The command strings received, in order: what a remote shell, and `ps` there, got to see."""
+        with ExitStack() as undo:
+            self._folder = Path(tempfile.mkdtemp(prefix="pi-demo-")).resolve()
+            undo.callback(shutil.rmtree, self._folder)
+            self._furnish(cards.parse(gpus), home)
+            self._first_port = undo.enter_context(ports.reserved())
+            client_key = _write_key(self.key)
+            self._host_key = _new_key()
+            self._sshd = Sshd(self._serve, host_key=self._host_key, client_key=client_key)
+            undo.callback(self._end)
+            self._undo = undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process of the pod, then its server, then remove its files."""
+        self._undo.close()
+
+    @property
+    def port(self) -> int:
+        return self._sshd.port
+
+    @property
+    def key(self) -> Path:
+        """The private key that logs in, for `ssh -i`."""
+        return self._folder / "id_ed25519"
+
+    @property
+    def ssh(self) -> str:
+        """The command line a provider's dashboard would show."""
+        return f"ssh -p {self.port} -i {shlex.quote(str(self.key))} root@{self.address}"
+
+    @property
+    def host_key(self) -> str:
+        """The public host key, as a `known_hosts` line ends."""
+        return self._host_key.export_public_key().decode().strip()
+
+    def new_host_key(self) -> None:
+        """Be another machine from now on, to whoever connects: the pod was re-created at the same address."""
+        self._host_key = _new_key()
+        self._sshd.use_host_key(self._host_key)
+
+    def install(self, name: str, script: str) -> Path:
+        """Put an executable first on the pod's PATH, in place of a stub of that name."""
+        path = self._folder / "bin" / name
+        path.unlink(missing_ok=True)  # a stub may be a link
+        path.write_text(script, encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+    def processes(self) -> list[processes.Process]:
+        """Return all processes that descend from a command run here, whatever session they are in."""
+        return processes.marked(MARKER, str(self._folder))
+
+    def _furnish(self, gpus: list[cards.Gpu], home: Path | None) -> None:
+        """Lay out the pod's folder, which is also its identity in `MARKER`."""
+        self.home = home or self._folder / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        cards.install(self.home, gpus)
+        (self._folder / "bin").mkdir()
+        (self._folder / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
+        owner.write(self._folder)
+        for stub in STUBS.iterdir():
+            if stub.is_file():
+                self.install(stub.name, _launcher(stub))
+
+    async def _serve(self, channel: Channel) -> None:
+        if channel.command is not None:
+            self.commands.append(channel.command)
+        environment = {
+            "HOME": str(self.home),
+            "USER": "root",
+            "LOGNAME": "root",
+            "SHELL": shutil.which("bash", path=SYSTEM_PATH) or "/bin/bash",
+            "PATH": f"{self._folder / 'bin'}:{self.home / '.local/bin'}:{SYSTEM_PATH}",
+            "LANG": "C.UTF-8",
+            "SSH_CLIENT": f"{self.address} 0 {self.port}",  # as sshd does: Debian's bash reads ~/.bashrc then
+            "PI_FIRST_PORT": str(self._first_port),  # where models go: other embedded pods are on this machine
+            MARKER: str(self._folder),
+        }
+        await session.serve(channel, home=self.home, environment=environment)
+
+    def _end(self) -> None:
+        self._sshd.stop()
+        try:
+            while not self._sshd.has_ended(timeout=0.02):
+                processes.end(MARKER, str(self._folder))
+        finally:
+            processes.end(MARKER, str(self._folder))
+
+
+def _launcher(stub: Path) -> str:
+    """Return a script that runs a stub: a shell stub is its own, a Python one gets this interpreter, started lean."""
+    text = stub.read_text(encoding="utf-8")
+    if not text.startswith("#!/usr/bin/env python3"):
+        return text
+    lines = [
+        "#!/bin/sh",
+        f"# SIMULATED {stub.name}, on an embedded pod of `pi demo`.",
+        f"python={shlex.quote(str(Path(sys.executable).resolve()))}",
+        f'exec "${{PI_DEMO_PYTHON:-$python}}" -I -S {shlex.quote(str(stub))} "$@"',
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _new_key() -> asyncssh.SSHKey:
+    return asyncssh.generate_private_key("ssh-ed25519")
+
+
+def _write_key(path: Path) -> asyncssh.SSHKey:
+    key = _new_key()
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+    return key

@@ -1,0 +1,112 @@
+"""An SSH server on a loopback port, in a thread with an event loop of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+
+import asyncssh
+
+from pi_cli.demo.session import Channel
+
+Serve = Callable[[Channel], Coroutine[None, None, None]]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Sshd:
+    """Serves every channel with `serve`, from the moment it is made until `stop`."""
+
+    def __init__(self, serve: Serve, *, host_key: asyncssh.SSHKey, client_key: asyncssh.SSHKey) -> None:
+        self._serve = serve
+        self._client_key = client_key
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._channels: set[asyncio.Task[None]] = set()
+        self._listening: Future[asyncssh.SSHAcceptor] = Future()
+        self._ended: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, args=(host_key,), name="embedded-pod", daemon=True)
+        self._thread.start()
+        self._acceptor = self._listening.result()
+        self.port = self._acceptor.get_port()
+
+    def use_host_key(self, key: asyncssh.SSHKey) -> None:
+        """Show another host key to whoever connects from now on."""
+        self._loop.call_soon_threadsafe(lambda: self._acceptor.update(server_host_keys=[key]))
+
+    def stop(self) -> None:
+        """Drop every connection. The thread ends when the commands that ran here are dead too."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def has_ended(self, timeout: float) -> bool:
+        """Wait for the thread to end, and raise what went wrong in it."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        self._ended.result()
+        return True
+
+    def _live(self, host_key: asyncssh.SSHKey) -> None:
+        try:
+            asyncio.run(self._listen(host_key))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
+            outcome: Future[asyncssh.SSHAcceptor] | Future[None] = (
+                self._ended if self._listening.done() else self._listening
+            )
+            outcome.set_exception(error)
+        else:
+            self._ended.set_result(None)
+
+    async def _listen(self, host_key: asyncssh.SSHKey) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        acceptor = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[host_key],
+            server_factory=lambda: _Login(self._connections),
+            process_factory=self._open,
+            authorized_client_keys=asyncssh.import_authorized_keys(self._client_key.export_public_key().decode()),
+            encoding=None,
+            line_editor=False,
+            agent_forwarding=False,
+            gss_host=None,
+        )
+        self._listening.set_result(acceptor)
+        await self._stopping.wait()
+        acceptor.close()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
+        await acceptor.wait_closed()
+        await asyncio.gather(*self._channels)
+
+    def _open(self, channel: Channel) -> None:
+        """Serve a channel in a task that outlives it: asyncssh would cancel its own with the connection."""
+        task = asyncio.get_running_loop().create_task(self._serve(channel))
+        self._channels.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        if task.exception() is None:  # a bug stays, for `has_ended` to raise
+            self._channels.discard(task)
+
+
+class _Login(asyncssh.SSHServer):
+    """Lets the one key in, and forwards to loopback ports and to unix sockets."""
+
+    def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
+        self._connections = connections
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._connections.discard(self._connection)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:  # noqa: ARG002
+        return dest_host in LOOPBACK
+
+    def unix_connection_requested(self, dest_path: str) -> bool:  # noqa: ARG002
+        return True

@@ -1,0 +1,149 @@
+"""`nvidia-smi`, `hf` and what `pod_setup.sh` calls, on the embedded pod."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo import gpus
+from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.demo.stubs import hf
+from tests.demo.conftest import Shell, ssh
+from tests.until import until
+
+SETUP = Path(__file__).parents[2] / "remote" / "pod_setup.sh"
+QUERY = "nvidia-smi --query-gpu=index,name,memory.total,memory.used,compute_cap --format=csv,noheader"
+
+
+def test_nvidia_smi_reports_the_cards_that_were_asked_for() -> None:
+    with EmbeddedPod("1x H100 80GB, 2x L4") as pod:
+        assert ssh(pod, QUERY).text.splitlines() == [
+            "0, NVIDIA H100 80GB HBM3, 81559 MiB, 0 MiB, 9.0",
+            "1, NVIDIA L4, 23034 MiB, 0 MiB, 8.9",
+            "2, NVIDIA L4, 23034 MiB, 0 MiB, 8.9",
+        ]
+        assert ssh(pod, "nvidia-smi -L -i 1").text.startswith("GPU 1: NVIDIA L4 (UUID: GPU-")
+        assert "SIMULATED" in ssh(pod, "nvidia-smi").text
+
+
+@pytest.mark.parametrize(
+    ("query", "printed"),
+    [
+        ("--query-gpu=index,memory.total --format=csv,noheader,nounits", "0, 81559\n1, 81559\n"),
+        ("--query-gpu=index,memory.total --format=csv -i 1", "index, memory.total [MiB]\n1, 81559 MiB\n"),
+        ("--query-compute-apps=pid,used_memory --format=csv,noheader", ""),
+        ("--query-gpu=index,nonsense --format=csv", 'Field "nonsense" is not a valid field to query.\n\n'),
+    ],
+)
+def test_nvidia_smi_answers_queries_as_the_real_one(shell: Shell, query: str, printed: str) -> None:
+    assert shell(f"nvidia-smi {query}").text == printed
+
+
+def test_a_machine_without_gpu_or_driver_says_so_as_the_real_one() -> None:
+    with EmbeddedPod("none") as pod:
+        outcome = ssh(pod, "nvidia-smi -L")
+        assert (outcome.status, outcome.text) == (6, "No devices were found\n")
+        gpus.install(pod.home, [], driver=None)
+        outcome = ssh(pod, "nvidia-smi -L")
+        assert (outcome.status, "couldn't communicate with the NVIDIA driver" in outcome.text) == (9, True)
+
+
+def hurry(machine: EmbeddedPod, seconds: float) -> None:
+    (machine.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def test_a_download_fills_the_cache_as_the_real_client_does(machine: EmbeddedPod, shell: Shell) -> None:
+    hurry(machine, 0.1)
+    outcome = shell("hf download Qwen/Qwen3-8B --quiet")
+    snapshot = Path(outcome.text.strip())
+    repository = machine.home / ".cache/huggingface/hub/models--Qwen--Qwen3-8B"
+    assert snapshot.parent == repository / "snapshots"
+    assert (repository / "refs" / "main").read_text() == snapshot.name
+    for path in snapshot.iterdir():
+        assert path.is_symlink()
+        assert path.resolve().parent == repository / "blobs"
+    assert sum(path.stat().st_size for path in snapshot.glob("*.safetensors")) == pytest.approx(16e9, rel=0.01)
+    assert json.loads((snapshot / "config.json").read_text())["model_type"] == "qwen3"
+
+
+def test_what_is_cached_is_not_downloaded_again(machine: EmbeddedPod, shell: Shell) -> None:
+    hurry(machine, 0.1)
+    planned = json.loads(shell("hf download Qwen/Qwen3-8B --dry-run --format json").text)
+    assert {"file": "config.json", "size": "726.0"} in planned
+    shell("hf download Qwen/Qwen3-8B")
+    hurry(machine, 60)
+    start = time.monotonic()
+    assert json.loads(shell("hf download Qwen/Qwen3-8B --format json").text).keys() == {"path"}
+    assert time.monotonic() - start < 5
+    cached = json.loads(shell("hf download Qwen/Qwen3-8B --dry-run --format json").text)
+    assert {file["size"] for file in cached} == {"-"}
+
+
+def test_a_download_dies_at_once_of_a_term_and_leaves_what_nothing_resumes(machine: EmbeddedPod, shell: Shell) -> None:
+    hurry(machine, 60)
+    blobs = machine.home / ".cache/huggingface/hub/models--stall--x/blobs"
+    shell("setsid --fork hf download stall/x < /dev/null > /dev/null 2>&1")
+    until(lambda: blobs.exists() and list(blobs.glob("*.incomplete")))
+    shell("kill $(ps -eo pid=,args= | awk '/[h]f download stall/ { print $1 }')")
+    until(lambda: not machine.processes())
+    assert list(blobs.glob("*.incomplete"))
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        ("gated/x", "Error: Access denied. Model 'gated/x' requires approval."),
+        ("missing/x", "Error: Model 'missing/x' not found."),
+        ("no-space/x", "OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_a_download_that_fails_says_why_in_the_real_words(
+    machine: EmbeddedPod, shell: Shell, repository: str, said: str
+) -> None:
+    hurry(machine, 0.1)
+    outcome = shell(f"hf download {repository}")
+    assert outcome.status == 1
+    assert said in outcome.err.decode()
+
+
+@pytest.mark.parametrize(
+    ("repository", "gigabytes"),
+    [
+        ("Qwen/Qwen2.5-72B-Instruct", 144),
+        ("zai-org/GLM-4.5-Air-106B-FP8", 106),
+        ("openai/gpt-oss-20b", 12),
+        ("x/y", 1.5),
+    ],
+)
+def test_weights_are_as_large_as_the_name_suggests(repository: str, gigabytes: float) -> None:
+    assert hf.weight_bytes(repository) == pytest.approx(gigabytes * 1e9)
+
+
+def test_the_real_setup_script_makes_the_pod_ready_and_is_safe_to_run_again(machine: EmbeddedPod, shell: Shell) -> None:
+    volume = machine.home / "volume"
+    shell("cat > ~/pod_setup.sh", SETUP.read_bytes())
+    run = f'bash ~/pod_setup.sh --mount "sudo mount -t nfs host:/models {volume}"'
+    first = shell(run)
+    assert first.status == 0, first.err.decode()
+    assert shell("~/venv/bin/vllm --version").text == "0.32.0\n"
+    assert shell("~/venv/bin/hf download x/y --dry-run --quiet").status == 0
+    again = shell(run)
+    assert again.status == 0, again.err.decode()
+    assert "vLLM 0.32.0 is there" in again.text
+
+
+def test_a_command_of_the_venv_is_still_replaced_by_what_is_installed_on_the_pod(
+    machine: EmbeddedPod, shell: Shell
+) -> None:
+    shell("uv venv ~/venv && uv pip install --python ~/venv/bin/python vllm==0.11.0")
+    assert shell("~/venv/bin/vllm --version").text == "0.11.0\n"
+    machine.install("vllm", "#!/bin/sh\necho mine\n")
+    assert shell("~/venv/bin/vllm --version").text == "mine\n"
+
+
+@pytest.mark.parametrize("command", ["curl -sS https://example.org", "mount -t nfs host:/x /mnt"])
+def test_nothing_reaches_beyond_the_pod(shell: Shell, command: str) -> None:
+    outcome = shell(command)
+    assert outcome.status != 0
+    assert b"simulated pod" in outcome.err
