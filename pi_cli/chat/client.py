@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
@@ -41,6 +42,13 @@ def warm_up() -> None:
     import openai
     import openai.resources.chat
     import openai.types.chat  # noqa: F401
+
+
+def transport_over(socket: Path) -> "httpx2.AsyncBaseTransport":
+    """Return the way to a model through a unix socket that leads to its port."""
+    import httpx2
+
+    return httpx2.AsyncHTTPTransport(uds=str(socket))
 
 
 def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> "openai.AsyncOpenAI":

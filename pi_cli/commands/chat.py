@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import OnPod
+from pi_cli.commands.options import OnPod, complete_model
 from pi_cli.errors import BadUsage
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 
 
 def prompt(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
+    ],
     text: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]", help="What to ask; none: read stdin.")] = None,
     pod: OnPod = None,
     tools: Annotated[bool, typer.Option(help="Let the model list, read and search files here.")] = True,
@@ -46,9 +48,7 @@ def prompt(
         )  # openai takes as long to import as SSH to connect
         async with ssh.connect(on, chosen.ssh) as session, session.forward(model.port) as socket:
             await warming
-            import httpx2
-
-            transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+            transport = client.transport_over(socket)
             with view.transcript(sys.stdout, sys.stderr) as report:
                 async with client.open_client(transport, api_key=key) as opened:
                     await agent.answer(

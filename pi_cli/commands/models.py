@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands.options import AsJson, OnPod, OnPods
+from pi_cli.commands.options import AsJson, OnPod, OnPods, complete_model
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -55,7 +55,9 @@ def list_models(
 
 
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of models.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of models.", autocompletion=complete_model)
+    ] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="All models of the pods acted on.")] = False,
     pod: OnPods = None,
 ) -> None:
@@ -105,7 +107,7 @@ def stop(
 
 
 def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", autocompletion=complete_model)],
     pod: OnPod = None,
     lines: Annotated[
         str, typer.Option("--lines", "-n", help="How many last lines to begin with; `all` for all.")

@@ -1,18 +1,48 @@
 """Options that several commands share, and the settings that come from the environment."""
 
 import os
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from pi_cli.errors import BadUsage
+from pi_cli.errors import BadUsage, PiError
+from pi_cli.store import state
+
+
+def complete_pod(incomplete: str) -> list[str]:
+    """Return the pods a shell may complete to, from local state."""
+    return [name for name in _remembered().pods if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the models a shell may complete to, from local state."""
+    names = dict.fromkeys(name for _, name, _ in _remembered().models())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _remembered() -> state.State:
+    """Return the local state; a shell that completes has no use for errors."""
+    with suppress(PiError):
+        return state.load()
+    return state.State()
+
 
 OnPods = Annotated[
     list[str] | None,
-    typer.Option("--pod", "-p", metavar="POD", help="Pod to act on instead of the active one; repeatable."),
+    typer.Option(
+        "--pod",
+        "-p",
+        metavar="POD",
+        help="Pod to act on instead of the active one; repeatable.",
+        autocompletion=complete_pod,
+    ),
 ]
 OnPod = Annotated[
-    str | None, typer.Option("--pod", "-p", metavar="POD", help="Pod to act on instead of the active one.")
+    str | None,
+    typer.Option(
+        "--pod", "-p", metavar="POD", help="Pod to act on instead of the active one.", autocompletion=complete_pod
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 

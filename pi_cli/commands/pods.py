@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import AsJson, OnPod
+from pi_cli.commands.options import AsJson, OnPod, complete_pod
 from pi_cli.errors import PiError
 from pi_cli.store import paths, state
 from pi_cli.store.records import Pod, write_pod
 
 app = typer.Typer(help="Set up and choose pods.", rich_markup_mode=None)
-PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.")]
+PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
 
 
 @app.callback(invoke_without_command=True)

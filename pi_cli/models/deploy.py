@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -229,7 +229,7 @@ def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: 
     }
 
 
-def _given(settings: dict[str, str | None]) -> dict[str, str]:
+def _given(settings: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value}
 
 

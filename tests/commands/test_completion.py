@@ -1,0 +1,44 @@
+"""Shell completion of names, from local state."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pi
+
+STATE = {
+    "pods": {
+        "dc1": {"ssh": "ssh a", "gpus": [], "models": {"qwen": {"model": "m", "port": 8001, "gpu": "0", "pid": 1}}},
+        "lab": {"ssh": "ssh b", "gpus": [], "models": {}},
+    },
+    "active": "dc1",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pi stop ", ["qwen"]),
+        ("pi prompt q", ["qwen"]),
+        ("pi logs x", []),
+        ("pi pods active ", ["dc1", "lab"]),
+        ("pi list --pod l", ["lab"]),
+    ],
+)
+def test_names_are_completed(pi: Pi, words: str, offered: list[str]) -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text(json.dumps(STATE))
+    count = len(words.split()) - (0 if words.endswith(" ") else 1)
+    result = pi(_PI_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
+    assert result.out.split() == offered
+
+
+def test_completion_is_silent_when_the_state_is_broken(pi: Pi) -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text("{")
+    result = pi(_PI_COMPLETE="complete_bash", COMP_WORDS="pi stop ", COMP_CWORD="2")
+    assert (result.out.strip(), result.err) == ("", "")
