@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pi_cli.errors import ModelNotStarted, PiError
+from pi_cli.errors import ModelNotStarted, PiError, PodUnreachable
 from pi_cli.events import Event, Note, Output, Phase, Progress, Report
 from pi_cli.models import diagnosis, health, phases
 from pi_cli.models.plan import Plan
@@ -68,13 +68,17 @@ async def start(
     uid = uuid.uuid4().hex
     watching = _Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
-    async with _withdrawn_on_failure(session, uid, name):
+    async with _withdrawn_on_failure(session, uid, name, report):
         try:
             place = await agent.ask(
                 session, "start", watching.see, **_request(session.pod, uid, plan, name, secrets, wait)
             )
         except AgentRefused as error:
             raise _refused(session.pod, plan.model, error) from error
+        except PodUnreachable as error:
+            if watching.was_launched:
+                error.hint = f"`{name}` goes on loading there; once the pod answers, `pi list` shows it"
+            raise
         if place["state"] == "exited":
             raise _died(session.pod, plan.model, watching, place)
         if wait:
@@ -190,11 +194,12 @@ class _Watching:
 
 
 @asynccontextmanager
-async def _withdrawn_on_failure(session: PodSession, uid: str, name: str) -> AsyncIterator[None]:
+async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, report: Report) -> AsyncIterator[None]:
     """Stop a model again, and forget it, if starting it fails or is cancelled."""
     try:
         yield
     except BaseException:
+        report(Phase(session.pod, "taking back what was begun"))
         with suppress(PiError, TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT):
                 await agent.ask(session, "stop", models=[{"name": name, "uid": uid, "pid": 0, "port": 0}])

@@ -82,6 +82,7 @@ class OpensshLab:
 
     def __enter__(self) -> Self:
         network.sweep()
+        base_root.ready()
         self._registries = registries.discover(base_root.SUITE)
         return self
 
