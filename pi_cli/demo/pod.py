@@ -23,6 +23,7 @@ from pi_cli.demo.session import Channel
 from pi_cli.demo.sshd import Sshd
 
 MARKER = "PI_DEMO_POD"
+MEGABYTE = 10**6
 STUBS = Path(__file__).parent / "bin"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -96,6 +97,11 @@ class EmbeddedPod:
     def processes(self) -> list[processes.Process]:
         """Return all processes that descend from a command run here, whatever session they are in."""
         return processes.marked(MARKER, str(self._folder))
+
+    def files(self) -> dict[str, bytes]:
+        """Return what lies in the pod's home, by path, but for files over a megabyte: simulated weights are huge."""
+        paths = [path for path in self.home.rglob("*") if path.is_file() and path.stat().st_size <= MEGABYTE]
+        return {str(path.relative_to(self.home)): path.read_bytes() for path in paths}
 
     def _furnish(self, gpus: list[cards.Gpu], home: Path | None) -> None:
         """Lay out the pod's folder, which is also its identity in `MARKER`."""

@@ -121,7 +121,7 @@ def test_a_model_that_dies_shows_why_and_is_not_recorded(pi: Pi, pod: EmbeddedPo
     assert "`Qwen/Qwen3-8B` did not start on `dc1`" in error
     assert said in error
     assert "hint:" in result.err
-    assert "Traceback" not in result.err.partition("error:")[2]
+    assert "pi_cli" not in result.err, "the words are vLLM's, not a traceback of ours"
     assert Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes() == before
     assert running(pod) == []
 
@@ -230,8 +230,8 @@ def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) 
     """Security checks 1, 2, 3, 5, 6 and 7."""
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     everything = [*pod.commands, *(" ".join(process.command) for process in pod.processes())]
-    files = [*pod.home.rglob("*"), *Path(os.environ["PI_CONFIG_DIR"]).rglob("*")]
-    everything += [path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()]
+    everything += [content.decode("utf-8", "replace") for content in pod.files().values()]
+    everything += [path.read_text() for path in Path(os.environ["PI_CONFIG_DIR"]).iterdir()]
     for secret in (KEY, TOKEN):
         assert not [text for text in everything if secret in text]
     served = [process for process in pod.processes() if "serve" in process.command]

@@ -111,7 +111,7 @@ def test_a_download_that_fails_says_why_in_the_real_words(
     ("repository", "gigabytes"),
     [
         ("Qwen/Qwen2.5-72B-Instruct", 144),
-        ("zai-org/GLM-4.5-Air-106B-FP8", 106),
+        ("zai-org/GLM-4.5-Air-FP8", 106),
         ("openai/gpt-oss-20b", 12),
         ("x/y", 1.5),
     ],

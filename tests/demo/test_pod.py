@@ -166,6 +166,7 @@ def test_what_the_remote_shell_was_told_is_on_record(machine: EmbeddedPod, shell
     shell("echo one")
     shell("cat > file", input=b"secret")
     assert machine.commands == ["echo one", "cat > file"]
+    assert machine.files()["file"] == b"secret"
 
 
 def test_a_program_can_be_put_in_place_of_a_stub(machine: EmbeddedPod, shell: Shell) -> None:

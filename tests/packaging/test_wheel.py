@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SHIPPED = ("models.md", "remote/pod_agent.py", "remote/pod_machine.py", "remote/pod_download.py")
+SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_agent.py", "remote/pod_machine.py", "remote/pod_download.py")
 SHIPPED += ("remote/pod_setup.sh", "remote/require_key.py")
 
 

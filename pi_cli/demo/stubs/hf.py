@@ -22,6 +22,9 @@ SECONDS = 1.5
 TICK = 0.05
 
 HINT = "Hint: set HF_DEBUG=1 as environment variable for full traceback."
+# Billions of parameters where the name does not say them; longer names first.
+UNSAID = {"glm-4.5-air": 106, "glm-4": 355, "kimi-k2": 1000, "minimax-m2": 230, "deepseek-v3": 671, "deepseek-r1": 671}
+
 FLAGS = {"--dry-run", "--force-download", "--quiet", "-q", "--json"}
 VALUES = {
     "--repo-type", "--revision", "--include", "--exclude", "--cache-dir",
@@ -128,11 +131,10 @@ def weight_bytes(repo: str) -> int:
     (144000000000, 12000000000, 1500000000)
     """
     found = re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])", repo)
-    if not found:
-        return 1_500_000_000
+    unsaid = next((size for name, size in UNSAID.items() if name in repo.lower()), 0.75)
     quantized = re.search(r"fp8|int8|awq|int4|fp4|gptq|gpt-oss", repo, re.IGNORECASE)
     bytes_each = 2.0 if not quantized else 1.0 if quantized[0].lower() in ("fp8", "int8") else 0.6
-    return int(float(found[1]) * 1e9 * bytes_each)
+    return int(float(found[1] if found else unsaid) * 1e9 * bytes_each)
 
 
 class Cache:

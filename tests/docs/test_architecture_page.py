@@ -1,0 +1,48 @@
+"""docs/architecture.md and the decisions name only what exists."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+TEXT = PAGE + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "decisions").glob("*.md"))
+REMOTE = {path.stem for path in (ROOT / "remote").glob("*.py")}
+
+FILES = r"(?!\S*\.(?:json|md|sh|py|log)`)"
+NAMES = sorted(set(re.findall(rf"`{FILES}([a-z_]+(?:\.\w+)+)`", TEXT)))
+PATHS = sorted(set(re.findall(r"`((?:pi_cli|remote|tests|docs)/[^`]*)`", TEXT)))
+
+
+def resolve(name: str) -> object:
+    """Return what a dotted name means: below `pi_cli`, or a module of `remote`. Raises if there is no such thing."""
+    head, *rest = name.split(".")
+    found: object = importlib.import_module(head if head in REMOTE else f"pi_cli.{head}")
+    for number, part in enumerate(rest, start=1):
+        if not hasattr(found, part):
+            importlib.import_module(".".join(["pi_cli", head, *rest[:number]]))
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_in_the_page_exists(name: str) -> None:
+    assert resolve(name) is not None
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_in_the_page_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_the_walk_is_long_enough_to_be_one() -> None:
+    assert len(NAMES) > 40
+    assert "commands.main.main" in NAMES
+    assert "pod_agent.reserve" in NAMES
+
+
+def test_no_room_is_left_out() -> None:
+    rooms = {path.name for path in (ROOT / "pi_cli").iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if f"    {room}/ " not in PAGE} == set()

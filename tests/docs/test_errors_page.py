@@ -1,0 +1,64 @@
+"""docs/errors.md has every error that pi can raise, and every cause of a failed start with its remedy."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pi_cli import errors
+from pi_cli.errors import PiError
+from pi_cli.models.diagnosis import KNOWN, Known
+
+ROOT = Path(__file__).parents[2]
+CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, PiError)}
+RAISING = {*CLASSES, "super().__init__"}
+
+
+def bare(text: str) -> str:
+    """Return a text without the names of what is filled in: the page calls them what people do."""
+    return re.sub(r"\{[^{}]*\}", "{}", text)
+
+
+PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+BARE_PAGE = bare(" ".join(PAGE.split()))
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yield (module, message) for every text given to an error's class: what is filled in is `{}`."""
+    for path in sorted((ROOT / "pi_cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in RAISING:
+                yield from ((str(path.relative_to(ROOT)), text) for each in node.args if (text := template(each)))
+
+
+def template(node: ast.expr) -> str:
+    """Return a literal text that says something by itself, else nothing."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+        text = "".join(str(part) for part in parts)
+    else:
+        text = str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+    return text if " " in text else ""
+
+
+@pytest.mark.parametrize(("module", "message"), sorted(set(messages())))
+def test_every_error_is_in_the_page(module: str, message: str) -> None:
+    assert message in BARE_PAGE, f"{module} raises what docs/errors.md does not have"
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.words)
+def test_every_known_cause_is_in_the_page_with_its_remedy(known: Known) -> None:
+    assert f"| {known.words} | {known.hint} |" in PAGE
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_every_class_of_errors_is_in_the_page(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+def test_exit_codes_are_those_of_the_classes() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", PAGE.partition("\n\n## ")[0], re.MULTILINE)
+    told = {name: int(code) for code, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert told == {name: each.exit_code for name, each in CLASSES.items() if name != "PodsFailed"}

@@ -1,0 +1,76 @@
+"""The pages lead to what exists: files, make targets, commands and their options."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from pi_cli.commands.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "models.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        yield str(page.relative_to(ROOT)), page.read_text(encoding="utf-8")
+
+
+def links() -> Iterator[tuple[str, str]]:
+    for page, text in texts():
+        yield from ((page, link) for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link)
+
+
+def commands() -> Iterator[str]:
+    """Yield every command line of pi, in a block or between backticks."""
+    for _, text in texts():
+        fenced = "".join(re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        yield from re.findall(r"^    (pi(?: [^\n\\]+)?)", text, re.MULTILINE)
+        yield from re.findall(r"^(pi(?: [^\n\\]+)?)", fenced, re.MULTILINE)
+        yield from re.findall(r"(?<!`)`(pi(?: [^`\n]+)?)`", text)
+
+
+def unknown(words: list[str]) -> str | None:
+    """Return the first word that pi would not know, going by its commands and the names of their options."""
+    command: Any = get_command(app)
+    options = {"-h", "--help"}
+    while words and words[0] not in ("--", "--vllm"):
+        word = words.pop(0)
+        options |= {name for each in command.params for name in [*each.opts, *each.secondary_opts]}
+        if isinstance(command, TyperGroup) and re.fullmatch(r"[a-z]+", word):
+            if word not in command.commands:
+                return word
+            command = command.commands[word]
+        elif command.name == "ssh" and not word.startswith("-"):
+            return None  # the rest is for the pod
+        elif word.startswith("-") and word not in options:
+            return word
+    return None
+
+
+@pytest.mark.parametrize(("page", "link"), sorted(set(links())))
+def test_every_link_leads_to_a_file(page: str, link: str) -> None:
+    assert (ROOT / page).parent.joinpath(link).exists()
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_every_command_shown_is_one_that_pi_has(line: str) -> None:
+    assert unknown(shlex.split(line.replace("…", ""), comments=True)[1:]) is None
+
+
+def test_every_make_target_named_exists() -> None:
+    assert set(re.findall(r"make ([a-z-]+)`", README)) <= TARGETS
+
+
+def test_the_readme_names_what_ci_runs() -> None:
+    [targets] = re.findall(
+        r"^for target in (.*); do$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert all(f"`make {target}`" in README for target in targets.split())
