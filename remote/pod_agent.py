@@ -29,7 +29,7 @@ from pod_machine import HOME, MARKER, PI, Json, Process, Refused
 
 LIB = os.path.join(PI, "lib")
 LOGS = os.path.join(HOME, ".vllm_logs")
-FIRST_PORT = 8001  # PI_FIRST_PORT in ~/.pi/env moves it, where a provider routes other ports only
+FIRST_PORT = 8001  # PI_FIRST_PORT moves it for embedded pods, which share one machine
 LAUNCHES = 3  # each but the first on another port, should a stranger have taken ours
 
 
@@ -101,15 +101,17 @@ def reserve(
     """Write the record that holds a name, a port and GPUs for us."""
     with machine.locked():
         living = machine.living_records()
-        for record in living:
-            if record["name"] == name:
-                raise Refused("name-taken", "`%s` already runs here (port %d)" % (name, record["port"]))
-        others = living + [entry for entry in known if machine.find_unmarked(entry)]
+        recorded = {record["uid"] for record in living}
+        others = living + [each for each in known if each["uid"] not in recorded and machine.find_unmarked(each)]
+        for other in others:
+            if other["name"] == name:
+                raise Refused("name-taken", "`%s` already runs here (port %d)" % (name, other["port"]))
+        ports = {int(other["port"]) for other in others + known if other["name"] != name}
         record = {
             "uid": uid,
             "name": name,
             "model": model,
-            "port": free_port({int(other["port"]) for other in living + known}, first_port),
+            "port": free_port(ports, first_port),
             "gpu": ",".join(map(str, pick_gpus(gpus, gpu_count, [str(other["gpu"]) for other in others]))),
             "pid": 0,
             "start": 0,

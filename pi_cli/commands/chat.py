@@ -1,6 +1,7 @@
 """`pi prompt`: talk to a running model."""
 
 import asyncio
+import select
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from pi_cli.commands.options import OnPod, complete_model
 from pi_cli.errors import BadUsage
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
+
+PATIENCE = 1.0  # seconds until we say that we wait for stdin
 
 
 def prompt(
@@ -60,8 +63,12 @@ def prompt(
 
 def _question(words: list[str]) -> str:
     """Return the prompt: the words given, and what is piped in behind them."""
+    from pi_cli.view import terminal
+
     parts = [" ".join(words)] if words else []
     if not sys.stdin.isatty():
+        if words and not select.select([sys.stdin], [], [], PATIENCE)[0]:
+            terminal.note("waiting for the end of stdin, which belongs to the prompt; without one, add `< /dev/null`")
         parts.append(sys.stdin.read().strip())
     question = "\n\n".join(part for part in parts if part)
     if not question:
@@ -71,8 +78,11 @@ def _question(words: list[str]) -> str:
 
 def _find(current: state.State, name: str, pod: str | None) -> tuple[str, Pod, str, Model]:
     """Find a model by NAME or POD/NAME: on the pod given, the active one, or the only one that has it."""
-    if "/" in name and not pod:
-        pod, _, name = name.partition("/")
+    if "/" in name:
+        prefix, _, name = name.partition("/")
+        if pod not in (None, prefix):
+            raise BadUsage(f"`{prefix}/{name}` is not on `{pod}`", hint="give the pod once")
+        pod = prefix
     if pod:
         current.pod(pod)
     found = [(on, model) for on, each, model in current.models() if each == name and pod in (None, on)]

@@ -48,8 +48,16 @@ def pi(
 
 def main() -> NoReturn:
     """Run pi. Errors end here: one line what happened, one what to do, and the exit code of their class."""
+    ended_by: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        """End as Ctrl+C does, with clean-up: the terminal was closed, or somebody wants us gone."""
+        del frame
+        ended_by.append(number)
+        signal.raise_signal(signal.SIGINT)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     try:
         app(args=open_vllm_arguments(sys.argv[1:]), prog_name="pi")
     except PiError as error:
@@ -57,6 +65,8 @@ def main() -> NoReturn:
 
         terminal.show_error(error)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        sys.exit(128 + ended_by[0] if ended_by else end.code)
     sys.exit(0)
 
 
@@ -70,9 +80,3 @@ def open_vllm_arguments(words: list[str]) -> list[str]:
         return words
     at = words.index("--vllm") + 1
     return [*words[:at], "--", *words[at:]]
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End as Ctrl+C does, with clean-up: the terminal was closed, or somebody wants us gone."""
-    del frame
-    sys.exit(128 + number)

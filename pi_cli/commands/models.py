@@ -181,4 +181,5 @@ def _as_json(listed: "Listed") -> dict[str, object]:
         "status": listed.status,
         "age_seconds": None if listed.age is None else round(listed.age),
         "url": listed.url,
+        "answers_from_here": listed.answers_here,
     }

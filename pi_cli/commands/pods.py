@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import sys
 from typing import Annotated
 
 import typer
@@ -13,13 +14,13 @@ from pi_cli.errors import PiError
 from pi_cli.store import paths, state
 from pi_cli.store.records import Pod, write_pod
 
-app = typer.Typer(help="Set up and choose pods.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
 
 
 @app.callback(invoke_without_command=True)
 def pods(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the pods, set one up, choose the active one, forget one.
+    """Set up, list, choose and forget pods.
 
     Without a command: the list of pods, from local state.
 
@@ -30,12 +31,23 @@ def pods(context: typer.Context, as_json: AsJson = False) -> None:
       pi pods active dc1
     """
     if context.invoked_subcommand is None:
-        list_pods(as_json=as_json)
+        _show_pods(as_json=as_json)
 
 
 @app.command("list")
-def list_pods(as_json: AsJson = False) -> None:
-    """List the pods from local state; `*` marks the active one."""
+def list_pods(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the pods from local state; `*` marks the active one.
+
+    \b
+    Examples:
+      pi pods list
+      pi pods list --json
+    """
+    given_before = context.parent is not None and bool(context.parent.params.get("as_json"))
+    _show_pods(as_json=as_json or given_before)
+
+
+def _show_pods(*, as_json: bool) -> None:
     from pi_cli.view import tables, terminal
 
     current = state.load()
@@ -104,7 +116,12 @@ def setup(
 
 @app.command()
 def active(name: PodName) -> None:
-    """Make a pod the one that commands act on."""
+    """Make a pod the one that commands act on.
+
+    \b
+    Examples:
+      pi pods active dc2
+    """
     from pi_cli.view import terminal
 
     with state.edit() as current:
@@ -118,7 +135,13 @@ def remove(
     name: PodName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even if models run there.")] = False,
 ) -> None:
-    """Forget a pod. The machine itself is not touched: end it at its provider."""
+    """Forget a pod. The machine itself is not touched: end it at its provider.
+
+    \b
+    Examples:
+      pi pods remove dc1
+      pi pods remove dc1 --yes
+    """
     from pi_cli.pods import host_keys
     from pi_cli.view import terminal
 
@@ -127,6 +150,8 @@ def remove(
         terminal.note(
             f"{', '.join(models)} may still run on `{name}`; end them first with `pi stop --all --pod {name}`"
         )
+        if not sys.stdin.isatty():
+            raise PiError(f"`{name}` was kept: nobody is there to ask", hint="give `--yes` to forget it all the same")
         if not typer.confirm(f"Forget `{name}` all the same?", err=True):
             raise PiError(f"`{name}` was kept")
     with state.edit() as current:
@@ -142,27 +167,43 @@ def remove(
 
 
 def shell(
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[CMD]…", help="Command to run; none: a shell.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run there.", autocompletion=complete_pod),
     ] = None,
     pod: OnPod = None,
 ) -> None:
     """Open a shell on a pod, or run a command there.
 
+    Your own ssh does it, with the pod's host key as pi knows it; its exit code is passed on.
+
     \b
     Examples:
       pi ssh
       pi ssh nvidia-smi
-      pi ssh --pod dc2 -- tail -n 3 /var/log/dpkg.log
+      pi ssh dc2 df -h
     """
-    [(name, chosen)] = state.load().select([pod] if pod else []).items()
-    words = shlex.split(chosen.ssh)
-    ssh = words[1:] if words[0].rpartition("/")[2] == "ssh" else words
+    current = state.load()
+    command = list(words or [])
+    if pod is None and command and command[0] in current.pods:
+        pod = command.pop(0)
+    [(name, chosen)] = current.select([pod] if pod else []).items()
+    given = shlex.split(chosen.ssh)
+    ssh = given[1:] if given[0].rpartition("/")[2] == "ssh" else given
     # ssh joins its words with blanks for the remote shell: one word is taken as a command line, several as they are.
-    remote = command if command and len(command) == 1 else [shlex.join(command)] if command else []
+    remote = command if len(command) == 1 else [shlex.join(command)] if command else []
     try:
-        os.execvp("ssh", ["ssh", *ssh, *remote])  # noqa: S606
+        os.execvp("ssh", ["ssh", *_known_host(name), *ssh, *remote])  # noqa: S606
     except OSError as error:
         raise PiError(
             f"cannot run ssh for pod `{name}`: {error.strerror}", hint="install the OpenSSH client"
         ) from error
+
+
+def _known_host(name: str) -> list[str]:
+    """Return the options with which ssh trusts the key that setup learned, kept under the pod's name."""
+    from pi_cli.pods import host_keys
+
+    if host_keys.read(name) is None:
+        return []
+    return ["-o", f"HostKeyAlias={name}", "-o", f'UserKnownHostsFile="{paths.known_hosts_file()}" ~/.ssh/known_hosts']

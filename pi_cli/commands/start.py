@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def start(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")],
-    arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)] = None,
     *,
     name: Annotated[str, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")],
     pod: OnPods = None,

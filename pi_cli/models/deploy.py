@@ -47,7 +47,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model as it is on its pod now; `age` is in seconds."""
+    """A model as it is on its pod now; `age` is in seconds, `answers_here` whether its URL works from here."""
 
     pod: str
     name: str
@@ -55,6 +55,7 @@ class Listed:
     status: str
     url: str
     age: float | None = None
+    answers_here: bool | None = None
 
 
 async def start(
@@ -68,7 +69,7 @@ async def start(
     uid = uuid.uuid4().hex
     watching = _Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
-    async with _withdrawn_on_failure(session, uid, name, report):
+    async with _withdrawn_on_failure(session, uid, name, watching):
         try:
             place = await agent.ask(
                 session, "start", watching.see, **_request(session.pod, uid, plan, name, secrets, wait)
@@ -80,6 +81,7 @@ async def start(
                 error.hint = f"`{name}` goes on loading there; once the pod answers, `pi list` shows it"
             raise
         if place["state"] == "exited":
+            watching.has_ended = True
             raise _died(session.pod, plan.model, watching, place)
         if wait:
             report(Phase(session.pod, "asking for a first token"))
@@ -108,7 +110,9 @@ async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
             if each["pid"]:
                 extra = models[name].extra if name in models else {}
                 models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
-    return [_listed(session.pod, ssh, each) for each in found.values()]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_listed(session.pod, ssh, each)) for each in found.values()]
+    return [task.result() for task in tasks]
 
 
 async def stop(session: PodSession, names: Sequence[str]) -> dict[str, str]:
@@ -165,6 +169,7 @@ class _Watching:
         self.log = ""
         self.log_path = ""
         self.was_launched = False
+        self.has_ended = False
         self._report = report
         self._phase = ""
 
@@ -184,6 +189,10 @@ class _Watching:
                 if phase := phases.latest(event["text"]):
                     self._enter(phase)
 
+    def say_that_it_is_taken_back(self) -> None:
+        if self.log_path and not self.has_ended:
+            self._enter("taking back what was begun")
+
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
             self._phase = phase
@@ -194,12 +203,13 @@ class _Watching:
 
 
 @asynccontextmanager
-async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, report: Report) -> AsyncIterator[None]:
+async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watching: "_Watching") -> AsyncIterator[None]:
     """Stop a model again, and forget it, if starting it fails or is cancelled."""
     try:
         yield
     except BaseException:
-        report(Phase(session.pod, "taking back what was begun"))
+        with suppress(OSError):  # the terminal may be closed, which is why we are here
+            watching.say_that_it_is_taken_back()
         with suppress(PiError, TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT):
                 await agent.ask(session, "stop", models=[{"name": name, "uid": uid, "pid": 0, "port": 0}])
@@ -213,7 +223,6 @@ async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, report
 def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: bool) -> dict[str, Any]:
     """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
     current = state.load().pod(pod)
-    others = {other: model for other, model in current.models.items() if other != name}
     download = not plan.model.startswith(("/", "./", "../", "~"))
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
     # A downloaded model starts without network, and without being slowed by a Hub that limits our rate.
@@ -227,7 +236,7 @@ def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: 
         "download_environment": _given(hub),
         "gpus": sorted(gpu.id for gpu in current.gpus),
         "gpu_count": plan.gpu_count,
-        "known": _as_json(others),
+        "known": _as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
         "wait": wait,
@@ -269,9 +278,11 @@ def _died(pod: str, model: str, watching: _Watching, end: dict[str, Any]) -> Mod
     return ModelNotStarted(f"`{model}` did not start on `{pod}`: {words}", hint=hint, log=said)
 
 
-def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
+async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
     model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"))
-    return Listed(pod, each["name"], model, each["status"], endpoint(ssh, model.port), each.get("age"))
+    url = endpoint(ssh, model.port)
+    answers_here = await health.answers_from_here(url) if each["status"] == "ready" else None
+    return Listed(pod, each["name"], model, each["status"], url, each.get("age"), answers_here)
 
 
 def _as_json(models: dict[str, Model], names: Sequence[str] | None = None) -> list[dict[str, Any]]:

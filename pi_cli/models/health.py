@@ -4,16 +4,17 @@ from pathlib import Path
 
 import httpx2
 
-from pi_cli.errors import PiError
+from pi_cli.errors import ModelNotStarted
 
+REACH_TIMEOUT = 1.5  # seconds for a port on a public address; where it is closed packets are often dropped in silence
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
 async def prove(socket: Path, *, name: str, key: str) -> None:
     """Make a model answer one real request: its name is served, and its engine gives one token.
 
-    Raises `PiError` when it does not. Models that only embed or score refuse the completion politely; their name on
-    `/v1/models` has to do.
+    Raises `ModelNotStarted` when it does not. Models that only embed or score refuse the completion politely; their
+    name on `/v1/models` has to do.
     """
     transport = httpx2.AsyncHTTPTransport(uds=str(socket))
     headers = {"Authorization": f"Bearer {key}"}
@@ -23,18 +24,20 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
         ) as client:
             listed = await client.get("/v1/models")
             if listed.status_code != 200 or name not in _names(listed):
-                raise PiError(f"`{name}` answers /health, but /v1/models says {_brief(listed)}")
+                raise ModelNotStarted(f"`{name}` answers /health, but /v1/models says {_brief(listed)}")
             asked = await client.post("/v1/completions", json={"model": name, "prompt": "Hi", "max_tokens": 1})
             if asked.status_code >= 500 or asked.status_code in (401, 403):
-                raise PiError(f"`{name}` is up, but a request failed: {_brief(asked)}")
+                raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(asked)}")
     except httpx2.HTTPError as error:
-        raise PiError(f"`{name}` answers /health, but a request failed: {error or type(error).__name__}") from error
+        raise ModelNotStarted(
+            f"`{name}` answers /health, but a request failed: {error or type(error).__name__}"
+        ) from error
 
 
 async def answers_from_here(url: str) -> bool:
     """Tell whether a model's public URL can be reached from this machine (providers often close the port)."""
     try:
-        async with httpx2.AsyncClient(trust_env=False, timeout=3.0) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=REACH_TIMEOUT) as client:
             return (await client.get(url.removesuffix("/v1") + "/health")).status_code == 200
     except (httpx2.HTTPError, httpx2.InvalidURL):
         return False

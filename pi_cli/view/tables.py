@@ -30,7 +30,8 @@ def show_models(models: "Sequence[Listed]") -> None:
     for each in models:
         status = Text(each.status, style=STATUS_STYLES.get(each.status, ""))
         model = each.model
-        cells = (model.model, model.gpu or "-", str(model.port), str(model.pid or "-"), _age(each.age), each.url)
+        url = "not reachable from here" if each.answers_here is False else each.url
+        cells = (model.model, model.gpu or "-", str(model.port), str(model.pid or "-"), _age(each.age), url)
         table.add_row(Text(each.pod), Text(each.name), status, *(Text(cell) for cell in cells))
     terminal.out().print(table)
 

@@ -131,6 +131,18 @@ def test_stop_ends_every_process_whatever_it_does(pi: Pi, pod: EmbeddedPod, simu
     assert list((pod.home / ".pi" / "models").iterdir()) == []
 
 
+def test_a_hand_written_model_holds_its_name_and_its_gpu(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    del state["pods"]["dc1"]["models"]["q"]["uid"]
+    path.write_text(json.dumps(state))
+    for record in (pod.home / ".pi" / "models").iterdir():
+        record.unlink()
+    assert "`q` already runs here" in pi("start", "Qwen/Qwen3-8B", "--name", "q").err
+    assert start(pi, "r")["gpu"] == "1"
+
+
 def test_stop_all_leaves_nothing(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi, "a")
     start(pi, "b")
