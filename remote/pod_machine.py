@@ -103,12 +103,18 @@ def end(uids: Iterable[str], unmarked: Iterable[Process] = (), grace: float = GR
         found = {process.pid for uid, group in marked().items() if uid in wanted for process in group}
         return found | {process.pid for process in others if start_time(process.pid) == process.start}
 
+    def all_gone() -> bool:
+        if living():
+            return False
+        time.sleep(0.05)  # in the middle of exec a process shows no environment
+        return not living()
+
     signal_all(living(), signal.SIGTERM)
-    wait_until(lambda: not living(), grace)
+    wait_until(all_gone, grace)
     killed = living()
     for _ in range(5):  # what was forked between the look and the signal is found by the next look
         signal_all(living(), signal.SIGKILL)
-        if wait_until(lambda: not living(), 1.0):
+        if wait_until(all_gone, 1.0):
             break
     return {"killed": killed, "left": living()}
 

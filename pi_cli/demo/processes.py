@@ -32,7 +32,10 @@ def end(name: str, value: str, *, grace: float = 1.0, interval: float = 0.02) ->
     """Send TERM to all marked processes and, after `grace` seconds, KILL until none is left."""
     patience = time.monotonic() + grace
     asked: set[int] = set()
-    while found := marked(name, value):
+    looks_in_vain = 0
+    while looks_in_vain < 2:  # in the middle of exec a process shows no environment
+        found = marked(name, value)
+        looks_in_vain = 0 if found else looks_in_vain + 1
         is_patient = time.monotonic() < patience
         for process in found:
             if not is_patient:

@@ -13,7 +13,7 @@ from pi_cli.view.safe import Sanitizer, safe
 if TYPE_CHECKING:
     from rich.table import Table
 
-STEP = 10  # percent of a download between two plain lines
+STEP = 25  # percent of a download between two plain lines
 
 
 @contextmanager

@@ -154,9 +154,12 @@ class Cache:
 
     def fill(self, files: dict[str, int], progress: "Progress", *, obstacle: str) -> None:
         """Bring in what is missing. Cut off, it leaves `*.incomplete` files that nothing resumes, as the real one."""
-        for folder in (self.root / "blobs", self.root / "refs", self.snapshot):
+        for folder in (self.root / "blobs", self.root / "refs", self.root / "trees", self.snapshot):
             folder.mkdir(parents=True, exist_ok=True)
         (self.root / "refs" / self._revision).write_text(self.commit, encoding="utf-8")
+        tree = {name: {"size": size, "blob_id": self._etag(name)} for name, size in files.items()}
+        text = json.dumps({"format_version": 1, "files": tree})
+        (self.root / "trees" / f"{self.commit}.json").write_text(text, encoding="utf-8")
         seconds = _seconds() / sum(files.values())
         for name, size in files.items():
             if not self.holds(name):
@@ -164,7 +167,7 @@ class Cache:
             progress.file_done()
 
     def _fetch(self, name: str, size: int, seconds: float, progress: "Progress", obstacle: str) -> None:
-        etag = hashlib.sha256(f"{self.repo}/{name}".encode()).hexdigest()
+        etag = self._etag(name)
         blob = self.root / "blobs" / etag
         part = blob.with_name(f"{etag}.{uuid.uuid4().hex[:8]}.incomplete")
         with part.open("wb") as file:
@@ -179,6 +182,9 @@ class Cache:
             file.truncate(size)
         part.replace(blob)
         (self.snapshot / name).symlink_to(Path("..", "..", "blobs", etag))
+
+    def _etag(self, name: str) -> str:
+        return hashlib.sha256(f"{self.repo}/{name}".encode()).hexdigest()
 
 
 def _meet(obstacle: str, part: Path, share: float) -> None:
