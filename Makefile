@@ -28,7 +28,7 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/shellcheck --severity=style $$(git ls-files '*.sh' .ci/run)
+	$(BIN)/shellcheck --severity=style $$(git grep -lE '^#!(/usr/bin/env |/bin/)(ba)?sh$$')
 	@echo "check: all clean"
 
 format: $(READY)

@@ -41,13 +41,17 @@ class Refused(Exception):
 
 
 def emit(**message: Any) -> None:
-    """Write one marked line. JSON keeps newlines and other control characters escaped, so a line is a message."""
+    """Write one marked line. JSON keeps newlines and other control characters escaped, so a line is a message.
+
+    When nobody reads any more, nothing is said any more, and the end of stdin tells that pi is gone: whoever waits for
+    that has something to clean up first.
+    """
     line = "\n" + MARK + json.dumps(message) + "\n"
     try:
         sys.stdout.buffer.write(line.encode("ascii"))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        leave()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave() -> NoReturn:

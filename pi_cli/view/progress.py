@@ -1,5 +1,6 @@
 """Work on pods while it runs: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class _Row:
     done: int = 0
     total: int | None = None
     last_line: str = ""
-    said: int = -STEP
+    percent_said: int = -STEP
+    phase_said: str = ""
 
     def see(self, event: Event) -> None:
         match event:
@@ -75,6 +77,12 @@ class _Row:
             return _download(self.done, self.total)
         return safe(self.last_line, colour=False)
 
+    def is_news(self, phase: Phase) -> bool:
+        """Tell whether a phase deserves a line of its own: another count of the same (`3/8`) does not."""
+        bare = re.sub(r" \d+/\d+$", "", phase.text)
+        is_new, self.phase_said = bare != self.phase_said, bare
+        return is_new
+
     @property
     def percent(self) -> int:
         return 100 * self.done // self.total if self.total else 0
@@ -90,7 +98,7 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
         def report(event: Event) -> None:
             row = rows[event.pod]
             row.see(event)
-            if isinstance(event, Phase):
+            if isinstance(event, Phase) and row.is_news(event):
                 console.print(f"{row.pod}  {_clock(row)}  {event.text}", style="dim", soft_wrap=True)
             if isinstance(event, Note):
                 terminal.note(f"{event.pod}: {event.text}")
@@ -118,10 +126,10 @@ def _print_plainly(row: _Row, event: Event) -> None:
     row.see(event)
     say: Callable[[str], None] = lambda text: terminal.err().print(f"{row.pod}: {text}", soft_wrap=True)  # noqa: E731
     match event:
-        case Phase(text=text):
+        case Phase(text=text) if row.is_news(event):
             say(text)
-        case Progress() if row.percent >= row.said + STEP:
-            row.said = row.percent // STEP * STEP
+        case Progress() if row.percent >= row.percent_said + STEP:
+            row.percent_said = row.percent // STEP * STEP
             say(f"downloading {_download(row.done, row.total)}")
         case Note(text=text):
             say(text)
