@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/pi demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 4 -m "not openssh and not engine"
+	$(BIN)/python -m pytest -q -n 8 -m "not openssh and not engine"
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -46,7 +46,7 @@ test-engine: $(READY)
 test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e . --group dev
-	.venv-lowest/bin/python -m pytest -q -n 4 -m "not openssh and not engine"
+	.venv-lowest/bin/python -m pytest -q -n 8 -m "not openssh and not engine"
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.cli_page > docs/cli.md

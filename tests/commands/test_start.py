@@ -39,6 +39,7 @@ def test_a_started_model_is_ready_recorded_and_really_answers(pi: Pi, pod: Embed
 
 
 def test_its_progress_is_told_in_plain_lines_when_nobody_watches(pi: Pi, pod: EmbeddedPod) -> None:
+    (pod.home / ".demo" / "vllm.json").write_text('{"seconds": 3}')
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
     assert "\x1b" not in result.err + result.out
     assert "\r" not in result.err + result.out

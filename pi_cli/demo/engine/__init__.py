@@ -16,7 +16,8 @@
 
 Told what to do by `--simulate WHAT[=VALUE]` (repeatable):
 
-    slow=SECONDS    until ready (default 1.5)       fail=NAME       fail to start, see failures.py
+    slow=SECONDS    until ready (default 1.5, or `{"seconds": 1.5}` in $HOME/.demo/vllm.json)
+    fail=NAME       fail to start, see failures.py
     rate=TOKENS     a second (default 100)          spam=LINES      a second, into the log, once ready
     ignore-term     only KILL helps                 engine-setsid   the engine leaves our session
     never-listen    all but listening               hang-health     `/health` never answers

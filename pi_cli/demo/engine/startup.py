@@ -1,6 +1,7 @@
 """What the log of vLLM 0.32 says on the way to readiness, milestone by milestone, at the pace of a real start."""
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -38,7 +39,15 @@ class Pace(NamedTuple):
 
 
 def pace(settings: Settings) -> Pace:
-    return Pace(float(settings.simulated("slow") or READY_SECONDS))
+    return Pace(float(settings.simulated("slow") or _usual_seconds()))
+
+
+def _usual_seconds() -> float:
+    try:
+        wishes = json.loads((Path.home() / ".demo" / "vllm.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return READY_SECONDS
+    return float(wishes.get("seconds", READY_SECONDS))
 
 
 def introduce(voice: Voice, settings: Settings, version: str) -> None:
