@@ -184,7 +184,7 @@ def test_ctrl_c_ends_what_was_begun(pod: EmbeddedPod, moment: str) -> None:
         "q",
         "--vllm",
         "--simulate",
-        "slow=60",
+        "slow=8",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
         assert starting.stderr is not None
