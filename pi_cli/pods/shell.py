@@ -30,6 +30,7 @@ setsid {command} < /dev/null 3<&- 2>&1 &
 setup=$!
 (
   while read -r -u 3 _; do :; done
+  trap '' TERM # the script itself may be gone long before all it started is
   kill -TERM -- "-$setup"
   for _ in 1 2 3 4 5; do sleep 1; kill -0 -- "-$setup" || exit; done
   kill -KILL -- "-$setup"

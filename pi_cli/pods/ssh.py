@@ -1,10 +1,11 @@
 """One SSH connection to a pod, and what can be done over it."""
 
 import asyncio
+import random
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from pi_cli.pods import host_keys, ssh_command
 
 CONNECT_TIMEOUT = 15.0  # seconds until the TCP connection and the SSH banner stand
 LOGIN_TIMEOUT = 30.0
-KEEPALIVE = 10.0  # seconds between keepalives; a link is dead after three unanswered ones
+KEEPALIVE = 7.0  # seconds between keepalives; with three unanswered ones, 28 s in all, a link is dead
+LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us; it goes on with that when we have left
+LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next try where sshd drops logins (MaxStartups)
+SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)
 CHUNK = 65536
 
 
@@ -48,7 +52,8 @@ class PodSession:
     async def run(self, command: str, *, input: bytes = b"") -> Completed:
         """Run a short command to its end."""
         with connection_errors(self.pod):
-            done = await self._connection.run(command, input=input, encoding=None, check=False)
+            process = await self._begin(command, input=input)
+            done = await process.wait(check=False)
         return Completed(_status(self.pod, done.exit_status), _bytes(done.stdout), _bytes(done.stderr))
 
     async def stream(self, command: str, sink: Callable[[bytes], None], *, input: bytes = b"") -> Completed:
@@ -59,7 +64,7 @@ class PodSession:
         OpenSSH 10.)
         """
         with connection_errors(self.pod):
-            process = await self._connection.create_process(command, encoding=None)
+            process = await self._begin(command)
             process.stdin.write(input)
         try:
             while chunk := await self._read(process.stdout):
@@ -79,8 +84,43 @@ class PodSession:
             path = Path(folder, "pod")
             with connection_errors(self.pod):
                 listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
-            async with listener:
-                yield path
+            with closing(listener):
+                async with self._while_connected():
+                    yield path
+
+    @asynccontextmanager
+    async def _while_connected(self) -> AsyncIterator[None]:
+        """End the block with `PodUnreachable` when the connection is lost, whatever the block makes of that.
+
+        A forwarded port that is being opened in that moment stays open, and silent: asyncssh does not close it.
+        """
+        lost = asyncio.create_task(self._connection.wait_closed())
+        try:
+            async with asyncio.timeout(None) as patience:
+
+                def interrupt(_: object) -> None:
+                    with suppress(RuntimeError):  # the block has ended already
+                        patience.reschedule(0)
+
+                lost.add_done_callback(interrupt)
+                yield
+        except (PiError, TimeoutError) as error:
+            if self._connection.is_closed():
+                raise PodUnreachable(self.pod, "the connection was lost") from error
+            raise
+        finally:
+            lost.cancel()
+
+    async def _begin(self, command: str, **options: Any) -> asyncssh.SSHClientProcess[bytes]:
+        """Begin a command; where sshd allows one session only, it needs a moment to see that the last one has ended."""
+        for pause in SESSION_PAUSES:
+            try:
+                return await self._connection.create_process(command, encoding=None, **options)
+            except asyncssh.ChannelOpenError:
+                if self._connection.is_closed():
+                    raise
+            await asyncio.sleep(pause)
+        return await self._connection.create_process(command, encoding=None, **options)
 
     async def _read(self, stream: asyncssh.SSHReader[bytes], most: int = CHUNK) -> bytes:
         with connection_errors(self.pod):
@@ -90,7 +130,7 @@ class PodSession:
         """Close a command's stdin and give it a moment to clean up; the connection may be gone already."""
         with suppress(OSError, asyncssh.Error):
             process.stdin.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(LET_GO_TIMEOUT):
                 await process.wait_closed()
 
 
@@ -107,11 +147,20 @@ async def connect(pod: str, ssh: str, *, learn: bool = False, accept_new: bool =
         extra.write("".join(f"{line}\n" for line in command.options))
         extra.flush()
         with _login_errors(pod, ssh, command, keys):
-            connection = await asyncssh.connect(**_options(command, extra.name), **keys.options())
+            connection = await _log_in(_options(command, extra.name) | keys.options())
     async with connection:
         session = PodSession(pod, connection)
         keys.remember(session)
         yield session
+
+
+async def _log_in(options: dict[str, Any]) -> asyncssh.SSHClientConnection:
+    """Log in, and try again where sshd hangs up at once: so it does when many logins are under way."""
+    for pause in LOGIN_PAUSES:
+        with suppress(asyncssh.ConnectionLost, ConnectionResetError):
+            return await asyncssh.connect(**options)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - others wait too: not all at once again
+    return await asyncssh.connect(**options)
 
 
 def refuse_known_traps(pod: str, command: ssh_command.SshCommand) -> None:
@@ -175,6 +224,7 @@ def _options(command: ssh_command.SshCommand, extra: str) -> dict[str, Any]:
         "agent_forwarding": False,
         "x11_forwarding": False,
         "command": None,
+        "request_pty": False,  # a terminal would echo, and change, what goes through it
         "env": None,
         "send_env": None,
         "password_auth": False,

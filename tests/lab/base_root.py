@@ -1,6 +1,6 @@
 """The Debian roots that openssh pods start from: made once, kept as a tarball, unpacked once.
 
-Each is named after what is in it; `BARE` is what most pods start from. Whoever finds the directory finds it whole: it is put together under another name, in a lock, and renamed.
+Whoever finds the directory of a root finds it whole: it is put together under another name, in a lock, and renamed.
 """
 
 import fcntl

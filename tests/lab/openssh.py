@@ -106,7 +106,8 @@ class OpensshLab:
         with ExitStack() as opening:
             slot, scratch = opening.enter_context(network.leased(base_root.cache() / "pods"))
             shares = [*(("rw", *each) for each in share), *(("ro", each, each) for each in self._registries.wheels)]
-            arguments = [base_root.ready(packages), scratch, name, "reaping" if reaping else "careless", *chain(*shares)]
+            init = "reaping" if reaping else "careless"
+            arguments = [base_root.ready(packages), scratch, name, init, *chain(*shares)]
             pod = OpensshPod(name, slot, scratch, opening.enter_context(_first_process(scratch, slot, arguments)))
             pod._furnish(self._registries)
             pod._resources = opening.pop_all()
@@ -232,8 +233,9 @@ class OpensshPod:
         self.restart_sshd()
 
     def _generate_host_keys(self) -> None:
-        each = "ssh-keygen -q -t $kind -N '' -C root@$HOSTNAME -f /etc/ssh/ssh_host_${kind}_key"
-        self.check(f"rm -f /etc/ssh/ssh_host_*; for kind in ed25519 ecdsa rsa; do {each} & done; wait")
+        each = "ssh-keygen -q -t $kind -N '' -C root@$HOSTNAME -f /etc/ssh/ssh_host_${kind%% *}_key"
+        kinds = "ed25519 ecdsa 'rsa -b 2048'"  # a longer one takes longer to find than all else about a pod
+        self.check(f"rm -f /etc/ssh/ssh_host_*; for kind in {kinds}; do {each} & done; wait")
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 10) -> None:

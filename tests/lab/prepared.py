@@ -29,3 +29,13 @@ def furnish(pod: OpensshPod) -> None:
 def pace_downloads(pod: OpensshPod, *, seconds: float) -> None:
     """Say how long a whole download takes."""
     (pod.home / ".demo/hf.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def simulate_installers(pod: OpensshPod) -> None:
+    """Let `pod_setup.sh` run through in no time: what it would install with, and what that installs, is simulated."""
+    for stub in (PACKAGE / "demo/bin").iterdir():
+        if stub.is_file() and stub.read_text().startswith("#!/bin/sh"):
+            pod.install(stub.name, stub.read_text())
+    with (pod.root / "etc/environment").open("a") as variables:
+        variables.write("PI_DEMO_POD=/usr/local\n")  # below it, uv's stub finds the others
+    (pod.root / "usr/local/owner").write_text("1\n")  # the process without which there is no pod

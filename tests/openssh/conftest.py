@@ -1,12 +1,18 @@
 """Pods with a real sshd for the tests of this directory, or the reason why there are none."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lab import openssh
+from tests.lab import base_root, openssh, prepared
 from tests.lab.openssh import OpensshLab, OpensshPod
+
+Prepare = Callable[..., OpensshPod]
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +36,46 @@ def openssh_pod(openssh_lab: OpensshLab) -> Iterator[OpensshPod]:
 def two_openssh_pods(openssh_lab: OpensshLab) -> Iterator[list[OpensshPod]]:
     with openssh_lab.pod("dc1") as first, openssh_lab.pod("dc2") as second:
         yield [first, second]
+
+
+@pytest.fixture(scope="session")
+def lab_with_python(openssh_lab: OpensshLab) -> OpensshLab:
+    """The lab when the root with Python is made: that has to happen before a test gets an environment of its own."""
+    base_root.ready(base_root.WITH_PYTHON)
+    return openssh_lab
+
+
+@pytest.fixture
+def prepare(lab_with_python: OpensshLab) -> Iterator[Prepare]:
+    """Make prepared pods: `prepare("dc2", reaping=False)`. The first that is registered is active."""
+    with ExitStack() as stack:
+
+        def make(name: str = "dc1", *, reaping: bool = True, registered: bool = True) -> OpensshPod:
+            pod = lab_with_python.pod(name, packages=base_root.WITH_PYTHON, reaping=reaping)
+            stack.enter_context(pod)
+            prepared.furnish(pod)
+            if registered:
+                register(pod)
+            return pod
+
+        yield make
+
+
+@pytest.fixture
+def pod(prepare: Prepare) -> OpensshPod:
+    """A pod called `dc1` with two GPUs, ready and active."""
+    return prepare()
+
+
+def register(pod: OpensshPod) -> None:
+    """Write a pod into `pods.json` and its key into `known_hosts`, as a person would by hand."""
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir(exist_ok=True)
+    path = folder / "pods.json"
+    state: Any = json.loads(path.read_text()) if path.exists() else {"pods": {}, "active": pod.name}
+    gpus = [{"id": id, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"} for id in range(2)]
+    state["pods"][pod.name] = {"ssh": pod.ssh, "gpus": gpus, "models": {}}
+    path.write_text(json.dumps(state))
+    key = (pod.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+    with (folder / "known_hosts").open("a") as file:
+        file.write(f"{pod.name} {' '.join(key)}\n")

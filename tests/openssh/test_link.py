@@ -1,0 +1,146 @@
+"""What pi says and does when the pod, its sshd or the way there fails."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import Pi, pods_json
+from tests.lab.openssh import OpensshPod
+from tests.openssh.at_work import (
+    MODEL,
+    QUICK,
+    SLOW,
+    TOOLS,
+    begin,
+    living,
+    pi_at,
+    seconds_until_end,
+    session_of_sshd,
+    start,
+)
+from tests.openssh.conftest import Prepare
+
+pytestmark = pytest.mark.openssh
+
+
+def fall_silent(pod: OpensshPod) -> None:
+    """Accept connections, as the kernel does, and say nothing."""
+    pod.check("kill -STOP $(cat /run/sshd.pid)")
+
+
+def swallow_packets(pod: OpensshPod) -> None:
+    pod.check(f"ip route replace blackhole {pod.host}/32")
+
+
+def test_a_pod_that_refuses_is_said_at_once_and_nothing_is_forgotten(pi: Pi, pod: OpensshPod) -> None:
+    """Faults 1 and 54."""
+    start(pi)
+    recorded = pods_json()
+    pod.stop_sshd()
+    for words in (["list"], ["stop", "q"], ["stop", "--all"], ["logs", "q"], ["start", MODEL, "--name", "r"]):
+        result = pi(*words, timeout=5)
+        assert result.code == 3, words
+        assert f"error: cannot reach pod `dc1`: `{pod.address}` refused the connection" in result.err
+        assert "pi pods remove dc1" in result.err
+    assert pods_json() == recorded
+
+
+def test_silence_is_given_up_in_time_and_nothing_is_forgotten(pi: Pi, prepare: Prepare) -> None:
+    """Faults 2, 3, 5 and 54: before the login 15 s are enough, on an open connection 28 s."""
+    silent, unreachable, frozen = prepare("dc1"), prepare("dc2"), prepare("dc3")
+    for name in ("dc1", "dc2"):
+        start(pi, pod=name)
+    recorded = pods_json()
+    on_frozen = ("--pod", "dc3", "--vllm", "--simulate", "slow=60")
+    with pi_at("starting vLLM", "start", MODEL, "--name", "q", *on_frozen) as starting:
+        frozen.check(f"kill -STOP {session_of_sshd(frozen).pid}")
+        fall_silent(silent)
+        swallow_packets(unreachable)
+        started = time.monotonic()
+        both = ("--pod", "dc1", "--pod", "dc2")
+        attempts = [
+            begin(*words, *both) for words in (["list", "--json"], ["stop", "q"], ["start", MODEL, "--name", "r"])
+        ]
+        for attempt in attempts:
+            err = attempt.communicate(timeout=30)[1]
+            assert attempt.returncode == 3, err
+            for pod in (silent, unreachable):
+                assert f"cannot reach pod `{pod.name}`: `{pod.address}` did not answer within 15 s" in err
+        assert time.monotonic() - started < 20
+        starting.wait(timeout=30)
+        assert time.monotonic() - started < 32
+        assert starting.returncode == 3
+    assert pods_json() == recorded
+    assert [each["name"] for each in pi("list", "--pod", "dc3", "--json").json] == ["q"]
+
+
+@pytest.mark.parametrize("silence", ["session", "network"])
+def test_ctrl_c_does_not_wait_for_a_link_that_fell_silent(pi: Pi, pod: OpensshPod, silence: str) -> None:
+    """Fault 5."""
+    start(pi)
+    with begin("logs", "q") as watching:
+        assert watching.stdout
+        watching.stdout.readline()
+        if silence == "session":
+            pod.check(f"kill -STOP {session_of_sshd(pod).pid}")
+        else:
+            swallow_packets(pod)
+        watching.send_signal(signal.SIGINT)
+        assert seconds_until_end(watching) < 3
+        assert watching.returncode == 130
+
+
+def test_a_second_ctrl_c_leaves_without_cleaning_up(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 5: over a silent link the model cannot be stopped, and the first Ctrl+C goes on trying."""
+    with pi_at("loading weights", "start", MODEL, "--name", "q", *SLOW) as starting:
+        pod.check(f"kill -STOP {session_of_sshd(pod).pid}")
+        starting.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            starting.wait(timeout=4)
+        starting.send_signal(signal.SIGINT)
+        assert seconds_until_end(starting) < 1
+        assert starting.returncode == 130
+    assert [each["name"] for each in pi("list", "--json").json] == ["q"]
+
+
+def test_one_session_at_a_time_is_enough(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 7."""
+    pod.sshd_config(MaxSessions=1)
+    pod.restart_sshd()
+    start(pi, own=(*QUICK, *TOOLS))
+    assert pi("list", "--json").json[0]["status"] == "ready"
+    assert pi("logs", "q", "--no-follow").code == 0
+    assert pi("prompt", "q", "What is 2+2?").out.strip() == "4"
+    failed = pi("start", MODEL, "--name", "r", "--vllm", "--simulate", "fail=oom")
+    assert (failed.code, "does not fit" in failed.err) == (4, True)
+    with pi_at("loading weights", "start", MODEL, "--name", "s", *SLOW) as starting:
+        starting.send_signal(signal.SIGINT)
+        assert seconds_until_end(starting) < 5
+    stopped = pi("stop", "--all")
+    assert stopped.out == "stopped `q` on `dc1`\n", stopped.err
+    assert living(pod) == []
+
+
+def test_an_sshd_that_drops_all_but_one_login_at_once_is_asked_again(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 7."""
+    start(pi)
+    pod.sshd_config(MaxStartups=1)
+    pod.restart_sshd()
+    listings = [begin("list", "--json") for _ in range(4)]
+    ends = [listing.communicate(timeout=40) for listing in listings]
+    assert [json.loads(out)[0]["status"] for out, _ in ends] == ["ready"] * 4, ends
+
+
+def test_a_link_lost_in_an_answer_is_the_links_fault(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 84."""
+    start(pi, own=(*QUICK, "rate=5", *TOOLS))
+    with begin("prompt", "q", "Count to 100") as asking:
+        assert asking.stderr
+        asking.stderr.read(1)
+        pod.check(f"kill -KILL {session_of_sshd(pod).pid}")
+        assert seconds_until_end(asking) < 5
+        assert asking.returncode == 3
+        assert "error: cannot reach pod `dc1`: the connection was lost" in asking.stderr.read()

@@ -1,0 +1,119 @@
+"""Login shells, banners and sshd settings that a rented machine may have: pi works all the same."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pi
+from tests.lab.openssh import OpensshPod
+from tests.openssh.at_work import QUICK, TOOLS, is_sshd, living, pi_at, start
+from tests.until import until
+
+pytestmark = pytest.mark.openssh
+
+TALK = "echo 'Welcome! {\"result\": 1}'; printf 'no newline'; echo 'and an error' >&2"
+TALKATIVE_BASHRC = f"""{TALK}
+alias python3=false exec=false
+set -o noclobber
+umask 077
+export PYTHONHOME=/nowhere PYTHONPATH=/nowhere PYTHONSTARTUP=/nowhere
+"""
+USERS_CONFIG = """Host *
+  ForwardAgent yes
+  ForwardX11 yes
+  SetEnv PI_LEAK=1
+  RequestTTY force
+  RemoteCommand tmux
+"""
+
+
+def check_that_all_works(pi: Pi, pod: OpensshPod) -> None:
+    pid = start(pi)
+    [listed] = pi("list", "--json").json
+    assert (listed["status"], listed["pid"]) == ("ready", pid)
+    assert pi("logs", "q", "-n", "all", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
+    assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
+    assert living(pod) == []
+
+
+@pytest.mark.parametrize("shell", ["/bin/dash", "/usr/bin/fish", "/bin/tcsh", "/bin/zsh"])
+def test_any_login_shell_will_do(pi: Pi, pod: OpensshPod, shell: str) -> None:
+    """Fault 15."""
+    pod.check(f"usermod --shell {shell} root")
+    (pod.home / ".config/fish").mkdir(parents=True)
+    for name in (".config/fish/config.fish", ".tcshrc", ".zshenv"):
+        (pod.home / name).write_text("echo Welcome\n")
+    check_that_all_works(pi, pod)
+
+
+def test_a_shell_that_runs_nothing_is_said_to_be_the_reason(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 15."""
+    pod.check("usermod --shell /usr/sbin/nologin root")
+    result = pi("list")
+    assert result.code == 1
+    assert "pod `dc1` did not answer (exit code 1): This account is currently not available." in result.err
+
+
+def test_a_bashrc_that_talks_and_meddles_changes_nothing(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 14."""
+    (pod.home / ".bashrc").write_text(TALKATIVE_BASHRC)
+    check_that_all_works(pi, pod)
+
+
+def test_banners_greetings_and_a_missing_sftp_change_nothing(pi: Pi, pod: OpensshPod) -> None:
+    """Faults 14 and 15."""
+    (pod.root / "etc/issue.net").write_text("Authorised use only\x1b[2J\n" * 200)
+    (pod.root / "etc/motd").write_text("Welcome\n" * 200)
+    pod.check("sed -i '/sftp/d' /etc/ssh/sshd_config && rm -r /usr/lib/sftp-server /usr/lib/openssh/sftp-server")
+    pod.sshd_config(Banner="/etc/issue.net", PrintMotd="yes", PrintLastLog="yes")
+    pod.restart_sshd()
+    check_that_all_works(pi, pod)
+
+
+def test_an_sshd_that_forwards_nothing_still_lists_and_stops(pi: Pi, pod: OpensshPod) -> None:
+    start(pi, own=(*QUICK, *TOOLS))
+    pod.sshd_config(AllowTcpForwarding="no", DisableForwarding="yes")
+    pod.restart_sshd()
+    assert pi("list", "--json").json[0]["status"] == "ready"
+    asked = pi("prompt", "q", "What is 2+2?")
+    assert asked.code == 1
+    assert "error: `q` cannot be reached" in asked.err
+    assert pi("stop", "q").code == 0
+
+
+@pytest.fixture
+def agent(environment: Path, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An ssh agent that holds the pod's key, and a user who forwards it and X11 everywhere."""
+    config = environment / ".ssh/config"
+    config.parent.mkdir()
+    config.write_text(USERS_CONFIG)
+    socket = environment / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as running:
+        until(socket.exists)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        subprocess.run(["ssh-add", "-q", pod.key], check=True)
+        yield
+        running.terminate()
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_users_agent_display_and_variables_stay_here(pi: Pi, pod: OpensshPod, environment: Path) -> None:
+    """Security check 15."""
+    pod.sshd_config(AcceptEnv="*")
+    pod.restart_sshd()
+    config = f"-F {environment}/.ssh/config -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    config += " -o RequestTTY=no -o RemoteCommand=none"
+    plain_ssh = ["ssh", *config.split(), *pod.ssh.split()[1:], "env"]
+    told = subprocess.run(plain_ssh, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+    assert "SSH_AUTH_SOCK=" in told  # as the config says
+    assert "PI_LEAK=1" in told
+
+    start(pi)
+    with pi_at("", "logs", "q"):
+        until(lambda: any("tail" in each.args[0] for each in living(pod)))
+        processes = [each for each in pod.processes() if not is_sshd(each)]
+        assert processes
+        assert not [each for each in processes if {"SSH_AUTH_SOCK", "DISPLAY", "PI_LEAK"} & each.environ.keys()]
+        assert list((pod.root / "tmp").glob("ssh-*")) == []
