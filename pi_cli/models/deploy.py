@@ -69,6 +69,7 @@ async def start(
     uid = uuid.uuid4().hex
     watching = _Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
+    await session.require_forwarding()
     async with _withdrawn_on_failure(session, uid, name, watching):
         try:
             place = await agent.ask(
@@ -76,10 +77,6 @@ async def start(
             )
         except AgentRefused as error:
             raise _refused(session.pod, plan.model, error) from error
-        except PodUnreachable as error:
-            if watching.was_launched:
-                error.hint = f"`{name}` goes on loading there; once the pod answers, `pi list` shows it"
-            raise
         if place["state"] == "exited":
             watching.has_ended = True
             raise _died(session.pod, plan.model, watching, place)
@@ -191,7 +188,7 @@ class _Watching:
 
     def say_that_it_is_taken_back(self) -> None:
         if self.log_path and not self.has_ended:
-            self._enter("taking back what was begun")
+            self._enter("taking back what was begun (Ctrl+C again leaves at once)")
 
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
@@ -207,7 +204,9 @@ async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watchi
     """Stop a model again, and forget it, if starting it fails or is cancelled."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, PodUnreachable) and watching.was_launched:
+            error.hint = f"`{name}` goes on loading there; once the pod answers, `pi list` shows it"
         with suppress(OSError):  # the terminal may be closed, which is why we are here
             watching.say_that_it_is_taken_back()
         with suppress(PiError, TimeoutError):

@@ -30,7 +30,7 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
                 raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(asked)}")
     except httpx2.HTTPError as error:
         raise ModelNotStarted(
-            f"`{name}` answers /health, but a request failed: {error or type(error).__name__}"
+            f"`{name}` answers /health, but a request failed: {str(error) or type(error).__name__}"
         ) from error
 
 

@@ -29,6 +29,7 @@ async def prepare(session: PodSession, *, arguments: Sequence[str], log: Path, r
         report(Note(session.pod, f"learned its host key {session.learned}"))
     script = paths.asset("remote/pod_setup.sh").read_text(encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch(mode=0o600)  # noqa: ASYNC240 - as quick as the lines around it; installers' words are nobody else's
     with log.open("wb") as file:
 
         def pass_on(chunk: bytes) -> None:
@@ -38,8 +39,9 @@ async def prepare(session: PodSession, *, arguments: Sequence[str], log: Path, r
         done = await session.stream(shell.BASH, pass_on, input=shell.setup(script, arguments).encode())
         file.write(done.stderr)
     if done.status != 0:
+        reason = _last_error(log) or _last_line(done.stderr) or f"exit code {done.status}"
         raise PiError(
-            f"setup of `{session.pod}` failed: {_last_error(log) or f'exit code {done.status}'}",
+            f"setup of `{session.pod}` failed: {reason}",
             hint=f"everything it said is in {log}; when that is mended, run the same command again",
         )
     return Prepared(await read_gpus(session), await _vllm_version(session))
@@ -63,6 +65,12 @@ async def _vllm_version(session: PodSession) -> str | None:
     told = await agent.ask(session, "survey", known=[])
     version: str | None = told["vllm"]
     return version
+
+
+def _last_line(said: bytes) -> str:
+    """Return the last line on stderr: of a login shell that runs nothing it is all there is."""
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _last_error(log: Path) -> str | None:

@@ -22,6 +22,7 @@ LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us; it goes on w
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next try where sshd drops logins (MaxStartups)
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)
 CHUNK = 65536
+DISCARD_PORT = 9  # a well-known port where hardly ever anybody listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,27 @@ class PodSession:
             await self._let_go(process)
             raise
         return Completed(_status(self.pod, process.exit_status), b"", said)
+
+    async def require_forwarding(self) -> None:
+        """Find out before a model is loaded whether sshd lets us reach its port; some are told not to.
+
+        Nobody listens on the port asked for: that it could not be reached is as good an answer as that it could.
+        """
+        try:
+            with connection_errors(self.pod):
+                reader, writer = await self._connection.open_connection("127.0.0.1", DISCARD_PORT)
+            writer.close()
+            del reader
+        except PodUnreachable as error:
+            refusal = error.__cause__
+            if not isinstance(refusal, asyncssh.ChannelOpenError) or self._connection.is_closed():
+                raise
+            if refusal.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                raise PodUnreachable(
+                    self.pod,
+                    "its sshd forbids port forwarding, without which no model there can be reached",
+                    hint="set `AllowTcpForwarding yes` in the pod's /etc/ssh/sshd_config and restart its sshd",
+                ) from error
 
     @asynccontextmanager
     async def forward(self, port: int) -> AsyncIterator[Path]:

@@ -80,6 +80,6 @@ def servers(pod: OpensshPod) -> list[Process]:
 
 
 def records(pod: OpensshPod) -> list[str]:
-    """Return the names of the models that pi's files on the pod speak of."""
+    """Return the records of models that pi keeps on the pod."""
     folder = pod.home / ".pi/models"
     return sorted(path.read_text() for path in folder.iterdir()) if folder.exists() else []

@@ -12,7 +12,7 @@ import pytest
 from tests.lab import network
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod, wait_until
 
-pytestmark = pytest.mark.openssh
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 ROOT = Path(__file__).parents[2]
 

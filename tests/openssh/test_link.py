@@ -23,7 +23,7 @@ from tests.openssh.at_work import (
 )
 from tests.openssh.conftest import Prepare
 
-pytestmark = pytest.mark.openssh
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 
 def fall_silent(pod: OpensshPod) -> None:

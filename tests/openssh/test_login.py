@@ -11,7 +11,7 @@ from tests.lab.openssh import OpensshPod
 from tests.openssh.at_work import QUICK, TOOLS, is_sshd, living, pi_at, start
 from tests.until import until
 
-pytestmark = pytest.mark.openssh
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 TALK = "echo 'Welcome! {\"result\": 1}'; printf 'no newline'; echo 'and an error' >&2"
 TALKATIVE_BASHRC = f"""{TALK}
@@ -56,6 +56,16 @@ def test_a_shell_that_runs_nothing_is_said_to_be_the_reason(pi: Pi, pod: Openssh
     assert "pod `dc1` did not answer (exit code 1): This account is currently not available." in result.err
 
 
+def test_an_sshd_that_forbids_forwarding_is_found_out_before_a_model_is_loaded(pi: Pi, pod: OpensshPod) -> None:
+    pod.sshd_config(AllowTcpForwarding="no")
+    pod.restart_sshd()
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert result.code == 3
+    assert "its sshd forbids port forwarding" in result.err
+    assert not (pod.home / ".vllm_logs/q.log").exists()
+    assert pi("list").code == 0
+
+
 def test_a_bashrc_that_talks_and_meddles_changes_nothing(pi: Pi, pod: OpensshPod) -> None:
     """Fault 14."""
     (pod.home / ".bashrc").write_text(TALKATIVE_BASHRC)
@@ -91,11 +101,13 @@ def agent(environment: Path, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch) -
     config.write_text(USERS_CONFIG)
     socket = environment / "agent"
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as running:
-        until(socket.exists)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        subprocess.run(["ssh-add", "-q", pod.key], check=True)
-        yield
-        running.terminate()
+        try:
+            until(socket.exists)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+            subprocess.run(["ssh-add", "-q", pod.key], check=True)
+            yield
+        finally:
+            running.terminate()
 
 
 @pytest.mark.usefixtures("agent")

@@ -9,7 +9,7 @@ from tests.lab.openssh import OpensshPod, Process
 from tests.openssh.at_work import begin, living, seconds_until_end, servers, session_of_sshd, start
 from tests.until import until
 
-pytestmark = pytest.mark.openssh
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 
 def watchers(pod: OpensshPod) -> list[Process]:

@@ -13,7 +13,7 @@ from tests.openssh.at_work import living, pi_at, seconds_until_end, start
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = pytest.mark.openssh
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 SLEEPING_APT = """#!/bin/bash
 sleep 600 &

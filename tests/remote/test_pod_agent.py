@@ -1,5 +1,6 @@
 """The pod's agent, fed to python3 as pi does it, on this machine instead of a pod."""
 
+import ast
 import json
 import os
 import signal
@@ -221,3 +222,11 @@ def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
     until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
     assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
     assert place["port"] >= 23456
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(paths.asset("remote/pod_agent.py")).parent.glob("*.py")), ids=lambda path: path.name
+)
+def test_what_runs_on_a_pod_is_understood_by_an_old_python(path: Path) -> None:
+    """Ubuntu 20.04 has Python 3.8."""
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
