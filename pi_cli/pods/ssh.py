@@ -168,7 +168,8 @@ async def connect(pod: str, ssh: str, *, learn: bool = False, accept_new: bool =
     with tempfile.NamedTemporaryFile("w", prefix="pi-", suffix=".conf") as extra:
         extra.write("".join(f"{line}\n" for line in command.options))
         extra.flush()
-        with _login_errors(pod, ssh, command, keys):
+        hint = "check the ssh command, and that the machine is running" if learn else None
+        with _login_errors(pod, ssh, command, keys, hint):
             connection = await _log_in(_options(command, extra.name) | keys.options())
     async with connection:
         session = PodSession(pod, connection)
@@ -264,8 +265,10 @@ def _options(command: ssh_command.SshCommand, extra: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _login_errors(pod: str, ssh: str, command: ssh_command.SshCommand, keys: _HostKeys) -> Iterator[None]:
-    """Say which step of logging in failed: name, network, host key or authentication."""
+def _login_errors(
+    pod: str, ssh: str, command: ssh_command.SshCommand, keys: _HostKeys, hint: str | None
+) -> Iterator[None]:
+    """Say which step of logging in failed: name, network, host key or authentication; `hint` is for the network."""
     where = f"`{command.host}`" + (f" port {command.port}" if command.port else "")
     try:
         yield
@@ -276,11 +279,12 @@ def _login_errors(pod: str, ssh: str, command: ssh_command.SshCommand, keys: _Ho
             pod, f"{where} refused the login ({error.reason})", hint=f"check that `{ssh}` logs in without a password"
         ) from error
     except socket.gaierror as error:
-        raise PodUnreachable(pod, f"there is no host {where} ({error.strerror})") from error
+        raise PodUnreachable(pod, f"there is no host {where} ({error.strerror})", hint=hint) from error
     except ConnectionRefusedError as error:
-        raise PodUnreachable(pod, f"{where} refused the connection: no SSH server answers there") from error
+        reason = f"{where} refused the connection: no SSH server answers there"
+        raise PodUnreachable(pod, reason, hint=hint) from error
     except TimeoutError as error:
-        raise PodUnreachable(pod, f"{where} did not answer within {CONNECT_TIMEOUT:.0f} s") from error
+        raise PodUnreachable(pod, f"{where} did not answer within {CONNECT_TIMEOUT:.0f} s", hint=hint) from error
     except asyncssh.ConfigParseError as error:
         raise PiError(f"your ssh configuration cannot be used: {error}") from error
     except asyncssh.KeyImportError as error:
@@ -288,7 +292,7 @@ def _login_errors(pod: str, ssh: str, command: ssh_command.SshCommand, keys: _Ho
     except (OSError, asyncssh.Error) as error:
         if isinstance(error, FileNotFoundError) and error.filename:
             raise PodUnreachable(pod, f"there is no file `{error.filename}`", hint=f"it is named in `{ssh}`") from error
-        raise PodUnreachable(pod, f"{where}: {error}") from error
+        raise PodUnreachable(pod, f"{where}: {error}", hint=hint) from error
 
 
 def _untrusted(pod: str, ssh: str, keys: _HostKeys) -> PodUnreachable:
