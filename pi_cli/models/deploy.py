@@ -98,7 +98,8 @@ async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
     found = {each["name"]: each for each in told["models"]}
     with state.edit() as current:
         models = current.pod(session.pod).models
-        for name in [name for name in models if name in known and name not in found]:
+        # What another pi has changed meanwhile is newer than what this pod was asked about.
+        for name in [name for name in known if name not in found and models.get(name) == known[name]]:
             del models[name]
             report(Note(session.pod, f"`{name}` no longer runs and was forgotten; `pi logs {name}` may tell why"))
         for name, each in found.items():
