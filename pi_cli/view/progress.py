@@ -93,7 +93,12 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
     from rich.live import Live
 
     console = terminal.err()
-    with Live(console=console, get_renderable=lambda: _render(rows.values()), refresh_per_second=8, transient=True):
+    with Live(
+        console=console,
+        get_renderable=lambda: _render(rows.values(), console.width),
+        refresh_per_second=8,
+        transient=True,
+    ):
 
         def report(event: Event) -> None:
             row = rows[event.pod]
@@ -106,12 +111,14 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
         yield report
 
 
-def _render(rows: Iterable[_Row]) -> "Table":
+def _render(rows: Iterable[_Row], width: int) -> "Table":
+    """Draw a row per pod. The log's last line gets the room that is left, and the `^C` that terminals echo some too."""
     from rich.spinner import Spinner
     from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.width = max(width - len("^C") - 1, 1)
     for _ in range(3):
         table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
