@@ -67,6 +67,12 @@ def test_a_download_fills_the_cache_as_the_real_client_does(machine: EmbeddedPod
     assert json.loads((snapshot / "config.json").read_text())["model_type"] == "qwen3"
 
 
+def test_two_downloads_of_one_model_at_once_share_the_work(machine: EmbeddedPod, shell: Shell) -> None:
+    hurry(machine, 0.5)
+    outcome = shell("hf download m/m & hf download m/m && wait $!")
+    assert outcome.status == 0, outcome.text
+
+
 def test_what_is_cached_is_not_downloaded_again(machine: EmbeddedPod, shell: Shell) -> None:
     hurry(machine, 0.1)
     planned = json.loads(shell("hf download Qwen/Qwen3-8B --dry-run --format json").text)

@@ -8,6 +8,7 @@ Files are sparse, so they take no room. How a repository behaves follows from it
 `$HOME/.demo/hf.json` may hold `{"seconds": 1.5}`: how long a whole download takes.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -162,8 +163,10 @@ class Cache:
         (self.root / "trees" / f"{self.commit}.json").write_text(text, encoding="utf-8")
         seconds = _seconds() / sum(files.values())
         for name, size in files.items():
-            if not self.holds(name):
-                self._fetch(name, size, seconds * size, progress, obstacle)
+            with (self.root / "lock").open("w") as lock:  # two downloads of a model share the work, as real ones do
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self.holds(name):
+                    self._fetch(name, size, seconds * size, progress, obstacle)
             progress.file_done()
 
     def _fetch(self, name: str, size: int, seconds: float, progress: "Progress", obstacle: str) -> None:
