@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli.commands import options
 from pi_cli.commands.options import AsJson, OnPod, OnPods, complete_model
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import state
@@ -170,16 +171,10 @@ def _point_to_other_pod(current: state.State, where: Mapping[str, object], name:
 
 
 def _as_json(listed: "Listed") -> dict[str, object]:
-    model = listed.model
-    return {
-        "pod": listed.pod,
-        "name": listed.name,
-        "model": model.model,
-        "port": model.port,
-        "gpu": model.gpu,
-        "pid": model.pid,
+    now = {
         "status": listed.status,
         "age_seconds": None if listed.age is None else round(listed.age),
         "url": listed.url,
         "answers_from_here": listed.answers_here,
     }
+    return options.as_json(listed.pod, listed.name, listed.model) | now

@@ -8,6 +8,7 @@ import typer
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import state
+from pi_cli.store.records import Model
 
 
 def complete_pod(incomplete: str) -> list[str]:
@@ -47,6 +48,12 @@ OnPod = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 SHORTEST_KEY = 8
+
+
+def as_json(pod: str, name: str, model: Model) -> dict[str, object]:
+    """Return a model as `--json` shows it everywhere."""
+    about = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
+    return {"pod": pod, "name": name} | about
 
 
 def api_key() -> str:

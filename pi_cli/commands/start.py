@@ -123,15 +123,5 @@ def _tunnel(ssh: str, port: int) -> str:
 
 
 def _as_json(started: "Started") -> dict[str, object]:
-    model = started.model
-    return {
-        "pod": started.pod,
-        "name": started.name,
-        "model": model.model,
-        "port": model.port,
-        "gpu": model.gpu,
-        "pid": model.pid,
-        "ready": started.is_ready,
-        "url": started.url,
-        "answers_from_here": started.answers_here,
-    }
+    now = {"ready": started.is_ready, "url": started.url, "answers_from_here": started.answers_here}
+    return options.as_json(started.pod, started.name, started.model) | now

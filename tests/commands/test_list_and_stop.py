@@ -31,6 +31,16 @@ def forget_locally() -> None:
     path.write_text(json.dumps(state))
 
 
+def leave_no_trace_of_ours(pod: EmbeddedPod) -> None:
+    """Make the running model one that somebody wrote into `pods.json` by hand."""
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    del state["pods"]["dc1"]["models"]["q"]["uid"]
+    path.write_text(json.dumps(state))
+    for record in (pod.home / ".pi" / "models").iterdir():
+        record.unlink()
+
+
 def test_a_running_model_is_listed_as_ready(pi: Pi, pod: EmbeddedPod) -> None:
     started = start(pi)
     [listed] = pi("list", "--json").json
@@ -92,12 +102,7 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
 
 def test_a_hand_written_model_is_known_by_its_command_line(pi: Pi, pod: EmbeddedPod) -> None:
     started = start(pi)
-    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-    state = json.loads(path.read_text())
-    del state["pods"]["dc1"]["models"]["q"]["uid"]
-    path.write_text(json.dumps(state))
-    for record in (pod.home / ".pi" / "models").iterdir():
-        record.unlink()
+    leave_no_trace_of_ours(pod)
     [listed] = pi("list", "--json").json
     assert (listed["status"], listed["pid"]) == ("ready", started["pid"])
     assert pi("stop", "q").code == 0
@@ -133,12 +138,7 @@ def test_stop_ends_every_process_whatever_it_does(pi: Pi, pod: EmbeddedPod, simu
 
 def test_a_hand_written_model_holds_its_name_and_its_gpu(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
-    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-    state = json.loads(path.read_text())
-    del state["pods"]["dc1"]["models"]["q"]["uid"]
-    path.write_text(json.dumps(state))
-    for record in (pod.home / ".pi" / "models").iterdir():
-        record.unlink()
+    leave_no_trace_of_ours(pod)
     assert "`q` already runs here" in pi("start", "Qwen/Qwen3-8B", "--name", "q").err
     assert start(pi, "r")["gpu"] == "1"
 
