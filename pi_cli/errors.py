@@ -25,9 +25,16 @@ class PiError(Exception):
 
 
 class BadUsage(PiError):
-    """The command line or the environment is wrong; no connection was made."""
+    """The command line or the environment is wrong; no connection was made.
+
+    `excerpt` shows what was typed, and beneath it marks the place that is wrong.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None, excerpt: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.excerpt = excerpt
 
 
 class PodUnreachable(PiError):
@@ -46,10 +53,10 @@ class PodUnreachable(PiError):
 class HostKeyChanged(PodUnreachable):
     """The pod shows another host key than the one learned at setup. No command was sent."""
 
-    def __init__(self, pod: str, *, known: str, shown: str, setup: str) -> None:
+    def __init__(self, pod: str, *, known: str, shown: str, setup: str, whose: str = "its host key") -> None:
         super().__init__(
             pod,
-            f"its host key changed (known {known}, now {shown}): "
+            f"{whose} changed (known {known}, now {shown}): "
             "either the machine was recreated, or somebody is in between",
             hint=f"if you recreated it, accept the new key with `{setup}`",
         )

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pi_cli.errors import ModelNotStarted, PiError, PodsFailed
+from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
 
 WIDE = 10_000  # columns for what is not a terminal: nothing is wrapped or cut there
 
@@ -27,13 +27,16 @@ def show_json(data: Any) -> None:
 
 
 def show_error(error: PiError) -> None:
-    """Print what happened, for a failed start vLLM's own words, and what to do next, on stderr."""
+    """Print what happened, where in what was typed or in vLLM's own words, and what to do next, on stderr."""
     console = err()
     if isinstance(error, PodsFailed):
         for each in error.failures.values():
             show_error(each)
         return
     console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
+    if isinstance(error, BadUsage):
+        for line in error.excerpt.splitlines():
+            console.print(Text("  " + _plain(line)), soft_wrap=True)
     if isinstance(error, ModelNotStarted):
         for line in error.log.splitlines():
             console.print(Text("  " + _plain(line), style="dim"), soft_wrap=True)
@@ -46,9 +49,9 @@ def say(*parts: str | tuple[str, str]) -> None:
     out().print(Text.assemble(*parts), soft_wrap=True)
 
 
-def note(text: str) -> None:
-    """Print a line worth knowing on stderr."""
-    err().print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
+def note(text: str, console: Console | None = None) -> None:
+    """Print a line worth knowing on stderr; while a live view is drawn, through its console."""
+    (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
 
 
 def _console(*, stderr: bool) -> Console:

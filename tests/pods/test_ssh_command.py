@@ -1,9 +1,42 @@
-"""ssh commands as dashboards show them."""
+"""ssh commands as dashboards show them, and as people copy them."""
+
+import os
+import pwd
+import re
+from pathlib import Path
 
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.pods.ssh_command import parse
+from pi_cli.pods import ssh_options
+from pi_cli.pods.ssh_command import lasting, parse
+
+PODS = Path(ssh_options.__file__).parent
+WAY_IN = [PODS / f"{module}.py" for module in ("ssh_config", "ways", "keys", "trust", "login")]
+BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
+
+# ssh(1) and ssh_config(5) of OpenSSH 10.0.
+LETTERS = "46AaBbCcDEeFfGgIiJKkLlMmNnOoPpQqRSsTtVvWwXxYy"
+KEYWORDS = re.findall(
+    r"\w+",
+    """
+    AddKeysToAgent AddressFamily BatchMode BindAddress BindInterface CASignatureAlgorithms CanonicalDomains
+    CanonicalizeFallbackLocal CanonicalizeHostname CanonicalizeMaxDots CanonicalizePermittedCNAMEs CertificateFile
+    ChannelTimeout CheckHostIP Ciphers ClearAllForwardings Compression ConnectTimeout ConnectionAttempts ControlMaster
+    ControlPath ControlPersist DynamicForward EnableEscapeCommandline EnableSSHKeysign EscapeChar ExitOnForwardFailure
+    FingerprintHash ForkAfterAuthentication ForwardAgent ForwardX11 ForwardX11Timeout ForwardX11Trusted
+    GSSAPIAuthentication GSSAPIDelegateCredentials GatewayPorts GlobalKnownHostsFile HashKnownHosts Host
+    HostKeyAlgorithms HostKeyAlias HostbasedAcceptedAlgorithms HostbasedAuthentication Hostname IPQoS IdentitiesOnly
+    IdentityAgent IdentityFile IgnoreUnknown Include KbdInteractiveAuthentication KbdInteractiveDevices KexAlgorithms
+    KnownHostsCommand LocalCommand LocalForward LogLevel LogVerbose MACs Match NoHostAuthenticationForLocalhost
+    NumberOfPasswordPrompts ObscureKeystrokeTiming PKCS11Provider PasswordAuthentication PermitLocalCommand
+    PermitRemoteOpen Port PreferredAuthentications ProxyCommand ProxyJump ProxyUseFdpass PubkeyAcceptedAlgorithms
+    PubkeyAuthentication RekeyLimit RemoteCommand RemoteForward RequestTTY RequiredRSASize RevokedHostKeys
+    SecurityKeyProvider SendEnv ServerAliveCountMax ServerAliveInterval SessionType SetEnv StdinNull
+    StreamLocalBindMask StreamLocalBindUnlink StrictHostKeyChecking SyslogFacility TCPKeepAlive Tag Tunnel TunnelDevice
+    UpdateHostKeys User UserKnownHostsFile VerifyHostKeyDNS VisualHostKey XAuthLocation
+""",
+)
 
 
 @pytest.mark.parametrize(
@@ -11,15 +44,66 @@ from pi_cli.pods.ssh_command import parse
     [
         ("ssh root@1.2.3.4", "root", "1.2.3.4", None),
         ("ssh root@1.2.3.4 -p 40022", "root", "1.2.3.4", 40022),
+        ("ssh root@1.2.3.4 -p 40022 -i ~/.ssh/key", "root", "1.2.3.4", 40022),
         ("ssh -p40022 root@1.2.3.4", "root", "1.2.3.4", 40022),
+        ("ssh -p022 root@1.2.3.4", "root", "1.2.3.4", 22),
         ("ssh -vvp 22 -l ubuntu host.example", "ubuntu", "host.example", 22),
         ("root@1.2.3.4 -p 1234", "root", "1.2.3.4", 1234),
-        ("ssh ssh://root@1.2.3.4:2222", "root", "1.2.3.4", 2222),
-        ("ssh ssh://root@[::1]:2222", "root", "::1", 2222),
-        ("ssh -6 root@2001:db8::1", "root", "2001:db8::1", None),
+        ("-p 1234 root@1.2.3.4", "root", "1.2.3.4", 1234),
+        ("ssh -i ~/.ssh/key root@1.2.3.4 -p 22 -v", "root", "1.2.3.4", 22),
         ("ssh my-alias", None, "my-alias", None),
+        ("my-alias", None, "my-alias", None),
+        ("my-alias -i ~/keys/ssh", None, "my-alias", None),
         ("/usr/bin/ssh -o Port=2200 -o 'User ubuntu' h", "ubuntu", "h", 2200),
+        ("ssh -oPort=2200 -oUser=ubuntu h", "ubuntu", "h", 2200),
+        ("ssh -o 'Port = 2200' -o \"user ubuntu\" h", "ubuntu", "h", 2200),
+        ("ssh -o Port=2200 -p 22 h", None, "h", 2200),
+        ("ssh -l a -l b -o User=c d@h", "a", "h", None),
+        ("ssh b@h -l a", "b", "h", None),
         ("ssh -- root@h", "root", "h", None),
+        ("ssh root@h --", "root", "h", None),
+        ("ssh user:target@domain@gateway", "user:target@domain", "gateway", None),
+        # URIs, and a port behind the host
+        ("ssh ssh://root@1.2.3.4:2222", "root", "1.2.3.4", 2222),
+        ("ssh://root@1.2.3.4:2222/", "root", "1.2.3.4", 2222),
+        ("SSH://h", None, "h", None),
+        ("ssh ssh://ro%6ft@h", "root", "h", None),
+        ("ssh -p 22 ssh://root@h:2222", "root", "h", 22),
+        ("ssh root@1.2.3.4:40022", "root", "1.2.3.4", 40022),
+        # IPv6
+        ("ssh -6 root@2001:db8::1", "root", "2001:db8::1", None),
+        ("ssh root@[2001:db8::1]", "root", "2001:db8::1", None),
+        ("ssh root@[2001:db8::1]:2222", "root", "2001:db8::1", 2222),
+        ("ssh root@fe80::1%eth0", "root", "fe80::1%eth0", None),
+        ("ssh ssh://root@[::1]:2222", "root", "::1", 2222),
+        ("ssh ssh://root@[fe80::1%25eth0]:2222", "root", "fe80::1%eth0", 2222),
+        # quotes
+        ("ssh 'root'@\"1.2.3.4\" -p '22'", "root", "1.2.3.4", 22),
+        (r"ssh ro\ot@h", "root", "h", None),
+        ('"ssh root@h -p 22"', "root", "h", 22),
+        ("'ssh root@h'", "root", "h", None),
+        ("“ssh root@h -p 22”", "root", "h", 22),
+        # copied along
+        ("  ssh root@h -p 22  \n", "root", "h", 22),
+        ("ssh root@h \\\n  -p 22\n", "root", "h", 22),
+        ("ssh root@h \\\r\n  -p 22\r\n", "root", "h", 22),
+        ("$ ssh root@h", "root", "h", None),
+        ("# ssh root@h", "root", "h", None),
+        ("PS C:\\Users\\me> ssh.exe root@h", "root", "h", None),
+        ("`ssh root@h`", "root", "h", None),
+        ("```ssh root@h```", "root", "h", None),
+        ("```bash\nssh root@h -p 22\n```\n", "root", "h", 22),
+        ("```\n$ ssh root@h\n```", "root", "h", None),
+        ("ssh\u00a0root@h\u200b\u00a0-p\u00a022", "root", "h", 22),
+        ("ssh –p 22 —l root h", "root", "h", 22),
+        ("ssh root@h  # my machine", "root", "h", None),
+        ("ssh.exe root@h", "root", "h", None),
+        ("C:\\Windows\\System32\\OpenSSH\\ssh.exe root@h", "root", "h", None),
+        ('"C:\\Program Files\\OpenSSH\\ssh.exe" root@h', "root", "h", None),
+        ("sudo ssh root@h", "root", "h", None),
+        # Prime Intellect's API
+        ('["root@1.2.3.4 -p 1234"]', "root", "1.2.3.4", 1234),
+        ("['root@1.2.3.4 -p 1234', None]", "root", "1.2.3.4", 1234),
         ("ssh -A -T -N root@h -L 8080:localhost:8080", "root", "h", None),
     ],
 )
@@ -30,42 +114,243 @@ def test_who_and_where(text: str, user: str | None, host: str, port: int | None)
 
 def test_keys_and_ways_become_ssh_config_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", "/keys")
-    command = parse('ssh -i "$KEYS/my key" -J a@b,c@d:22 -o ProxyCommand="nc %h %p" -F ~/cfg root@h')
-    assert command.options == ('IdentityFile "/keys/my key"', "ProxyJump a@b,c@d:22", "ProxyCommand nc %h %p")
-    assert command.config_file is not None
-    assert command.config_file.endswith("/cfg")
-    assert not command.config_file.startswith("~")
+    command = parse(
+        'ssh -i "$KEYS/my key" -i ${KEYS}/b -J a@b,c@d:22 -b 10.0.0.2 -c aes256-ctr -m hmac-sha2-256 root@h'
+    )
+    assert command.options == (
+        'IdentityFile "/keys/my key"', "IdentityFile /keys/b", "ProxyJump a@b,c@d:22", "BindAddress 10.0.0.2",
+        "Ciphers aes256-ctr", "MACs hmac-sha2-256",
+    )  # fmt: skip
+    assert parse("ssh -o IdentitiesOnly=yes -o CertificateFile=/c -o HostKeyAlias=x h").options == (
+        "IdentitiesOnly yes",
+        "CertificateFile /c",
+        "HostKeyAlias x",
+    )
 
 
-def test_what_means_nothing_to_pi_is_named() -> None:
-    command = parse("ssh -A -o StrictHostKeyChecking=no -L 1:h:2 root@h")
-    assert command.ignored == ("-A", "-o StrictHostKeyChecking=no", "-L 1:h:2")
-    assert command.options == ()
+def test_a_path_may_be_written_in_many_ways(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(environment)
+    me = pwd.getpwuid(os.getuid())
+    ways = {
+        "-i ~/.ssh/key": f"{environment}/.ssh/key",
+        '-i "~/.ssh/key"': f"{environment}/.ssh/key",
+        "-i $HOME/key": f"{environment}/key",
+        "-i '${HOME}/key'": f"{environment}/key",
+        "-o 'IdentityFile=\"$HOME/key\"'": f"{environment}/key",
+        f"-i ~{me.pw_name}/key": f"{me.pw_dir}/key",
+        "-i key.pem": f"{environment}/key.pem",
+        "-ikey.pem": f"{environment}/key.pem",
+        "-i %d/key": "%d/key",
+        "-i 'my key'": f'"{environment}/my key"',
+        "-i my\\ key": f'"{environment}/my key"',
+        "-i none": "none",
+    }
+    assert {way: parse(f"ssh {way} h").options for way in ways} == {
+        way: (f"IdentityFile {path}",) for way, path in ways.items()
+    }
+    assert parse("ssh -F ~/cfg h").config_file == f"{environment}/cfg"
+    assert parse("ssh -F none h").config_file == "none"
+    assert parse("ssh -o IdentityAgent=SSH_AUTH_SOCK h").options == ("IdentityAgent SSH_AUTH_SOCK",)
+
+
+def test_a_proxy_command_is_the_users_own_and_whole() -> None:
+    command = parse("""ssh -o "ProxyCommand=nc -X 5 %h %p | tee 'a;b'" -o ProxyJump=c root@h""")
+    assert command.options == ("ProxyCommand nc -X 5 %h %p | tee 'a;b'",)
+    assert command.ignored == {"-o ProxyJump=c": "the first one counts, as with ssh"}
+
+
+def test_address_families_follow_ssh() -> None:
+    assert parse("ssh -4 -6 h").options == ("AddressFamily inet6",)
+    assert parse("ssh -4 -o AddressFamily=inet6 h").options == ("AddressFamily inet",)
+
+
+@pytest.mark.parametrize(("option", "seconds"), [("60", 60), ("1m30", 90), ("2H", 7200)], ids=str)
+def test_the_patience_asked_for_is_kept(option: str, seconds: float) -> None:
+    assert parse(f"ssh -o ConnectTimeout={option} h").connect_timeout == seconds
+    assert parse("ssh h").connect_timeout is None
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("option", "why"),
     [
-        ("", "no host"),
-        ("ssh", "no host"),
-        ("ssh root@h rm -rf /", "`rm`"),
-        ("ssh root@h; reboot", "for a shell"),
-        ("ssh root@h && x", "for a shell"),
-        ("ssh $(hostname)", "for a shell"),
-        ("ssh root@`id`", "for a shell"),
-        ("ssh root@h\nreboot", "for a shell"),
-        ("ssh 'root@h", "quot"),
-        ("ssh -p abc root@h", "not a port"),
-        ("ssh -p 70000 root@h", "not a port"),
-        ("ssh root@h -p", "`-p` needs a value"),
-        ("ssh -W h:22 root@h", "`-W`"),
-        ("ssh -o PermitLocalCommand=yes root@h", "`-o PermitLocalCommand`"),
-        ("ssh -o LocalCommand root@h", "Key=value"),
-        ("ssh ssh://h:x", "ssh://user@host:port"),
-        ("ssh root@", "not a host name"),
-        ("ssh ro'ot@h", "quot"),
+        ("-A", "forwarded"),
+        ("-X", "forwarded"),
+        ("-o ForwardAgent=yes", "forwarded"),
+        ("-L 8080:localhost:8080", "forwards ports by itself"),
+        ("-D 1080", "forwards ports by itself"),
+        ("-R 1:h:2", "forwards ports by itself"),
+        ("-N", "terminal"),
+        ("-t", "terminal"),
+        ("-o RequestTTY=force", "terminal"),
+        ("-v", "what went wrong"),
+        ("-q", "what went wrong"),
+        ("-E log", "what went wrong"),
+        ("-C", "no difference"),
+        ("-o ServerAliveInterval=60", "keeps a connection alive"),
+        ("-o SetEnv=A=b", "no variables"),
+        ("-o PasswordAuthentication=yes", "keys only"),
+        ("-o PreferredAuthentications=publickey,password", "keys only"),
+        ("-o UserKnownHostsFile=/dev/null", "verifies the host key all the same"),
+        ("-o StrictHostKeyChecking=no", "verifies the host key all the same"),
+        ("-o RemoteCommand=none", "no difference"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(text: str, named: str) -> None:
-    with pytest.raises(BadUsage, match=named):
+def test_what_means_nothing_to_pi_is_named_with_the_reason(option: str, why: str) -> None:
+    """Security check 14: also what would weaken it."""
+    command = parse(f"ssh {option} root@h")
+    assert list(command.ignored) == [option]
+    assert why in command.ignored[option]
+    assert command.options == ()
+
+
+def test_a_second_value_is_not_dropped_in_silence() -> None:
+    assert list(parse("ssh -tt -p 22 -p 23 root@h -l me").ignored) == ["-t", "-p 23", "-l me"]
+    assert parse("ssh -p 22 -p 22 root@h -l root").ignored == {}
+    assert parse("sudo ssh h").ignored == {"sudo": "pi logs in as you, with your keys"}
+
+
+def is_dealt_with(option: str, named: str) -> bool:
+    """Return whether an option changes what is read, or is refused by its name with a hint."""
+    try:
+        return parse(f"ssh {option} h") != parse("ssh h")
+    except BadUsage as error:
+        return named in error.message and error.hint is not None
+
+
+@pytest.mark.parametrize("letter", [*LETTERS, "Z"])
+def test_every_letter_is_honoured_or_ignored_or_refused_by_name(letter: str) -> None:
+    value = {"p": " 22", "o": " Port=22", "J": " j", "l": " me"}.get(letter, " x")
+    assert is_dealt_with(f"-{letter}{value if letter in ssh_options.WITH_ARGUMENT else ''}", f"`-{letter}`")
+
+
+@pytest.mark.parametrize("keyword", [*KEYWORDS, "NoSuchKeyword"])
+@pytest.mark.parametrize("value", ["yes", "none", "22", "/x"])
+def test_every_keyword_is_honoured_or_ignored_or_refused_by_name(keyword: str, value: str) -> None:
+    assert is_dealt_with(f"-o {keyword}={value}", f"`-o {keyword}={value}`")
+
+
+@pytest.mark.parametrize("keyword", sorted(ssh_options.HONOURED))
+def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in WAY_IN)
+    assert keyword in BY_SSH_ITSELF or f'"{keyword.lower()}"' in source
+
+
+@pytest.mark.parametrize(
+    ("text", "marked", "named"),
+    [
+        ("", "", "no host"),
+        ("ssh", "", "no host"),
+        ("ssh -p 22", "", "no host"),
+        # a shell's work
+        ("ssh root@h rm -rf /", "rm -rf /", "`rm` would run a command"),
+        ("ssh root@h -- -la", "-la", "`-la` would run a command"),
+        ("ssh root@h -- ls", "ls", "`ls` would run a command"),
+        ("ssh -p 22 root@h 'a b' c", "'a b' c", "`a b` would run a command"),
+        ("ssh root@h; reboot", "; reboot", "`;` begins a second command"),
+        ("ssh root@h && x", "&& x", "`&` begins a second command"),
+        ("ssh root@h | tee log", "| tee log", "`|` begins a second command"),
+        ("ssh root@h > log", ">", "`>` is for a shell"),
+        ("ssh -i ~/.ssh/*.pem root@h", "*", "`*` is for a shell"),
+        ("ssh $(hostname)", "$(hostname)", "`$(hostname)` is for a shell"),
+        ('ssh "root@$(id)"', "$(id)", "`$(id)` is for a shell"),
+        ("ssh root@`id`", "`id`", "is for a shell"),
+        ("ssh root@${IP:-h}", "${IP:-h}", "is for a shell"),
+        ("ssh root@h -p $1", "$1", "is for a shell"),
+        ("ssh root@h\nreboot", " reboot", "a second line"),
+        ("ssh root@a\nssh root@b", " ssh root@b", "a second line"),
+        ("ssh root@h \\", "\\", "after the backslash"),
+        ("ssh -i $NO_SUCH/key root@h", "$NO_SUCH", "`$NO_SUCH` is not set here"),
+        ("ssh -i '${NO_SUCH}/key' root@h", "-i '${NO_SUCH}/key'", "`$NO_SUCH` is not set here"),
+        ("ssh -o IdentityFile='$NO_SUCH' h", "-o IdentityFile='$NO_SUCH'", "`$NO_SUCH` is not set here"),
+        ("ssh -i ~no_such_user/key root@h", "-i ~no_such_user/key", "no user `no_such_user`"),
+        ("ssh 'root@h", "'root@h", "quote is not closed"),
+        ("ssh ro'ot@h", "'ot@h", "quote is not closed"),
+        ("ssh 'root@h\x1b[2J'", " ", "control character"),
+        ("ssh 'root@h\n-o' x", " ", "control character"),
+        ("ssh root@<IP>", "<IP>", "`<IP>` stands for something"),
+        # something else than ssh
+        ("mosh root@h", "mosh", "`mosh` stands before `root@h`"),
+        ("sshpass -p secret ssh root@h", "sshpass -p secret", "stands before `ssh`"),
+        ("TERM=xterm ssh root@h", "TERM=xterm", "stands before `ssh`"),
+        ("gcloud compute ssh vm", "gcloud compute", "stands before `ssh`"),
+        ("sudo -i ssh root@h", "sudo", "stands before `root@h`"),
+        ("me@laptop:~$ ssh root@h", "me@laptop:~$", "not a host name"),
+        ("null", "null", "the machine has none yet"),
+        ("[]", "[]", "the machine has none yet"),
+        ('["root@1.2.3.4", "root@1.2.3.5"]', '["root@1.2.3.4", "root@1.2.3.5"]', "list of 2 machines"),
+        ('["root@1.2.3.4", ', '["root@1.2.3.4",', "a piece of a list"),
+        # values
+        ("ssh -p abc root@h", "-p abc", "not a port"),
+        ("ssh -p 70000 root@h", "-p 70000", "not a port"),
+        ("ssh -p 0 root@h", "-p 0", "not a port"),
+        ("ssh -p ２２ root@h", "-p ２２", "not a port"),
+        ("ssh root@h -p", "-p", "`-p` needs a value"),
+        ("ssh -i '' root@h", "-i ''", "`-i` needs a value"),
+        ("ssh root@h:99999", "root@h:99999", "not a port"),
+        ("ssh --port 22 root@h", "--port", "ssh has no option `--port`"),
+        ("ssh -o PermitLocalCommand=yes root@h", "-o PermitLocalCommand=yes", "`-o PermitLocalCommand=yes`"),
+        ("ssh -o LocalCommand root@h", "-o LocalCommand", "Key=value"),
+        ("ssh -o RemoteCommand=tmux h", "-o RemoteCommand=tmux", "would run a command"),
+        ("ssh -o PubkeyAuthentication=no h", "-o PubkeyAuthentication=no", "none of yes"),
+        ("ssh -o PreferredAuthentications=password h", "-o PreferredAuthentications=password", "keys only"),
+        ("ssh -o ConnectTimeout=soon h", "-o ConnectTimeout=soon", "not a number of seconds"),
+        ("ssh -o ConnectTimeout=0 h", "-o ConnectTimeout=0", "not a number of seconds"),
+        ("ssh -o 'Ciphers=a b' h", "-o 'Ciphers=a b'", "not one word"),
+        ("ssh -J 'a b' h", "-J 'a b'", "USER@HOST:PORT"),
+        ("ssh -J 'a;b' h", "-J 'a;b'", "USER@HOST:PORT"),
+        ("ssh -J -oProxyCommand=x h", "-J -oProxyCommand=x", "USER@HOST:PORT"),
+        ("ssh -W h:22 root@j", "-W h:22", "`-W`: it leads on"),
+        ("ssh -i C:\\Users\\me\\key root@h", "C:\\Users\\me\\key", "path of Windows"),
+        ("ssh -i 'C:\\Users\\me\\key' root@h", "-i 'C:\\Users\\me\\key'", "path of Windows"),
+        ("ssh ssh://h:x", "ssh://h:x", "ssh://USER@HOST:PORT"),
+        ("ssh ssh://h/path", "ssh://h/path", "ssh://USER@HOST:PORT"),
+        ("ssh root@h:/tmp/file", "root@h:/tmp/file", "not a host name"),
+        ("ssh root@", "root@", "not a host name"),
+        ("ssh @h", "@h", "not a user name"),
+        ("ssh root@1::2::3", "root@1::2::3", "not a host name"),
+        ("ssh my–host", "my–host", "not a host name"),
+        ("ssh -- -oProxyCommand=x", "-oProxyCommand=x", "not a host name"),
+        ("ssh -l -x h", "-l -x", "not a user name"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_with_the_place_marked(text: str, marked: str, named: str) -> None:
+    with pytest.raises(BadUsage) as raised:
         parse(text)
+    assert raised.value.message.startswith("cannot use this ssh command: ")
+    assert named in raised.value.message
+    assert raised.value.hint
+    if marked:
+        line, carets = raised.value.excerpt.split("\n")
+        assert "".join(sign for sign, caret in zip(line, carets, strict=False) if caret == "^") == marked
+
+
+def test_a_long_command_shows_the_part_that_is_wrong() -> None:
+    with pytest.raises(BadUsage) as raised:
+        parse(f"ssh -i /{'a' * 200} root@h; reboot {'b' * 200}")
+    line, carets = raised.value.excerpt.split("\n")
+    assert len(line) <= 78
+    assert line[carets.index("^") :].startswith("; reboot")
+    assert line.startswith("…")
+    assert line.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("ssh root@1.2.3.4 -p 22 -i ~/.ssh/key -A", "ssh root@1.2.3.4 -p 22 -i ~/.ssh/key -A"),
+        (" root@1.2.3.4 -p 22\n", "root@1.2.3.4 -p 22"),
+        ("ssh -i key.pem root@h", "ssh -l root -o 'IdentityFile {home}/key.pem' h"),
+        ("ssh -i $HOME/key root@h -p 22", "ssh -p 22 -l root -o 'IdentityFile {home}/key' h"),
+        ("ssh -F cfg pod -o ConnectTimeout=60", "ssh -F {home}/cfg -o 'ConnectTimeout 60' pod"),
+        ("ssh –p 22 h", "ssh -p 22 h"),
+    ],
+)
+def test_what_is_remembered_means_the_same_elsewhere(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, text: str, kept: str
+) -> None:
+    monkeypatch.chdir(environment)
+    here = parse(text)
+    lasts = lasting(text)
+    assert lasts == kept.format(home=environment)
+    monkeypatch.chdir("/")
+    assert (parse(lasts).words(), lasting(lasts)) == (here.words(), lasts)

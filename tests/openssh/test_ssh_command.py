@@ -1,0 +1,233 @@
+"""`pi ssh` with real OpenSSH on both ends, and ways of writing the ssh command that have to lead to one machine."""
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pi_cli.pods import host_keys
+from tests.conftest import Pi, Result
+from tests.lab.openssh import OpensshLab, OpensshPod
+from tests.openssh.at_work import register_way
+from tests.openssh.conftest import register
+from tests.openssh.session import learn
+from tests.until import until
+
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
+
+CARELESS_CONFIG = """Host *
+  ForwardAgent yes
+  ForwardX11 yes
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  UpdateHostKeys yes
+  RequestTTY force
+  RemoteCommand tmux
+  ControlMaster auto
+  ControlPath {folder}/%C
+"""
+
+
+@pytest.fixture
+def machine(openssh_pod: OpensshPod) -> OpensshPod:
+    """A bare pod, registered; its command has all that pi leaves out."""
+    register(openssh_pod)
+    return openssh_pod
+
+
+def ways(pod: OpensshPod) -> dict[str, str]:
+    """Return many ways to write the way to one machine; the key is `key` in the folder where they are given."""
+    host, port = pod.address, pod.port
+    return {
+        "as given": pod.ssh,
+        "without the word ssh": f"root@{host} -p {port} -i {pod.key}",
+        "a URI": f"ssh ssh://root@{host}:{port} -i {pod.key}",
+        "quotes": f"""ssh -p '{port}' -i "{pod.key}" 'root'@"{host}" """,
+        "options as keywords": f"ssh -oUser=root -o 'Port {port}' -o IdentityFile={pod.key} -o Hostname={host} dc1",
+        "a variable": f"ssh -i $PI_TEST_KEY root@{host}:{port}",
+        "a blank in the path": f"ssh -i '{pod.key} copy' root@{host} -p {port}",
+        "copied from a page": f"```sh\n$ ssh –p {port} \\\n  -i “{pod.key}” root@{host}\n```",
+        "careless": f"ssh -A -tt -N -L 1:h:2 -o StrictHostKeyChecking=no -o ForwardAgent=yes -i {pod.key} root@{host}",
+        "patient": f"ssh -4 -C -o ConnectTimeout=60 -o IdentitiesOnly=yes -i {pod.key} root@{host}",
+        "a proxy command that needs a shell": (
+            f"""ssh -i {pod.key} -o 'ProxyCommand=bash -c "exec 3<>/dev/tcp/%h/%p; cat <&3 & exec cat >&3" | cat' """
+            f"root@{host}"
+        ),
+    }
+
+
+def test_every_way_of_writing_it_leads_pi_and_ssh_to_the_machine(
+    pi: Pi, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PI_TEST_KEY", str(pod.key))
+    shutil.copy(pod.key, f"{pod.key} copy")
+    for number, (name, ssh) in enumerate(ways(pod).items()):
+        register_way(pod, f"way{number}", ssh)
+        listed = pi("list", "--pod", f"way{number}")
+        assert listed.code == 0, (name, listed.err)
+        shown = pi("ssh", f"way{number}", "hostname; tty")
+        assert (shown.code, shown.out) == (1, "dc1\nnot a tty\n"), (name, shown.err)
+
+
+def test_exit_codes_words_and_streams_arrive_whole(pi: Pi, machine: OpensshPod) -> None:
+    assert pi("ssh", "dc1", "exit 7").code == 7
+    assert pi("ssh", "dc1", "kill -9 $$").code == 255
+    assert "total" in pi("ssh", "dc1", "--", "ls", "-la").out
+    assert pi("ssh", "dc1", "printf", "%s|", "-p", "a b", "$HOME", "*").out == "-p|a b|$HOME|*|"
+    assert pi("ssh", "cat; echo no >&2", input="yes\n") == Result(0, "yes\n", "no\n")
+    machine.stop_sshd()
+    refused = pi("ssh", "dc1", "true")
+    assert (refused.code, "refused" in refused.err) == (255, True)
+
+
+def test_a_reader_that_leaves_ends_it(machine: OpensshPod) -> None:
+    line = f"{sys.executable} -m pi_cli ssh dc1 yes | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "y\n"
+    until(lambda: not [each for each in machine.processes() if each.args == ["yes"]])
+
+
+@contextmanager
+def on_terminal(*words: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Run `pi ssh` on a terminal of its own, and yield it and the other end."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pi_cli", "ssh", *words],
+        stdin=its, stdout=its, stderr=its, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    with process:
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    said = b""
+    while wanted not in said:
+        said += os.read(terminal, 4096)
+    return said
+
+
+def test_a_shell_on_the_terminal(machine: OpensshPod) -> None:
+    with on_terminal() as (process, terminal):
+        os.write(terminal, b"stty -echo; echo $((6*7)) $(hostname) $(tty) $-\n")
+        said = read_until(terminal, b"42 dc1 /dev/pts/")
+        os.write(terminal, b"sleep 1000\n")
+        until(lambda: [each for each in machine.processes() if each.args == ["sleep", "1000"]])
+        os.write(terminal, b"\x03")  # for the command there, not for ssh here
+        until(lambda: not [each for each in machine.processes() if each.args == ["sleep", "1000"]])
+        os.write(terminal, b"exit 3\n")
+        assert process.wait(30) == 3, said
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_command_on_the_terminal_gets_one_if_asked_for() -> None:
+    with on_terminal("-t", "dc1", "test -t 1 && echo yes; exit 4") as (process, terminal):
+        assert b"yes" in read_until(terminal, b"yes")
+        assert process.wait(30) == 4
+
+
+@pytest.fixture
+def careless(environment: Path, machine: OpensshPod, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An ssh command of a user who forwards an agent everywhere and believes every host."""
+    (environment / ".ssh").mkdir()
+    config = environment / ".ssh/config"
+    config.write_text(CARELESS_CONFIG.format(folder=environment))
+    socket = environment / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            until(socket.exists)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+            subprocess.run(["ssh-add", "-q", machine.key], check=True)
+            monkeypatch.setenv("DISPLAY", "127.0.0.1:9")
+            yield f"ssh -F {config} -AX -o StrictHostKeyChecking=no -o ForwardAgent=yes root@{machine.address}"
+        finally:
+            agent.terminate()
+
+
+def test_nothing_is_forwarded_and_no_stranger_believed_whatever_the_user_is_used_to(
+    pi: Pi, machine: OpensshPod, careless: str
+) -> None:
+    """Security checks 14 and 15."""
+    machine.sshd_config(AllowAgentForwarding="yes", X11Forwarding="yes")
+    machine.restart_sshd()
+    plain = "-o RemoteCommand=none -o RequestTTY=no -o ControlPath=none env"
+    argv = [*careless.split(), *plain.split()]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert "SSH_AUTH_SOCK=" in told  # as the config says
+
+    register_way(machine, "careless", careless)
+    shown = pi("ssh", "careless", "env; ls /tmp; tty")
+    assert shown.code == 1
+    assert "not a tty" in shown.out
+    assert "SSH_AUTH_SOCK" not in shown.out
+    assert "DISPLAY" not in shown.out
+    before = Path(os.environ["PI_CONFIG_DIR"], "known_hosts").read_text()
+
+    machine.new_host_key()
+    changed = pi("ssh", "careless", "touch /root/was-here")
+    assert (changed.code, changed.out) == (255, "")
+    assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in changed.err
+    assert not (machine.home / "was-here").exists()
+    assert Path(os.environ["PI_CONFIG_DIR"], "known_hosts").read_text() == before
+
+
+def test_a_pod_whose_name_has_capital_letters_is_known(pi: Pi, machine: OpensshPod) -> None:
+    register_way(machine, "DC-1.Big", machine.ssh)
+    assert pi("ssh", "DC-1.Big", "hostname").out == "dc1\n"
+
+
+def learned(host: OpensshPod) -> str:
+    return " ".join((host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2])
+
+
+def test_jump_hosts_that_only_pi_knows_are_verified_too(pi: Pi, openssh_lab: OpensshLab) -> None:
+    """Fault 12."""
+    with openssh_lab.pod("dc1") as pod, openssh_lab.pod("inner") as inner, openssh_lab.pod("outer") as outer:
+        config = Path(os.environ["HOME"], "cfg")
+        config.write_text(
+            "".join(
+                f"Host {host.name}\n  HostName {host.address}\n  User root\n  IdentityFile {host.key}\n"
+                for host in (pod, inner, outer)
+            )
+        )
+        way = f"ssh -F {config} -J outer,inner dc1"
+        register(pod)
+        learn(pod, way)
+        register_way(pod, "far", way)
+        for host in (inner, outer):
+            assert host_keys.read(f"dc1/{host.address}") == learned(host)
+            host_keys.remember(f"far/{host.address}", learned(host))
+        assert pi("ssh", "far", "hostname").out == "dc1\n"
+
+        for host in (inner, outer):
+            host.new_host_key()
+            changed = pi("ssh", "far", "touch /root/was-here")
+            assert changed.code == 255
+            assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in changed.err
+            assert not (pod.home / "was-here").exists()
+            host_keys.remember(f"far/{host.address}", learned(host))
+            assert pi("ssh", "far", "hostname").out == "dc1\n"
+
+
+def test_what_is_not_an_ssh_command_is_shown_with_the_place_marked_before_anything_is_done(
+    pi: Pi, machine: OpensshPod
+) -> None:
+    for words in (["pods", "setup", "dc2", f"{machine.ssh} && reboot"], ["pods", "setup", "dc2", f"{machine.ssh} ls"]):
+        refused = pi(*words)
+        assert refused.code == 2
+        assert refused.out == ""
+        first, command, mark, hint = refused.err.splitlines()
+        assert first.startswith("error: cannot use this ssh command: ")
+        assert (command, mark.strip()) == (f"  {words[3]}", "^" * len(words[3].removeprefix(machine.ssh).strip()))
+        assert hint.startswith("hint: ")
+    assert host_keys.read("dc2") is None
