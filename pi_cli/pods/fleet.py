@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from pi_cli.errors import PiError
-from pi_cli.pods import ssh
+from pi_cli.pods import login
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store.records import Pod
 
@@ -21,7 +21,7 @@ async def on_each(pods: Mapping[str, Pod], work: Callable[[PodSession], Awaitabl
 
     async def attempt(name: str, pod: Pod) -> None:
         try:
-            async with room, ssh.connect(name, pod.ssh) as session:
+            async with room, login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
                 await work(session)
         except PiError as error:
             failures[name] = error

@@ -1,24 +1,39 @@
-"""pi's own `known_hosts`: one key per pod, under the pod's name, so a recycled address is no false alarm."""
+"""pi's own `known_hosts`: one key per pod, under the pod's name, so a recycled address is no false alarm.
+
+The jump hosts on the way to a pod are kept as `POD/HOST`: they belong to the pod, and go with it.
+"""
 
 from pi_cli.errors import StateUnreadable
 from pi_cli.store import files, paths
 
 
-def read(pod: str) -> str | None:
-    """Return the key learned for a pod as an OpenSSH public key line (`ssh-ed25519 AAAA…`)."""
-    return _read_all().get(pod)
+def read(name: str) -> str | None:
+    """Return the key learned for a pod, or a jump host, as an OpenSSH public key line (`ssh-ed25519 AAAA…`)."""
+    return _read_all().get(name)
 
 
-def remember(pod: str, key: str) -> None:
+def of_jump_host(pod: str, host: str) -> str:
+    """Return the name for a jump host on the way to a pod."""
+    return f"{pod}/{host}"
+
+
+def owner(key: str, *, but: str) -> str | None:
+    """Return another pod that is known to have a key."""
+    return next((name for name, each in _read_all().items() if each == key and name != but), None)
+
+
+def remember(name: str, key: str) -> None:
     with files.locked(paths.known_hosts_file()):
-        _write_all(_read_all() | {pod: key})
+        _write_all(_read_all() | {name: key})
 
 
 def forget(pod: str) -> None:
+    """Forget the key of a pod, and those of its jump hosts."""
     with files.locked(paths.known_hosts_file()):
         keys = _read_all()
-        if keys.pop(pod, None):
-            _write_all(keys)
+        kept = {name: key for name, key in keys.items() if name != pod and not name.startswith(f"{pod}/")}
+        if kept != keys:
+            _write_all(kept)
 
 
 def _read_all() -> dict[str, str]:
@@ -29,8 +44,8 @@ def _read_all() -> dict[str, str]:
     except (OSError, UnicodeError) as error:
         raise StateUnreadable(f"cannot read `{paths.known_hosts_file()}`: {error}") from error
     pairs = (line.partition(" ") for line in lines if line.strip() and not line.startswith("#"))
-    return {pod: key.strip() for pod, _, key in pairs}
+    return {name: key.strip() for name, _, key in pairs}
 
 
 def _write_all(keys: dict[str, str]) -> None:
-    files.replace(paths.known_hosts_file(), "".join(f"{pod} {key}\n" for pod, key in keys.items()))
+    files.replace(paths.known_hosts_file(), "".join(f"{name} {key}\n" for name, key in keys.items()))

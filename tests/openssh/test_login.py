@@ -93,6 +93,28 @@ def test_an_sshd_that_forwards_nothing_still_lists_and_stops(pi: Pi, pod: Openss
     assert pi("stop", "q").code == 0
 
 
+def test_tmux_at_login_is_for_people_and_does_not_hold_up_commands(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 14: as on Vast, where a login with a terminal ends up in tmux."""
+    pod.install("tmux", "#!/bin/sh\nexec sleep 600\n")
+    for name in (".bashrc", ".profile", ".bash_profile"):
+        (pod.home / name).write_text('if [ -t 0 ] && [ -z "$TMUX" ]; then exec tmux; fi\n')
+    check_that_all_works(pi, pod)
+
+
+def test_a_user_who_is_not_root_has_models_of_its_own(pi: Pi, pod: OpensshPod, environment: Path) -> None:
+    """Fault 82."""
+    pod.check("useradd --create-home --shell /bin/bash ubuntu")
+    pod.check("cp -r ~/.ssh ~/.demo ~ubuntu && chown -R ubuntu ~ubuntu")
+    pods = environment / ".pi/pods.json"
+    pods.write_text(pods.read_text().replace("root@", "ubuntu@"))
+    start(pi)
+    [server] = [each for each in living(pod) if "serve" in each.args]
+    assert server.environ["HOME"] == "/home/ubuntu"
+    assert (pod.root / "home/ubuntu/.vllm_logs/q.log").exists()
+    assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
+    assert living(pod) == []
+
+
 @pytest.fixture
 def agent(environment: Path, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An ssh agent that holds the pod's key, and a user who forwards it and X11 everywhere."""

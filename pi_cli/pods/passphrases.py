@@ -1,0 +1,50 @@
+"""Passphrases of private keys: who can be asked for one, and what has been asked already."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TRIES = 3
+
+Ask = Callable[[str], Awaitable[str]]
+
+
+@dataclass(slots=True)
+class Keyring:
+    """The keys that were unlocked in this run. Each is asked for once, however many pods want it; one at a time.
+
+    `ask` shows a question and returns the answer, which is empty where somebody passes over it; without it nobody is
+    there to ask. `open` has None for a key whose passphrase nobody knew.
+    """
+
+    ask: Ask | None = None
+    open: dict[Path, Any] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def unlock(self, file: Path, read: Callable[[str], Any]) -> Any:
+        """Return what `read` makes of a passphrase, or None; `read` raises `ValueError` if it is wrong."""
+        if self.ask is None:
+            return None
+        async with self.turn:
+            if file not in self.open:
+                self.open[file] = await self._ask_for(self.ask, file, read)
+            return self.open[file]
+
+    async def _ask_for(self, ask: Ask, file: Path, read: Callable[[str], Any]) -> Any:
+        question = f"Passphrase for {file}: "
+        for _ in range(TRIES):
+            said = await ask(question)
+            if not said:
+                return None
+            try:
+                return read(said)
+            except ValueError:
+                question = f"Wrong. Passphrase for {file}: "
+        return None
+
+
+keyring: ContextVar[Keyring] = ContextVar("keyring", default=Keyring())  # noqa: B039 - nobody to ask: it stays empty
+"""The keyring of this run. A context variable, since whether somebody is there to ask is a fact about the whole run."""

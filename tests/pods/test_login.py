@@ -1,0 +1,207 @@
+"""Logging in to an embedded pod: time-outs, passphrases, and servers that are none."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from base64 import encodebytes
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.errors import BadUsage, PiError, PodUnreachable
+from pi_cli.pods import fleet, login
+from pi_cli.pods.passphrases import Keyring, keyring
+from pi_cli.pods.ssh import PodSession
+from pi_cli.store.records import Pod
+
+
+def greet(ssh: str, *, name: str = "dc1", learn: bool = True, connect_timeout: float | None = None) -> str:
+    """Log in and out again, and return what the pod said in between."""
+
+    async def visit() -> str:
+        async with login.connect(name, ssh, learn=learn, connect_timeout=connect_timeout) as session:
+            return (await session.run("echo hello")).stdout.decode().strip()
+
+    return asyncio.run(visit())
+
+
+@contextmanager
+def server(said: bytes | None) -> Iterator[int]:
+    """Accept connections on a port, say something and hang up; with None, say nothing and wait."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        kept = []
+
+        def serve() -> None:
+            with suppress(OSError):  # the end
+                while True:
+                    connection, _ = listening.accept()
+                    kept.append(connection)
+                    if said is not None:
+                        connection.sendall(said)
+                        connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in kept:
+                connection.close()
+
+
+def lock(pod: EmbeddedPod, passphrase: str) -> None:
+    """Encrypt the key that logs in."""
+    asyncssh.read_private_key(pod.key).write_private_key(pod.key, passphrase=passphrase)
+
+
+def test_the_time_to_connect_is_the_first_that_is_said(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 3: the environment, the ssh command, the pod's own, the configuration."""
+    config = environment / ".ssh/config"
+    config.parent.mkdir()
+    config.write_text("Host *\n  ConnectTimeout 1\n")
+    with server(None) as port:
+
+        def seconds(ssh: str, connect_timeout: float | None = None) -> str:
+            with pytest.raises(PodUnreachable, match="says nothing") as raised:
+                greet(ssh, connect_timeout=connect_timeout)
+            return str(raised.value).partition("within ")[2]
+
+        where = f"ssh -p {port} me@127.0.0.1"
+        assert seconds(where) == "1 s)"
+        assert seconds(where, connect_timeout=0.2) == "0.2 s)"
+        assert seconds(f"{where} -o ConnectTimeout=2", connect_timeout=0.2) == "2 s)"
+        monkeypatch.setenv("PI_CONNECT_TIMEOUT", "0.1")
+        assert seconds(f"{where} -o ConnectTimeout=2", connect_timeout=0.2) == "0.1 s)"
+
+
+@pytest.mark.parametrize("said", ["soon", "0", "-1", "inf", "nan"])
+def test_a_time_to_connect_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("PI_CONNECT_TIMEOUT", said)
+    with pytest.raises(BadUsage, match=f"PI_CONNECT_TIMEOUT is `{said}`, which is no number of seconds"):
+        greet("ssh me@127.0.0.1")
+
+
+def test_a_name_that_nobody_has_is_said_so() -> None:
+    with pytest.raises(PodUnreachable, match=r"there is no host `nowhere.invalid` "):
+        greet("ssh me@nowhere.invalid")
+
+
+def test_a_port_that_is_closed_is_said_so() -> None:
+    """Fault 1."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(PodUnreachable, match=f"`127.0.0.1` port {port} refused the connection: no SSH server answers"):
+        greet(f"ssh -p {port} me@127.0.0.1")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"Not allowed at this time\r\n", "takes no further logins for now (it says `Not allowed at this time`)"),
+        (b"Exceeded MaxStartups\r\n", "takes no further logins for now (it says `Exceeded MaxStartups`)"),
+        (b"220 mail.example.com ESMTP\x1b[2J\r\n", "is no SSH server: it says `220 mail.example.com ESMTP[2J`"),
+        (b"", "hung up before the login was done"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "hung up before the login was done"),
+    ],
+    ids=["penalty", "MaxStartups", "mail", "nothing", "banner"],
+)
+def test_a_server_that_hangs_up_is_asked_again_and_then_quoted(said: bytes, told: str) -> None:
+    """Faults 4, 7 and 19."""
+    with server(said) as port, pytest.raises(PodUnreachable) as raised:
+        greet(f"ssh -p {port} me@127.0.0.1")
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("user", ["root", "abc-64411"])
+def test_runpods_proxy_is_refused_with_the_step_that_leads_on(user: str) -> None:
+    """Fault 13."""
+    with pytest.raises(PodUnreachable, match="RunPod's basic proxy, which runs no commands") as raised:
+        greet(f"ssh {user}@ssh.runpod.io -i ~/.ssh/id_ed25519")
+    assert 'under "SSH over exposed TCP"' in str(raised.value.hint)
+
+
+def test_a_key_is_asked_for_once_however_many_pods_want_it(environment: Path) -> None:
+    """Fault 11."""
+    questions = []
+
+    async def ask(question: str) -> str:
+        questions.append(question)
+        return "secret"
+
+    async def visit(session: PodSession) -> None:
+        await session.run("true")
+
+    async def visit_all(pods: dict[str, Pod]) -> dict[str, PiError]:
+        keyring.set(Keyring(ask=ask))
+        return await fleet.on_each(pods, visit)
+
+    with EmbeddedPod() as machine:
+        lock(machine, "secret")
+        known = environment / ".ssh/known_hosts"
+        known.parent.mkdir()
+        known.write_text(f"[127.0.0.1]:{machine.port} {machine.host_key}\n")
+        assert asyncio.run(visit_all({f"dc{number}": Pod(machine.ssh) for number in range(5)})) == {}
+        assert questions == [f"Passphrase for {machine.key}: "]
+
+
+def test_nobody_is_asked_where_nobody_is_there() -> None:
+    """Fault 11, security check 16."""
+    with EmbeddedPod() as machine:
+        lock(machine, "secret")
+        started = time.monotonic()
+        with pytest.raises(PodUnreachable, match=f"`{machine.key}` needs its passphrase") as raised:
+            greet(machine.ssh)
+        assert time.monotonic() - started < 15
+        assert f"`ssh-add {machine.key}`" in str(raised.value.hint)
+
+
+def test_a_fido2_key_without_the_agent_is_named(environment: Path) -> None:
+    def string(value: bytes) -> bytes:
+        return len(value).to_bytes(4, "big") + value
+
+    public = string(b"sk-ssh-ed25519@openssh.com") + string(os.urandom(32)) + string(b"ssh:")
+    body = b"openssh-key-v1\0" + string(b"none") + string(b"none") + string(b"") + b"\0\0\0\1" + string(public)
+    key = environment / "id_ed25519_sk"
+    key.touch(mode=0o600)
+    text = encodebytes(body + string(b"what the device needs")).decode()
+    key.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n")
+    with EmbeddedPod() as machine, pytest.raises(PodUnreachable) as raised:
+        greet(f"ssh -p {machine.port} -i {key} root@127.0.0.1")
+    assert f"`{key}`: pi uses FIDO2 keys through the agent only (`ssh-add {key}`)" in str(raised.value)
+
+
+def test_keys_on_a_token_are_named(environment: Path) -> None:
+    config = environment / ".ssh/config"
+    config.parent.mkdir()
+    config.write_text("Host *\n  PKCS11Provider /usr/lib/token.so\n")
+    with EmbeddedPod() as machine, pytest.raises(PodUnreachable) as raised:
+        greet(f"ssh -p {machine.port} root@127.0.0.1")
+    assert "PKCS11Provider: pi reaches such keys through the agent only (`ssh-add -s /usr/lib/token.so`)" in str(
+        raised.value
+    )
+
+
+def test_without_an_ssh_client_the_command_alone_counts(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedPod() as machine:
+        monkeypatch.setenv("PATH", str(environment))
+        assert greet(machine.ssh) == "hello"
+        (environment / ".ssh").mkdir()
+        (environment / ".ssh/config").write_text("Host *\n")
+        with pytest.raises(PiError, match="there is no ssh here to read") as raised:
+            greet(machine.ssh)
+        assert raised.value.hint == "install the OpenSSH client"
+
+
+def test_a_pod_with_all_the_time_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_CONNECT_TIMEOUT", "60")
+    with EmbeddedPod() as machine:
+        assert greet(machine.ssh) == "hello"

@@ -1,0 +1,168 @@
+"""The passphrase of a key, typed on a terminal: the real command, a real terminal, an embedded pod."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi, pods_json
+
+OWN = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+PI = [sys.executable, "-m", "pi_cli"]
+
+
+class Terminal:
+    """A person at a terminal, and the command that runs there; stdout leads to a file, as in `pi list > file`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", leader: int, out: Path) -> None:
+        self.process, self._leader, self._out = process, leader, out
+        self.seen = ""
+
+    def sees(self, text: str, *, times: int = 1, seconds: float = 20) -> None:
+        """Wait until the text has appeared so many times."""
+        deadline = time.monotonic() + seconds
+        while self.seen.count(text) < times:
+            assert time.monotonic() < deadline, self.seen
+            self._look(0.1)
+
+    def types(self, text: str) -> None:
+        os.write(self._leader, text.encode())
+
+    @property
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._leader)[3] & termios.ECHO)
+
+    def end(self, seconds: float = 20) -> int:
+        """Wait for the command to end, and return its exit code."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen
+            self._look(0.05)
+        self._look(0)
+        return self.process.wait()
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    def _look(self, seconds: float) -> None:
+        with suppress(OSError):  # EIO: nobody has it open
+            while select.select([self._leader], [], [], seconds)[0]:
+                self.seen += os.read(self._leader, 4096).decode("utf-8", "replace")
+                seconds = 0
+
+
+@contextmanager
+def at_a_terminal(out: Path, *words: str) -> Iterator[Terminal]:
+    leader, follower = pty.openpty()
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OWN, *PI, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=follower
+        )
+    try:
+        yield Terminal(process, leader, out)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(follower)
+        os.close(leader)
+
+
+@pytest.fixture
+def locked(embed: Callable[..., EmbeddedPod]) -> EmbeddedPod:
+    """A pod, registered as `dc1` and as `dc2`, whose key has the passphrase `secret`."""
+    machine = embed("dc1")
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    state = pods_json()
+    state["pods"]["dc2"] = state["pods"]["dc1"]
+    (folder / "pods.json").write_text(json.dumps(state))
+    with (folder / "known_hosts").open("a") as file:
+        file.write(f"dc2 {machine.host_key}\n")
+    asyncssh.read_private_key(machine.key).write_private_key(machine.key, passphrase="secret")
+    return machine
+
+
+def test_it_is_asked_for_once_unseen_and_stdout_has_data_only(locked: EmbeddedPod, tmp_path: Path) -> None:
+    """Fault 11."""
+    with at_a_terminal(tmp_path / "out", "list", "--json", "--pod", "dc1", "--pod", "dc2") as terminal:
+        terminal.sees(f"Passphrase for {locked.key}: ")
+        assert not terminal.echoes
+        terminal.types("wrong\n")
+        terminal.sees(f"Wrong. Passphrase for {locked.key}: ")
+        terminal.types("secret\n")
+        assert terminal.end() == 0
+        assert json.loads(terminal.out) == []
+        assert terminal.seen.count("Passphrase") == 2
+        assert "secret" not in terminal.seen
+        assert terminal.echoes
+
+
+def test_three_wrong_ones_are_enough(locked: EmbeddedPod, tmp_path: Path) -> None:
+    """Fault 11."""
+    with at_a_terminal(tmp_path / "out", "list", "--pod", "dc1", "--pod", "dc2") as terminal:
+        for number in range(1, 4):
+            terminal.sees("assphrase for", times=number)
+            terminal.types(f"{number}\n")
+        assert terminal.end() == 3
+        assert f"`{locked.key}` needs its passphrase" in terminal.seen
+        assert terminal.seen.count("Passphrase for") == 3
+
+
+@pytest.mark.parametrize("how", ["typed", "sent"])
+def test_ctrl_c_at_the_question_ends_at_once_and_leaves_the_terminal_as_it_was(
+    locked: EmbeddedPod, tmp_path: Path, how: str
+) -> None:
+    """Fault 11."""
+    del locked
+    with at_a_terminal(tmp_path / "out", "list") as terminal:
+        terminal.sees("Passphrase for")
+        if how == "typed":
+            terminal.types("\x03")
+        else:
+            terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end(seconds=3) == 130
+        assert terminal.echoes
+        assert "Traceback" not in terminal.seen
+
+
+def test_a_live_view_makes_room_for_the_question(locked: EmbeddedPod, tmp_path: Path) -> None:
+    words = ("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1")
+    with at_a_terminal(tmp_path / "out", *words) as terminal:
+        terminal.sees(f"Passphrase for {locked.key}: ")
+        asked = len(terminal.seen)
+        with pytest.raises(AssertionError):
+            terminal.sees("connecting", times=terminal.seen.count("connecting") + 1, seconds=1)
+        assert terminal.seen[asked:] == ""  # nothing was drawn over it
+        terminal.types("secret\n")
+        assert terminal.end(seconds=60) == 0
+        assert "downloading" in terminal.seen
+    with at_a_terminal(tmp_path / "out", "stop", "q", "--pod", "dc1") as terminal:
+        terminal.sees("Passphrase for")
+        terminal.types("secret\n")
+        assert terminal.end() == 0
+
+
+def test_where_stderr_is_no_terminal_nobody_is_asked(pi: Pi, locked: EmbeddedPod) -> None:
+    """Fault 11, security check 16."""
+    result = pi("list", "--pod", "dc1", timeout=15)
+    assert result.code == 3
+    assert f"`{locked.key}` needs its passphrase" in result.err
+    assert f"hint: load it into your ssh agent with `ssh-add {locked.key}`" in result.err
+    assert "Passphrase for" not in result.err
