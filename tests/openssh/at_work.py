@@ -1,13 +1,18 @@
 """pi caught in the act: stop it, kill it or look at it at a chosen moment."""
 
+import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from tests.conftest import Pi
+from tests.conftest import Pi, Result
 from tests.lab.openssh import OpensshPod, Process
+from tests.lab.relay import Relay
 
 MODEL = "Qwen/Qwen3-8B"
 QUICK = ("--vllm", "--simulate", "slow=0.2")
@@ -83,3 +88,34 @@ def records(pod: OpensshPod) -> list[str]:
     """Return the records of models that pi keeps on the pod."""
     folder = pod.home / ".pi/models"
     return sorted(path.read_text() for path in folder.iterdir()) if folder.exists() else []
+
+
+def ended(process: "subprocess.Popen[str]", *, timeout: float = 60) -> Result:
+    """Wait for a pi that `begin` began."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return Result(process.returncode, out, err)
+
+
+def pods_file() -> Path:
+    return Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+
+
+def register_way(pod: OpensshPod, name: str, ssh: str) -> None:
+    """Register the machine of a registered pod once more, under another name and with another way to it."""
+    state = json.loads(pods_file().read_text())
+    state["pods"][name] = {"ssh": ssh, "gpus": state["pods"][pod.name]["gpus"], "models": {}}
+    pods_file().write_text(json.dumps(state))
+    known = pods_file().with_name("known_hosts")
+    [key] = [line for line in known.read_text().splitlines() if line.split()[0] == pod.name]
+    known.write_text(f"{known.read_text()}{name} {' '.join(key.split()[1:])}\n")
+
+
+@contextmanager
+def way_to(pod: OpensshPod, name: str, **faults: Any) -> Iterator[Relay]:
+    """Register a machine once more, under a name by which it is reached through a relay with these faults."""
+    with Relay(pod.address, pod.port, **faults) as way:
+        register_way(pod, name, f"ssh -i {pod.key} -p {way.port} root@127.0.0.1")
+        yield way
