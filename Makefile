@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
-.PHONY: help demo test check format test-openssh test-engine test-lowest docs lock clean
+.PHONY: help demo test check format test-openssh test-engine test-lowest bench-setup docs lock clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the default tests with the oldest supported dependencies"
+	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 5 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"
 
@@ -28,7 +29,7 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/shellcheck --severity=style $$(git grep -lE '^#!(/usr/bin/env |/bin/)(ba)?sh$$')
+	$(BIN)/shellcheck --severity=style --check-sourced $$(git grep -lE '^#!(/usr/bin/env |/bin/)(ba)?sh$$')
 	@echo "check: all clean"
 
 format: $(READY)
@@ -47,6 +48,10 @@ test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e . --group dev
 	.venv-lowest/bin/python -m pytest -q -n 8 -m "not openssh and not engine"
+
+bench-setup: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m tests.bench.setup_against_hand
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.cli_page > docs/cli.md

@@ -24,7 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
 import pod_download
+import pod_inspect
 import pod_machine as machine
+import pod_vllm
 from pod_machine import HOME, MARKER, PI, Json, Process, Refused
 
 LIB = os.path.join(PI, "lib")
@@ -62,26 +64,30 @@ def start(
     middleware: str,
     download: bool,
     wait: bool,
+    devices: Optional[Dict[str, str]] = None,
+    min_vllm: Optional[str] = None,
 ) -> Json:
     """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers.
 
-    `known` are the models pi has in its own list for this pod: they count as taken too. The Hub token is in
-    `download_environment` only: the server has no use for it.
+    `known` are the models pi has in its own list for this pod: they count as taken too. `devices` are CUDA's names
+    for GPUs where a number is none: MIG slices have UUIDs. Where the default vLLM is older than `min_vllm`, a newer one
+    that is there serves. The Hub token is in `download_environment` only: the server has no use for it.
     """
-    settings = dict(machine.pod_environment(), **{MARKER: uid})
+    vllm = pod_vllm.choose(min_vllm)
+    settings = dict(vllm.settings(machine.pod_environment()), **{MARKER: uid})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
-    place = reserve(uid, name, model, arguments, gpus, gpu_count, known, first_port)
+    place = reserve(uid, name, model, arguments, gpus, gpu_count, known, vllm.version, first_port)
     try:
         if download:
             pod_download.fetch(model, dict(settings, **download_environment))
         for _ in range(LAUNCHES):
-            pid = launch(place, dict(settings, **environment), middleware)
+            pid = launch(place, dict(settings, **environment), middleware, devices or {})
             if not wait:
                 return dict(place, state="launched")
             end = watch(uid, place, pid)
             if end["state"] != "exited" or not lost_its_port(place["log"]):
                 break
-            place = reserve(uid, name, model, arguments, gpus, gpu_count, known, first_port)
+            place = reserve(uid, name, model, arguments, gpus, gpu_count, known, vllm.version, first_port)
     except BaseException:
         machine.forget(uid)
         raise
@@ -96,6 +102,7 @@ def reserve(
     gpus: List[int],
     gpu_count: int,
     known: List[Json],
+    vllm: Optional[str],
     first_port: int = FIRST_PORT,
 ) -> Json:
     """Write the record that holds a name, a port and GPUs for us."""
@@ -117,7 +124,7 @@ def reserve(
             "start": 0,
             "boot": machine.boot_id(),
             "since": machine.uptime(),
-            "vllm": machine.vllm_version(),
+            "vllm": vllm,
             "arguments": arguments,
             "log": os.path.join(LOGS, name + ".log"),
         }
@@ -142,9 +149,10 @@ def free_port(taken: Set[int], first: int) -> int:
     raise Refused("no-port", "no free port")
 
 
-def launch(record: Json, settings: Dict[str, str], middleware: str) -> int:
+def launch(record: Json, settings: Dict[str, str], middleware: str, devices: Dict[str, str]) -> int:
     """Start vLLM in its own session, its record written before it runs. Return its PID."""
-    settings["CUDA_VISIBLE_DEVICES"] = record["gpu"]
+    settings["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts: CUDA by itself puts the fastest GPU first
+    settings["CUDA_VISIBLE_DEVICES"] = ",".join(devices.get(gpu, gpu) for gpu in record["gpu"].split(","))
     # vLLM renames its engine and workers with setproctitle, which writes the title over the process's environment:
     # the marker would be gone from /proc (measured on 0.32). So it is told to leave the environment alone.
     settings["SPT_NOENV"] = "1"
@@ -250,7 +258,13 @@ def survey(known: List[Json]) -> Json:
     with ThreadPoolExecutor(16) as pool:
         models = list(pool.map(lambda record: describe(record, processes.get(record["uid"], [])), living))
         models += list(pool.map(lambda entry: describe(entry, machine.find_unmarked(entry)), strangers))
-    return {"models": models, "gpu_memory": gpu_memory(), "vllm": machine.vllm_version()}
+    return {"models": models, "vllm": pod_vllm.version()}
+
+
+def inspect(gpu_query: List[str], gpu_list: List[str], known: Optional[List[Json]]) -> Json:
+    """Tell what this machine is and has; with `known` also what runs on it, as `survey` does."""
+    found = pod_inspect.look(gpu_query, gpu_list)
+    return found if known is None else dict(found, models=survey(known)["models"])
 
 
 def describe(record: Json, processes: List[Process]) -> Json:
@@ -272,21 +286,6 @@ def status_of(record: Json, pids: List[int], health: Optional[int]) -> str:
     if health == 200:
         return "ready"
     return "starting" if health is None and not record.get("ready") else "unhealthy"
-
-
-def gpu_memory() -> List[Json]:
-    """Return used and total MiB of each GPU, or nothing where nvidia-smi does not say."""
-    query = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    rows = [[field.strip() for field in line.split(",")] for line in told.decode("utf-8", "replace").splitlines()]
-    return [
-        {"id": int(row[0]), "used": int(row[1]), "total": int(row[2])}
-        for row in rows
-        if len(row) == 3 and all(field.isdigit() for field in row)
-    ]
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -344,7 +343,13 @@ def logs(name: str, uid: Optional[str], pid: int, port: int, lines: str, follow:
     machine.leave()
 
 
-OPERATIONS: Dict[str, Callable[..., Any]] = {"start": start, "survey": survey, "stop": stop, "logs": logs}
+OPERATIONS: Dict[str, Callable[..., Any]] = {
+    "start": start,
+    "survey": survey,
+    "inspect": inspect,
+    "stop": stop,
+    "logs": logs,
+}
 
 if __name__ == "__main__":
     main()

@@ -275,13 +275,17 @@ def locked() -> Iterator[None]:
 
 def pod_environment() -> Dict[str, str]:
     """Return our environment with what setup wrote to ~/.pi/env, as bash reads it."""
-    script = 'set -a; [ -r "$HOME/.pi/env" ] && . "$HOME/.pi/env"; exec env -0'
+    # What BASH_ENV prints comes before the first zero.
+    script = 'set -a; [ -r "$HOME/.pi/env" ] && . "$HOME/.pi/env"; printf "\\0"; exec env -0'
     told = subprocess.run(
         ["bash", "--norc", "-c", script], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True
     )
-    pairs = [entry.partition("=") for entry in told.stdout.decode("utf-8", "surrogateescape").split("\0") if entry]
-    settings = {name: value for name, _, value in pairs}
-    settings["PATH"] = os.pathsep.join([os.path.join(HOME, "venv", "bin"), settings.get("PATH", os.defpath)])
+    entries = told.stdout.decode("utf-8", "surrogateescape").split("\0")[1:]
+    settings = {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
+    settings.pop("PYTHONHOME", None)  # no virtual environment's Python starts with it
+    # Where ~/venv leads to now: a setup that makes it lead elsewhere must not move who runs from there.
+    programs = os.path.join(os.path.realpath(os.path.join(HOME, "venv")), "bin")
+    settings["PATH"] = os.pathsep.join([programs, settings.get("PATH", os.defpath)])
     return settings
 
 
@@ -290,12 +294,6 @@ def find_program(name: str, settings: Dict[str, str]) -> str:
     if not found:
         raise Refused("not-set-up", "`%s` is not installed on the pod" % name)
     return found
-
-
-def vllm_version() -> Optional[str]:
-    for path in glob.glob(os.path.join(HOME, "venv", "lib", "python3*", "site-packages", "vllm-*.dist-info")):
-        return os.path.basename(path)[len("vllm-") : -len(".dist-info")]
-    return None
 
 
 def boot_id() -> str:

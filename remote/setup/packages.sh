@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# System packages through apt. Sourced by `pod_setup.sh`.
+
+apt_trouble=""       # why `apt_install` failed
+lists_are_fresh=""   # one refresh is enough
+mirror_trouble=""    # what stood in its way
+dpkg_is_in_order=""
+
+# What the other steps need: uv's download, its way without one, pi's agent, and `--mount`.
+essentials() {
+  echo ca-certificates curl python3 python3-venv
+  if is_for_cpu; then echo libnuma1; fi # without it the CPU build silently goes without its kernels
+  if is_nfs "$mount_command"; then echo nfs-common; fi
+  if is_cifs "$mount_command"; then echo cifs-utils; fi
+}
+
+# Triton compiles at run time: it needs gcc and Python.h.
+build_tools() { echo build-essential python3-dev; }
+
+# `mount host:/share /mnt` is NFS even if nobody says so.
+is_nfs() {
+  [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*nfs || "$1" == *mount.nfs* ]] && return
+  [[ " $1" =~ [[:space:]]mount[[:space:]](.*[[:space:]])?[^/[:space:]]+:/ && ! " $1" =~ [[:space:]](-t|--types) ]]
+}
+
+is_cifs() { [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*(cifs|smb3) || "$1" == *mount.cifs* ]]; }
+
+install_essentials() { install_missing "$(essentials)"; }
+
+install_packages() { install_missing "$(build_tools)"; }
+
+missing_packages() { missing_among "$(essentials) $(build_tools)"; }
+
+install_missing() {
+  local -a missing
+  read -ra missing <<< "$(missing_among "$1")"
+  if ((${#missing[@]} == 0)); then skip "all packages are there"; return; fi
+  require_root "installing ${missing[*]}"
+  apt_install "${missing[@]}" || fail "$apt_trouble"
+  say "installed ${missing[*]}"
+}
+
+missing_among() {
+  local package installed
+  # shellcheck disable=SC2016,SC2086  # the ${} are dpkg's; the names are words
+  installed="$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $1 2> /dev/null || true)"
+  for package in $1; do
+    if [[ $'\n'"$installed"$'\n' != *$'\n'"installed $package"$'\n'* ]]; then printf '%s ' "$package"; fi
+  done
+}
+
+is_installed() { [[ -z "$(missing_among "$1")" ]]; }
+
+# Install packages, from lists that were refreshed within the hour or else are now. If it fails, `apt_trouble` says why.
+apt_install() {
+  local -a command=(apt_get install --no-install-recommends "$@")
+  mend_dpkg || { apt_trouble="dpkg cannot finish what it was cut off from: $(reason_of_apt)"; return 1; }
+  if have_fresh_lists && patiently "${command[@]}"; then return; fi
+  if [[ -z "$lists_are_fresh" ]]; then
+    refresh_lists
+    if patiently "${command[@]}"; then return; fi
+  fi
+  apt_trouble="cannot install $*: $(reason_of_apt)"
+  return 1
+}
+
+# A dpkg that was cut off has to be told to finish before apt does anything.
+mend_dpkg() {
+  if [[ -n "$dpkg_is_in_order" ]]; then return; fi
+  patiently as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+    dpkg --force-confdef --force-confold --configure -a || return 1
+  dpkg_is_in_order=yes
+}
+
+# Their folder changes with every refresh, also with those of earlier setups; images come with an empty one.
+have_fresh_lists() {
+  [[ -n "$lists_are_fresh" ]] \
+    || { compgen -G "$machine_root/var/lib/apt/lists/*_Packages*" \
+      && [[ -n "$(find "$machine_root/var/lib/apt/lists" -maxdepth 0 -mmin -60)" ]]; } > /dev/null
+}
+
+# Where one source of several cannot be read, the others may be all that is needed.
+refresh_lists() {
+  lists_are_fresh=yes
+  if patiently apt_get update -o APT::Update::Error-Mode=any; then return; fi
+  mirror_trouble="$(reason_of_apt)"
+  say "could not refresh the package lists: going on with what is there"
+}
+
+# Plain lines, no questions, changed configuration files kept, services left alone that only want a restart. In a
+# container, whose disk does not outlive a crash anyway, dpkg need not wait for it file by file.
+apt_get() {
+  local -a options=(-o Dpkg::Use-Pty=0 -o APT::Color=0 -o Acquire::Retries=3
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+  if [[ -n "$is_container" ]]; then options+=(-o Dpkg::Options::=--force-unsafe-io); fi
+  as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get -q -y "${options[@]}" "$@"
+}
+
+# Run apt or dpkg, and while somebody else holds their locks (cloud-init, unattended-upgrades) wait and try again. What
+# it says is shown as it comes and kept. A daemon that a package starts may hold its output open for ever: therefore
+# the file in between and no pipe, and none of what `step` has open.
+patiently() {
+  local log="$pi_home/apt.log" deadline=$((SECONDS + patience)) command said="" status
+  while true; do
+    : > "$log"
+    "$@" >> "$log" 2>&1 &
+    command=$!
+    tail -n +1 -s 0.1 --pid="$command" -f "$log" 2> /dev/null
+    status=0
+    wait "$command" || status=$?
+    if ((status == 0)) || ! is_locked_out "$log"; then return "$status"; fi
+    ((SECONDS < deadline)) || fail "$(holder_of_the_lock "$log") has held apt's lock for $patience s: try again later"
+    [[ -n "$said" ]] || say "waiting for $(holder_of_the_lock "$log"), which holds apt's lock"
+    said=yes
+    sleep 1
+  done
+}
+
+is_locked_out() { grep -qE 'Could not get lock|Unable to (acquire|lock)|locked by another process' "$1"; }
+
+# Both name the process: "It is held by process 4711 (apt-get)", "… another process with pid 4711".
+holder_of_the_lock() {
+  local pid name=""
+  pid="$(sed -nE 's/.*(held by process|another process with pid) ([0-9]+).*/\2/p' "$1" | head -n 1)"
+  if [[ -z "$pid" ]]; then echo "another program"; return; fi
+  { read -r name < "/proc/$pid/comm"; } 2> /dev/null || name="another program"
+  echo "$name (pid $pid)"
+}
+
+# In a few words why the last apt or dpkg failed.
+reason_of_apt() {
+  local log="$pi_home/apt.log" text
+  text="$(grep -E '^(E|Err|W|dpkg):?' -A 1 "$log" || cat "$log")"
+  case "$text" in
+    *"No space left"* | *"enough free space"*) echo "the disk is full" ;;
+    *"not valid yet"* | *"not yet valid"* | *"not yet activated"*) echo "the clock of the machine is wrong ($(date))" ;;
+    *[Cc]"ertificate verif"*) echo "its certificate is not trusted by the machine" ;;
+    *resolving* | *"Could not resolve"* | *"Could not connect"* | *"Network is unreachable"* | *"Connection "*)
+      echo "the machine cannot reach $(host_of_apt "$text")" ;;
+    *"Unable to locate"* | *"no installation candidate"*)
+      echo "${mirror_trouble:-$(sed -nE 's/^E: //p' "$log" | head -n 1)}" ;;
+    *) sed -nE 's/^(E: |dpkg: error[^:]*: )//p' "$log" | head -n 1 | grep . || echo "see above" ;;
+  esac
+}
+
+host_of_apt() {
+  local url
+  url="$(grep -oE 'https?://[^/ ]+' <<< "$1" | head -n 1)"
+  echo "${url:+${url#*//} and other }package mirrors"
+}

@@ -1,0 +1,354 @@
+# shellcheck shell=bash
+# Look at the machine, and refuse what cannot work, before anything is changed on it. Sourced by `pod_setup.sh`.
+#
+# What later steps know from here: os_id os_version arch provider is_container driver_version driver_cuda gpu_names
+# compute_capability has_cuda_gpu cuda_trouble.
+
+machine_root="${PI_MACHINE_ROOT:-}" # a machine of the tests or of the demo has its /etc, /proc … below it
+patience="${PI_SETUP_PATIENCE:-300}" # seconds for what others do here: the first boot, another apt
+
+os_id="" os_version="" os_title="" arch="" provider="" is_container=""
+driver_version="" driver_cuda="" gpu_names="" compute_capability="" has_cuda_gpu=""
+oldest_gpu="" missing_at_start="" free_space=""
+cuda_trouble="" # why there will be no CUDA toolkit
+
+check_the_machine() {
+  read_the_system
+  find_out_where_we_are
+  check_the_mount
+  wait_for_the_first_boot
+  if ! is_for_cpu; then look_at_the_gpus; fi
+  check_rights
+  check_the_clock "$EPOCHSECONDS"
+  check_the_disks
+  say "$os_title, $arch${provider:+, $provider}$(summary_of_gpus), $free_space"
+}
+
+is_for_cpu() { [[ -n "$cpu_build" ]] || is_cpu_build "$vllm_spec"; }
+
+# The operating system
+
+read_the_system() {
+  local name value
+  local -A release=()
+  while IFS='=' read -r name value; do
+    value="${value#[\"\']}"
+    release["${name:-_}"]="${value%[\"\']}"
+  done < <(cat "$machine_root/etc/os-release" 2> /dev/null)
+  os_title="${release[NAME]:-an unknown system} ${release[VERSION_ID]:-}"
+  os_title="${os_title/ GNU\/Linux/}"
+  os_title="${os_title% }"
+  os_id="${release[ID]:-}" os_version="${release[VERSION_ID]:-}"
+  if [[ "$os_id" != @(ubuntu|debian) ]]; then
+    take_for_its_parent "${release[ID_LIKE]:-}" "${release[UBUNTU_CODENAME]:-${release[VERSION_CODENAME]:-}}"
+  fi
+  check_the_version
+  command -v apt-get > /dev/null || fail "not Debian or Ubuntu: apt-get is missing"
+  arch="$(uname -m)"
+  [[ "$arch" == @(x86_64|aarch64) ]] || fail "vLLM has no builds for $arch: choose a machine with x86_64 or aarch64"
+}
+
+# Mint, Pop!_OS, Kali …: they have the packages of what they descend from.
+take_for_its_parent() {
+  case " $1 " in
+    *" ubuntu "*) os_id=ubuntu ;;
+    *" debian "*) os_id=debian ;;
+    *) fail "$os_title is neither Ubuntu (20.04 to 26.04) nor Debian (12, 13): choose another image" ;;
+  esac
+  case "$2" in
+    focal) os_version=20.04 ;;
+    jammy) os_version=22.04 ;;
+    noble) os_version=24.04 ;;
+    resolute) os_version=26.04 ;;
+    bookworm) os_version=12 ;;
+    trixie) os_version=13 ;;
+    *) os_version="" ;;
+  esac
+  warn "$os_title is taken for ${os_id^}${os_version:+ $os_version}: that is not tested"
+}
+
+check_the_version() {
+  local oldest=2004 newest=2604 version="${os_version/./}"
+  if [[ "$os_id" == debian ]]; then oldest=12 newest=13; fi
+  if [[ ! "$version" =~ ^[0-9]+$ ]]; then return; fi # Debian testing has none
+  ((version >= oldest)) || fail "$os_title is too old: choose an image with Ubuntu 20.04 to 26.04, or Debian 12 or 13"
+  ((version <= newest)) || warn "$os_title is newer than what this setup is tested with"
+}
+
+# Containers and providers
+
+find_out_where_we_are() {
+  local comm="" names=" " entry
+  { read -r comm < "$machine_root/proc/1/comm"; } 2> /dev/null || true
+  if [[ "$comm" != @(systemd|init) || -e "$machine_root/.dockerenv" ]]; then is_container=yes; fi
+  # A command run through ssh lacks the variables of the container. Only their names are looked at: among the values
+  # are the platform's keys.
+  while IFS= read -r -d '' entry; do names+="${entry%%=*} "; done < <(cat "$machine_root/proc/1/environ" 2> /dev/null)
+  entry="$(compgen -e)"
+  provider="$(provider_by_variables "$names ${entry//$'\n'/ } ")"
+  provider="${provider:-$(provider_by_files)}"
+}
+
+# Whoever lets somebody else's pods comes first.
+provider_by_variables() {
+  case "$1" in
+    *" PRIME_"*) echo prime ;;
+    *" HYPERBOLIC_"*) echo hyperbolic ;;
+    *" RUNPOD_POD_ID "*) echo runpod ;;
+    *" VAST_CONTAINERLABEL "* | *" VAST_TCP_PORT_"*) echo vast ;;
+  esac
+}
+
+provider_by_files() {
+  local vendor="" file
+  if [[ -e "$machine_root/etc/rp_environment" ]]; then echo runpod; return; fi
+  if compgen -G "$machine_root/etc/vast*" > /dev/null; then echo vast; return; fi
+  if [[ -d "$machine_root/lambda/nfs" ]]; then echo lambda; return; fi
+  for file in sys_vendor product_name chassis_vendor; do
+    vendor+=" $(cat "$machine_root/sys/class/dmi/id/$file" 2> /dev/null || true)"
+  done
+  vendor+=" $(grep -hv '^#' "$machine_root/etc/fstab" "$machine_root/etc/hostname" 2> /dev/null || true)"
+  case "${vendor,,}" in
+    *datacrunch* | *verda*) echo verda ;;
+    *lambda*) echo lambda ;;
+    *hyperbolic*) echo hyperbolic ;;
+    *"amazon ec2"*) echo aws ;;
+  esac
+}
+
+check_the_mount() {
+  local volume
+  volume="$(mounted_volume)"
+  if [[ -n "$mount_command" ]] && ! is_mounted "$mount_target" && ! may_mount; then
+    fail "--mount cannot work: this is an unprivileged container. $(instead_of_mounting "$volume")"
+  fi
+  if [[ -n "$volume" && -z "$models_path" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
+    warn "models will go to the machine's own disk, not to the volume on $volume: for that, --models-path $volume"
+  fi
+}
+
+instead_of_mounting() {
+  if [[ -n "$1" ]]; then
+    echo "Leave it out and give --models-path $1: that is the volume that your provider has mounted"
+  else
+    echo "Leave it out; a volume has to be attached when the machine is created"
+  fi
+}
+
+# Mounting takes CAP_SYS_ADMIN (bit 21), and that of the machine itself, not of a user namespace. Who is not root has
+# no capabilities before sudo: what counts is what sudo can give.
+may_mount() {
+  local name value set=CapEff outside
+  if [[ "$(id -u)" != 0 ]]; then set=CapBnd; fi
+  read -r _ outside _ < "$machine_root/proc/self/uid_map"
+  [[ "$outside" == 0 ]] || return 1
+  while read -r name value; do
+    if [[ "$name" == "$set:" ]]; then break; fi
+  done < "$machine_root/proc/self/status"
+  (((16#${value:-0} >> 21) & 1))
+}
+
+# The mount point of a volume for data, if the provider has mounted one.
+mounted_volume() {
+  local place target type
+  for place in /workspace /runpod-volume /data "/lambda/nfs/*" "/mnt/*"; do
+    while read -r _ target type _; do
+      # shellcheck disable=SC2053  # it is a pattern
+      if [[ "$target" == $place && "$type" != @(overlay|tmpfs|squashfs|autofs) ]]; then
+        printf '%b\n' "${target//\\/\\0}"
+        return
+      fi
+    done < "$machine_root/proc/self/mounts"
+  done
+}
+
+is_mounted() {
+  local target
+  while read -r _ target _; do
+    if [[ "$(printf '%b' "${target//\\/\\0}")" == "$1" ]]; then return; fi
+  done < "$machine_root/proc/self/mounts"
+  return 1
+}
+
+# Others who are still preparing the machine
+
+wait_for_the_first_boot() {
+  local deadline=$((SECONDS + patience)) who said=""
+  while who="$(first_boot)"; [[ -n "$who" ]]; do
+    if ((SECONDS >= deadline)); then
+      warn "$who has not finished within $patience s: going on beside it"
+      return
+    fi
+    [[ -n "$said" ]] || say "waiting for $who, which still prepares this machine"
+    said=yes
+    sleep 1
+  done
+}
+
+first_boot() {
+  local run="$machine_root/run"
+  if [[ -e "$machine_root/.provisioning" ]]; then
+    echo "the provisioning of the image"
+  elif [[ -d "$run/systemd/system" && -e "$run/cloud-init/status.json" && ! -e "$run/cloud-init/result.json" ]]; then
+    echo "cloud-init"
+  fi
+}
+
+# GPUs and their driver
+
+look_at_the_gpus() {
+  local rows banner_text
+  command -v nvidia-smi > /dev/null \
+    || fail "no NVIDIA driver: nvidia-smi is missing. Without a GPU, --cpu sets up vLLM's build for CPUs"
+  exec {banner}< <(nvidia-smi 2>&1) # it can take a second: both at once
+  rows="$(query_gpus)" || fail "no usable GPU: nvidia-smi says \`$(first_line "$rows")\`"
+  banner_text="$(cat <&"$banner")"
+  exec {banner}<&-
+  read_the_gpus "$rows"
+  check_mig "$rows"
+  driver_cuda="$(cuda_of_the_driver "$driver_version" "$banner_text")"
+  has_cuda_gpu=yes
+  check_the_capability
+  check_the_driver
+}
+
+# Drivers before R510 do not know compute_cap; what they do not know about is refused with better words further on.
+query_gpus() {
+  local fields=name,driver_version,mig.mode.current,compute_cap text
+  if text="$(nvidia-smi --query-gpu="$fields" --format=csv,noheader 2>&1)"; then echo "$text"; return; fi
+  if [[ "$text" == *"not a valid field"* ]]; then
+    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1
+  else
+    echo "$text"
+    return 1
+  fi
+}
+
+first_line() {
+  local line
+  while read -r line; do
+    if [[ -n "$line" ]]; then echo "$line"; return; fi
+  done <<< "$1"
+}
+
+read_the_gpus() {
+  local name version capability
+  while IFS=, read -r name version _ capability; do
+    if [[ -z "$version" ]]; then continue; fi # not a row of the table
+    gpu_names+="${gpu_names:+$'\n'}$name"
+    driver_version="${version# }"
+    capability="${capability# }"
+    if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]] \
+      && { [[ -z "$compute_capability" ]] || is_older "$capability" "$compute_capability"; }; then
+      compute_capability="$capability"
+      oldest_gpu="$name"
+    fi
+  done <<< "$1"
+  [[ -n "$gpu_names" ]] || fail "no usable GPU: nvidia-smi lists none"
+  if (($(sort -u <<< "$gpu_names" | wc -l) > 1)); then
+    warn "the GPUs are of different types ($(counted "$gpu_names")): one model cannot well be split over them"
+  fi
+}
+
+# A GPU in MIG mode has no memory for anybody until somebody has cut it into slices.
+check_mig() {
+  local enabled slices
+  enabled="$(grep -c ', Enabled,' <<< "$1" || true)"
+  if ((enabled == 0)); then return; fi
+  slices="$(nvidia-smi -L | grep -c '^ *MIG ' || true)"
+  if ((slices > 0)); then
+    say "MIG: $slices slices on $enabled GPUs"
+  elif ((enabled < $(wc -l <<< "$gpu_names"))); then
+    warn "$enabled GPUs are in MIG mode without a slice: nothing can run on them (\`nvidia-smi -mig 0\` as root ends it)"
+  else
+    fail "no usable GPU: MIG is on, and there are no slices. Make some, or end it with \`nvidia-smi -mig 0\` as root"
+  fi
+}
+
+is_older() { ((${1%%.*} * 1000 + ${1#*.} < ${2%%.*} * 1000 + ${2#*.})); }
+
+# Lines as `2x THIS, 1x THAT`.
+counted() { sort <<< "$1" | uniq -c | sed -E 's/^ *([0-9]+) /\1x /' | paste -sd , | sed 's/,/, /g'; }
+
+summary_of_gpus() {
+  [[ -n "$has_cuda_gpu" ]] || return 0
+  echo ", driver $driver_version (CUDA $driver_cuda), $(counted "$gpu_names")"
+}
+
+# Rights, clock, disks
+
+check_rights() {
+  missing_at_start="$(missing_packages)"
+  if can_be_root; then return; fi
+  if [[ -n "$missing_at_start" ]]; then require_root "installing ${missing_at_start% }"; fi
+  if [[ -n "$mount_command" ]] && ! is_mounted "$mount_target"; then require_root "mounting $mount_target"; fi
+  cuda_trouble="it needs root"
+}
+
+can_be_root() { as_root true 2> /dev/null; }
+
+# A clock that lags makes every certificate one from the future, and TLS fails with words about anything but clocks.
+check_the_clock() {
+  local now="$1" newest
+  newest="$(stat -c %Y "$machine_root/var/lib/dpkg/status" 2> /dev/null || echo 0)"
+  ((now >= 1767225600)) \
+    || fail "the clock says $(date -u -d "@$now" '+%F %R') UTC: no download can work. Set it (\`date -s\`, as root)"
+  if ((now + 3600 < newest)); then
+    warn "the clock says $(date -u -d "@$now" '+%F %R') UTC, but packages were installed here later than that"
+  fi
+}
+
+# Gigabytes that things take, with what they need on the way there.
+size_of_vllm=14 size_of_cpu_build=4 size_of_packages=1 size_of_toolkit=5 size_of_full_toolkit=12
+
+# vLLM goes below the home, everything else below /, which may be the same disk.
+check_the_disks() {
+  local -a rows
+  local kind home home_free root root_free for_home for_root=0
+  mapfile -t -s 1 rows < <(df -PTk -- "$HOME" "$machine_root/" 2> /dev/null)
+  read -r _ kind _ _ home_free _ home <<< "${rows[0]:-}"
+  read -r _ _ _ _ root_free _ root <<< "${rows[1]:-}"
+  if [[ "$kind" == *fuse* ]]; then
+    warn "how much room is left for you on $home cannot be told: it is part of a shared pool"
+    home_free=""
+  fi
+  free_space="$(in_gigabytes "$home_free") free"
+  for_home="$(room_for_vllm)"
+  if [[ -n "$missing_at_start" ]]; then for_root="$size_of_packages"; fi
+  if [[ "$home" == "$root" ]]; then for_root=$((for_root + for_home)) for_home=0; fi
+  check_the_disk "$home" "$for_home" "$home_free"
+  check_the_disk "$root" "$for_root" "$root_free"
+  check_room_for_the_toolkit "$root" "$for_root" "$root_free"
+}
+
+room_for_vllm() {
+  if [[ -x "$HOME/venv/bin/vllm" ]] && { [[ -z "$vllm_spec" || -d "$pi_home/venvs/$vllm_spec" ]] \
+    || grep -sqxF -- "$vllm_spec" "$HOME/venv/.pi-vllm"; }; then
+    echo 0
+  elif is_for_cpu; then
+    echo "$size_of_cpu_build"
+  else
+    echo "$size_of_vllm"
+  fi
+}
+
+# Of what is needed, a run that was cut off may have left a part there.
+check_the_disk() {
+  local disk="$1" needed="$2" free="$3" left
+  if [[ -z "$free" ]] || ((free >= needed << 20)); then return; fi
+  left="$(du -skc "$pi_home/venvs/.new" "$HOME/.cache/uv" 2> /dev/null | tail -n 1 || true)"
+  ((free + ${left%%[!0-9]*} >= needed << 20)) \
+    || fail "the disk of $disk is too small: setup needs $needed GB there, and $(in_gigabytes "$free") are free"
+}
+
+# Without the toolkit vLLM still runs: it is left out rather than the whole setup refused.
+check_room_for_the_toolkit() {
+  local disk="$1" needed="$2" free="$3" size="$size_of_toolkit"
+  if [[ -z "$has_cuda_gpu" || "$cuda" == none || -z "$free" || -n "$cuda_trouble" ]]; then return; fi
+  if [[ "$cuda" == full ]]; then size="$size_of_full_toolkit"; fi
+  if ((free >= (needed + size) << 20)) || has_wanted_toolkit; then return; fi
+  cuda_trouble="the disk of $disk is too small: $((needed + size)) GB are needed, $(in_gigabytes "$free") are free"
+  if [[ "$cuda" == full ]]; then fail "no CUDA toolkit: $cuda_trouble"; fi
+}
+
+in_gigabytes() { if [[ -n "$1" ]]; then echo "$(($1 >> 20)) GB"; else echo "an unknown amount"; fi; }

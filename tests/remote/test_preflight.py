@@ -1,0 +1,314 @@
+"""What `remote/setup/preflight.sh` makes of a machine, from what /etc, /proc and df say there."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.remote.machine import Machine
+from tests.remote.outcome import passes, refusal, said
+from tests.until import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
+
+RUNPOD = "overlay / overlay rw 0 0\n/dev/md127 /workspace xfs rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n"
+NETWORK_VOLUME = "overlay / overlay rw 0 0\nmfs#eur-is-1.runpod.net:9421 /workspace fuse rw 0 0\n"
+NFS = "sudo mount -t nfs -o nconnect=16 nfs.fin-01.datacrunch.io:/models-1a2b /mnt/models"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def preflight(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return machine.step("check_the_machine", *arguments)
+
+
+def test_a_good_machine_is_summed_up_in_a_line_and_left_as_it_was(machine: Machine) -> None:
+    before = sorted(machine.folder.rglob("*"))
+    done = machine.call("check_the_machine", before="cd")
+    assert done == ""
+    assert sorted(machine.folder.rglob("*")) == before
+    assert machine.calls("apt-get", "dpkg", "sudo", "mount", "uv", "curl") == []
+    expected = f"Debian 12, {os.uname().machine}, driver 580.95.05 (CUDA 13.0), 1x NVIDIA H100 80GB HBM3, 812 GB free"
+    assert passes(preflight(machine)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "warning"),
+    [
+        ("NAME=Ubuntu\nID=ubuntu\nVERSION_ID=20.04\n", "Ubuntu 20.04", ""),
+        ('NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\n', "Ubuntu 22.04", ""),
+        ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="25.10"\n', "Ubuntu 25.10", ""),
+        ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="26.04"\n', "Ubuntu 26.04", ""),
+        ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="26.10"\n', "Ubuntu 26.10", "newer than what this setup is tested with"),
+        ('NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="13"\n', "Debian 13", ""),
+        ('NAME="Debian GNU/Linux"\nID=debian\n', "Debian", ""),
+        (
+            'NAME="Linux Mint"\nID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_ID="22"\nUBUNTU_CODENAME=noble\n',
+            "Linux Mint 22",
+            "Linux Mint 22 is taken for Ubuntu 24.04: that is not tested",
+        ),
+        (
+            'NAME="Kali GNU/Linux"\nID=kali\nID_LIKE=debian\nVERSION_ID="2026.1"\nVERSION_CODENAME=kali-rolling\n',
+            "Kali 2026.1",
+            "Kali 2026.1 is taken for Debian: that is not tested",
+        ),
+    ],
+)
+def test_systems_that_will_do(machine: Machine, text: str, title: str, warning: str) -> None:
+    machine.write("/etc/os-release", text)
+    done = preflight(machine)
+    assert passes(done).startswith(f"{title}, ")
+    assert warning in "".join(said(done, "!"))
+    assert bool(warning) == bool(said(done, "!"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("NAME=Ubuntu\nID=ubuntu\nVERSION_ID=18.04\n", "Ubuntu 18.04 is too old: "),
+        ('NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="11"\n', "Debian 11 is too old: "),
+        (
+            'NAME="Linux Mint"\nID=linuxmint\nID_LIKE=ubuntu\nVERSION_ID="19"\nUBUNTU_CODENAME=bionic\n',
+            "",
+        ),
+        (
+            'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n',
+            "Rocky Linux 9.4 is neither",
+        ),
+        (
+            'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.1\n',
+            "Alpine Linux 3.20.1 is neither Ubuntu (20.04 to 26.04)",
+        ),
+        ("", "an unknown system is neither Ubuntu"),
+    ],
+)
+def test_systems_that_will_not_do(machine: Machine, text: str, reason: str) -> None:
+    machine.write("/etc/os-release", text)
+    done = preflight(machine)
+    if reason:
+        assert refusal(done).startswith(reason)
+    else:
+        passes(done)  # a parent whose version is not known is tried
+
+
+def test_a_system_without_apt_or_of_another_architecture_is_refused(machine: Machine) -> None:
+    machine.install("uname", "echo ppc64le")
+    reason = "vLLM has no builds for ppc64le: choose a machine with x86_64 or aarch64"
+    assert refusal(preflight(machine)) == reason
+    machine.remove("apt-get")
+    assert refusal(preflight(machine)) == "not Debian or Ubuntu: apt-get is missing"
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "provider"),
+    [
+        ({}, {}, ""),
+        ({"/proc/1/environ": "RUNPOD_POD_ID=abc\0RUNPOD_API_KEY=rpa_SECRET\0"}, {}, "runpod"),
+        ({"/etc/rp_environment": ""}, {}, "runpod"),
+        ({"/proc/1/environ": "CONTAINER_ID=7\0VAST_CONTAINERLABEL=C.7\0"}, {}, "vast"),
+        ({"/etc/vast_boot.d/10": ""}, {}, "vast"),
+        ({}, {"VAST_CONTAINERLABEL": "C.7"}, "vast"),
+        ({"/proc/1/environ": "RUNPOD_POD_ID=abc\0PRIME_POD_ID=7\0"}, {}, "prime"),
+        ({"/lambda/nfs/models/x": ""}, {}, "lambda"),
+        ({"/sys/class/dmi/id/sys_vendor": "Lambda\n"}, {}, "lambda"),
+        ({"/sys/class/dmi/id/sys_vendor": "DataCrunch\n"}, {}, "verda"),
+        ({"/etc/fstab": "nfs.fin-01.datacrunch.io:/m /mnt/m nfs defaults 0 0\n"}, {}, "verda"),
+        ({"/etc/hostname": "gpu-7.verda.com\n"}, {}, "verda"),
+        ({"/sys/class/dmi/id/sys_vendor": "Amazon EC2\n"}, {}, "aws"),
+        ({"/sys/class/dmi/id/sys_vendor": "QEMU\n"}, {}, ""),
+        ({"/proc/1/environ": "HYPERBOLIC_NODE=1\0"}, {}, "hyperbolic"),
+    ],
+)
+def test_providers_are_recognised(
+    machine: Machine, files: dict[str, str], variables: dict[str, str], provider: str
+) -> None:
+    for path, text in files.items():
+        machine.write(path, text)
+    machine.environ |= variables
+    done = preflight(machine)
+    name = f", {provider}" if provider else ""
+    assert passes(done).startswith(f"Debian 12, {os.uname().machine}{name}, driver ")
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def unprivileged(machine: Machine, mounts: str) -> None:
+    """Make it what RunPod and Vast let: a Docker container without CAP_SYS_ADMIN."""
+    machine.write("/proc/1/comm", "bash\n")
+    machine.write("/.dockerenv", "")
+    machine.write("/proc/self/status", "Name:\tbash\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n")
+    machine.write("/proc/self/mounts", mounts)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "advice"),
+    [
+        (RUNPOD, "Leave it out and give --models-path /workspace: that is the volume that your provider has mounted"),
+        (NETWORK_VOLUME, "Leave it out and give --models-path /workspace: that is the volume"),
+        ("overlay / overlay rw 0 0\n/dev/sdb /data ext4 rw 0 0\n", "--models-path /data: "),
+        (
+            "overlay / overlay rw 0 0\nfs /lambda/nfs/my\\040models nfs4 rw 0 0\n",
+            "--models-path /lambda/nfs/my models: ",
+        ),
+        (
+            "overlay / overlay rw 0 0\noverlay /workspace overlay rw 0 0\ntmpfs /mnt/x tmpfs rw 0 0\n",
+            "Leave it out; a volume has to be attached when the machine is created",
+        ),
+    ],
+)
+def test_mount_is_refused_in_an_unprivileged_container_naming_the_volume_that_is_there(
+    machine: Machine, mounts: str, advice: str
+) -> None:
+    unprivileged(machine, mounts)
+    reason = refusal(preflight(machine, "--mount", NFS))
+    assert reason.startswith("--mount cannot work: this is an unprivileged container. ")
+    assert advice in reason
+
+
+def test_mount_is_refused_in_a_container_whose_root_is_somebody_else_outside(machine: Machine) -> None:
+    machine.write("/proc/self/uid_map", "         0       1000          1\n")
+    assert "unprivileged container" in refusal(preflight(machine, "--mount", NFS))
+
+
+def test_mount_is_allowed_where_it_works_or_is_done_already(machine: Machine) -> None:
+    machine.become(1000)  # has no capabilities before sudo
+    machine.write("/proc/self/status", "Name:\tbash\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n")
+    passes(preflight(machine, "--mount", NFS))
+    unprivileged(machine, "overlay / overlay rw 0 0\nnfs.fin-01.datacrunch.io:/m /mnt/models nfs rw 0 0\n")
+    passes(preflight(machine, "--mount", NFS))
+
+
+def test_a_volume_that_nobody_mentions_is_pointed_out_once(machine: Machine) -> None:
+    unprivileged(machine, RUNPOD)
+    done = preflight(machine)
+    passes(done)
+    assert said(done, "!") == [
+        "models will go to the machine's own disk, not to the volume on /workspace: for that, --models-path /workspace"
+    ]
+    assert said(preflight(machine, "--models-path", "/workspace"), "!") == []
+
+
+def test_who_may_not_become_root_hears_it_before_anything_is_changed(machine: Machine) -> None:
+    machine.become(1000)
+    machine.install("sudo", "echo 'sudo: a password is required' >&2; exit 1")
+    reason = (
+        "installing ca-certificates curl python3 python3-venv build-essential python3-dev needs root, "
+        "and someone may not use sudo without a password here"
+    )
+    assert refusal(preflight(machine)) == reason
+    packages = ["ca-certificates", "curl", "python3", "python3-venv", "build-essential", "python3-dev", "nfs-common"]
+    (machine.folder / "packages").write_text("\n".join(packages) + "\n")
+    passes(preflight(machine))
+    assert refusal(preflight(machine, "--mount", NFS)).startswith("mounting /mnt/models needs root, and someone may")
+
+
+def test_a_clock_in_the_past_is_refused_and_one_that_lags_is_warned_of(machine: Machine) -> None:
+    def at(seconds: int) -> subprocess.CompletedProcess[str]:
+        return machine.step("look", before=f"look() {{ check_the_clock {seconds}; }}")
+
+    assert refusal(at(1_700_000_000)).startswith("the clock says 2023-11-14 22:13 UTC: no download can work. Set it")
+    os.utime(machine.root / "var/lib/dpkg/status", (1_800_000_000, 1_800_000_000))
+    assert said(at(1_799_990_000), "!") == [
+        "the clock says 2027-01-15 05:13 UTC, but packages were installed here later than that"
+    ]
+    assert said(at(1_799_999_000), "!") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "who"),
+    [("/run/cloud-init/status.json", "cloud-init"), ("/.provisioning", "the provisioning of the image")],
+)
+def test_a_first_boot_that_is_not_over_is_waited_for(machine: Machine, path: str, who: str) -> None:
+    machine.write("/run/systemd/system/x", "")
+    machine.write(path, "")
+    over = machine.root / ("run/cloud-init/result.json" if who == "cloud-init" else ".provisioning")
+    log = machine.folder / "log"
+    machine.environ["PI_SETUP_PATIENCE"] = "60"
+
+    def end_it() -> None:
+        until(lambda: log.exists() and f"waiting for {who}, which still prepares this machine" in log.read_text())
+        over.unlink() if over.exists() else over.touch()
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    done = machine.step("check_the_machine", before=f"exec > >(tee {log})")
+    ending.join()
+    passes(done)
+    assert said(done, "!") == []
+
+
+def test_a_first_boot_that_never_ends_is_not_waited_for_for_ever(machine: Machine) -> None:
+    machine.environ["PI_SETUP_PATIENCE"] = "0"
+    machine.write("/.provisioning", "")
+    done = preflight(machine)
+    passes(done)
+    assert said(done, "!") == ["the provisioning of the image has not finished within 0 s: going on beside it"]
+
+
+def disks(machine: Machine, *rows: str) -> None:
+    """Let df show two rows: the disk of the home, and that of /."""
+    header = "Filesystem Type 1024-blocks Used Available Capacity Mounted on"
+    (machine.folder / "df").write_text("".join(f"{row}\n" for row in (header, *rows)))
+    machine.install("df", 'cat "$MACHINE/df"')
+
+
+def gigabytes(count: int) -> int:
+    return count << 20
+
+
+def test_a_disk_too_small_for_vllm_is_refused_with_what_is_needed(machine: Machine) -> None:
+    row = f"/dev/vda ext4 1 1 {gigabytes(14)} 1% /"
+    disks(machine, row, row)
+    reason = "the disk of / is too small: setup needs 15 GB there, and 14 GB are free"
+    assert refusal(preflight(machine)) == reason
+    passes(preflight(machine, "--cpu"))
+    disks(machine, f"/dev/vdb ext4 1 1 {gigabytes(14)} 1% /root", f"/dev/vda ext4 1 1 {gigabytes(6)} 1% /")
+    passes(preflight(machine))
+    disks(machine, f"/dev/vdb ext4 1 1 {gigabytes(3)} 1% /root", f"/dev/vda ext4 1 1 {gigabytes(6)} 1% /")
+    assert refusal(preflight(machine, "--cpu")).startswith("the disk of /root is too small: setup needs 4 GB there")
+
+
+def test_what_an_earlier_run_has_left_counts_for_the_room_that_is_needed(machine: Machine) -> None:
+    row = f"/dev/vda ext4 1 1 {gigabytes(14)} 1% /"
+    disks(machine, row, row)
+    (machine.home / ".cache/uv").mkdir(parents=True)
+    machine.install("du", f"printf '{gigabytes(1)}\\t/x\\n{gigabytes(1)}\\ttotal\\n'")
+    passes(preflight(machine))
+
+
+def test_an_installed_vllm_needs_no_room(machine: Machine) -> None:
+    row = f"/dev/vda ext4 1 1 {gigabytes(2)} 1% /"
+    disks(machine, row, row)
+    (machine.venv / "bin").mkdir(parents=True)
+    (machine.venv / "bin/vllm").write_text("")
+    (machine.venv / "bin/vllm").chmod(0o755)
+    passes(preflight(machine))
+    assert "setup needs 15 GB there" in refusal(preflight(machine, "--vllm", "0.33.0"))
+
+
+def test_a_disk_too_small_for_the_toolkit_only_costs_the_toolkit(machine: Machine) -> None:
+    row = f"/dev/vda ext4 1 1 {gigabytes(16)} 1% /"
+    disks(machine, row, row)
+    trouble = "the disk of / is too small: 20 GB are needed, 16 GB are free"
+    show = 'show() { check_the_machine; echo "trouble: $cuda_trouble"; }'
+    assert f"it | trouble: {trouble}\n" in machine.step("show", before=show).stdout
+    reason = refusal(preflight(machine, "--cuda", "full"))
+    assert reason == "no CUDA toolkit: the disk of / is too small: 27 GB are needed, 16 GB are free"
+
+
+def test_the_room_in_a_shared_pool_cannot_be_told(machine: Machine) -> None:
+    disks(
+        machine,
+        f"mfs#eur-is-1.runpod.net:9421 fuse 1 1 {gigabytes(120000)} 1% /workspace",
+        f"overlay overlay 1 1 {gigabytes(20)} 1% /",
+    )
+    done = preflight(machine)
+    assert passes(done).endswith(", an unknown amount free")
+    assert said(done, "!") == [
+        "how much room is left for you on /workspace cannot be told: it is part of a shared pool"
+    ]

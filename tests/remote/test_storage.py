@@ -1,0 +1,252 @@
+"""`remote/setup/storage.sh`: the volume for models is mounted once and proven, and the cache moves there unharmed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.remote.machine import Machine
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
+
+SHARE = "nfs.example.com:/models-1"
+STORAGE = "storage() { mount_the_models; place_the_cache; }"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path / "machine")
+    made.become(0)
+    return made
+
+
+def storage(machine: Machine, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[str]:
+    """Run the steps for the storage as one."""
+    return machine.step("storage", *arguments, before=f"{STORAGE}; {before}")
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 9, done.stdout + done.stderr
+    return done.stdout.partition("    it x ")[2].partition("\n")[0]
+
+
+def size(machine: Machine, row: str) -> None:
+    """Let `df` answer this."""
+    machine.install("df", f'echo header; echo "{row}"')
+
+
+def cached(machine: Machine) -> Path:
+    model = machine.home / ".cache/huggingface/hub/model"
+    model.parent.mkdir(parents=True)
+    model.write_text("weights")
+    return model
+
+
+# The volume
+
+
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [
+        ("mount -t nfs -o nconnect=16 nfs.example.com:/models-1 /mnt/models", "/mnt/models"),
+        ("mkdir -p /mnt/X && sudo mount -t nfs h:/x /mnt/X 2>/dev/null", "/mnt/X"),
+        ("mount -t nfs h:/x '/mnt/my models/'; true", "/mnt/my models"),
+        ("mount /dev/vdb /mnt > /dev/null", "/mnt"),
+        ("mount -a", ""),
+    ],
+)
+def test_a_mount_commands_target_is_its_last_absolute_path(machine: Machine, command: str, target: str) -> None:
+    assert machine.call("target_of", command) == f"{target}\n"
+
+
+@pytest.mark.parametrize("folder", ["volume", "my volume"])
+def test_a_volume_is_mounted_once_and_holds_the_cache(machine: Machine, folder: str) -> None:
+    volume = machine.folder / folder
+    command = f"sudo -E mount -t nfs {SHARE} '{volume}'"
+    size(machine, f"{SHARE} nfs4 3906250000 1 2050781250 48% {volume}")
+    done = machine.setup("--mount", command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"    storage * mounted {volume} (nfs4, 4.0 TB, 2.1 TB free)\n" in done.stdout
+    assert "nfs-common" in (machine.folder / "packages").read_text()
+    assert (machine.home / ".cache/huggingface").readlink() == volume / "huggingface"
+    assert f"export HF_HOME='{volume}/huggingface'\n" in (machine.home / ".pi/env").read_text()
+    again = machine.setup("--mount", command)
+    assert f"    storage * there already: {volume} (nfs4, 4.0 TB, 2.1 TB free)\n" in again.stdout
+    assert f"    cache * the cache is {volume}/huggingface\n" in again.stdout
+    assert machine.calls("mount", "sudo") == [f"mount -t nfs {SHARE} {volume}"]
+
+
+def test_another_volume_in_the_same_place_is_refused(machine: Machine) -> None:
+    volume = machine.folder / "volume"
+    ok(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}"))
+    ok(storage(machine, "--mount", f"mount -t nfs {SHARE}/ {volume}/"))
+    done = storage(machine, "--mount", f"mount -t nfs host:/other {volume}")
+    assert reason(done) == (
+        f"{SHARE} is mounted on {volume}, not host:/other: `umount {volume}` there, then run setup again"
+    )
+    ok(storage(machine, "--mount", f"some-script {volume}"))
+
+
+def test_a_mount_whose_server_is_gone_is_told(machine: Machine) -> None:
+    """Fault 43."""
+    volume = machine.folder / "volume"
+    ok(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}"))
+    machine.install("stat", "echo 'Stale file handle' >&2; exit 1")
+    assert reason(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}")) == (
+        f"{volume} is mounted ({SHARE}), but does not answer: `umount -l {volume}` there, then run setup again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("the server does not serve this machine", "mount.nfs: access denied by server while mounting h:/x"),
+        ("this machine may not mount", "mount: /mnt: permission denied."),
+        (
+            "a program that it needs is not installed",
+            "mount: /mnt: bad option; for several filesystems you might need a /sbin/mount.<type> helper program.",
+        ),
+        ("there is no such server", "mount.nfs: Failed to resolve server h: Name or service not known"),
+        ("the server cannot be reached", "mount.nfs: Connection timed out"),
+        (
+            "there is no such share or device",
+            "mount.nfs: mounting h:/x failed, reason given by server: No such file or directory",
+        ),
+    ],
+)
+def test_a_mount_that_fails_stops_setup_and_says_why(machine: Machine, why: str, said: str) -> None:
+    machine.install("mount", f"echo '{said}' >&2; exit 32")
+    done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
+    assert reason(done) == f"the mount command failed: {why} ({said})"
+
+
+def test_a_mount_that_fails_in_its_own_words_is_quoted(machine: Machine) -> None:
+    machine.install("mount", "echo 'who knows' >&2; exit 32")
+    done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
+    assert reason(done) == "the mount command failed: who knows"
+
+
+def test_a_mount_that_mounts_nothing_stops_setup(machine: Machine) -> None:
+    machine.install("mount", ":")
+    volume = machine.folder / "volume"
+    done = storage(machine, "--mount", f"mount -t nfs h:/x {volume}")
+    assert reason(done) == f"the mount command succeeded, but nothing is mounted on {volume}"
+
+
+def test_a_mount_that_hangs_is_given_up(machine: Machine) -> None:
+    machine.install("mount", "sleep 60")
+    done = storage(machine, "--mount", f"mount h:/x {machine.folder}/volume", before="mount_patience=0.3")
+    assert reason(done) == "the mount command did not end within 0.3 s: the server does not answer"
+
+
+# The folder for models
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("/dev/vda1 ext4 1953125 1 976563 50% /", "{} is on the machine's own disk, / (ext4, 2.0 GB, 1.0 GB free)"),
+        ("/dev/vdb xfs 976562500 1 0 100% /workspace", "{} is on /workspace (xfs, 1.0 TB, 0 MB free)"),
+        (
+            "mfs#eu.runpod.net:9421 fuse 394000000000 1 11300000000 70% /workspace",
+            "{} is on /workspace (fuse, a shared pool: how much of it is yours cannot be told)",
+        ),
+    ],
+)
+def test_a_models_path_is_told_with_its_disk(machine: Machine, row: str, words: str) -> None:
+    source, kind, *_, point = row.split()
+    machine.write("/proc/self/mounts", f"{source} {point} {kind} rw 0 0\n")
+    size(machine, row)
+    models = machine.folder / "models"
+    assert f"    it * {words.format(models)}\n" in ok(storage(machine, "--models-path", str(models)))
+
+
+def test_a_models_path_on_a_containers_own_disk_is_a_warning(machine: Machine) -> None:
+    size(machine, "overlay overlay 20000000 1 10000000 50% /")
+    models = machine.folder / "models"
+    said = ok(storage(machine, "--models-path", str(models)))
+    assert f"    it ! {models} is on the container's own disk, and lost with it" in said
+
+
+def test_a_disk_that_is_full_is_named(machine: Machine) -> None:
+    size(machine, "/dev/vdb ext4 1953125 1953125 0 100% /mnt")
+    before = "write_trouble() { echo 'bash: printf: write error: No space left on device'; }"
+    done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
+    assert reason(done) == "no space is left on /mnt (ext4, 2.0 GB, 0 MB free)"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(machine: Machine) -> None:
+    (machine.folder / "file").touch()
+    done = storage(machine, "--models-path", str(machine.folder / "file"))
+    assert reason(done) == f"cannot make {machine.folder}/file/huggingface"
+    before = "write_trouble() { echo 'bash: /x: Read-only file system'; }"
+    done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
+    assert reason(done) == f"cannot write to {machine.folder}/models/huggingface: Read-only file system"
+
+
+# The cache
+
+
+def test_models_in_the_old_cache_become_the_store_on_the_same_disk(machine: Machine) -> None:
+    model = cached(machine)
+    ok(storage(machine, "--models-path", str(machine.folder / "disk")))
+    assert (machine.folder / "disk/huggingface/hub/model").read_text() == "weights"
+    assert model.read_text() == "weights"
+
+
+def test_models_in_the_old_cache_are_kept_beside_where_the_store_has_its_own(machine: Machine) -> None:
+    cached(machine)
+    (machine.folder / "disk/huggingface/other").mkdir(parents=True)
+    said = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
+    kept = machine.home / ".cache/huggingface.before-setup"
+    assert f"as {kept}: move it to {machine.folder}/disk/huggingface, or delete it\n" in said
+    assert (kept / "hub/model").read_text() == "weights"
+
+
+def test_another_models_path_leaves_the_first_as_it_was(machine: Machine) -> None:
+    ok(storage(machine, "--models-path", str(machine.folder / "one")))
+    (machine.folder / "one/huggingface/model").touch()
+    ok(storage(machine, "--models-path", f"{machine.folder}/two/"))
+    assert (machine.home / ".cache/huggingface").readlink() == machine.folder / "two/huggingface"
+    assert (machine.folder / "one/huggingface/model").exists()
+
+
+def test_without_models_path_the_cache_stays_as_it_is(machine: Machine) -> None:
+    cached(machine)
+    ok(storage(machine))
+    assert not (machine.home / ".cache/huggingface").is_symlink()
+
+
+def test_without_models_path_models_stay_where_an_earlier_setup_has_put_them(machine: Machine) -> None:
+    models = machine.folder / "disk"
+    machine.setup("--models-path", str(models))
+    env = (machine.home / ".pi/env").read_text()
+    assert machine.setup().returncode == 0
+    assert (machine.home / ".pi/env").read_text() == env
+
+
+def test_a_volume_that_has_vanished_is_not_replaced_by_the_machines_own_disk(machine: Machine) -> None:
+    """Fault 43."""
+    models = machine.folder / "disk"
+    ok(storage(machine, "--models-path", str(models)))
+    (models / "huggingface").rmdir()
+    assert reason(storage(machine)) == (
+        f"the models folder {models}/huggingface is gone: mount its volume again with --mount, "
+        "or name another place with --models-path"
+    )
+    assert not (models / "huggingface").exists()
+
+
+def test_a_link_to_a_volume_that_has_vanished_is_mended_by_naming_another(machine: Machine) -> None:
+    link = machine.home / ".cache/huggingface"
+    link.parent.mkdir()
+    link.symlink_to("/nowhere/huggingface")
+    said = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
+    assert "the cache was /nowhere/huggingface, which stays as it is\n" in said
+    assert link.resolve() == machine.folder / "disk/huggingface"

