@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +13,33 @@ class Phase:
     text: str
 
 
+StepState = Literal["began", "working", "waiting", "done", "skipped", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of setup began, said something meanwhile, or ended; `detail` is what it said last.
+
+    `waiting`: it says what it waits for. `stopped`: it was ended, by us or because another step failed.
+    """
+
+    pod: str
+    name: str
+    title: str
+    state: StepState
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Text a remote program printed, in chunks as it came: any control characters are still in it."""
+    """Text a remote program printed, in chunks as it came: any control characters are still in it.
+
+    In setup `step` is the step it belongs to, and the text is a line.
+    """
 
     pod: str
     text: str
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +59,5 @@ class Note:
     text: str
 
 
-Event = Phase | Output | Progress | Note
+Event = Phase | Step | Output | Progress | Note
 Report = Callable[[Event], None]

@@ -40,7 +40,7 @@ def prompt(
     key = options.api_key()
     question = _question(text or [])
     on, chosen, called, model = _find(state.load(), name, pod)
-    from pi_cli.pods import ssh
+    from pi_cli.pods import login
 
     async def ask() -> None:
         from pi_cli.chat import agent, client
@@ -49,7 +49,8 @@ def prompt(
         warming = asyncio.create_task(
             asyncio.to_thread(client.warm_up)
         )  # openai takes as long to import as SSH to connect
-        async with ssh.connect(on, chosen.ssh) as session, session.forward(model.port) as socket:
+        connected = login.connect(on, chosen.ssh, connect_timeout=chosen.connect_timeout)
+        async with connected as session, session.forward(model.port) as socket:
             await warming
             transport = client.transport_over(socket)
             with view.transcript(sys.stdout, sys.stderr) as report:

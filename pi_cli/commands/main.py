@@ -9,8 +9,11 @@ import typer
 
 from pi_cli import __version__
 from pi_cli.commands import chat, demo, models, pods
+from pi_cli.commands.shell import shell
 from pi_cli.commands.start import start
 from pi_cli.errors import PiError
+from pi_cli.pods import passphrases
+from pi_cli.view import questions
 
 app = typer.Typer(
     help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
@@ -26,7 +29,7 @@ app.command("list")(models.list_models)
 app.command()(models.stop)
 app.command()(models.logs)
 app.command()(chat.prompt)
-app.command("ssh", context_settings={"ignore_unknown_options": True})(pods.shell)
+app.command("ssh", context_settings={"allow_interspersed_args": False})(shell)
 app.command()(demo.demo)
 
 
@@ -58,6 +61,8 @@ def main() -> NoReturn:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
+    if questions.can_be_asked():
+        passphrases.keyring.set(passphrases.Keyring(ask=questions.ask_secretly))
     try:
         app(args=open_vllm_arguments(sys.argv[1:]), prog_name="pi")
     except PiError as error:

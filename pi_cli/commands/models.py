@@ -131,13 +131,13 @@ def logs(
     if not pod:
         _point_to_other_pod(current, where, name)
     from pi_cli.models import deploy
-    from pi_cli.pods import ssh
+    from pi_cli.pods import login
     from pi_cli.view import logs as view
     from pi_cli.view import terminal
 
     async def tail() -> bool:
         [(on, chosen)] = where.items()
-        async with ssh.connect(on, chosen.ssh) as session:
+        async with login.connect(on, chosen.ssh, connect_timeout=chosen.connect_timeout) as session:
             count = "+1" if lines == "all" else lines
             return await deploy.logs(session, name, lines=count, follow=follow, sink=view.sink())
 

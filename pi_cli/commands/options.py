@@ -29,6 +29,7 @@ def _remembered() -> state.State:
     return state.State()
 
 
+PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
 OnPods = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,117 +1,138 @@
-"""`pi pods …` and `pi ssh`: the machines."""
+"""`pi pods …`: the machines."""
 
 import asyncio
-import os
-import shlex
 import sys
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import options
-from pi_cli.commands.options import AsJson, OnPod, complete_pod
-from pi_cli.errors import PiError
-from pi_cli.store import paths, state
+from pi_cli.commands.options import AsJson, PodName
+from pi_cli.commands.setup import setup
+from pi_cli.errors import PiError, PodUnreachable, raise_any
+from pi_cli.store import state
 from pi_cli.store.records import Pod, write_pod
 
+if TYPE_CHECKING:
+    from pi_cli.models.drift import Checked
+    from pi_cli.pods.ssh import PodSession
+
 app = typer.Typer(rich_markup_mode=None)
-PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
+
+PATIENCE = 8.0  # seconds for a pod that is to be forgotten: it may be gone
+
+Check = Annotated[bool, typer.Option("--check", help="Ask every pod how it is, and compare; nothing is changed by it.")]
 
 
 @app.callback(invoke_without_command=True)
-def pods(context: typer.Context, as_json: AsJson = False) -> None:
-    """Set up, list, choose and forget pods.
+def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
+    """Set up, list, check, choose and forget pods.
 
     Without a command: the list of pods, from local state.
 
     \b
     Examples:
       pi pods
+      pi pods --check
       pi pods setup dc1 "ssh root@1.2.3.4"
       pi pods active dc1
     """
     if context.invoked_subcommand is None:
-        _show_pods(as_json=as_json)
+        _show_pods(check=check, as_json=as_json)
 
 
 @app.command("list")
-def list_pods(context: typer.Context, as_json: AsJson = False) -> None:
+def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
     """List the pods from local state; `*` marks the active one.
+
+    With `--check` every pod is asked, all at once: whether it answers, the GPU memory in use, what runs, the disk
+    left, and what is not as pi remembers it, each with the command that mends it. Nothing is changed, here or there,
+    and a pod that does not answer is kept; the exit code is 3 then.
 
     \b
     Examples:
       pi pods list
+      pi pods list --check
       pi pods list --json
     """
-    given_before = context.parent is not None and bool(context.parent.params.get("as_json"))
-    _show_pods(as_json=as_json or given_before)
+    before = context.parent.params if context.parent else {}
+    _show_pods(check=check or bool(before.get("check")), as_json=as_json or bool(before.get("as_json")))
 
 
-def _show_pods(*, as_json: bool) -> None:
+def _show_pods(*, check: bool, as_json: bool) -> None:
     from pi_cli.view import tables, terminal
 
     current = state.load()
+    checked, failures = _check(current.pods) if check and current.pods else ({}, {})
     if as_json:
         terminal.show_json(
-            [{"name": name, "active": name == current.active} | write_pod(pod) for name, pod in current.pods.items()]
+            [
+                {"name": name, "active": name == current.active}
+                | write_pod(pod)
+                | ({"check": _as_json(checked[name])} if check else {})
+                for name, pod in current.pods.items()
+            ]
         )
     elif not current.pods:
         terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
+    elif check:
+        tables.show_checked(list(checked.values()), current.active)
     else:
         tables.show_pods(current.pods, current.active)
+    for name, each in checked.items():
+        for difference in each.differences:
+            terminal.note(f"{name}: {difference.text}; {difference.mend}")
+    raise_any(failures)
 
 
-@app.command()
-def setup(
-    name: PodName,
-    ssh: Annotated[str, typer.Argument(metavar="SSH", help='The ssh command of the machine, quoted: "ssh root@HOST".')],
-    mount: Annotated[str | None, typer.Option(metavar="CMD", help="Command that mounts the volume for models.")] = None,
-    models_path: Annotated[str | None, typer.Option(metavar="DIR", help="Folder on the pod to keep models in.")] = None,
-    vllm: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="release (default), nightly, a version, or a pip requirement.")
-    ] = None,
-    accept_new_host_key: Annotated[bool, typer.Option(help="Trust the key of a machine that was recreated.")] = False,
-) -> None:
-    """Make a bare machine ready for vLLM and remember it as a pod. Safe to run again.
+def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":
+    """Ask all pods at once; return each as it was found, and those that did not answer."""
+    from pi_cli.events import Phase
+    from pi_cli.models import drift
+    from pi_cli.pods import fleet
+    from pi_cli.view import progress
 
-    HF_TOKEN and PI_API_KEY must be set. Ctrl+C ends the setup on the pod too; running it again goes on from there.
+    found: dict[str, Checked] = {}
+    with progress.following(pods) as report:
 
-    \b
-    Examples:
-      pi pods setup dc1 "ssh root@1.2.3.4"
-      pi pods setup dc1 "ssh -p 40022 -i ~/.ssh/key root@1.2.3.4" --models-path /workspace
-      pi pods setup dc1 "ssh root@1.2.3.4" --mount "mount -t nfs host:/share /mnt/models" --vllm 0.32.0
-    """
-    from pi_cli.pods import ssh_command
+        async def look(session: "PodSession") -> None:
+            found[session.pod] = await drift.check(session, pods[session.pod])
+            report(Phase(session.pod, "answered"))
 
-    state.check_name("pod", name)
-    options.hf_token()
-    options.api_key()
-    command = ssh_command.parse(ssh)
-    from pi_cli.pods import provision
-    from pi_cli.pods import ssh as connections
-    from pi_cli.view import progress, terminal
+        failures = asyncio.run(fleet.on_each(pods, look))
+    silent = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
+    return {name: (found | silent)[name] for name in pods}, failures
 
-    for option in command.ignored:
-        terminal.note(f"`{option}` in the ssh command means nothing to pi and is left out")
-    given = provision.arguments(mount=mount, models_path=models_path, vllm=vllm)
 
-    async def prepare() -> provision.Prepared:
-        with progress.transcript() as report:
-            async with connections.connect(name, ssh, learn=True, accept_new=accept_new_host_key) as session:
-                log = paths.log_dir() / f"setup-{name}.log"
-                return await provision.prepare(session, arguments=given, log=log, report=report)
+def _as_json(checked: "Checked") -> dict[str, object]:
+    now = checked.machine
+    about: dict[str, object] = {
+        "status": checked.status,
+        "error": str(checked.error) if checked.error else None,
+        "differences": [asdict(difference) for difference in checked.differences],
+    }
+    if now is None:
+        return about
+    gpus = [
+        {"id": gpu.id, "name": gpu.name, "memory": gpu.memory}
+        | gpu.extra
+        | dict(zip(("used_mib", "total_mib"), now.used.get(gpu.id, (None, None)), strict=True))
+        for gpu in now.gpus
+    ]
+    return about | {
+        "gpus": gpus,
+        "driver": now.driver,
+        "vllm": now.vllm,
+        "vllm_versions": now.versions,
+        "provider": now.provider,
+        "models": list(now.running),
+        "home": asdict(now.home),
+        "storage": asdict(now.storage) if now.storage else None,
+    }
 
-    prepared = asyncio.run(prepare())
-    with state.edit() as current:
-        pod = current.pods.setdefault(name, Pod(ssh))
-        pod.ssh, pod.gpus, pod.vllm = ssh, prepared.gpus, prepared.vllm
-        current.active = current.active or name
-        is_active = current.active == name
-    gpus = f"{len(prepared.gpus)}x {prepared.gpus[0].name}"
-    terminal.say(("ready", "green"), f" pod `{name}`: {gpus}, vLLM {prepared.vllm or 'unknown'}")
-    if not is_active:
-        terminal.say(f"make it the active pod with `pi pods active {name}`")
+
+app.command()(setup)
 
 
 @app.command()
@@ -133,77 +154,129 @@ def active(name: PodName) -> None:
 @app.command()
 def remove(
     name: PodName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even if models run there.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the models that run there first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, neither you nor the pod.")] = False,
 ) -> None:
     """Forget a pod. The machine itself is not touched: end it at its provider.
+
+    The pod is asked what still runs there, and you are asked what becomes of that. A pod that does not answer can be
+    forgotten too.
+
+    The exit code is 1 when the pod was kept, and 3 when `--stop` did not reach it.
 
     \b
     Examples:
       pi pods remove dc1
+      pi pods remove dc1 --stop
       pi pods remove dc1 --yes
     """
-    from pi_cli.pods import host_keys
     from pi_cli.view import terminal
 
-    models = list(state.load().pod(name).models)
-    if models and not yes:
-        terminal.note(
-            f"{', '.join(models)} may still run on `{name}`; end them first with `pi stop --all --pod {name}`"
-        )
-        if not sys.stdin.isatty():
-            raise PiError(f"`{name}` was kept: nobody is there to ask", hint="give `--yes` to forget it all the same")
-        if not typer.confirm(f"Forget `{name}` all the same?", err=True):
-            raise PiError(f"`{name}` was kept")
-    with state.edit() as current:
-        current.pod(name)
-        del current.pods[name]
-        if current.active == name:
-            current.active = next(iter(current.pods), None)
-        now_active = current.active
-    host_keys.forget(name)
-    terminal.say(f"forgot `{name}`; the machine still runs and is billed until you end it at its provider")
+    pod = state.load().pod(name)
+    if not yes and not stop:
+        stop = _ask_about_models(name, pod)
+    if stop:
+        _stop_all(name, pod)
+    elif yes and pod.models:
+        terminal.note(f"perhaps still running on `{name}`: {_quoted(pod.models)}")
+    now_active = _forget(name)
+    at = f"at its provider ({pod.provider})" if pod.provider else "at its provider"
+    terminal.say(f"forgot `{name}`; the machine still runs and is billed until you end it {at}")
     if now_active:
         terminal.say(f"the active pod is `{now_active}`")
 
 
-def shell(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run there.", autocompletion=complete_pod),
-    ] = None,
-    pod: OnPod = None,
-) -> None:
-    """Open a shell on a pod, or run a command there.
+def _ask_about_models(name: str, pod: Pod) -> bool:
+    """Return whether the models on a pod are to be stopped before it is forgotten; raises `PiError` to keep it."""
+    from pi_cli.view import terminal
 
-    Your own ssh does it, with the pod's host key as pi knows it; its exit code is passed on.
-
-    \b
-    Examples:
-      pi ssh
-      pi ssh nvidia-smi
-      pi ssh dc2 df -h
-    """
-    current = state.load()
-    command = list(words or [])
-    if pod is None and command and command[0] in current.pods:
-        pod = command.pop(0)
-    [(name, chosen)] = current.select([pod] if pod else []).items()
-    given = shlex.split(chosen.ssh)
-    ssh = given[1:] if given[0].rpartition("/")[2] == "ssh" else given
-    # ssh joins its words with blanks for the remote shell: one word is taken as a command line, several as they are.
-    remote = command if len(command) == 1 else [shlex.join(command)] if command else []
-    try:
-        os.execvp("ssh", ["ssh", *_known_host(name), *ssh, *remote])  # noqa: S606
-    except OSError as error:
+    running, silence = _find_running(name, pod)
+    if silence:
+        terminal.note(f"`{name}` did not say what runs there: {silence}")
+    if not running:
+        return False
+    terminal.note(f"{'perhaps ' if silence else ''}still running on `{name}`: {_quoted(running)}")
+    if not sys.stdin.isatty():
         raise PiError(
-            f"cannot run ssh for pod `{name}`: {error.strerror}", hint="install the OpenSSH client"
-        ) from error
+            f"`{name}` was kept: nobody is there to ask",
+            hint="give `--stop` to stop its models first, or `--yes` to forget it all the same",
+        )
+    if silence:
+        answer = {"y": "forget", "yes": "forget"}.get(_answer(f"Forget `{name}` all the same? [y/N]"))
+    else:
+        answer = _answer(f"Stop first, forget `{name}` all the same, or keep it? [stop/forget/KEEP]")
+    if answer not in ("stop", "forget"):
+        raise PiError(f"`{name}` was kept")
+    return answer == "stop"
 
 
-def _known_host(name: str) -> list[str]:
-    """Return the options with which ssh trusts the key that setup learned, kept under the pod's name."""
+def _answer(question: str) -> str:
+    """Ask on stderr: Typer's own prompts put a blank on stdout."""
+    from pi_cli.view import terminal
+
+    terminal.err().print(question, end=" ")
+    return sys.stdin.readline().strip().lower()
+
+
+def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
+    """Ask a pod for a few seconds what runs there; failing that, return what pi remembers, and why it said nothing."""
+    from pi_cli.models import deploy
+    from pi_cli.pods import fleet
+    from pi_cli.view import progress
+
+    running: list[str] = []
+
+    async def look(session: "PodSession") -> None:
+        running.extend(await deploy.alive(session))
+
+    async def ask() -> dict[str, PiError]:
+        async with asyncio.timeout(PATIENCE):
+            return await fleet.on_each({name: pod}, look)
+
+    try:
+        with progress.following([name]):
+            failures = asyncio.run(ask())
+    except TimeoutError:
+        return list(pod.models), f"it did not answer within {PATIENCE:.0f} s"
+    if failures:
+        return list(pod.models), str(failures[name])
+    return running, None
+
+
+def _stop_all(name: str, pod: Pod) -> None:
+    from pi_cli.models import deploy
+    from pi_cli.pods import fleet
+    from pi_cli.view import progress, terminal
+
+    async def end(session: "PodSession") -> None:
+        names = await deploy.running_names(session)
+        stopped.extend(model for model, how in (await deploy.stop(session, names)).items() if how != "gone")
+
+    stopped: list[str] = []
+    with progress.following([name]):
+        failures = asyncio.run(fleet.on_each({name: pod}, end))
+    for error in failures.values():
+        if type(error) is PodUnreachable:
+            error.hint = f"`{name}` was kept; forget it without stopping anything with `pi pods remove {name} --yes`"
+    raise_any(failures)
+    for model in stopped:
+        terminal.say(f"stopped `{model}` on `{name}`")
+
+
+def _forget(name: str) -> str | None:
+    """Forget a pod and its host key; return the pod that is active now, if that has changed."""
     from pi_cli.pods import host_keys
 
-    if host_keys.read(name) is None:
-        return []
-    return ["-o", f"HostKeyAlias={name}", "-o", f'UserKnownHostsFile="{paths.known_hosts_file()}" ~/.ssh/known_hosts']
+    with state.edit() as current:
+        current.pod(name)
+        del current.pods[name]
+        was_active = current.active == name
+        if was_active:
+            current.active = next(iter(current.pods), None)
+        now_active = current.active if was_active else None
+    host_keys.forget(name)
+    return now_active
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

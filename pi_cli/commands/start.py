@@ -64,15 +64,22 @@ def _plan(model: str, where: Mapping[str, Pod], own: list[str] | None) -> "dict[
     from pi_cli.models import plan
     from pi_cli.view import terminal
 
-    plans = {pod: plan.make(model, chosen.gpus, own) for pod, chosen in where.items()}
+    plans = {pod: plan.make(model, chosen.gpus, own, is_cpu=chosen.is_cpu) for pod, chosen in where.items()}
     for pod, made in plans.items():
         have = len(where[pod].gpus)
+        if made.gpu_count and not have:
+            raise BadUsage(
+                f"pod `{pod}` has no GPUs",
+                hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`, "
+                "on a machine without any with `--cpu`",
+            )
         if made.gpu_count > have:
             raise BadUsage(
                 f"`{model}` is to use {made.gpu_count} GPUs and `{pod}` has {have}",
                 hint="lower `--tensor-parallel-size`, or choose another pod with `--pod`",
             )
-        terminal.note(f"{pod}: {made.reason}; {made.gpu_count} GPU{'s' if made.gpu_count > 1 else ''}")
+        place = f"{made.gpu_count} GPU{'s' if made.gpu_count > 1 else ''}" if made.gpu_count else "on the CPU"
+        terminal.note(f"{pod}: {made.reason}; {place}")
     return plans
 
 

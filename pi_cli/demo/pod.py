@@ -18,7 +18,7 @@ from typing import Self
 import asyncssh
 
 from pi_cli.demo import gpus as cards
-from pi_cli.demo import owner, ports, processes, session
+from pi_cli.demo import machine, owner, ports, processes, session
 from pi_cli.demo.session import Channel
 from pi_cli.demo.sshd import Sshd
 
@@ -111,6 +111,7 @@ class EmbeddedPod:
         (self._folder / "bin").mkdir()
         (self._folder / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
         owner.write(self._folder)
+        machine.write(self._folder / "machine")
         for stub in STUBS.iterdir():
             if stub.is_file():
                 self.install(stub.name, _launcher(stub))
@@ -127,6 +128,7 @@ class EmbeddedPod:
             "LANG": "C.UTF-8",
             "SSH_CLIENT": f"{self.address} 0 {self.port}",  # as sshd does: Debian's bash reads ~/.bashrc then
             "PI_FIRST_PORT": str(self._first_port),  # where models go: other embedded pods are on this machine
+            machine.VARIABLE: str(self._folder / "machine"),
             MARKER: str(self._folder),
         }
         await session.serve(channel, home=self.home, environment=environment)

@@ -1,6 +1,7 @@
 """Start, find and stop models on pods. What runs on a pod is the truth; `pods.json` follows it."""
 
 import asyncio
+import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -76,7 +77,7 @@ async def start(
                 session, "start", watching.see, **_request(session.pod, uid, plan, name, secrets, wait)
             )
         except AgentRefused as error:
-            raise _refused(session.pod, plan.model, error) from error
+            raise _refused(session.pod, ssh, plan, error) from error
         if place["state"] == "exited":
             watching.has_ended = True
             raise _died(session.pod, plan.model, watching, place)
@@ -94,7 +95,7 @@ async def start(
 async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
     """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone."""
     known = state.load().pod(session.pod).models
-    told = await agent.ask(session, "survey", known=_as_json(known))
+    told = await agent.ask(session, "survey", known=as_json(known))
     found = {each["name"]: each for each in told["models"]}
     with state.edit() as current:
         models = current.pod(session.pod).models
@@ -119,7 +120,7 @@ async def stop(session: PodSession, names: Sequence[str]) -> dict[str, str]:
     Raises `PiError` if a process survived even SIGKILL: its model stays recorded.
     """
     known = state.load().pod(session.pod).models
-    wanted = [_as_json(known, [name])[0] if name in known else {"name": name, "pid": 0, "port": 0} for name in names]
+    wanted = [as_json(known, [name])[0] if name in known else {"name": name, "pid": 0, "port": 0} for name in names]
     outcome: dict[str, str] = await agent.ask(session, "stop", models=wanted)
     with state.edit() as current:
         for name in [name for name, how in outcome.items() if how != "stuck"]:
@@ -134,9 +135,13 @@ async def stop(session: PodSession, names: Sequence[str]) -> dict[str, str]:
 
 async def running_names(session: PodSession) -> list[str]:
     """Return the names of all models on a pod, also those that `pods.json` does not know."""
-    known = state.load().pod(session.pod).models
-    told = await agent.ask(session, "survey", known=_as_json(known))
-    return list(dict.fromkeys([*known, *(each["name"] for each in told["models"])]))
+    return list(dict.fromkeys([*state.load().pod(session.pod).models, *await alive(session)]))
+
+
+async def alive(session: PodSession) -> list[str]:
+    """Return the names of the models that run on a pod now, whatever `pods.json` says."""
+    told = await agent.ask(session, "survey", known=as_json(state.load().pod(session.pod).models))
+    return [each["name"] for each in told["models"]]
 
 
 async def logs(session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]) -> bool:
@@ -236,10 +241,12 @@ def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: 
         "download_environment": _given(hub),
         "gpus": sorted(gpu.id for gpu in current.gpus),
         "gpu_count": plan.gpu_count,
-        "known": _as_json(current.models),
+        "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
+        "known": as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
         "wait": wait,
+        "min_vllm": plan.min_vllm,
     }
 
 
@@ -247,20 +254,23 @@ def _given(settings: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value}
 
 
-def _refused(pod: str, model: str, error: AgentRefused) -> PiError:
+def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused) -> PiError:
     """Turn the pod's no into an error with something to do about it."""
     match error.code:
         case "name-taken":
             return PiError(error.message, hint="choose another `--name`, or stop that one with `pi stop`")
         case "not-set-up":
             return PiError(f"pod `{pod}`: {error.message}", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
+        case "vllm-too-old":
+            setup = shlex.join(["pi", "pods", "setup", pod, ssh, "--vllm", plan.min_vllm or "release"])
+            return PiError(f"pod `{pod}`: {error.message}", hint=f"get one with `{setup}`; others that are there stay")
         case "too-few-gpus":
             return PiError(f"pod `{pod}`: {error.message}", hint="ask for fewer with `--vllm --tensor-parallel-size N`")
         case "download":
-            cause = diagnosis.find_cause(error.message, pod=pod, model=model)
+            cause = diagnosis.find_cause(error.message, pod=pod, model=plan.model)
             words = cause.words if cause else "`hf download` failed"
             return ModelNotStarted(
-                f"cannot download `{model}` to `{pod}`: {words}",
+                f"cannot download `{plan.model}` to `{pod}`: {words}",
                 hint=cause.hint if cause else None,
                 log=diagnosis.last_lines(error.message),
             )
@@ -285,7 +295,8 @@ async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
     return Listed(pod, each["name"], model, each["status"], url, each.get("age"), answers_here)
 
 
-def _as_json(models: dict[str, Model], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def as_json(models: Mapping[str, Model], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return models as the agent knows them, all or the named ones."""
     return [
         {"name": name, "uid": model.uid, "model": model.model, "pid": model.pid, "port": model.port, "gpu": model.gpu}
         for name, model in models.items()

@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pi_cli.errors import BadUsage
 from pi_cli.models import catalog
+from pi_cli.pods import nvidia
 from pi_cli.store.records import Gpu
 
 OURS = {
@@ -36,22 +37,32 @@ class Plan:
     environment: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     is_complete: bool = True
+    min_vllm: str | None = None
 
 
-def make(model: str, gpus: Sequence[Gpu], own: Sequence[str] | None) -> Plan:
-    """Plan a model for a pod with these GPUs; `own` are the user's vLLM arguments, which are taken as they are."""
+def make(model: str, gpus: Sequence[Gpu], own: Sequence[str] | None, *, is_cpu: bool = False) -> Plan:
+    """Plan a model for a pod with these GPUs; `own` are the user's vLLM arguments, which are taken as they are.
+
+    On a CPU pod a model has no GPU: what its arguments say about parallelism is about processors.
+    """
     if own is not None:
         refuse_ours(own)
-        return Plan(model, gpus_asked_for(own), tuple(own), reason="your own vLLM arguments", is_complete=False)
+        count = 0 if is_cpu else gpus_asked_for(own)
+        _refuse_joining_slices(gpus, count)
+        return Plan(model, count, tuple(own), reason="your own vLLM arguments", is_complete=False)
     entry = catalog.find(model)
     if entry is None:
-        arguments = ("--max-model-len", "auto")
-        return Plan(model, 1, arguments, reason="not in the catalogue: one GPU, the longest context that fits")
-    best = entry.best_for(gpus)
+        on = "the CPU" if is_cpu else "one GPU"
+        reason = f"not in the catalogue: {on}, the longest context that fits"
+        return Plan(model, 0 if is_cpu else 1, ("--max-model-len", "auto"), reason=reason)
+    best = entry.best_for([_as_catalogued(gpu) for gpu in gpus])
     if best is None:
-        raise BadUsage(f"the catalogue has no configuration of `{model}` for {describe(gpus)}", hint=_instead(entry))
+        where = "a CPU pod" if is_cpu else describe(gpus)
+        raise BadUsage(f"the catalogue has no configuration of `{model}` for {where}", hint=_instead(entry))
+    _refuse_joining_slices(gpus, best.count)
     names = " or ".join(best.gpus)
-    return Plan(entry.id, best.count, best.args, dict(best.env), reason=f"the catalogue's for {best.count}x {names}")
+    reason = f"the catalogue's for {best.count}x {names}"
+    return Plan(entry.id, best.count, best.args, dict(best.env), reason=reason, min_vllm=entry.min_vllm)
 
 
 def refuse_ours(arguments: Sequence[str]) -> None:
@@ -82,6 +93,19 @@ def describe(gpus: Sequence[Gpu]) -> str:
     names = dict.fromkeys(gpu.name for gpu in gpus)
     counts = {name: sum(gpu.name == name for gpu in gpus) for name in names}
     return ", ".join(f"{count}x {name}" for name, count in counts.items()) or "a pod without GPUs"
+
+
+def _as_catalogued(gpu: Gpu) -> Gpu:
+    """Leave a slice only its own name: what fits the card does not fit a part of it."""
+    return replace(gpu, name=gpu.name.rpartition(" MIG ")[2]) if nvidia.is_slice(gpu) else gpu
+
+
+def _refuse_joining_slices(gpus: Sequence[Gpu], count: int) -> None:
+    if count > 1 and any(nvidia.is_slice(gpu) for gpu in gpus):
+        raise BadUsage(
+            f"a model cannot use {count} MIG slices: CUDA shows a program only one",
+            hint="choose a model that fits one slice, or have the GPUs taken out of MIG mode",
+        )
 
 
 def _instead(entry: catalog.Entry) -> str:

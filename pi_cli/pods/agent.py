@@ -11,7 +11,7 @@ from pi_cli.pods import shell
 from pi_cli.pods.ssh import Completed, PodSession
 from pi_cli.store import paths
 
-MODULES = ("pod_machine", "pod_download", "pod_agent")  # in the order they import each other
+MODULES = ("pod_machine", "pod_vllm", "pod_download", "pod_inspect", "pod_agent")  # in the order they import each other
 MARK = b"\x1epi "
 
 Sink = Callable[[dict[str, Any]], None]

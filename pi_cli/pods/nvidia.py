@@ -1,25 +1,114 @@
-"""Read what `nvidia-smi` prints."""
+"""Ask `nvidia-smi` about GPUs, and read what it prints."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pi_cli.store.records import Gpu
 
-QUERY = ["nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+QUERY = [
+    "nvidia-smi",
+    "--query-gpu=index,name,memory.total,memory.used,uuid,mig.mode.current,driver_version",
+    "--format=csv,noheader,nounits",
+]
+LIST = ["nvidia-smi", "-L"]  # the only one that names the slices of GPUs in MIG mode, and their UUIDs
 
 # Board sizes in GB as vendors print them. `memory.total` is up to 1/16 below (ECC), plus what the driver reserves.
 BOARD_SIZES = (8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 94, 96, 120, 141, 144, 180, 192, 288)
 
+BROKEN = re.compile(r"\berr(or|!)|\blost\b|requires reset|unable to determine", re.IGNORECASE)
+LISTED_GPU = re.compile(r"GPU (\d+): ")
+LISTED_SLICE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+:\s+\(UUID: (MIG-[^)]+)\)")
 
-def parse_gpus(output: str) -> list[Gpu]:
-    """Read the answer to `QUERY`; memory is in GB as vendors count it (81559 MiB → `80GB`).
 
-    >>> parse_gpus("0, NVIDIA H100 80GB HBM3, 81559\\n")
-    [Gpu(id=0, name='NVIDIA H100 80GB HBM3', memory='80GB', extra={})]
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What `nvidia-smi` says: usable GPUs, (used, total) MiB by their ids, and what it says about broken ones."""
+
+    gpus: list[Gpu] = field(default_factory=list)
+    used: dict[int, tuple[int, int]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    driver: str | None = None
+
+
+class _Row(NamedTuple):
+    number: int
+    name: str
+    total: str
+    used: str
+    uuid: str
+    mig: str
+    driver: str
+
+
+def read(output: str, listed: str = "") -> Reading:
+    r"""Read the answers to `QUERY` and `LIST`; memory is in GB as vendors count it (81559 MiB → `80GB`).
+
+    Every MIG slice is a GPU of its own. Beside slices, ids are counted through and every GPU has its `uuid`: CUDA has
+    no numbers for slices.
+
+    >>> read("0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05\n").gpus
+    [Gpu(id=0, name='NVIDIA L4', memory='24GB', extra={})]
+    >>> read(
+    ...     "0, NVIDIA H200, 143771, 1, GPU-5d, Enabled, 580.95.05\n",
+    ...     "GPU 0: NVIDIA H200 (UUID: GPU-5d)\n  MIG 3g.71gb     Device  0: (UUID: MIG-c6)\n",
+    ... ).gpus
+    [Gpu(id=0, name='NVIDIA H200 MIG 3g.71gb', memory='71GB', extra={'uuid': 'MIG-c6'})]
     """
-    gpus = []
+    rows = list(_rows(output))
+    reading = Reading(driver=next((row.driver for row in rows if row.driver[:1].isdecimal()), None))
+    reading.broken.extend(line.strip() for line in output.splitlines() if not _row(line) and BROKEN.search(line))
+    has_slices = any(row.mig == "Enabled" for row in rows)
+    slices = list(_slices(listed))
+    for row in rows:
+        if trouble := next((value for value in row[1:5] if BROKEN.search(value)), None):
+            reading.broken.append(f"GPU {row.number}: {trouble}")
+        elif row.mig == "Enabled":
+            for profile, uuid in [(profile, uuid) for index, profile, uuid in slices if index == row.number]:
+                name = f"{row.name} MIG {profile}"
+                reading.gpus.append(Gpu(len(reading.gpus), name, _slice_size(profile), {"uuid": uuid}))
+        else:
+            id = len(reading.gpus) if has_slices else row.number
+            extra = {"uuid": row.uuid} if has_slices else {}
+            reading.gpus.append(Gpu(id, row.name, _board_size(row.total), extra))
+            if row.used.isdecimal() and row.total.isdecimal():
+                reading.used[id] = int(row.used), int(row.total)
+    return reading
+
+
+def is_slice(gpu: Gpu) -> bool:
+    return str(gpu.extra.get("uuid", "")).startswith("MIG-")
+
+
+def _rows(output: str) -> Iterator[_Row]:
     for line in output.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3 and fields[0].isdecimal():
-            gpus.append(Gpu(int(fields[0]), fields[1], _board_size(fields[2])))
-    return gpus
+        if row := _row(line):
+            yield row
+
+
+def _row(line: str) -> _Row | None:
+    """Read a line of the table; should a name hold commas, it is whatever stands between the other fields."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) < len(_Row._fields) or not fields[0].isdecimal():
+        return None
+    return _Row(int(fields[0]), ", ".join(fields[1:-5]), *fields[-5:])
+
+
+def _slices(listed: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (index of the GPU, profile, UUID) of every slice."""
+    index = -1
+    for line in listed.splitlines():
+        if gpu := LISTED_GPU.match(line):
+            index = int(gpu[1])
+        elif found := LISTED_SLICE.match(line):
+            yield index, found[1], found[2]
+
+
+def _slice_size(profile: str) -> str:
+    """Return the memory that a profile names: `3g.40gb`, `1g.10gb+me`, `1c.3g.40gb`."""
+    size = re.search(r"\.(\d+)gb", profile)
+    return f"{size[1]}GB" if size else "unknown"
 
 
 def _board_size(mebibytes: str) -> str:

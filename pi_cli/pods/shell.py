@@ -15,34 +15,32 @@ AGENT = (
 BASH = "exec bash --norc -s"
 
 
-def setup(script: str, arguments: Sequence[str]) -> str:
-    """Return what to feed to `BASH`: store the setup script on the pod and run it, until stdin ends.
+def setup(archive: bytes, arguments: Sequence[str]) -> bytes:
+    """Return what to feed to `BASH`: unpack the setup script into `~/.pi/remote` and run it, until stdin ends.
 
-    The script runs in a session of its own. While it runs a watcher holds our stdin; at its end it ends the whole
-    session: TERM, and KILL five seconds later.
+    Every file gets its place whole, by a rename: another setup may be reading the ones before. Nothing that a minimal
+    Debian lacks is used, and nothing but stdin decides how long the script may live (`remote/setup/supervise.sh`).
     """
-    command = shlex.join(["bash", ".pi/pod_setup.sh", *arguments])
-    return f"""{{
-cd && umask 077 && mkdir -p .pi || exit 1
-IFS= read -r size && head -c "$size" > .pi/pod_setup.sh || exit 1
-exec 3<&0
-setsid {command} < /dev/null 3<&- 2>&1 &
-setup=$!
-(
-  while read -r -u 3 _; do :; done
-  trap '' TERM # the script itself may be gone long before all it started is
-  kill -TERM -- "-$setup"
-  for _ in 1 2 3 4 5; do sleep 1; kill -0 -- "-$setup" || exit; done
-  kill -KILL -- "-$setup"
-) > /dev/null 2>&1 &
-watcher=$!
-wait "$setup"
-status=$?
-kill "$watcher" 2> /dev/null
-exit "$status"
-}}
-{len(script.encode())}
-{script}"""
+    command = shlex.join(["bash", ".pi/remote/setup/supervise.sh", "bash", ".pi/remote/pod_setup.sh", *arguments])
+    return b"%s\n%d\n%s" % (_LAUNCHER.replace("COMMAND", command).encode(), len(archive), archive)
+
+
+# In braces, so that bash has read it all before it comes to what follows on the same stdin.
+_LAUNCHER = """{
+umask 077
+store() {
+  cd && mkdir -p .pi/remote/setup && new=$(mktemp -d .pi/remote/.new.XXXXXX) || return
+  trap 'rm -rf "$new"' EXIT # of the subshell that this runs in
+  IFS= read -r size && head -c "$size" | tar -xzm --no-same-owner -C "$new" \\
+    && mv -f "$new"/*.sh .pi/remote/ && mv -f "$new"/setup/*.sh .pi/remote/setup/
+}
+if ! said=$(store 2>&1); then
+  echo "cannot store the setup script in $HOME/.pi: ${said%%$'\\n'*}" >&2
+  exit 1
+fi
+echo # the login shell may have left half a line
+cd && exec COMMAND
+}"""
 
 
 def query(command: Sequence[str]) -> str:

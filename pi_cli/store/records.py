@@ -38,14 +38,35 @@ class Model:
 
 
 @dataclass(slots=True)
+class Storage:
+    """The volume that models are kept on, and its size as people say it (`3.9TB`); not every volume tells its size."""
+
+    path: str
+    size: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Pod:
-    """A machine and what runs on it. `vllm` is the version that setup found."""
+    """A machine and what runs on it.
+
+    `vllm` (the default version), `storage` and `provider` (`runpod`, …) are what setup found. `connect_timeout`, in
+    seconds, is for pods that take longer than most.
+    """
 
     ssh: str
     gpus: list[Gpu] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
     vllm: str | None = None
+    storage: Storage | None = None
+    provider: str | None = None
+    connect_timeout: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_cpu(self) -> bool:
+        """Tell whether models run on its processors: setup has put vLLM's CPU build there."""
+        return not self.gpus and (self.vllm or "").endswith("+cpu")
 
 
 def is_name(text: str) -> bool:
@@ -63,6 +84,9 @@ def read_pod(data: Any, path: str) -> Pod:
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
         models={name: _read_model(model, f"{path}.models.{name}") for name, model in models.items()},
         vllm=_take_optional(rest, "vllm", path),
+        storage=_read_storage(rest.pop("storage", None), f"{path}.storage"),
+        provider=_take_optional(rest, "provider", path),
+        connect_timeout=_take_seconds(rest, "connect_timeout", path),
         extra=rest,
     )
 
@@ -73,6 +97,9 @@ def write_pod(pod: Pod) -> dict[str, Any]:
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
         "models": {name: _write_model(model) for name, model in pod.models.items()},
         **({"vllm": pod.vllm} if pod.vllm else {}),
+        **({"storage": _write_storage(pod.storage)} if pod.storage else {}),
+        **({"provider": pod.provider} if pod.provider else {}),
+        **({"connect_timeout": pod.connect_timeout} if pod.connect_timeout else {}),
         **pod.extra,
     }
 
@@ -80,6 +107,17 @@ def write_pod(pod: Pod) -> dict[str, Any]:
 def _read_gpu(data: Any, path: str) -> Gpu:
     rest = _object(data, path)
     return Gpu(_take(rest, "id", int, path), _take(rest, "name", str, path), _take(rest, "memory", str, path), rest)
+
+
+def _read_storage(data: Any, path: str) -> Storage | None:
+    if data is None:
+        return None
+    rest = _object(data, path)
+    return Storage(_take(rest, "path", str, path), _take_optional(rest, "size", path), rest)
+
+
+def _write_storage(storage: Storage) -> dict[str, Any]:
+    return {"path": storage.path} | ({"size": storage.size} if storage.size else {}) | storage.extra
 
 
 def _read_model(data: Any, path: str) -> Model:
@@ -123,3 +161,10 @@ def _take(rest: dict[str, Any], key: str, kind: type, path: str) -> Any:
 
 def _take_optional(rest: dict[str, Any], key: str, path: str) -> str | None:
     return None if rest.get(key) is None else _take(rest, key, str, path)
+
+
+def _take_seconds(rest: dict[str, Any], key: str, path: str) -> float | None:
+    value = rest.pop(key, None)
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value <= 0):
+        raise Malformed(f"`{path}.{key}` should be a number of seconds")
+    return value

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pi_cli.events import Event, Note, Output, Phase, Progress, Report
-from pi_cli.view import terminal
-from pi_cli.view.safe import Sanitizer, safe
+from pi_cli.view import questions, terminal
+from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,25 +26,6 @@ def following(pods: Iterable[str]) -> Iterator[Report]:
             yield report
     else:
         yield lambda event: _print_plainly(rows[event.pod], event)
-
-
-@contextmanager
-def transcript() -> Iterator[Report]:
-    """Show what a remote script prints, as it prints it."""
-    console = terminal.err()
-    sanitizer = Sanitizer(colour=False)
-
-    def report(event: Event) -> None:
-        match event:
-            case Output(text=text):
-                console.file.write(sanitizer.feed(text))
-                console.file.flush()
-            case Note(text=text):
-                terminal.note(text)
-            case _:
-                pass
-
-    yield report
 
 
 @dataclass(slots=True)
@@ -93,12 +74,11 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
     from rich.live import Live
 
     console = terminal.err()
-    with Live(
-        console=console,
-        get_renderable=lambda: _render(rows.values(), console.width),
-        refresh_per_second=8,
-        transient=True,
-    ):
+
+    def render() -> "Table":
+        return _render(rows.values(), console.width)
+
+    with questions.drawing(lambda: Live(console=console, get_renderable=render, refresh_per_second=8, transient=True)):
 
         def report(event: Event) -> None:
             row = rows[event.pod]
@@ -106,7 +86,7 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
             if isinstance(event, Phase) and row.is_news(event):
                 console.print(f"{row.pod}  {_clock(row)}  {event.text}", style="dim", soft_wrap=True)
             if isinstance(event, Note):
-                terminal.note(f"{event.pod}: {event.text}")
+                terminal.note(f"{event.pod}: {event.text}", console)
 
         yield report
 
@@ -151,14 +131,14 @@ def _clock(row: _Row) -> str:
 
 def _download(done: int, total: int | None) -> str:
     if not total:
-        return f"{_size(done)}"
-    return f"{_size(min(done, total))} of {_size(total)} ({min(100, 100 * done // total)} %)"
+        return f"{size(done)}"
+    return f"{size(min(done, total))} of {size(total)} ({min(100, 100 * done // total)} %)"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
     """Write bytes as the Hub does, in powers of ten.
 
-    >>> _size(1_520_000_000)
+    >>> size(1_520_000_000)
     '1.5 GB'
     """
     for unit in ("B", "kB", "MB", "GB"):

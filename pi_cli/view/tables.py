@@ -1,5 +1,6 @@
 """Pods and models as tables for people."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,21 +9,57 @@ from rich.text import Text
 
 from pi_cli.store.records import Gpu, Pod
 from pi_cli.view import terminal
+from pi_cli.view.progress import size
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.models.deploy import Listed
+    from pi_cli.models.drift import Checked
+    from pi_cli.pods.machine import Disk, Machine
 
-STATUS_STYLES = {"ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "unreachable": "red"}
+STATUS_STYLES = {
+    "ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "unreachable": "red",
+    "ok": "green", "changed": "yellow",
+}  # fmt: skip
+FOLDED = {"MODELS": 12, "SSH": 16}  # columns that may be folded, and how narrow they can be read
+FILLER = {"NVIDIA", "GeForce", "Tesla", "Generation"}
+MEMORY_WORDS = re.compile(r"\d+GB?|HBM\w+")
 
 
 def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
     """Print the pods, `*` before the active one."""
-    table = _table("", "POD", "GPUS", "MODELS", "VLLM", "SSH")
-    for name, pod in pods.items():
-        mark = Text("*", style="green") if name == active else Text("")
-        models = ", ".join(pod.models) or "-"
-        table.add_row(mark, Text(name), Text(_gpus(pod.gpus)), Text(models), Text(pod.vllm or "-"), Text(pod.ssh))
-    terminal.out().print(table)
+    rows = [
+        {
+            "": _mark(name, active),
+            "POD": Text(name),
+            "GPUS": Text("CPU" if pod.is_cpu else _gpus(pod.gpus)),
+            "MODELS": Text(", ".join(pod.models) or "-"),
+            "STORAGE": Text(" ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-"),
+            "VLLM": Text(pod.vllm or "-"),
+            "SSH": Text(pod.ssh),
+        }
+        for name, pod in pods.items()
+    ]
+    _show(rows)
+
+
+def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
+    """Print pods as they were found; of one that did not answer, what is remembered."""
+    rows = []
+    for each in pods:
+        now, pod = each.machine, each.pod
+        row = {
+            "": _mark(each.name, active),
+            "POD": Text(each.name),
+            "STATUS": Text(each.status, style=STATUS_STYLES[each.status]),
+            "GPUS": Text("CPU" if pod.is_cpu else _gpus(now.gpus if now else pod.gpus)),
+            "IN USE": Text(_in_use(now) if now else "-"),
+            "MODELS": Text(", ".join(now.running if now else pod.models) or "-"),
+            "FREE": Text(_free(now.home) if now else "-"),
+            "STORAGE": Text(_free_there(now.storage) if now and now.storage else "-"),
+            "VLLM": Text((now.vllm if now else pod.vllm) or "-"),
+        }
+        rows.append(row)
+    _show(rows)
 
 
 def show_models(models: "Sequence[Listed]") -> None:
@@ -36,6 +73,36 @@ def show_models(models: "Sequence[Listed]") -> None:
     terminal.out().print(table)
 
 
+def _show(rows: Sequence[Mapping[str, Text]]) -> None:
+    """Print a table where it can be read, and on narrow terminals a few lines for every row."""
+    console = terminal.out()
+    columns = list(rows[0])
+    widths = {name: max([len(name), *(row[name].cell_len for row in rows)]) for name in columns}
+    least = sum(min(width, FOLDED.get(name, width)) for name, width in widths.items()) + 2 * (len(columns) - 1)
+    if least > console.width:
+        for row in rows:
+            console.print(Text.assemble(row[""] if row[""].plain else " ", " ", row["POD"]), overflow="fold")
+            console.print(_card(row))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name not in FOLDED)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def _card(row: Mapping[str, Text]) -> Table:
+    """Draw a row as lines of a name and a value; what is empty is left out."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=len("  STORAGE"))
+    table.add_column(overflow="fold")
+    for name, value in row.items():
+        if name not in ("", "POD") and value.plain != "-":
+            table.add_row(Text(f"  {name}", style="bold"), value)
+    return table
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
@@ -46,16 +113,48 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _mark(name: str, active: str | None) -> Text:
+    return Text("*", style="green") if name == active else Text("")
+
+
 def _gpus(gpus: Sequence[Gpu]) -> str:
     """Name GPUs shortly: `2x H100 80GB`."""
-    names = [f"{_short(gpu.name)} {gpu.memory}".strip() for gpu in gpus]
+    names = [_short(gpu) for gpu in gpus]
     return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "-"
 
 
-def _short(name: str) -> str:
-    """Leave out the maker and what `memory` says already: `NVIDIA H100 80GB HBM3` → `H100`."""
-    words = [word for word in name.split() if word not in ("NVIDIA", "GeForce", "Tesla", "Generation")]
-    return " ".join(word for word in words if not word[0].isdecimal() or not word.endswith("GB")).removesuffix(" HBM3")
+def _short(gpu: Gpu) -> str:
+    """Leave out the maker and what the memory says already: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
+
+    The profile of a MIG slice says how large it is: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
+    """
+    name = re.sub(r"-\d+GB\b", "", gpu.name)
+    words = [word for word in name.split() if word not in FILLER and not MEMORY_WORDS.fullmatch(word)]
+    return " ".join(words if "MIG" in words or gpu.memory == "unknown" else [*words, gpu.memory])
+
+
+def _in_use(now: "Machine") -> str:
+    """Write the memory in use of every GPU, in GB of the board's size: `73/80, 0/80 GB`."""
+    shares = []
+    for gpu in now.gpus:
+        used, total = now.used.get(gpu.id, (0, 0))
+        board = int(gpu.memory.removesuffix("GB")) if gpu.memory.removesuffix("GB").isdecimal() else 0
+        shares.append(f"{round(board * used / total)}/{board}" if total and board else "?")
+    if not shares:
+        return "-"
+    is_alike = len(shares) > 1 and len(set(shares)) == 1
+    return f"{len(shares)}x {shares[0]} GB" if is_alike else f"{', '.join(shares)} GB"
+
+
+def _free(disk: "Disk") -> str:
+    return size(disk.free) if disk.free is not None else "?"
+
+
+def _free_there(disk: "Disk") -> str:
+    """Write what is left on a volume: a pool does not tell, and one that is gone has nothing."""
+    if disk.trouble:
+        return f"{disk.path}: {disk.trouble}"
+    return f"{disk.path} {_free(disk)} free" if disk.free is not None else f"{disk.path}, of unknown size"
 
 
 def _age(seconds: float | None) -> str:

@@ -95,6 +95,34 @@ def test_one_dead_pod_does_not_stop_the_other(pi: Pi, embed: Callable[..., Embed
     assert "error: cannot reach pod `dc2`" in result.err
 
 
+def test_a_model_on_a_cpu_pod_has_no_gpu(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    pod = embed("dc1", "none")
+    state = pods_json()
+    state["pods"]["dc1"] |= {"gpus": [], "vllm": "0.32.0+cpu"}
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    pod.install("vllm", '#!/bin/sh\necho "[$CUDA_VISIBLE_DEVICES]" > ~/seen\nexec sleep 300\n')
+    result = pi("start", "someone/model", "--name", "q", "--detach")
+    assert result.code == 0, result.err
+    assert "dc1: not in the catalogue: the CPU, the longest context that fits; on the CPU" in result.err
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["gpu"] == ""
+    until(lambda: (pod.home / "seen").exists() and (pod.home / "seen").read_text() == "[]\n")
+    refused = pi("start", "Qwen/Qwen2.5-72B-Instruct", "--name", "r")
+    assert (refused.code, "for a CPU pod" in refused.err) == (2, True)
+
+
+def test_a_model_on_a_slice_is_given_it_by_its_uuid(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 81."""
+    state = pods_json()
+    state["pods"]["dc1"]["gpus"] = [
+        {"id": id, "name": "NVIDIA H100 80GB HBM3 MIG 3g.40gb", "memory": "40GB", "uuid": f"MIG-{id}"} for id in (0, 1)
+    ]
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    pod.install("vllm", "#!/bin/sh\necho $CUDA_VISIBLE_DEVICES >> ~/seen\nexec sleep 300\n")
+    for name in ("q", "r"):
+        assert pi("start", "someone/model", "--name", name, "--detach").code == 0
+    until(lambda: (pod.home / "seen").exists() and (pod.home / "seen").read_text() == "MIG-0\nMIG-1\n")
+
+
 def test_the_same_name_twice_is_refused_and_the_first_lives_on(pi: Pi, pod: EmbeddedPod) -> None:
     first = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
@@ -252,14 +280,27 @@ def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) 
         (["m", "--name", "q", "--pod", "dc9"], {}, "there is no pod `dc9`"),
         (["m", "--name", "q", "--vllm", "--port", "1"], {}, "`--port` cannot be given"),
         (["m", "--name", "q", "--vllm", "-tp", "8"], {}, "is to use 8 GPUs and `dc1` has 2"),
+        (["m", "--name", "q", "--pod", "bare"], {}, "pod `bare` has no GPUs"),
     ],
 )
 def test_bad_usage_is_said_before_any_connection(
     pi: Pi, pod: EmbeddedPod, words: list[str], environ: dict[str, str], said: str
 ) -> None:
-    """Fault 76."""
+    """Faults 76 and 81."""
+    state = pods_json()
+    state["pods"]["bare"] = {"ssh": "ssh root@9.9.9.9"}
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
     result = pi("start", *words, **environ)
     assert result.code == 2
     assert said in result.err
     assert re.search(r"^hint: ", result.err, re.MULTILINE)
     assert pod.commands == []
+
+
+def test_a_model_that_needs_a_newer_vllm_says_how_to_get_it(pi: Pi, pod: EmbeddedPod) -> None:
+    (pod.home / ".pi/venvs/0.9.2").mkdir(parents=True)
+    (pod.home / "venv").symlink_to(pod.home / ".pi/venvs/0.9.2")
+    result = pi("start", "Qwen/Qwen3-Coder-30B-A3B-Instruct", "--name", "q")
+    assert result.code == 1
+    assert "pod `dc1`: the model needs vLLM 0.10.0 or newer, and the pod has 0.9.2" in result.err
+    assert f"pi pods setup dc1 '{pod.ssh}' --vllm 0.10.0" in result.err

@@ -1,6 +1,7 @@
 """`nvidia-smi`, `hf` and what `pod_setup.sh` calls, on the embedded pod."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pi_cli.demo.stubs import hf
 from tests.demo.conftest import Shell, ssh
 from tests.until import until
 
-SETUP = Path(__file__).parents[2] / "remote" / "pod_setup.sh"
+REMOTE = Path(__file__).parents[2] / "remote"
 QUERY = "nvidia-smi --query-gpu=index,name,memory.total,memory.used,compute_cap --format=csv,noheader"
 
 
@@ -128,8 +129,8 @@ def test_weights_are_as_large_as_the_name_suggests(repository: str, gigabytes: f
 
 def test_the_real_setup_script_makes_the_pod_ready_and_is_safe_to_run_again(machine: EmbeddedPod, shell: Shell) -> None:
     volume = machine.home / "volume"
-    shell("cat > ~/pod_setup.sh", SETUP.read_bytes())
-    run = f'bash ~/pod_setup.sh --mount "sudo mount -t nfs host:/models {volume}"'
+    shutil.copytree(REMOTE, machine.home / "remote")
+    run = f'bash ~/remote/pod_setup.sh --mount "sudo mount -t nfs host:/models {volume}"'
     first = shell(run)
     assert first.status == 0, first.err.decode()
     assert shell("~/venv/bin/vllm --version").text == "0.32.0\n"

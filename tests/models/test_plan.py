@@ -56,3 +56,34 @@ def test_own_arguments_ask_for_as_many_gpus_as_they_say(arguments: list[str], co
 def test_what_pi_sets_itself_cannot_be_given(argument: str) -> None:
     with pytest.raises(BadUsage, match="cannot be given after `--vllm`"):
         plan.make("m", gpus(1), [argument, "1"])
+
+
+def test_on_a_cpu_pod_a_model_gets_no_gpu() -> None:
+    made = plan.make("someone/model", [], None, is_cpu=True)
+    assert (made.gpu_count, made.reason) == (0, "not in the catalogue: the CPU, the longest context that fits")
+    own = plan.make("someone/model", [], ["-tp", "2"], is_cpu=True)
+    assert (own.gpu_count, own.arguments) == (0, ("-tp", "2"))
+
+
+def test_what_the_catalogue_has_for_gpus_only_is_refused_on_a_cpu_pod() -> None:
+    with pytest.raises(BadUsage, match="for a CPU pod") as caught:
+        plan.make("Qwen/Qwen2.5-72B-Instruct", [], None, is_cpu=True)
+    assert "4x H100" in str(caught.value.hint)
+
+
+def slices(count: int) -> list[Gpu]:
+    name = "NVIDIA H100 80GB HBM3 MIG 3g.40gb"
+    return [Gpu(id, name, "40GB", {"uuid": f"MIG-{id}"}) for id in range(count)]
+
+
+def test_what_fits_a_card_is_not_taken_for_its_slices() -> None:
+    """Fault 81."""
+    with pytest.raises(BadUsage, match="2x NVIDIA H100 80GB HBM3 MIG"):
+        plan.make("Qwen/Qwen2.5-Coder-32B-Instruct", slices(2), None)
+    assert plan.make("someone/model", slices(2), None).gpu_count == 1
+
+
+def test_slices_cannot_be_joined() -> None:
+    """Fault 81: CUDA shows a program only one of them."""
+    with pytest.raises(BadUsage, match="a model cannot use 2 MIG slices"):
+        plan.make("someone/model", slices(2), ["--tensor-parallel-size", "2"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from pi_cli.errors import BadUsage, StateUnreadable
 from pi_cli.store import state
-from pi_cli.store.records import Gpu, Model, Pod
+from pi_cli.store.records import Gpu, Model, Pod, Storage
 
 DOCUMENTED = {
     "pods": {
@@ -51,6 +52,44 @@ def test_the_documented_shape_survives_a_round_trip_untouched(file: Path) -> Non
     written = json.loads(file.read_text())
     written["pods"]["dc1"]["models"]["qwen"]["pid"] = 12345
     assert written == DOCUMENTED
+
+
+def test_what_setup_found_out_about_a_pod_survives_a_round_trip(file: Path) -> None:
+    found = json.loads(json.dumps(DOCUMENTED))
+    found["pods"]["dc1"] |= {
+        "vllm": "0.32.0",
+        "storage": {"path": "/mnt/models", "size": "4.0TB", "kind": "nfs4"},
+        "provider": "datacrunch",
+        "connect_timeout": 40,
+    }
+    found["pods"]["dc2"] = {"ssh": "ssh x", "gpus": [], "models": {}, "storage": {"path": "/workspace"}}
+    file.write_text(json.dumps(found))
+    with state.edit() as current:
+        pod = current.pods["dc1"]
+        assert pod.storage == Storage("/mnt/models", "4.0TB", {"kind": "nfs4"})
+        assert (pod.provider, pod.connect_timeout) == ("datacrunch", 40)
+        assert current.pods["dc2"].storage == Storage("/workspace")
+        current.active = None
+    assert json.loads(file.read_text()) == found | {"active": None}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("storage", "/mnt", "`pods.dc1.storage` should be an object"),
+        ("storage", {}, "`pods.dc1.storage.path` should be a text"),
+        ("provider", 7, "`pods.dc1.provider` should be a text"),
+        ("connect_timeout", "40", "`pods.dc1.connect_timeout` should be a number of seconds"),
+        ("connect_timeout", True, "`pods.dc1.connect_timeout` should be a number of seconds"),
+        ("connect_timeout", 0, "`pods.dc1.connect_timeout` should be a number of seconds"),
+    ],
+)
+def test_what_setup_never_wrote_is_refused_with_its_place(file: Path, key: str, value: object, said: str) -> None:
+    broken = json.loads(json.dumps(DOCUMENTED))
+    broken["pods"]["dc1"][key] = value
+    file.write_text(json.dumps(broken))
+    with pytest.raises(StateUnreadable, match=re.escape(said)):
+        state.load()
 
 
 def test_keys_of_a_newer_pi_are_kept(file: Path) -> None:

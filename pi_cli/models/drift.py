@@ -1,0 +1,129 @@
+"""Compare what `pods.json` says about a pod with what the pod is now. It reports; it changes neither."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pi_cli.errors import PiError
+from pi_cli.models.deploy import as_json
+from pi_cli.models.plan import describe
+from pi_cli.pods import machine
+from pi_cli.pods.machine import Disk, Machine
+from pi_cli.pods.ssh import PodSession
+from pi_cli.store.records import Gpu, Pod, Storage
+
+IDLE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
+SAME_SIZE = 0.05  # between the size we remember, which is rounded, and the one that is told
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as `pods.json` says, and what to do about it."""
+
+    text: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A pod as it was found; without `machine` it did not answer, for the reason in `error`."""
+
+    name: str
+    pod: Pod
+    machine: Machine | None = None
+    differences: list[Difference] = field(default_factory=list)
+    error: PiError | None = None
+
+    @property
+    def status(self) -> Literal["ok", "changed", "unreachable"]:
+        if self.machine is None:
+            return "unreachable"
+        return "changed" if self.differences else "ok"
+
+
+async def check(session: PodSession, pod: Pod) -> Checked:
+    """Look at a pod, and compare; raises what `machine.inspect` raises."""
+    found = await machine.inspect(session, as_json(pod.models))
+    return Checked(session.pod, pod, found, list(differences(session.pod, pod, found)))
+
+
+def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
+    setup = f"pi pods setup {name}" + (" --cpu" if pod.is_cpu else "")
+    yield from _of_gpus(pod, found, setup)
+    yield from _of_vllm(pod, found, setup)
+    yield from _of_storage(pod.storage, found.storage, setup)
+    yield from _of_models(name, pod, found)
+    if not pod.is_cpu:
+        yield from _of_memory(name, found)
+
+
+def _of_gpus(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
+    if pod.is_cpu or _are_same(pod.gpus, found.gpus):
+        return
+    now = describe(found.gpus) if found.gpus else "none"
+    why = f" ({'; '.join(found.trouble)})" if found.trouble else ""
+    text = f"{describe(pod.gpus) if pod.gpus else 'no GPU'} was recorded, and there is {now}{why}"
+    if found.gpus:
+        yield Difference(text, f"record it with `{setup}`")
+    else:
+        yield Difference(
+            text, "stop and start the machine at its provider, or rent another: a stopped one may lose its GPUs"
+        )
+
+
+def _are_same(recorded: Sequence[Gpu], found: Sequence[Gpu]) -> bool:
+    """Compare GPUs by type; people write `H100` by hand where nvidia-smi says more."""
+    pairs = list(zip(sorted(recorded, key=_id), sorted(found, key=_id), strict=False))
+    return len(recorded) == len(found) and all(
+        then.name in now.name and then.extra.get("uuid") == now.extra.get("uuid") for then, now in pairs
+    )
+
+
+def _id(gpu: Gpu) -> int:
+    return gpu.id
+
+
+def _of_vllm(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
+    if found.vllm is None:
+        yield Difference("there is no vLLM", f"install it with `{setup}`")
+    elif pod.vllm and pod.vllm != found.vllm:
+        yield Difference(f"vLLM {pod.vllm} was recorded, and there is {found.vllm}", f"record it with `{setup}`")
+
+
+def _of_storage(recorded: Storage | None, found: Disk | None, setup: str) -> Iterator[Difference]:
+    if recorded is None:
+        return
+    again = f"mount it again with `{setup} --mount …`, or name the folder with `--models-path`"
+    if found is None or found.path != recorded.path:
+        place = f"on {found.path}" if found else "in the home folder"
+        yield Difference(f"models were kept on {recorded.path}, and are now {place}", again)
+    elif found.trouble:
+        yield Difference(f"{found.path} cannot be used: {found.trouble}", again)
+    elif not found.is_mount and found.total and not _is_size(recorded.size, found.total):
+        yield Difference(f"nothing is mounted on {found.path} any more", again)
+
+
+def _is_size(said: str | None, total: int) -> bool:
+    """Tell whether a size as people say it (`3.9TB`) is this one; of a pool nothing was said."""
+    read = re.fullmatch(r"([\d.]+)\s*([kMGTP]?B)", said or "")
+    return read is not None and abs(float(read[1]) * UNITS[read[2]] - total) <= SAME_SIZE * total
+
+
+def _of_models(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
+    for model in pod.models:
+        if model not in found.running:
+            yield Difference(f"`{model}` is recorded and does not run", f"`pi list --pod {name}` forgets it")
+    for model in found.running:
+        if model not in pod.models:
+            yield Difference(f"`{model}` runs and is not recorded", f"`pi list --pod {name}` adds it")
+
+
+def _of_memory(name: str, found: Machine) -> Iterator[Difference]:
+    """Name the GPUs whose memory is held by somebody else: a model started there would fail."""
+    ours = {int(id) for model in found.running.values() for id in str(model["gpu"]).split(",") if id}
+    for id, (used, total) in found.used.items():
+        if id not in ours and used > IDLE * total:
+            text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are in use by nothing that pi started"
+            yield Difference(text, f"see by what with `pi ssh {name} nvidia-smi`")

@@ -1,0 +1,143 @@
+"""`pi pods remove`: forgetting a pod, and what becomes of its models."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.pods import host_keys
+from tests.conftest import Pi, Result, pods_json
+from tests.until import until
+
+
+def start(pi: Pi) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert result.code == 0, result.err
+
+
+def write_down_a_model() -> None:
+    """Remember a model that does not run."""
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    state["pods"]["dc1"]["models"]["q"] = {"model": "m", "port": 8001, "gpu": "0", "pid": 4000000}
+    path.write_text(json.dumps(state))
+
+
+def answering(answer: str, *words: str) -> Result:
+    """Run pi with a terminal to type on."""
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "pi_cli", *words]
+    with os.fdopen(screen, "wb", buffering=0) as keyboard:
+        keyboard.write(answer.encode() + b"\n")
+        done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=60, check=False)
+        os.close(terminal)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_pod_without_models_is_forgotten_with_its_host_key(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("pods", "remove", "dc1")
+    assert result.code == 0, result.err
+    assert result.out == "forgot `dc1`; the machine still runs and is billed until you end it at its provider\n"
+    assert pods_json() == {"pods": {}, "active": None}
+    assert host_keys.read("dc1") is None
+    assert pod.home.exists()
+
+
+def test_models_that_only_pi_remembers_are_no_reason_to_ask(pi: Pi, pod: EmbeddedPod) -> None:
+    write_down_a_model()
+    result = pi("pods", "remove", "dc1")
+    assert result.code == 0, result.err
+    assert pod.commands
+
+
+def test_a_pod_with_models_is_kept_when_nobody_can_be_asked(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 56."""
+    start(pi)
+    result = pi("pods", "remove", "dc1", input="stop\n")
+    assert result.code == 1
+    assert "note: still running on `dc1`: `q`" in result.err
+    assert "`dc1` was kept: nobody is there to ask" in result.err
+    assert "`--stop`" in result.err
+    assert "q" in pods_json()["pods"]["dc1"]["models"]
+    assert pod.processes()
+
+
+@pytest.mark.parametrize("answer", ["", "keep", "no"])
+def test_on_a_terminal_the_pod_is_kept_by_default(pi: Pi, pod: EmbeddedPod, answer: str) -> None:
+    start(pi)
+    result = answering(answer, "pods", "remove", "dc1")
+    assert result.code == 1
+    assert "[stop/forget/KEEP]" in result.err
+    assert "dc1" in pods_json()["pods"]
+    assert pod.processes()
+
+
+def test_the_models_are_stopped_first_when_that_is_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    result = answering("stop", "pods", "remove", "dc1")
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[0] == "stopped `q` on `dc1`"
+    until(lambda: pod.processes() == [])
+    assert pods_json()["pods"] == {}
+
+
+def test_the_pod_is_forgotten_all_the_same_when_that_is_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    assert answering("forget", "pods", "remove", "dc1").code == 0
+    assert pods_json()["pods"] == {}
+    assert pod.processes()
+
+
+def test_stop_ends_also_what_pi_does_not_remember(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    path.write_text(json.dumps(pods_json() | {"pods": {"dc1": pods_json()["pods"]["dc1"] | {"models": {}}}}))
+    result = pi("pods", "remove", "dc1", "--stop")
+    assert result.code == 0, result.err
+    assert result.out.startswith("stopped `q` on `dc1`\nforgot `dc1`")
+    until(lambda: pod.processes() == [])
+
+
+def test_yes_asks_neither_the_user_nor_the_pod(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 56: the pod is never touched."""
+    write_down_a_model()
+    result = pi("pods", "remove", "dc1", "--yes")
+    assert result.code == 0
+    assert "note: perhaps still running on `dc1`: `q`" in result.err
+    assert pod.commands == []
+
+
+def test_a_pod_that_does_not_answer_can_be_forgotten(pi: Pi, pod: EmbeddedPod) -> None:
+    write_down_a_model()
+    pod.close()
+    kept = pi("pods", "remove", "dc1")
+    assert kept.code == 1
+    assert "note: perhaps still running on `dc1`: `q`" in kept.err
+    assert "refused the connection" in kept.err
+    stopping = pi("pods", "remove", "dc1", "--stop")
+    assert stopping.code == 3
+    assert "`pi pods remove dc1 --yes`" in stopping.err
+    assert "dc1" in pods_json()["pods"]
+    no = answering("n", "pods", "remove", "dc1")
+    assert no.code == 1
+    assert "Forget `dc1` all the same?" in no.err
+    yes = answering("y", "pods", "remove", "dc1")
+    assert yes.code == 0
+    assert "is billed" in yes.out
+    assert pods_json()["pods"] == {}
+
+
+def test_the_next_pod_becomes_active(pi: Pi, pod: EmbeddedPod) -> None:
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = pods_json()
+    state["pods"]["dc2"] = {"ssh": "ssh root@2.2.2.2", "provider": "runpod"}
+    path.write_text(json.dumps(state))
+    assert pi("pods", "remove", "dc1").out.splitlines()[1] == "the active pod is `dc2`"
+    result = pi("pods", "remove", "dc2", "--yes")
+    assert "end it at its provider (runpod)" in result.out
+    assert pod.home.exists()

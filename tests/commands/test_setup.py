@@ -1,0 +1,240 @@
+"""`pi pods setup`: what it asks for, shows, records and forgets."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi, pods_json
+from tests.until import until
+
+
+@pytest.fixture
+def machine() -> Iterator[EmbeddedPod]:
+    """A machine with two GPUs that nobody has set up."""
+    with EmbeddedPod("2x H100 80GB") as machine:
+        yield machine
+
+
+def log_of(pod: str) -> Path:
+    return Path(os.environ["XDG_STATE_HOME"], "pi/log", f"setup-{pod}.log")
+
+
+def change_state(change: Callable[[Any], None]) -> None:
+    state = pods_json()
+    change(state)
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+
+
+def steps_of(err: str) -> list[str]:
+    """Return the lines about steps, without their times; steps that run side by side end in any order."""
+    return [re.sub(r" \([^()]*s\)$", "", line) for line in err.splitlines() if line.startswith("dc1: ")]
+
+
+def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> None:
+    result = pi("pods", "setup", "dc1", machine.ssh)
+    assert result.code == 0, result.err
+    assert result.out == "ready pod `dc1`: 2x NVIDIA H100 80GB HBM3, vLLM 0.32.0\n"
+    assert steps_of(result.err)[0].startswith("dc1: learned its host key SHA256:")
+    assert [line for line in steps_of(result.err) if line.startswith("dc1: Installing vLLM: ")]
+    assert "Setting up" not in result.err, "what installers print is for the log"
+    assert re.fullmatch(r"dc1: ready in \d+(\.\d)? s", result.err.splitlines()[-1])
+    written = pods_json()
+    assert written["active"] == "dc1"
+    assert written["pods"]["dc1"]["ssh"] == machine.ssh
+    assert written["pods"]["dc1"]["vllm"] == "0.32.0"
+    about = {"id": 1, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
+    assert about.items() <= written["pods"]["dc1"]["gpus"][1].items()
+    assert (machine.home / "venv/bin/vllm").exists()
+    assert oct((machine.home / ".pi").stat().st_mode & 0o777) == "0o700"
+
+
+def test_the_log_holds_everything_for_nobody_else_and_the_one_before_is_kept(pi: Pi, machine: EmbeddedPod) -> None:
+    pi("pods", "setup", "dc1", machine.ssh)
+    first = log_of("dc1").read_text()
+    assert "vllm |  + vllm==0.32.0 (simulated)" in first
+    assert re.search(r"^\d\d:\d\d:\d\d ==> machine: ", first, re.MULTILINE)
+    assert oct(log_of("dc1").stat().st_mode & 0o777) == "0o600"
+    pi("pods", "setup", "dc1", machine.ssh)
+    assert log_of("dc1").with_name("setup-dc1.log.1").read_text() == first
+    assert log_of("dc1").read_text() != first
+
+
+def test_verbose_shows_what_installers_print(pi: Pi, machine: EmbeddedPod) -> None:
+    result = pi("pods", "setup", "dc1", machine.ssh, "-v")
+    assert "dc1: Installing vLLM..." in result.err
+    assert "dc1: vllm |  + vllm==0.32.0 (simulated)" in result.err
+
+
+def test_a_second_pod_does_not_become_active(pi: Pi, pod: EmbeddedPod) -> None:
+    with EmbeddedPod("1x L4") as machine:
+        result = pi("pods", "setup", "dc2", machine.ssh)
+        assert "make it the active pod with `pi pods active dc2`" in result.out
+        assert pods_json()["active"] == "dc1"
+        assert pi("pods", "active", "dc2").code == 0
+        assert pods_json()["active"] == "dc2"
+    assert pod.home.exists()
+
+
+def test_a_known_pod_needs_no_ssh_command_and_keeps_what_it_has(pi: Pi, pod: EmbeddedPod) -> None:
+    change_state(lambda state: state["pods"]["dc1"].update(note="mine", connect_timeout=40))
+    result = pi("pods", "setup", "dc1")
+    assert result.code == 0, result.err
+    entry = pods_json()["pods"]["dc1"]
+    assert (entry["ssh"], entry["note"], entry["connect_timeout"]) == (pod.ssh, "mine", 40)
+    assert entry["vllm"] == "0.32.0"
+    assert pi("pods", "setup", "dc1", "--connect-timeout", "7.5").code == 0
+    assert pods_json()["pods"]["dc1"]["connect_timeout"] == 7.5
+
+
+def test_where_models_are_kept_is_recorded_and_said(pi: Pi, machine: EmbeddedPod) -> None:
+    folder = machine.home / "disk"
+    result = pi("pods", "setup", "dc1", machine.ssh, "--models-path", str(folder))
+    assert result.code == 0, result.err
+    storage = pods_json()["pods"]["dc1"]["storage"]
+    assert storage["path"] == str(folder)
+    assert re.fullmatch(r"\d+(\.\d)?[GT]B", storage["size"])
+    assert re.search(rf", models on {folder} \(\d+(\.\d)? [GT]B\)\n", result.out)
+
+
+def test_a_machine_without_gpu_is_refused_and_not_registered(pi: Pi) -> None:
+    """Fault 81."""
+    with EmbeddedPod("none") as machine:
+        result = pi("pods", "setup", "dc1", machine.ssh)
+        assert not (machine.home / "venv").exists()
+    assert result.code == 1
+    assert "error: setup of `dc1` failed" in result.err
+    assert "GPU" in result.err
+    assert not Path(os.environ["PI_CONFIG_DIR"], "pods.json").exists()
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "PI_API_KEY"])
+def test_setup_asks_for_its_secrets_before_it_connects(pi: Pi, machine: EmbeddedPod, name: str) -> None:
+    """Fault 76."""
+    result = pi("pods", "setup", "dc1", machine.ssh, **{name: ""})
+    assert result.code == 2
+    assert f"{name} is not set" in result.err
+    assert machine.commands == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--models-path", "disk"], "error: `--models-path` must be absolute, not `disk`\nhint: begin it with `/`\n"),
+        (["--mount", "mount -a"], "error: cannot tell where `mount -a` mounts: it names no absolute path\n"),
+        (["--mount", "mount '/mnt"], "error: `mount '/mnt` is no command: no closing quotation\n"),
+        (["--cpu", "--cuda", "full"], "error: `--cpu` goes without CUDA\n"),
+        (["--cpu", "--flashinfer", "none"], "error: `--cpu` goes without CUDA\n"),
+        (["--cuda", "13"], "'auto', 'full', 'none'"),
+        (["--connect-timeout", "0"], "--connect-timeout"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_touched(
+    pi: Pi, machine: EmbeddedPod, words: list[str], said: str
+) -> None:
+    result = pi("pods", "setup", "dc1", machine.ssh, *words)
+    assert result.code == 2
+    assert said in result.err
+    assert machine.commands == []
+
+
+def test_a_name_that_is_no_pod_yet_needs_an_ssh_command(pi: Pi) -> None:
+    result = pi("pods", "setup", "dc1")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: `dc1` is no pod yet\nhint: give its ssh command: `pi pods setup dc1 ")
+
+
+BROKEN_APT = r"""#!/bin/sh
+for n in $(seq 20); do echo line $n; done
+printf '\033]0;title\a[/INST] E: no space left\n' >&2
+exit 100
+"""
+
+
+def test_a_failing_step_shows_its_last_words_and_the_way_on(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 78: and a pod that is known stays as it was known."""
+    before = pods_json()
+    pod.install("apt-get", BROKEN_APT)
+    result = pi("pods", "setup", "dc1")
+    assert result.code == 1
+    lines = result.err.splitlines()
+    error = lines.index(next(line for line in lines if line.startswith("error: ")))
+    tail = [line for line in lines[:error] if line.startswith("  ")]
+    assert 5 < len(tail) <= 15
+    assert "  [/INST] E: no space left" in tail
+    assert lines[error].startswith("error: setup of `dc1` failed: ")
+    again = f"go on from there with `pi pods setup dc1 '{pod.ssh}'`"
+    assert lines[error + 1 :] == [f"hint: what it said is in {log_of('dc1')}; when that is mended, {again}"]
+    assert pods_json() == before
+    assert "E: no space left" in log_of("dc1").read_text()
+
+
+def test_ctrl_c_ends_the_script_on_the_pod_too(pi: Pi, machine: EmbeddedPod) -> None:
+    """Fault 77."""
+    machine.install("uv", "#!/bin/sh\necho waiting for ever\nsetsid sleep 600 &\nsleep 601\n")
+    command = [sys.executable, "-m", "pi_cli", "pods", "setup", "dc1", machine.ssh]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as setting_up:
+        until(lambda: {"600", "601"} <= {process.command[-1] for process in machine.processes()})
+        setting_up.send_signal(signal.SIGINT)
+        _, said = setting_up.communicate(timeout=10)
+        assert setting_up.returncode == 130
+    until(lambda: machine.processes() == [])
+    assert re.search(r"^dc1: [^:]+: stopped \(", said, re.MULTILINE)
+    assert said.endswith("note: setup of `dc1` is broken off: what it started there ends too; run it again to go on\n")
+    assert pi("pods", "--json").json == []
+
+
+def test_the_models_of_a_machine_that_was_recreated_are_forgotten_and_no_others(
+    pi: Pi, embed: Callable[..., EmbeddedPod]
+) -> None:
+    """Fault 10."""
+    recreated, other = embed("dc1"), embed("dc2")
+    model = {"model": "m", "port": 8001, "gpu": "0", "pid": 1}
+
+    def add_models(state: Any) -> None:
+        for pod in ("dc1", "dc2"):
+            state["pods"][pod]["models"] = {"q": model}
+
+    change_state(add_models)
+    assert pi("pods", "setup", "dc1", "--accept-new-host-key").code == 0
+    assert pods_json()["pods"]["dc1"]["models"] == {"q": model}, "its key is the one we know"
+    recreated.new_host_key()
+    recreated.install("nvidia-smi", "#!/bin/sh\nexit 9\n")
+    failed = pi("pods", "setup", "dc1", "--accept-new-host-key")
+    assert failed.code == 1
+    assert "dc1: forgot `q`, which ran on the machine that was here before" in failed.err
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    assert pods_json()["pods"]["dc2"]["models"] == {"q": model}
+    assert other.commands == []
+
+
+def test_two_setups_of_one_name_leave_one_whole_entry(machine: EmbeddedPod) -> None:
+    command = [sys.executable, "-m", "pi_cli", "pods", "setup", "dc1", machine.ssh]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [each.communicate(timeout=90)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert list(pods_json()["pods"]) == ["dc1"]
+    assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
+
+
+def test_a_pod_whose_disk_is_not_writable_says_so(pi: Pi, machine: EmbeddedPod) -> None:
+    (machine.home / ".pi").write_text("a file in the way")
+    result = pi("pods", "setup", "dc1", machine.ssh)
+    assert result.code == 1
+    assert f"error: setup of `dc1` failed: cannot store the setup script in {machine.home}/.pi: mkdir: " in result.err
+
+
+def test_a_log_that_cannot_be_kept_stops_setup_with_its_path(pi: Pi, machine: EmbeddedPod) -> None:
+    log_of("dc1").parent.parent.mkdir(parents=True)
+    log_of("dc1").parent.write_text("a file in the way")
+    result = pi("pods", "setup", "dc1", machine.ssh)
+    assert result.code == 1
+    assert f"error: cannot write `{log_of('dc1')}`: " in result.err

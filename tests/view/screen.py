@@ -1,0 +1,87 @@
+"""A terminal as programs see it, and what stands on it."""
+
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import ioctl
+
+MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
+
+
+class Screen:
+    """What a program has drawn: rows of text, without end at the bottom; lines longer than the screen are wrapped."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.raw = ""
+
+    @property
+    def rows(self) -> list[str]:
+        """Return what stands there now, without blanks at the right and empty rows at the bottom."""
+        cells: list[list[str]] = [[]]
+        row = column = 0
+        for number, letter, carriage, line, text in MOVES.findall(self.raw):
+            if letter == "A":
+                row = max(row - int(number or 1), 0)
+            elif letter == "K":
+                cells[row] = []
+            elif carriage:
+                column = 0
+            elif line:
+                row += 1
+            for character in text:
+                if column == self.width:
+                    row, column = row + 1, 0
+                cells += [[] for _ in range(row + 1 - len(cells))]
+                cells[row] += [" "] * (column + 1 - len(cells[row]))
+                cells[row][column] = character
+                column += 1
+            cells += [[] for _ in range(row + 1 - len(cells))]
+        return "\n".join("".join(each).rstrip() for each in cells).rstrip("\n").split("\n")
+
+
+@contextmanager
+def shown(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen, "subprocess.Popen[str]"]]:
+    """Run Python code with its stderr on a terminal of that width; its stdin and stdout are pipes."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | environ
+    screen = Screen(width)
+
+    def read() -> None:
+        with suppress(OSError):  # a terminal whose programs have ended answers so
+            while piece := os.read(ours, 65536):
+                screen.raw += piece.decode()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env=variables,
+    ) as process:
+        os.close(theirs)
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield screen, process
+        finally:
+            process.kill()
+            process.wait()
+            reader.join(10)
+            os.close(ours)
+
+
+def drawn(program: str, *, width: int, **environ: str) -> Screen:
+    """Return the screen when the program has ended."""
+    with shown(program, width=width, **environ) as (screen, process):
+        process.wait(30)
+    return screen

@@ -1,0 +1,240 @@
+"""The checklist of a setup, on screens of several widths and where there is no screen."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.until import until
+from tests.view.screen import drawn, shown
+
+BEGIN = """
+import sys
+from pi_cli.errors import PiError
+from pi_cli.events import Note, Output, Step
+from pi_cli.view import checklist, terminal
+
+TITLES = dict(machine="Checking the machine", storage="Mounting the models volume", packages="Installing build tools",
+              vllm="Installing vLLM")
+
+def step(name, state, detail=""):
+    report(Step("dc1", name, TITLES[name], state, detail))
+
+def said(name, *lines):
+    for line in lines:
+        report(Output("dc1", line, name))
+
+def first_steps():
+    step("machine", "began")
+    step("machine", "done", "2x NVIDIA H100 80GB HBM3, driver 570.86.15")
+    step("storage", "began")
+    step("packages", "began")
+    step("vllm", "began")
+    said("packages", "Get:1 http://deb.debian.org/debian bookworm/main amd64 gcc-12 [1 kB]")
+    step("storage", "skipped", "no --mount")
+"""
+
+SUCCESS = f"""{BEGIN}
+with checklist.following("dc1") as report:
+    first_steps()
+    report(Note("dc1", "the driver is [bold]old"))
+    step("packages", "done", "installed 42 packages")
+    step("vllm", "done", "vLLM 0.32.0")
+"""
+
+FAILURE = f"""{BEGIN}
+try:
+    with checklist.following("dc1") as report:
+        first_steps()
+        said("packages", *(f"line {{number}}" for number in range(20)))
+        said("packages", "\\x1b[31m[/INST]\\x1b]0;x\\x07 E: \\x1b[2Jfull\\tdisk")
+        step("packages", "failed", "no space left on /")
+        step("vllm", "stopped")
+        raise PiError("setup of `dc1` failed: no space left on /", hint="free some")
+except PiError as error:
+    terminal.show_error(error)
+"""
+
+WORKING = f"""{BEGIN}
+with checklist.following("dc1") as report:
+    first_steps()
+    step("vllm", "working", "trying it out")
+    input()
+"""
+
+INTERRUPTED = f"""{BEGIN}
+with checklist.following("dc1") as report:
+    first_steps()
+    step("packages", "stopped")
+    step("vllm", "stopped")
+    raise KeyboardInterrupt
+"""
+
+AT_80 = """\
+note: dc1: the driver is [bold]old
+✓ Checking the machine        2x NVIDIA H100 80GB HBM3, driver 570.86.15  N.N s
+– Mounting the models volume  no --mount                                  N.N s
+✓ Installing build tools      installed 42 packages                       N.N s
+✓ Installing vLLM             vLLM 0.32.0                                 N.N s
+dc1: ready in N.N s"""
+
+AT_60 = """\
+note: dc1: the driver is [bold]old
+✓ Checking the machine        2x NVIDIA H100 80GB H…  N.N s
+– Mounting the models volume  no --mount              N.N s
+✓ Installing build tools      installed 42 packages   N.N s
+✓ Installing vLLM             vLLM 0.32.0             N.N s
+dc1: ready in N.N s"""
+
+AT_40 = """\
+note: dc1: the driver is [bold]old
+✓ Checking the machine            N.N s
+– Mounting the models volume      N.N s
+✓ Installing build tools          N.N s
+✓ Installing vLLM                 N.N s
+dc1: ready in N.N s"""
+
+AT_20 = """\
+note: dc1: the drive
+r is [bold]old
+✓ Checking …  N.N s
+– Mounting …  N.N s
+✓ Installin…  N.N s
+✓ Installin…  N.N s
+dc1: ready in N.N s"""
+
+
+def without_times(rows: list[str]) -> str:
+    return re.sub(r"\d+\.\d s", "N.N s", "\n".join(rows))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(80, AT_80), (60, AT_60), (40, AT_40), (20, AT_20)])
+def test_a_setup_that_is_done_leaves_its_checklist_on_the_screen(width: int, expected: str) -> None:
+    assert without_times(drawn(SUCCESS, width=width).rows) == expected
+
+
+def test_on_a_wide_screen_the_times_stand_at_its_edge() -> None:
+    rows = drawn(SUCCESS, width=200).rows
+    assert [len(row) for row in rows[1:5]] == [199] * 4
+
+
+def test_steps_that_run_side_by_side_show_what_each_said_last() -> None:
+    with shown(WORKING, width=80) as (screen, process):
+        until(lambda: any("trying it out" in row for row in screen.rows))
+        rows = [row for row in screen.rows if row]
+        assert [row[2:28].rstrip() for row in rows] == [
+            "Checking the machine",
+            "Mounting the models volume",
+            "Installing build tools",
+            "Installing vLLM",
+        ]
+        assert [row[0] for row in rows[:2]] == ["✓", "–"]
+        assert all(row[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" for row in rows[2:])
+        assert re.fullmatch(r". Installing build tools      Get:1 http://deb.debian.org/.*…    \d s", rows[2])
+        frames = {rows[2][0], rows[3][0]}
+        until(lambda: screen.rows[2][0] not in frames)  # it turns
+        process.communicate("\n", timeout=20)
+
+
+def test_a_failure_shows_the_last_lines_of_the_step_and_then_why() -> None:
+    screen = drawn(FAILURE, width=80)
+    assert without_times(screen.rows).splitlines() == [
+        "✓ Checking the machine        2x NVIDIA H100 80GB HBM3, driver 570.86.15  N.N s",
+        "– Mounting the models volume  no --mount                                  N.N s",
+        "✗ Installing build tools      no space left on /                          N.N s",
+        "■ Installing vLLM                                                         N.N s",
+        *(f"  line {number}" for number in range(6, 20)),
+        "  [/INST] E: full disk",
+        "error: setup of `dc1` failed: no space left on /",
+        "hint: free some",
+    ]
+    assert "\x1b]" not in screen.raw
+    assert "\x1b[2J" not in screen.raw
+
+
+def test_ctrl_c_leaves_the_steps_as_they_stood() -> None:
+    rows = without_times(drawn(INTERRUPTED, width=100).rows).splitlines()
+    assert [row[0] for row in rows[:4]] == ["✓", "–", "■", "■"]
+    assert re.sub(r"\s+", " ", rows[4]).startswith("note: setup of `dc1` is broken off: what it started there ends too")
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 12])
+def test_a_screen_that_is_far_too_narrow_does_no_harm(width: int) -> None:
+    screen = drawn(SUCCESS, width=width)
+    assert "Traceback" not in screen.raw
+    assert [row for row in screen.rows if row.startswith("✓")]
+
+
+@pytest.mark.parametrize(
+    "variable", [{"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "ascii"}]
+)
+def test_a_terminal_that_knows_only_ascii_gets_only_ascii(variable: dict[str, str]) -> None:
+    none = {"LC_ALL": "", "LC_CTYPE": "", "LANG": ""}
+    rows = without_times(drawn(SUCCESS, width=60, **none | variable).rows).splitlines()
+    assert rows[1:5] == [
+        "+ Checking the machine        2x NVIDIA H100 80GB...  N.N s",
+        "- Mounting the models volume  no --mount              N.N s",
+        "+ Installing build tools      installed 42 packages   N.N s",
+        "+ Installing vLLM             vLLM 0.32.0             N.N s",
+    ]
+
+
+def test_without_colour_the_marks_still_tell() -> None:
+    """Fault 74."""
+    screen = drawn(FAILURE, width=80, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", screen.raw)
+    assert [row[0] for row in screen.rows[:4]] == ["✓", "–", "✗", "■"]
+
+
+PLAIN = """\
+dc1: Checking the machine: 2x NVIDIA H100 80GB HBM3, driver 570.86.15 (N.N s)
+dc1: Mounting the models volume: skipped, no --mount
+dc1: the driver is [bold]old
+dc1: Installing build tools: installed 42 packages (N.N s)
+dc1: Installing vLLM: vLLM 0.32.0 (N.N s)
+dc1: ready in N.N s
+"""
+
+
+def piped(program: str, **options: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, check=False)
+    return re.sub(r"\d+\.\d s", "N.N s", done.stderr)
+
+
+def test_where_there_is_no_terminal_a_step_is_a_line() -> None:
+    assert piped(SUCCESS) == PLAIN
+
+
+def test_a_dumb_terminal_gets_lines_too() -> None:
+    """Fault 74."""
+    screen = drawn(SUCCESS, width=100, TERM="dumb")
+    assert without_times(screen.rows) == PLAIN.rstrip()
+    assert "\x1b" not in screen.raw
+
+
+def test_a_step_that_waits_says_so_at_once_where_there_is_no_terminal() -> None:
+    waiting = 'step("packages", "waiting", "waiting for the apt that holds the lock")'
+    program = SUCCESS.replace('step("packages", "done"', f'{waiting}\n    step("packages", "done"')
+    assert "dc1: Installing build tools: waiting for the apt that holds the lock\n" in piped(program)
+
+
+def test_a_failure_without_a_terminal_reads_the_same() -> None:
+    assert piped(FAILURE).splitlines()[2:] == [
+        "dc1: Installing build tools: failed, no space left on / (N.N s)",
+        "dc1: Installing vLLM: stopped (N.N s)",
+        *(f"  line {number}" for number in range(6, 20)),
+        "  [/INST] E: full disk",
+        "error: setup of `dc1` failed: no space left on /",
+        "hint: free some",
+    ]
+
+
+def test_verbose_prints_everything_as_it_comes_and_nothing_twice() -> None:
+    said = piped(FAILURE.replace('following("dc1")', 'following("dc1", verbose=True)')).splitlines()
+    assert said[:2] == [
+        "dc1: Checking the machine...",
+        "dc1: Checking the machine: 2x NVIDIA H100 80GB HBM3, driver 570.86.15 (N.N s)",
+    ]
+    assert said.count("dc1: packages | line 19") == 1
+    assert "  line 19" not in said
