@@ -1,0 +1,121 @@
+"""docs/providers.md shows commands that pi takes, and leaves out no provider that setup can recognise."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from pi_cli.commands.main import app, open_vllm_arguments
+from pi_cli.pods import ssh_command
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+SETUP = ROOT / "remote" / "setup"
+PREFLIGHT = (SETUP / "preflight.sh").read_text(encoding="utf-8")
+
+
+def sections() -> dict[str, str]:
+    """Return the text of each section, under its heading."""
+    _, *parts = re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that a heading gets: `Verda (DataCrunch)` becomes `verda-datacrunch`."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def commands(text: str) -> list[str]:
+    """Return the command lines of pi in the blocks of a text, continued lines being one."""
+    blocks = "".join(re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return re.findall(r"^pi .*$", blocks.replace("\\\n", ""), re.MULTILINE)
+
+
+def given(line: str) -> tuple[str, dict[str, Any]]:
+    """Read a command line with pi's own parser, running nothing; return the command and its parameters."""
+    command: Any = get_command(app)
+    words = open_vllm_arguments(shlex.split(line)[1:])
+    name = "pi"
+    while isinstance(command, TyperGroup) and words and words[0] in command.commands:
+        name = words.pop(0)
+        command = command.commands[name]
+    return name, command.make_context(name, words).params
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the rows of the first table behind a heading."""
+    table = PAGE.split(f" {heading}\n", 1)[1].split("|---", 1)[1].split("\n\n", 1)[0]
+    return [re.split(r" *\| *", line)[1:-1] for line in table.splitlines()[1:]]
+
+
+def ask(script: str, function: str, text: str) -> str:
+    """Call a function of the setup script."""
+    told = subprocess.run(
+        ["bash", "-euc", 'source "$1"; "$2" "$3"', "bash", str(SETUP / script), function, text],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return told.stdout.strip()
+
+
+LINES = commands(PAGE)
+SETUPS = [params for name, params in map(given, LINES) if name == "setup"]
+PROVIDERS = {link for row in rows("Find yours") for link in re.findall(r"\(#(.*?)\)", row[1])}
+RECOGNISED = {row[0].strip("`"): row for row in rows("How pi recognises the provider")}
+SIGNS = [(word, sign) for word, row in RECOGNISED.items() for sign in re.findall(r"`([A-Z]+_[A-Z_]*)…?`", row[2])]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_of_the_page_is_taken_by_pis_own_parser(line: str) -> None:
+    name, _ = given(line)
+    assert name in ("setup", "pods", "start")
+
+
+@pytest.mark.parametrize("ssh", sorted({params["ssh"] for params in SETUPS}))
+def test_every_ssh_command_of_the_page_can_be_used_and_nothing_of_it_is_left_out(ssh: str) -> None:
+    read = ssh_command.parse(ssh)
+    assert read.host in ssh
+    assert not read.ignored
+
+
+@pytest.mark.parametrize("mount", sorted({params["mount"] for params in SETUPS if params["mount"]}))
+def test_every_mount_command_of_the_page_ends_with_where_setup_finds_that_it_mounts(mount: str) -> None:
+    assert ask("storage.sh", "target_of", mount) == mount.rsplit(maxsplit=1)[-1]
+
+
+def test_the_page_has_all_the_ways_to_set_up() -> None:
+    assert len(SETUPS) > 20
+    assert all(any(params[name] for params in SETUPS) for name in ("mount", "models_path", "cpu"))
+    assert any(params["accept_new_host_key"] for params in SETUPS)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(#(.*?)\)", PAGE))))
+def test_every_link_within_the_page_leads_to_a_heading(link: str) -> None:
+    assert link in map(anchor, re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+def test_every_providers_section_says_all_that_one_needs(provider: str) -> None:
+    [text] = [text for heading, text in sections().items() if anchor(heading) == provider]
+    assert [topic for topic in ("ssh", "ports", "storage") if f"**{topic}**" not in text] == []
+    shown = [params for name, params in map(given, commands(text)) if name == "setup"]
+    assert any(params["cpu"] for params in shown)
+    assert any(not params["cpu"] for params in shown)
+
+
+def test_every_provider_that_setup_can_recognise_has_a_section() -> None:
+    bodies = "".join(re.findall(r"^provider_by_\w+\(\) \{\n.*?^\}", PREFLIGHT, re.MULTILINE | re.DOTALL))
+    assert {*RECOGNISED} == {*re.findall(r"\becho ([a-z]+)", bodies)}
+    assert {link for row in RECOGNISED.values() for link in re.findall(r"\(#(.*?)\)", row[1])} <= PROVIDERS
+
+
+@pytest.mark.parametrize(("word", "sign"), SIGNS)
+def test_a_variable_that_the_page_names_tells_the_provider(word: str, sign: str) -> None:
+    name = f"{sign}X" if sign.endswith("_") else sign
+    assert ask("preflight.sh", "provider_by_variables", f" HOME {name} PATH ") == word
