@@ -1,6 +1,7 @@
 """`pi pods setup`: a bare machine becomes a pod."""
 
 import asyncio
+import re
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # a command line that is refused needs no asyncssh
     from pi_cli.pods.machine import Machine
     from pi_cli.pods.provision import Wanted
 
+HAS_SECRET = re.compile(r"pass(word|wd)?=", re.IGNORECASE)  # such a mount command is not remembered
 
 Ssh = Annotated[
     str | None,
@@ -65,7 +67,7 @@ def setup(
 ) -> None:
     """Make a bare machine ready for vLLM and remember it as a pod. Safe to run again.
 
-    A known name is updated; without an ssh command the pod's own is used.
+    A known name is updated; without an ssh command the pod's own is used, and what mounts its volume is run again.
 
     HF_TOKEN and PI_API_KEY must be set. Ctrl+C ends the setup on the pod too; running it again goes on from there.
 
@@ -82,11 +84,14 @@ def setup(
     options.hf_token()
     options.api_key()
     pod = _pod(name, ssh, connect_timeout)
+    cpu = cpu or (ssh is None and pod.is_cpu)
+    if pod.storage and pod.storage.mount and not (mount or models_path):
+        mount, models_path = pod.storage.mount, pod.storage.path
     from pi_cli.pods.provision import Wanted
 
     wanted = Wanted(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
     found = _prepare(name, pod, wanted, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    _remember(name, pod, found, is_cpu=cpu)
+    _remember(name, pod, found, mount=mount, is_cpu=cpu)
 
 
 def _check_places(mount: str | None, models_path: str | None) -> None:
@@ -157,7 +162,7 @@ def _forget_models(name: str, report: "Report") -> None:
         report(Note(name, f"forgot {models}, which ran on the machine that was here before"))
 
 
-def _remember(name: str, given: Pod, found: "Machine", *, is_cpu: bool) -> None:
+def _remember(name: str, given: Pod, found: "Machine", *, mount: str | None, is_cpu: bool) -> None:
     """Record the pod and say what it has; what others changed meanwhile is kept."""
     from pi_cli.view import terminal
     from pi_cli.view.progress import size
@@ -169,7 +174,8 @@ def _remember(name: str, given: Pod, found: "Machine", *, is_cpu: bool) -> None:
         pod.storage = None
         if found.storage:
             total = found.storage.total
-            pod.storage = Storage(found.storage.path, size(total).replace(" ", "") if total else None)
+            own_size = size(total).replace(" ", "") if total else None
+            pod.storage = Storage(found.storage.path, own_size, None if mount and HAS_SECRET.search(mount) else mount)
         current.active = current.active or name
         is_active = current.active == name
     gpus = ", ".join(f"{count}x {gpu}" for gpu, count in Counter(gpu.name for gpu in pod.gpus).items())

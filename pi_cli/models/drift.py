@@ -69,7 +69,7 @@ def _of_gpus(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
         yield Difference(text, f"record it with `{setup}`")
     else:
         yield Difference(
-            text, "stop and start the machine at its provider, or rent another: a stopped one may lose its GPUs"
+            text, "a stopped machine may lose its GPUs to others: rent another one, and give it the same volume"
         )
 
 

@@ -39,10 +39,14 @@ class Model:
 
 @dataclass(slots=True)
 class Storage:
-    """The volume that models are kept on, and its size as people say it (`3.9TB`); not every volume tells its size."""
+    """The volume that models are kept on, and its size as people say it (`3.9TB`); not every volume tells its size.
+
+    `mount` is the command that mounts it, for when the pod has been rebooted.
+    """
 
     path: str
     size: str | None = None
+    mount: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -113,11 +117,12 @@ def _read_storage(data: Any, path: str) -> Storage | None:
     if data is None:
         return None
     rest = _object(data, path)
-    return Storage(_take(rest, "path", str, path), _take_optional(rest, "size", path), rest)
+    return Storage(_take(rest, "path", str, path), *(_take_optional(rest, key, path) for key in ("size", "mount")), rest)
 
 
 def _write_storage(storage: Storage) -> dict[str, Any]:
-    return {"path": storage.path} | ({"size": storage.size} if storage.size else {}) | storage.extra
+    known = {"path": storage.path, "size": storage.size, "mount": storage.mount}
+    return {key: value for key, value in known.items() if value} | storage.extra
 
 
 def _read_model(data: Any, path: str) -> Model:

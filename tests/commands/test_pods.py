@@ -88,14 +88,6 @@ def test_a_broken_file_ends_with_5_and_stays(pi: Pi, pod: EmbeddedPod) -> None:
     assert pod.commands == []
 
 
-def test_a_command_runs_on_the_pod_through_the_users_own_ssh(pi: Pi, pod: EmbeddedPod) -> None:
-    """With the key that pi learned: the user's ssh has never met this host."""
-    by_name = pi("ssh", "dc1", "echo $HOME; exit 7")
-    assert (by_name.code, by_name.out.strip()) == (7, str(pod.home))
-    several_words = pi("ssh", "printf", "%s|", "a b", "$HOME")
-    assert (several_words.code, several_words.out) == (0, "a b|$HOME|")
-
-
 def test_json_is_understood_before_and_behind_the_command(pi: Pi, pod: EmbeddedPod) -> None:
     for words in (["pods", "--json"], ["pods", "--json", "list"], ["pods", "list", "--json"]):
         assert [each["ssh"] for each in pi(*words).json] == [pod.ssh]

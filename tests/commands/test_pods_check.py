@@ -98,7 +98,7 @@ def test_a_pod_that_came_back_without_gpus_is_told(pi: Pi, ready: EmbeddedPod) -
     [note] = notes(result)
     assert note == (
         "2x NVIDIA H100 80GB HBM3 was recorded, and there is none (nvidia-smi failed: No devices were found); "
-        "stop and start the machine at its provider, or rent another: a stopped one may lose its GPUs"
+        "a stopped machine may lose its GPUs to others: rent another one, and give it the same volume"
     )
     assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
 

@@ -238,3 +238,24 @@ def test_a_log_that_cannot_be_kept_stops_setup_with_its_path(pi: Pi, machine: Em
     result = pi("pods", "setup", "dc1", machine.ssh)
     assert result.code == 1
     assert f"error: cannot write `{log_of('dc1')}`: " in result.err
+
+
+def test_a_rebooted_pod_gets_its_volume_mounted_again(pi: Pi, machine: EmbeddedPod) -> None:
+    volume = machine.home / "volume"
+    first = pi("pods", "setup", "dc1", machine.ssh, "--mount", f"mount -t nfs host:/share {volume}")
+    assert first.code == 0, first.err
+    assert pods_json()["pods"]["dc1"]["storage"]["mount"] == f"mount -t nfs host:/share {volume}"
+    assert pi("ssh", "dc1", f"umount {volume}").code == 0
+    again = pi("pods", "setup", "dc1")
+    assert again.code == 0, again.err
+    [mounting] = [line for line in steps_of(again.err) if line.startswith("dc1: Mounting")]
+    assert mounting.startswith("dc1: Mounting the models volume: mounted ")
+    assert pods_json()["pods"]["dc1"]["storage"]["mount"] == f"mount -t nfs host:/share {volume}"
+
+
+def test_a_mount_command_with_a_password_is_not_remembered(pi: Pi, machine: EmbeddedPod) -> None:
+    volume = machine.home / "volume"
+    command = f"mount -t cifs -o username=me,password=hush //host/share {volume}"
+    result = pi("pods", "setup", "dc1", machine.ssh, "--mount", command)
+    assert result.code == 0, result.err
+    assert "mount" not in pods_json()["pods"]["dc1"]["storage"]

@@ -58,7 +58,7 @@ def test_what_setup_found_out_about_a_pod_survives_a_round_trip(file: Path) -> N
     found = json.loads(json.dumps(DOCUMENTED))
     found["pods"]["dc1"] |= {
         "vllm": "0.32.0",
-        "storage": {"path": "/mnt/models", "size": "4.0TB", "kind": "nfs4"},
+        "storage": {"path": "/mnt/models", "size": "4.0TB", "mount": "mount -a", "kind": "nfs4"},
         "provider": "datacrunch",
         "connect_timeout": 40,
     }
@@ -66,7 +66,7 @@ def test_what_setup_found_out_about_a_pod_survives_a_round_trip(file: Path) -> N
     file.write_text(json.dumps(found))
     with state.edit() as current:
         pod = current.pods["dc1"]
-        assert pod.storage == Storage("/mnt/models", "4.0TB", {"kind": "nfs4"})
+        assert pod.storage == Storage("/mnt/models", "4.0TB", "mount -a", {"kind": "nfs4"})
         assert (pod.provider, pod.connect_timeout) == ("datacrunch", 40)
         assert current.pods["dc2"].storage == Storage("/workspace")
         current.active = None
