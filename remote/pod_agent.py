@@ -23,8 +23,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
-import pod_download
-import pod_inspect
 import pod_machine as machine
 import pod_vllm
 from pod_machine import HOME, MARKER, PI, Json, Process, Refused
@@ -79,6 +77,8 @@ def start(
     place = reserve(uid, name, model, arguments, gpus, gpu_count, known, vllm.version, first_port)
     try:
         if download:
+            import pod_download  # sent along for this operation only
+
             pod_download.fetch(model, dict(settings, **download_environment))
         for _ in range(LAUNCHES):
             pid = launch(place, dict(settings, **environment), middleware, devices or {})
@@ -263,6 +263,8 @@ def survey(known: List[Json]) -> Json:
 
 def inspect(gpu_query: List[str], gpu_list: List[str], known: Optional[List[Json]]) -> Json:
     """Tell what this machine is and has; with `known` also what runs on it, as `survey` does."""
+    import pod_inspect  # sent along for this operation only
+
     found = pod_inspect.look(gpu_query, gpu_list)
     return found if known is None else dict(found, models=survey(known)["models"])
 

@@ -12,6 +12,7 @@ from pi_cli.pods.ssh import Completed, PodSession
 from pi_cli.store import paths
 
 MODULES = ("pod_machine", "pod_vllm", "pod_download", "pod_inspect", "pod_agent")  # in the order they import each other
+ONLY_FOR = {"pod_download": "start", "pod_inspect": "inspect"}  # on a slow link it is felt what else travels
 MARK = b"\x1epi "
 
 Sink = Callable[[dict[str, Any]], None]
@@ -95,13 +96,15 @@ class _Lines:
 
 def _payload(operation: str, request: dict[str, Any]) -> bytes:
     line = json.dumps({"operation": operation} | request).encode()
-    return b"%d\n%s%s\n" % (len(_program()), _program(), line)
+    program = _program(operation)
+    return b"%d\n%s%s\n" % (len(program), program, line)
 
 
 @cache
-def _program() -> bytes:
-    """Return the agent's modules, in order, compressed: on a slow link its size is felt."""
-    modules = [(name, paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")) for name in MODULES]
+def _program(operation: str) -> bytes:
+    """Return the agent's modules for an operation, in order, compressed."""
+    names = [name for name in MODULES if ONLY_FOR.get(name, operation) == operation]
+    modules = [(name, paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")) for name in names]
     return zlib.compress(json.dumps(modules).encode(), 9)
 
 

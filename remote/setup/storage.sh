@@ -75,11 +75,13 @@ run_the_mount_command() {
   [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target" || fail "cannot make $mount_target"
   say "$mount_command"
   # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
-  # Without the mark of what ends with setup: the daemon of a FUSE mount stays.
+  # With a mark of its own: the daemon of a FUSE mount stays when setup is broken off later (`supervise.sh`).
+  : > "$pi_home/mounting"
   # shellcheck disable=SC2016  # expanded by the inner bash
-  as_root timeout -k 5 "$mount_patience" env -u PI_SETUP HOME="$HOME" LC_ALL=C \
+  as_root timeout -k 5 "$mount_patience" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
     bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; eval "$1"' mount "$mount_command" \
     > "$log" 2>&1 || status=$?
+  rm -f "$pi_home/mounting"
   cat "$log"
   case "$status" in
     0) ;;

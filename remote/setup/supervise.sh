@@ -24,6 +24,8 @@ main() {
 watch() {
   while read -r -u 3 _; do :; done
   trap '' TERM
+  # A mount command that has succeeded may have left a daemon that serves the mount: only an unfinished one is ended.
+  if [[ -e "$HOME/.pi/mounting" ]]; then set -- "$@" "${2/PI_SETUP/PI_MOUNTING}"; fi
   if [[ "$(id -u)" != 0 ]] && sudo -n true; then
     # shellcheck disable=SC2024  # we read it: root may not be allowed to, in a home on a share
     sudo -n bash -s end "$@" < "${BASH_SOURCE[0]}"
@@ -32,9 +34,10 @@ watch() {
   fi
 }
 
-# TERM, and KILL five seconds later, to whatever belongs to the command by then.
+# TERM, and KILL five seconds later, to whatever belongs to the command by then: SESSION MARK…
 end_all() {
-  local session="$1" mark="$2" pid
+  local session="$1" marks pid
+  marks="$(printf '%s\n' "${@:2}")"
   local -i rounds
   local -A members=() told=()
   for ((rounds = 10; rounds > 0; rounds--)); do
@@ -74,7 +77,7 @@ find_members() {
   while read -r file; do
     pid="${file//[!0-9]/}"
     if [[ -n "${starts[$pid]:-}" ]]; then found[$pid]=yes; fi
-  done < <(grep -lzxsF -- "$mark" /proc/[0-9]*/environ)
+  done < <(grep -lzxsF -f <(echo "$marks") /proc/[0-9]*/environ)
   while [[ -n "$grown" ]]; do
     grown=""
     for pid in "${!parents[@]}"; do
@@ -85,4 +88,4 @@ find_members() {
   for pid in "${!found[@]}"; do members[$pid]="${starts[$pid]}"; done
 }
 
-if [[ "${1:-}" == end ]]; then end_all "$2" "$3"; else main "$@"; fi
+if [[ "${1:-}" == end ]]; then end_all "${@:2}"; else main "$@"; fi

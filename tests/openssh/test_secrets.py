@@ -94,7 +94,7 @@ def test_no_command_line_no_file_and_no_log_ever_holds_a_secret(
     config = Path(os.environ["PI_CONFIG_DIR"])
     said += [path.read_text(errors="replace") for path in config.rglob("*") if path.is_file()]
     assert not [text for text in said if any(secret in text for secret in secrets.values())]
-    assert pod.check("find ~/.pi ~/.vllm_logs -perm /077") == ""
+    assert pod.check("find ~/.pi ~/.vllm_logs ! -type l -perm /077") == ""
 
 
 def test_a_secret_on_a_command_line_or_in_a_file_would_be_found(pod: OpensshPod, secrets: dict[str, str]) -> None:
