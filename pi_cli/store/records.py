@@ -117,9 +117,8 @@ def _read_storage(data: Any, path: str) -> Storage | None:
     if data is None:
         return None
     rest = _object(data, path)
-    return Storage(
-        _take(rest, "path", str, path), *(_take_optional(rest, key, path) for key in ("size", "mount")), rest
-    )
+    place = _take(rest, "path", str, path)
+    return Storage(place, _take_optional(rest, "size", path), _take_optional(rest, "mount", path), rest)
 
 
 def _write_storage(storage: Storage) -> dict[str, Any]:
