@@ -15,7 +15,7 @@ help:
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the default tests with the oldest supported dependencies"
-	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 5 minutes)"
+	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"
 

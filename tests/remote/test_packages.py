@@ -176,11 +176,11 @@ def test_a_lock_that_is_never_let_go_of_is_not_waited_for_for_ever(machine: Mach
         ),
         (
             (
-                "Err:1 http://deb.debian.org/debian bookworm/main amd64 libc-dev-bin amd64 2.36-9\n"
-                "  Temporary failure resolving 'deb.debian.org'\n"
-                "E: Failed to fetch http://deb.debian.org/debian/x.deb  Temporary failure resolving 'deb.debian.org'"
+                "Err:1 http://deb.example.org/debian bookworm/main amd64 libc-dev-bin amd64 2.36-9\n"
+                "  Temporary failure resolving 'deb.example.org'\n"
+                "E: Failed to fetch http://deb.example.org/debian/x.deb  Temporary failure resolving 'deb.example.org'"
             ),
-            "the machine cannot reach deb.debian.org and other package mirrors",
+            "the machine cannot reach deb.example.org and other package mirrors",
         ),
         (
             "E: Failed to fetch http://10.0.0.1:8080/x.deb  Could not connect to 10.0.0.1:8080. Connection timed out",
@@ -213,13 +213,13 @@ def test_an_unknown_package_is_the_networks_fault_if_the_lists_could_not_be_had(
         "apt-get",
         """
         case "$*" in
-          *" update"*) echo "Err:1 http://deb.debian.org/debian bookworm InRelease"
-            echo "  Temporary failure resolving 'deb.debian.org'"; exit 100 ;;
+          *" update"*) echo "Err:1 http://deb.example.org/debian bookworm InRelease"
+            echo "  Temporary failure resolving 'deb.example.org'"; exit 100 ;;
           *) echo "E: Unable to locate package build-essential"; exit 100 ;;
         esac
         """,
     )
-    why = "the machine cannot reach deb.debian.org and other package mirrors"
+    why = "the machine cannot reach deb.example.org and other package mirrors"
     assert reason(machine.step("install_packages")) == f"cannot install build-essential python3-dev: {why}"
 
 

@@ -254,8 +254,8 @@ def test_what_a_setup_that_was_cut_off_has_left_is_cleared_away(machine: Machine
             "no space is left on / (ext4, 1.0 TB, 872.4 GB free)",
         ),
         (
-            "error: Request failed\\n  cause: Failed to fetch: https://pypi.org/simple/vllm/\\n  cause: dns error",
-            "this machine cannot reach pypi.org",
+            "error: Request failed\\n  cause: Failed to fetch: https://index.example.org/vllm/\\n  cause: dns error",
+            "this machine cannot reach index.example.org",
         ),
         (
             "  cause: HTTP status client error (404 Not Found) for url (https://wheels.vllm.ai/0.1/cu129/vllm/)",

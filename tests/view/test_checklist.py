@@ -31,7 +31,7 @@ def first_steps():
     step("storage", "began")
     step("packages", "began")
     step("vllm", "began")
-    said("packages", "Get:1 http://deb.debian.org/debian bookworm/main amd64 gcc-12 [1 kB]")
+    said("packages", "Get:1 http://deb.example.org/debian bookworm/main amd64 gcc-12 [1 kB]")
     step("storage", "skipped", "no --mount")
 """
 
@@ -131,7 +131,7 @@ def test_steps_that_run_side_by_side_show_what_each_said_last() -> None:
         ]
         assert [row[0] for row in rows[:2]] == ["✓", "–"]
         assert all(row[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" for row in rows[2:])
-        assert re.fullmatch(r". Installing build tools      Get:1 http://deb.debian.org/.*…    \d s", rows[2])
+        assert re.fullmatch(r". Installing build tools      Get:1 http://deb.example.org/.*…    \d s", rows[2])
         frames = {rows[2][0], rows[3][0]}
         until(lambda: screen.rows[2][0] not in frames)  # it turns
         process.communicate("\n", timeout=20)
