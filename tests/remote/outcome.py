@@ -9,10 +9,15 @@ def said(done: subprocess.CompletedProcess[str], sign: str) -> list[str]:
     return [line.removeprefix(start) for line in done.stdout.splitlines() if line.startswith(start)]
 
 
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a step which must have been done has printed."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def passes(done: subprocess.CompletedProcess[str]) -> str:
     """Return the summary of a step that must have been done without anything else to show."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "    it | " not in done.stdout
+    assert "    it | " not in ok(done)
     return said(done, "*")[-1]
 
 

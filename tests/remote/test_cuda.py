@@ -1,12 +1,12 @@
 """`remote/setup/cuda.sh`: which build and which toolkit suit a driver, and what happens where there is none."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.remote.machine import Machine
+from tests.remote.outcome import ok
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -30,11 +30,6 @@ def toolkit(machine: Machine, version: str, *, headers: bool = True) -> Path:
     for header in ("cuda_runtime.h", "nvrtc.h", "curand.h", "cublas_v2.h") if headers else ():
         machine.write(f"{folder}/include/{header}", "")
     return machine.root / folder.lstrip("/")
-
-
-def ok(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import Machine
+from tests.remote.outcome import ok, refusal
 from tests.until import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
@@ -33,16 +34,6 @@ def apt(machine: Machine) -> list[str]:
     return [
         " ".join(word for word in line if not word.startswith(("-", "apt-get")) and "=" not in word) for line in words
     ]
-
-
-def ok(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def reason(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 9, done.stdout + done.stderr
-    return done.stdout.partition("    it x ")[2].partition("\n")[0]
 
 
 def fails(machine: Machine, words: str) -> None:
@@ -159,7 +150,7 @@ def test_a_lock_that_is_never_let_go_of_is_not_waited_for_for_ever(machine: Mach
     machine.environ["PI_SETUP_PATIENCE"] = "0"
     holds_the_lock(machine, "install", pid=2**30)
     done = machine.step("install_packages")
-    assert reason(done) == f"another program (pid {2**30}) has held apt's lock for 0 s: try again later"
+    assert refusal(done) == f"another program (pid {2**30}) has held apt's lock for 0 s: try again later"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +195,7 @@ def test_a_lock_that_is_never_let_go_of_is_not_waited_for_for_ever(machine: Mach
 def test_a_failing_apt_is_explained(machine: Machine, words: str, why: str) -> None:
     fails(machine, words)
     done = machine.step("install_packages")
-    assert reason(done) == f"cannot install build-essential python3-dev: {why}"
+    assert refusal(done) == f"cannot install build-essential python3-dev: {why}"
     assert f"    it | {words.splitlines()[-1]}\n" in done.stdout  # what it said is shown too
 
 
@@ -220,7 +211,7 @@ def test_an_unknown_package_is_the_networks_fault_if_the_lists_could_not_be_had(
         """,
     )
     why = "the machine cannot reach deb.example.org and other package mirrors"
-    assert reason(machine.step("install_packages")) == f"cannot install build-essential python3-dev: {why}"
+    assert refusal(machine.step("install_packages")) == f"cannot install build-essential python3-dev: {why}"
 
 
 def test_lists_that_cannot_be_refreshed_do_not_matter_if_the_packages_are_known(machine: Machine) -> None:

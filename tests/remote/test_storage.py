@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import Machine
+from tests.remote.outcome import ok, refusal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -24,16 +25,6 @@ def machine(tmp_path: Path) -> Machine:
 def storage(machine: Machine, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[str]:
     """Run the steps for the storage as one."""
     return machine.step("storage", *arguments, before=f"{STORAGE}; {before}")
-
-
-def ok(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def reason(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 9, done.stdout + done.stderr
-    return done.stdout.partition("    it x ")[2].partition("\n")[0]
 
 
 def size(machine: Machine, row: str) -> None:
@@ -87,7 +78,7 @@ def test_another_volume_in_the_same_place_is_refused(machine: Machine) -> None:
     ok(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}"))
     ok(storage(machine, "--mount", f"mount -t nfs {SHARE}/ {volume}/"))
     done = storage(machine, "--mount", f"mount -t nfs host:/other {volume}")
-    assert reason(done) == (
+    assert refusal(done) == (
         f"{SHARE} is mounted on {volume}, not host:/other: `umount {volume}` there, then run setup again"
     )
     ok(storage(machine, "--mount", f"some-script {volume}"))
@@ -98,7 +89,7 @@ def test_a_mount_whose_server_is_gone_is_told(machine: Machine) -> None:
     volume = machine.folder / "volume"
     ok(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}"))
     machine.install("stat", "echo 'Stale file handle' >&2; exit 1")
-    assert reason(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}")) == (
+    assert refusal(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}")) == (
         f"{volume} is mounted ({SHARE}), but does not answer: `umount -l {volume}` there, then run setup again"
     )
 
@@ -123,26 +114,26 @@ def test_a_mount_whose_server_is_gone_is_told(machine: Machine) -> None:
 def test_a_mount_that_fails_stops_setup_and_says_why(machine: Machine, why: str, said: str) -> None:
     machine.install("mount", f"echo '{said}' >&2; exit 32")
     done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
-    assert reason(done) == f"the mount command failed: {why} ({said})"
+    assert refusal(done) == f"the mount command failed: {why} ({said})"
 
 
 def test_a_mount_that_fails_in_its_own_words_is_quoted(machine: Machine) -> None:
     machine.install("mount", "echo 'who knows' >&2; exit 32")
     done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
-    assert reason(done) == "the mount command failed: who knows"
+    assert refusal(done) == "the mount command failed: who knows"
 
 
 def test_a_mount_that_mounts_nothing_stops_setup(machine: Machine) -> None:
     machine.install("mount", ":")
     volume = machine.folder / "volume"
     done = storage(machine, "--mount", f"mount -t nfs h:/x {volume}")
-    assert reason(done) == f"the mount command succeeded, but nothing is mounted on {volume}"
+    assert refusal(done) == f"the mount command succeeded, but nothing is mounted on {volume}"
 
 
 def test_a_mount_that_hangs_is_given_up(machine: Machine) -> None:
     machine.install("mount", "sleep 60")
     done = storage(machine, "--mount", f"mount h:/x {machine.folder}/volume", before="mount_patience=0.3")
-    assert reason(done) == "the mount command did not end within 0.3 s: the server does not answer"
+    assert refusal(done) == "the mount command did not end within 0.3 s: the server does not answer"
 
 
 # The folder for models
@@ -178,16 +169,16 @@ def test_a_disk_that_is_full_is_named(machine: Machine) -> None:
     size(machine, "/dev/vdb ext4 1953125 1953125 0 100% /mnt")
     before = "write_trouble() { echo 'bash: printf: write error: No space left on device'; }"
     done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
-    assert reason(done) == "no space is left on /mnt (ext4, 2.0 GB, 0 MB free)"
+    assert refusal(done) == "no space is left on /mnt (ext4, 2.0 GB, 0 MB free)"
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(machine: Machine) -> None:
     (machine.folder / "file").touch()
     done = storage(machine, "--models-path", str(machine.folder / "file"))
-    assert reason(done) == f"cannot make {machine.folder}/file/huggingface"
+    assert refusal(done) == f"cannot make {machine.folder}/file/huggingface"
     before = "write_trouble() { echo 'bash: /x: Read-only file system'; }"
     done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
-    assert reason(done) == f"cannot write to {machine.folder}/models/huggingface: Read-only file system"
+    assert refusal(done) == f"cannot write to {machine.folder}/models/huggingface: Read-only file system"
 
 
 # The cache
@@ -236,7 +227,7 @@ def test_a_volume_that_has_vanished_is_not_replaced_by_the_machines_own_disk(mac
     models = machine.folder / "disk"
     ok(storage(machine, "--models-path", str(models)))
     (models / "huggingface").rmdir()
-    assert reason(storage(machine)) == (
+    assert refusal(storage(machine)) == (
         f"the models folder {models}/huggingface is gone: mount its volume again with --mount, "
         "or name another place with --models-path"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import Machine
+from tests.remote.outcome import ok
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -22,11 +23,6 @@ esac
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "machine")
-
-
-def ok(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
