@@ -16,8 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +26,7 @@ from typing import Self
 from tests.lab import base_root, network, registries
 from tests.lab.network import Slot
 from tests.lab.registries import Registries
+from tests.until import until
 
 FAKE_NVIDIA_SMI = Path(__file__).with_name("fake_nvidia_smi").read_text()
 
@@ -191,12 +191,12 @@ class OpensshPod:
         self.check("/usr/sbin/sshd -E /var/log/sshd.log")
         options = self.check("/usr/sbin/sshd -T").splitlines()
         self.port = next(int(option.split()[1]) for option in options if option.startswith("port "))
-        wait_until(lambda: self.port in self.listening(), f"sshd listens on port {self.port}")
+        until(lambda: self.port in self.listening(), f"sshd listens on port {self.port}")
 
     def stop_sshd(self) -> None:
         """Stop the listening sshd, but none of its sessions: the next connection is refused."""
         self.run("[ ! -e /run/sshd.pid ] || kill $(cat /run/sshd.pid)")
-        wait_until(lambda: self.port not in self.listening(), "sshd stops listening")
+        until(lambda: self.port not in self.listening(), "sshd stops listening")
 
     def new_host_key(self) -> None:
         """Become, to an SSH client, another machine under the same address."""
@@ -236,15 +236,6 @@ class OpensshPod:
         each = "ssh-keygen -q -t $kind -N '' -C root@$HOSTNAME -f /etc/ssh/ssh_host_${kind%% *}_key"
         kinds = "ed25519 ecdsa 'rsa -b 2048'"  # a longer one takes longer to find than all else about a pod
         self.check(f"rm -f /etc/ssh/ssh_host_*; for kind in {kinds}; do {each} & done; wait")
-
-
-def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 10) -> None:
-    """Wait until `condition()` holds; raise `TimeoutError` saying `what` did not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not true after {seconds} s: {what}")
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.lab.hub import Hub, fingerprint
+from tests.until import until
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/lab/tiny-model"
@@ -65,13 +66,6 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def hf(hub: Hub, tmp_path: Path) -> HfCommand:
     return HfCommand(hub, tmp_path)
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def fetch(url: str, headers: Mapping[str, str] | None = None, data: bytes | None = None) -> tuple[int, bytes]:

@@ -40,12 +40,12 @@ def fails(pod: OpensshPod, patience: int = 300) -> str:
 def test_another_apt_is_waited_for_and_named(pod: OpensshPod) -> None:
     pod.check("apt-get -q update")
     pod.check(f"({OTHER}) > ~/other.log 2>&1 < /dev/null & ")
-    until((pod.home / "held").exists, 60)
+    until((pod.home / "held").exists, seconds=60)
     pid = next(each.pid for each in pod.processes() if each.args[:2] == ["apt-get", "-qy"])
     assert fails(pod, patience=0) == f"apt-get (pid {pid}) has held apt's lock for 0 s: try again later"
 
     def let_go() -> None:
-        until(lambda: f"waiting for apt-get (pid {pid})" in (pod.home / "log").read_text(), 60)
+        until(lambda: f"waiting for apt-get (pid {pid})" in (pod.home / "log").read_text(), seconds=60)
         (pod.home / "go").touch()
 
     (pod.home / "log").touch()

@@ -129,16 +129,18 @@ def test_a_link_reset_after_any_number_of_bytes_loses_nothing(pi: Pi, pod: Opens
 
 def test_far_away_and_on_a_narrow_line_it_takes_seconds_only(pod: OpensshPod) -> None:
     """Fault 16: a round trip takes 400 ms and the line carries 128 kbit/s. What this machine itself takes is not
-    counted."""
+    counted, and the best of three is taken, since it may be busy."""
     with way_to(pod, "near"), way_to(pod, "far", delay=0.2, rate=16_000):
-        took = {}
-        for way in ("near", "far"):
+        took: dict[tuple[str, str], list[float]] = {}
+        for way in ("near", "far", "near", "far", "near", "far"):
             for words in (["start", MODEL, "--name", way, "--pod", way, *QUICK], ["list", "--pod", way]):
-                result, took[way, words[0]] = seconds(begin(*words), timeout=60)
+                result, duration = seconds(begin(*words), timeout=60)
                 assert result.code == 0, result.err
                 assert words[0] != "list" or "ready" in result.out
-    assert took["far", "list"] - took["near", "list"] < 5, took
-    assert took["far", "start"] - took["near", "start"] < 10, took
+                took.setdefault((way, words[0]), []).append(duration)
+            assert ended(begin("stop", way, "--pod", way)).code == 0
+    assert min(took["far", "list"]) - min(took["near", "list"]) < 5, took
+    assert min(took["far", "start"]) - min(took["near", "start"]) < 10, took
 
 
 @contextmanager

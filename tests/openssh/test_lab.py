@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import network
-from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod, wait_until
+from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod
+from tests.until import until
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
@@ -67,7 +68,7 @@ def test_pods_share_neither_processes_nor_files_nor_ports(two_openssh_pods: list
     first.sshd_config(Port=2222)
     first.restart_sshd()
 
-    wait_until(lambda: ["sleep", "1234"] in arguments(first), "setsid has become sleep")
+    until(lambda: ["sleep", "1234"] in arguments(first), "setsid has become sleep")
     assert ["sleep", "1234"] not in arguments(second)
     assert ssh(second, "cat /tmp/mine /dev/shm/mine").stdout == ""
     assert first.listening() == {2222, 8001}
@@ -80,7 +81,7 @@ def test_a_pod_is_bare(openssh_pod: OpensshPod) -> None:
 
 def test_processes_show_arguments_and_environment_as_root_on_the_pod_sees_them(openssh_pod: OpensshPod) -> None:
     pid = int(ssh(openssh_pod, "PI_MARK='a b' setsid sleep 1234 > /dev/null 2>&1 < /dev/null & echo $!").stdout)
-    wait_until(lambda: ["sleep", "1234"] in arguments(openssh_pod), "setsid has become sleep")
+    until(lambda: ["sleep", "1234"] in arguments(openssh_pod), "setsid has become sleep")
     process = next(process for process in openssh_pod.processes() if process.pid == pid)
     assert process.args == ["sleep", "1234"]
     assert process.environ["PI_MARK"] == "a b"
@@ -159,11 +160,9 @@ def test_dead_orphans_stay_only_where_the_first_process_does_not_reap(
 ) -> None:
     with openssh_lab.pod(reaping=reaping) as pod:
         orphan = int(pod.run("setsid sleep 1234 > /dev/null 2>&1 & echo $!").stdout)
-        wait_until(lambda: orphan in {process.pid for process in pod.processes()}, "the orphan runs")
+        until(lambda: orphan in {process.pid for process in pod.processes()}, "the orphan runs")
         pod.run(f"kill -9 {orphan}")
-        wait_until(
-            lambda: {p.pid: p.state for p in pod.processes()}.get(orphan) == state, f"the orphan's state is {state}"
-        )
+        until(lambda: {p.pid: p.state for p in pod.processes()}.get(orphan) == state, f"the orphan's state is {state}")
 
 
 def test_the_simulated_nvidia_smi_answers_what_is_asked(openssh_pod: OpensshPod) -> None:
@@ -196,6 +195,7 @@ def test_pods_end_with_a_killed_test_run_and_the_next_run_cleans_up() -> None:
     script = """
 import sys
 from tests.lab.openssh import OpensshLab
+from tests.until import until
 with OpensshLab() as lab:
     pod = lab.pod()
     pod.run("setsid sleep 1234.75 > /dev/null 2>&1 < /dev/null &")
@@ -207,10 +207,10 @@ with OpensshLab() as lab:
     ) as run:
         assert run.stdout
         address, root, key = run.stdout.readline().split()
-        wait_until(lambda: "sleep\0001234.75" in every_command_line(), "the pod's process runs")
+        until(lambda: "sleep\0001234.75" in every_command_line(), "the pod's process runs")
         run.send_signal(signal.SIGKILL)
-    wait_until(lambda: not Path(root).exists(), "the pod's first process is gone")
-    wait_until(lambda: "sleep\0001234.75" not in every_command_line(), "the pod's processes are gone")
+    until(lambda: not Path(root).exists(), "the pod's first process is gone")
+    until(lambda: "sleep\0001234.75" not in every_command_line(), "the pod's processes are gone")
 
     network.sweep()  # what a lab does first
 

@@ -71,7 +71,7 @@ def is_at_work(pod: OpensshPod) -> bool:
 
 
 def nothing_lives(pod: OpensshPod, *, seconds: float) -> None:
-    with suppress(AssertionError):  # the one below says more
+    with suppress(TimeoutError):  # the one below says more
         until(lambda: living(pod) == [], seconds=seconds)
     assert [each.args for each in living(pod)] == []
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod, wait_until
+from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod
+from tests.until import until
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(900)]
 
@@ -115,7 +116,7 @@ def test_a_setup_cut_off_in_the_middle_of_dpkg_can_be_run_again(openssh_pod: Ope
     pod = bare(openssh_pod)
     steps = "bash -c '. ~/.pi/remote/pod_setup.sh; cpu_build=yes; install_essentials; install_packages'"
     pod.check(f"setsid {steps} > ~/log 2>&1 < /dev/null & echo $! > ~/pid")
-    wait_until(lambda: "Unpacking gcc" in (pod.home / "log").read_text(), "dpkg unpacks", seconds=300)
+    until(lambda: "Unpacking gcc" in (pod.home / "log").read_text(), "dpkg unpacks", seconds=300)
     pod.check("kill -KILL -- -$(cat ~/pid)")
     assert pod.run("gcc --version").returncode != 0
     done = pod.run(steps, timeout=600)
