@@ -16,6 +16,7 @@ from pi_cli.demo.pod import EmbeddedPod
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
+NO_HUB = "http://127.0.0.1:9"  # nobody listens there: what a test wants to know of a Hub it brings
 OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
 FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
 
@@ -33,6 +34,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PI_CONFIG_DIR": str(home / ".pi"),
         "PI_API_KEY": KEY,
         "HF_TOKEN": TOKEN,
+        "HF_ENDPOINT": NO_HUB,
         "COLUMNS": "160",
         "TERM": "xterm-256color",
     }

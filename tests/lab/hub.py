@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face Hub that the unmodified `hf download` is content with.
 
-It answers what huggingface_hub asks for: model info, tree and paths, and files by HEAD and (ranged) GET.
+It answers what huggingface_hub asks for: model info, tree and paths, models by author and by name, whether a token has
+access, and files by HEAD and (ranged) GET.
 A repository is a folder and has one commit. Refusals have the Hub's own status, code and wording.
 Xet is not offered, so `hf` downloads over plain HTTP, which it does only for files up to 50 GB.
 
@@ -18,16 +19,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.lab.hub_repo import CHUNK, File, Refused, Repo, entry, in_memory, info, on_disk, synthetic, tree
+from tests.lab.hub_repo import CHUNK, File, Refused, Repo, entry, in_memory, info, matching, on_disk, synthetic, tree
 
 API = re.compile(
     r"/api/models/(?P<repo>[^/]+(?:/[^/]+)??)"
-    r"(?:/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
+    r"(?:/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.+))?|/(?P<check>auth-check))?"
 )
 RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -44,9 +46,12 @@ class Request(NamedTuple):
 class Hub:
     """Serves `repos` (name to folder) on `host` while its `with` block runs.
 
-    `gated` names the one token that has access to a repository; `revoked` tokens are refused everywhere.
-    Settable while it serves: `rate`, in bytes per second of all transfers together (None: no limit, 0: they stall);
-    `cut_after`: the next transfer to reach so many bytes is hung up on, once; `cut_with_reset`: rudely, by TCP reset.
+    `gated` names the one token that has access to a repository; `revoked` tokens are refused everywhere. Who asks for
+    a name in `renamed` is sent on to the new one. With `is_mirror` it cannot be asked whether a token has access, only
+    for what is behind the gate.
+    Settable while it serves: `failing`, the status with which it answers everybody (None: it works); `rate`, in bytes
+    per second of all transfers together (None: no limit, 0: they stall); `cut_after`: the next transfer to reach so
+    many bytes is hung up on, once; `cut_with_reset`: rudely, by TCP reset.
     """
 
     def __init__(
@@ -60,6 +65,9 @@ class Hub:
         self.requests: list[Request] = []
         self.gated = dict(gated or {})
         self.revoked: set[str] = set()
+        self.renamed: dict[str, str] = {}
+        self.failing: int | None = None
+        self.is_mirror = False
         self.cut_after: int | None = None
         self.cut_with_reset = False
         self.bytes_sent = 0
@@ -131,10 +139,22 @@ class Hub:
         """The paths so far requested with `method` that contain `part`."""
         return [request.path for request in list(self.requests) if request.method == method and part in request.path]
 
-    def find(self, repo: str, revision: str, token: str | None) -> Repo:
-        """The repository at that revision, or the refusal this token gets."""
+    def check_caller(self, token: str | None) -> None:
+        """Refuse everybody while the Hub is down or says so, and who comes with a token that is none."""
+        if self.failing == 429:
+            limits = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
+            raise Refused(429, "", "You have been rate limited", **limits)
+        if self.failing is not None:
+            raise Refused(self.failing, "", HTTPStatus(self.failing).phrase)
         if token in self.revoked:
             raise Refused(401, "", "Invalid credentials in Authorization header")
+
+    def names(self) -> list[str]:
+        """The names of all repositories."""
+        return list(self._repos)
+
+    def find(self, repo: str, revision: str, token: str | None) -> Repo:
+        """The repository at that revision, or the refusal this token gets."""
         if repo not in self._repos:
             raise _not_found(token)
         found = self._repos[repo]
@@ -241,7 +261,11 @@ class _Connection(BaseHTTPRequestHandler):
         self.server.hub.requests.append(Request(self.command, self.path, headers))
         url = urlsplit(self.path)
         try:
-            if asked := API.fullmatch(url.path):
+            self.server.hub.check_caller(self._token)
+            if url.path == "/api/models":
+                names = matching(self.server.hub.names(), parse_qs(url.query))
+                self._send_json(200, [{"id": name, "modelId": name} for name in names])
+            elif asked := API.fullmatch(url.path):
                 self._send_json(200, self._describe(asked, parse_qs(url.query), body))
             elif asked := RESOLVE.fullmatch(url.path):
                 self._send_file(*(unquote(part) for part in asked.group("repo", "revision", "path")))
@@ -253,7 +277,12 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _describe(self, asked: re.Match[str], query: dict[str, list[str]], body: bytes) -> object:
         name, what, path = unquote(asked["repo"]), asked["what"], unquote(asked["path"] or "")
-        repo = self.server.hub.find(name, unquote(asked["revision"] or "main"), self._token)
+        repo = self._find(name, unquote(asked["revision"] or "main"))
+        if asked["check"]:
+            if self.server.hub.is_mirror:
+                raise Refused(404, "", "Not Found")
+            self.server.hub.check_gate(name, self._token)
+            return {}
         if what == "tree":
             is_recursive = query.get("recursive", ["false"])[0].lower() == "true"
             return list(tree(repo, path, is_recursive=is_recursive))
@@ -261,11 +290,17 @@ class _Connection(BaseHTTPRequestHandler):
             is_json = "json" in self.headers.get("Content-Type", "")
             wanted = json.loads(body)["paths"] if is_json else parse_qs(body.decode()).get("paths", [])
             return [entry(path, repo.files[path]) for path in wanted if path in repo.files]
-        return info(name, repo, is_gated=name in self.server.hub.gated, has_sizes="blobs" in query)
+        return info(name, repo, is_gated=name in self.server.hub.gated, query=query)
+
+    def _find(self, name: str, revision: str) -> Repo:
+        hub = self.server.hub
+        if new := hub.renamed.get(name):
+            raise Refused(307, "", "Temporary Redirect", Location=self.path.replace(name, new, 1))
+        return hub.find(name, revision, self._token)
 
     def _send_file(self, name: str, revision: str, path: str) -> None:
         hub = self.server.hub
-        repo = hub.find(name, revision, self._token)
+        repo = self._find(name, revision)
         hub.check_gate(name, self._token)
         if path not in repo.files:
             raise Refused(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": repo.commit})

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,13 +45,9 @@ class Repo:
         object.__setattr__(self, "commit", hashlib.sha1(listing.encode()).hexdigest())
 
 
-def info(name: str, repo: Repo, *, is_gated: bool, has_sizes: bool) -> dict[str, object]:
-    """Answer `GET /api/models/NAME`."""
-    siblings = [
-        {"rfilename": path} | ({"size": file.size, "blobId": file.oid} if has_sizes else {})
-        for path, file in repo.files.items()
-    ]
-    return {
+def info(name: str, repo: Repo, *, is_gated: bool, query: Mapping[str, list[str]]) -> dict[str, object]:
+    """Answer `GET /api/models/NAME`: file sizes only if asked with `blobs`, and with `expand` only what it names."""
+    about: dict[str, object] = {
         "id": name,
         "modelId": name,
         "sha": repo.commit,
@@ -58,8 +56,49 @@ def info(name: str, repo: Repo, *, is_gated: bool, has_sizes: bool) -> dict[str,
         "disabled": False,
         "lastModified": "2025-01-01T00:00:00.000Z",
         "tags": [],
-        "siblings": siblings,
+        "siblings": [sibling(path, file, has_sizes="blobs" in query) for path, file in repo.files.items()],
     }
+    if parameters := count_parameters(repo):
+        about["safetensors"] = {"parameters": parameters, "total": sum(parameters.values())}
+    if "securityStatus" in query:
+        about["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
+    wanted = query.get("expand") or query.get("expand[]")
+    return {key: value for key, value in about.items() if key == "id" or key in wanted} if wanted else about
+
+
+def sibling(path: str, file: File, *, has_sizes: bool) -> dict[str, object]:
+    """Describe one file as `info` does."""
+    if not has_sizes:
+        return {"rfilename": path}
+    described = {"rfilename": path, "size": file.size, "blobId": file.oid[:40]}
+    return described | ({"lfs": {"sha256": file.oid, "size": file.size, "pointerSize": 135}} if file.in_lfs else {})
+
+
+def count_parameters(repo: Repo) -> dict[str, int]:
+    """Count parameters by dtype. Like the real Hub, only of weights called as transformers calls them."""
+    if {"model.safetensors", "model.safetensors.index.json"}.isdisjoint(repo.files):
+        return {}
+    counts: Counter[str] = Counter()
+    for path, file in repo.files.items():
+        if "/" not in path and path.startswith("model") and path.endswith(".safetensors"):
+            length = int.from_bytes(file.read(0, 8), "little")
+            if not 0 < length < file.size:  # made-up bytes
+                return {}
+            for name, tensor in json.loads(file.read(8, length)).items():
+                if name != "__metadata__":
+                    counts[tensor["dtype"]] += math.prod(tensor["shape"])
+    return dict(counts)
+
+
+def matching(names: Iterable[str], query: Mapping[str, list[str]]) -> list[str]:
+    """Answer which of these repositories `GET /api/models?author=…&search=…&limit=…` finds."""
+    author, search = (query.get(key, [""])[0].lower() for key in ("author", "search"))
+    found = [
+        name
+        for name in sorted(names)
+        if search in name.lower() and (not author or name.lower().startswith(f"{author}/"))
+    ]
+    return found[: int(query.get("limit", ["500"])[0])]
 
 
 def tree(repo: Repo, folder: str, *, is_recursive: bool) -> Iterable[dict[str, object]]:

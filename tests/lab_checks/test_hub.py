@@ -217,6 +217,11 @@ def test_a_missing_revision_or_file_is_called_not_found(hf: HfCommand) -> None:
     assert result.stderr.startswith("Error: File not found in model 'tiny/qwen3-chat'.\n")
 
 
+def test_a_renamed_model_is_downloaded_under_its_old_name(hf: HfCommand, hub: Hub) -> None:
+    hub.renamed["old/name"] = "tiny/qwen3-chat"
+    assert hf("download", "old/name", "config.json").returncode == 0
+
+
 def test_a_commit_can_be_named_instead_of_a_branch(hf: HfCommand, hub: Hub) -> None:
     assert hf("download", "tiny/qwen3-chat", "--revision", hub.commit("tiny/qwen3-chat")).returncode == 0
     assert contents(hf.snapshot("tiny/qwen3-chat")) == contents(TINY)
