@@ -1,0 +1,155 @@
+"""Read and change the argument list of `vllm serve`: `--name value`, `--name=value`, and the short forms."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pi_cli.errors import BadUsage
+
+OURS = {
+    "--port": "pi chooses a free port on the pod",
+    "--host": "pi chooses where vLLM listens",
+    "--api-key": "the key comes from PI_API_KEY and never stands on a command line",
+    "--served-model-name": "the name is the one given with `--name`",
+    "--uds": "pi reaches vLLM by its port",
+}
+
+TENSOR = ("--tensor-parallel-size", "-tp")
+PIPELINE = ("--pipeline-parallel-size", "-pp")
+DATA = ("--data-parallel-size", "-dp")
+EXPERT = ("--enable-expert-parallel", "-ep")
+MEMORY = ("--gpu-memory-utilization", "--device-memory-utilization")
+CONTEXT = ("--max-model-len",)
+KV_TYPE = ("--kv-cache-dtype",)
+BATCHED = ("--max-num-batched-tokens",)
+
+DEFAULT_MEMORY = 0.92  # of a GPU's memory: vLLM 0.32, config/cache.py
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}  # as vLLM reads `128k` and `128K`
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgKMG]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an argument list says about memory and parallelism.
+
+    `memory` is the share of each GPU's memory, `context` is in tokens (None: the model's own, or `auto`), `kv_bytes`
+    the size of an element of the KV cache, `batched_tokens` None where vLLM chooses.
+    """
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    is_expert_parallel: bool = False
+    memory: float = DEFAULT_MEMORY
+    context: int | None = None
+    is_context_auto: bool = False
+    kv_bytes: int = 2
+    batched_tokens: int | None = None
+
+    @property
+    def gpus(self) -> int:
+        return self.tensor * self.pipeline * self.data
+
+
+def read(arguments: Sequence[str]) -> Options:
+    """Read what we plan with; what we cannot read is vLLM's to refuse.
+
+    >>> read(["-tp", "2", "--max-model-len=32K"])
+    Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
+kv_bytes=2, batched_tokens=None)
+    """
+    context = value(arguments, CONTEXT)
+    return Options(
+        tensor=_count(arguments, TENSOR),
+        pipeline=_count(arguments, PIPELINE),
+        data=_count(arguments, DATA),
+        is_expert_parallel=any(name_of(argument) in EXPERT for argument in arguments),
+        memory=_share(value(arguments, MEMORY)),
+        context=number(context or "") or None,
+        is_context_auto=context in ("auto", "-1"),
+        kv_bytes=1 if (value(arguments, KV_TYPE) or "").startswith("fp8") else 2,
+        batched_tokens=number(value(arguments, BATCHED) or "") or None,
+    )
+
+
+def value(arguments: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the value of an option; of several the last, which is the one that counts."""
+    found = None
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        if name_of(argument) in names:
+            _, equals, after = argument.partition("=")
+            found = after if equals else following
+    return found
+
+
+def without(arguments: Sequence[str], *options: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments without some options and their values."""
+    names = list(itertools.chain(*options))
+    return tuple(itertools.chain(*(group for group in groups(arguments) if name_of(group[0]) not in names)))
+
+
+def groups(arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield every option with its values.
+
+    >>> list(groups(["-tp", "2", "--enforce-eager"]))
+    [('-tp', '2'), ('--enforce-eager',)]
+    """
+    group: list[str] = []
+    for argument in arguments:
+        if group and is_option(argument):
+            yield tuple(group)
+            group = []
+        group.append(argument)
+    if group:
+        yield tuple(group)
+
+
+def name_of(argument: str) -> str:
+    """Return an option's name; vLLM takes `--max_model_len` for `--max-model-len`.
+
+    >>> name_of("--max_model_len=1")
+    '--max-model-len'
+    """
+    name = argument.partition("=")[0]
+    return name.replace("_", "-") if name.startswith("--") else name
+
+
+def is_option(argument: str) -> bool:
+    return re.match(r"--?[A-Za-z]", argument) is not None
+
+
+def number(text: str) -> int | None:
+    """Read a number as vLLM does: `128k` is 128,000 and `128K` is 131,072."""
+    read = NUMBER.fullmatch(text)
+    return int(float(read[1]) * UNITS.get(read[2], 1)) if read else None
+
+
+def refuse_ours(arguments: Sequence[str]) -> None:
+    """Refuse vLLM options that pi sets itself."""
+    for argument in arguments:
+        name = name_of(argument)
+        if why := OURS.get(name):
+            raise BadUsage(f"`{name}` cannot be given after `--vllm`: {why}", hint="leave it out")
+
+
+def gpus_asked_for(arguments: Sequence[str]) -> int:
+    """Return how many GPUs vLLM arguments ask for: tensor x pipeline x data parallel size.
+
+    >>> gpus_asked_for(["-tp", "2", "--pipeline-parallel-size=2"])
+    4
+    """
+    return read(arguments).gpus
+
+
+def _count(arguments: Sequence[str], names: Sequence[str]) -> int:
+    size = value(arguments, names) or ""
+    return max(1, int(size)) if size.isdecimal() else 1
+
+
+def _share(text: str | None) -> float:
+    try:
+        share = float(text or DEFAULT_MEMORY)
+    except ValueError:
+        return DEFAULT_MEMORY
+    return share if 0 < share <= 1 else DEFAULT_MEMORY
