@@ -2,9 +2,11 @@
 
 PiError                 exit 1
 ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
+│   └── DoesNotFit      exit 2   a model cannot run on the GPUs it is to run on, however empty they are
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   └── HostKeyChanged  exit 3   the pod is not the machine we know
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
+├── NoRoom              exit 4   the GPUs would do for a model, but others hold their memory
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
 ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
 └── everything else     exit 1   raised as a plain `PiError`
@@ -35,6 +37,10 @@ class BadUsage(PiError):
     def __init__(self, message: str, *, hint: str | None = None, excerpt: str = "") -> None:
         super().__init__(message, hint=hint)
         self.excerpt = excerpt
+
+
+class DoesNotFit(BadUsage):
+    """A model cannot run on a pod's GPUs as it was asked for, however empty they are; nothing was downloaded."""
 
 
 class PodUnreachable(PiError):
@@ -70,6 +76,12 @@ class ModelNotStarted(PiError):
     def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
         super().__init__(message, hint=hint)
         self.log = log
+
+
+class NoRoom(PiError):
+    """A pod's GPUs could run a model, but others hold their memory; nothing was downloaded."""
+
+    exit_code = 4
 
 
 class StateUnreadable(PiError):

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
@@ -57,24 +56,28 @@ def start(
     environment: Dict[str, str],
     download_environment: Dict[str, str],
     gpus: List[int],
-    gpu_count: int,
+    beside: List[str],
     known: List[Json],
     middleware: str,
     download: bool,
     wait: bool,
     devices: Optional[Dict[str, str]] = None,
+    memory: Optional[float] = None,
     min_vllm: Optional[str] = None,
 ) -> Json:
     """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers.
 
-    `known` are the models pi has in its own list for this pod: they count as taken too. `devices` are CUDA's names
-    for GPUs where a number is none: MIG slices have UUIDs. Where the default vLLM is older than `min_vllm`, a newer one
-    that is there serves. The Hub token is in `download_environment` only: the server has no use for it.
+    pi has chosen `gpus` seeing only the models `beside` on them, and `memory`, the share of each that this one takes:
+    should somebody else have come meanwhile, it has to choose again. `known` are the models pi has in its own list for
+    this pod: they count as taken too. `devices` are CUDA's names for GPUs where a number is none: MIG slices have
+    UUIDs. Where the default vLLM is older than `min_vllm`, a newer one that is there serves. The Hub token is in
+    `download_environment` only: the server has no use for it.
     """
     vllm = pod_vllm.choose(min_vllm)
     settings = dict(vllm.settings(machine.pod_environment()), **{MARKER: uid})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
-    place = reserve(uid, name, model, arguments, gpus, gpu_count, known, vllm.version, first_port)
+    about = {"uid": uid, "name": name, "model": model, "arguments": arguments, "memory": memory, "vllm": vllm.version}
+    place = reserve(about, gpus, beside, known, first_port)
     try:
         if download:
             import pod_download  # sent along for this operation only
@@ -87,58 +90,43 @@ def start(
             end = watch(uid, place, pid)
             if end["state"] != "exited" or not lost_its_port(place["log"]):
                 break
-            place = reserve(uid, name, model, arguments, gpus, gpu_count, known, vllm.version, first_port)
+            place = reserve(about, gpus, beside, known, first_port)
     except BaseException:
         machine.forget(uid)
         raise
     return end
 
 
-def reserve(
-    uid: str,
-    name: str,
-    model: str,
-    arguments: List[str],
-    gpus: List[int],
-    gpu_count: int,
-    known: List[Json],
-    vllm: Optional[str],
-    first_port: int = FIRST_PORT,
-) -> Json:
+def reserve(about: Json, gpus: List[int], beside: List[str], known: List[Json], first_port: int = FIRST_PORT) -> Json:
     """Write the record that holds a name, a port and GPUs for us."""
     with machine.locked():
-        living = machine.living_records()
+        living = [record for record in machine.living_records() if record["uid"] != about["uid"]]
         recorded = {record["uid"] for record in living}
         others = living + [each for each in known if each["uid"] not in recorded and machine.find_unmarked(each)]
         for other in others:
-            if other["name"] == name:
-                raise Refused("name-taken", "`%s` already runs here (port %d)" % (name, other["port"]))
-        ports = {int(other["port"]) for other in others + known if other["name"] != name}
-        record = {
-            "uid": uid,
-            "name": name,
-            "model": model,
-            "port": free_port(ports, first_port),
-            "gpu": ",".join(map(str, pick_gpus(gpus, gpu_count, [str(other["gpu"]) for other in others]))),
-            "pid": 0,
-            "start": 0,
-            "boot": machine.boot_id(),
-            "since": machine.uptime(),
-            "vllm": vllm,
-            "arguments": arguments,
-            "log": os.path.join(LOGS, name + ".log"),
-        }
+            if other["name"] == about["name"]:
+                raise Refused("name-taken", "`%s` already runs here (port %d)" % (other["name"], other["port"]))
+        here = {other["name"] for other in others if gpus_of(other) & set(gpus)}
+        if here != set(beside):
+            raise Refused("gpus-taken", "other models are on these GPUs now: %s" % (", ".join(sorted(here)) or "none"))
+        ports = {int(other["port"]) for other in others + known if other["name"] != about["name"]}
+        record = dict(
+            about,
+            port=free_port(ports, first_port),
+            gpu=",".join(map(str, gpus)),
+            pid=0,
+            start=0,
+            boot=machine.boot_id(),
+            since=machine.uptime(),
+            log=os.path.join(LOGS, about["name"] + ".log"),
+        )
         machine.write_record(record)
     machine.emit(event="placed", port=record["port"], gpu=record["gpu"], log=record["log"])
     return record
 
 
-def pick_gpus(ids: List[int], count: int, taken: List[str]) -> List[int]:
-    """Pick the `count` GPUs with the fewest models on them, lowest id first; `taken` are lists such as `0,1`."""
-    if count > len(ids):
-        raise Refused("too-few-gpus", "%d GPUs are needed and the pod has %d" % (count, len(ids)))
-    load = Counter(int(gpu) for gpus in taken for gpu in gpus.split(",") if gpu.strip())
-    return sorted(sorted(ids, key=lambda gpu: (load[gpu], gpu))[:count])
+def gpus_of(model: Json) -> Set[int]:
+    return {int(gpu) for gpu in str(model["gpu"]).split(",") if gpu.strip()}
 
 
 def free_port(taken: Set[int], first: int) -> int:

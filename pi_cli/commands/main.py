@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pi_cli import __version__
-from pi_cli.commands import chat, demo, models, pods
+from pi_cli.commands import catalogue, chat, demo, models, pods
 from pi_cli.commands.shell import shell
 from pi_cli.commands.start import start
 from pi_cli.errors import PiError
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(pods.app, name="pods")
 app.command()(start)
 app.command("list")(models.list_models)
+app.command("models")(catalogue.models)
 app.command()(models.stop)
 app.command()(models.logs)
 app.command()(chat.prompt)

@@ -2,56 +2,92 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import options
+from pi_cli.commands import catalogue, options, quantities
 from pi_cli.commands.options import AsJson, OnPods
-from pi_cli.errors import BadUsage, PiError, raise_any
+from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.models import deploy
     from pi_cli.models.deploy import Started
+    from pi_cli.models.offers import Wish
     from pi_cli.models.plan import Plan
+    from pi_cli.models.profile import Profile
+    from pi_cli.pods.machine import Machine
     from pi_cli.pods.ssh import PodSession
+
+FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word
 
 
 def start(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")
+    ] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)] = None,
     *,
-    name: Annotated[str, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")
+    ] = None,
     pod: OnPods = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", "-g", min=1, help="Use exactly so many GPUs.")] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SHARE", help="Share of each GPU's memory, such as `50%`.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="TOKENS", help="Context length, such as `32k` (32768) or 40000."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once vLLM is launched; it goes on loading.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the command, and do nothing.")] = False,
     vllm: Annotated[bool, typer.Option("--vllm", help="All that follows goes to `vllm serve`, as typed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a model and wait until it answers.
 
-    The model is downloaded to the pod, vLLM is started, and a real request is answered before `pi` says "ready".
+    pi chooses GPUs and vLLM's arguments: from its catalogue, or from the model's size and shape. The model is
+    downloaded to the pod, vLLM is started, and a real request is answered before `pi` says "ready". Without MODEL,
+    shows what the pod can run, as `pi models` does.
 
     Ctrl+C stops what was begun: the download, or the model that is loading.
 
     \b
     Examples:
       pi start Qwen/Qwen2.5-72B-Instruct --name qwen72b
-      pi start openai/gpt-oss-20b --name oss --pod dc1 --pod dc2
+      pi start Qwen/Qwen3-32B --name q --gpus 2 --context 64k --dry-run
+      pi start openai/gpt-oss-20b --name oss --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --max-model-len 16384 --tensor-parallel-size 2
     """
-    _check_model(model, arguments, vllm)
+    from pi_cli.models.profile import Profile
+
+    current = state.load()
+    if model is None and not vllm and not arguments:
+        catalogue.show_list(current.select(pod or []), as_json=as_json)
+        return
+    wish = _wish(gpus, memory, context, tuple(arguments or []) if vllm else None)
+    model = _checked(model, arguments, vllm=vllm)
+    if name is None:
+        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {catalogue.suggested_name(model)}`")
     state.check_name("model", name)
+    where = current.select(pod or [])
+    if dry_run:
+        _show_plans(model, name, wish, where, as_json=as_json)
+        return
     key = options.api_key()
-    where = state.load().select(pod or [])
-    plans = _plan(model, where, (arguments or []) if vllm else None)
+    _refuse_in_time(Profile(model), wish, where)
+    profile = _profile(model, wish)
+    _refuse_in_time(profile, wish, where)
     from pi_cli.models import deploy
     from pi_cli.view import terminal
 
-    secrets = deploy.Secrets(key, os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None)
-    started, failures = _start_on_all(where, plans, name, secrets, wait=not detach)
+    secrets = deploy.Secrets(key, *_hub())
+    started, failures = _start_on_all(where, profile, wish, name, secrets, wait=not detach)
     if as_json:
         terminal.show_json([_as_json(each) for each in started])
     else:
@@ -60,31 +96,85 @@ def start(
     raise_any(failures)
 
 
-def _plan(model: str, where: Mapping[str, Pod], own: list[str] | None) -> "dict[str, Plan]":
-    from pi_cli.models import plan
-    from pi_cli.view import terminal
+def _checked(model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
+    if model is None or model.startswith("-"):
+        raise BadUsage("no model is given", hint="such as `pi start Qwen/Qwen3-8B --name q --vllm …`")
+    if arguments and not vllm:
+        raise BadUsage(f"`{arguments[0]}` is one argument too many", hint="arguments for vLLM come after `--vllm`")
+    return model
 
-    plans = {pod: plan.make(model, chosen.gpus, own, is_cpu=chosen.is_cpu) for pod, chosen in where.items()}
-    for pod, made in plans.items():
-        have = len(where[pod].gpus)
-        if made.gpu_count and not have:
-            raise BadUsage(
-                f"pod `{pod}` has no GPUs",
-                hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`, "
-                "on a machine without any with `--cpu`",
-            )
-        if made.gpu_count > have:
-            raise BadUsage(
-                f"`{model}` is to use {made.gpu_count} GPUs and `{pod}` has {have}",
-                hint="lower `--tensor-parallel-size`, or choose another pod with `--pod`",
-            )
-        place = f"{made.gpu_count} GPU{'s' if made.gpu_count > 1 else ''}" if made.gpu_count else "on the CPU"
-        terminal.note(f"{pod}: {made.reason}; {place}")
-    return plans
+
+def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[str, ...] | None) -> "Wish":
+    from pi_cli.models.offers import Wish
+
+    given = [name for name, value in (("--gpus", gpus), ("--memory", memory), ("--context", context)) if value]
+    if own is not None and given:
+        raise BadUsage(
+            f"`{given[0]}` cannot be given together with `--vllm`, whose arguments are taken as they are",
+            hint="say it in vLLM's words: `--tensor-parallel-size`, `--gpu-memory-utilization`, `--max-model-len`",
+        )
+    return Wish(
+        own, gpus, quantities.share(memory) if memory else None, quantities.tokens(context) if context else None
+    )
+
+
+def _profile(model: str, wish: "Wish") -> "Profile":
+    """Find out about a model what there is to know; whether its gate is open for us, too."""
+    from pi_cli.models import lookup
+
+    token, endpoint = _hub()
+    if wish.own is not None:
+        return asyncio.run(lookup.of_own(model, token=token, endpoint=endpoint))
+    return asyncio.run(lookup.of(model, token=token, endpoint=endpoint))
+
+
+def _hub() -> tuple[str | None, str | None]:
+    return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
+
+
+def _choose(profile: "Profile", wish: "Wish", where: Mapping[str, Pod], pod: str) -> "Callable[[Machine], Plan]":
+    """Return what plans the model for a pod as it is found to be."""
+    from pi_cli.models import placement, plan
+
+    chosen = where[pod]
+    return lambda machine: plan.make(profile, wish, placement.seen(chosen, machine), pod=pod, is_cpu=chosen.is_cpu)
+
+
+def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) -> None:
+    """Refuse what cannot be before any pod is asked. What runs there by now, only the pods know."""
+    from pi_cli.models import placement, plan
+
+    for name, pod in where.items():
+        with suppress(NoRoom):
+            plan.make(profile, wish, placement.remembered(pod), pod=name, is_cpu=pod.is_cpu)
+
+
+def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, as_json: bool) -> None:
+    """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
+    from pi_cli.models import placement, plan
+    from pi_cli.models.profile import Profile
+    from pi_cli.view import plans, terminal
+
+    _refuse_in_time(Profile(model), wish, where)
+    profile = _profile(model, wish)
+    made = {}
+    for pod, chosen in where.items():
+        made[pod] = plan.make(profile, wish, placement.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
+    commands = {pod: plan.command(made[pod], name, port=_port(where[pod])) for pod in made}
+    if as_json:
+        terminal.show_json([{"pod": pod, **plans.plan_as_json(made[pod], commands[pod])} for pod in made])
+        return
+    for pod, each in made.items():
+        plans.show_plan(pod, each, commands[pod])
+
+
+def _port(pod: Pod) -> int:
+    taken = {model.port for model in pod.models.values()}
+    return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
 def _start_on_all(
-    where: Mapping[str, Pod], plans: "Mapping[str, Plan]", name: str, secrets: "deploy.Secrets", *, wait: bool
+    where: Mapping[str, Pod], profile: "Profile", wish: "Wish", name: str, secrets: "deploy.Secrets", *, wait: bool
 ) -> "tuple[list[Started], dict[str, PiError]]":
     from pi_cli.models import deploy
     from pi_cli.pods import fleet
@@ -94,18 +184,14 @@ def _start_on_all(
     with progress.following(where) as report:
 
         async def begin(session: "PodSession") -> None:
-            ssh, plan = where[session.pod].ssh, plans[session.pod]
-            started.append(await deploy.start(session, ssh, plan, name=name, secrets=secrets, wait=wait, report=report))
+            choose = _choose(profile, wish, where, session.pod)
+            ssh = where[session.pod].ssh
+            started.append(
+                await deploy.start(session, ssh, choose, name=name, secrets=secrets, wait=wait, report=report)
+            )
 
         failures = asyncio.run(fleet.on_each(where, begin))
     return started, failures
-
-
-def _check_model(model: str, arguments: list[str] | None, vllm: bool) -> None:
-    if model.startswith("-"):
-        raise BadUsage("no model is given", hint="such as `pi start Qwen/Qwen3-8B --name q --vllm …`")
-    if arguments and not vllm:
-        raise BadUsage(f"`{arguments[0]}` is one argument too many", hint="arguments for vLLM come after `--vllm`")
 
 
 def _show(started: "Started", ssh: str) -> None:

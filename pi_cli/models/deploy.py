@@ -1,6 +1,7 @@
 """Start, find and stop models on pods. What runs on a pod is the truth; `pods.json` follows it."""
 
 import asyncio
+import random
 import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -8,18 +9,24 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pi_cli.errors import ModelNotStarted, PiError, PodUnreachable
+from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Event, Note, Output, Phase, Progress, Report
-from pi_cli.models import diagnosis, health, phases
+from pi_cli.models import arguments, diagnosis, health, memory_lines, phases
 from pi_cli.models.plan import Plan
-from pi_cli.pods import agent, ssh_command
+from pi_cli.pods import agent, machine, ssh_command
 from pi_cli.pods.agent import AgentRefused
+from pi_cli.pods.machine import Machine
 from pi_cli.pods.ssh import PodSession
-from pi_cli.store import paths, state
+from pi_cli.store import measurements, paths, state
+from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model
 
 KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
 CLEANUP_TIMEOUT = 25.0  # seconds; the pod itself takes up to 12 from TERM to KILL
+CHOICES = 20  # times that GPUs are chosen, should others always be quicker to take them
+
+Choose = Callable[[Machine], Plan]
+"""Plans a model for a pod as it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,16 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class _About:
+    """What is settled about a start before its GPUs are."""
+
+    uid: str
+    name: str
+    secrets: Secrets
+    wait: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A model as it is on its pod now; `age` is in seconds, `answers_here` whether its URL works from here."""
 
@@ -60,24 +77,19 @@ class Listed:
 
 
 async def start(
-    session: PodSession, ssh: str, plan: Plan, *, name: str, secrets: Secrets, wait: bool, report: Report
+    session: PodSession, ssh: str, choose: Choose, *, name: str, secrets: Secrets, wait: bool, report: Report
 ) -> Started:
     """Start a model on a pod and return once it has answered a real request (or, without `wait`, is launched).
 
     If it fails, or we are cancelled, nothing of it is left on the pod and nothing is recorded.
-    Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`.
+    Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`; and whatever `choose` raises.
     """
     uid = uuid.uuid4().hex
     watching = _Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
     await session.require_forwarding()
     async with _withdrawn_on_failure(session, uid, name, watching):
-        try:
-            place = await agent.ask(
-                session, "start", watching.see, **_request(session.pod, uid, plan, name, secrets, wait)
-            )
-        except AgentRefused as error:
-            raise _refused(session.pod, ssh, plan, error) from error
+        plan, place = await _begun(session, ssh, choose, watching, _About(uid, name, secrets, wait))
         if place["state"] == "exited":
             watching.has_ended = True
             raise _died(session.pod, plan.model, watching, place)
@@ -85,9 +97,11 @@ async def start(
             report(Phase(session.pod, "asking for a first token"))
             async with session.forward(place["port"]) as socket:
                 await health.prove(socket, name=name, key=secrets.api_key)
-        model = Model(plan.model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=uid)
+        extra = {"memory": plan.memory} if plan.memory else {}
+        model = Model(plan.model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=uid, extra=extra)
         with state.edit() as current:
             current.pod(session.pod).models[name] = model
+    remember_memory(plan, watching.log)
     url = endpoint(ssh, model.port)
     return Started(session.pod, name, model, url, wait, wait and await health.answers_from_here(url))
 
@@ -108,6 +122,7 @@ async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
                 report(Note(session.pod, f"found `{name}` running here and added it"))
             if each["pid"]:
                 extra = models[name].extra if name in models else {}
+                extra |= {"memory": each["memory"]} if each.get("memory") else {}
                 models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session.pod, ssh, each)) for each in found.values()]
@@ -158,6 +173,30 @@ async def logs(session: PodSession, name: str, *, lines: str, follow: bool, sink
     return bool(answer["alive"])
 
 
+def remember_memory(plan: Plan, log: str) -> None:
+    """Keep what vLLM said of its memory beside what was predicted, for the next plan of the same model."""
+    told = memory_lines.read(log)
+    if told is None or plan.fit is None or plan.memory is None:
+        return
+    options = arguments.read(plan.arguments)
+    given = plan.fit.memory.total * plan.memory
+    with suppress(PiError):  # the model runs: what the next plan would like to know is no reason to say otherwise
+        measurements.add(
+            Measurement(
+                plan.model,
+                plan.kind,
+                len(plan.gpus),
+                options.tensor,
+                told.vllm,
+                not_kv_cache=round(given - told.memory, 2),
+                kv_cache=told.memory,
+                tokens=told.tokens,
+                predicted_kv_cache=round(plan.fit.memory.kv_cache, 2),
+                predicted_tokens=plan.fit.tokens,
+            )
+        )
+
+
 def endpoint(ssh: str, port: int) -> str:
     """Return the URL of a model as seen from outside, if its provider routes the port."""
     host = ssh_command.parse(ssh).host
@@ -173,8 +212,15 @@ class _Watching:
         self.log_path = ""
         self.was_launched = False
         self.has_ended = False
+        self.choices = 0
         self._report = report
         self._phase = ""
+
+    def plan(self, plan: Plan) -> None:
+        """Say what was decided; all of it is in `--dry-run`."""
+        if self.choices == 0:
+            for reason in plan.reasons[:2]:
+                self._say(Note(self.pod, reason))
 
     def see(self, event: dict[str, Any]) -> None:
         match event["event"]:
@@ -225,27 +271,46 @@ async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watchi
         raise
 
 
-def _request(pod: str, uid: str, plan: Plan, name: str, secrets: Secrets, wait: bool) -> dict[str, Any]:
+async def _begun(
+    session: PodSession, ssh: str, choose: Choose, watching: _Watching, about: _About
+) -> tuple[Plan, dict[str, Any]]:
+    """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
+    while True:
+        known = state.load().pod(session.pod).models
+        plan = choose(await machine.inspect(session, as_json(known)))
+        watching.plan(plan)
+        try:
+            return plan, await agent.ask(session, "start", watching.see, **_request(session.pod, plan, about))
+        except AgentRefused as error:
+            watching.choices += 1
+            if error.code != "gpus-taken" or watching.choices == CHOICES:
+                raise _refused(session.pod, ssh, plan, error) from error
+        await asyncio.sleep(random.uniform(0, 0.05 * watching.choices))  # noqa: S311 - so that not all come again at once
+
+
+def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
     """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
     current = state.load().pod(pod)
+    secrets = about.secrets
     download = not plan.model.startswith(("/", "./", "../", "~"))
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
     # A downloaded model starts without network, and without being slowed by a Hub that limits our rate.
     serving = {"HF_HUB_OFFLINE": "1"} if download and plan.is_complete else {"HF_ENDPOINT": secrets.hf_endpoint}
     return {
-        "uid": uid,
-        "name": name,
+        "uid": about.uid,
+        "name": about.name,
         "model": plan.model,
         "arguments": list(plan.arguments),
         "environment": {"VLLM_API_KEY": secrets.api_key} | _given(serving) | plan.environment,
         "download_environment": _given(hub),
-        "gpus": sorted(gpu.id for gpu in current.gpus),
-        "gpu_count": plan.gpu_count,
+        "gpus": list(plan.gpus),
+        "beside": list(plan.beside),
+        "memory": plan.memory,
         "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
         "known": as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
-        "wait": wait,
+        "wait": about.wait,
         "min_vllm": plan.min_vllm,
     }
 
@@ -264,8 +329,8 @@ def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused) -> PiError:
         case "vllm-too-old":
             setup = shlex.join(["pi", "pods", "setup", pod, ssh, "--vllm", plan.min_vllm or "release"])
             return PiError(f"pod `{pod}`: {error.message}", hint=f"get one with `{setup}`; others that are there stay")
-        case "too-few-gpus":
-            return PiError(f"pod `{pod}`: {error.message}", hint="ask for fewer with `--vllm --tensor-parallel-size N`")
+        case "gpus-taken":
+            return NoRoom(f"pod `{pod}`: {error.message}", hint="others start models there too; try again")
         case "download":
             cause = diagnosis.find_cause(error.message, pod=pod, model=plan.model)
             words = cause.words if cause else "`hf download` failed"

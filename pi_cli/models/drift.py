@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pi_cli.errors import PiError
+from pi_cli.models import placement
 from pi_cli.models.deploy import as_json
 from pi_cli.models.plan import describe
 from pi_cli.pods import machine
@@ -13,7 +14,6 @@ from pi_cli.pods.machine import Disk, Machine
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store.records import Gpu, Pod, Storage
 
-IDLE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
 SAME_SIZE = 0.05  # between the size we remember, which is rounded, and the one that is told
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
 
@@ -124,6 +124,6 @@ def _of_memory(name: str, found: Machine) -> Iterator[Difference]:
     """Name the GPUs whose memory is held by somebody else: a model started there would fail."""
     ours = {int(id) for model in found.running.values() for id in str(model["gpu"]).split(",") if id}
     for id, (used, total) in found.used.items():
-        if id not in ours and used > IDLE * total:
+        if id not in ours and used > placement.IDLE * total:
             text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are in use by nothing that pi started"
             yield Difference(text, f"see by what with `pi ssh {name} nvidia-smi`")

@@ -111,7 +111,7 @@ def test_a_mount_is_told_from_a_folder_of_the_root_disk(machine: Machine) -> Non
 
 def test_a_model_on_a_slice_gets_the_slice_by_its_uuid(machine: Machine) -> None:
     machine.install("vllm", "#!/bin/sh\necho $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER > ~/seen\nexec sleep 300\n")
-    machine.ask("start", **start_request("q") | {"gpus": [0, 1], "devices": {"0": "MIG-c6", "1": "MIG-cb"}})
+    machine.ask("start", **start_request("q") | {"gpus": [0], "devices": {"0": "MIG-c6", "1": "MIG-cb"}})
     seen = machine.home / "seen"
     until(lambda: seen.exists() and seen.read_text().endswith("\n"))
     assert seen.read_text() == "MIG-c6 PCI_BUS_ID\n"
@@ -120,7 +120,7 @@ def test_a_model_on_a_slice_gets_the_slice_by_its_uuid(machine: Machine) -> None
 
 def test_a_model_without_gpus_sees_none(machine: Machine) -> None:
     machine.install("vllm", '#!/bin/sh\necho "[$CUDA_VISIBLE_DEVICES]" > ~/seen\nexec sleep 300\n')
-    answer = machine.ask("start", **start_request("q") | {"gpus": [], "gpu_count": 0})
+    answer = machine.ask("start", **start_request("q") | {"gpus": []})
     assert answer["result"]["gpu"] == ""
     seen = machine.home / "seen"
     until(lambda: seen.exists() and seen.read_text().endswith("\n"))

@@ -1,0 +1,33 @@
+"""Shares and numbers of tokens, as people type them."""
+
+import re
+
+from pi_cli.errors import BadUsage
+
+UNITS = {"": 1, "k": 1024, "m": 1024**2}
+
+
+def share(text: str) -> float:
+    """Read a share of a GPU's memory: `50%` or `0.5`.
+
+    >>> share("50%"), share("0.9")
+    (0.5, 0.9)
+    """
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    value = float(read[1]) / (100 if read[2] else 1) if read else 0.0
+    if not 0.01 <= value <= 1:
+        raise BadUsage(f"`{text}` is no share of a GPU's memory", hint="give such as `--memory 50%`, or 0.5")
+    return round(value, 4)
+
+
+def tokens(text: str) -> int:
+    """Read a context length: `32k` is 32,768 tokens, as models' contexts are named.
+
+    >>> tokens("32k"), tokens("40000"), tokens("1M")
+    (32768, 40000, 1048576)
+    """
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([km]?)", text.strip().lower())
+    value = int(float(read[1]) * UNITS[read[2]]) if read else 0
+    if value < 1:
+        raise BadUsage(f"`{text}` is no number of tokens", hint="give such as `--context 32k`, or 40000")
+    return value
