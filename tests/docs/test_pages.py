@@ -31,7 +31,8 @@ def links() -> Iterator[tuple[str, str]]:
 def commands() -> Iterator[str]:
     """Yield every command line of pi, in a block or between backticks."""
     for _, text in texts():
-        fenced = "".join(re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        fenced = "".join(inside for language, inside in fences if not language)
         yield from re.findall(r"^    (pi(?: [^\n\\]+)?)", text, re.MULTILINE)
         yield from re.findall(r"^(pi(?: [^\n\\]+)?)", fenced, re.MULTILINE)
         yield from re.findall(r"(?<!`)`(pi(?: [^`\n]+)?)`", text)

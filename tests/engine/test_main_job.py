@@ -136,5 +136,5 @@ def test_a_gated_model_is_refused_with_its_page_and_let_in_with_the_right_token(
     """Fault 38, with the real `hf download`."""
     refused = clean.pi("start", "tiny/gated", "--name", "g")
     assert refused.code == 4
-    assert "https://huggingface.co/tiny/gated" in refused.err
+    assert f"{clean.hub.url}/tiny/gated" in refused.err
     assert TOKEN not in refused.err
