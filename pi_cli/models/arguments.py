@@ -1,5 +1,6 @@
 """Read and change the argument list of `vllm serve`: `--name value`, `--name=value`, and the short forms."""
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,11 @@ def read(arguments: Sequence[str]) -> Options:
     Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
 kv_bytes=2, batched_tokens=None)
     """
+    return _read(tuple(arguments))
+
+
+@functools.lru_cache(maxsize=1024)  # `pi models` reads the same few lists thousands of times
+def _read(arguments: tuple[str, ...]) -> Options:
     context = value(arguments, CONTEXT)
     return Options(
         tensor=_count(arguments, TENSOR),

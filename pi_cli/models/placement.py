@@ -60,7 +60,9 @@ def rooms(gpus: Sequence[Gpu], models: Mapping[str, Model], used: Mapping[int, t
         here = {name: model for name, model in models.items() if gpu.id in model.gpus}
         shares = sum(share_of(model) for model in here.values())
         taken = max(held, round(shares * total))
-        room = Room(gpu, total, taken, tuple(here), kind.name if kind else gpu.name, kind.capability if kind else None)
+        room = Room(
+            gpu, total, taken, tuple(sorted(here)), kind.name if kind else gpu.name, kind.capability if kind else None
+        )
         found.append(room)
     return found
 

@@ -1,6 +1,7 @@
 """Ask `remote/pod_agent.py` to do something on a pod: one request, events while it works, one result."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +15,9 @@ from pi_cli.store import paths
 MODULES = ("pod_machine", "pod_vllm", "pod_download", "pod_inspect", "pod_agent")  # in the order they import each other
 ONLY_FOR = {"pod_download": "start", "pod_inspect": "inspect"}  # on a slow link it is felt what else travels
 MARK = b"\x1epi "
+
+DOCSTRING = re.compile(r'^([ \t]*)"""(?s:.*?)"""$', re.MULTILINE)
+COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
 
 Sink = Callable[[dict[str, Any]], None]
 
@@ -102,10 +106,18 @@ def _payload(operation: str, request: dict[str, Any]) -> bytes:
 
 @cache
 def _program(operation: str) -> bytes:
-    """Return the agent's modules for an operation, in order, compressed."""
+    """Return the agent's modules for an operation, in order, compressed.
+
+    What is written in them for people is a third of it, and half a second on a line of 128 kbit/s.
+    """
     names = [name for name in MODULES if ONLY_FOR.get(name, operation) == operation]
-    modules = [(name, paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")) for name in names]
+    modules = [(name, bare(paths.asset(f"remote/{name}.py").read_text(encoding="utf-8"))) for name in names]
     return zlib.compress(json.dumps(modules).encode(), 9)
+
+
+def bare(module: str) -> str:
+    """Take docstrings and lines of comments out of a module."""
+    return COMMENT.sub("", DOCSTRING.sub(r'\1""', module))
 
 
 def _no_answer(pod: str, done: Completed, noise: bytes) -> PiError:

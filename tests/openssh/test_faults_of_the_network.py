@@ -129,18 +129,21 @@ def test_a_link_reset_after_any_number_of_bytes_loses_nothing(pi: Pi, pod: Opens
 
 def test_far_away_and_on_a_narrow_line_it_takes_seconds_only(pod: OpensshPod) -> None:
     """Fault 16: a round trip takes 400 ms and the line carries 128 kbit/s. What this machine itself takes is not
-    counted, and the best of three is taken, since it may be busy."""
+    counted, and the best of three rounds is taken, since it may be busy."""
     with way_to(pod, "near"), way_to(pod, "far", delay=0.2, rate=16_000):
-        took: dict[tuple[str, str], list[float]] = {}
-        for way in ("near", "far", "near", "far", "near", "far"):
-            for words in (["start", MODEL, "--name", way, "--pod", way, *QUICK], ["list", "--pod", way]):
-                result, duration = seconds(begin(*words), timeout=60)
-                assert result.code == 0, result.err
-                assert words[0] != "list" or "ready" in result.out
-                took.setdefault((way, words[0]), []).append(duration)
-            assert ended(begin("stop", way, "--pod", way)).code == 0
-    assert min(took["far", "list"]) - min(took["near", "list"]) < 5, took
-    assert min(took["far", "start"]) - min(took["near", "start"]) < 10, took
+        added: dict[str, list[float]] = {"start": [], "list": []}
+        for _ in range(3):
+            took = {}
+            for way in ("near", "far"):
+                for words in (["start", MODEL, "--name", way, "--pod", way, *QUICK], ["list", "--pod", way]):
+                    result, took[way, words[0]] = seconds(begin(*words), timeout=60)
+                    assert result.code == 0, result.err
+                    assert words[0] != "list" or "ready" in result.out
+                assert ended(begin("stop", way, "--pod", way)).code == 0
+            for command, times in added.items():
+                times.append(took["far", command] - took["near", command])
+    assert min(added["list"]) < 5, added
+    assert min(added["start"]) < 10, added
 
 
 @contextmanager

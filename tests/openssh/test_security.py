@@ -265,13 +265,15 @@ def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: 
     """Security check 24, fault 37."""
     pod.install("vllm", WRITES_DOWN_ITS_ARGUMENTS)
     pod.install("hf", "#!/bin/sh\nexit 0\n")
-    for model, arguments in (("m/$(touch /CANARY)", CANARIES), ("/srv/; touch /CANARY", []), ("m/a' b\"", ["--x=y z"])):
+    for model, arguments in (("m/m", CANARIES), ("/srv/; touch /CANARY", []), ("/srv/a' b\"", ["--x=y z"])):
         result = pi("start", model, "--name", "q", "--vllm", *arguments)
-        assert result.code in (2, 4), result.err
-        if result.code == 4:
-            told = json.loads((pod.home / "arguments").read_text().splitlines()[-1])
-            assert told[:2] == ["serve", model]
-            assert told[len(told) - len(arguments) :] == arguments
+        assert result.code == 4, result.err
+        told = json.loads((pod.home / "arguments").read_text().splitlines()[-1])
+        assert told[:2] == ["serve", model]
+        assert told[len(told) - len(arguments) :] == arguments
+    for model in ("m/$(touch /CANARY)", "m/a' b\""):
+        refused = pi("start", model, "--name", "q")
+        assert (refused.code, "there is no model" in refused.err) == (4, True), refused.err
     for words in (["stop", "$(touch /CANARY)"], ["logs", "$(touch /CANARY)"], ["prompt", "`touch /CANARY`", "Hi"]):
         assert pi(*words).code in (1, 2), words
     assert touched(pod) == []

@@ -1,0 +1,199 @@
+"""The catalogue against GPUs: a line for each model, or everything about one."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from pi_cli.view import plans, terminal
+from pi_cli.view.plans import show_row, tokens
+
+if TYPE_CHECKING:
+    from pi_cli.models.catalog import Configuration, Entry
+    from pi_cli.models.placement import Room
+    from pi_cli.models.verdicts import Verdict
+    from pi_cli.store.measurements import Measurement
+
+STYLES = {"fits": "green", "tight": "yellow", "no room": "yellow", "no": "red"}
+WORDS = {"fits": "fits", "tight": "fits tightly", "no room": "fits, but others hold its room", "no": "does not fit"}
+GAP = "  "
+COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
+NUMBERS = ("CONTEXT", "AT ONCE")
+LEAST_FOR_REASONS = 24  # columns, in fewer of which a reason is not read
+HUNDRED = 100
+
+
+def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]", *, is_headed: bool = False) -> None:
+    """Print a line for each model: how it fits, or why not. On narrow terminals with less, or on two lines."""
+    console = terminal.out()
+    if is_headed:
+        console.print(Text(f"{place}: {kinds(rooms)}", style="bold"), soft_wrap=True)
+    is_one_kind = len({room.kind for room in rooms}) == 1
+    for is_full in (True, False) if is_one_kind else (True,):
+        rows = [_cells(verdict, is_full=is_full) for verdict in verdicts]
+        widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in COLUMNS}
+        if sum(widths.values()) + len(GAP) * (len(widths) - 1) <= console.width:
+            _show_lines(console, verdicts, rows, widths)
+            break
+    else:
+        _show_pairs(console, verdicts)
+    counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
+    against = place if place == kinds(rooms) else f"`{place}` has {kinds(rooms)}"
+    terminal.note(
+        f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; all about one: `pi models MODEL`"
+    )
+
+
+def show_model(
+    place: str,
+    rooms: "Sequence[Room]",
+    verdict: "Verdict",
+    *,
+    would_fit: Sequence[str],
+    measured: "Sequence[Measurement]",
+    command: str,
+) -> None:
+    """Print all that is known of a model: what it is, how it fits, how else it can run, what was measured here."""
+    entry = verdict.profile.entry
+    assert entry is not None
+    console = terminal.out()
+    console.print(Text(entry.id, style="bold"), soft_wrap=True)
+    for label, value in _about(entry):
+        show_row(console, label, Text(value))
+    on = place if place == kinds(rooms) else f"{place} ({kinds(rooms)})"
+    show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
+    if verdict.plan:
+        plans.show_choices(console, verdict.plan)
+    else:
+        show_row(console, "WHY", Text(f"- {verdict.reason}"))
+        show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "nothing that pi knows of"))
+    _show_configurations(console, entry, rooms)
+    _show_measured(console, measured)
+    console.print(Text("START IT" if verdict.plan else "ON OTHER GPUS, START IT", style="bold"))
+    for each in (f"{command} --dry-run", command):
+        console.print(Text(each), soft_wrap=True)
+
+
+def kinds(rooms: "Sequence[Room]") -> str:
+    """Name GPUs as people do: `2x H100, 1x L4`."""
+    names = [room.kind for room in rooms]
+    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names))
+
+
+def _cells(verdict: "Verdict", *, is_full: bool) -> dict[str, str]:
+    """Return what stands in a row; without `is_full` only the number of GPUs, and no longest context."""
+    made = verdict.plan
+    cells = {"MODEL": verdict.model, "FITS": verdict.status}
+    if made is None:
+        return cells
+    found = made.fit
+    context = found.context if found else None
+    longest = verdict.profile.max_context
+    of = f" of {tokens(longest)}" if is_full and context and longest and context < longest else ""
+    at_once = found.concurrency if found else None
+    return cells | {
+        "ON": f"{len(made.gpus)}x {made.kind}" if is_full else f"{len(made.gpus)}x",
+        "CONTEXT": f"{tokens(context)}{of}",
+        "AT ONCE": "?" if at_once is None else f"{at_once:.1f}" if at_once < HUNDRED else f"{at_once:.0f}",
+    }
+
+
+def _show_lines(
+    console: Console, verdicts: "Sequence[Verdict]", rows: Sequence[dict[str, str]], widths: dict[str, int]
+) -> None:
+    heads = [name.rjust(widths[name]) if name in NUMBERS else name.ljust(widths[name]) for name in COLUMNS]
+    console.print(Text(GAP.join(heads).rstrip(), style="bold"), soft_wrap=True)
+    for verdict, row in zip(verdicts, rows, strict=True):
+        model = row["MODEL"].ljust(widths["MODEL"]) + GAP
+        status = Text(verdict.status, style=STYLES[verdict.status])
+        if verdict.plan is None:
+            before = Text.assemble(model, status, GAP)
+            _show_reason(console, before, verdict.brief)
+            continue
+        status.append(" " * (widths["FITS"] - len(verdict.status)))
+        cells = [
+            row[name].rjust(widths[name]) if name in NUMBERS else row[name].ljust(widths[name]) for name in COLUMNS
+        ]
+        console.print(Text.assemble(model, status, GAP, GAP.join(cells[2:])), soft_wrap=True)
+
+
+def _show_reason(console: Console, before: Text, reason: str) -> None:
+    """Print a reason behind the model's name, folded beneath itself where the terminal is narrow."""
+    width = max(console.width - before.cell_len, LEAST_FOR_REASONS)
+    for line in Text(reason, style="dim").wrap(console, width):
+        line.rstrip()
+        console.print(Text.assemble(before, line), soft_wrap=True)
+        before = Text(" " * before.cell_len)
+
+
+def _show_pairs(console: Console, verdicts: "Sequence[Verdict]") -> None:
+    """Print two lines for each model, for terminals that are too narrow for one."""
+    for verdict in verdicts:
+        console.print(Text(verdict.model), soft_wrap=True)
+        status = Text.assemble(GAP, (verdict.status, STYLES[verdict.status]), GAP)
+        if verdict.plan is None:
+            _show_reason(console, status, verdict.brief)
+            continue
+        cells = _cells(verdict, is_full=True)
+        said = [cells["ON"], f"{cells['CONTEXT']} of context", f"{cells['AT ONCE']} at once"]
+        console.print(Text.assemble(status, ", ".join(said)), soft_wrap=True)
+
+
+def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
+    if entry.about:
+        yield "ABOUT", entry.about
+    parameters = f"{entry.params_b:g} billion parameters" if entry.params_b else ""
+    if parameters and entry.active_params_b and entry.active_params_b != entry.params_b:
+        parameters += f", {entry.active_params_b:g} of them active for a token"
+    yield "SIZE", "; ".join(filter(None, [f"{entry.weights_gb:g} GB of weights in {entry.dtype or '?'}", parameters]))
+    if entry.architecture:
+        yield "CONTEXT", f"at most {entry.architecture.max_context:,} tokens ({tokens(entry.architecture.max_context)})"
+    yield (
+        "TOOLS",
+        f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no parser for its calls",
+    )
+    if entry.reasoning_parser:
+        yield "THINKING", f"--reasoning-parser {entry.reasoning_parser}"
+    if entry.min_vllm:
+        yield "VLLM", f"{entry.min_vllm} or newer"
+    if entry.gated:
+        yield "LICENCE", f"to be accepted at https://huggingface.co/{entry.id}, for the account of HF_TOKEN"
+    yield (
+        "VERIFIED",
+        "we have run it ourselves" if entry.is_verified else "not by us: likely to work, see the sources below",
+    )
+
+
+def _show_configurations(console: Console, entry: "Entry", rooms: "Sequence[Room]") -> None:
+    """Print the catalogue's configurations, `*` before those that these GPUs are made for."""
+    gpus = [room.gpu for room in rooms]
+    are_marked = any(each.suits(gpus) for each in entry.hardware)
+    console.print(Text.assemble(("CONFIGURATIONS", "bold"), ("  * for these GPUs" if are_marked else "", "dim")))
+    for each in entry.hardware:
+        mark = "*" if each.suits(gpus) else " "
+        environment = [f"{name}={shlex.quote(value)}" for name, value in each.env.items()]
+        lines = [" ".join([*environment, shlex.join(each.args)]), each.notes, f"source: {each.source}"]
+        show_row(console, f"{mark} {each.count}x", Text(_names(each), style="bold"), *map(Text, filter(None, lines)))
+
+
+def _show_measured(console: Console, measured: "Sequence[Measurement]") -> None:
+    """Print what earlier starts told against what was predicted for them."""
+    if not measured:
+        return
+    console.print(Text.assemble(("MEASURED", "bold"), ("  tokens of KV cache at earlier starts", "dim")))
+    rows = [("GPUS", "VLLM", "PREDICTED", "REAL", "ERROR")]
+    for each in measured:
+        predicted = f"{each.predicted_tokens:,}" if each.predicted_tokens else "-"
+        error = f"{each.error:+.1%}" if each.error is not None else "-"
+        rows.append((f"{each.count}x {each.gpu}", each.vllm or "?", predicted, f"{each.tokens:,}", error))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        console.print(Text(GAP + GAP.join(cells)), soft_wrap=True)
+
+
+def _names(configuration: "Configuration") -> str:
+    return ", ".join("any GPU" if name == "any" else name for name in configuration.gpus)

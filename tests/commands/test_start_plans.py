@@ -1,0 +1,187 @@
+"""`pi start`: the plan it makes, shows, and keeps to."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi, pods_json
+from tests.lab.hub import Hub
+
+KNOWN = "openai/gpt-oss-20b"
+SHAPE = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as hub:
+        files: dict[str, int | bytes] = {"config.json": json.dumps(SHAPE).encode(), "model.safetensors": 16_000_000_000}
+        hub.add_synthetic("someone/eight-b", files)
+        hub.add_synthetic("someone/gated-b", files)
+        hub.gated["someone/gated-b"] = "hf_somebody_else"
+        yield hub
+
+
+def value(arguments: list[str], option: str) -> str | None:
+    return arguments[arguments.index(option) + 1] if option in arguments else None
+
+
+def test_a_dry_run_shows_the_plan_the_memory_and_the_command_and_asks_nobody(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", KNOWN, "--name", "oss", "--dry-run")
+    assert result.code == 0, result.err
+    assert f"{KNOWN} on dc1" in result.out
+    assert "1x H100 (GPU 0)" in result.out
+    assert "131,072 tokens of context" in result.out
+    for part in ("weights", "KV cache", "overhead", "free"):
+        assert part in result.out
+    command = f"CUDA_VISIBLE_DEVICES=0 vllm serve {KNOWN} --served-model-name oss --host 0.0.0.0 --port 8001"
+    assert command in result.out
+    assert pod.commands == []
+    assert "models" not in pods_json()["pods"]["dc1"] or pods_json()["pods"]["dc1"]["models"] == {}
+
+
+def test_a_dry_run_in_json_has_every_figure(pi: Pi, pod: EmbeddedPod) -> None:
+    [told] = pi("start", KNOWN, "--name", "oss", "--dry-run", "--json", "--memory", "50%", "--context", "16k").json
+    assert (told["pod"], told["gpus"], told["context"], told["memory_share"]) == ("dc1", [0], 16384, 0.5)
+    assert value(told["arguments"], "--max-model-len") == "16384"
+    assert value(told["arguments"], "--gpu-memory-utilization") == "0.50"
+    memory = told["memory"]
+    assert memory["weights"] + memory["overhead"] + memory["kv_cache"] == pytest.approx(memory["total"] * 0.5)
+    assert pod.commands == []
+
+
+def test_without_a_model_it_shows_what_the_pod_can_run(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start")
+    assert result.code == 0
+    assert result.out == pi("models").out
+    assert KNOWN in result.out
+    assert pod.commands == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpus", "3"], "is to use 3 GPUs and `dc1` has 2"),
+        (["--memory", "half"], "`half` is no share of a GPU's memory"),
+        (["--memory", "0"], "`0` is no share of a GPU's memory"),
+        (["--memory", "150%"], "`150%` is no share of a GPU's memory"),
+        (["--context", "long"], "`long` is no number of tokens"),
+        (["--context", "1m"], "is at most 131,072 tokens, and 1,048,576 are asked for"),
+        (["--memory", "50%", "--vllm", "--enforce-eager"], "`--memory` cannot be given together with `--vllm`"),
+        (["--gpus", "1", "--vllm"], "`--gpus` cannot be given together with `--vllm`"),
+        (["--context", "8k", "--vllm"], "`--context` cannot be given together with `--vllm`"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused_before_any_connection(
+    pi: Pi, pod: EmbeddedPod, words: list[str], said: str
+) -> None:
+    result = pi("start", KNOWN, "--name", "q", *words)
+    assert result.code == 2
+    assert said in result.err
+    assert "hint: " in result.err
+    assert pod.commands == []
+
+
+def test_what_cannot_fit_is_refused_before_any_connection_and_what_would_is_named(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "zai-org/GLM-4.5-Air", "--name", "glm")
+    assert result.code == 2
+    assert "error: `zai-org/GLM-4.5-Air` does not fit `dc1`: its weights take" in result.err
+    assert "it would fit" in result.err
+    assert "4x H100" in result.err
+    assert pod.commands == []
+
+
+def test_a_name_is_suggested_where_none_is_given(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", KNOWN)
+    assert result.code == 2
+    assert f"hint: such as `pi start {KNOWN} --name gpt-oss-20b`" in result.err
+    assert pod.commands == []
+
+
+def test_a_model_of_the_hub_is_planned_from_its_size_and_shape(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
+    words = ("start", "someone/eight-b", "--name", "q", "--dry-run", "--json")
+    [told] = pi(*words, HF_ENDPOINT=hub.url).json
+    assert told["memory"]["weights"] == pytest.approx(16e9 / 2**30)
+    assert told["context"] == 40960
+    assert "computed from its weights and architecture for 1x H100" in told["reasons"][0]
+    assert value(told["arguments"], "--tool-call-parser") == "hermes"
+    assert hub.bytes_sent < 200_000, "headers, and no weights"
+    assert pod.commands == []
+
+
+def test_a_gated_model_is_refused_before_the_pod_is_asked(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
+    """Fault 38."""
+    for own in ([], ["--vllm", "--enforce-eager"]):
+        result = pi("start", "someone/gated-b", "--name", "q", *own, HF_ENDPOINT=hub.url)
+        assert result.code == 4
+        assert "the model is gated and HF_TOKEN has no access to it" in result.err
+        assert f"{hub.url}/someone/gated-b" in result.err
+    missing = pi("start", "someone/eigth-b", "--name", "q", HF_ENDPOINT=hub.url)
+    assert (missing.code, "there is no model `someone/eigth-b`" in missing.err) == (4, True)
+    assert pod.commands == []
+
+
+def test_without_the_hub_a_model_starts_all_the_same_and_what_is_not_known_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "someone/eight-b", "--name", "q")
+    assert result.code == 0, result.err
+    assert "not in the catalogue: cannot ask the Hugging Face Hub at http://127.0.0.1:9" in result.err
+    [served] = [each.command for each in pod.processes() if "serve" in each.command and "--port" in each.command][:1]
+    assert value(list(served), "--max-model-len") == "auto"
+
+
+def test_a_second_model_shares_a_gpu_with_what_the_first_leaves(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1", "1x H100 80GB")
+    assert pi("start", KNOWN, "--name", "a", "--memory", "50%").code == 0
+    second = pi("start", KNOWN, "--name", "b")
+    assert second.code == 0, second.err
+    models = pods_json()["pods"]["dc1"]["models"]
+    assert models["a"]["memory"] == 0.5
+    assert 0.4 < models["b"]["memory"] < 0.5
+    third = pi("start", KNOWN, "--name", "c")
+    assert third.code == 4
+    assert f"error: no room for `{KNOWN}` on `dc1`: GPU 0:" in third.err
+    assert "are held by `a` and `b`" in third.err
+    assert "pi stop a --pod dc1" in third.err
+    assert sorted(pods_json()["pods"]["dc1"]["models"]) == ["a", "b"]
+
+
+def test_models_that_another_laptop_started_count(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    """Fault 33."""
+    embed("dc1", "1x H100 80GB")
+    assert pi("start", KNOWN, "--name", "a", "--memory", "50%").code == 0
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    state["pods"]["dc1"]["models"] = {}
+    path.write_text(json.dumps(state))
+    second = pi("start", KNOWN, "--name", "b")
+    assert second.code == 0, second.err
+    assert pods_json()["pods"]["dc1"]["models"]["b"]["memory"] < 0.5
+    assert pi("list", "--json").code == 0
+    assert pods_json()["pods"]["dc1"]["models"]["a"]["memory"] == 0.5
+
+
+def test_what_vllm_says_of_its_memory_is_kept_shown_and_used(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("start", KNOWN, "--name", "a").code == 0
+    [measured] = json.loads(Path(os.environ["PI_CONFIG_DIR"], "measured.json").read_text())
+    assert (measured["model"], measured["gpu"], measured["count"], measured["vllm"]) == (KNOWN, "H100", 1, "0.32.0")
+    assert measured["predicted_tokens"] > 0
+    log = (pod.home / ".vllm_logs/a.log").read_text()
+    assert f"GPU KV cache size: {measured['tokens']:,} tokens" in log
+    shown = pi("models", KNOWN)
+    assert "MEASURED" in shown.out
+    assert f"{measured['tokens']:,}" in shown.out
+    [told] = pi("start", KNOWN, "--name", "b", "--dry-run", "--json").json
+    assert told["measured"] is True
+    assert told["memory"]["kv_cache"] == pytest.approx(measured["kv_cache"], abs=0.1)
