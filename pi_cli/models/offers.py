@@ -47,8 +47,8 @@ class Offer:
 def best(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> Offer | None:
     """Return the best offer with which vLLM would start.
 
-    GPUs of its own come before shared ones, what is in the catalogue before what is derived, and then the fewest GPUs
-    that serve the whole context to several requests at once, or else the longest context.
+    GPUs of its own come before shared ones, then what serves the whole context to several requests at once, the fewest
+    GPUs first, or else the longest context; among equals what is in the catalogue before what is derived.
     """
     return min(_possible(profile, wish, rooms), key=_rank, default=None)
 
@@ -106,8 +106,7 @@ def _in_context(
 
 
 def _rank(offer: Offer) -> tuple[float, ...]:
-    count = offer.candidate.count
-    first = (offer.is_shared, offer.candidate.is_derived, not offer.is_roomy)
+    count, is_derived = offer.candidate.count, offer.candidate.is_derived
     if offer.is_roomy:
-        return (*first, count)
-    return (*first, -(offer.fit.context or 0), -(offer.fit.concurrency or 0), count)
+        return offer.is_shared, False, is_derived, count
+    return offer.is_shared, True, -(offer.fit.context or 0), is_derived, -(offer.fit.concurrency or 0), count
