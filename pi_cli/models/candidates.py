@@ -62,10 +62,14 @@ def _listed(profile: Profile, group: Sequence[Room]) -> Iterator[Candidate]:
                 group,
                 configuration.count,
                 configuration.args,
-                f"the catalogue's for {configuration.count}x {' or '.join(configuration.gpus)}",
+                f"the catalogue's for {configuration.count}x {_names(configuration)}",
                 dict(configuration.env),
                 configuration.notes,
             )
+
+
+def _names(configuration: Configuration) -> str:
+    return " or ".join("any GPU" if name == "any" else name for name in configuration.gpus)
 
 
 def _derived(profile: Profile, count: int, group: Sequence[Room]) -> Candidate | None:

@@ -2,16 +2,13 @@
 
 import json
 import os
-import pty
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pi_cli.store.records import Gpu
 from pi_cli.view.tables import _short
+from tests.view.screen import on_a_terminal
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 PODS = {
@@ -60,33 +57,6 @@ NARROW = """\
   GPUS     1x L4 24GB
   SSH      ssh root@9.9.9.9
 """
-
-
-def on_a_terminal(columns: int, *words: str) -> str:
-    """Run pi on a terminal of so many columns; return what stands there, without colours and blanks at line ends."""
-    screen, terminal = pty.openpty()
-    with os.fdopen(screen, "rb", buffering=0) as shown:
-        done = subprocess.Popen(
-            [sys.executable, "-m", "pi_cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=terminal,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"COLUMNS": str(columns)},
-        )
-        os.close(terminal)
-        said = b""
-        while chunk := _read(shown.fileno()):
-            said += chunk
-        assert done.wait(10) == 0
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
-    return "".join(line.rstrip() + "\n" for line in plain.splitlines())
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # EIO: nobody has the terminal any more
-        return b""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""A plan and the catalogue as people see them: on terminals of several widths, and piped."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pi
+from tests.view.screen import on_a_terminal
+
+CATALOGUE = """
+### [ ] mine
+
+Good for tests.
+
+```toml
+id = "me/mine"
+params_b = 32.8
+weights_gb = 65.5
+dtype = "bfloat16"
+min_vllm = "0.20.0"
+tool_call_parser = "hermes"
+
+[architecture]
+name = "Qwen3ForCausalLM"
+heads = 64
+max_context = 131072
+layers = [{ kind = "full", count = 64, kv_heads = 8, head_dim = 128 }]
+
+[[hardware]]
+gpus = ["H100"]
+count = 2
+args = ["--tensor-parallel-size", "2", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+notes = "a note"
+source = "a test"
+```
+"""
+H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
+DRY_RUN = ("start", "me/mine", "--name", "q", "--dry-run")
+
+COMMAND = "CUDA_VISIBLE_DEVICES=0,1 vllm serve me/mine --served-model-name q --host 0.0.0.0 --port 8001 "
+COMMAND += "--middleware require_key.RequireKey --tensor-parallel-size 2 "
+COMMAND += "--enable-auto-tool-choice --tool-call-parser hermes\n"
+
+WIDE = """\
+me/mine on dc1
+GPUS       2x H100 (GPU 0, 1), 92% of the memory
+EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+           308,624 tokens in the KV cache, estimated
+WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4 requests of it at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2 requests or more at once
+           - a note
+MEMORY     in GiB, of 78.5 on each GPU
+                                                   █ weights  ▓ KV cache  ▒ overhead  · free
+  GPU 0  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒···       30.5        37.7         4.0     6.3
+  GPU 1  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒···       30.5        37.7         4.0     6.3
+VLLM       0.20.0 or newer
+COMMAND
+"""
+WIDE += COMMAND
+NARROW = """\
+me/mine on dc1
+GPUS       2x H100 (GPU 0, 1), 92% of the memory
+EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+           308,624 tokens in the KV cache, estimated
+WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4
+             requests of it at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2
+             requests or more at once
+           - a note
+MEMORY     in GiB, of 78.5 on each GPU
+                                      █ weights  ▓ KV cache  ▒ overhead  · free
+  GPU 0  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
+  GPU 1  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
+VLLM       0.20.0 or newer
+COMMAND
+"""
+NARROW += COMMAND
+
+
+@pytest.fixture(autouse=True)
+def a_pod_and_a_catalogue() -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "models.md").write_text(CATALOGUE)
+    pod = {"ssh": "ssh root@1.2.3.4", "gpus": [{"id": id} | H100 for id in range(4)]}
+    (folder / "pods.json").write_text(json.dumps({"pods": {"dc1": pod}, "active": "dc1"}))
+
+
+def test_a_plan_is_all_there_on_a_pipe_with_its_command_on_one_line(pi: Pi) -> None:
+    assert pi(*DRY_RUN).out == WIDE
+
+
+def test_a_plan_fits_a_narrow_terminal() -> None:
+    assert on_a_terminal(80, *DRY_RUN) == NARROW
+
+
+def test_what_a_terminal_cannot_draw_is_drawn_in_ascii(pi: Pi) -> None:
+    told = pi(*DRY_RUN, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert told.code == 0, told.err
+    assert told.out.isascii()
+    assert "# weights  = KV cache  + overhead  . free" in told.out
+
+
+def test_a_line_for_each_model_fits_a_narrow_terminal() -> None:
+    lines = on_a_terminal(80, "models").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "me/mine" in lines[1]
+    assert lines[1].split()[1:] == ["fits", "2x", "128k", "2.4"]
