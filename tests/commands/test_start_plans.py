@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,14 @@ def test_what_vllm_says_of_its_memory_is_kept_shown_and_used(pi: Pi, pod: Embedd
     [told] = pi("start", KNOWN, "--name", "b", "--dry-run", "--json").json
     assert told["measured"] is True
     assert told["memory"]["kv_cache"] == pytest.approx(measured["kv_cache"], abs=0.1)
+
+
+def test_starts_at_once_choose_again_when_others_were_quicker(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 31: four models on two GPUs with room for two each."""
+    with ThreadPoolExecutor(4) as pool:
+        ends = list(pool.map(lambda name: pi("start", KNOWN, "--name", name, "--memory", "45%", "--gpus", "1"), "abcd"))
+    assert [end.code for end in ends] == [0] * 4, ends
+    models = pods_json()["pods"]["dc1"]["models"].values()
+    assert sorted(model["gpu"] for model in models) == ["0", "0", "1", "1"]
+    assert len({model["port"] for model in models}) == 4
+    assert pod.processes()
