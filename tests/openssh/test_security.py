@@ -151,11 +151,11 @@ def test_a_lock_goes_with_its_holder(pi: Pi) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=0.7)
         holder.kill()
-        assert seconds_until_end(waiting) < 2
+        assert seconds_until_end(waiting) < 6  # whoever waits for a lock gives up after 10
         assert ended(waiting).code == 0
     begun = time.monotonic()
     assert pi("pods", "active", "dc1").code == 0
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 6  # whoever waits for a lock gives up after 10
     assert pods_json()["active"] == "dc1"
 
 
