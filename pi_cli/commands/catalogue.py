@@ -147,7 +147,7 @@ def _explain(
     from pi_cli.view import catalogue, terminal
 
     verdict = verdicts.of(lookup.catalogued(entry), rooms, pod=place)
-    would_fit = [] if verdict.plan else refusal.would_fit(verdict.profile, verdicts.AS_IT_COMES)
+    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.AS_IT_COMES)
     measured = measurements.load(entry.id)
     if as_json:
         more = {

@@ -68,12 +68,14 @@ def show_model(
         plans.show_choices(console, verdict.plan)
     else:
         show_row(console, "WHY", Text(f"- {verdict.reason}"))
-        show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "nothing that pi knows of"))
+        if verdict.status == "no":
+            show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "nothing that is commonly rented"))
     _show_configurations(console, entry, rooms)
     _show_measured(console, measured)
-    console.print(Text("START IT" if verdict.plan else "ON OTHER GPUS, START IT", style="bold"))
-    for each in (f"{command} --dry-run", command):
-        console.print(Text(each), soft_wrap=True)
+    if verdict.plan:
+        console.print(Text("START IT", style="bold"))
+        for each in (f"{command} --dry-run", command):
+            console.print(Text(each), soft_wrap=True)
 
 
 def kinds(rooms: "Sequence[Room]") -> str:

@@ -1,0 +1,155 @@
+"""The catalogue against GPUs, as people see it: a line for each model, and everything about one."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pi
+from tests.view.screen import on_a_terminal
+
+SHAPE = """
+[architecture]
+name = "Qwen3ForCausalLM"
+heads = 64
+max_context = 131072
+layers = [{ kind = "full", count = 64, kv_heads = 8, head_dim = 128 }]
+"""
+CONFIGURATION = """
+[[hardware]]
+gpus = ["H100"]
+count = 2
+args = ["--tensor-parallel-size", "2"]
+env = { LAB = "a b" }
+source = "a test"
+```
+"""
+MEASURED = {
+    "model": "me/large", "gpu": "H100", "count": 2, "tensor": 2, "vllm": "0.32.0",
+    "not_kv_cache": 34.5, "kv_cache": 37.7, "tokens": 300000, "predicted_tokens": 309000,
+}  # fmt: skip
+
+
+def block(name: str, weights: float, more: str = "") -> str:
+    about = f"### [x] {name}\n\nGood for tests.\n\n```toml\n"
+    return f'{about}id = "me/{name}"\nweights_gb = {weights}\ndtype = "bfloat16"\n{more}{SHAPE}{CONFIGURATION}\n'
+
+
+CATALOGUE = (
+    block("large", 65.5, 'params_b = 32.8\nactive_params_b = 3.0\nmin_vllm = "0.20.0"\ngated = true\n')
+    + block("larger", 110)
+    + block("a-model-with-quite-a-long-name-that-is-too-large", 300)
+)
+
+WIDE = """\
+MODEL                                                FITS   ON       CONTEXT  AT ONCE
+me/large                                             fits   2x H100     128k      2.4
+me/larger                                            tight  2x H100     128k      1.1
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+"""
+NARROW = """\
+MODEL                                                FITS   ON  CONTEXT  AT ONCE
+me/large                                             fits   2x     128k      2.4
+me/larger                                            tight  2x     128k      1.1
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+"""
+PAIRS = """\
+me/large
+  fits  2x H100, 128k of context, 2.4 at once
+me/larger
+  tight  2x H100, 128k of context, 1.1 at once
+me/a-model-with-quite-a-long-name-that-is-too-large
+  no  needs 287 GiB, has 144
+"""
+ONE = """\
+me/large
+ABOUT      Good for tests.
+SIZE       65.5 GB of weights in bfloat16; 32.8 billion parameters, 3 of them
+           active for a token
+CONTEXT    at most 131,072 tokens (128k)
+TOOLS      no parser for its calls
+VLLM       0.20.0 or newer
+LICENCE    to be accepted at https://huggingface.co/me/large, for the account of
+           HF_TOKEN
+VERIFIED   we have run it ourselves
+ON         2x H100: fits
+GPUS       2x H100 (GPU 0, 1), 92% of the memory
+EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+           308,640 tokens in the KV cache, as measured here
+WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4
+             requests of it at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2
+             requests or more at once
+           - the memory it needs is what an earlier start here told
+MEMORY     in GiB, of 78.5 on each GPU
+                                      █ weights  ▓ KV cache  ▒ overhead  · free
+  GPU 0  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
+  GPU 1  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
+ENV        LAB=a b
+CONFIGURATIONS  * for these GPUs
+* 2x       H100
+           LAB='a b' --tensor-parallel-size 2
+           source: a test
+MEASURED  tokens of KV cache at earlier starts
+  GPUS     VLLM    PREDICTED     REAL  ERROR
+  2x H100  0.32.0    309,000  300,000  +3.0%
+START IT
+pi start me/large --name large --dry-run
+pi start me/large --name large
+"""
+
+
+@pytest.fixture(autouse=True)
+def a_catalogue() -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "models.md").write_text(CATALOGUE)
+
+
+def remember(*models: str) -> None:
+    """Write down a pod with two GPUs, and these models on both of them."""
+    gpus = [{"id": id, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"} for id in range(2)]
+    running = {name: {"model": "m/m", "port": 8001, "gpu": "0,1", "pid": 7} for name in models}
+    state = {"pods": {"dc1": {"ssh": "ssh root@1.2.3.4", "gpus": gpus, "models": running}}, "active": "dc1"}
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize(("columns", "screen"), [(160, WIDE), (80, NARROW), (60, PAIRS)])
+def test_the_list_can_be_read_on_every_terminal(columns: int, screen: str) -> None:
+    assert on_a_terminal(columns, "models", "me/", "--gpu", "2x H100") == screen
+
+
+def test_piped_a_model_is_a_line_whatever_the_terminal_is(pi: Pi) -> None:
+    result = pi("models", "me/", "--gpu", "2x H100", COLUMNS="20")
+    assert result.out == WIDE
+    assert result.err == "note: 2x H100: 1 of 3 fit, 1 more tightly; all about one: `pi models MODEL`\n"
+
+
+def test_one_model_is_explained_with_what_was_measured_at_earlier_starts() -> None:
+    Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
+    assert on_a_terminal(80, "models", "me/large", "--gpu", "2x H100") == ONE
+
+
+def test_what_was_measured_is_there_as_json_with_its_error(pi: Pi) -> None:
+    Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
+    [row] = pi("models", "me/large", "--gpu", "2x H100", "--json").json
+    [measured] = row["measured"]
+    assert (measured["predicted_tokens"], measured["tokens"], round(measured["error"], 3)) == (309000, 300000, 0.03)
+    assert row["plan"]["measured"] is True
+
+
+def test_a_model_without_room_says_who_is_there_and_not_what_else_to_rent(pi: Pi) -> None:
+    remember("coder")
+    told = pi("models", "me/larger").out
+    assert "ON         dc1 (2x H100): fits, but others hold its room\n" in told
+    assert "GPU 0: 73.3 of 79.6 GiB are held by `coder`" in told
+    assert "WOULD FIT" not in told
+    assert "me/larger" in pi("models", "me/").out.splitlines()[2]
+    assert pi("models", "me/").out.splitlines()[2].endswith("no room  held by `coder`")
+
+
+def test_start_without_a_model_shows_the_same_list(pi: Pi) -> None:
+    remember()
+    started, listed = pi("start"), pi("models")
+    assert (started.code, started.out, started.err) == (0, listed.out, listed.err)
