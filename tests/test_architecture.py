@@ -57,6 +57,7 @@ def test_imports_go_down_and_libraries_stay_with_their_owner(room: str, module: 
     [
         (["--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic", "filelock"}),
         (["start", "--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic"}),
+        (["models", "--gpu", "1x L4"], {"asyncssh", "httpx2", "openai", "rich.live", "pydantic", "huggingface_hub"}),
         (["pods"], {"asyncssh", "httpx2", "openai", "rich.live", "pydantic", "filelock"}),
     ],
 )

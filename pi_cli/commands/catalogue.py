@@ -102,7 +102,7 @@ def _imagined(gpu: str) -> "dict[str, list[Room]]":
 
 
 def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
-    from pi_cli.models import placement
+    from pi_cli.models import placement, refusal
 
     for name, pod in where.items():
         if pod.is_cpu:
@@ -112,28 +112,27 @@ def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
                 'or see what fits GPUs with `pi models --gpu "1x H100"`',
             )
         if not pod.gpus:
-            raise BadUsage(
-                f"pod `{name}` has no GPUs",
-                hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {name}`",
-            )
+            raise refusal.no_gpus(name)
     return {name: placement.remembered(pod) for name, pod in where.items()}
 
 
 def _list(places: "Mapping[str, Sequence[Room]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool) -> None:
     from pi_cli.models import lookup, verdicts
+    from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
-    profiles = [lookup.catalogued(entry) for entry in entries]
+    rows = measurements.load()
+    profiles = [lookup.catalogued(entry, rows) for entry in entries]
     judged = {
         place: [verdicts.of(profile, rooms, pod=place) for profile in profiles] for place, rooms in places.items()
     }
     if as_json:
-        rows = [
+        told = [
             _as_json(place if are_pods else None, places[place], verdict)
             for place in judged
             for verdict in judged[place]
         ]
-        terminal.show_json(rows)
+        terminal.show_json(told)
         return
     for place, rooms in places.items():
         catalogue.show_list(place, rooms, judged[place], is_headed=len(places) > 1)

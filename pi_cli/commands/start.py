@@ -26,27 +26,33 @@ if TYPE_CHECKING:
 FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word
 
 
+ModelId = Annotated[str | None, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")]
+Arguments = Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")]
+Gpus = Annotated[int | None, typer.Option("--gpus", "-g", min=1, help="Use exactly so many GPUs.")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", metavar="SHARE", help="Share of each GPU's memory, such as `50%`.")
+]
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="TOKENS", help="Context length, such as `32k` (32768) or 40000.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return once vLLM is launched; it goes on loading.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the command, and do nothing.")]
+Vllm = Annotated[bool, typer.Option("--vllm", help="All that follows goes to `vllm serve`, as typed.")]
+
+
 def start(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")
-    ] = None,
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)] = None,
+    model: ModelId = None,
+    arguments: Arguments = None,
     *,
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")
-    ] = None,
+    name: Name = None,
     pod: OnPods = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", "-g", min=1, help="Use exactly so many GPUs.")] = None,
-    memory: Annotated[
-        str | None, typer.Option("--memory", metavar="SHARE", help="Share of each GPU's memory, such as `50%`.")
-    ] = None,
-    context: Annotated[
-        str | None,
-        typer.Option("--context", metavar="TOKENS", help="Context length, such as `32k` (32768) or 40000."),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once vLLM is launched; it goes on loading.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the command, and do nothing.")] = False,
-    vllm: Annotated[bool, typer.Option("--vllm", help="All that follows goes to `vllm serve`, as typed.")] = False,
+    gpus: Gpus = None,
+    memory: Memory = None,
+    context: Context = None,
+    detach: Detach = False,
+    dry_run: DryRun = False,
+    vllm: Vllm = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a model and wait until it answers.
@@ -64,30 +70,24 @@ def start(
       pi start openai/gpt-oss-20b --name oss --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --max-model-len 16384 --tensor-parallel-size 2
     """
-    from pi_cli.models.profile import Profile
-
-    current = state.load()
+    where = state.load().select(pod or [])
     if model is None and not vllm and not arguments:
-        catalogue.show_list(current.select(pod or []), as_json=as_json)
+        catalogue.show_list(where, as_json=as_json)
         return
     wish = _wish(gpus, memory, context, tuple(arguments or []) if vllm else None)
-    model = _checked(model, arguments, vllm=vllm)
-    if name is None:
-        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {catalogue.suggested_name(model)}`")
-    state.check_name("model", name)
-    where = current.select(pod or [])
+    model, name = _named(_checked(model, arguments, vllm=vllm), name)
     if dry_run:
         _show_plans(model, name, wish, where, as_json=as_json)
-        return
-    key = options.api_key()
-    _refuse_in_time(Profile(model), wish, where)
-    profile = _profile(model, wish)
-    _refuse_in_time(profile, wish, where)
+    else:
+        _start(model, name, wish, where, wait=not detach, as_json=as_json)
+
+
+def _start(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, wait: bool, as_json: bool) -> None:
     from pi_cli.models import deploy
     from pi_cli.view import terminal
 
-    secrets = deploy.Secrets(key, *_hub())
-    started, failures = _start_on_all(where, profile, wish, name, secrets, wait=not detach)
+    secrets = deploy.Secrets(options.api_key(), *_hub())
+    started, failures = asyncio.run(_start_on_all(model, where, wish, name, secrets, wait=wait))
     if as_json:
         terminal.show_json([_as_json(each) for each in started])
     else:
@@ -104,6 +104,12 @@ def _checked(model: str | None, arguments: list[str] | None, *, vllm: bool) -> s
     return model
 
 
+def _named(model: str, name: str | None) -> tuple[str, str]:
+    if name is None:
+        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {catalogue.suggested_name(model)}`")
+    return model, state.check_name("model", name)
+
+
 def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[str, ...] | None) -> "Wish":
     from pi_cli.models.offers import Wish
 
@@ -118,14 +124,20 @@ def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[
     )
 
 
-def _profile(model: str, wish: "Wish") -> "Profile":
-    """Find out about a model what there is to know; whether its gate is open for us, too."""
+async def _profile(model: str, wish: "Wish", where: Mapping[str, Pod]) -> "Profile":
+    """Find out about a model what there is to know, and whether its gate is open for us.
+
+    Refuses what cannot be before the Hub, and then before any pod is asked. What runs there by now, only the pods know.
+    """
     from pi_cli.models import lookup
+    from pi_cli.models.profile import Profile
 
     token, endpoint = _hub()
-    if wish.own is not None:
-        return asyncio.run(lookup.of_own(model, token=token, endpoint=endpoint))
-    return asyncio.run(lookup.of(model, token=token, endpoint=endpoint))
+    _refuse_in_time(Profile(model), wish, where)
+    look = lookup.of if wish.own is None else lookup.of_own
+    profile = await look(model, token=token, endpoint=endpoint)
+    _refuse_in_time(profile, wish, where)
+    return profile
 
 
 def _hub() -> tuple[str | None, str | None]:
@@ -141,7 +153,6 @@ def _choose(profile: "Profile", wish: "Wish", where: Mapping[str, Pod], pod: str
 
 
 def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) -> None:
-    """Refuse what cannot be before any pod is asked. What runs there by now, only the pods know."""
     from pi_cli.models import placement, plan
 
     for name, pod in where.items():
@@ -152,11 +163,9 @@ def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) 
 def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, as_json: bool) -> None:
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
     from pi_cli.models import placement, plan
-    from pi_cli.models.profile import Profile
     from pi_cli.view import plans, terminal
 
-    _refuse_in_time(Profile(model), wish, where)
-    profile = _profile(model, wish)
+    profile = asyncio.run(_profile(model, wish, where))
     made = {}
     for pod, chosen in where.items():
         made[pod] = plan.make(profile, wish, placement.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
@@ -173,13 +182,14 @@ def _port(pod: Pod) -> int:
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
-def _start_on_all(
-    where: Mapping[str, Pod], profile: "Profile", wish: "Wish", name: str, secrets: "deploy.Secrets", *, wait: bool
+async def _start_on_all(
+    model: str, where: Mapping[str, Pod], wish: "Wish", name: str, secrets: "deploy.Secrets", *, wait: bool
 ) -> "tuple[list[Started], dict[str, PiError]]":
     from pi_cli.models import deploy
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
+    profile = await _profile(model, wish, where)
     started: list[Started] = []
     with progress.following(where) as report:
 
@@ -190,7 +200,7 @@ def _start_on_all(
                 await deploy.start(session, ssh, choose, name=name, secrets=secrets, wait=wait, report=report)
             )
 
-        failures = asyncio.run(fleet.on_each(where, begin))
+        failures = await fleet.on_each(where, begin)
     return started, failures
 
 

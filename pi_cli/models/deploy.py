@@ -13,6 +13,7 @@ from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Event, Note, Output, Phase, Progress, Report
 from pi_cli.models import arguments, diagnosis, health, memory_lines, phases
 from pi_cli.models.plan import Plan
+from pi_cli.models.profile import is_folder
 from pi_cli.pods import agent, machine, ssh_command
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
@@ -176,8 +177,8 @@ async def logs(session: PodSession, name: str, *, lines: str, follow: bool, sink
 def remember_memory(plan: Plan, log: str) -> None:
     """Keep what vLLM said of its memory beside what was predicted, for the next plan of the same model."""
     told = memory_lines.read(log)
-    if told is None or plan.fit is None or plan.memory is None:
-        return
+    if told is None or plan.fit is None or plan.memory is None or not plan.is_complete:
+        return  # the user's own arguments may divide the memory in other ways than the planner does
     options = arguments.read(plan.arguments)
     given = plan.fit.memory.total * plan.memory
     with suppress(PiError):  # the model runs: what the next plan would like to know is no reason to say otherwise
@@ -277,7 +278,10 @@ async def _begun(
     """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
     while True:
         known = state.load().pod(session.pod).models
-        plan = choose(await machine.inspect(session, as_json(known)))
+        found = await machine.inspect(session, as_json(known))
+        if about.name in found.running:  # before its own GPUs count as taken
+            raise _name_taken(f"`{about.name}` already runs here (port {found.running[about.name]['port']})")
+        plan = choose(found)
         watching.plan(plan)
         try:
             return plan, await agent.ask(session, "start", watching.see, **_request(session.pod, plan, about))
@@ -292,7 +296,7 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
     """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
     current = state.load().pod(pod)
     secrets = about.secrets
-    download = not plan.model.startswith(("/", "./", "../", "~"))
+    download = not is_folder(plan.model)
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
     # A downloaded model starts without network, and without being slowed by a Hub that limits our rate.
     serving = {"HF_HUB_OFFLINE": "1"} if download and plan.is_complete else {"HF_ENDPOINT": secrets.hf_endpoint}
@@ -319,11 +323,15 @@ def _given(settings: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value}
 
 
+def _name_taken(message: str) -> PiError:
+    return PiError(message, hint="choose another `--name`, or stop that one with `pi stop`")
+
+
 def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused) -> PiError:
     """Turn the pod's no into an error with something to do about it."""
     match error.code:
         case "name-taken":
-            return PiError(error.message, hint="choose another `--name`, or stop that one with `pi stop`")
+            return _name_taken(error.message)
         case "not-set-up":
             return PiError(f"pod `{pod}`: {error.message}", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
         case "vllm-too-old":

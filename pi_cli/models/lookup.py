@@ -1,6 +1,6 @@
 """Find out what there is to know of a model: in the catalogue without any network, else on the Hugging Face Hub."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 from pi_cli.models import architecture, catalog, hub
 from pi_cli.models.catalog import Entry
 from pi_cli.models.fit import Measured, Shape
-from pi_cli.models.profile import Profile
+from pi_cli.models.profile import Profile, is_folder
 from pi_cli.store import measurements
+from pi_cli.store.measurements import Measurement
 
-LOCAL = ("/", "./", "../", "~")
 FP4_KINDS = ("nvfp4", "mxfp4")
 
 
@@ -25,7 +25,7 @@ async def of(model: str, *, token: str | None, endpoint: str | None) -> Profile:
         if entry.gated:
             await _check_access(entry.id, token, endpoint)
         return catalogued(entry)
-    if model.startswith(LOCAL):
+    if is_folder(model):
         return Profile(model, unknown="a folder on the pod")
     try:
         found = await hub.look(model, token=token, endpoint=endpoint)
@@ -37,15 +37,15 @@ async def of(model: str, *, token: str | None, endpoint: str | None) -> Profile:
 async def of_own(model: str, *, token: str | None, endpoint: str | None) -> Profile:
     """Return what is known of a model whose arguments the user brings; the Hub is asked for admission only."""
     entry = catalog.find(model)
-    if not model.startswith(LOCAL) and (entry is None or entry.gated):
+    if not is_folder(model) and (entry is None or entry.gated):
         await _check_access(model, token, endpoint)
     return replace(catalogued(entry), id=model) if entry else Profile(model)
 
 
-def catalogued(entry: Entry) -> Profile:
-    """Return what the catalogue says of a model, and what earlier starts have told."""
+def catalogued(entry: Entry, rows: Sequence[Measurement] | None = None) -> Profile:
+    """Return what the catalogue says of a model, and what earlier starts have told: `rows`, or what was kept."""
     shape = Shape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
-    measured = _measured(entry.id)
+    measured = _measured(entry.id, rows)
     return Profile(entry.id, entry, shape, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
 
 
@@ -92,7 +92,10 @@ def _parsers(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return tools.pop() if len(tools) == 1 else None, reasoning.pop() if len(reasoning) == 1 else None
 
 
-def _measured(model: str) -> dict[tuple[str, int], Measured]:
+def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], Measured]:
     """Return what the last starts told, by kind and number of GPUs."""
-    rows = measurements.load(model)
-    return {(row.gpu, row.count): Measured(row.not_kv_cache, row.tensor, row.vllm) for row in rows}
+    return {
+        (row.gpu, row.count): Measured(row.not_kv_cache, row.tensor, row.vllm)
+        for row in (measurements.load() if rows is None else rows)
+        if row.model.lower() == model.lower()
+    }

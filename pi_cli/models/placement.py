@@ -4,11 +4,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi_cli.models import arguments, gpu_types
 from pi_cli.pods import nvidia
-from pi_cli.pods.machine import Machine
 from pi_cli.store.records import Gpu, Model, Pod
+
+if TYPE_CHECKING:  # `pi models` needs no asyncssh
+    from pi_cli.pods.machine import Machine
 
 SLACK = 768  # MiB: a model takes so much more than its share, and CUDA has up to 1 GiB less than nvidia-smi says
 IDLE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
@@ -72,13 +75,18 @@ def remembered(pod: Pod) -> list[Room]:
     return rooms(pod.gpus, pod.models, {})
 
 
-def seen(pod: Pod, machine: Machine) -> list[Room]:
-    """Return the room on a pod's GPUs as it is now; where nvidia-smi has failed, its GPUs are those remembered."""
+def seen(pod: Pod, machine: "Machine") -> list[Room]:
+    """Return the room on a pod's GPUs as it is now.
+
+    They are those recorded, which may be fewer than there are, less any that are gone; where nvidia-smi has failed, all
+    that are recorded.
+    """
+    there = {gpu.id for gpu in machine.gpus}
     models = {
         name: Model(each["model"], each["port"], str(each["gpu"]), each["pid"], each.get("uid"), _share_in(each))
         for name, each in machine.running.items()
     }
-    return rooms(machine.gpus or pod.gpus, models, machine.used)
+    return rooms([gpu for gpu in pod.gpus if gpu.id in there] or pod.gpus, models, machine.used)
 
 
 def share_of(model: Model) -> float:

@@ -92,11 +92,7 @@ def _check(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str, *, is_
             raise BadUsage(f"`{pod}` has no GPUs", hint="leave out `--gpus` and `--memory`")
         return
     if not rooms:
-        raise BadUsage(
-            f"pod `{pod}` has no GPUs",
-            hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`, "
-            "on a machine without any with `--cpu`",
-        )
+        raise refusal.no_gpus(pod)
     wanted = arguments.gpus_asked_for(wish.own) if wish.own is not None else wish.gpus or 1
     if wanted > len(rooms):
         hint = "lower `--tensor-parallel-size`" if wish.own is not None else "lower `--gpus`"

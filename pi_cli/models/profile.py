@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pi_cli.models.catalog import Entry
 from pi_cli.models.fit import Measured, Shape
 
+FOLDERS = ("/", "./", "../", "~")
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -27,3 +29,8 @@ class Profile:
     def max_context(self) -> int | None:
         """Return the longest context that the model itself has, in tokens."""
         return self.shape.architecture.max_context if self.shape and self.shape.architecture else None
+
+
+def is_folder(model: str) -> bool:
+    """Tell whether a model is a folder on the pod, and not a repository of the Hub."""
+    return model.startswith(FOLDERS)

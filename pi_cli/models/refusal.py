@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pi_cli.errors import DoesNotFit, NoRoom, PiError
+from pi_cli.errors import BadUsage, DoesNotFit, NoRoom, PiError
 from pi_cli.models import arguments, candidates, fit, gpu_types, offers, placement
 from pi_cli.models.candidates import Candidate
 from pi_cli.models.offers import Wish
@@ -37,6 +37,15 @@ def no_room(model: str, rooms: Sequence[Room], pod: str, *, share: float | None 
     if share is not None and most:
         hint = f"add `--gpu-memory-utilization {most:.2f}` after `--vllm`; or {hint}"
     return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint)
+
+
+def no_gpus(pod: str) -> BadUsage:
+    """Return the error for a pod on which no GPU is recorded."""
+    return BadUsage(
+        f"pod `{pod}` has no GPUs",
+        hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`, "
+        "on a machine without any with `--cpu`",
+    )
 
 
 def why(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> str:

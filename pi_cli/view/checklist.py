@@ -99,7 +99,7 @@ def _live(setup: _Setup) -> Iterator[Report]:
     from rich.live import Live
 
     console = terminal.err()
-    draw = _Draw(is_ascii=_wants_ascii(console.encoding))
+    draw = _Draw(is_ascii=wants_ascii(console.encoding))
 
     def report(event: Event) -> None:
         setup.see(event)
@@ -170,7 +170,7 @@ class _Draw:
         return self._frames[int(time.monotonic() * 10) % len(self._frames)]
 
 
-def _wants_ascii(encoding: str) -> bool:
+def wants_ascii(encoding: str) -> bool:
     """Tell whether the terminal's locale is C. Python itself turns LANG=C into LC_CTYPE=C.UTF-8."""
     chosen = [os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
     effective = next((value for value in chosen if value), "")

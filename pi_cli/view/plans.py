@@ -141,7 +141,7 @@ def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:
     }  # fmt: skip
     if memory.taken < 0.05:  # GiB: what one decimal shows as nothing
         del sizes["others"]
-    is_ascii = checklist._wants_ascii(console.encoding)
+    is_ascii = checklist.wants_ascii(console.encoding)
     signs = {name: PARTS[name][is_ascii] for name in sizes}
     heads = {name: f"{signs[name]} {name}" for name in sizes}
     names = [f"GPU {id}" for id in gpus]

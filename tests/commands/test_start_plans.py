@@ -158,6 +158,13 @@ def test_a_second_model_shares_a_gpu_with_what_the_first_leaves(pi: Pi, embed: C
     assert sorted(pods_json()["pods"]["dc1"]["models"]) == ["a", "b"]
 
 
+def test_a_name_that_is_taken_is_said_before_the_room_that_it_takes(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1", "1x H100 80GB")
+    assert pi("start", KNOWN, "--name", "a").code == 0
+    again = pi("start", KNOWN, "--name", "a")
+    assert (again.code, "error: `a` already runs here (port " in again.err) == (1, True), again.err
+
+
 def test_models_that_another_laptop_started_count(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     """Fault 33."""
     embed("dc1", "1x H100 80GB")

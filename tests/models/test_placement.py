@@ -61,6 +61,14 @@ def test_what_is_seen_on_a_pod_counts_and_not_what_is_remembered() -> None:
     assert (second.models, second.taken) == (("b",), round(0.25 * 81_559))
 
 
+def test_only_gpus_that_are_recorded_and_still_there_are_used() -> None:
+    """Somebody may have left GPUs out of `pods.json` on purpose."""
+    pod = Pod("ssh root@1.2.3.4", gpus=gpus(2))
+    disk = Disk("/root", 1, 1, is_mount=False, kind="ext4")
+    assert ids(placement.seen(pod, Machine(gpus(3, first=1), {}, None, None, [], None, disk, None))) == [1]
+    assert ids(placement.seen(pod, Machine([], {}, None, None, [], None, disk, None))) == [0, 1]
+
+
 @pytest.mark.parametrize(("memory", "total"), [("100GB", 97_280), ("unknown", 0)])
 def test_a_gpu_that_nobody_knows_has_the_memory_it_says(memory: str, total: int) -> None:
     [room] = placement.rooms([Gpu(0, "NVIDIA X1000", memory)], {}, {})
