@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pi_cli.pods.ssh import PodSession
 
 FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word
+SLOW = 1.5  # seconds without an answer, after which people wonder
 
 
 ModelId = Annotated[str | None, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")]
@@ -131,11 +132,16 @@ async def _profile(model: str, wish: "Wish", where: Mapping[str, Pod]) -> "Profi
     """
     from pi_cli.models import lookup
     from pi_cli.models.profile import Profile
+    from pi_cli.view import terminal
 
     token, endpoint = _hub()
     _refuse_in_time(Profile(model), wish, where)
     look = lookup.of if wish.own is None else lookup.of_own
-    profile = await look(model, token=token, endpoint=endpoint)
+    waiting = asyncio.get_running_loop().call_later(SLOW, terminal.note, f"asking the Hugging Face Hub about `{model}`")
+    try:
+        profile = await look(model, token=token, endpoint=endpoint)
+    finally:
+        waiting.cancel()
     _refuse_in_time(profile, wish, where)
     return profile
 

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +144,19 @@ def test_without_the_hub_a_model_starts_all_the_same_and_what_is_not_known_is_sa
     assert "not in the catalogue: cannot ask the Hugging Face Hub at http://127.0.0.1:9" in result.err
     [served] = [each.command for each in pod.processes() if "serve" in each.command and "--port" in each.command][:1]
     assert value(list(served), "--max-model-len") == "auto"
+
+
+def test_a_hub_that_says_nothing_is_waited_for_in_sight_and_ctrl_c_ends_that(pod: EmbeddedPod) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        command = [sys.executable, "-m", "pi_cli", "start", "someone/eight-b", "--name", "q"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | hub) as starting:
+            assert starting.stderr is not None
+            assert starting.stderr.readline() == "note: asking the Hugging Face Hub about `someone/eight-b`\n"
+            starting.send_signal(signal.SIGINT)
+            assert starting.wait(timeout=5) == 130
+            assert starting.stderr.read() == ""
+    assert pod.commands == []
 
 
 def test_a_second_model_shares_a_gpu_with_what_the_first_leaves(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
