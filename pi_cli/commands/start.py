@@ -27,7 +27,7 @@ FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last wor
 SLOW = 1.5  # seconds without an answer, after which people wonder
 
 
-ModelId = Annotated[str | None, typer.Argument(metavar="MODEL", help="Hugging Face id, or a folder on the pod.")]
+ModelId = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Hugging Face id, or a folder on the pod.")]
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)]
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Name to call it by; the served model name too.")]
 Gpus = Annotated[int | None, typer.Option("--gpus", "-g", min=1, help="Use exactly so many GPUs.")]
@@ -67,7 +67,7 @@ def start(
     \b
     Examples:
       pi start Qwen/Qwen2.5-72B-Instruct --name qwen72b
-      pi start Qwen/Qwen3-32B --name q --gpus 2 --context 64k --dry-run
+      pi start Qwen/Qwen3-Coder-30B-A3B-Instruct --name q --gpus 2 --context 64k --dry-run
       pi start openai/gpt-oss-20b --name oss --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --max-model-len 16384 --tensor-parallel-size 2
     """

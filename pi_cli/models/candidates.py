@@ -84,16 +84,16 @@ def _derived(profile: Profile, count: int, group: Sequence[Room]) -> Candidate |
     precision = ["--dtype", "half"] if is_older and profile.shape.dtype in ("bfloat16", "") else []
     environment: dict[str, str] = {}
     if profile.entry is None:
-        features = _features(profile)
+        about_the_model = features(profile)
         origin = f"computed from its weights and architecture for {count}x {group[0].kind}"
     else:
-        features, environment = _common(profile.entry.hardware)
-        features = features or _features(profile)
+        about_the_model, environment = _common(profile.entry.hardware)
+        about_the_model = about_the_model or features(profile)
         origin = f"derived from the catalogue's for {count}x {group[0].kind}"
-    return Candidate(group, count, (*parallel, *precision, *features), origin, environment, is_derived=True)
+    return Candidate(group, count, (*parallel, *precision, *about_the_model), origin, environment, is_derived=True)
 
 
-def _features(profile: Profile) -> tuple[str, ...]:
+def features(profile: Profile) -> tuple[str, ...]:
     """Return the arguments for tool calls and thinking that a model's architecture has."""
     found: list[str] = []
     if profile.tool_call_parser:

@@ -5,12 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pi_cli.errors import BadUsage, DoesNotFit
-from pi_cli.models import arguments, fit, offers, placement, refusal
+from pi_cli.models import arguments, candidates, fit, offers, placement, refusal
 from pi_cli.models.fit import Fit
 from pi_cli.models.offers import Offer, Wish
 from pi_cli.models.placement import Room
 from pi_cli.models.profile import Profile
 from pi_cli.store.records import Gpu
+
+# What is left to processors: larger models take minutes for an answer, and quantised ones want a GPU's kernels.
+LARGEST_ON_CPU = 20e9  # bytes of weights
+PLAIN = ("", "bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +120,17 @@ def _check(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str, *, is_
 def _on_cpu(profile: Profile, wish: Wish, pod: str) -> Plan:
     if wish.own is not None:
         return Plan(profile.id, (), wish.own, reasons=("your own vLLM arguments, on the CPU",), is_complete=False)
-    if profile.entry:
+    if profile.shape and (profile.shape.weights > LARGEST_ON_CPU or profile.shape.dtype not in PLAIN):
+        what = f"{profile.shape.weights / 1e9:.1f} GB of weights in {profile.shape.dtype}"
         raise DoesNotFit(
-            f"the catalogue has `{profile.id}` for GPUs only, and `{pod}` is a CPU pod",
-            hint="choose a small model, or to try anyway give your own arguments after `--vllm`",
+            f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {what}",
+            hint="choose a small model that is not quantised, or to try anyway give your own arguments after `--vllm`",
         )
     context = str(wish.context) if wish.context else "auto"
     about = "the context you asked for" if wish.context else "the longest context that fits"
-    return Plan(profile.id, (), ("--max-model-len", context), reasons=(f"on the CPU, {about}",))
+    own = (*candidates.features(profile), "--max-model-len", context)
+    least = profile.entry.min_vllm if profile.entry else None
+    return Plan(profile.id, (), own, reasons=(f"on the CPU, {about}",), min_vllm=least)
 
 
 def _own(profile: Profile, own: tuple[str, ...], rooms: Sequence[Room], pod: str) -> Plan:

@@ -1,5 +1,6 @@
 """The pages lead to what exists: files, make targets, commands and their options."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pi_cli.commands.main import app
+from tests.conftest import Pi
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "models.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -64,6 +66,22 @@ def test_every_link_leads_to_a_file(page: str, link: str) -> None:
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_every_command_shown_is_one_that_pi_has(line: str) -> None:
     assert unknown(shlex.split(line.replace("…", ""), comments=True)[1:]) is None
+
+
+STARTS = sorted({line for line in commands() if re.match(r"pi start [\w.-]+/[\w.-]+ ", line) and "=" not in line})
+
+
+@pytest.mark.parametrize("line", STARTS)
+def test_every_start_shown_has_a_plan_on_large_hardware(line: str, environment: Path, pi: Pi) -> None:
+    pod = {"ssh": "ssh root@1.2.3.4", "gpus": [{"id": id, "name": "NVIDIA H200", "memory": "141GB"} for id in range(8)]}
+    cpu = {"ssh": "ssh root@5.6.7.8", "vllm": "0.32.0+cpu"}
+    (environment / ".pi").mkdir()
+    (environment / ".pi/pods.json").write_text(
+        json.dumps({"pods": {"dc1": pod, "dc2": pod, "try": cpu}, "active": "dc1"})
+    )
+    words = shlex.split(line, comments=True)[2:]
+    shown = pi("start", "--dry-run", *(word for word in words if word != "--dry-run"))
+    assert shown.code == 0, shown.err
 
 
 def test_every_make_target_named_exists() -> None:

@@ -269,6 +269,13 @@ def test_what_the_catalogue_has_for_gpus_only_is_refused_on_a_cpu_pod() -> None:
         make(known(("H100", 1, ())), [], is_cpu=True)
 
 
+def test_a_small_model_of_the_catalogue_runs_on_a_cpu_pod_with_its_parsers() -> None:
+    small = Profile("maker/small", None, unknown(3e9).shape, "hermes", "qwen3")
+    assert make(small, [], is_cpu=True).arguments == (*TOOLS, "--max-model-len", "auto")
+    with pytest.raises(DoesNotFit, match="GB of weights in fp8"):
+        make(unknown(3e9, "fp8"), [], is_cpu=True)
+
+
 def test_a_pod_without_gpus_is_refused() -> None:
     with pytest.raises(BadUsage, match="pod `dc1` has no GPUs"):
         make(unknown(), [])
