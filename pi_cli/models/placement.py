@@ -113,7 +113,7 @@ def least_used(places: Sequence[Room], count: int, share: float) -> list[Room] |
 def roomiest(places: Sequence[Room], count: int) -> tuple[list[Room], float]:
     """Return the `count` GPUs with the most room and the share that each of them has; none and 0.0 if too few."""
     chosen = sorted(places, key=lambda room: (-room.share, room.gpu.id))[:count]
-    if len(chosen) < count:
+    if not chosen or len(chosen) < count:
         return [], 0.0
     return sorted(chosen, key=lambda room: room.gpu.id), min(room.share for room in chosen)
 

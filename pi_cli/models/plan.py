@@ -141,7 +141,7 @@ def _own(profile: Profile, own: tuple[str, ...], rooms: Sequence[Room], pod: str
         if chosen:
             break
     else:
-        raise refusal.no_room(profile.id, rooms, pod, share=options.memory)
+        raise refusal.no_room(profile.id, rooms, pod, own_gpus=options.gpus)
     found = fit.estimate(profile.shape, chosen, options) if profile.shape else None
     reasons = ["your own vLLM arguments", f"{_gpus(chosen)}: as many as they ask for, those with the fewest models"]
     return Plan(

@@ -25,16 +25,16 @@ def of(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str) -> PiError
     )
 
 
-def no_room(model: str, rooms: Sequence[Room], pod: str, *, share: float | None = None) -> NoRoom:
-    """Return the error for GPUs that would do if nobody else were there."""
+def no_room(model: str, rooms: Sequence[Room], pod: str, *, own_gpus: int = 0) -> NoRoom:
+    """Return the error for GPUs that would do if nobody else were there; `own_gpus` are asked for after `--vllm`."""
     held = "; ".join(f"GPU {room.gpu.id}: {_held(room)}" for room in rooms if not room.is_free)
     names = list(dict.fromkeys(name for room in rooms for name in room.models))
     if names:
         hint = f"stop what is not needed with `pi stop {names[0]} --pod {pod}`, or start it with less `--memory`"
     else:
         hint = f"see by what with `pi ssh {pod} nvidia-smi`"
-    _, most = placement.roomiest(rooms, 1)
-    if share is not None and most:
+    _, most = placement.roomiest(rooms, own_gpus)
+    if own_gpus and most:
         hint = f"add `--gpu-memory-utilization {most:.2f}` after `--vllm`; or {hint}"
     return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint)
 

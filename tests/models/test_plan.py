@@ -236,6 +236,9 @@ def test_own_arguments_that_ask_for_more_than_is_left_are_told_how_much_that_is(
     with pytest.raises(NoRoom) as caught:
         make(unknown(), rooms(1, a=running("0", 0.5)), Wish(("--enforce-eager",)))
     assert "add `--gpu-memory-utilization 0.49` after `--vllm`" in str(caught.value.hint)
+    with pytest.raises(NoRoom) as caught:
+        make(unknown(), rooms(2, a=running("0", 0.5)), Wish(TWO))
+    assert "add `--gpu-memory-utilization 0.49` after `--vllm`" in str(caught.value.hint)
     fitting = Wish(("--gpu-memory-utilization", "0.4"))
     assert make(unknown(), rooms(1, a=running("0", 0.5)), fitting).memory == 0.4
 
