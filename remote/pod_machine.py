@@ -23,6 +23,7 @@ MARKER = "PI_MODEL_UID"
 HOME = os.path.expanduser("~")
 PI = os.path.join(HOME, ".pi")
 MODELS = os.path.join(PI, "models")
+LOGS = os.path.join(HOME, ".vllm_logs")
 GRACE = 12.0  # seconds between TERM and KILL
 TICK = 0.2  # seconds between two looks
 YOUNG = 30.0  # seconds a reservation counts before its first process runs

@@ -8,9 +8,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from pi_cli import __version__
-from pi_cli.commands import catalogue, chat, demo, models, pods
+from pi_cli.commands import catalogue, chat, demo, pods
+from pi_cli.commands.listing import list_models
+from pi_cli.commands.logs import logs
 from pi_cli.commands.shell import shell
 from pi_cli.commands.start import start
+from pi_cli.commands.stop import stop
 from pi_cli.errors import PiError
 from pi_cli.pods import passphrases
 from pi_cli.view import questions
@@ -25,10 +28,10 @@ app = typer.Typer(
 )
 app.add_typer(pods.app, name="pods")
 app.command()(start)
-app.command("list")(models.list_models)
+app.command("list")(list_models)
 app.command("models")(catalogue.models)
-app.command()(models.stop)
-app.command()(models.logs)
+app.command()(stop)
+app.command()(logs)
 app.command()(chat.prompt)
 app.command("ssh", context_settings={"allow_interspersed_args": False})(shell)
 app.command()(demo.demo)

@@ -1,6 +1,7 @@
 """Options that several commands share, and the settings that come from the environment."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated
 
@@ -76,3 +77,12 @@ def _secret(name: str, *, hint: str) -> str:
     if len(value) < SHORTEST_KEY:
         raise BadUsage(f"{name} has fewer than {SHORTEST_KEY} characters", hint=hint)
     return value
+
+
+def point_to_other_pod(current: state.State, where: Mapping[str, object], name: str) -> None:
+    """Say where a model is when the active pod has none of that name and another one has."""
+    elsewhere = [pod for pod, each, _ in current.models() if each == name]
+    if elsewhere and not set(elsewhere) & set(where):
+        raise BadUsage(
+            f"`{name}` is not on the active pod", hint=f"it is on `{elsewhere[0]}`: add `--pod {elsewhere[0]}`"
+        )

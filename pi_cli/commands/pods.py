@@ -220,14 +220,14 @@ def _answer(question: str) -> str:
 
 def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
     """Ask a pod for a few seconds what runs there; failing that, return what pi remembers, and why it said nothing."""
-    from pi_cli.models import deploy
+    from pi_cli.models import listing
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
     running: list[str] = []
 
     async def look(session: "PodSession") -> None:
-        running.extend(await deploy.alive(session))
+        running.extend(await listing.alive(session))
 
     async def ask() -> dict[str, PiError]:
         async with asyncio.timeout(PATIENCE):
@@ -244,13 +244,13 @@ def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
 
 
 def _stop_all(name: str, pod: Pod) -> None:
-    from pi_cli.models import deploy
+    from pi_cli.models import listing, stopping
     from pi_cli.pods import fleet
     from pi_cli.view import progress, terminal
 
     async def end(session: "PodSession") -> None:
-        names = await deploy.running_names(session)
-        stopped.extend(model for model, how in (await deploy.stop(session, names)).items() if how != "gone")
+        names = await listing.running_names(session)
+        stopped.extend(model for model, how in (await stopping.stop(session, names)).items() if how != "gone")
 
     stopped: list[str] = []
     with progress.following([name]):

@@ -1,20 +1,20 @@
-"""Start, find and stop models on pods. What runs on a pod is the truth; `pods.json` follows it."""
+"""Start models on pods, and leave nothing behind when that fails."""
 
 import asyncio
 import random
 import shlex
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Event, Note, Output, Phase, Progress, Report
-from pi_cli.models import arguments, diagnosis, health, memory_lines, phases
+from pi_cli.models import arguments, diagnosis, health, listing, memory_lines, phases
 from pi_cli.models.plan import Plan
 from pi_cli.models.profile import is_folder
-from pi_cli.pods import agent, machine, ssh_command
+from pi_cli.pods import agent, machine
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.ssh import PodSession
@@ -64,19 +64,6 @@ class _About:
     wait: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A model as it is on its pod now; `age` is in seconds, `answers_here` whether its URL works from here."""
-
-    pod: str
-    name: str
-    model: Model
-    status: str
-    url: str
-    age: float | None = None
-    answers_here: bool | None = None
-
-
 async def start(
     session: PodSession, ssh: str, choose: Choose, *, name: str, secrets: Secrets, wait: bool, report: Report
 ) -> Started:
@@ -103,75 +90,8 @@ async def start(
         with state.edit() as current:
             current.pod(session.pod).models[name] = model
     remember_memory(plan, watching.log)
-    url = endpoint(ssh, model.port)
+    url = listing.endpoint(ssh, model.port)
     return Started(session.pod, name, model, url, wait, wait and await health.answers_from_here(url))
-
-
-async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
-    """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone."""
-    known = state.load().pod(session.pod).models
-    told = await agent.ask(session, "survey", known=as_json(known))
-    found = {each["name"]: each for each in told["models"]}
-    with state.edit() as current:
-        models = current.pod(session.pod).models
-        # What another pi has changed meanwhile is newer than what this pod was asked about.
-        for name in [name for name in known if name not in found and models.get(name) == known[name]]:
-            del models[name]
-            report(Note(session.pod, f"`{name}` no longer runs and was forgotten; `pi logs {name}` may tell why"))
-        for name, each in found.items():
-            if name not in models and each["pid"]:
-                report(Note(session.pod, f"found `{name}` running here and added it"))
-            if each["pid"]:
-                extra = models[name].extra if name in models else {}
-                extra |= {"memory": each["memory"]} if each.get("memory") else {}
-                models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_listed(session.pod, ssh, each)) for each in found.values()]
-    return [task.result() for task in tasks]
-
-
-async def stop(session: PodSession, names: Sequence[str]) -> dict[str, str]:
-    """End models and prove that they are gone; return per name `stopped`, `killed` or `gone`.
-
-    Raises `PiError` if a process survived even SIGKILL: its model stays recorded.
-    """
-    known = state.load().pod(session.pod).models
-    wanted = [as_json(known, [name])[0] if name in known else {"name": name, "pid": 0, "port": 0} for name in names]
-    outcome: dict[str, str] = await agent.ask(session, "stop", models=wanted)
-    with state.edit() as current:
-        for name in [name for name, how in outcome.items() if how != "stuck"]:
-            current.pod(session.pod).models.pop(name, None)
-    if stuck := [name for name, how in outcome.items() if how == "stuck"]:
-        raise PiError(
-            f"{_quoted(stuck)} on `{session.pod}` cannot be killed (a process hangs in the kernel)",
-            hint=f"look with `pi ssh {session.pod} nvidia-smi`; a reboot of the pod may be the only way",
-        )
-    return outcome
-
-
-async def running_names(session: PodSession) -> list[str]:
-    """Return the names of all models on a pod, also those that `pods.json` does not know."""
-    return list(dict.fromkeys([*state.load().pod(session.pod).models, *await alive(session)]))
-
-
-async def alive(session: PodSession) -> list[str]:
-    """Return the names of the models that run on a pod now, whatever `pods.json` says."""
-    told = await agent.ask(session, "survey", known=as_json(state.load().pod(session.pod).models))
-    return [each["name"] for each in told["models"]]
-
-
-async def logs(session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]) -> bool:
-    """Pass on a model's log as it is; with `follow` until the model is dead. Return whether it lived at the beginning.
-
-    `lines` is what `tail -n` takes: `100`, or `+1` for all.
-    """
-    model = state.load().pod(session.pod).models.get(name) or Model("", port=0, gpu="", pid=0)
-    request = {"name": name, "uid": model.uid, "pid": model.pid, "port": model.port}
-    try:
-        answer = await agent.pour(session, "logs", sink, **request, lines=lines, follow=follow)
-    except AgentRefused as error:
-        raise PiError(str(error), hint=f"see what runs with `pi list --pod {session.pod}`") from error
-    return bool(answer["alive"])
 
 
 def remember_memory(plan: Plan, log: str) -> None:
@@ -196,12 +116,6 @@ def remember_memory(plan: Plan, log: str) -> None:
                 predicted_tokens=plan.fit.tokens,
             )
         )
-
-
-def endpoint(ssh: str, port: int) -> str:
-    """Return the URL of a model as seen from outside, if its provider routes the port."""
-    host = ssh_command.parse(ssh).host
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 class _Watching:
@@ -278,7 +192,7 @@ async def _begun(
     """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
     while True:
         known = state.load().pod(session.pod).models
-        found = await machine.inspect(session, as_json(known))
+        found = await machine.inspect(session, listing.as_json(known))
         if about.name in found.running:  # before its own GPUs count as taken
             raise _name_taken(f"`{about.name}` already runs here (port {found.running[about.name]['port']})")
         plan = choose(found)
@@ -311,7 +225,7 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
         "beside": list(plan.beside),
         "memory": plan.memory,
         "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
-        "known": as_json(current.models),
+        "known": listing.as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
         "wait": about.wait,
@@ -359,23 +273,3 @@ def _died(pod: str, model: str, watching: _Watching, end: dict[str, Any]) -> Mod
     kept = f"the whole log is on the pod: {watching.log_path}"
     hint = f"{cause.hint}; {kept}" if cause and cause.hint else kept
     return ModelNotStarted(f"`{model}` did not start on `{pod}`: {words}", hint=hint, log=said)
-
-
-async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
-    model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"))
-    url = endpoint(ssh, model.port)
-    answers_here = await health.answers_from_here(url) if each["status"] == "ready" else None
-    return Listed(pod, each["name"], model, each["status"], url, each.get("age"), answers_here)
-
-
-def as_json(models: Mapping[str, Model], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return models as the agent knows them, all or the named ones."""
-    return [
-        {"name": name, "uid": model.uid, "model": model.model, "pid": model.pid, "port": model.port, "gpu": model.gpu}
-        for name, model in models.items()
-        if names is None or name in names
-    ]
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

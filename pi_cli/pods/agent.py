@@ -12,8 +12,17 @@ from pi_cli.pods import shell
 from pi_cli.pods.ssh import Completed, PodSession
 from pi_cli.store import paths
 
-MODULES = ("pod_machine", "pod_vllm", "pod_download", "pod_inspect", "pod_agent")  # in the order they import each other
-ONLY_FOR = {"pod_download": "start", "pod_inspect": "inspect"}  # on a slow link it is felt what else travels
+# In the order they import each other, with the operations that need them: on a slow link one feels the rest.
+MODULES = {
+    "pod_machine": None,
+    "pod_vllm": {"start", "survey", "inspect"},
+    "pod_download": {"start"},
+    "pod_start": {"start"},
+    "pod_list": {"survey", "inspect"},
+    "pod_inspect": {"inspect"},
+    "pod_logs": {"logs"},
+    "pod_agent": None,
+}
 MARK = b"\x1epi "
 
 DOCSTRING = re.compile(r'^([ \t]*)"""(?s:.*?)"""$', re.MULTILINE)
@@ -110,7 +119,7 @@ def _program(operation: str) -> bytes:
 
     What is written in them for people is a third of it, and half a second on a line of 128 kbit/s.
     """
-    names = [name for name in MODULES if ONLY_FOR.get(name, operation) == operation]
+    names = [name for name, needing in MODULES.items() if needing is None or operation in needing]
     modules = [(name, bare(paths.asset(f"remote/{name}.py").read_text(encoding="utf-8"))) for name in names]
     return zlib.compress(json.dumps(modules).encode(), 9)
 

@@ -12,8 +12,8 @@ from pi_cli.view import terminal
 from pi_cli.view.progress import size
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
-    from pi_cli.models.deploy import Listed
     from pi_cli.models.drift import Checked
+    from pi_cli.models.listing import Listed
     from pi_cli.pods.machine import Disk, Machine
 
 STATUS_STYLES = {

@@ -40,7 +40,7 @@ def test_every_path_in_the_page_exists(path: str) -> None:
 def test_the_walk_is_long_enough_to_be_one() -> None:
     assert len(NAMES) > 40
     assert "commands.main.main" in NAMES
-    assert "pod_agent.reserve" in NAMES
+    assert "pod_start.reserve" in NAMES
 
 
 def test_no_room_is_left_out() -> None:

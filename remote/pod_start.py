@@ -1,0 +1,198 @@
+"""Start a model: reserve a place, download, launch vLLM, watch it until it answers. Used by `pod_agent`.
+
+Standard library only, Python 3.8 or newer.
+"""
+
+import contextlib
+import os
+import signal
+from typing import Any, Dict, List, NoReturn, Optional, Set
+
+import pod_machine as machine
+import pod_vllm
+from pod_machine import LOGS, MARKER, PI, Json, Refused
+
+LIB = os.path.join(PI, "lib")
+FIRST_PORT = 8001  # PI_FIRST_PORT moves it for embedded pods, which share one machine
+LAUNCHES = 3  # each but the first on another port, should a stranger have taken ours
+
+
+def start(
+    uid: str,
+    name: str,
+    model: str,
+    arguments: List[str],
+    environment: Dict[str, str],
+    download_environment: Dict[str, str],
+    gpus: List[int],
+    beside: List[str],
+    known: List[Json],
+    middleware: str,
+    download: bool,
+    wait: bool,
+    devices: Optional[Dict[str, str]] = None,
+    memory: Optional[float] = None,
+    min_vllm: Optional[str] = None,
+) -> Json:
+    """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers.
+
+    pi has chosen `gpus` seeing only the models `beside` on them, and `memory`, the share of each that this one takes:
+    should somebody else have come meanwhile, it has to choose again. `known` are the models pi has in its own list for
+    this pod: they count as taken too. `devices` are CUDA's names for GPUs where a number is none: MIG slices have
+    UUIDs. Where the default vLLM is older than `min_vllm`, a newer one that is there serves. The Hub token is in
+    `download_environment` only: the server has no use for it.
+    """
+    vllm = pod_vllm.choose(min_vllm)
+    settings = dict(vllm.settings(machine.pod_environment()), **{MARKER: uid})
+    first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
+    about = {"uid": uid, "name": name, "model": model, "arguments": arguments, "memory": memory, "vllm": vllm.version}
+    place = reserve(about, gpus, beside, known, first_port)
+    try:
+        if download:
+            import pod_download  # sent along for this operation only
+
+            pod_download.fetch(model, dict(settings, **download_environment))
+        for _ in range(LAUNCHES):
+            pid = launch(place, dict(settings, **environment), middleware, devices or {})
+            if not wait:
+                return dict(place, state="launched")
+            end = watch(uid, place, pid)
+            if end["state"] != "exited" or not lost_its_port(place["log"]):
+                break
+            place = reserve(about, gpus, beside, known, first_port)
+    except BaseException:
+        machine.forget(uid)
+        raise
+    return end
+
+
+def reserve(about: Json, gpus: List[int], beside: List[str], known: List[Json], first_port: int = FIRST_PORT) -> Json:
+    """Write the record that holds a name, a port and GPUs for us."""
+    with machine.locked():
+        living = [record for record in machine.living_records() if record["uid"] != about["uid"]]
+        recorded = {record["uid"] for record in living}
+        others = living + [each for each in known if each["uid"] not in recorded and machine.find_unmarked(each)]
+        for other in others:
+            if other["name"] == about["name"]:
+                raise Refused("name-taken", "`%s` already runs here (port %d)" % (other["name"], other["port"]))
+        here = {other["name"] for other in others if gpus_of(other) & set(gpus)}
+        if here != set(beside):
+            raise Refused("gpus-taken", "other models are on these GPUs now: %s" % (", ".join(sorted(here)) or "none"))
+        ports = {int(other["port"]) for other in others + known if other["name"] != about["name"]}
+        record = dict(
+            about,
+            port=free_port(ports, first_port),
+            gpu=",".join(map(str, gpus)),
+            pid=0,
+            start=0,
+            boot=machine.boot_id(),
+            since=machine.uptime(),
+            log=os.path.join(LOGS, about["name"] + ".log"),
+        )
+        machine.write_record(record)
+    machine.emit(event="placed", port=record["port"], gpu=record["gpu"], log=record["log"])
+    return record
+
+
+def gpus_of(model: Json) -> Set[int]:
+    return {int(gpu) for gpu in str(model["gpu"]).split(",") if gpu.strip()}
+
+
+def free_port(taken: Set[int], first: int) -> int:
+    """Return the first port that neither a model holds nor anybody else on the machine has."""
+    for port in range(first, 65536):
+        if port not in taken and machine.is_free(port):
+            return port
+    raise Refused("no-port", "no free port")
+
+
+def launch(record: Json, settings: Dict[str, str], middleware: str, devices: Dict[str, str]) -> int:
+    """Start vLLM in its own session, its record written before it runs. Return its PID."""
+    settings["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts: CUDA by itself puts the fastest GPU first
+    settings["CUDA_VISIBLE_DEVICES"] = ",".join(devices.get(gpu, gpu) for gpu in record["gpu"].split(","))
+    # vLLM renames its engine and workers with setproctitle, which writes the title over the process's environment:
+    # the marker would be gone from /proc (measured on 0.32). So it is told to leave the environment alone.
+    settings["SPT_NOENV"] = "1"
+    settings["PYTHONPATH"] = os.pathsep.join(filter(None, [LIB, settings.get("PYTHONPATH")]))
+    machine.write_file(os.path.join(LIB, "require_key.py"), middleware)
+    program = machine.find_program("vllm", settings)
+    command = [program, "serve", record["model"], "--served-model-name", record["name"]]
+    command += ["--host", "0.0.0.0", "--port", str(record["port"]), "--middleware", "require_key.RequireKey"]
+    command += record["arguments"]
+    log = open_log(record["log"])
+    gate, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become(command, settings, log, gate, go)
+    record.update(pid=pid, start=machine.start_time(pid), since=machine.uptime())
+    machine.write_record(record)
+    os.write(go, b"!")
+    for descriptor in (log, gate, go):
+        os.close(descriptor)
+    machine.emit(event="launched", pid=pid)
+    return pid
+
+
+def open_log(path: str) -> int:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path + ".1")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go: int) -> NoReturn:
+    """Turn this child into vLLM once our parent has written the record; end if it dies before that."""
+    try:
+        os.close(go)
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a child would inherit that
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        if os.read(gate, 1):
+            os.closerange(3, 4096)
+            os.execve(command[0], command, settings)
+    except OSError as error:
+        os.write(2, ("cannot run %s: %s\n" % (command[0], error)).encode())
+    finally:
+        os._exit(127)
+
+
+def watch(uid: str, record: Json, pid: int) -> Json:
+    """Pass on the log until the model answers `/health`, or has died, or nobody listens any more."""
+    with open(record["log"], "rb") as log:
+        while True:
+            status = exit_status(pid)
+            pass_on(log)
+            if status is not None:
+                machine.end([uid], grace=2.0)
+                pass_on(log)
+                machine.forget(uid)
+                return dict(state="exited", **status)
+            listens = machine.listening_inodes(record["port"])  # a cheap look before the one at every process
+            if listens and machine.health(record["port"], machine.marked().get(uid, [])) == 200:
+                return dict(record, state="healthy")
+            if machine.stdin_ended(machine.TICK):
+                machine.leave()
+
+
+def lost_its_port(log: str) -> bool:
+    return b"Address already in use" in machine.read_bytes(log)
+
+
+def exit_status(pid: int) -> Optional[Json]:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        return None
+    if os.WIFSIGNALED(status):
+        return {"code": None, "signal": os.WTERMSIG(status)}
+    return {"code": os.WEXITSTATUS(status), "signal": None}
+
+
+def pass_on(log: Any) -> None:
+    while True:
+        chunk = log.read(65536)
+        if not chunk:
+            return
+        machine.emit(event="log", text=chunk.decode("utf-8", "replace"))
