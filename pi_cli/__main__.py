@@ -1,5 +1,17 @@
-"""Make `python -m pi_cli` the same as `pi`."""
+"""Where pi begins, as `pi` and as `python -m pi_cli`."""
 
-from pi_cli.commands.main import main
+from typing import NoReturn
 
-main()
+from pi_cli import interrupts
+
+
+def run() -> NoReturn:
+    """Run pi. Loading it takes a moment, in which Ctrl+C ends it as quietly as later."""
+    interrupts.leave_at_once()
+    from pi_cli.commands.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    run()

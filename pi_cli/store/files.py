@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,18 +12,23 @@ LOCK_TIMEOUT = 10.0
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file in one step (0600): whoever reads sees the old text or the new one, also after a crash."""
+    """Replace a file that we have `locked`, in one step (0600).
+
+    Whoever reads sees the old text or the new one, also after a crash; what a crash leaves beside it goes next time.
+    """
     path = path.resolve()  # people keep dot files as links
+    temporary = path.with_name(path.name + ".new")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
+        temporary.unlink(missing_ok=True)
         try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise _unwritable(path, error) from error

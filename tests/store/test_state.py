@@ -2,10 +2,13 @@
 
 import json
 import os
+import random
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,6 +96,7 @@ def test_what_setup_never_wrote_is_refused_with_its_place(file: Path, key: str, 
 
 
 def test_keys_of_a_newer_pi_are_kept(file: Path) -> None:
+    """Fault 73."""
     newer = json.loads(json.dumps(DOCUMENTED))
     newer["theme"] = "dark"
     newer["pods"]["dc1"]["volume"] = {"path": "/mnt"}
@@ -106,6 +110,7 @@ def test_keys_of_a_newer_pi_are_kept(file: Path) -> None:
 
 @pytest.mark.parametrize("gpu", ["0,1", [0, 1], "0, 1"])
 def test_gpu_ids_are_understood_as_text_and_as_a_list(file: Path, gpu: object) -> None:
+    """Fault 73."""
     by_hand = json.loads(json.dumps(DOCUMENTED))
     by_hand["pods"]["dc1"]["models"]["qwen"]["gpu"] = gpu
     file.write_text(json.dumps(by_hand))
@@ -183,6 +188,29 @@ def test_forty_edits_at_once_are_all_kept() -> None:
         state.load()  # never half a file
     assert [editor.returncode for editor in editors] == [0] * 8
     assert len(state.load().pods) == 40
+
+
+def test_a_kill_in_the_middle_of_saving_leaves_the_old_or_the_new(file: Path) -> None:
+    """Fault 71."""
+    chance = random.Random(7)
+    file.write_text("{}")
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:
+            number = 0
+            while True:
+                number += 1
+                with state.edit() as current:
+                    current.pods["dc1"] = Pod(f"ssh root@{number}", extra={"long": "x" * 100_000})
+        time.sleep(chance.uniform(0.005, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left = json.loads(file.read_text())
+        assert left == {} or left["pods"]["dc1"]["long"] == "x" * 100_000
+    with state.edit() as current:
+        current.pods["dc1"] = Pod("ssh root@last")
+    assert state.load().pods["dc1"].ssh == "ssh root@last"
+    assert {path.name for path in file.parent.iterdir() if ".lock" not in path.name} == {"pods.json"}
 
 
 def test_a_lock_that_stays_held_names_its_holder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
