@@ -1,0 +1,213 @@
+"""`pi start` while it downloads: what is said, and what becomes of it, on embedded pods with a simulated `hf`."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi, pods_json
+from tests.lab.hub import Hub
+from tests.openssh.at_work import pi_at
+from tests.until import until
+
+OWN = ("--vllm", "--simulate", "slow=0.1")
+
+
+def configure(pod: EmbeddedPod, **settings: object) -> None:
+    """Set variables of the pod, as setup does."""
+    (pod.home / ".pi").mkdir(exist_ok=True)
+    lines = "".join(f"export {name}='{value}'\n" for name, value in settings.items())
+    (pod.home / ".pi" / "env").write_text(lines)
+
+
+def pace(pod: EmbeddedPod, seconds: float) -> None:
+    (pod.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def hub(pod: EmbeddedPod) -> Path:
+    return pod.home / ".cache/huggingface/hub"
+
+
+def blobs(pod: EmbeddedPod, pattern: str = "*") -> list[Path]:
+    return sorted(hub(pod).glob(f"models--*/blobs/{pattern}"))
+
+
+def add_model(pod: EmbeddedPod, model: str, size: int) -> Path:
+    """Put a model into the pod's cache that takes no room."""
+    folder = hub(pod) / f"models--{model.replace('/', '--')}"
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "blobs" / "weights").touch()
+    os.truncate(folder / "blobs" / "weights", size)
+    return folder
+
+
+def the_hint(said: str) -> str:
+    [hint] = [line for line in said.splitlines() if line.startswith("hint:")]
+    return hint
+
+
+def test_a_download_is_told_with_its_rate_and_the_time_that_is_left(pi: Pi, pod: EmbeddedPod) -> None:
+    pace(pod, 5)
+    told = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN).err
+    lines = [line for line in told.splitlines() if line.startswith("dc1: downloading ")]
+    assert lines[0] == "dc1: downloading 0 B"
+    assert len(lines) >= 4
+    assert re.fullmatch(r"dc1: downloading [\d.]+ GB of 16\.0 GB \(\d+ %\), [\d.]+ GB/s, \d+s left", lines[2])
+
+
+def test_a_model_that_is_there_is_started_without_a_download(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "a").code == 0
+    assert pi("stop", "a").code == 0
+    pod.install("hf", "#!/bin/sh\ntouch ~/hf-was-run\nexit 1\n")
+    again = pi("start", "Qwen/Qwen3-8B", "--name", "a")
+    assert again.code == 0, again.err
+    assert "downloading" not in again.err
+    assert not (pod.home / "hf-was-run").exists()
+
+
+def test_who_lists_models_meanwhile_sees_how_far_it_is(pi: Pi, pod: EmbeddedPod) -> None:
+    pace(pod, 60)
+    with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "q", *OWN):
+        [record] = (pod.home / ".pi" / "models").glob("*.json")
+        until(lambda: (json.loads(record.read_text()).get("progress") or [0])[0] > 0)
+        done, total = json.loads(record.read_text())["progress"]
+        assert 0 < done < total
+        assert re.search(r"starting \(downloading [\d.]+ [MG]B of 16\.0 GB, \d+s\)", pi("list").out)
+
+
+def test_a_stall_is_said_and_the_download_goes_on_without_xet(pi: Pi, pod: EmbeddedPod) -> None:
+    configure(pod, PI_STALL_SECONDS=1)
+    result = pi("start", "stall/model", "--name", "q", *OWN)
+    assert result.code == 0, result.err
+    assert "dc1: no byte has come for 1 s: hf is started once more, without Xet\n" in result.err
+
+
+def test_a_model_too_large_for_the_disk_is_refused_with_what_to_delete(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 39."""
+    configure(pod, PI_FREE_DISK=9 * 10**9)
+    pace(pod, 60)
+    old = add_model(pod, "it's/old", 12 * 10**9)
+    before = Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes()
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN)
+    assert result.code == 4
+    assert (
+        f"error: cannot download `Qwen/Qwen3-8B` to `dc1`: `{hub(pod)}` has 9.0 GB free, and `Qwen/Qwen3-8B` needs"
+        in result.err
+    )
+    remove = shlex.join(["pi", "ssh", "dc1", "rm", "-rf", str(old)])
+    assert the_hint(result.err) == f"hint: delete what you no longer need, such as `{remove}` (12.0 GB)"
+    assert Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes() == before
+    assert pi("list", "--json").json == []
+    assert blobs(pod, "*.incomplete") == []
+    if shutil.which("ssh"):
+        assert pi(*shlex.split(remove)[1:]).code == 0
+        assert not old.exists()
+
+
+def test_a_disk_that_becomes_full_is_told_and_nothing_half_stays(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 39."""
+    result = pi("start", "no-space/model", "--name", "q", *OWN)
+    assert result.code == 4
+    assert f"error: cannot download `no-space/model` to `dc1`: the disk of `{hub(pod)}` became full: " in result.err
+    assert the_hint(result.err) == (
+        "hint: see what fills it with `pi ssh dc1 df -h`, or keep models on another disk with "
+        "`pi pods setup dc1 --models-path /LARGER/DISK`"
+    )
+    assert blobs(pod, "*.incomplete") == []
+
+
+def test_what_an_interrupted_download_left_is_deleted_and_said(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 40."""
+    orphan = add_model(pod, "Qwen/Qwen3-8B", 0) / "blobs" / f"{'5' * 64}.1a2b3c4d.incomplete"
+    orphan.touch()
+    os.truncate(orphan, 7 * 10**9)
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN)
+    assert "dc1: deleted what broken downloads of it had left, 1 file: 7.0 GB\n" in result.err
+    assert not orphan.exists()
+
+
+def test_two_starts_of_a_model_on_one_pod_download_it_once(pi: Pi, pod: EmbeddedPod) -> None:
+    pace(pod, 4)
+    with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "a", *OWN) as first:
+        second = pi("start", "Qwen/Qwen3-8B", "--name", "b", *OWN)
+        assert second.code == 0, second.err
+        assert first.wait(30) == 0
+    said = "dc1: another start downloads `Qwen/Qwen3-8B` to the same cache already: waiting for it\n"
+    assert said in second.err
+    assert "; another start downloads it\n" in second.err
+    assert {model["name"] for model in pi("list", "--json").json} == {"a", "b"}
+
+
+def test_who_waits_for_a_download_leaves_at_once_and_takes_nothing_away(pod: EmbeddedPod) -> None:
+    """Fault 24."""
+    pace(pod, 60)
+    with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "a", *OWN):
+        with pi_at("waiting for it", "start", "Qwen/Qwen3-8B", "--name", "b", *OWN) as second:
+            second.terminate()
+            assert second.wait(5) == 143
+        assert [process for process in pod.processes() if "download" in process.command]
+        until(lambda: len(list((pod.home / ".pi" / "models").glob("*.json"))) == 1)
+
+
+def test_two_pods_that_share_a_volume_download_a_model_once(
+    pi: Pi, embed: Callable[..., EmbeddedPod], tmp_path: Path
+) -> None:
+    pods = [embed("dc1"), embed("dc2")]
+    for pod in pods:
+        configure(pod, HF_HOME=tmp_path / "volume" / "huggingface")
+        pace(pod, 3)
+    (tmp_path / "volume").mkdir()
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1", "--pod", "dc2", "--json", *OWN)
+    assert result.code == 0, result.err
+    assert sorted(each["pod"] for each in result.json) == ["dc1", "dc2"]
+    assert (
+        len([line for line in result.err.splitlines() if line.endswith("to the same cache already: waiting for it")])
+        == 1
+    )
+
+
+@pytest.mark.parametrize("mount", [None, "mount -t nfs host:/share /no/such/volume"])
+def test_a_volume_that_is_gone_is_said_before_anything_is_downloaded(
+    pi: Pi, pod: EmbeddedPod, mount: str | None
+) -> None:
+    """Fault 43."""
+    configure(pod, HF_HOME="/no/such/volume/huggingface")
+    state = pods_json()
+    state["pods"]["dc1"]["storage"] = {"path": "/no/such/volume", "size": "3.9TB"} | ({"mount": mount} if mount else {})
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN)
+    assert result.code == 1
+    assert "error: pod `dc1`: /no/such/volume cannot be used: No such file or directory\n" in result.err
+    again = "pi pods setup dc1" if mount else "pi pods setup dc1 --mount …"
+    assert the_hint(result.err) == f"hint: mount it again with `{again}`, or name the folder with `--models-path`"
+    assert not Path("/no/such").exists()
+
+
+def test_a_cache_that_leads_nowhere_is_said_before_anything_is_downloaded(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 43."""
+    (pod.home / ".cache").mkdir()
+    (pod.home / ".cache/huggingface").symlink_to("/no/such/volume/huggingface")
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN)
+    assert result.code == 1
+    assert (
+        "error: pod `dc1`: the models path `/no/such/volume` is not mounted: no such file or directory\n" in result.err
+    )
+    assert "`pi pods setup dc1 --mount …`" in the_hint(result.err)
+    assert pi("list", "--json").json == []
+
+
+def test_what_the_hub_says_is_too_large_is_refused_before_hf_runs(pi: Pi, pod: EmbeddedPod) -> None:
+    configure(pod, PI_FREE_DISK=9 * 10**9)
+    pod.install("hf", "#!/bin/sh\ntouch ~/hf-was-run\nexit 1\n")
+    with Hub() as hub:
+        hub.add_synthetic("someone/large", {"config.json": b"{}", "model.safetensors": 20 * 10**9})
+        result = pi("start", "someone/large", "--name", "q", HF_ENDPOINT=hub.url)
+    assert result.code == 4
+    assert " has 9.0 GB free, and `someone/large` needs 20.0 GB\n" in result.err
+    assert not (pod.home / "hf-was-run").exists()
