@@ -1,191 +1,97 @@
-"""Say why a model did not start: the cause in words, vLLM's own causal line, and what to do about it.
+"""Say why a model did not start, or died: the cause in words, vLLM's own line, and what to do about it.
 
-Texts are vLLM 0.32's. vLLM prints the root cause first, from the engine; the API server's last error only says that the
-engine failed, so the first match counts.
+vLLM prints the root cause first, from the engine; the API server's last error only says that the engine failed. So the
+first error counts, and of several processes' the first that we know. Whatever is merely a warning never does.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-NOISE = re.compile(r"Engine core initialization failed|EngineCore failed to start|WorkerProc initialization failed")
-PREFIX = re.compile(
-    r"^\((?:APIServer|EngineCore\S*|Worker\S*)[^)]*\)\s?(?:(?:INFO|WARNING|ERROR) [\d-]+ [\d:]+ \[[^\]]*\] ?)?"
+from pi_cli.models import known_failures, known_troubles, statements
+from pi_cli.models.known_failures import REFUSED, Known
+from pi_cli.models.remedies import Typed
+from pi_cli.models.statements import Statement
+
+KNOWN = (*known_failures.KNOWN, *known_troubles.KNOWN)
+DEATHS = known_troubles.DEATHS
+NEARBY = (*known_troubles.GPUS, *known_troubles.MACHINE)  # what PyTorch, NCCL and compilers say besides an exception
+
+# Not causes: what the other processes say once one has failed.
+CONSEQUENCE = re.compile(
+    r"Engine ?[Cc]ore (?:initialization failed|failed to start|encountered a fatal error|proc \S+ died)|Engine\w*Dead"
+    r"|Frontend process failed"
+    r"|WorkerProc (?:initialization failed|failed to start|hit an exception)|Worker (?:proc \S+ died|failed with error)"
+    r"|CalledProcessError: Command|Error raised in subprocess|MultiprocExecutor|[Cc]ancelled"
+    r"|DistNetworkError|TCPStore|Broken pipe|Connection (?:reset|closed) by peer"
+    r"|^(?:SystemExit|KeyboardInterrupt|EOFError)"
 )
-ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)\b")
+READY = "Application startup complete."
+FATAL = re.compile(
+    r"(?m)^.*(?:WorkerProc hit an exception|EngineCore encountered a fatal error|proc \S+ died unexpectedly|EngineDead)"
+)
+PYDANTIC = re.compile(r"\s*\[type=\w+, input_value=.*$")
+PAGE = re.compile(r"(https?://[^/\s'\"]+/)(?:api/models/)?([\w.-]+/[\w.-]*\w)")
+
+WORDS = 200  # characters that the first line of an error has room for
+LINE = 1000  # more is a list of everything that vLLM supports
+SIGNALS = {
+    4: "it wants instructions that the machine's processor lacks",
+    6: "it gave up",
+    7: "out of shared memory?",
+    9: "out of host memory?",
+    11: "it crashed",
+    15: "somebody ended it",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a start failed; `line` is the line of the log that says it, `hint` what the user can do."""
+    """Why a model failed; `line` is the line of the log that says it, `hint` what the user can do.
+
+    `is_known` is false where the words are merely those of the first exception.
+    """
 
     words: str
     line: str
     hint: str | None = None
+    is_known: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A failure we recognise: a pattern, the cause in words, and a hint; both may name groups of the pattern."""
+def find_cause(log: str, *, pod: str, model: str, typed: Typed | None = None) -> Cause | None:
+    """Return the cause that a log tells, known or not; None when it holds no error at all.
 
-    pattern: str
-    words: str
-    hint: str
-
-
-KNOWN = (
-    Known(
-        r"error: unrecognized arguments: (?P<what>.*)",
-        "vLLM does not know the argument `{what}`",
-        "check it with `pi ssh {pod} '~/venv/bin/vllm serve --help=all'`, and start again",
-    ),
-    Known(
-        r"vllm(?: serve)?: error: (?P<what>.*)",
-        "vLLM refused its arguments: {what}",
-        "correct what follows `--vllm` and start again",
-    ),
-    Known(
-        r"invalid tool call parser: (?P<what>\S+)",
-        "vLLM has no tool-call parser `{what}`",
-        "choose one of those in the line above, after `--vllm`",
-    ),
-    Known(
-        r"Reasoning parser '(?P<what>[^']+)' not found",
-        "vLLM has no reasoning parser `{what}`",
-        "choose one of those in the line above, after `--vllm`",
-    ),
-    Known(
-        r"--enable-auto-tool-choice requires --tool-call-parser",
-        "`--enable-auto-tool-choice` needs a parser",
-        "add `--tool-call-parser NAME` after `--vllm`",
-    ),
-    Known(
-        r"chat template string .* appears path-like, but doesn't exist",
-        "the chat template file is not on the pod",
-        "give a path that exists on the pod",
-    ),
-    Known(
-        r"To serve at least one request .*? \((?P<need>[\d.]+) GiB KV cache is needed, which is larger than the "
-        r"available KV cache memory \((?P<have>[\d.]+) GiB\)(?:.*?estimated maximum model length is (?P<fits>\d+))?",
-        "the context is too long for the GPU memory: one request needs {need} GiB of KV cache and {have} GiB are left",
-        "start with `--vllm … --max-model-len {fits}`, or on more GPUs with `--tensor-parallel-size`",
-    ),
-    Known(
-        r"No available memory for the cache blocks|Cannot auto-fit max_model_len",
-        "the weights leave no GPU memory for the KV cache",
-        "start it on more GPUs with `--vllm … --tensor-parallel-size N`, or choose a smaller or quantised model",
-    ),
-    Known(
-        r"Free memory on device \S+ \((?P<have>[\d.]+)/(?P<all>[\d.]+) GiB\) on startup is less than",
-        "the GPU is in use: {have} of {all} GiB are free",
-        "see what holds it with `pi list` and `pi ssh {pod} nvidia-smi`, or lower `--gpu-memory-utilization`",
-    ),
-    Known(
-        r"CUDA out of memory|Failed to load model - not enough GPU memory",
-        "the model does not fit the GPU memory",
-        "start it on more GPUs with `--vllm … --tensor-parallel-size N`, or choose a smaller or quantised model",
-    ),
-    Known(
-        r"User-specified max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len "
-        r"\(\S*?=(?P<most>\d+)",
-        "the model's context is at most {most} tokens, and {asked} were asked for",
-        "start with `--vllm … --max-model-len {most}`",
-    ),
-    Known(
-        r"attention heads \((?P<heads>\d+)\) must be divisible by tensor parallel size \((?P<size>\d+)\)",
-        "{heads} attention heads cannot be split over {size} GPUs",
-        "choose a `--tensor-parallel-size` that divides {heads}",
-    ),
-    Known(
-        r"World size \((?P<size>\d+)\) is larger than the number of available GPUs \((?P<have>\d+)\)",
-        "{size} GPUs were asked for and {have} are there",
-        "lower `--tensor-parallel-size` or `--data-parallel-size`",
-    ),
-    Known(
-        r"not divisible by weight quantization block_n = (?P<block>\d+)",
-        "the quantised weights cannot be split over so many GPUs (blocks of {block})",
-        "halve `--tensor-parallel-size`, or add `--enable-expert-parallel`",
-    ),
-    Known(
-        r"Model architectures \['(?P<what>[^']+)'\] are not supported",
-        "this vLLM does not know the architecture `{what}`",
-        'get a newer vLLM with `pi pods setup {pod} "…" --vllm nightly`',
-    ),
-    Known(
-        r"model type `(?P<what>[^`]+)` but Transformers does not recognize",
-        "this vLLM does not know the model type `{what}`",
-        'get a newer vLLM with `pi pods setup {pod} "…" --vllm nightly`',
-    ),
-    Known(
-        r"contains custom code which must be executed|Please pass the argument `trust_remote_code=True`",
-        "the model brings code of its own, which vLLM runs only when told to",
-        "if you trust its authors, add `--trust-remote-code` after `--vllm`",
-    ),
-    Known(
-        r"requires approval|gated repo|GatedRepo|Access to model \S+ is restricted|not in the authorized list",
-        "the model is gated and HF_TOKEN has no access to it",
-        "request access at https://huggingface.co/{model} with the account of your HF_TOKEN",
-    ),
-    Known(
-        r"Error: Model '[^']*' not found|Repository [Nn]ot [Ff]ound|RepositoryNotFound|is not a valid model identifier",
-        "there is no model `{model}` on the Hugging Face Hub, or it is private",
-        "check the name, and that HF_TOKEN may read it",
-    ),
-    Known(
-        r"Invalid credentials in Authorization header|Invalid user token",
-        "the Hugging Face Hub does not accept HF_TOKEN",
-        "create a token at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`",
-    ),
-    Known(
-        r"No space left on device|Disk quota exceeded",
-        "the pod's disk is full",
-        "see what fills it with `pi ssh {pod} df -h`, and delete models you do not need from ~/.cache/huggingface",
-    ),
-    Known(
-        r"429 (?:Client Error: )?Too Many Requests",
-        "the Hugging Face Hub limits our rate",
-        "wait a few minutes, then start again",
-    ),
-    Known(
-        r"couldn't connect to '|Failed to resolve|Name or service not known|ConnectError|Local entry not found|"
-        r"LocalEntryNotFoundError",
-        "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
-        "check the pod's network with `pi ssh {pod} curl -I https://huggingface.co`",
-    ),
-    Known(
-        r"Address already in use",
-        "somebody took the port meanwhile",
-        "start again: another port will be chosen",
-    ),
-    Known(
-        r"NVIDIA driver on your system is too old",
-        "the pod's NVIDIA driver is too old for this vLLM",
-        "rent a machine with a newer driver, or set up an older vLLM with `--vllm VERSION`",
-    ),
-    Known(
-        r"Bfloat16 is only supported on GPUs with compute capability of at least",
-        "the GPU is too old for bfloat16",
-        "add `--dtype half` after `--vllm`",
-    ),
-)  # fmt: skip
-
-
-def find_cause(log: str, *, pod: str, model: str) -> Cause | None:
-    """Return the first cause that a log tells, known or not; None when it holds no error at all."""
-    first = _first_known(log)
-    if first is None:
-        line = _first_error(log)
-        return Cause(_shorten(line), line) if line else None
-    known, match = first
-    names = {"pod": pod, "model": model} | {name: value or "N" for name, value in match.groupdict().items()}
-    return Cause(known.words.format(**names), _line_around(log, match.start()), known.hint.format(**names))
+    With the command as it was `typed`, the hint holds the one to type next.
+    """
+    served, said = _what_counts(log)
+    errors = [each for each in said if each.is_error and not each.is_background] or (said if _is_message(log) else [])
+    unknown = None if served else _first_unknown(errors)
+    certain = _first(errors, [known for known in KNOWN if not known.is_vague])
+    vague = None if certain else _first(errors, [known for known in KNOWN if known.is_vague])
+    if vague and (nearby := _before(said, vague[0])):
+        certain, vague = nearby, None
+    found = certain or vague or (_first([unknown], [REFUSED]) if unknown else _silent_death(errors))
+    if found:
+        line = unknown.lines[0] if unknown and vague and unknown is not found[0] else None
+        return _cause(found, _names(pod, model, found[0]), typed, line)
+    if unknown is None or not unknown.is_error:
+        return None
+    return Cause(_shorten(unknown.lines[0], WORDS), _shorten(unknown.lines[0], LINE), is_known=False)
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
     """Say in words how vLLM ended."""
-    if signal == 9:
-        return "vLLM was killed by signal 9 (out of host memory?)"
-    return f"vLLM was killed by signal {signal}" if signal else f"vLLM ended with exit code {code}"
+    if signal is None:
+        return "vLLM has ended" if code is None else f"vLLM ended with exit code {code}"
+    why = SIGNALS.get(signal)
+    return f"vLLM was killed by signal {signal}{f' ({why})' if why else ''}"
+
+
+def hint_of_end(signal: int | None, *, pod: str) -> str | None:
+    """Say what to do about a process that was killed."""
+    if signal != 9:
+        return None
+    return f"see with `pi ssh {pod} free -g`, or take a machine with more memory (not GPU memory)"
 
 
 def last_lines(log: str, count: int = 20) -> str:
@@ -194,26 +100,79 @@ def last_lines(log: str, count: int = 20) -> str:
     return "\n".join(lines[-count:])
 
 
-def _first_known(log: str) -> tuple[Known, re.Match[str]] | None:
-    """Return the failure on the earliest line; of several on one line the one that stands first in `KNOWN`."""
-    matches = [(known, match) for known in KNOWN if (match := re.search(known.pattern, log))]
-    return min(matches, key=lambda pair: log.count("\n", 0, pair[1].start()), default=None)
+Recognised = tuple[Statement, Known, re.Match[str]]
 
 
-def _first_error(log: str) -> str:
-    """Return the last line of the first traceback that is not merely the launcher's."""
-    for line in log.splitlines():
-        bare = PREFIX.sub("", line).strip()
-        if ERROR_LINE.match(bare) and not NOISE.search(bare):
-            return bare
-    return ""
+def _what_counts(log: str) -> tuple[bool, list[Statement]]:
+    """Tell whether the model had been ready and died of nothing that says so, and return what may say why.
+
+    What a server that works logs as errors is what was wrong with requests.
+    """
+    _, ready, after = log.rpartition(READY)
+    if not ready:
+        return False, statements.read(log)
+    fatal = FATAL.search(after)
+    return fatal is None, statements.read(after[fatal.start() :] if fatal else after)
 
 
-def _line_around(log: str, position: int) -> str:
-    start = log.rfind("\n", 0, position) + 1
-    end = log.find("\n", position)
-    return PREFIX.sub("", log[start : end if end >= 0 else None]).strip()
+def _is_message(log: str) -> bool:
+    """Tell whether a text is no log, but what a program said in the end: all of that is about the error."""
+    return not any(statements.bare(line) != line for line in log.splitlines())
 
 
-def _shorten(line: str, most: int = 200) -> str:
+def _first(said: Iterable[Statement], candidates: Iterable[Known]) -> Recognised | None:
+    """Return the earliest statement that one of these matches, with the first that does."""
+    candidates = list(candidates)
+    for statement in said:
+        text = statement.text
+        for known in candidates:
+            if match := re.search(known.pattern, text):
+                return statement, known, match
+    return None
+
+
+def _silent_death(errors: Sequence[Statement]) -> Recognised | None:
+    """Return what the others say when a process has died without a word."""
+    return next((found for known in DEATHS if (found := _first(errors, [known]))), None)
+
+
+def _before(said: Sequence[Statement], vague: Statement) -> Recognised | None:
+    """Return what was said before a vague error and explains it: by NCCL, or a compiler, which raise nothing."""
+    earlier = said[: next(index for index, each in enumerate(said) if each is vague)]
+    return _first(earlier, [known for known in NEARBY if not known.is_vague])
+
+
+def _first_unknown(errors: Sequence[Statement]) -> Statement | None:
+    """Return the first traceback's end that is a cause; without one, whatever else is called an error."""
+    causes = [each for each in errors if not CONSEQUENCE.search(each.lines[0])]
+    return next((each for each in causes if each.is_raised), causes[0] if causes else None)
+
+
+def _cause(found: Recognised, names: dict[str, str], typed: Typed | None, line: str | None) -> Cause:
+    statement, known, match = found
+    names |= {name: value for name, value in match.groupdict().items() if value is not None}
+    remedy = known.remedy(typed, names) if typed and known.remedy else None
+    words = _shorten(" ".join(known.words.format(**names).split()), WORDS)
+    place = match.start("what") if "what" in names and "what" in match.groupdict() else match.start()
+    told = _shorten(line or _line_around(statement.text, place), LINE)
+    return Cause(words, told, remedy or known.hint.format(**names))
+
+
+def _names(pod: str, model: str, statement: Statement) -> dict[str, str]:
+    page = PAGE.search(statement.text)
+    return {
+        "pod": pod,
+        "model": model,
+        "page": "".join(page.groups()) if page else f"https://huggingface.co/{model}",
+        "folder": re.sub(r"[^\w.-]", "-", model.replace("/", "--")),
+    }
+
+
+def _line_around(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    return PYDANTIC.sub("", text[start : end if end >= 0 else None]).strip()
+
+
+def _shorten(line: str, most: int) -> str:
     return line if len(line) <= most else line[:most] + "…"

@@ -1,0 +1,52 @@
+"""Ways to models: they lead to the model, and not to whoever has its port now."""
+
+import asyncio
+import time
+
+import httpx2
+
+from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.events import Down, Up
+from pi_cli.models import forwards
+from pi_cli.models.forwards import Target
+from pi_cli.store import state
+from tests.conftest import KEY, Pi
+
+
+def start(pi: Pi, name: str) -> int:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", name, "--json")
+    assert result.code == 0, result.err
+    return int(result.json[0]["port"])
+
+
+async def served(url: str) -> str:
+    """Return the name of the model that answers."""
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        listed = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {KEY}"})
+        return str(listed.json()["data"][0]["id"])
+
+
+def test_a_port_that_another_model_has_by_now_is_found_out(pi: Pi, pod: EmbeddedPod) -> None:
+    first = start(pi, "q")
+    events: asyncio.Queue[Up | Down] = asyncio.Queue()
+
+    async def look() -> None:
+        keeping = asyncio.create_task(
+            forwards.keep_open(
+                [Target("dc1", "q", [0])], state.load().pods, events.put_nowait, pauses=(0.1,), fresh=0.0
+            )
+        )
+        up = await events.get()
+        assert await served(up.url) == "q"
+        await asyncio.to_thread(pi, "stop", "q")
+        assert await asyncio.to_thread(start, pi, "r") == first
+        await asyncio.to_thread(start, pi, "q")
+        deadline = time.monotonic() + 20
+        while await served(up.url) != "q":
+            assert time.monotonic() < deadline
+        assert events.empty(), "it was never out of reach, as far as anybody has asked"
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    asyncio.run(look())
+    assert pod.processes()
