@@ -1,49 +1,125 @@
 """`pi logs`: what vLLM prints."""
 
 import asyncio
-from typing import Annotated
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pi_cli.commands.options import OnPod, complete_model, point_to_other_pod
-from pi_cli.errors import BadUsage
+from pi_cli.commands.options import OnPods, complete_model, point_to_other_pod
+from pi_cli.errors import BadUsage, raise_any
 from pi_cli.store import state
+from pi_cli.store.records import Pod
+
+if TYPE_CHECKING:
+    from pi_cli.errors import PiError
+
+LAST = 100  # lines to begin with when nothing else is said
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", autocompletion=complete_model)],
-    pod: OnPod = None,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)
+    ],
+    pod: OnPods = None,
     lines: Annotated[
-        str, typer.Option("--lines", "-n", help="How many last lines to begin with; `all` for all.")
-    ] = "100",
+        str | None,
+        typer.Option(
+            "--lines",
+            "-n",
+            metavar="LINES",
+            help=f"How many last lines to begin with, or `all`.  [default: {LAST}; all with --since or --grep]",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Begin so long ago (10m, 2h, 1d), or at a time as it is on the pod."),
+    ] = None,
+    grep: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Show only lines that match; sought on the pod.")
+    ] = None,
     follow: Annotated[bool, typer.Option(help="Go on as the log grows.")] = True,
 ) -> None:
     """Show and follow what vLLM prints.
 
-    The last lines, then what comes. Ctrl+C ends the watching, never vLLM.
+    The last lines, then what comes, until the model is dead. A link that is lost is made again, and no line is lost.
+    Ctrl+C ends the watching, never vLLM.
 
     \b
     Examples:
       pi logs qwen72b
+      pi logs qwen72b glm --pod dc1 --pod dc2
+      pi logs qwen72b --since 10m --grep 'ERROR|WARNING'
+      pi logs qwen72b --since 13:30 --no-follow
       pi logs qwen72b -n all --no-follow > qwen72b.log
     """
+    count = _count(lines, LAST if since is None and grep is None else None)
+    moment = None if since is None else read_moment(since)
+    _check_pattern(grep)
+    current = state.load()
+    where = current.select(pod or [])
+    for name in names:
+        state.check_name("model", name)
+        if not pod:
+            point_to_other_pod(current, where, name)
+    from pi_cli.models import logs as models
+    from pi_cli.view import logs as view
+
+    sources = [models.Source(on, name) for on, name in _spread(where, names)]
+    wanted = models.Wanted(count, moment, grep, follow)
+
+    async def watch() -> "dict[str, PiError]":
+        failures: dict[str, PiError] = {}
+        async with view.opened(sources) as shown:
+            failures |= await models.follow(where, sources, wanted, sink=shown.write, report=shown.note)
+        return failures
+
+    raise_any(asyncio.run(watch()))
+
+
+def _count(lines: str | None, default: int | None) -> int | None:
+    if lines is None:
+        return default
     if lines != "all" and not lines.isdecimal():
         raise BadUsage(f"`{lines}` is not a number of lines", hint="give a number, or `all`")
-    current = state.load()
-    where = current.select([pod] if pod else [])
-    if not pod:
-        point_to_other_pod(current, where, name)
-    from pi_cli.models import logs as models
-    from pi_cli.pods import login
-    from pi_cli.view import logs as view
-    from pi_cli.view import terminal
+    return None if lines == "all" else int(lines)
 
-    async def tail() -> bool:
-        [(on, chosen)] = where.items()
-        async with login.connect(on, chosen.ssh, connect_timeout=chosen.connect_timeout) as session:
-            count = "+1" if lines == "all" else lines
-            return await models.follow(session, name, lines=count, follow=follow, sink=view.sink())
 
-    was_alive = asyncio.run(tail())
-    if follow:
-        terminal.note(f"`{name}` has ended" if was_alive else f"`{name}` does not run; this is its last log")
+def read_moment(text: str) -> dict[str, Any]:
+    """Read a moment as the pod's agent takes it, so that only the pod's clock counts.
+
+    >>> read_moment("1h30m"), read_moment("13:30"), read_moment("2026-01-31 13:30")
+    ({'ago': 5400}, {'clock': '13:30:00'}, {'local': '2026-01-31T13:30:00'})
+    """
+    if re.fullmatch(r"(\d+[smhd])+", text):
+        return {"ago": sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))}
+    if re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?", text):
+        return {"clock": text if text.count(":") == 2 else f"{text}:00"}
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadUsage(f"`{text}` is no time", hint="give `10m`, `2h`, `1d`, `13:30` or `2026-01-31T13:30`") from error
+    if moment.tzinfo:
+        return {"utc": moment.timestamp()}
+    return {"local": moment.isoformat(timespec="seconds")}
+
+
+def _check_pattern(pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise BadUsage(
+            f"`{pattern}` is no regular expression: {error}", hint="put `\\` before signs that stand for themselves"
+        ) from error
+
+
+def _spread(where: Mapping[str, Pod], names: list[str]) -> list[tuple[str, str]]:
+    """Return on which pods to look for the models: where they are known, else on all."""
+    spread = []
+    for name in dict.fromkeys(names):
+        known = [on for on, pod in where.items() if name in pod.models]
+        spread += [(on, name) for on in known or where]
+    return spread

@@ -1,24 +1,257 @@
-"""Follow a model's log."""
+"""Follow models' logs, byte for byte, whatever becomes of the link, of the files and of the models meanwhile."""
 
-from collections.abc import Callable
+import asyncio
+import json
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pi_cli.errors import PiError
-from pi_cli.pods import agent
-from pi_cli.pods.agent import AgentRefused
+from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
+from pi_cli.events import Note, Report
+from pi_cli.models import diagnosis
+from pi_cli.pods import agent, login
+from pi_cli.pods.agent import AgentRefused, Frame
 from pi_cli.pods.ssh import PodSession
-from pi_cli.store import state
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries to reach a pod again; the last one stays
+STEADY = 60.0  # seconds after which a link that is back counts as good: the pauses begin anew
+GIVE_UP = 600.0  # seconds in which a lost link may come back
+KEPT = 1 << 17  # bytes of a log in which the cause of a death is looked for
+SHUT_DOWN = re.compile(r"Application shutdown complete|Finished server process")
+SERVES = re.compile(rf'{SHUT_DOWN.pattern}|"(?:GET|POST) \S+ HTTP/\S+" \d|Engine \d+: Avg ')
 
 
-async def follow(session: PodSession, name: str, *, lines: str, follow: bool, sink: Callable[[bytes], None]) -> bool:
-    """Pass on a model's log as it is; with `follow` until the model is dead. Return whether it lived at the beginning.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model whose log is shown."""
 
-    `lines` is what `tail -n` takes: `100`, or `+1` for all.
+    pod: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to show: the last `lines` (None: all) since a moment that match `grep`, and with `follow` what comes.
+
+    `since` is as `pod_log_search.moment_of` takes it: the pod's clock counts.
     """
-    model = state.load().pod(session.pod).models.get(name) or Model("", port=0, gpu="", pid=0)
-    request = {"name": name, "uid": model.uid, "pid": model.pid, "port": model.port}
-    try:
-        answer = await agent.pour(session, "logs", sink, **request, lines=lines, follow=follow)
-    except AgentRefused as error:
-        raise PiError(str(error), hint=f"see what runs with `pi list --pod {session.pod}`") from error
-    return bool(answer["alive"])
+
+    lines: int | None = 100
+    since: Mapping[str, Any] | None = None
+    grep: str | None = None
+    follow: bool = True
+
+
+Sink = Callable[[Source, bytes], Awaitable[None] | None]
+"""Takes the bytes of a log; nothing means that a file has ended, as it does for everybody who reads one."""
+
+
+async def follow(
+    pods: Mapping[str, Pod],
+    sources: Sequence[Source],
+    wanted: Wanted,
+    *,
+    sink: Sink,
+    report: Report,
+    give_up: float = GIVE_UP,
+) -> dict[str, PiError]:
+    """Pass on logs until their models are dead; return the pods that failed, with why.
+
+    A link that is lost is made again, and nothing is passed on twice or left out; one that never stood is an error.
+    No pod disturbs another.
+    """
+    failures: dict[str, PiError] = {}
+    readings = [_Reading(each, pods[each.pod], len(pods) > 1) for each in sources]
+
+    async def attempt(pod: str) -> None:
+        here = [each for each in readings if each.source.pod == pod]
+        try:
+            again = f"pi logs {' '.join(each.source.name for each in here)} --pod {pod}"
+            link = _Link(pod, again, report, give_up)
+            await _Following(pod, pods[pod], here, wanted, sink, report).to_the_end(link)
+        except PiError as error:
+            failures[pod] = error
+            if any(not each.is_done for each in readings if each.source.pod not in failures):
+                report(Note(pod, f"{error}; the other logs go on"))
+
+    async with asyncio.TaskGroup() as group:
+        for pod in {each.pod: None for each in sources}:
+            group.create_task(attempt(pod))
+    return failures
+
+
+class _Reading:
+    """How far a log was passed on; `place` is where the pod's agent goes on from."""
+
+    def __init__(self, source: Source, pod: Pod, names_pod: bool) -> None:
+        self.source = source
+        self.model = pod.models.get(source.name) or Model("", port=0, gpu="", pid=0)
+        self.title = f"`{source.name}` on `{source.pod}`" if names_pod else f"`{source.name}`"
+        self.uid = self.model.uid
+        self.place: dict[str, Any] | None = None
+        self.was_alive = True
+        self.is_done = False
+        self._last: deque[bytes] = deque()
+        self._kept = 0
+
+    def request(self) -> dict[str, Any]:
+        entry = {"name": self.source.name, "pid": self.model.pid, "port": self.model.port}
+        return entry | {"uid": self.uid, "place": self.place}
+
+    def keep(self, data: bytes) -> None:
+        self._last.append(data)
+        self._kept += len(data)
+        while self._kept - len(self._last[0]) > KEPT:
+            self._kept -= len(self._last.popleft())
+
+    def forget(self) -> None:
+        """Keep nothing of a file that has ended: yesterday's error is no cause of today's death."""
+        self._last.clear()
+        self._kept = 0
+
+    def last_words(self) -> str:
+        """Say in words why the model has ended, as far as the last part of its log tells."""
+        log = b"".join(self._last)[-KEPT:].decode("utf-8", "replace")
+        if words := _cause(log, self.source.pod, self.model.model):
+            return words
+        return "it was shut down" if SHUT_DOWN.search(log) else "its log does not say why"
+
+
+def _cause(log: str, pod: str, model: str) -> str | None:
+    """Return the cause of a death; the line that says that the model was ready may have come long before."""
+    found = diagnosis.find_cause(f"{diagnosis.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
+    return found.words if found else None
+
+
+@dataclass(slots=True)
+class _Link:
+    """The link to a pod, as often as it was lost and made again; `again` is the command that would do so later."""
+
+    pod: str
+    again: str
+    report: Report
+    give_up: float
+    _stands_since: float | None = None
+    _lost_since: float | None = None
+    _tries: int = 0
+
+    def is_made(self) -> None:
+        """Remember that the pod has answered, and say so if the link was lost."""
+        if self._lost_since is not None:
+            self.report(Note(self.pod, f"the link to `{self.pod}` is back"))
+        if self._lost_since is not None or self._stands_since is None:
+            self._stands_since, self._lost_since = asyncio.get_running_loop().time(), None
+
+    def carries(self) -> None:
+        """Remember that the link is good for something: the next time that it is lost, it is tried again at once."""
+        self._tries = 0
+
+    def pause_after(self, error: PodUnreachable) -> float:
+        """Return how long to wait before the next try, and say once that the link is lost.
+
+        Raises the error when there has been no link yet, or none for too long.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._stands_since is None:
+            raise error
+        if self._lost_since is None:
+            self._tries = 0 if now - self._stands_since > STEADY else self._tries
+            self._lost_since = now
+            self.report(Note(self.pod, f"the link to `{self.pod}` is lost; trying to get it back"))
+        if now - self._lost_since > self.give_up:
+            error.hint = f"once the pod answers, see what the log said meanwhile with `{self.again}`"
+            raise error
+        self._tries += 1
+        return PAUSES[min(self._tries, len(PAUSES)) - 1]
+
+
+@dataclass(slots=True)
+class _Following:
+    """The logs of one pod, over as many connections as it takes."""
+
+    pod: str
+    entry: Pod
+    readings: list[_Reading]
+    wanted: Wanted
+    sink: Sink
+    report: Report
+
+    async def to_the_end(self, link: _Link) -> None:
+        while True:
+            try:
+                async with login.connect(self.pod, self.entry.ssh, connect_timeout=self.entry.connect_timeout) as way:
+                    return await self._read(way, link)
+            except HostKeyChanged:
+                raise
+            except PodUnreachable as error:
+                pause = link.pause_after(error)
+            await asyncio.sleep(pause)
+
+    async def _read(self, session: PodSession, link: _Link) -> None:
+        """Read what is not done yet, until it is."""
+        opened = [each for each in self.readings if not each.is_done]
+
+        def take(frame: Frame) -> Awaitable[None] | None:
+            link.is_made()
+            if not frame.is_event:
+                link.carries()
+            return self._take(opened[frame.source], frame)
+
+        try:
+            await agent.pour(
+                session,
+                "logs",
+                take,
+                sources=[each.request() for each in opened],
+                lines=self.wanted.lines,
+                since=self.wanted.since,
+                grep=self.wanted.grep,
+                follow=self.wanted.follow,
+            )
+        except AgentRefused as error:
+            raise PiError(str(error), hint=f"see what runs with `pi list --pod {self.pod}`") from error
+        if not all(each.is_done for each in opened):
+            raise PodUnreachable(self.pod, "what reads the log there was ended")
+
+    def _take(self, reading: _Reading, frame: Frame) -> Awaitable[None] | None:
+        if frame.is_event:
+            event = json.loads(frame.payload)
+            reading.place, reading.uid = event["file"] | {"offset": frame.offset}, event["uid"]
+            return self._see(reading, event)
+        if reading.place:
+            reading.place["offset"] = frame.offset
+        reading.keep(frame.payload)
+        return self.sink(reading.source, frame.payload) if frame.payload else None
+
+    def _see(self, reading: _Reading, event: Mapping[str, Any]) -> Awaitable[None] | None:
+        is_end = event["event"] in ("rotated", "truncated", "lost", "ended")
+        waiting = self.sink(reading.source, b"") if is_end else None
+        match event["event"]:
+            case "begins" if event["is_new"]:
+                reading.was_alive = event["alive"]
+                if event["alive"] and not event["exists"]:
+                    self._say(f"{reading.title} has no log yet; waiting for it")
+            case "restarted":
+                self._say(f"{reading.title} was started again; its new log follows")
+            case "lost":
+                self._say(f"the log of {reading.title} was replaced meanwhile; what it said last is lost")
+            case "ended":
+                reading.is_done = True
+                self._say_end(reading)
+        if is_end:
+            reading.forget()
+        return waiting
+
+    def _say_end(self, reading: _Reading) -> None:
+        if not self.wanted.follow:
+            return
+        if reading.was_alive:
+            self._say(f"{reading.title} has ended: {reading.last_words()}")
+        else:
+            self._say(f"{reading.title} does not run; this is its last log")
+
+    def _say(self, text: str) -> None:
+        self.report(Note(self.pod, text))

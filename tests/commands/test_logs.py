@@ -1,113 +1,282 @@
 """`pi logs`: what vLLM prints, as it is, until it dies or we go."""
 
-import os
-import pty
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.log_watching import readers, speaking, watching
 from tests.conftest import Pi
 from tests.until import until
 
+RAW = b"\xff\xfe\x00 \x1b[31mred\x1b[0m \x1b]0;title\x07 [/INST] :smile: {} %s [bold]x[/bold]\r50%\rhalf a li"
+OUT_OF_MEMORY = b"""(EngineCore pid=7) ERROR 11-23 13:31:46 [core.py:1] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-23 13:31:46 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1 GiB.
+"""
+BAD_REQUEST = b"""(APIServer pid=7) ERROR 11-23 13:31:46 [serving.py:1] Traceback (most recent call last):
+(APIServer pid=7) ERROR 11-23 13:31:46 [serving.py:1] ValueError: 'x' is no role
+INFO:     127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 400 Bad Request
+"""
 
-def tails(pod: EmbeddedPod) -> list[str]:
-    return [" ".join(process.command) for process in pod.processes() if "tail" in Path(process.command[0]).name]
 
-
-def follow(*words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", "logs", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def test_the_last_lines_come_byte_for_byte(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_real_model_is_followed_byte_for_byte_and_ends_with_its_stop(pi: Pi, pod: EmbeddedPod) -> None:
     pi("start", "Qwen/Qwen3-8B", "--name", "q")
-    log = (pod.home / ".vllm_logs" / "q.log").read_bytes()
-    with follow("q", "-n", "3", "--no-follow") as last:
-        assert last.communicate()[0].splitlines() == log.splitlines()[-3:]
-    with follow("q", "-n", "all", "--no-follow") as whole:
-        assert log in whole.communicate()[0]
+    log = pod.home / ".vllm_logs" / "q.log"
+    last = b"".join(log.read_bytes().splitlines(keepends=True)[-3:])
+    assert pi("logs", "q", "-n", "3", "--no-follow").out.encode() == last
+    with watching("q", "-n", "all") as watched:
+        watched.until_out(log.read_bytes())
+        pi("stop", "q")
+        assert watched.process.wait(15) == 0
+        assert watched.out == log.read_bytes()
+        assert watched.err == "note: `q` has ended: it was shut down\n"
 
 
-def test_following_shows_what_comes_and_ctrl_c_ends_only_the_watching(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 59."""
-    pi("start", "Qwen/Qwen3-8B", "--name", "q")
-    with follow("q", "-n", "1") as watching:
-        assert watching.stdout is not None
-        watching.stdout.readline()
-        with (pod.home / ".vllm_logs" / "q.log").open("ab") as log:
-            log.write(b"[/INST] :smile: {} %s [bold]x[/bold]\n")
-        assert b"[/INST] :smile: {} %s [bold]x[/bold]\n" in iter(watching.stdout.readline, b"")
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=5) == 130
-        assert watching.stderr is not None
-        assert b"Traceback" not in watching.stderr.read()
-    until(lambda: not tails(pod))
-    assert pi("list", "--json").json[0]["status"] == "ready"
+def test_a_pipe_gets_the_bytes_as_they_are(pod: EmbeddedPod) -> None:
+    """Fault 63."""
+    with speaking(pod, said=RAW) as model, watching("q") as watched:
+        watched.until_out(RAW)
+        model.say(b"ne\n" + RAW)
+        watched.until_out(RAW + b"ne\n" + RAW)
+        assert watched.err == ""
 
 
-def test_a_reader_that_goes_away_ends_it(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 60."""
-    pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "spam=2000")
-    with follow("q") as watching:
-        assert watching.stdout is not None
-        watching.stdout.read(100)
-        watching.stdout.close()
-        watching.wait(timeout=10)
-        assert watching.stderr is not None
-        assert watching.stderr.read() == b""
-    until(lambda: not tails(pod))
+def test_it_begins_with_the_last_hundred_lines(pod: EmbeddedPod) -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(1000))
+    with speaking(pod, said=lines) as model:
+        with watching("q") as watched:
+            watched.until_out(lines[lines.index(b"line 900\n") :])
+        with watching("q", "-n", "0") as watched:
+
+            def say_and_look() -> bytes:
+                model.say(b"new\n")
+                return watched.out
+
+            until(say_and_look)
+            assert set(watched.out.splitlines()) == {b"new"}
 
 
-def test_it_ends_by_itself_when_the_model_dies(pi: Pi, pod: EmbeddedPod) -> None:
-    pi("start", "Qwen/Qwen3-8B", "--name", "q")
-    with follow("q", "-n", "1") as watching:
-        assert watching.stdout is not None
-        watching.stdout.readline()
-        for process in pod.processes():
-            if "PI_MODEL_UID" in process.environ:
-                os.kill(process.pid, signal.SIGKILL)
-        said = watching.communicate(timeout=15)[1]
-    assert watching.returncode in (0, 3)
-    assert b"has ended" in said or b"connection" in said
+@pytest.mark.parametrize("is_read", [True, False])
+def test_ctrl_c_ends_only_the_watching_and_without_a_word(pod: EmbeddedPod, is_read: bool) -> None:
+    """Fault 59: though nobody may be reading what we write."""
+    with speaking(pod, said=b"x" * (10 if is_read else 8 << 20) + b"\n"), watching("q", "-n", "all") as watched:
+        assert watched.process.stdout
+        until(lambda: watched.process.stdout and watched.process.stdout.read(1))
+        begun = time.monotonic()
+        watched.process.send_signal(signal.SIGINT)
+        assert watched.process.wait(5) == 130
+        assert time.monotonic() - begun < 1
+        assert watched.err == ""
+        until(lambda: readers(pod) == [], seconds=5)
 
 
-def test_the_log_of_a_dead_model_is_shown(pi: Pi, pod: EmbeddedPod) -> None:
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_reader_that_goes_away_ends_it_at_once(pod: EmbeddedPod, is_quiet: bool) -> None:
+    """Fault 60: even when the model says nothing more."""
+    with speaking(pod, said=b"x" * (10 if is_quiet else 8 << 20) + b"\n"), watching("q", "-n", "all") as watched:
+        assert watched.process.stdout
+        until(lambda: watched.process.stdout and watched.process.stdout.read(1))
+        watched.process.stdout.close()
+        assert watched.process.wait(5) == 0
+        assert watched.process.stderr
+        assert watched.process.stderr.read() == b""
+        until(lambda: readers(pod) == [], seconds=5)
+
+
+def test_a_disk_that_is_full_is_an_error(pod: EmbeddedPod) -> None:
+    with speaking(pod, said=b"x\n"):
+        done = subprocess.run(
+            f"{sys.executable} -m pi_cli logs q > /dev/full", shell=True, capture_output=True, text=True, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+
+
+def test_ten_thousand_lines_a_second_are_kept_up_with(pod: EmbeddedPod) -> None:
+    """Fault 61."""
+    block = b"(EngineCore pid=7) INFO 11-23 13:31:46 [loggers.py:259] Engine 000: a line of usual length\n" * 100
+    with speaking(pod, said=block) as model, watching("q", "-n", "all") as watched:
+        watched.until_out(block)
+        before = memory(watched.process.pid)
+        begun = time.monotonic()
+        for count in range(2, 402):
+            model.say(block)
+            time.sleep(max(0.0, begun + count * 0.01 - time.monotonic()))
+        watched.until_out(block * 401, seconds=5)
+        assert memory(watched.process.pid) < before + 16_000
+
+
+def memory(pid: int) -> int:
+    """Return the resident size of a process, in kB."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_it_ends_by_itself_and_says_why_the_model_died(pod: EmbeddedPod) -> None:
+    with speaking(pod, said=b"one\n") as model, watching("q") as watched:
+        watched.until_out(b"one\n")
+        model.say(OUT_OF_MEMORY)
+        model.die()
+        assert watched.process.wait(15) == 0
+        assert watched.out == b"one\n" + OUT_OF_MEMORY
+        assert watched.err.startswith("note: `q` has ended: ")
+        assert "memory" in watched.err
+
+
+def test_a_death_without_a_word_is_no_request_that_failed_before(pod: EmbeddedPod) -> None:
+    with speaking(pod, said=BAD_REQUEST) as model, watching("q") as watched:
+        watched.until_out(BAD_REQUEST)
+        model.die()
+        assert watched.process.wait(15) == 0
+        assert watched.err == "note: `q` has ended: its log does not say why\n"
+
+
+def test_a_model_started_again_is_followed_on(pod: EmbeddedPod) -> None:
+    """Fault 65."""
+    with speaking(pod, said=b"old, without end") as model, watching("q") as watched:
+        watched.until_out(b"old, without end")
+        model.die()
+        model.log.rename(model.log.with_suffix(".log.1"))
+        with speaking(pod, said=b"new\n"):
+            watched.until_out(b"old, without endnew\n")
+            watched.until_err("note: `q` was started again; its new log follows\n")
+
+
+def test_the_log_of_a_dead_model_is_shown(pod: EmbeddedPod, pi: Pi) -> None:
     """Fault 66."""
-    pi("start", "Qwen/Qwen3-8B", "--name", "q")
-    pi("stop", "q")
-    result = pi("logs", "q")
-    assert result.code == 0
-    assert "Application startup complete" in result.out
-    assert "`q` does not run; this is its last log" in result.err
-    assert pod.commands
+    with speaking(pod, said=b"one\ntwo") as model:
+        model.die()
+        shown = pi("logs", "q")
+    assert (shown.code, shown.out) == (0, "one\ntwo")
+    assert shown.err == "note: `q` does not run; this is its last log\n"
 
 
-def test_a_model_without_log_is_an_error(pi: Pi, pod: EmbeddedPod) -> None:
-    result = pi("logs", "nothing")
-    assert result.code == 1
+def test_a_log_that_is_not_there_yet_is_waited_for(pod: EmbeddedPod) -> None:
+    """Fault 65."""
+    with speaking(pod) as model:
+        model.log.unlink()
+        with watching("q") as watched:
+            watched.until_err("note: `q` has no log yet; waiting for it\n")
+            model.say(b"one\n")
+            watched.until_out(b"one\n")
+
+
+def test_a_model_without_log_is_an_error(pod: EmbeddedPod, pi: Pi) -> None:
+    with speaking(pod):
+        result = pi("logs", "q", "nothing")
+    assert (result.code, result.out) == (1, "")
     assert "there is no log at" in result.err
-    assert pod.commands
+    assert "pi list --pod dc1" in result.err
 
 
-def test_on_a_terminal_control_sequences_are_neutralised(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 62."""
-    pi("start", "Qwen/Qwen3-8B", "--name", "q")
-    with (pod.home / ".vllm_logs" / "q.log").open("ab") as log:
-        log.write(b"\x1b]52;c;aGk=\x07\x1b]0;title\x07\x1b[2J\x1b[6n\x1b[31mred\x1b[0m end\n")
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", "logs", "q", "-n", "1", "--no-follow"],
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-    ) as shown:
-        os.close(theirs)
-        shown.wait(timeout=30)
-        screen = os.read(ours, 65536)
-    os.close(ours)
-    assert b"red" in screen
-    assert b"\x1b[31m" in screen
-    for sequence in (b"\x1b]", b"\x1b[2J", b"\x1b[6n", b"\x07"):
-        assert sequence not in screen
+def test_several_models_speak_in_whole_lines_that_say_whose_they_are(pod: EmbeddedPod) -> None:
+    with (
+        speaking(pod, "a", said=b"1\n2\nhal") as a,
+        speaking(pod, "long", said=b"\n") as long,
+        watching("a", "long") as watched,
+    ):
+        until(lambda: sorted(watched.out.decode().splitlines()) == ["a    │ 1", "a    │ 2", "long │ "])
+        shown = watched.out
+        long.say(b"3\n")
+        watched.until_out(shown + "long │ 3\n".encode())
+        a.say(b"f\nend")
+        watched.until_out(shown + "long │ 3\na    │ half\n".encode())
+        a.die()
+        watched.until_out(shown + "long │ 3\na    │ half\na    │ end\n".encode())
+        watched.until_err("note: `a` has ended: its log does not say why\n")
+        long.say(b"4\n")
+        watched.until_out(shown + "long │ 3\na    │ half\na    │ end\nlong │ 4\n".encode())
+        assert watched.process.poll() is None
+
+
+def test_a_line_without_end_is_not_held_back_for_ever(pod: EmbeddedPod) -> None:
+    with speaking(pod, "a", said=b"x" * 3_000_000), speaking(pod, "b"), watching("a", "b", "-n", "all") as watched:
+        until(lambda: watched.out.count(b"x") >= 2_000_000)
+        assert {line.strip(b"x") for line in watched.out.splitlines()} == {"a │ ".encode()}
+
+
+def test_models_of_several_pods_are_looked_for_where_they_are(embed: Callable[..., EmbeddedPod]) -> None:
+    one, two = embed("dc1"), embed("dc2")
+    with (
+        speaking(one, "a", on="dc1", said=b"1\n") as a,
+        speaking(two, "b", on="dc2", said=b"2\n"),
+        speaking(one, "c", on="dc1", said=b"3\n"),
+        speaking(two, "c", on="dc2", said=b"4\n"),
+        watching("a", "b", "c", "--pod", "dc1", "--pod", "dc2") as watched,
+    ):
+        shown = {"dc1/a │ 1", "dc2/b │ 2", "dc1/c │ 3", "dc2/c │ 4"}
+        until(lambda: set(watched.out.decode().splitlines()) == shown)
+        a.die()
+        watched.until_err("note: `a` on `dc1` has ended: its log does not say why\n")
+
+
+def test_a_pod_that_fails_does_not_disturb_the_others(embed: Callable[..., EmbeddedPod]) -> None:
+    one, two = embed("dc1"), embed("dc2")
+    with speaking(one, "a", on="dc1", said=b"1\n") as a, speaking(two, "b", on="dc2") as b:
+        b.die()
+        b.log.unlink()
+        with watching("a", "b", "--pod", "dc1", "--pod", "dc2") as watched:
+            watched.until_err(f"note: there is no log at {b.log}; the other logs go on\n")
+            a.say(b"2\n")
+            watched.until_out("dc1/a │ 1\ndc1/a │ 2\n".encode())
+            a.die()
+            assert watched.process.wait(15) == 1
+            assert f"error: there is no log at {b.log}" in watched.err
+
+
+def test_only_matching_lines_are_shown(pod: EmbeddedPod, pi: Pi) -> None:
+    said = b"".join(b"%s %d\n" % (b"WARNING" if number % 10 == 0 else b"INFO", number) for number in range(1000))
+    warnings = [line for line in said.decode().splitlines(keepends=True) if "WARN" in line]
+    with speaking(pod, said=said) as model:
+        assert pi("logs", "q", "--grep", "^WARN", "--no-follow").out == "".join(warnings)
+        assert pi("logs", "q", "--grep", "^WARN", "-n", "2", "--no-follow").out == "".join(warnings[-2:])
+        with watching("q", "--grep", "^WARN", "-n", "1") as watched:
+            watched.until_out(b"WARNING 990\n")
+            model.say(b"INFO 1\nWARNING 2\nINFO 3\n")
+            watched.until_out(b"WARNING 990\nWARNING 2\n")
+
+
+def stamped(moment: float) -> str:
+    return f"(EngineCore pid=7) INFO {time.strftime('%m-%d %H:%M:%S', time.gmtime(moment))} [a.py:1] x\n"
+
+
+def test_what_was_said_since_a_moment_is_shown_as_the_pods_clock_has_it(pod: EmbeddedPod, pi: Pi) -> None:
+    """Fault 44: the pod's day began nine hours before ours."""
+    (pod.home / ".bashrc").write_text("export TZ=Asia/Tokyo\n")
+    there = time.time() + 9 * 3600
+    lines = [stamped(there - 600 + 60 * minute) for minute in range(10)]
+    at = time.strftime("%H:%M:%S", time.gmtime(there - 150))
+    iso = time.strftime("%Y-%m-%dT%H:%M:%S+09:00", time.gmtime(there - 150))
+    with speaking(pod, said="".join(lines).encode()):
+        for since in ("2m30s", at, iso, iso.removesuffix("+09:00")):
+            assert pi("logs", "q", "--since", since, "--no-follow").out == "".join(lines[-2:]), since
+        assert pi("logs", "q", "--since", "1d", "-n", "1", "--no-follow").out == lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-n", "many"], "`many` is not a number of lines"),
+        (["--since", "yesterday"], "`yesterday` is no time"),
+        (["--since", "25:00"], "`25:00` is no time"),
+        (["--grep", "("], "`(` is no regular expression: missing ), unterminated subpattern at position 0"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused(pi: Pi, words: list[str], message: str) -> None:
+    result = pi("logs", "q", *words)
+    assert result.code == 2
+    assert f"error: {message}" in result.err
+    assert "hint: " in result.err
+
+
+def test_names_that_would_lead_elsewhere_are_refused(pi: Pi, pod: EmbeddedPod) -> None:
+    """Security check 27."""
+    (pod.home / "secret.log").write_text("secret\n")
+    result = pi("logs", "../secret", "--no-follow")
+    assert (result.code, result.out) == (2, "")
+    assert "`../secret` cannot be the name of a model" in result.err
+    assert pod.commands == []
