@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from pi_cli.errors import PiError
 if TYPE_CHECKING:  # it takes more than half a second to import
     import httpx2
     import openai
+
+    Client = openai.AsyncOpenAI
 
 # Never looked up: the transport knows where the pod is.
 BASE_URL = "http://pod/v1"
@@ -27,13 +30,37 @@ HEADERS = frozenset({
 })  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model by the name it is served under, and what its user has to be told about it.
+
+    `pod` is set where it has to be said, since another one is active; `key_variable` is where the key comes from.
+    """
+
+    name: str
+    pod: str | None = None
+    key_variable: str = "PI_API_KEY"
+
+    @property
+    def logs(self) -> str:
+        """Return the command that shows its log."""
+        return f"`pi logs {self.name}{f' --pod {self.pod}' if self.pod else ''}`"
+
+
 class ToolsNotServed(PiError):
     """The model was started without a tool parser, so it answers only requests without tools."""
 
     def __init__(self, model: str) -> None:
+        super().__init__(f"`{model}` was started without tools", hint="go on without them: `--no-tools`")
+
+
+class TooLong(PiError):
+    """What is to be said does not fit the model's context."""
+
+    def __init__(self, model: str, message: str) -> None:
         super().__init__(
-            f"`{model}` was started without tools",
-            hint="start it with `--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`",
+            f"the conversation is too long for `{model}`: {message}",
+            hint="ask about less, begin a new conversation, or start the model with a larger `--context`",
         )
 
 
@@ -76,7 +103,7 @@ def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> "ope
 
 
 @contextmanager
-def refusals(model: str) -> Iterator[None]:
+def refusals(model: Served) -> Iterator[None]:
     """Turn every way a request can fail before the answer begins into what the user must know."""
     import openai
 
@@ -84,38 +111,51 @@ def refusals(model: str) -> Iterator[None]:
         yield
     except openai.AuthenticationError as error:
         raise PiError(
-            f"`{model}` refused the API key: {said(error)}",
-            hint="set PI_API_KEY to the key that the model was started with",
+            f"`{model.name}` refused the API key (401)",
+            hint=f"set {model.key_variable} to the key that the model was started with",
         ) from error
     except openai.NotFoundError as error:
-        raise PiError(
-            f"there is no model `{model}` there: {said(error)}", hint="see what runs with `pi list`"
-        ) from error
+        raise not_found(model, error) from error
     except openai.APITimeoutError as error:
-        raise PiError(f"`{model}` did not answer in time", hint=f"see what it does with `pi logs {model}`") from error
+        raise PiError(f"`{model.name}` did not answer in time", hint=f"see what it does with {model.logs}") from error
     except openai.APIConnectionError as error:
-        reason = error.__cause__ or error
-        raise PiError(f"`{model}` cannot be reached: {reason}", hint="see what runs with `pi list`") from error
+        raise PiError(
+            f"`{model.name}` cannot be reached: {reason(error)}", hint="see what runs with `pi list`"
+        ) from error
     except openai.APIError as error:
         raise refused(model, error) from error
 
 
-def refused(model: str, error: "openai.APIError") -> PiError:
+def not_found(model: Served, error: "openai.NotFoundError") -> PiError:
+    """Tell a route that is not there from a model that is not."""
+    if isinstance(error.body, dict) and "detail" in error.body:
+        path = error.request.url.path
+        hint = "try it without `--api`" if path.endswith("/responses") else f"see what it is with {model.logs}"
+        return PiError(f"`{model.name}` does not serve {path}", hint=hint)
+    return PiError(f"there is no model `{model.name}` there: {said(error)}", hint="see what runs with `pi list`")
+
+
+def reason(error: "openai.APIConnectionError") -> str:
+    """Say why there was no connection. What leads to the port is always there: when nothing is behind it, it closes."""
+    import httpx2
+
+    cause = error.__cause__
+    if isinstance(cause, httpx2.RemoteProtocolError | httpx2.ReadError):
+        return "nothing answers on its port"
+    return str(cause or error)
+
+
+def refused(model: Served, error: "openai.APIError") -> PiError:
     message = said(error)
     if re.search(r"--enable-auto-tool-choice|--tool-call-parser", message):
-        return ToolsNotServed(model)
-    if re.search(
-        r"(maximum|max_model_len|exceed|longer).*(context|model) length|context length", message, re.IGNORECASE
-    ):
-        return PiError(
-            f"the conversation is too long for `{model}`: {message}",
-            hint="ask about less, or start the model with a larger `--max-model-len`",
-        )
-    return PiError(f"`{model}` did not answer: {message}", hint=f"see why with `pi logs {model}`")
+        return ToolsNotServed(model.name)
+    if re.search(r"context length|max_model_len|(exceed|longer).*model length", message, re.IGNORECASE):
+        return TooLong(model.name, message)
+    return PiError(f"`{model.name}` did not answer: {message}", hint=f"see why with {model.logs}")
 
 
 @contextmanager
-def interruptions(model: str) -> Iterator[None]:
+def interruptions(model: Served) -> Iterator[None]:
     """Turn every way an answer can break off into what the user must know."""
     import httpx2  # openai 3.0 lets its errors through; later ones wrap them
     import openai
@@ -132,13 +172,13 @@ def interruptions(model: str) -> Iterator[None]:
         raise stopped(model, f"it sent what is no answer ({error})") from error
 
 
-def stopped(model: str, reason: str) -> PiError:
-    return PiError(f"`{model}` stopped answering: {reason}", hint=f"see why with `pi logs {model}`")
+def stopped(model: Served, reason: str) -> PiError:
+    return PiError(f"`{model.name}` stopped answering: {reason}", hint=f"see why with {model.logs}")
 
 
 def said(error: "openai.APIError") -> str:
     """Return the server's own words, as one line."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else body
-    text = " ".join(str(message or error.message).split())
+    text = " ".join(str(message or error.message).split()).removesuffix(".")
     return text if len(text) <= 300 else f"{text[:300]}…"

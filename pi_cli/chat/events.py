@@ -39,13 +39,14 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer took, over all its turns; `seconds` from each turn's first piece to its last.
+    """The end of an answer, and what it took over all its turns; `seconds` are those in which the model spoke.
 
-    `prompt_tokens` counts what the last turn was given: how full the model's context is.
+    `prompt_tokens` counts what the last turn was given: how full the model's context is. A server that does not count
+    leaves both numbers None.
     """
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     seconds: float
 
 

@@ -81,18 +81,21 @@ def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, 
     """Show a text file from line `offset` (the first is 1), `limit` lines at most."""
     place = locate(file_path, cwd)
     first = max(offset, 1)
+    is_over = patience(stop, most=None)
     with explained(place), open_regular(place) as file:
         if b"\0" in file.read(8192):
             size = os.fstat(file.fileno()).st_size
             raise ToolError(f"{file_path} is a binary file of {size} bytes, not text")
         file.seek(0)
-        text = enumerate(lines_of(file, stop), start=1)
+        text = enumerate(lines_of(file, is_over), start=1)
         wanted = itertools.dropwhile(lambda numbered: numbered[0] < first, text)
         lines, left = bounded(line for _, line in itertools.islice(wanted, max(limit, 1)))
         more = left is not None or next(wanted, None) is not None
+        if is_over():
+            raise ToolError(f"{file_path} is too long to read that far in {MAX_SECONDS:.0f} s: search it with `rg`")
         if not lines:
             file.seek(0)
-            count = sum(1 for _ in lines_of(file, stop))
+            count = sum(1 for _ in lines_of(file, is_over))
             return f"({file_path} has {count} lines; none from {first} on)" if count else "(an empty file)"
     if more:
         last = first + len(lines) - 1
@@ -110,12 +113,12 @@ def open_regular(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def lines_of(file: BinaryIO, stop: Event) -> Iterator[str]:
+def lines_of(file: BinaryIO, is_over: Callable[[], bool]) -> Iterator[str]:
     """Read lines as text, cutting overlong ones, without ever holding more than a piece of one."""
-    while (line := file.readline(MAX_LINE)) and not stop.is_set():
+    while (line := file.readline(MAX_LINE)) and not is_over():
         cut = 0
         last = line
-        while not last.endswith(b"\n") and (last := file.readline(MAX_LINE)) and not stop.is_set():
+        while not last.endswith(b"\n") and (last := file.readline(MAX_LINE)) and not is_over():
             cut += len(last)
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         yield f"{text} […{cut} bytes more in this line]" if cut else text
@@ -231,8 +234,8 @@ def onward(segments: list[str], states: set[int]) -> set[int]:
     return reached
 
 
-def patience(stop: Event) -> Callable[[], bool]:
+def patience(stop: Event, *, most: int | None = MAX_ENTRIES) -> Callable[[], bool]:
     """Return what says when one call has looked at enough entries, for long enough, or was stopped."""
     deadline = time.monotonic() + MAX_SECONDS
-    left = iter(range(MAX_ENTRIES))
+    left: Iterator[int] = itertools.count() if most is None else iter(range(most))
     return lambda: stop.is_set() or time.monotonic() > deadline or next(left, None) is None

@@ -20,9 +20,8 @@ class Tool:
     run: Callable[..., Awaitable[str]]
 
     def offer(self) -> dict[str, Any]:
-        """Describe the tool the way `/v1/chat/completions` wants it."""
-        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
-        return {"type": "function", "function": function}
+        """Describe the tool to a model, in the words that all APIs share."""
+        return {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
 
 
 def parameters(required: list[str], **properties: Mapping[str, Any]) -> dict[str, Any]:

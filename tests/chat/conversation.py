@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi_cli.chat import agent
-from pi_cli.chat.client import open_client
-from pi_cli.chat.events import ChatEvent, Notice, Text, Thinking, ToolCall, ToolResult
-from pi_cli.chat.stream import Message
+from pi_cli.chat import tools
+from pi_cli.chat.agent import Conversation
+from pi_cli.chat.client import Served, open_client
+from pi_cli.chat.events import ChatEvent, Notice, Report, Text, Thinking, ToolCall, ToolResult
+from pi_cli.chat.turn import Message
 from pi_cli.errors import PiError
 
 from .server import Reply, Request, serving
@@ -17,7 +18,7 @@ KEY = "the-pods-own-key"
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Heard:
     events: list[ChatEvent]
     messages: list[Message]
     requests: list[Request]
@@ -44,20 +45,25 @@ class Conversation:
         return [event.text for event in self.events if isinstance(event, Notice)]
 
 
-def ask(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Conversation:
+def begin(cwd: Path, report: Report, **options: Any) -> Conversation:
+    """Begin a conversation with `qwen`; `use_tools=False` for one without tools."""
+    box = tools.toolbox(cwd) if options.pop("use_tools", True) else {}
+    model = options.pop("model", Served("qwen"))
+    return Conversation(model, cwd, report, box, **options)
+
+
+def ask(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Heard:
     """Ask a server that gives these replies, one for each request, with the real client."""
     events: list[ChatEvent] = []
-    messages: list[Message] = []
+    conversation = begin(cwd, events.append, **options)
 
-    async def talk() -> Conversation:
+    async def talk() -> Heard:
         error: PiError | None = None
         async with serving(*replies) as model, open_client(model.transport(), api_key=KEY) as client:
             try:
-                await agent.answer(
-                    prompt, client=client, model="qwen", cwd=cwd, report=events.append, messages=messages, **options
-                )
+                await conversation.ask(client, prompt)
             except PiError as raised:
                 error = raised
-        return Conversation(events, messages, model.requests, error)
+        return Heard(events, list(conversation.messages), model.requests, error)
 
     return asyncio.run(talk())

@@ -3,16 +3,16 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pi_cli.chat import agent
-from pi_cli.chat.client import open_client
+from pi_cli.chat.client import TooLong, open_client
 from pi_cli.chat.events import ChatEvent, Notice, Text, Usage
-from pi_cli.chat.stream import impatience
+from pi_cli.chat.turn import Sampling, impatience
 from pi_cli.errors import PiError
 
-from .conversation import KEY, ask
+from .conversation import KEY, ask, begin
 from .server import Reply, called, recorded, refusal, serving, streamed
 
 ANSWER = streamed({"content": "Done."})
@@ -35,7 +35,7 @@ def test_usage_counts_what_the_server_counted(cwd: Path) -> None:
 
     assert isinstance(usage := heard.events[-1], Usage)
     assert (usage.prompt_tokens, usage.completion_tokens) == (6, 15)
-    assert usage.seconds >= 0
+    assert usage.seconds > 0
 
 
 def test_usage_is_summed_over_the_turns(cwd: Path) -> None:
@@ -50,7 +50,8 @@ def test_a_server_that_counts_nothing_is_fine(cwd: Path) -> None:
     heard = ask("What is 2+2?", recorded("chat_qa_nousage.sse"), cwd=cwd)
 
     assert heard.text.strip() == "4"
-    assert not any(isinstance(event, Usage) for event in heard.events)
+    assert isinstance(usage := heard.events[-1], Usage)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (None, None)
 
 
 @pytest.mark.parametrize("stream", ["chat_noreasoning.sse", "chat_nothink.sse"])
@@ -204,12 +205,34 @@ def test_a_thousand_calls_at_once_are_not_all_done(cwd: Path) -> None:
 
 
 def test_a_model_without_a_tool_parser_answers_without_tools_and_says_how_to_get_them(cwd: Path) -> None:
+    """Fault 85."""
     wanting = refusal(400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
     heard = ask("Hello", wanting, ANSWER, cwd=cwd)
 
     assert heard.text == "Done."
     assert "tools" not in heard.requests[1].body
-    assert "--vllm … --enable-auto-tool-choice --tool-call-parser PARSER" in heard.notices[0]
+    [notice] = heard.notices
+    assert notice.startswith("`qwen` was started without tools, so it answers without looking at files; start it with")
+    assert notice.endswith("`--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`")
+
+
+def test_the_parser_is_named_where_it_is_known_and_tools_are_offered_no_more(cwd: Path) -> None:
+    """Fault 85."""
+
+    async def parser() -> str:
+        return "hermes"
+
+    async def talk() -> list[bool]:
+        wanting = refusal(400, "--tool-call-parser to be set")
+        async with serving(wanting, ANSWER, ANSWER) as model, open_client(model.transport(), api_key=KEY) as client:
+            events: list[ChatEvent] = []
+            conversation = begin(cwd, events.append, tool_parser=parser)
+            await conversation.ask(client, "One")
+            await conversation.ask(client, "Two")
+            assert [e.text for e in events if isinstance(e, Notice) and "--tool-call-parser hermes`" in e.text]
+            return ["tools" in request.body for request in model.requests]
+
+    assert asyncio.run(talk()) == [True, False, False]
 
 
 def test_a_server_that_never_stops_asking_for_a_parser_is_not_asked_for_ever(cwd: Path) -> None:
@@ -236,17 +259,19 @@ BEGUN = streamed({"reasoning": "Hm."}, {"content": "One, two"}, finish=None).bod
     ],
 )
 def test_an_answer_that_breaks_off_keeps_what_was_said_and_says_why(cwd: Path, reply: Reply, reason: str) -> None:
+    """Fault 84."""
     heard = ask("Count", reply, cwd=cwd)
 
     assert heard.text == "One, two"
     assert isinstance(heard.error, PiError)
     assert heard.error.message.startswith(f"`qwen` stopped answering: {reason}")
+    assert heard.messages == [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "One, two"}]
 
 
 def test_an_answer_cut_by_the_token_limit_says_so(cwd: Path) -> None:
     heard = ask("Count", streamed({"content": "1, 2"}, finish="length"), cwd=cwd)
 
-    assert heard.notices == ["the answer is cut off: the model's limit of tokens was reached"]
+    assert heard.notices == ["the answer is cut off: the limit of tokens was reached"]
 
 
 def test_a_model_that_says_nothing_is_noticed(cwd: Path) -> None:
@@ -267,7 +292,7 @@ def test_cancelling_closes_the_stream_so_that_the_server_stops(cwd: Path) -> Non
                 spoke.set()
 
         async with serving(ENDLESS) as model, open_client(model.transport(), api_key=KEY) as client:
-            talking = asyncio.create_task(agent.answer("Count", client=client, model="qwen", cwd=cwd, report=report))
+            talking = asyncio.create_task(begin(cwd, report).ask(client, "Count"))
             await spoke.wait()
             talking.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -285,7 +310,7 @@ def test_a_reader_who_goes_away_stops_the_server_too(cwd: Path) -> None:
     async def talk() -> None:
         async with serving(ENDLESS) as model, open_client(model.transport(), api_key=KEY) as client:
             with pytest.raises(BrokenPipeError):
-                await agent.answer("Count", client=client, model="qwen", cwd=cwd, report=report)
+                await begin(cwd, report).ask(client, "Count")
             await asyncio.wait_for(model.was_left.wait(), 5)
 
     asyncio.run(talk())
@@ -311,9 +336,10 @@ def test_silence_is_remarked_on_once() -> None:
 def test_a_second_question_goes_on_with_the_conversation(cwd: Path) -> None:
     async def talk() -> list[object]:
         async with serving(ANSWER, ANSWER) as model, open_client(model.transport(), api_key=KEY) as client:
-            said = await agent.answer("One", client=client, model="qwen", cwd=cwd, report=print)
-            await agent.answer("Two", client=client, model="qwen", cwd=cwd, report=print, messages=said)
-            json.dumps(said)
+            conversation = begin(cwd, print)
+            await conversation.ask(client, "One")
+            await conversation.ask(client, "Two")
+            json.dumps(conversation.messages)
             return [message["content"] for message in model.requests[1].body["messages"][1:]]
 
     assert asyncio.run(talk()) == ["One", "Done.", "Two"]
@@ -331,3 +357,88 @@ def test_text_is_reported_while_the_answer_still_streams(cwd: Path) -> None:
     heard = ask("Hello", streamed({"content": "a"}, {"content": "b"}), cwd=cwd)
 
     assert heard.events[:2] == [Text("a"), Text("b")]
+
+
+def test_sampling_and_the_users_own_system_prompt_are_passed_on(cwd: Path) -> None:
+    wishes = Sampling(temperature=0.0, max_tokens=9)
+    [request] = ask("Hello", ANSWER, cwd=cwd, sampling=wishes, system="You are terse.").requests
+
+    assert (request.body["temperature"], request.body["max_tokens"]) == (0.0, 9)
+    system = request.body["messages"][0]["content"]
+    assert system.startswith("You are terse. The working directory is ")
+    assert str(cwd) in system
+
+
+def test_what_is_not_wished_for_is_left_to_the_server(cwd: Path) -> None:
+    [request] = ask("Hello", ANSWER, cwd=cwd).requests
+
+    assert not {"temperature", "max_tokens"} & set(request.body)
+
+
+def later(cwd: Path, *replies: Reply) -> list[Any]:
+    """Ask a second question after a first that breaks off; return the messages of the last request."""
+
+    async def talk() -> list[Any]:
+        async with serving(*replies) as model, open_client(model.transport(), api_key=KEY) as client:
+            conversation = begin(cwd, print)
+            with pytest.raises(PiError):
+                await conversation.ask(client, "One")
+            await conversation.ask(client, "Two")
+            return [(message["role"], message["content"]) for message in model.requests[-1].body["messages"][1:]]
+
+    return asyncio.run(talk())
+
+
+def test_after_a_question_without_a_word_of_an_answer_it_is_as_if_it_had_not_been_asked(cwd: Path) -> None:
+    assert later(cwd, refusal(400, "no"), ANSWER) == [("user", "Two")]
+
+
+def test_after_half_an_answer_the_conversation_goes_on_from_there(cwd: Path) -> None:
+    half = Reply(BEGUN + b"data: [DONE]\n\n")
+    assert later(cwd, half, ANSWER) == [("user", "One"), ("assistant", "One, two"), ("user", "Two")]
+
+
+def test_after_tools_without_an_answer_roles_still_alternate(cwd: Path) -> None:
+    said = later(cwd, called(("ls", {"path": "."})), refusal(400, "no"), ANSWER)
+    assert [role for role, _ in said] == ["user", "assistant", "tool", "assistant", "user"]
+    assert said[3] == ("assistant", "(interrupted)")
+
+
+OVERFLOW = refusal(
+    400, "This model's maximum context length is 4096 tokens. However, your prompt contains 30000 input tokens."
+)
+
+
+def test_what_tools_said_is_cut_until_it_fits_the_context(cwd: Path) -> None:
+    lines = [f"line {number}" for number in range(1, 2001)]
+    (cwd / "long.txt").write_text("\n".join(lines))
+    reading = called(("read", {"file_path": "long.txt"}))
+    heard = ask("Read it", reading, OVERFLOW, OVERFLOW, ANSWER, cwd=cwd)
+
+    assert heard.text == "Done."
+    sent = [request.body["messages"][-1]["content"] for request in heard.requests[1:]]
+    assert len(sent[0]) > len(sent[1]) > len(sent[2]) > 1000
+    *kept, note = sent[2].splitlines()
+    assert kept == lines[: len(kept)]
+    assert note == f"[only the first {len(kept)} lines are left, for want of room: ask for less at once]"
+    assert heard.notices == ["the model's context has no room for all that the tools have said, so it is cut"] * 2
+
+
+def test_a_question_that_does_not_fit_is_not_in_the_way_of_the_next(cwd: Path) -> None:
+    assert later(cwd, OVERFLOW, ANSWER) == [("user", "Two")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 8192 tokens. However, your prompt contains 9000 input tokens",
+        "Input length (9000) exceeds model's maximum context length (8192).",
+        "The engine prompt length 9000 exceeds the max_model_len 8192. Please reduce prompt.",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+    ],
+)
+def test_every_way_of_vllm_to_say_that_the_context_is_full_is_understood(cwd: Path, words: str) -> None:
+    heard = ask("Hello", refusal(400, words), cwd=cwd)
+
+    assert isinstance(heard.error, TooLong)
+    assert heard.messages == []

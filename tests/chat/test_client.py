@@ -6,11 +6,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from pi_cli.chat import agent
-from pi_cli.chat.client import open_client
+from pi_cli.chat.client import Served, open_client
 from pi_cli.errors import PiError
 
-from .conversation import KEY, ask
+from .conversation import KEY, ask, begin
 from .server import refusal, streamed
 
 ANSWER = streamed({"content": "Done."})
@@ -40,19 +39,19 @@ def test_nothing_of_the_users_openai_account_reaches_the_pod(cwd: Path, monkeypa
 @pytest.mark.parametrize(
     ("status", "message", "said", "hint"),
     [
-        (401, "Unauthorized", "`qwen` refused the API key: Unauthorized", "PI_API_KEY"),
+        (401, "Unauthorized", "`qwen` refused the API key (401)", "PI_API_KEY"),
         (404, "The model `qwen` does not exist.", "there is no model `qwen` there", "pi list"),
         (
             400,
             "This model's maximum context length is 8192 tokens. However, your request has 9000 input tokens.",
             "the conversation is too long for `qwen`: This model's maximum context length is 8192",
-            "--max-model-len",
+            "--context",
         ),
         (
             400,
             "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
             "the conversation is too long",
-            "--max-model-len",
+            "--context",
         ),
         (400, "1 validation error:\n  'x'", "`qwen` did not answer: 1 validation error: 'x'", "pi logs qwen"),
     ],
@@ -68,6 +67,17 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
     assert KEY not in str(heard.error)
 
 
+def test_hints_have_the_names_that_this_model_has_here(cwd: Path) -> None:
+    model = Served("qwen", pod="dc2", key_variable="TEAM_KEY")
+    refused = ask("Hello", refusal(401, "Unauthorized"), cwd=cwd, model=model).error
+    failed = ask("Hello", refusal(400, "no"), cwd=cwd, model=model).error
+
+    assert refused is not None
+    assert refused.hint == "set TEAM_KEY to the key that the model was started with"
+    assert failed is not None
+    assert failed.hint == "see why with `pi logs qwen --pod dc2`"
+
+
 def test_a_server_that_fails_for_a_moment_is_asked_again(cwd: Path) -> None:
     heard = ask("Hello", refusal(500, "EngineDeadError"), ANSWER, cwd=cwd)
 
@@ -78,7 +88,7 @@ def test_a_server_that_is_not_there_is_said_to_be_unreachable(cwd: Path) -> None
     async def talk() -> None:
         nowhere = httpx2.AsyncHTTPTransport(uds=str(cwd / "none"))
         async with open_client(nowhere, api_key=KEY) as client:
-            await agent.answer("Hello", client=client, model="qwen", cwd=cwd, report=print)
+            await begin(cwd, print).ask(client, "Hello")
 
     with pytest.raises(PiError, match="`qwen` cannot be reached"):
         asyncio.run(talk())

@@ -1,48 +1,187 @@
-"""`pi prompt`: the answer on stdout, everything else on stderr."""
+"""`pi prompt`: the answer on stdout, everything else on stderr; conversations, chats, and what can go wrong."""
 
-from collections.abc import Callable
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from tests.conftest import KEY, Pi
+from tests.conftest import KEY, TOKEN, Pi, register
+from tests.demo.conftest import ssh
+from tests.demo.model import free_port
+from tests.lab.relay import Relay
+from tests.terminal import at_a_terminal
+from tests.until import until
 
-TOOLS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3"]
+PARSERS = "--enable-auto-tool-choice --tool-call-parser hermes --reasoning-parser qwen3"
+MODELS = {
+    "q": PARSERS,
+    "slow": f"{PARSERS} --simulate rate=20",
+    "bare": "--reasoning-parser qwen3",
+    "short": f"{PARSERS} --max-model-len 1500",
+    "cut": f"{PARSERS} --simulate cut-stream=30",
+    "mortal": f"{PARSERS} --simulate rate=20",
+}
 
 
-@pytest.fixture
-def model(pi: Pi, pod: EmbeddedPod) -> EmbeddedPod:
-    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", *TOOLS)
-    assert result.code == 0, result.err
-    return pod
+@dataclass
+class Models:
+    """A pod called `dc1`, and `dc2` too, with models that are only talked to; who first wants one starts it."""
+
+    pod: EmbeddedPod
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def want(self, name: str, *, on: str = "dc1") -> str:
+        """Have a model run, and pi know of it."""
+        if name not in self.ports:
+            self.ports[name] = free_port()
+            command = f"vllm serve tiny/model --served-model-name {name} --host 127.0.0.1 --port {self.ports[name]}"
+            command += f" --gpu-memory-utilization 0.1 --simulate slow=0.1 {MODELS[name]}"
+            ssh(self.pod, f"VLLM_API_KEY={KEY} setsid --fork {command} > {name}.log 2>&1 < /dev/null")
+            until(lambda: self.is_ready(name))
+        path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+        state = json.loads(path.read_text())
+        known = {"model": "Qwen/Qwen3-8B", "port": self.ports[name], "gpu": "0", "pid": 1}
+        state["pods"][on]["models"][name] = known
+        path.write_text(json.dumps(state))
+        return name
+
+    def is_ready(self, name: str) -> bool:
+        try:
+            return self.get(name, "/health").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def running(self, name: str) -> float:
+        """Return how many requests a model works on."""
+        told = self.get(name, "/metrics").text
+        found = re.search(r"^vllm:num_requests_running\S* (\S+)$", told, re.MULTILINE)
+        assert found, told
+        return float(found[1])
+
+    def get(self, name: str, path: str) -> httpx2.Response:
+        return httpx2.get(f"http://127.0.0.1:{self.ports[name]}{path}", trust_env=False)
 
 
-@pytest.mark.usefixtures("model")
-def test_the_answer_is_on_stdout_and_the_thinking_is_not(pi: Pi) -> None:
+@pytest.fixture(scope="module")
+def served() -> Iterator[Models]:
+    with EmbeddedPod("2x H100 80GB") as pod:
+        yield Models(pod)
+
+
+@pytest.fixture(autouse=True)
+def models(served: Models, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
+    """Every test has a folder and conversations of its own, and a model called `q`."""
+    register("dc1", served.pod, count=2)
+    register("dc2", served.pod, count=2)
+    served.want("q")
+    work = environment / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return served
+
+
+def events(out: str) -> list[Any]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+# One question
+
+
+def test_the_answer_is_on_stdout_and_all_else_on_stderr(pi: Pi) -> None:
     result = pi("prompt", "q", "What is 2+2?")
-    assert result.code == 0, result.err
-    assert result.out.strip() == "4"
-    assert "two plus two" in result.err.lower()
+    assert (result.code, result.out) == (0, "4\n")
+    assert re.fullmatch(r"Simple arithmetic: two plus two is four\.\n12 tokens · \d+ tok/s\n", result.err)
 
 
-@pytest.mark.usefixtures("model")
-def test_the_model_looks_at_real_files_here(pi: Pi, tmp_path: Path) -> None:
-    folder = tmp_path / "things"
-    folder.mkdir()
-    (folder / "apples.txt").write_text("red\n")
-    result = pi("prompt", "q", f"List the files in {folder}")
+def test_the_model_looks_at_real_files_here(pi: Pi) -> None:
+    Path("apples.txt").write_text("TODO: pick them\n")
+    result = pi("prompt", "q", f"Survey {Path.cwd()}")
     assert result.code == 0, result.err
     assert "apples.txt" in result.out
+    assert f"● ls(path={Path.cwd()})\n● rg(args=TODO)\n" in result.err
+    assert "  ⎿ ls: apples.txt\n  ⎿ rg: apples.txt:1:TODO: pick them\n" in result.err
+
+
+def test_what_is_piped_in_belongs_to_the_first_of_several_prompts(pi: Pi) -> None:
+    result = pi("prompt", "q", "Look at this:", "Hello", input="What is the capital of France?\n")
+    assert result.out == "Paris\nHello! Ask me to list the files in a folder, for example.\n"
+    assert result.err.startswith("> Look at this: What is the capital of France?\n")
+    assert "\n> Hello\n" in result.err
+
+
+def test_stdin_that_is_no_text_is_taken_as_well_as_possible() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pi_cli", "prompt", "q"],
+        input=b"\xff\xfe\nWhat is 2+2?\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == b"4\n", done.stderr
+
+
+def test_more_than_any_model_can_take_is_refused_at_once(pi: Pi) -> None:
+    result = pi("prompt", "q", input="x" * 10_000_001)
+    assert result.code == 2
+    assert "stdin holds more than 10 MB" in result.err
+
+
+def test_every_event_can_be_had_as_a_line_of_json(pi: Pi) -> None:
+    Path("apples.txt").touch()
+    result = pi("prompt", "q", "--json", f"List the files in {Path.cwd()}")
+    assert (result.code, result.err) == (0, "")
+    kinds = list(dict.fromkeys(event["type"] for event in events(result.out)))
+    assert kinds == ["thinking", "text", "tool_call", "tool_result", "usage"]
+    [call] = [event for event in events(result.out) if event["type"] == "tool_call"]
+    assert (call["name"], call["arguments"]) == ("ls", {"path": str(Path.cwd())})
+    assert events(result.out)[-1]["completion_tokens"] > 20
+
+
+def test_the_responses_api_does_the_same(pi: Pi) -> None:
+    Path("apples.txt").touch()
+    result = pi("prompt", "q", "--api", "responses", f"Survey {Path.cwd()}", "What is 2+2?")
+    assert result.code == 0, result.err
+    assert result.out.endswith("\n4\n")
     assert "● ls(" in result.err
+    assert "  ⎿ ls: apples.txt\n" in result.err
 
 
-@pytest.mark.usefixtures("model")
-def test_the_prompt_can_come_from_stdin_too(pi: Pi) -> None:
-    assert pi("prompt", "q", input="What is 2+2?").out.strip() == "4"
+def test_a_limit_of_tokens_is_passed_on(pi: Pi) -> None:
+    result = pi("prompt", "q", "--max-tokens", "14", "--temperature", "0", "Count to 100")
+    assert result.code == 0, result.err
+    assert "note: the answer is cut off: the limit of tokens was reached\n14 tokens" in result.err
 
 
-@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("words", [["--temperature", "3"], ["--max-tokens", "0"], ["--api", "telepathy"]])
+def test_nonsense_is_refused(pi: Pi, words: list[str]) -> None:
+    assert pi("prompt", "q", *words, "Hello").code == 2
+
+
+def test_nothing_to_ask_is_bad_usage(pi: Pi) -> None:
+    result = pi("prompt", "q")
+    assert result.code == 2
+    assert "there is nothing to ask" in result.err
+
+
+def test_a_directory_that_is_gone_is_said_to_be() -> None:
+    with asking("q", "Hello", launcher="rmdir $PWD; exec") as process:
+        _, err = the_rest(process)
+    assert process.returncode == 2
+    assert "error: the working directory is gone\n" in err
+
+
 def test_another_openai_account_stays_out_of_it(pi: Pi) -> None:
     """Fault 18, security check 32."""
     result = pi(
@@ -59,29 +198,292 @@ def test_another_openai_account_stays_out_of_it(pi: Pi) -> None:
     assert result.out.strip() == "4"
 
 
-@pytest.mark.usefixtures("model")
-def test_a_wrong_key_is_named_and_never_shown(pi: Pi) -> None:
-    """Fault 83."""
-    result = pi("prompt", "q", "Hello", PI_API_KEY="another-key-entirely")
-    assert result.code == 1
-    assert "PI_API_KEY" in result.err
-    assert "another-key-entirely" not in result.err
-    assert KEY not in result.err
-
-
-def test_a_model_is_found_by_pod_and_name(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
-    embed("dc1")
-    embed("dc2")
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc2", "--vllm", *TOOLS).code == 0
-    for words in (["dc2/q"], ["q", "--pod", "dc2"], ["q"]):
+def test_a_model_is_found_by_pod_and_name(pi: Pi, models: Models) -> None:
+    models.want("short", on="dc2")
+    for words in (["dc2/short"], ["short"]):
         assert pi("prompt", *words, "What is 2+2?").out.strip() == "4"
-    missing = pi("prompt", "dc1/q", "Hello")
+    missing = pi("prompt", "dc1/short", "Hello")
     assert missing.code == 2
-    assert "there is no model `q` on `dc1`" in missing.err
+    assert "there is no model `short` on `dc1`" in missing.err
 
 
-def test_nothing_to_ask_is_bad_usage(pi: Pi, pod: EmbeddedPod) -> None:
-    result = pi("prompt", "q")
-    assert result.code == 2
-    assert "there is nothing to ask" in result.err
-    assert pod.commands == []
+# What can go wrong
+
+
+def test_a_wrong_key_is_named_and_never_shown(pi: Pi) -> None:
+    """Fault 83. The error is an event, too."""
+    result = pi("prompt", "q", "--json", "Hello", PI_API_KEY="another-key-entirely")
+    assert result.code == 1
+    assert "error: `q` refused the API key (401)\nhint: set PI_API_KEY to the key" in result.err
+    assert not re.search(f"another-key-entirely|{KEY}", result.out + result.err)
+    [error] = events(result.out)
+    assert (error["type"], error["message"], error["exit_code"]) == ("error", "`q` refused the API key (401)", 1)
+
+
+def test_a_model_without_a_tool_parser_answers_and_says_what_to_start_it_with(pi: Pi, models: Models) -> None:
+    """Fault 85. The parser is the catalogue's for this model."""
+    result = pi("prompt", models.want("bare"), "What is 2+2?")
+    assert (result.code, result.out) == (0, "4\n")
+    assert "start it with `--vllm … --enable-auto-tool-choice --tool-call-parser hermes`" in result.err
+
+
+def test_a_file_too_long_for_the_context_is_cut(pi: Pi, models: Models) -> None:
+    Path("long.txt").write_text("".join(f"word {number}\n" for number in range(3000)))
+    result = pi("prompt", models.want("short"), f"Read {Path.cwd() / 'long.txt'} and summarize")
+    assert result.code == 0, result.err
+    assert 'The file starts with this line: "word 0"' in result.out
+    assert "note: the model's context has no room for all that the tools have said, so it is cut" in result.err
+
+
+def test_an_answer_that_breaks_off_keeps_what_was_said(pi: Pi, models: Models) -> None:
+    """Fault 84. What came is kept for `--continue`, too."""
+    result = pi("prompt", models.want("cut"), "Count to 100")
+    assert result.code == 1
+    assert re.fullmatch(r"1, 2, 3, [\d, ]+\n", result.out)
+    assert "error: `cut` stopped answering: the connection was lost\nhint: see why with `pi logs cut`" in result.err
+    assert kept_messages()[1]["content"].strip() == result.out.strip()
+
+
+def test_a_model_that_dies_while_it_answers_is_noticed(models: Models, pi: Pi) -> None:
+    """Fault 84."""
+    models.want("mortal", on="dc2")
+    with asking("mortal", "Count to 100") as process:
+        answer = first_words(process)
+        [pid] = [each.pid for each in models.pod.processes() if {"serve", "mortal"} <= set(each.command)]
+        os.kill(pid, signal.SIGKILL)
+        out, err = the_rest(process)
+    assert process.returncode == 1
+    assert (answer + out).startswith("1, 2, 3, ")
+    assert "`mortal` stopped answering: the connection was lost\nhint: see why with `pi logs mortal --pod dc2`" in err
+    gone = pi("prompt", "mortal", "Hello")
+    assert gone.code == 1
+    assert "error: `mortal` cannot be reached: nothing answers on its port\nhint: see what runs" in gone.err
+
+
+def asking(*words: str, launcher: str = "exec") -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        ["sh", "-c", f'{launcher} "$@"', "sh", sys.executable, "-m", "pi_cli", "prompt", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def first_words(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.read(10)
+
+
+def the_rest(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = process.stdout.read(), process.stderr.read()
+    process.wait(30)
+    return said
+
+
+def test_ctrl_c_stops_the_model_and_keeps_what_it_said(models: Models) -> None:
+    """Fault 84."""
+    with asking(models.want("slow"), "Count to 100") as process:
+        answer = first_words(process)
+        assert models.running("slow") == 1
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        out, err = the_rest(process)
+    assert time.monotonic() - began < 2  # 0.2 s where nothing else runs
+    assert process.returncode == 130
+    assert (answer + out).startswith("1, 2, 3, ")
+    assert "Traceback" not in err
+    assert kept_messages()[1]["content"].strip() == (answer + out).strip()
+    until(lambda: models.running("slow") == 0)
+
+
+def test_a_reader_who_goes_away_stops_the_model_too(models: Models) -> None:
+    with asking(models.want("slow"), "Count to 100") as process:
+        first_words(process)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(30)
+    until(lambda: models.running("slow") == 0)
+
+
+# Conversations
+
+
+def kept() -> Any:
+    [path] = kept_files()
+    return json.loads(path.read_text())
+
+
+def kept_messages() -> Any:
+    return kept()["messages"]
+
+
+def kept_files() -> list[Path]:
+    return list((Path(os.environ["PI_CONFIG_DIR"]) / "conversations").glob("*.json"))
+
+
+def test_the_last_conversation_of_a_directory_goes_on(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the other API, too. Security check 3: no secret is kept."""
+    assert pi("prompt", "q", "--system", "Be terse.", f"List the files in {Path.cwd()}").code == 0
+    [path] = kept_files()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+    assert pi("prompt", "q", "-c", "--api", "responses", "What is the capital of France?").out == "Paris\n"
+    assert [message["role"] for message in kept_messages()] == [
+        "user",
+        "assistant",
+        "tool",
+        *["assistant", "user"] * 2,
+    ][:6]
+    assert kept()["system"] == "Be terse."
+    for each in Path(os.environ["PI_CONFIG_DIR"]).rglob("*"):
+        assert not each.is_file() or not re.search(f"{KEY}|{TOKEN}", each.read_text())
+
+    monkeypatch.chdir(tmp_path)
+    elsewhere = pi("prompt", "q", "-c", "Hello")
+    assert elsewhere.code == 2
+    assert "there is no conversation to continue in" in elsewhere.err
+
+
+def test_nothing_is_kept_that_is_not_to_be(pi: Pi) -> None:
+    result = pi("prompt", "q", "--no-save", "--no-tools", "List the files in /tmp")
+    assert "<tool_call>" in result.out
+    assert "●" not in result.err
+    assert kept_files() == []
+
+
+def test_an_answer_counts_more_than_its_being_kept(pi: Pi) -> None:
+    Path(os.environ["PI_CONFIG_DIR"], "conversations").write_text("in the way")
+    result = pi("prompt", "q", "What is 2+2?")
+    assert (result.code, result.out) == (0, "4\n")
+    assert "note: this conversation is not kept: cannot write" in result.err
+
+
+# Chats
+
+
+def test_a_chat_takes_its_prompts_from_a_pipe_line_by_line(pi: Pi) -> None:
+    result = pi("prompt", "q", "-i", "Hello", input="What is 2+2?\n\nWhat is the capital of France?")
+    assert (result.code, result.out) == (0, "Hello! Ask me to list the files in a folder, for example.\n4\nParis\n")
+    assert "\n> What is 2+2?\n" in result.err
+
+
+def test_a_chat_goes_on_after_an_error_and_its_exit_code_tells(pi: Pi, models: Models) -> None:
+    result = pi("prompt", models.want("short"), "-i", "--json", input=f"{'x ' * 3000}\nWhat is 2+2?\n")
+    assert result.code == 1
+    happened = events(result.out)
+    assert happened[0]["message"].startswith("the conversation is too long for `short`")
+    assert "".join(event.get("text", "") for event in happened if event["type"] == "text").strip() == "4"
+    assert happened[-1]["type"] == "usage"
+
+
+def test_a_chat_on_a_terminal(models: Models) -> None:
+    """Typing, a prompt of several lines, Ctrl+C at the prompt and during an answer, history, Ctrl+D."""
+    with at_a_terminal("prompt", models.want("slow"), "-i") as terminal:
+        terminal.shows("note: talking to `slow` on `dc1`: Enter sends, Alt+Enter begins a new line, Ctrl+C stops")
+        terminal.asks()
+        terminal.type("What is 2+2?\r")
+        terminal.shows("12 tokens")
+        terminal.asks(times=2)
+        terminal.type("never sent\x03")
+        terminal.type("Count to 100\r")
+        terminal.shows("3, 4")
+        terminal.type("\x03")
+        terminal.shows("note: stopped")
+        until(lambda: models.running("slow") == 0)
+        terminal.asks(times=3)
+        terminal.type("First\x1b\rWhat is the capital of France?\r")
+        terminal.shows("Paris")
+        terminal.asks(times=4)
+        terminal.type("\x1b[A" * 4 + "\r")  # the third last prompt, over the last one's two lines
+        terminal.shows("12 tokens", times=2)
+        terminal.asks(times=5)
+        terminal.type("\x03")
+        terminal.shows("note: Ctrl+D leaves")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    history = Path(os.environ["PI_CONFIG_DIR"], "prompt_history")
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert "never sent" not in history.read_text()
+    assert [message["content"] for message in kept_messages() if message["role"] == "user"] == [
+        "What is 2+2?",
+        "Count to 100",
+        "First\nWhat is the capital of France?",
+        "What is 2+2?",
+    ]
+    assert kept_messages()[3]["content"].strip().startswith("1, 2, 3")
+
+
+def test_a_chat_outlives_its_connection(models: Models) -> None:
+    """While somebody types, what is typed stays; while the model speaks, what it said stays."""
+    models.want("slow")
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    with Relay(models.pod.address, models.pod.port) as way:
+        state = json.loads(path.read_text())
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {models.pod.key} root@127.0.0.1"
+        path.write_text(json.dumps(state))
+        with at_a_terminal("prompt", "slow", "-i") as terminal:
+            terminal.asks()
+            terminal.type("What is ")
+            terminal.shows("What is")
+            way.cut()
+            terminal.shows("error: cannot reach pod `dc1`: the connection was lost")
+            terminal.asks(times=2)
+            terminal.type("2+2?\r")
+            terminal.shows("12 tokens")
+            terminal.asks(times=3)
+            terminal.type("Count to 100\r")
+            terminal.shows("3, 4")
+            way.cut()
+            terminal.asks(times=4)
+            terminal.type("What is the capital of France?\r")
+            terminal.shows("Paris")
+            terminal.asks(times=5)
+            terminal.type("\x04")
+            assert terminal.wait() == 0
+    asked = [message["content"] for message in kept_messages() if message["role"] == "user"]
+    assert asked == ["What is 2+2?", "Count to 100", "What is the capital of France?"]
+    assert kept_messages()[3]["content"].strip().startswith("1, 2, 3")
+
+
+def test_a_chat_that_is_not_kept_leaves_no_history() -> None:
+    with at_a_terminal("prompt", "q", "-i", "--no-save") as terminal:
+        terminal.asks()
+        terminal.type("What is 2+2?\r")
+        terminal.shows("12 tokens")
+        terminal.asks(times=2)
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    assert not Path(os.environ["PI_CONFIG_DIR"], "prompt_history").exists()
+    assert kept_files() == []
+
+
+def test_sigterm_ends_a_chat_in_the_middle_of_an_answer(models: Models) -> None:
+    with at_a_terminal("prompt", models.want("slow"), "-i") as terminal:
+        terminal.asks()
+        terminal.type("Count to 100\r")
+        terminal.shows("3, 4")
+        terminal.process.terminate()
+        assert terminal.wait() == 143
+    until(lambda: models.running("slow") == 0)
+
+
+def test_on_a_terminal_the_answer_is_rendered_and_in_a_pipe_it_is_not(pi: Pi) -> None:
+    assert "1. Read the **README**.\n2. Run `make test`.\n\n```python\n" in pi("prompt", "q", "Show markdown").out
+    with at_a_terminal("prompt", "q", "Show markdown", columns=160) as terminal:
+        assert terminal.wait() == 0
+        terminal.shows("tok/s")
+    assert "\x1b[1mREADME\x1b[0m" in terminal.raw
+    assert "```" not in terminal.text
+
+
+def test_ctrl_c_on_a_terminal_ends_the_command_and_leaves_the_terminal_as_it_was(models: Models) -> None:
+    with at_a_terminal("prompt", models.want("slow"), "Count to 100") as terminal:
+        terminal.shows("3, 4")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
+    until(lambda: models.running("slow") == 0)

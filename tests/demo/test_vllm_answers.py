@@ -124,6 +124,58 @@ def test_a_stream_is_the_recording_of_the_real_one(tiny: Model, recording: str, 
     assert [normal(event) for event in response.text.split("\n\n") if event] == recorded(recording)
 
 
+def happenings(stream: str) -> list[Any]:
+    """Return the events of `/v1/responses` without what differs from answer to answer, pieces of one text put together.
+
+    What the server tells of the request again is left out.
+    """
+    found: list[Any] = []
+    for lines in filter(None, stream.split("\n\n")):
+        name, data = lines.split("\n")
+        event = json.loads(re.sub(r'"((rs|msg|fc|resp|chatcmpl-tool)[_-])[0-9a-f]{16}"', r'"\1<id>"', data[6:]))
+        assert name == f"event: {event['type']}"
+        assert event.pop("sequence_number") >= len(found)
+        if whole := event.pop("response", None):
+            event |= {name: whole[name] for name in ("status", "output", "model", "object")}
+        if "delta" in event and found and found[-1]["type"] == event["type"]:
+            found[-1]["delta"] += event["delta"]
+        else:
+            found.append(event)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recording", "question"),
+    [
+        ("resp_qa.sse", "What is 2+2?"),
+        ("resp_tool.sse", "List the files in /tmp/ab"),
+        ("resp_parallel.sse", "Survey /x"),
+    ],
+)
+def test_a_stream_of_responses_is_the_recording_of_the_real_one(tiny: Model, recording: str, question: str) -> None:
+    tools = [{"type": "function", **each["function"]} for each in TOOLS]
+    body = {"model": "tiny", "stream": True, "tools": tools, "input": [{"role": "user", "content": question}]}
+    response = httpx2.post(
+        f"{tiny.url}/v1/responses", json=body, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
+    )
+    assert happenings(response.text) == happenings((RECORDINGS / recording).read_text())
+
+
+def test_a_response_in_one_piece_goes_on_with_what_a_tool_said(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="tiny", input="List the files in /srv", tools=[], max_output_tokens=5)
+    assert (first.status, first.usage and first.usage.output_tokens) == ("incomplete", 5)
+    second = client.responses.create(
+        model="tiny",
+        instructions="You are a CLI.",
+        input=[
+            {"role": "user", "content": "List the files in /srv"},
+            {"type": "function_call", "call_id": "a", "name": "ls", "arguments": '{"path": "/srv"}'},
+            {"type": "function_call_output", "call_id": "a", "output": "a.txt"},
+        ],
+    )
+    assert second.output_text.strip() == 'Listed. The first entry in it is "a.txt"'
+
+
 def test_the_openai_client_gets_thinking_answer_and_usage(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model="tiny",

@@ -6,10 +6,11 @@ import hmac
 import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from pi_cli.demo.engine import mind
-from pi_cli.demo.engine.chat import FINGERPRINT, Completion, pieces
+from pi_cli.demo.engine import mind, responses
+from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.web import App, Message, Receive, Send
 
@@ -65,6 +66,7 @@ class Api:
             ("GET", "/metrics"): self._metrics,
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/responses"): self._respond,
             ("POST", "/v1/completions"): self._complete,
             ("POST", "/invocations"): self._invoke,
             ("POST", "/tokenize"): self._tokenize,
@@ -150,30 +152,50 @@ class Api:
 
     async def _chat(self, request: Json, send: Send) -> None:
         self._check(request)
+        completion = self._completion(request)
+        with self._counted(completion):
+            if request.get("stream"):
+                await self._stream(completion.stream, send)
+            else:
+                await _reply(send, 200, await completion.whole())
+
+    async def _respond(self, request: Json, send: Send) -> None:
+        self._check(request)
+        asked = request | {"messages": responses.messages(request), "max_tokens": request.get("max_output_tokens")}
+        completion = self._completion(asked)
+        response = responses.Responses({"model": self._settings.names[0], **request}, completion)
+        with self._counted(completion):
+            if request.get("stream"):
+                await self._stream(response.stream, send)
+            else:
+                await _reply(send, 200, await response.whole())
+
+    def _completion(self, request: Json) -> Completion:
         messages, prompt_tokens = self._check_chat(request)
         thinks = (request.get("chat_template_kwargs") or {}).get("enable_thinking", True)
+        thought = mind.think(messages)
+        if schema := (request.get("response_format") or {}).get("json_schema"):
+            thought = mind.follow(thought, schema["schema"])
         deltas = pieces(
-            mind.think(messages),
+            thought,
             thinks=thinks,
             parses_thinking=self._settings.has("reasoning-parser"),
             parses_calls=bool(request.get("tools")) and request.get("tool_choice") != "none",
         )
         rate = float(self._settings.simulated("rate") or 100)
-        completion = Completion(
-            {"model": self._settings.names[0], **request}, deltas, prompt_tokens=prompt_tokens, rate=rate
-        )
+        return Completion({"model": self._settings.names[0], **request}, deltas, prompt_tokens=prompt_tokens, rate=rate)
+
+    @contextlib.contextmanager
+    def _counted(self, completion: Completion) -> Iterator[None]:
         self._running += 1
-        self._prompt_tokens += prompt_tokens
+        self._prompt_tokens += completion.prompt_tokens
         try:
-            if request.get("stream"):
-                await self._stream(completion, send)
-            else:
-                await _reply(send, 200, await completion.whole())
+            yield
         finally:
             self._running -= 1
             self._generation_tokens += completion.sent
 
-    async def _stream(self, completion: Completion, send: Send) -> None:
+    async def _stream(self, stream: Callable[[Emit], Awaitable[None]], send: Send) -> None:
         left = int(self._settings.simulated("cut-stream") or 0)
         await send(_head(200, "text/event-stream; charset=utf-8"))
 
@@ -184,7 +206,7 @@ class Api:
             if left == 0:
                 raise ConnectionAbortedError("cut, as asked for with --simulate cut-stream")
 
-        await completion.stream(emit)
+        await stream(emit)
         await send({"type": "http.response.body", "body": b""})
 
     def _check(self, request: Json) -> None:

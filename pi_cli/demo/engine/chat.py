@@ -60,7 +60,7 @@ class Completion:
         self.deltas = deltas[:limit]
         self.finish_reason = "length" if limit < len(deltas) else "tool_calls" if has_calls else "stop"
         self.sent = 0
-        self._prompt_tokens = prompt_tokens
+        self.prompt_tokens = prompt_tokens
         self._rate = rate
         self._head = {"id": f"chatcmpl-{_id()}", "created": int(time.time()), "model": request["model"]}
         options = request.get("stream_options") or {}
@@ -71,7 +71,7 @@ class Completion:
         """Emit server-sent events, the last of them `[DONE]`."""
         first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
         await emit(self._event([first], {"prompt_token_ids": None, "prompt_text": None}))
-        async for delta in self._paced():
+        async for delta in self.paced():
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None, "token_ids": None}
             await emit(self._event([choice]))
         last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": self.finish_reason}
@@ -85,7 +85,7 @@ class Completion:
         """Return the answer in one piece, after the time it takes."""
         reasoning, content = "", ""
         calls: list[Json] = []
-        async for delta in self._paced():
+        async for delta in self.paced():
             reasoning += delta.get("reasoning") or ""
             content += delta.get("content") or ""
             for entry in delta.get("tool_calls", []):
@@ -108,13 +108,14 @@ class Completion:
     def usage(self) -> Json:
         thoughts = sum("reasoning" in delta for delta in self.deltas[: self.sent])
         return {
-            "prompt_tokens": self._prompt_tokens,
-            "total_tokens": self._prompt_tokens + self.sent,
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens + self.sent,
             "completion_tokens": self.sent,
             "completion_tokens_details": {"reasoning_tokens": thoughts},
         }
 
-    async def _paced(self) -> Any:
+    async def paced(self) -> Any:
+        """Yield the pieces, each when its time has come."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         for delta in self.deltas:

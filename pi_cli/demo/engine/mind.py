@@ -84,6 +84,23 @@ def think(messages: list[Json]) -> Thought:
     return BEYOND_ME
 
 
+def follow(thought: Thought, schema: Json) -> Thought:
+    """Answer with a value that follows a JSON schema, and is otherwise the first that comes to mind.
+
+    >>> follow(BEYOND_ME, {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}}).answer
+    '{"a": "x"}'
+    """
+    return Thought(thought.thinking, json.dumps(_instance(schema)))
+
+
+def _instance(schema: Json) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: _instance(each) for name, each in schema.get("properties", {}).items()}
+    return {"boolean": True, "integer": 1, "number": 1.5, "array": []}.get(schema.get("type", ""), "text")
+
+
 def text_of(message: Json) -> str:
     """Return a message's text, whether it is plain or in parts."""
     content = message.get("content") or ""

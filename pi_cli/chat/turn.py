@@ -1,0 +1,126 @@
+"""One turn of a model: what it is asked, and what it says, piece by piece; the same for every API."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pi_cli.chat.client import Served, interruptions
+from pi_cli.chat.events import Notice, Report, Text, Thinking, ToolCall
+from pi_cli.chat.tools import Toolbox
+
+if TYPE_CHECKING:
+    from pi_cli.chat.client import Client
+
+Message = dict[str, Any]
+Piece = TypeVar("Piece")
+
+SHORTEST = 0.1  # seconds of speaking that tell a speed
+PATIENCE = 15.0  # seconds without a word before we say that we are still waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the model is to choose its words; what is None is left to the server."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked in one turn. In the last turn it sees the tools, but may not use them.
+
+    `messages` are those of `/v1/chat/completions`, without the `system` one.
+    """
+
+    model: Served
+    system: str
+    messages: Sequence[Message]
+    tools: Toolbox
+    is_last: bool
+    sampling: Sampling
+
+    @property
+    def tool_choice(self) -> str:
+        return "none" if self.is_last else "auto"
+
+
+@dataclass(slots=True)
+class Draft:
+    """A tool call while it streams in."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the model says in one go. `finish` is why it stopped, in the server's words; None until it says."""
+
+    report: Report
+    text: str = ""
+    thinking: str = ""
+    drafts: list[Draft] = field(default_factory=list)
+    finish: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    asked: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    ended: float = 0.0
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The tool calls. Only these tell whether the model wants tools: `finish` says `stop` on older servers."""
+        return [
+            ToolCall(draft.id or f"call-{number}", draft.name, draft.arguments)
+            for number, draft in enumerate(self.drafts)
+        ]
+
+    @property
+    def seconds(self) -> float:
+        """How long it spoke; where all came nearly at once, which has no duration, with the wait for it."""
+        if self.began is None:
+            return 0.0
+        spoken = self.ended - self.began
+        return spoken if spoken >= SHORTEST else self.ended - self.asked
+
+    def hear(self, *, thinking: str | None = None, text: str | None = None) -> None:
+        """Take in a piece, and report it. A piece of a tool call only counts the time."""
+        self.ended = time.monotonic()
+        self.began = self.began or self.ended
+        if thinking:
+            self.thinking += thinking
+            self.report(Thinking(thinking))
+        if text:
+            self.text += text
+            self.report(Text(text))
+
+
+TakeTurn = Callable[["Client", Request, Turn], Awaitable[None]]
+
+
+async def next_piece(stream: AsyncIterator[Piece], *, model: Served, report: Report) -> Piece | None:
+    """Return the next piece of an answer, None after the last; say so when it takes long."""
+    with interruptions(model), impatience(report):
+        return await anext(stream, None)
+
+
+@contextmanager
+def impatience(report: Report, *, after: float = PATIENCE) -> Iterator[None]:
+    """Report once if the block takes long, so that nobody wonders whether anything still happens."""
+    notice = Notice(f"nothing came for {after:.0f} s, still waiting (Ctrl+C stops)")
+    timer = asyncio.get_running_loop().call_later(after, report, notice)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def sendable(data: Any) -> Any:
+    """Return data as valid UTF-8 can hold it: a file name may contain what is no text at all."""
+    return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))

@@ -1,0 +1,272 @@
+"""Markdown that streams in: nothing is lost, nothing is drawn twice, and it looks the same however it came."""
+
+import os
+import pty
+import random
+import re
+import struct
+import termios
+import threading
+from collections.abc import Iterable, Iterator
+from fcntl import ioctl
+
+import pytest
+from rich.console import Console
+
+from pi_cli.view import markdown
+from pi_cli.view.answer import Rendered
+from tests.view.screen import Screen
+
+MARKDOWN = """\
+# A plan for *all*
+Line one
+line two with **bold**, `code`, ~~no~~ and [a link](http://x.y/z) <http://auto.link/> Vec<String> &amp;
+
+1. Read the **README**, whose name is long enough to be wrapped at some point, and aligned there.
+   - nested one
+   - nested two with `code`
+
+     a paragraph
+
+     ```sh
+     make test
+     ```
+2. Run
+10. ten
+
+- a
+
+- b
+- [ ] task
+
+> quote one
+> more
+>
+> - list
+
+```python
+def answer() -> int:
+
+    return 42
+```
+
+~~~
+``` not the end
+~~~
+
+    indented code
+
+| a | bb | c |
+|---|:-:|--:|
+| 1 | two | 3 |
+| `x` | **y** | long long text |
+
+---
+<div>html</div>
+
+[1]: http://ref.def
+
+Setext
+======
+end"""
+
+SHOWN = """\
+A plan for all
+
+Line one
+line two with bold, code, no and a link (http://x.y/z)
+http://auto.link/ Vec<String> &
+
+1. Read the README, whose name is long enough to be wrapped
+   at some point, and aligned there.
+   • nested one
+   • nested two with code
+
+     a paragraph
+     make test
+2. Run
+10. ten
+
+• a
+• b
+• [ ] task
+
+│ quote one
+│ more
+│
+│ • list
+
+def answer() -> int:
+
+    return 42
+
+``` not the end
+
+indented code
+
+a  bb                c
+1  two               3
+x   y   long long text
+
+────────────────────────────────────────────────────────────
+
+<div>html</div>
+
+[1]: http://ref.def
+
+Setext
+
+end"""
+
+
+def streamed(*pieces: str, width: int = 60, height: int = 24, notes: Iterable[int] = ()) -> Screen:
+    """Write an answer on a terminal in these pieces, with a note after some of them."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    screen = Screen(width)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.extend(everything(ours)))
+    reader.start()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        answer = Rendered(stream)
+        for number, piece in enumerate(pieces):
+            answer.write(piece)
+            if number in notes:
+                with answer.aside():
+                    stream.write("note\n")
+        answer.end()
+    reader.join()
+    os.close(ours)
+    screen.raw = b"".join(got).decode()
+    return screen
+
+
+def everything(descriptor: int) -> Iterator[bytes]:
+    try:
+        while piece := os.read(descriptor, 65536):
+            yield piece
+    except OSError:  # how Linux says that the terminal was closed
+        return
+
+
+def test_markdown_is_rendered_and_everything_in_it_is_there() -> None:
+    assert "\n".join(streamed(MARKDOWN).rows) == SHOWN
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_looks_the_same_however_it_came(seed: int) -> None:
+    """The pieces are drawn by chance, from a fixed seed."""
+    chance = random.Random(seed)
+    width = chance.choice([30, 60, 80, 160])
+    pieces, rest = [], MARKDOWN
+    while rest:
+        size = chance.choice([1, 1, 2, 3, 5, 8, 40])
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    notes = chance.sample(range(len(pieces)), 3)
+
+    whole, parts = streamed(MARKDOWN, width=width), streamed(*pieces, width=width, notes=notes)
+
+    assert [row for row in parts.rows if row != "note"] == whole.rows
+    assert parts.rows.count("note") == 3
+
+
+def test_what_is_final_is_written_once() -> None:
+    """Only the block that grows is drawn again; what has scrolled away would stay there twice."""
+    paragraphs = [f"Paragraph {number} of the answer." for number in range(40)]
+    screen = streamed(*"\n\n".join(paragraphs), height=6)
+
+    assert screen.rows == "\n\n".join(paragraphs).split("\n")
+    for number in range(39):
+        assert screen.raw.count(f"Paragraph {number} of the answer.\r\n") <= 2  # as it grew, and for good
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "word " * 400,
+        "\n".join(f"- item {number}" for number in range(40)),
+        "```\n" + "\n".join(f"code {number}" for number in range(40)) + "\n```",
+        "|n|\n|-|\n" + "\n".join(f"|{number}|" for number in range(40)),
+        "> " + "\n> ".join(f"- quoted {number}" for number in range(40)),
+    ],
+)
+def test_no_more_is_drawn_again_than_the_screen_has_room_for(block: str) -> None:
+    screen = streamed(*re.findall(r"(?s).{1,7}", block), width=40, height=10)
+
+    climbs = [run.count("\x1b[1A") for run in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", screen.raw)]
+    assert max(climbs, default=0) < 10
+    assert screen.rows == streamed(block, width=40, height=10).rows
+
+
+def test_code_is_final_line_by_line_and_coloured() -> None:
+    screen = streamed("```python\n", "def f():\n", "    return 1\n", "x = ", "2\n```\n")
+
+    assert screen.rows == ["def f():", "    return 1", "x = 2"]
+    assert screen.raw.count("return") == 1
+    assert re.search(r"\x1b\[[0-9;]*mdef", screen.raw)
+
+
+def test_code_that_is_never_closed_is_shown_to_its_end() -> None:
+    assert streamed("Look:\n```\nrm", " -rf\n\n", "end").rows == ["Look:", "", "rm -rf", "", "end"]
+
+
+def test_long_lines_of_code_are_not_broken_by_us() -> None:
+    line = "x" * 150
+    assert f"{line}\r\n" in streamed(f"```\n{line}\n```\n", width=60).raw
+
+
+def test_the_cursor_is_shown_again_and_nothing_is_left_behind() -> None:
+    raw = streamed("One", " two").raw
+    assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
+    assert streamed("One", " two").rows == ["One two"]
+    assert streamed("\n", "\n").raw == ""
+
+
+HOSTILE = "\x1b]52;c;c3Rv\x07\x1b[2J\x9b6n[bold]x[/bold] [/INST] :smile:\u202e &#x1b;]0;t&#7; &#x9b;2J &#x202e;"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{}", "# {}", "- {}", "`{}`", "```\n{}\n```", "|{}|\n|-|\n|{}|", "[{}](http://x/{})"]
+)
+def test_nothing_in_it_steers_the_terminal(pattern: str) -> None:
+    """Security checks 28 and 29: escape sequences of the model's, raw or as entities, and rich's own markup."""
+    raw = streamed(*pattern.replace("{}", HOSTILE), width=200).raw
+    ours = re.sub(r"\x1b\[(\?25[lh]|[0-9;]*m|2K|1A)", "", raw)
+
+    assert not set(re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]", ours))
+    assert "[bold]x[/bold]" in ours
+    assert ":smile:" in ours
+
+
+def test_a_link_is_written_out() -> None:
+    """Terminals hide the address of a link that is an escape sequence, and some cannot follow it."""
+    assert streamed("[docs](http://x/y)\n").rows == ["docs (http://x/y)"]
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("a\n\nb", ["paragraph_open", "paragraph_open"]),
+        ("- a\n- b\n\n1. c", ["list_item_open", "list_item_open", "list_item_open"]),
+        ("```\ncode", ["fence"]),
+        ("", []),
+    ],
+)
+def test_a_text_is_divided_into_blocks(source: str, kinds: list[str]) -> None:
+    assert [block.token.type for block in markdown.blocks(source)] == kinds
+
+
+@pytest.mark.parametrize("width", [1, 5, 20])
+def test_a_narrow_terminal_breaks_nothing(width: int) -> None:
+    console = Console(width=width)
+    for block in markdown.blocks(MARKDOWN):
+        assert markdown.lines(block, console, width)
+
+
+@pytest.mark.parametrize(
+    "source", ["[" * 3000, "> " * 500 + "x", "- " * 300 + "x", "*a **a " * 2000, "|a" * 2000 + "|\n|-|"]
+)
+def test_no_answer_takes_long_to_render(source: str) -> None:
+    """What a model repeats for ever must not keep the command from reading on, or Ctrl+C from being heard."""
+    assert streamed(source, width=80).rows
