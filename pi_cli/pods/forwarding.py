@@ -1,0 +1,155 @@
+"""Ports of this machine that lead to a pod, and stay open while the connection to it is lost and made again."""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NoReturn
+
+import asyncssh
+
+from pi_cli.errors import BadUsage, HostKeyChanged, PodUnreachable
+from pi_cli.pods import login
+from pi_cli.pods.ssh import NobodyListens, PodSession
+from pi_cli.store.records import Pod
+
+LOOPBACK = "127.0.0.1"
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries to reach a pod again; the last one stays
+STEADY = 60.0  # seconds after which a link that is back counts as good: the pauses begin anew
+CHUNK = 1 << 16
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
+
+Stream = tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]
+Way = Callable[[], Awaitable[Stream]]
+"""Opens a connection on the pod. Raises `NobodyListens`, or `PodUnreachable`."""
+
+
+class LocalPort:
+    """A port on this machine's loopback. Who connects is led to a pod; while there is no way there, let go at once."""
+
+    number: int
+
+    def __init__(self) -> None:
+        self._session: PodSession | None = None
+        self._way: Way | None = None
+        self._visits: set[asyncio.Task[None]] = set()
+
+    def lead(self, session: PodSession, way: Way) -> None:
+        """Let whoever comes from now on go this way."""
+        self._session, self._way = session, way
+
+    def shut(self) -> None:
+        """Let go of all who are connected, and of whoever comes."""
+        self._session = self._way = None
+        for visit in self._visits:
+            visit.cancel()
+
+    async def wait_until_empty(self) -> None:
+        await asyncio.gather(*self._visits, return_exceptions=True)  # what was a bug, asyncio has shown
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end. One that was cut ends with a reset, so that no answer looks complete."""
+        task = asyncio.current_task()
+        assert task
+        self._visits.add(task)
+        session, way = self._session, self._way
+        is_whole = way is None
+        try:
+            if session and way:
+                with suppress(NobodyListens, PodUnreachable):
+                    is_whole = await _carry(reader, writer, way) and not session.is_lost
+        finally:
+            self._visits.discard(task)
+            if is_whole:
+                writer.close()
+            else:
+                with suppress(OSError):
+                    raw: socket.socket = writer.get_extra_info("socket")
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                writer.transport.abort()
+
+
+@asynccontextmanager
+async def opened(ports: Iterable[int]) -> AsyncIterator[LocalPort]:
+    """Keep the first of some ports that is free on the loopback open while the block runs; 0 is any."""
+    port = LocalPort()
+    server = await _listen(port, ports)
+    try:
+        port.number = server.sockets[0].getsockname()[1]
+        yield port
+    finally:
+        server.close()
+        port.shut()
+        await port.wait_until_empty()
+
+
+async def hold(
+    name: str,
+    pod: Pod,
+    use: Callable[[PodSession], Awaitable[NoReturn]],
+    lost: Callable[[PodUnreachable], None],
+    *,
+    pauses: Sequence[float] = PAUSES,
+) -> NoReturn:
+    """Be connected to a pod for ever: `use` every connection, and when it is `lost` make another one.
+
+    Raises what the first login fails with, `HostKeyChanged` at any time, for that is another machine, and what `use`
+    raises but for `PodUnreachable`.
+    """
+    clock = asyncio.get_running_loop().time
+    tries, has_stood = 0, False
+    while True:
+        began = clock()
+        try:
+            async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+                await session.require_forwarding()
+                has_stood = True
+                async with session.while_connected():
+                    await use(session)
+        except HostKeyChanged:
+            raise
+        except PodUnreachable as error:
+            if not has_stood:
+                raise
+            lost(error)
+        tries = 0 if clock() - began > STEADY else tries
+        await asyncio.sleep(pauses[min(tries, len(pauses) - 1)])
+        tries += 1
+
+
+async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
+    why: OSError | None = None
+    number = 0
+    for number in numbers:
+        try:
+            return await asyncio.start_server(port.meet, LOOPBACK, number)
+        except OSError as error:
+            why = error
+    raise BadUsage(
+        f"port {number} of this machine cannot be used: {os.strerror(why.errno or 0) if why else 'there is none'}",
+        hint="leave out `--port`, and a free one is chosen",
+    )
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> bool:
+    """Carry bytes both ways until both ends have said all; tell whether it came to that."""
+    from_pod, to_pod = await way()
+    is_whole = True
+    try:
+        async with asyncio.TaskGroup() as ways:
+            ways.create_task(_pass_on(reader, to_pod))
+            ways.create_task(_pass_on(from_pod, writer))
+    except* (OSError, asyncssh.Error):
+        is_whole = False
+    finally:
+        to_pod.channel.abort()
+    return is_whole
+
+
+async def _pass_on(source: Any, target: Any) -> None:
+    while chunk := await source.read(CHUNK):
+        target.write(chunk)
+        await target.drain()
+    target.write_eof()

@@ -1,0 +1,128 @@
+"""`pi check`: a mark for each thing that agents need."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import KEY, Pi
+
+TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
+FIT = """\
+✓ closed without the key    <s> s
+✓ open with the key         <s> s  a context of 40960 tokens
+✓ answer                    <s> s
+✓ streamed answer           <s> s  the first piece after <s> s
+✓ reasoning apart           <s> s
+✓ tool call                 <s> s
+✓ parallel tool calls       <s> s
+✓ tool result               <s> s
+✓ JSON schema               <s> s
+"""
+BARE = """\
+✓ closed without the key    <s> s
+✓ open with the key         <s> s  a context of 40960 tokens
+✓ answer                    <s> s
+✓ streamed answer           <s> s  the first piece after <s> s
+✗ reasoning apart           <s> s  its thoughts stand in the answer
+✗ tool call                 <s> s  it was started without tools
+– parallel tool calls       <s> s  it was started without tools
+– tool result               <s> s  it was started without tools
+✗ JSON schema               <s> s  its answer does not follow the schema
+"""
+UNGUARDED = """#!/bin/sh
+# A vLLM behind its own key check only.
+for word; do shift; [ "$word" = --middleware ] || [ "$word" = require_key.RequireKey ] || set -- "$@" "$word"; done
+exec {vllm} "$@"
+"""
+
+
+def start(pi: Pi, *own: str) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--private", *(["--vllm", *own] if own else []))
+    assert result.code == 0, result.err
+
+
+def seen(screen: str) -> str:
+    return re.sub(r"\d+\.\d s\b", "<s> s", screen)
+
+
+def test_a_model_with_all_its_parsers_is_fit(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi, *TOOLS)
+    result = pi("check", "q")
+    assert (result.code, seen(result.out), result.err) == (0, FIT, "")
+    assert pod.processes()
+
+
+def test_a_model_without_parsers_is_told_which_arguments_it_lacks(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 85."""
+    start(pi, "--max-model-len", "40960")
+    result = pi("check", "q")
+    assert (result.code, seen(result.out)) == (1, BARE)
+    lacking = "--reasoning-parser qwen3 --enable-auto-tool-choice --tool-call-parser hermes"
+    assert f"`pi start Qwen/Qwen3-8B --name q --vllm … {lacking}`" in result.err
+    assert pod.processes()
+
+
+def test_json_has_every_check_with_its_reason_and_its_time(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi, "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    result = pi("check", "q", "--json")
+    assert result.code == 1
+    assert (result.json["name"], result.json["fit"]) == ("q", False)
+    checks = {each["check"]: each for each in result.json["checks"]}
+    assert [name for name, each in checks.items() if each["passed"] is False] == ["reasoning apart", "JSON schema"]
+    apart = checks["reasoning apart"]
+    assert (apart["reason"], apart["hint"]) == ("its thoughts stand in the answer", "--reasoning-parser qwen3")
+    assert checks["answer"]["seconds"] > 0
+    assert pod.processes()
+
+
+def test_a_key_that_opens_nothing_ends_it(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 83."""
+    start(pi)
+    result = pi("check", "q", PI_API_KEY="another-key-entirely")
+    assert result.code == 1
+    assert [line.split("  ")[0] for line in result.out.splitlines()] == [
+        "✓ closed without the key",
+        "✗ open with the key",
+    ]
+    assert "it refuses the key" in result.out
+    assert "another-key-entirely" not in result.out + result.err
+    assert KEY not in result.out + result.err
+    assert pod.processes()
+
+
+def test_a_door_that_vllm_leaves_open_is_found(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 12, on a server that somebody started without what pi puts before it."""
+    vllm = pod.install("vllm-itself", (pod.home.parent / "bin" / "vllm").read_text())
+    pod.install("vllm", UNGUARDED.format(vllm=vllm))
+    start(pi, *TOOLS)
+    result = pi("check", "q")
+    assert result.code == 1
+    assert re.search(
+        r"^✗ closed without the key .* POST /invocations answers \d+ to whoever asks$", result.out, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("state", ["starting", "stopped", "gone"])
+def test_a_model_that_cannot_be_asked_is_said(pi: Pi, embed: Callable[..., EmbeddedPod], state: str) -> None:
+    pod = embed("dc1")
+    own = ("--vllm", "--simulate", "slow=60")
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", *(own if state == "starting" else ())).code == 0
+    if state == "stopped":
+        for process in pod.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+    if state == "gone":
+        pod.close()
+    result = pi("check", "q")
+    said = {
+        "starting": "error: `q` on `dc1` cannot be reached: it is still starting",
+        "stopped": "error: `q` on `dc1` cannot be reached: it does not run",
+        "gone": "error: cannot reach pod `dc1`",
+    }
+    assert (result.code, said[state] in result.err) == (3 if state == "gone" else 1, True), result.err
+    assert result.out == ""

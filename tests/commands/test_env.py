@@ -1,0 +1,196 @@
+"""`pi env`: lines for a shell, with a URL that has answered and without the key."""
+
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.staying import staying
+from tests.conftest import KEY, Pi, pods_json
+
+FAMILY = {
+    "bash": "bash",
+    "/usr/bin/zsh": "bash",
+    "/bin/dash": "bash",
+    "/usr/bin/fish": "fish",
+    "/opt/pwsh": "powershell",
+}
+
+
+@pytest.fixture
+def url(pi: Pi, pod: EmbeddedPod) -> str:
+    """The public URL of a model `q`."""
+    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json")
+    assert started.code == 0, started.err
+    assert pod.processes()
+    return str(started.json[0]["url"])
+
+
+def forget_the_port() -> None:
+    """Make the model one whose public URL answers nobody."""
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = pods_json()
+    state["pods"]["dc1"]["models"]["q"]["private"] = True
+    path.write_text(json.dumps(state))
+
+
+def test_what_it_prints_sets_the_variables_in_a_shell(pi: Pi, url: str) -> None:
+    result = pi("env", "q", SHELL="/bin/bash")
+    assert result.code == 0, result.err
+    assert result.out == f'export OPENAI_BASE_URL={url}\nexport OPENAI_MODEL=q\nexport OPENAI_API_KEY="$PI_API_KEY"\n'
+    told = subprocess.run(
+        [
+            "bash",
+            "-uc",
+            'eval "$1"; printf "%s|" "$OPENAI_BASE_URL" "$OPENAI_API_KEY" "$OPENAI_MODEL"',
+            "-",
+            result.out,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == f"{url}|{KEY}|q|"
+
+
+def test_the_key_is_printed_only_if_asked_for(pi: Pi, url: str) -> None:
+    """Security check 23."""
+    for words in ([], ["--shell", "fish"], ["--shell", "powershell"], ["--json"]):
+        result = pi("env", "q", *words)
+        assert KEY not in result.out + result.err
+        assert KEY in pi("env", "q", "--show-key", *words).out
+    assert url
+
+
+@pytest.mark.parametrize(
+    ("shell", "lines"),
+    [
+        (
+            "fish",
+            ["set -gx OPENAI_BASE_URL '{url}'", "set -gx OPENAI_MODEL 'q'", 'set -gx OPENAI_API_KEY "$PI_API_KEY"'],
+        ),
+        (
+            "powershell",
+            ["$env:OPENAI_BASE_URL = '{url}'", "$env:OPENAI_MODEL = 'q'", "$env:OPENAI_API_KEY = $env:PI_API_KEY"],
+        ),
+    ],
+)
+def test_other_shells_get_lines_of_their_own(pi: Pi, url: str, shell: str, lines: list[str]) -> None:
+    assert pi("env", "q", "--shell", shell).out.splitlines() == [line.format(url=url) for line in lines]
+
+
+def test_the_shell_is_the_users_unless_it_is_named(pi: Pi, url: str) -> None:
+    beginnings = {"bash": "export ", "fish": "set -gx ", "powershell": "$env:"}
+    for shell, family in FAMILY.items():
+        assert pi("env", "q", SHELL=shell).out.startswith(beginnings[family]), shell
+    assert pi("env", "q", SHELL="").out.startswith("export ")
+    unknown = pi("env", "q", SHELL="/bin/tcsh")
+    assert (unknown.code, "`tcsh`, your $SHELL, is no shell that `pi env` can write for" in unknown.err) == (2, True)
+    assert pi("env", "q", "--shell", "cmd").code == 2
+    assert url
+
+
+def test_json_tells_it_to_programs(pi: Pi, url: str) -> None:
+    told = pi("env", "q", "--json").json
+    assert told["env"] == {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "q"}
+    assert (told["pod"], told["name"], told["via"], told["api_key_env"]) == ("dc1", "q", "public", "PI_API_KEY")
+    assert pi("env", "q", "--json", "--show-key").json["env"]["OPENAI_API_KEY"] == KEY
+
+
+def test_a_url_that_nobody_between_can_read_is_not_promised(pi: Pi, url: str) -> None:
+    assert "note: that URL is plain HTTP" in pi("env", "q").err
+    assert url
+
+
+def test_where_the_public_url_does_not_answer_a_running_forward_does(pi: Pi, url: str) -> None:
+    forget_the_port()
+    refused = pi("env", "q")
+    assert (refused.code, refused.out) == (1, "")
+    assert "error: `q` on `dc1` does not answer from here" in refused.err
+    assert "hint: keep a way open with `pi forward dc1/q` in another terminal" in refused.err
+    with staying("forward", "q") as forward:
+        [local] = forward.prints()
+        found = pi("env", "q")
+        assert found.out.splitlines()[0] == f"export OPENAI_BASE_URL={local}"
+        assert found.err == ""
+        assert pi("env", "q", "--json").json["via"] == "forward"
+        forward.end(signal.SIGKILL)
+    assert len(list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir())) == 1, "a kill -9 leaves its file behind"
+    assert pi("env", "q").code == 1
+    assert url
+
+
+def test_a_stranger_on_the_port_of_a_killed_forward_is_not_shown_the_key(pi: Pi, url: str) -> None:
+    forget_the_port()
+    with staying("forward", "q") as forward:
+        port = int(forward.prints()[0].removesuffix("/v1").rpartition(":")[2])
+        forward.end(signal.SIGKILL)
+    with hearing(port) as heard:
+        assert pi("env", "q").code == 1
+    assert heard == []
+    assert url
+
+
+@contextmanager
+def hearing(port: int) -> Iterator[list[bytes]]:
+    """Be a stranger on a port, who notes what is said to it."""
+    heard: list[bytes] = []
+
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            heard.append(self.request.recv(4096))
+
+    class Server(socketserver.TCPServer):
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", port), Stranger) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.02,))
+        serving.start()
+        try:
+            yield heard
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_a_wrong_key_is_named_and_never_shown(pi: Pi, url: str) -> None:
+    """Fault 83."""
+    result = pi("env", "q", PI_API_KEY="another-key-entirely")
+    assert (result.code, result.out) == (1, "")
+    assert "error: `q` refuses the key in PI_API_KEY" in result.err
+    assert "another-key-entirely" not in result.err
+    assert url
+
+
+def test_a_proxy_is_told_to_stay_out_of_it(pi: Pi, url: str) -> None:
+    """Fault 18."""
+    proxy = {"HTTPS_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "example.org"}
+    result = pi("env", "q", **proxy)
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[3:] == ["export NO_PROXY=example.org,127.0.0.1", "export no_proxy=example.org,127.0.0.1"]
+    assert url
+
+
+def test_a_model_is_found_by_pod_and_name(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1")
+    embed("dc2")
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc2").code == 0
+    for words in (["dc2/q"], ["q", "--pod", "dc2"], ["q"]):
+        assert pi("env", *words, "--json").json["pod"] == "dc2"
+    assert pi("env", "dc1/q").code == 2
+
+
+def test_pods_are_not_asked(pi: Pi, pod: EmbeddedPod, url: str) -> None:
+    asked = len(pod.commands)
+    assert pi("env", "q").code == 0
+    assert len(pod.commands) == asked
+    assert url

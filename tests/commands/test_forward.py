@@ -1,0 +1,233 @@
+"""`pi forward`: a port that leads to a model, whatever becomes of the link and of the model meanwhile."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.staying import staying
+from tests.conftest import KEY, Pi, pods_json
+from tests.lab.relay import Relay
+from tests.until import until
+
+TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
+
+
+def start(pi: Pi, name: str = "q", *own: str, pod: str = "dc1") -> int:
+    """Start a model and return its port on the pod."""
+    result = pi("start", "Qwen/Qwen3-8B", "--name", name, "--pod", pod, "--json", "--vllm", *TOOLS, *own)
+    assert result.code == 0, result.err
+    return int(result.json[0]["port"])
+
+
+@contextmanager
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with (
+        httpx2.Client(trust_env=False, timeout=30) as http,
+        openai.OpenAI(base_url=url, api_key=KEY, http_client=http, max_retries=0) as opened,
+    ):
+        yield opened
+
+
+def answer(url: str, name: str = "q") -> str | None:
+    with client(url) as opened:
+        asked = opened.chat.completions.create(model=name, messages=[{"role": "user", "content": "What is 2+2?"}])
+        return asked.choices[0].message.content
+
+
+def port_of(url: str) -> int:
+    return int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/v1", url)[1])  # type: ignore[index]
+
+
+def is_closed_at_once(port: int) -> bool:
+    """Tell whether who connects is let go within a second, unheard."""
+    began = time.monotonic()
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: pod\r\n\r\n")
+        assert connection.recv(100) == b""
+    return time.monotonic() - began < 1
+
+
+@pytest.fixture
+def way(pod: EmbeddedPod) -> Iterator[Relay]:
+    """A way to `dc1` that can be cut."""
+    with Relay(pod.address, pod.port) as relay:
+        state = pods_json()
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {pod.key} root@127.0.0.1"
+        Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+        yield relay
+
+
+def test_the_official_client_answers_through_it(pi: Pi, pod: EmbeddedPod) -> None:
+    there = start(pi)
+    with staying("forward", "q") as forward:
+        [url] = forward.prints()
+        assert port_of(url) > there  # which an embedded pod holds on this machine
+        assert answer(url) == "\n\n4"
+        assert forward.err == []
+    assert pod.commands
+
+
+def test_ctrl_c_ends_it_and_frees_the_port(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    with staying("forward", "q", "--port", str(free_port())) as forward:
+        port = port_of(forward.prints()[0])
+        assert forward.end(signal.SIGINT) == 130
+        assert "Traceback" not in "".join(forward.err)
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
+    assert list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir()) == []
+    assert pod.processes()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_only_programs_of_this_machine_reach_it(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    with staying("forward", "q") as forward:
+        port = port_of(forward.prints()[0])
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = [row[1] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port]
+        assert listening == [f"0100007F:{port:04X}"]
+        assert f":{port:04X} " not in Path("/proc/net/tcp6").read_text()
+    assert pod.processes()
+
+
+def test_several_models_get_a_port_each(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1"), embed("dc2")
+    start(pi, "q")
+    start(pi, "r", pod="dc2")
+    with staying("forward", "q", "dc2/r") as forward:
+        urls = dict(line.split() for line in forward.prints(2))
+        assert set(urls) == {"q", "r"}
+        assert [answer(urls[name], name) for name in ("q", "r")] == ["\n\n4", "\n\n4"]
+    refused = pi("forward", "q", "dc2/r", "--port", "9001")
+    assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
+
+
+def test_a_port_that_is_taken_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    asked = len(pod.commands)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = pi("forward", "q", "--port", str(taken.getsockname()[1]))
+    assert result.code == 2
+    assert re.search(r"port \d+ of this machine cannot be used: Address already in use", result.err)
+    assert len(pod.commands) == asked
+
+
+def test_a_lost_link_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, way: Relay) -> None:
+    """Faults 5 and 84: a client that waits is cut off, one that comes meanwhile is let go at once."""
+    start(pi, "q", "--simulate", "rate=5")
+    with staying("forward", "q") as forward:
+        [url] = forward.prints()
+        with client(url) as opened:
+            counting = opened.chat.completions.create(
+                model="q", messages=[{"role": "user", "content": "Count to 100"}], stream=True
+            )
+            next(iter(counting))
+            way.block()
+            with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
+                list(counting)
+        forward.says("`q` on `dc1` is down: cannot reach pod `dc1`: the connection was lost")
+        assert is_closed_at_once(port_of(url))
+        way.unblock()
+        assert re.search(rf"`q` on `dc1` is up again, after \d+s: {url}$", forward.says("is up again"))
+        assert answer(url) == "\n\n4"
+        assert forward.out == [url]
+    assert pod.processes()
+
+
+def test_each_coming_and_going_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, way: Relay) -> None:
+    start(pi)
+    with staying("forward", "q", "--json") as forward:
+        first = json.loads(forward.prints()[0])
+        way.block()
+        lost = json.loads(forward.prints(2)[1])
+        way.unblock()
+        back = json.loads(forward.prints(3)[2])
+        assert forward.err == []
+    known = {"pod": "dc1", "name": "q", "url": first["url"]}
+    assert first == known | {"event": "up", "down_seconds": None}
+    assert lost == known | {"event": "down", "reason": "cannot reach pod `dc1`: the connection was lost"}
+    assert back == known | {"event": "up", "down_seconds": back["down_seconds"]}
+    assert back["down_seconds"] > 0
+    assert pod.processes()
+
+
+def test_a_model_that_is_started_again_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    with staying("forward", "q") as forward:
+        [url] = forward.prints()
+        assert pi("stop", "q").code == 0
+        until(lambda: is_closed_at_once(port_of(url)))
+        forward.says("`q` on `dc1` is down: it does not run")
+        start(pi, "r")  # takes the place that `q` had
+        start(pi, "q")
+        forward.says("is up again")
+        assert answer(url) == "\n\n4"
+    assert pod.processes()
+
+
+def test_a_model_that_is_starting_is_waited_for(pi: Pi, pod: EmbeddedPod) -> None:
+    own = ("--vllm", *TOOLS, "--simulate", "slow=4")
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", *own).code == 0
+    # Its own port is held, and not listened on yet, which on one machine with it would look free.
+    with staying("forward", "q", "--port", str(free_port())) as forward:
+        forward.says("`q` on `dc1` is down: it is still starting (")
+        assert answer(forward.prints()[0]) == "\n\n4"
+    assert pod.processes()
+
+
+def test_a_model_that_does_not_run_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+    state = pods_json()
+    state["pods"]["dc1"]["models"]["q"] = {"model": "m", "port": 8001, "gpu": "0", "pid": 4711}
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    result = pi("forward", "q")
+    assert (result.code, result.out) == (1, "")
+    assert "error: nothing called `q` runs on `dc1`" in result.err
+    assert pi("forward", "other").code == 2
+    assert pod.commands
+
+
+def test_a_pod_that_is_gone_does_not_disturb_the_others(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    embed("dc1")
+    gone = embed("dc2")
+    start(pi)
+    start(pi, "r", pod="dc2")
+    gone.close()
+    with staying("forward", "q", "dc2/r") as forward:
+        assert forward.prints()[0].startswith("q http://")
+        assert "given up" in forward.says("`r` on `dc2` is down: cannot reach pod `dc2`")
+        assert answer(forward.out[0].split()[1]) == "\n\n4"
+    alone = pi("forward", "dc2/r")
+    assert alone.code == 3
+    assert alone.err.count("cannot reach pod `dc2`") == 1
+
+
+def test_who_hangs_up_stops_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi, "q", "--simulate", "rate=5")
+    with staying("forward", "q") as forward:
+        [url] = forward.prints()
+        with client(url) as opened:
+            counting = opened.chat.completions.create(
+                model="q", messages=[{"role": "user", "content": "Count to 100"}], stream=True
+            )
+            next(iter(counting))
+            assert pi("list", "--json").json[0]["requests_running"] == 1
+        until(lambda: pi("list", "--json").json[0]["requests_running"] == 0)
+    assert pod.processes()

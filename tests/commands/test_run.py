@@ -1,0 +1,225 @@
+"""`pi run`: a command with a model in its environment, on our terminal, and nothing left behind it."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.staying import staying
+from tests.conftest import KEY, Pi, pods_json
+from tests.lab.relay import Relay
+from tests.until import until
+
+TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
+SHOW = "import os; print({name: value for name, value in os.environ.items() if name.startswith(('OPENAI', 'ANTHR'))})"
+ASK = """\
+import os, openai
+with openai.OpenAI() as client:
+    asked = client.chat.completions.create(
+        model=os.environ["OPENAI_MODEL"], messages=[{"role": "user", "content": "What is 2+2?"}]
+    )
+print(asked.choices[0].message.content.strip())
+"""
+PATIENT = """\
+import signal, sys
+def leave(number, frame):
+    print("told", number, flush=True)
+    sys.exit(7)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, leave)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+RETRYING = """\
+answers() { curl -sf "$OPENAI_BASE_URL/models" -H "Authorization: Bearer $OPENAI_API_KEY" > /dev/null; }
+echo ready
+while answers; do sleep 0.1; done
+echo lost
+until answers; do sleep 0.1; done
+echo back
+"""
+
+OWN = """\
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def model(pi: Pi, pod: EmbeddedPod) -> EmbeddedPod:
+    """A pod with a model `q` that nobody reaches but through SSH."""
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--private", "--vllm", *TOOLS)
+    assert result.code == 0, result.err
+    return pod
+
+
+@pytest.mark.usefixtures("model")
+def test_the_official_client_needs_no_settings(pi: Pi) -> None:
+    """Fault 18: nor does a proxy come in between."""
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"}
+    result = pi("run", "q", "--", sys.executable, "-c", ASK, **proxies)
+    assert (result.code, result.out, result.err) == (0, "4\n", "")
+
+
+@pytest.mark.usefixtures("model")
+def test_it_gets_what_it_needs_and_nothing_of_other_accounts(pi: Pi) -> None:
+    """Security check 32."""
+    others = {"OPENAI_API_KEY": "sk-other", "OPENAI_ORG_ID": "org", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    others |= {"ANTHROPIC_AUTH_TOKEN": "other", "ANTHROPIC_CUSTOM_HEADERS": "X-Org: other"}
+    result = pi("run", "q", "--", sys.executable, "-c", SHOW, **others)
+    told = eval(result.out)
+    url = told["OPENAI_BASE_URL"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
+    assert told == {
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_MODEL": "q",
+        "ANTHROPIC_BASE_URL": url.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_MODEL": "q",
+    }
+
+
+@pytest.mark.usefixtures("model")
+def test_its_streams_and_its_exit_code_are_passed_on(pi: Pi) -> None:
+    result = pi("run", "q", "--", "sh", "-c", "cat; echo no >&2; exit 7", input="yes\n")
+    assert (result.code, result.out, result.err) == (7, "yes\n", "no\n")
+    assert pi("run", "q", "--", "sh", "-c", "kill -TERM $$").code == 128 + signal.SIGTERM
+    assert pi("run", "q", "--", "sh", "-c", "kill -KILL $$").code == 128 + signal.SIGKILL
+
+
+@pytest.mark.usefixtures("model")
+def test_its_options_are_its_own(pi: Pi) -> None:
+    show = [sys.executable, "-c", "import sys; print(sys.argv[1:])"]
+    for words in (["--pod", "x", "--help", "--", "-x"], []):
+        assert pi("run", "q", "--", *show, *words).out == f"{words}\n"
+        assert pi("run", "--pod", "dc1", "q", *show, *words).out == f"{words}\n"
+
+
+@pytest.mark.usefixtures("model")
+def test_its_port_is_closed_when_it_has_ended(pi: Pi) -> None:
+    url = pi("run", "q", "--", "sh", "-c", "echo $OPENAI_BASE_URL").out.strip()
+    port = int(url.removesuffix("/v1").rpartition(":")[2])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("model")
+def test_a_signal_is_the_commands_to_answer(number: signal.Signals) -> None:
+    """Fault 26."""
+    with staying("run", "q", "--", sys.executable, "-c", PATIENT) as running:
+        assert running.prints() == ["ready"]
+        assert running.end(number) == 7
+        assert running.prints(2)[1] == f"told {int(number)}"
+        assert running.err == []
+
+
+@pytest.mark.usefixtures("model")
+def test_ctrl_c_on_the_terminal_reaches_the_command_once() -> None:
+    said, code = on_a_terminal("run", "q", "--", sys.executable, "-c", PATIENT, typed=b"\x03")
+    assert (said.count("told 2"), code) == (1, 7)
+    assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("model")
+def test_the_command_has_the_terminal() -> None:
+    said, code = on_a_terminal("run", "q", "--", "sh", "-c", "echo ready; read line; test -t 0 && echo got $line")
+    assert "got this" in said
+    assert code == 0
+
+
+def on_a_terminal(*words: str, typed: bytes = b"this\n") -> tuple[str, int]:
+    """Run pi on a terminal of its own, type something once it says "ready", and return what stands there."""
+    leader, follower = pty.openpty()
+    said = b""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWN, sys.executable, "-m", "pi_cli", *words],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    ) as process:
+        os.close(follower)
+        with suppress(OSError):  # nobody has the terminal any more
+            while chunk := os.read(leader, 4096):
+                said += chunk
+                if b"ready" in said:
+                    os.write(leader, typed)
+                    typed = b""
+        os.close(leader)
+    return said.decode(), process.returncode
+
+
+def test_ctrl_c_before_the_command_runs_is_ours(pod: EmbeddedPod, pi: Pi) -> None:
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    pod.install("python3", "#!/bin/sh\nexec sleep 600\n")
+    with staying("run", "q", "--", "true") as running:
+        until(lambda: any("sleep" in process.command for process in pod.processes()))
+        assert running.end(signal.SIGINT) == 130
+        assert running.err == []
+
+
+def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    with Relay(pod.address, pod.port) as way:
+        state = pods_json()
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {pod.key} root@127.0.0.1"
+        Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+        with staying("run", "q", "--", "sh", "-c", RETRYING) as running:
+            assert running.prints() == ["ready"]
+            way.block()
+            assert running.prints(2)[1] == "lost"
+            way.unblock()
+            assert running.prints(3)[2] == "back"
+            assert running.process.wait(10) == 0
+            assert re.search(
+                r"note: `q` on `dc1` was out of reach once, for \d+s: cannot reach pod", running.says("note")
+            )
+
+
+def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
+    for words, said in (
+        (["q"], "there is nothing to run"),
+        (["q", "--"], "there is nothing to run"),
+        (["q", "--", "no-such-command"], "there is no command `no-such-command` here"),
+        (["q", "--", "true"], "there is no model `q`"),
+    ):
+        result = pi("run", *words)
+        assert (result.code, said in result.err) == (2, True), result.err
+    assert pod.commands == []
+
+
+def test_a_model_that_cannot_answer_is_said_and_the_command_does_not_run(
+    pi: Pi, embed: Callable[..., EmbeddedPod]
+) -> None:
+    """Fault 83."""
+    pod = embed("dc1")
+    touch = ["--", "touch", os.environ["HOME"] + "/ran"]
+    own = ("--vllm", "--simulate", "slow=60")
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "slow", "--detach", *own).code == 0
+    starting = pi("run", "slow", *touch)
+    assert (starting.code, "error: `slow` on `dc1` cannot be reached: it is still starting" in starting.err) == (
+        1,
+        True,
+    )
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    locked = pi("run", "q", *touch, PI_API_KEY="another-key-entirely")
+    assert (locked.code, "error: `q` refuses the key in PI_API_KEY" in locked.err) == (1, True)
+    pod.close()
+    gone = pi("run", "q", *touch)
+    assert (gone.code, "error: cannot reach pod `dc1`" in gone.err) == (3, True)
+    assert not Path(os.environ["HOME"], "ran").exists()
