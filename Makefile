@@ -6,13 +6,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
-.PHONY: help demo test check format test-openssh test-engine test-lowest bench-setup docs lock clean
+# A worker takes one test at a time: else one would have a hundred long ones left when the others are done.
+DEFAULT_TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
+# Python may keep what it has compiled: the tests start it thousands of times.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test check format test-openssh test-kills test-engine test-lowest bench-setup docs lock clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
 	@echo "make test          run the default tests (no root, no GPU; under 3 minutes)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
+	@echo "make test-kills    200 starts of which pi is killed or interrupted at a random moment (root; 20 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the default tests with the oldest supported dependencies"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
@@ -23,7 +29,7 @@ demo: $(READY)
 	$(BIN)/pi demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 8 -m "not openssh and not engine"
+	$(BIN)/python -m pytest $(DEFAULT_TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -40,14 +46,19 @@ test-openssh: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
 	$(BIN)/python -m pytest -q -m openssh tests/openssh
 
+test-kills: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	PI_KILLS=200 $(BIN)/python -m pytest -q -s -m openssh tests/openssh/test_killed_at_any_moment.py
+
 test-engine: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
 	$(BIN)/python -m pytest -q -m engine tests/engine
 
 test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e . --group dev
-	.venv-lowest/bin/python -m pytest -q -n 8 -m "not openssh and not engine"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
+	  -e . --group dev
+	.venv-lowest/bin/python -m pytest $(DEFAULT_TESTS)
 
 bench-setup: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
@@ -63,7 +74,7 @@ lock: $(READY)
 $(READY): pyproject.toml requirements.lock
 ifdef UV
 	$(UV) venv --quiet --clear --python '>=3.11' $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
 	$(PYTHON) -m venv --clear $(VENV)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,12 +12,19 @@ from typing import Any
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests.forkserver import Forkserver, Run, in_a_new_process
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
 NO_HUB = "http://127.0.0.1:9"  # nobody listens there: what a test wants to know of a Hub it brings
+QUICK = ("docs", "models", "store")
 OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
 FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave for the end what takes no time, so that no worker is alone with a long test then."""
+    items.sort(key=lambda item: item.path.parent.name in QUICK)
 
 
 @pytest.fixture(autouse=True)
@@ -59,20 +65,22 @@ class Result:
 Pi = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def run_pi() -> Iterator[Run]:
+    """Run `pi` in forks of a process that has imported it: most of what it does takes less time than importing it."""
+    if sys.platform != "linux":  # the libraries of macOS forbid it
+        yield in_a_new_process
+        return
+    with Forkserver() as forkserver:
+        yield forkserver.run
+
+
 @pytest.fixture
-def pi() -> Pi:
+def pi(run_pi: Run) -> Pi:
     """Run the real command in a process of its own, not on a terminal."""
 
     def run(*words: str, input: str = "", timeout: float = 60, **environ: str) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "pi_cli", *words],
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env=os.environ | environ,
-        )
+        done = run_pi(words, input=input, timeout=timeout, environ=os.environ | environ)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
