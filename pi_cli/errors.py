@@ -79,9 +79,16 @@ class ModelNotStarted(PiError):
 
 
 class NoRoom(PiError):
-    """A pod's GPUs could run a model, but others hold their memory; nothing was downloaded."""
+    """A pod's GPUs could run a model, but others hold their memory; nothing was downloaded.
+
+    `unexplained` are the GPUs on which that is nothing that pi started.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, hint: str | None = None, unexplained: tuple[int, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.unexplained = unexplained
 
 
 class StateUnreadable(PiError):

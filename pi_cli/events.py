@@ -7,10 +7,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A pod entered a new phase of the work, named as people say it (`downloading`, `loading weights`)."""
+    """A pod entered a new phase of the work, named as people say it (`downloading`, `loading weights`).
+
+    `expected` is how many seconds it took the last time.
+    """
 
     pod: str
     text: str
+    expected: float | None = None
 
 
 StepState = Literal["began", "working", "waiting", "done", "skipped", "failed", "stopped"]
@@ -44,11 +48,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes of a download so far; `total` is None while it is unknown."""
+    """Bytes of a download so far; `total` is None while it is unknown.
+
+    `by` is who downloads, if it is somebody else and this pod waits for it: "`dc2`", or "another start".
+    """
 
     pod: str
     done: int
     total: int | None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +67,33 @@ class Note:
     text: str
 
 
-Event = Phase | Step | Output | Progress | Note
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A pod is done while others may go on: `failure` says why it came to nothing, in one line."""
+
+    pod: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A model can be reached at a URL of this machine, again `after` so many seconds."""
+
+    pod: str
+    name: str
+    url: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A model cannot be reached for now; its port here lets go of whoever connects."""
+
+    pod: str
+    name: str
+    url: str
+    reason: str
+
+
+Event = Phase | Step | Output | Progress | Note | Ended
 Report = Callable[[Event], None]

@@ -1,41 +1,71 @@
-"""Tell what runs on the pod, and how it is. Used by `pod_agent`.
+"""Tell what runs on the pod, how it is, and what has died. Used by `pod_agent`.
 
 Standard library only, Python 3.8 or newer.
 """
 
+import base64
+import contextlib
+import http.client
+import os
+import re
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
+import pod_gpus
 import pod_machine as machine
+import pod_phases
 import pod_vllm
-from pod_machine import Json, Process
+from pod_machine import LOGS, Json, Process
+
+REQUESTS = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? ([0-9.e+]+)", re.MULTILINE)
+LAST_WORDS = 65536  # bytes at the end of a log, in which is why it ended
 
 
-def survey(known: List[Json]) -> Json:
-    """Tell everything about this pod at once: what runs, how it is, and which of pi's own entries are gone."""
+def survey(known: List[Json], forget: bool = True) -> Json:
+    """Tell everything about this pod at once: what runs, how it is, and which of pi's own entries are gone.
+
+    The records of what has died go with that, unless it is only to be known who is here.
+    """
     with machine.locked():
         processes = machine.marked()
         records = machine.read_records()
         living = [record for record in records if machine.lives(record, processes)]
-        for record in records:
-            if record not in living:
-                machine.forget(record["uid"])
+        gone = [record for record in records if record not in living]
+        for record in gone if forget else []:
+            machine.forget(record["uid"])
     seen = {record["uid"] for record in living}
-    strangers = [entry for entry in known if entry.get("uid") not in seen and machine.find_unmarked(entry)]
+    strangers = {}
+    for entry in known:
+        if entry.get("uid") not in seen:
+            unmarked = machine.find_unmarked(entry)
+            if unmarked:
+                strangers[entry["name"]] = (entry, unmarked)
+    here = [(record, processes.get(record["uid"], [])) for record in living] + list(strangers.values())
     with ThreadPoolExecutor(16) as pool:
-        models = list(pool.map(lambda record: describe(record, processes.get(record["uid"], [])), living))
-        models += list(pool.map(lambda entry: describe(entry, machine.find_unmarked(entry)), strangers))
-    return {"models": models, "vllm": pod_vllm.version()}
+        memory = pool.submit(pod_gpus.memory) if any(record["gpu"] for record, _ in here) else None
+        models = list(pool.map(lambda each: describe(*each), here))
+    held = memory.result() if memory else {}
+    for model in models:
+        model["memory_used"] = held_by(model, held)
+    names = {model["name"] for model in models}
+    lost = gone + [entry for entry in known if entry.get("uid") not in {record["uid"] for record in records}]
+    dead = {entry["name"]: last_words(entry) for entry in lost if entry["pid"] and entry["name"] not in names}
+    return {"models": models, "dead": dead, "vllm": pod_vllm.version()}
 
 
 def describe(record: Json, processes: List[Process]) -> Json:
-    """Add status and age to a record, and remember that it has been ready."""
+    """Add to a record how it is and for how long, and remember that it has been ready."""
     health = machine.health(record["port"], processes)
     status = status_of(record, [process.pid for process in processes], health)
     if status == "ready" and "boot" in record and not record.get("ready"):
         machine.write_record(dict(record, ready=True))
-    age = machine.uptime() - record["since"] if "since" in record else None
-    return dict(record, status=status, age=age)
+    told = dict(record, status=status, age=machine.uptime() - record["since"] if "since" in record else None)
+    if status == "starting":
+        told["phase"] = pod_phases.phase_of(record["log"]) or "starting vLLM" if record["pid"] else None
+    if status == "ready":
+        told["requests"] = requests(record["port"], processes)
+    return told
 
 
 def status_of(record: Json, pids: List[int], health: Optional[int]) -> str:
@@ -47,3 +77,48 @@ def status_of(record: Json, pids: List[int], health: Optional[int]) -> str:
     if health == 200:
         return "ready"
     return "starting" if health is None and not record.get("ready") else "unhealthy"
+
+
+def requests(port: int, processes: List[Process]) -> Optional[List[int]]:
+    """Return how many requests run and wait, as vLLM's own /metrics says; None when it does not."""
+    key = key_of(processes)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError), contextlib.closing(connection):
+        connection.request("GET", "/metrics", headers={"Authorization": "Bearer " + key} if key else {})
+        counts: Dict[str, int] = {}
+        for kind, number in REQUESTS.findall(connection.getresponse().read()):  # an engine each
+            counts[kind.decode("ascii")] = counts.get(kind.decode("ascii"), 0) + int(float(number))
+        return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
+    return None
+
+
+def key_of(processes: List[Process]) -> Optional[str]:
+    """Return the API key from a model's own environment: nowhere else on the pod is it kept."""
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for entry in machine.read_bytes("/proc/%d/environ" % process.pid).split(b"\0"):
+                if entry.startswith(b"VLLM_API_KEY="):
+                    return entry.partition(b"=")[2].decode("ascii", "replace")
+    return None
+
+
+def held_by(model: Json, memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:
+    """Return [used, total] MiB of a model's GPUs together, whoever uses them: in containers nobody can tell who."""
+    gpus = machine.gpus_of(model)
+    if not gpus or not all(gpu in memory for gpu in gpus):
+        return None
+    return [sum(memory[gpu][0] for gpu in gpus), sum(memory[gpu][1] for gpu in gpus)]
+
+
+def last_words(entry: Json) -> Json:
+    """Return what is left of a model that died: whether the pod was rebooted, and the end of its log, packed.
+
+    One that pi remembers and that has no record any more was stopped by somebody else.
+    """
+    path = entry.get("log") or os.path.join(LOGS, entry["name"] + ".log")
+    rebooted = "boot" in entry and entry["boot"] != machine.boot_id()
+    told = {"log": path, "was_recorded": "boot" in entry, "rebooted": rebooted, "said": ""}
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_WORDS))
+        told["said"] = base64.b64encode(zlib.compress(file.read(), 9)).decode("ascii")
+    return told

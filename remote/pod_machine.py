@@ -34,11 +34,12 @@ Json = Dict[str, Any]
 
 
 class Refused(Exception):
-    """The request cannot be done; `code` tells pi which error to show."""
+    """The request cannot be done; `code` tells pi which error to show, and `facts` what there is to say about it."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, **facts: Any) -> None:
         super().__init__(message)
         self.code = code
+        self.facts = facts
 
 
 def emit(**message: Any) -> None:
@@ -235,7 +236,8 @@ def lives(record: Json, processes: Dict[str, List[Process]]) -> bool:
         return False
     if record["pid"]:
         return 0 < start_time(record["pid"]) == record.get("start")
-    return uptime() - float(record.get("since", 0)) < YOUNG
+    # A download says again and again that it lives: between two runs of hf it has no process.
+    return uptime() - float(record.get("touched") or record.get("since", 0)) < YOUNG
 
 
 def is_alive(entry: Json) -> bool:
@@ -248,8 +250,16 @@ def uid_of(name: str) -> Optional[str]:
     return str(max(named, key=lambda record: float(record.get("since", 0)))["uid"]) if named else None
 
 
+def gpus_of(model: Json) -> Set[int]:
+    return {int(gpu) for gpu in str(model.get("gpu", "")).split(",") if gpu.strip()}
+
+
 def write_record(record: Json) -> None:
     write_file(os.path.join(MODELS, record["uid"] + ".json"), json.dumps(record, indent=1))
+
+
+def has_record(uid: str) -> bool:
+    return os.path.exists(os.path.join(MODELS, uid + ".json"))
 
 
 def forget(uid: str) -> None:

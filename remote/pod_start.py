@@ -5,10 +5,13 @@ Standard library only, Python 3.8 or newer.
 
 import contextlib
 import os
+import re
 import signal
-from typing import Any, Dict, List, NoReturn, Optional, Set
+from functools import partial
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set
 
 import pod_machine as machine
+import pod_phases
 import pod_vllm
 from pod_machine import LOGS, MARKER, PI, Json, Refused
 
@@ -33,6 +36,10 @@ def start(
     devices: Optional[Dict[str, str]] = None,
     memory: Optional[float] = None,
     min_vllm: Optional[str] = None,
+    own: bool = False,
+    size: Optional[int] = None,
+    pod: str = "",
+    private: bool = False,
 ) -> Json:
     """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers.
 
@@ -40,23 +47,33 @@ def start(
     should somebody else have come meanwhile, it has to choose again. `known` are the models pi has in its own list for
     this pod: they count as taken too. `devices` are CUDA's names for GPUs where a number is none: MIG slices have
     UUIDs. Where the default vLLM is older than `min_vllm`, a newer one that is there serves. The Hub token is in
-    `download_environment` only: the server has no use for it.
+    `download_environment` only: the server has no use for it. The user's `own` arguments stay as they are. `size` is
+    that of the download, in bytes, if pi knows it; `pod` is what pi calls this pod. A `private` model listens on the
+    loopback only.
     """
     vllm = pod_vllm.choose(min_vllm)
     settings = dict(vllm.settings(machine.pod_environment()), **{MARKER: uid})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
     about = {"uid": uid, "name": name, "model": model, "arguments": arguments, "memory": memory, "vllm": vllm.version}
+    about["private"] = private
     place = reserve(about, gpus, beside, known, first_port)
     try:
+        require_log(place["log"])
+        folder = os.path.expanduser(model)
         if download:
             import pod_download  # sent along for this operation only
 
-            pod_download.fetch(model, dict(settings, **download_environment))
+            told = pod_download.fetch(place, dict(settings, **download_environment), own=own, size=size, pod=pod)
+            environment, folder = dict(environment, **told.environment), told.folder
+        if not own:
+            import pod_weights
+
+            place["arguments"] = about["arguments"] = arguments + pod_weights.reading_ahead(folder, arguments, vllm)
         for _ in range(LAUNCHES):
             pid = launch(place, dict(settings, **environment), middleware, devices or {})
             if not wait:
                 return dict(place, state="launched")
-            end = watch(uid, place, pid)
+            end = watch(uid, place, partial(exit_status, pid))
             if end["state"] != "exited" or not lost_its_port(place["log"]):
                 break
             place = reserve(about, gpus, beside, known, first_port)
@@ -75,7 +92,7 @@ def reserve(about: Json, gpus: List[int], beside: List[str], known: List[Json], 
         for other in others:
             if other["name"] == about["name"]:
                 raise Refused("name-taken", "`%s` already runs here (port %d)" % (other["name"], other["port"]))
-        here = {other["name"] for other in others if gpus_of(other) & set(gpus)}
+        here = {other["name"] for other in others if machine.gpus_of(other) & set(gpus)}
         if here != set(beside):
             raise Refused("gpus-taken", "other models are on these GPUs now: %s" % (", ".join(sorted(here)) or "none"))
         ports = {int(other["port"]) for other in others + known if other["name"] != about["name"]}
@@ -94,8 +111,18 @@ def reserve(about: Json, gpus: List[int], beside: List[str], known: List[Json], 
     return record
 
 
-def gpus_of(model: Json) -> Set[int]:
-    return {int(gpu) for gpu in str(model["gpu"]).split(",") if gpu.strip()}
+def require_log(path: str) -> None:
+    """Raise `OSError` where vLLM could write nothing into its log: before a download, which may take an hour."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    trial = path + ".trial"
+    try:
+        with open(trial, "wb", buffering=0) as file:
+            file.write(bytes(4096))  # a disk that is full still lets files be made
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(trial)
 
 
 def free_port(taken: Set[int], first: int) -> int:
@@ -117,7 +144,8 @@ def launch(record: Json, settings: Dict[str, str], middleware: str, devices: Dic
     machine.write_file(os.path.join(LIB, "require_key.py"), middleware)
     program = machine.find_program("vllm", settings)
     command = [program, "serve", record["model"], "--served-model-name", record["name"]]
-    command += ["--host", "0.0.0.0", "--port", str(record["port"]), "--middleware", "require_key.RequireKey"]
+    host = "127.0.0.1" if record["private"] else "0.0.0.0"
+    command += ["--host", host, "--port", str(record["port"]), "--middleware", "require_key.RequireKey"]
     command += record["arguments"]
     log = open_log(record["log"])
     gate, go = os.pipe()
@@ -159,26 +187,63 @@ def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go
         os._exit(127)
 
 
-def watch(uid: str, record: Json, pid: int) -> Json:
-    """Pass on the log until the model answers `/health`, or has died, or nobody listens any more."""
+def watch(uid: str, record: Json, ended: Callable[[], Optional[Json]], *, from_launch: bool = True) -> Json:
+    """Pass on the log until the model answers `/health`, or has `ended`, or nobody listens any more.
+
+    Phases are told with the seconds since the launch, but for those that were over before we came.
+    """
+    phases = pod_phases.Phases()
     with open(record["log"], "rb") as log:
         while True:
-            status = exit_status(pid)
-            pass_on(log)
+            status = ended()
+            pass_on(log, phases, since=record["since"] if from_launch else None)
+            from_launch = True
             if status is not None:
                 machine.end([uid], grace=2.0)
-                pass_on(log)
+                pass_on(log, phases)
                 machine.forget(uid)
-                return dict(state="exited", **status)
+                return dict(record, state="exited", **status)
             listens = machine.listening_inodes(record["port"])  # a cheap look before the one at every process
             if listens and machine.health(record["port"], machine.marked().get(uid, [])) == 200:
-                return dict(record, state="healthy")
+                return dict(record, state="healthy", took=machine.uptime() - record["since"])
             if machine.stdin_ended(machine.TICK):
                 machine.leave()
 
 
+def attach(name: str) -> Json:
+    """Watch a model that somebody else has started, from the beginning of its log, as `start` does."""
+    uid = machine.uid_of(name) or ""
+    record = wait_for_launch(uid, name)
+    machine.emit(event="launched", pid=record["pid"])
+
+    def ended() -> Optional[Json]:
+        return None if machine.start_time(record["pid"]) == record["start"] else {"code": None, "signal": None}
+
+    return watch(uid, record, ended, from_launch=False)
+
+
+def wait_for_launch(uid: str, name: str) -> Json:
+    """Return the record of a model once vLLM is launched, telling how far the download is until then."""
+    is_placed = False
+    while True:
+        found = [record for record in machine.living_records() if record["uid"] == uid]
+        if not found:
+            raise Refused("not-there", "`%s` does not run here" % name)
+        record = found[0]
+        if not is_placed:
+            is_placed = True
+            machine.emit(event="placed", port=record["port"], gpu=record["gpu"], log=record["log"])
+        if record["pid"]:
+            return record
+        if record.get("progress"):
+            machine.emit(event="progress", done=record["progress"][0], total=record["progress"][1])
+        if machine.stdin_ended(1.0):
+            machine.leave()
+
+
 def lost_its_port(log: str) -> bool:
-    return b"Address already in use" in machine.read_bytes(log)
+    """Tell whether vLLM has died of that; others may say so in passing."""
+    return re.search(rb"^(\([^()]*\) )?OSError: \[Errno 98\]", machine.read_bytes(log), re.MULTILINE) is not None
 
 
 def exit_status(pid: int) -> Optional[Json]:
@@ -190,9 +255,12 @@ def exit_status(pid: int) -> Optional[Json]:
     return {"code": os.WEXITSTATUS(status), "signal": None}
 
 
-def pass_on(log: Any) -> None:
+def pass_on(log: Any, phases: pod_phases.Phases, since: Optional[float] = None) -> None:
     while True:
         chunk = log.read(65536)
         if not chunk:
             return
         machine.emit(event="log", text=chunk.decode("utf-8", "replace"))
+        phase = phases.feed(chunk)
+        if phase:
+            machine.emit(event="phase", text=phase, at=None if since is None else machine.uptime() - since)

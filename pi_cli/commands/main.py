@@ -7,10 +7,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pi_cli import __version__
-from pi_cli.commands import catalogue, chat, demo, pods
+from pi_cli import __version__, interrupts
+from pi_cli.commands import catalogue, demo, pods
+from pi_cli.commands.check import check
+from pi_cli.commands.env import env
+from pi_cli.commands.forward import forward
 from pi_cli.commands.listing import list_models
 from pi_cli.commands.logs import logs
+from pi_cli.commands.prompt import prompt
+from pi_cli.commands.run import run
 from pi_cli.commands.shell import shell
 from pi_cli.commands.start import start
 from pi_cli.commands.stop import stop
@@ -32,7 +37,11 @@ app.command("list")(list_models)
 app.command("models")(catalogue.models)
 app.command()(stop)
 app.command()(logs)
-app.command()(chat.prompt)
+app.command()(prompt)
+app.command(context_settings={"allow_interspersed_args": False})(run)
+app.command()(env)
+app.command()(forward)
+app.command()(check)
 app.command("ssh", context_settings={"allow_interspersed_args": False})(shell)
 app.command()(demo.demo)
 
@@ -68,13 +77,16 @@ def main() -> NoReturn:
     if questions.can_be_asked():
         passphrases.keyring.set(passphrases.Keyring(ask=questions.ask_secretly))
     try:
+        interrupts.clean_up()
         app(args=open_vllm_arguments(sys.argv[1:]), prog_name="pi")
     except PiError as error:
+        interrupts.leave_at_once()
         from pi_cli.view import terminal
 
         terminal.show_error(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
+        interrupts.leave_at_once()
         sys.exit(128 + ended_by[0] if ended_by else end.code)
     sys.exit(0)
 

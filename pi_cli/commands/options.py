@@ -1,7 +1,8 @@
 """Options that several commands share, and the settings that come from the environment."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import state
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
 
 
 def complete_pod(incomplete: str) -> list[str]:
@@ -50,6 +51,7 @@ OnPod = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 SHORTEST_KEY = 8
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def as_json(pod: str, name: str, model: Model) -> dict[str, object]:
@@ -58,9 +60,33 @@ def as_json(pod: str, name: str, model: Model) -> dict[str, object]:
     return {"pod": pod, "name": name} | about
 
 
-def api_key() -> str:
-    """Return PI_API_KEY, which guards every endpoint. Raises `BadUsage` if it is missing or no key at all."""
-    return _secret("PI_API_KEY", hint="choose one, such as `export PI_API_KEY=$(openssl rand -hex 32)`")
+def api_key(model: Model | None = None) -> str:
+    """Return the key of a model, from the variable it was started with; that is PI_API_KEY if nothing else was said.
+
+    Raises `BadUsage` if it is missing or no key at all.
+    """
+    return _key_in(model.key_variable if model else "PI_API_KEY")
+
+
+def api_keys(variables: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys in variables of the environment, the one that pi itself uses first."""
+    return tuple(_key_in(name) for name in variables or ["PI_API_KEY"])
+
+
+def wrong_key(name: str, model: Model) -> PiError:
+    variable = model.key_variable
+    return PiError(
+        f"`{name}` refuses the key in {variable}", hint=f"set {variable} to the key that the model was started with"
+    )
+
+
+def _key_in(name: str) -> str:
+    if not VARIABLE.fullmatch(name):
+        raise BadUsage(
+            "a key is given by the name of its variable, in letters, digits and `_`",
+            hint="such as `export TEAM_KEY=…` and `pi start … --api-key-env TEAM_KEY`",
+        )
+    return _secret(name, hint=f"choose one, such as `export {name}=$(openssl rand -hex 32)`")
 
 
 def hf_token() -> str:
@@ -77,6 +103,28 @@ def _secret(name: str, *, hint: str) -> str:
     if len(value) < SHORTEST_KEY:
         raise BadUsage(f"{name} has fewer than {SHORTEST_KEY} characters", hint=hint)
     return value
+
+
+def find_model(current: state.State, name: str, pod: str | None) -> tuple[str, Pod, str, Model]:
+    """Find a model by NAME or POD/NAME: on the pod given, the active one, or the only one that has it."""
+    if "/" in name:
+        prefix, _, name = name.partition("/")
+        if pod not in (None, prefix):
+            raise BadUsage(f"`{prefix}/{name}` is not on `{pod}`", hint="give the pod once")
+        pod = prefix
+    if pod:
+        current.pod(pod)
+    found = [(on, model) for on, each, model in current.models() if each == name and pod in (None, on)]
+    best = [(on, model) for on, model in found if on == current.active] or found
+    if not best:
+        raise BadUsage(
+            f"there is no model `{name}`{f' on `{pod}`' if pod else ''}", hint="see them with `pi list --all`"
+        )
+    if len(best) > 1:
+        places = ", ".join(f"`{on}/{name}`" for on, _ in best)
+        raise BadUsage(f"`{name}` runs on several pods", hint=f"say which: {places}")
+    [(on, model)] = best
+    return on, current.pod(on), name, model
 
 
 def point_to_other_pod(current: state.State, where: Mapping[str, object], name: str) -> None:

@@ -250,7 +250,9 @@ def _stop_all(name: str, pod: Pod) -> None:
 
     async def end(session: "PodSession") -> None:
         names = await listing.running_names(session)
-        stopped.extend(model for model, how in (await stopping.stop(session, names)).items() if how != "gone")
+        done = await stopping.stop(session, names)
+        stopped.extend(model for model, how in done.outcome.items() if how in ("stopped", "killed"))
+        stopping.require_gone(name, done)
 
     stopped: list[str] = []
     with progress.following([name]):

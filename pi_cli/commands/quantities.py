@@ -1,10 +1,11 @@
-"""Shares and numbers of tokens, as people type them."""
+"""Shares, numbers of tokens and spans of time, as people type them."""
 
 import re
 
 from pi_cli.errors import BadUsage
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2}
+SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def share(text: str) -> float:
@@ -30,4 +31,17 @@ def tokens(text: str) -> int:
     value = int(float(read[1]) * UNITS[read[2]]) if read else 0
     if value < 1:
         raise BadUsage(f"`{text}` is no number of tokens", hint="give such as `--context 32k`, or 40000")
+    return value
+
+
+def seconds(text: str, option: str) -> float:
+    """Read a span of time: `90`, `90s`, `20m`, `1.5h`.
+
+    >>> seconds("20m", "--timeout"), seconds("90", "--timeout")
+    (1200.0, 90.0)
+    """
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
+    value = float(read[1]) * SPANS[read[2]] if read else 0.0
+    if value <= 0:
+        raise BadUsage(f"`{text}` is no span of time", hint=f"give such as `{option} 20m`, or 90s")
     return value

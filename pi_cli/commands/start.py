@@ -2,24 +2,26 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands import catalogue, options, quantities
-from pi_cli.commands.options import AsJson, OnPods
+from pi_cli.commands.options import AsJson, OnPods, complete_model
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
+from pi_cli.events import Report
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.models import deploy
-    from pi_cli.models.deploy import Started
+    from pi_cli.models.deploy import Secrets, Started
     from pi_cli.models.offers import Wish
     from pi_cli.models.plan import Plan
     from pi_cli.models.profile import Profile
+    from pi_cli.models.remedies import Typed
     from pi_cli.pods.machine import Machine
     from pi_cli.pods.ssh import PodSession
 
@@ -38,6 +40,29 @@ Context = Annotated[
     str | None, typer.Option("--context", metavar="TOKENS", help="Context length, such as `32k` (32768) or 40000.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once vLLM is launched; it goes on loading.")]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar="TIME", help="Give up, and clean up, after so long: `20m`, 90s.")
+]
+Attach = Annotated[
+    str | None,
+    typer.Option(
+        "--attach",
+        metavar="NAME",
+        help="Watch a model that is starting, however that was begun.",
+        autocompletion=complete_model,
+    ),
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="Listen on the pod's loopback only: no public URL, `pi forward` leads there.")
+]
+KeyVariables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="VARIABLE",
+        help="Take the key from here instead of PI_API_KEY; repeatable: all of these keys are good.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the command, and do nothing.")]
 Vllm = Annotated[bool, typer.Option("--vllm", help="All that follows goes to `vllm serve`, as typed.")]
 
@@ -52,6 +77,10 @@ def start(
     memory: Memory = None,
     context: Context = None,
     detach: Detach = False,
+    attach: Attach = None,
+    timeout: Timeout = None,
+    private: Private = False,
+    api_key_env: KeyVariables = None,
     dry_run: DryRun = False,
     vllm: Vllm = False,
     as_json: AsJson = False,
@@ -62,7 +91,7 @@ def start(
     downloaded to the pod, vLLM is started, and a real request is answered before `pi` says "ready". Without MODEL,
     shows what the pod can run, as `pi models` does.
 
-    Ctrl+C stops what was begun: the download, or the model that is loading.
+    Ctrl+C stops what was begun: the download, or the model that is loading. With `--attach` it ends the watching only.
 
     \b
     Examples:
@@ -70,30 +99,122 @@ def start(
       pi start Qwen/Qwen3-Coder-30B-A3B-Instruct --name q --gpus 2 --context 64k --dry-run
       pi start openai/gpt-oss-20b --name oss --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --max-model-len 16384 --tensor-parallel-size 2
+      pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
+      pi start --attach q
     """
     where = state.load().select(pod or [])
+    patience = quantities.seconds(timeout, "--timeout") if timeout else None
+    if attach is not None:
+        if model or name or arguments:
+            raise BadUsage("`--attach` watches a model by its name alone", hint=f"give `pi start --attach {attach}`")
+        _attach(state.check_name("model", attach), where, timeout=patience, as_json=as_json)
+        return
     if model is None and not vllm and not arguments:
         catalogue.show_list(where, as_json=as_json)
         return
     wish = _wish(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model, name = _named(_checked(model, arguments, vllm=vllm), name)
     if dry_run:
-        _show_plans(model, name, wish, where, as_json=as_json)
-    else:
-        _start(model, name, wish, where, wait=not detach, as_json=as_json)
+        _show_plans(model, name, wish, where, private=private, as_json=as_json)
+        return
+    from pi_cli.models.remedies import Typed
+
+    rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
+    rest += [*(["--private"] if private else []), *(f"--api-key-env={each}" for each in api_key_env or ())]
+    typed = Typed(model, name, pod[0] if pod else None, gpus, memory, context, wish.own, tuple(rest))
+    access = _Access(tuple(api_key_env or ()), private)
+    _start(typed, wish, where, access, wait=not detach, timeout=patience, as_json=as_json)
 
 
-def _start(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, wait: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Who may use a model: those who have the key in one of these variables, if `private` through SSH only."""
+
+    key_variables: tuple[str, ...]
+    private: bool
+
+    def secrets(self) -> "Secrets":
+        from pi_cli.models.deploy import Secrets
+
+        key, *others = options.api_keys(self.key_variables)
+        return Secrets(key, *_hub(), other_keys=tuple(others), key_variable=next(iter(self.key_variables), None))
+
+
+def _start(
+    typed: "Typed",
+    wish: "Wish",
+    where: Mapping[str, Pod],
+    access: _Access,
+    *,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     from pi_cli.models import deploy
+
+    secrets = access.secrets()
+
+    async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
+        profile = await _profile(typed.model, wish, where)
+
+        async def begin(session: "PodSession", report: Report) -> "Started":
+            choose = _choose(profile, wish, where, session.pod)
+            ssh = where[session.pod].ssh
+            here = replace(typed, pod=typed.pod and session.pod)
+            return await deploy.start(
+                session,
+                ssh,
+                choose,
+                typed=here,
+                secrets=secrets,
+                wait=wait,
+                report=report,
+                timeout=timeout,
+                private=access.private,
+            )
+
+        return await _on_all(where, begin)
+
+    _show_all(asyncio.run(plan_and_start()), as_json=as_json)
+
+
+def _attach(name: str, where: Mapping[str, Pod], *, timeout: float | None, as_json: bool) -> None:
+    from pi_cli.models import deploy
+
+    keys = {on: options.api_key(pod.models.get(name)) for on, pod in where.items()}
+
+    async def watch(session: "PodSession", report: Report) -> "Started":
+        ssh, key = where[session.pod].ssh, keys[session.pod]
+        return await deploy.attach(session, ssh, name, key=key, report=report, timeout=timeout)
+
+    _show_all(asyncio.run(_on_all(where, watch)), as_json=as_json)
+
+
+async def _on_all(
+    where: Mapping[str, Pod], work: "Callable[[PodSession, Report], Awaitable[Started]]"
+) -> "tuple[list[Started], dict[str, PiError]]":
+    from pi_cli.pods import fleet
+    from pi_cli.view import progress
+
+    started: list[Started] = []
+    with progress.following(where) as report:
+
+        async def begin(session: "PodSession") -> None:
+            started.append(await work(session, report))
+
+        failures = await fleet.on_each(where, begin, report)
+    return started, failures
+
+
+def _show_all(ends: "tuple[list[Started], dict[str, PiError]]", *, as_json: bool) -> None:
     from pi_cli.view import terminal
 
-    secrets = deploy.Secrets(options.api_key(), *_hub())
-    started, failures = asyncio.run(_start_on_all(model, where, wish, name, secrets, wait=wait))
+    started, failures = ends
     if as_json:
         terminal.show_json([_as_json(each) for each in started])
     else:
         for each in started:
-            _show(each, where[each.pod].ssh)
+            _show(each)
     raise_any(failures)
 
 
@@ -166,7 +287,7 @@ def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) 
             plan.make(profile, wish, placement.remembered(pod), pod=name, is_cpu=pod.is_cpu)
 
 
-def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, as_json: bool) -> None:
+def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, private: bool, as_json: bool) -> None:
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
     from pi_cli.models import placement, plan
     from pi_cli.view import plans, terminal
@@ -175,7 +296,7 @@ def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *
     made = {}
     for pod, chosen in where.items():
         made[pod] = plan.make(profile, wish, placement.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
-    commands = {pod: plan.command(made[pod], name, port=_port(where[pod])) for pod in made}
+    commands = {pod: plan.command(made[pod], name, port=_port(where[pod]), private=private) for pod in made}
     if as_json:
         terminal.show_json([{"pod": pod, **plans.plan_as_json(made[pod], commands[pod])} for pod in made])
         return
@@ -188,49 +309,31 @@ def _port(pod: Pod) -> int:
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
-async def _start_on_all(
-    model: str, where: Mapping[str, Pod], wish: "Wish", name: str, secrets: "deploy.Secrets", *, wait: bool
-) -> "tuple[list[Started], dict[str, PiError]]":
-    from pi_cli.models import deploy
-    from pi_cli.pods import fleet
-    from pi_cli.view import progress
-
-    profile = await _profile(model, wish, where)
-    started: list[Started] = []
-    with progress.following(where) as report:
-
-        async def begin(session: "PodSession") -> None:
-            choose = _choose(profile, wish, where, session.pod)
-            ssh = where[session.pod].ssh
-            started.append(
-                await deploy.start(session, ssh, choose, name=name, secrets=secrets, wait=wait, report=report)
-            )
-
-        failures = await fleet.on_each(where, begin)
-    return started, failures
-
-
-def _show(started: "Started", ssh: str) -> None:
+def _show(started: "Started") -> None:
     from pi_cli.view import terminal
+    from pi_cli.view.progress import age
 
     if not started.is_ready:
-        terminal.say(f"launched `{started.name}` on `{started.pod}`; watch it with `pi logs {started.name}`")
+        watch = f"pi start --attach {started.name} --pod {started.pod}"
+        terminal.say(f"launched `{started.name}` on `{started.pod}`; watch it with `{watch}`")
         return
-    terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {started.url}")
+    if started.phases and started.took:
+        spans = ", ".join(f"{name} {age(seconds)}" for name, seconds in started.phases.items() if seconds >= 1)
+        terminal.note(f"`{started.name}` took {age(started.took)}{f': {spans}' if spans else ''}")
+    where = started.url or "through SSH only"
+    terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {where}")
     if not started.answers_here:
-        port = started.model.port
-        terminal.note(
-            f"that port cannot be reached from here; open a way with `{_tunnel(ssh, port)}` "
-            f"and use http://127.0.0.1:{port}/v1"
-        )
+        why = "that port cannot be reached from here" if started.url else "it has no public URL"
+        terminal.note(f"{why}; open a way for other programs with `pi forward {started.name}`")
     terminal.say(f'try it with `pi prompt {started.name} "What is 2+2?"`')
 
 
-def _tunnel(ssh: str, port: int) -> str:
-    command = ssh if ssh.split(maxsplit=1)[0].endswith("ssh") else f"ssh {ssh}"
-    return f"{command} -N -L {port}:127.0.0.1:{port}"
-
-
 def _as_json(started: "Started") -> dict[str, object]:
-    now = {"ready": started.is_ready, "url": started.url, "answers_from_here": started.answers_here}
+    now = {
+        "ready": started.is_ready,
+        "url": started.url,
+        "answers_from_here": started.answers_here,
+        "seconds": started.took and round(started.took, 1),
+        "phases": dict(started.phases),
+    }
     return options.as_json(started.pod, started.name, started.model) | now

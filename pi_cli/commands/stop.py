@@ -1,15 +1,18 @@
 """`pi stop`: end models and free their GPUs."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands.options import OnPods, complete_model, point_to_other_pod
-from pi_cli.errors import BadUsage, PiError, raise_any
+from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.store import state
+from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from pi_cli.models.stopping import Stopped
     from pi_cli.pods.ssh import PodSession
 
 
@@ -19,15 +22,19 @@ def stop(
     ] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="All models of the pods acted on.")] = False,
     pod: OnPods = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Stop nothing, only take them off pi's list: for a pod that is gone.")
+    ] = False,
 ) -> None:
     """Stop models and free their GPUs.
 
-    All their processes are ended, and seen to be gone.
+    All their processes are ended, and seen to be gone. What was gone already is taken off the list.
 
     \b
     Examples:
       pi stop qwen72b
       pi stop --all --pod dc2
+      pi stop qwen72b --forget
     """
     if bool(names) == every:
         raise BadUsage("name the models to stop, or give `--all`", hint="see them with `pi list`")
@@ -35,31 +42,76 @@ def stop(
     where = current.select(pod or [])
     for name in (names or []) if not pod else []:
         point_to_other_pod(current, where, name)
+    if forget:
+        _forget(where, names)
+    else:
+        _stop(where, names)
+
+
+def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     from pi_cli.models import listing, stopping
     from pi_cli.pods import fleet
     from pi_cli.view import terminal
 
-    outcomes: list[tuple[str, str, str]] = []
+    ended: dict[str, Stopped] = {}
 
     async def end(session: "PodSession") -> None:
         chosen = names or await listing.running_names(session)
-        told = await stopping.stop(session, chosen)
-        outcomes.extend((session.pod, name, how) for name, how in told.items())
+        ended[session.pod] = await stopping.stop(session, chosen)
+        stopping.require_gone(session.pod, ended[session.pod])
 
     failures = asyncio.run(fleet.on_each(where, end))
-    for on, name, how in sorted(outcomes):
-        known = name in where[on].models
+    for on in sorted(ended):
+        unknown = _show(on, where[on], ended[on])
+        if unknown:
+            failures.setdefault(
+                on, PiError(f"there is no model `{unknown[0]}` on `{on}`", hint="see them with `pi list`")
+            )
+    for on, error in failures.items():
+        if type(error) is PodUnreachable and where[on].models:
+            error.hint = (
+                f"nothing was forgotten; if the machine is gone: `{_forgetting(on, names)}`, or `pi pods remove {on}`"
+            )
+    if not names and not any(each.outcome for each in ended.values()) and not failures:
+        terminal.note(f"nothing runs on {', '.join(where)}")
+    raise_any(failures)
+
+
+def _show(on: str, pod: Pod, stopped: "Stopped") -> list[str]:
+    """Say what became of the models of a pod; return those that nobody knows."""
+    from pi_cli.view import terminal
+    from pi_cli.view.progress import size
+
+    unknown = []
+    for name, how in sorted(stopped.outcome.items()):
         match how:
             case "stopped":
                 terminal.say(f"stopped `{name}` on `{on}`")
             case "killed":
                 terminal.say(f"stopped `{name}` on `{on}`: it ignored SIGTERM and was killed")
-            case _ if known:
+            case "gone" if name in pod.models:
                 terminal.say(f"`{name}` on `{on}` was already gone")
-            case _:
-                failures.setdefault(
-                    on, PiError(f"there is no model `{name}` on `{on}`", hint="see them with `pi list`")
-                )
-    if every and not outcomes and not failures:
-        terminal.note(f"nothing runs on {', '.join(where)}")
-    raise_any(failures)
+            case "gone":
+                unknown.append(name)
+    if stopped.freed:
+        terminal.note(f"{size(stopped.freed * 1024**2)} of GPU memory are free again on `{on}`")
+    return unknown
+
+
+def _forget(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+    """Take models off the list without asking their pods; one that runs after all is found by the next `pi list`."""
+    from pi_cli.view import terminal
+
+    with state.edit() as current:
+        dropped = [(on, name) for on in where for name in current.pod(on).models if not names or name in names]
+        for on, name in dropped:
+            del current.pod(on).models[name]
+    for on, name in dropped:
+        terminal.say(f"forgot `{name}` on `{on}`; if it runs, it goes on")
+    missing = [name for name in names or [] if name not in {name for _, name in dropped}]
+    if missing:
+        raise PiError(f"pi remembers no model `{missing[0]}` on {', '.join(where)}", hint="see them with `pi list`")
+
+
+def _forgetting(on: str, names: Sequence[str] | None) -> str:
+    return f"pi stop {' '.join(names) if names else '--all'} --pod {on} --forget"

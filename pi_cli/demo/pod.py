@@ -24,6 +24,7 @@ from pi_cli.demo.sshd import Sshd
 
 MARKER = "PI_DEMO_POD"
 MEGABYTE = 10**6
+ROOM = 10**14  # bytes
 STUBS = Path(__file__).parent / "bin"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -109,12 +110,18 @@ class EmbeddedPod:
         self.home.mkdir(parents=True, exist_ok=True)
         cards.install(self.home, gpus)
         (self._folder / "bin").mkdir()
-        (self._folder / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
+        self._furnish_python(Path(sys.executable).resolve())
         owner.write(self._folder)
         machine.write(self._folder / "machine")
         for stub in STUBS.iterdir():
             if stub.is_file():
                 self.install(stub.name, _launcher(stub))
+
+    def _furnish_python(self, python: Path) -> None:
+        """Give the pod a Python that has no packages, as on a bare machine, whatever this one's has."""
+        (self._folder / "bin" / "python3").symlink_to(python)
+        config = f"home = {python.parent}\ninclude-system-site-packages = false\n"
+        (self._folder / "pyvenv.cfg").write_text(config, encoding="utf-8")
 
     async def _serve(self, channel: Channel) -> None:
         if channel.command is not None:
@@ -128,6 +135,7 @@ class EmbeddedPod:
             "LANG": "C.UTF-8",
             "SSH_CLIENT": f"{self.address} 0 {self.port}",  # as sshd does: Debian's bash reads ~/.bashrc then
             "PI_FIRST_PORT": str(self._first_port),  # where models go: other embedded pods are on this machine
+            "PI_FREE_DISK": str(ROOM),  # weights are simulated, and take no room on this one
             machine.VARIABLE: str(self._folder / "machine"),
             MARKER: str(self._folder),
         }

@@ -6,14 +6,16 @@ import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
-from pi_cli.events import Event, Note, Output, Phase, Progress, Report
-from pi_cli.models import arguments, diagnosis, health, listing, memory_lines, phases
+from pi_cli.events import Phase, Report
+from pi_cli.models import arguments, diagnosis, downloads, failures, health, listing, memory_lines
 from pi_cli.models.plan import Plan
 from pi_cli.models.profile import is_folder
+from pi_cli.models.remedies import Typed
+from pi_cli.models.watching import Watching
 from pi_cli.pods import agent, machine
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
@@ -22,7 +24,6 @@ from pi_cli.store import measurements, paths, state
 from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model
 
-KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
 CLEANUP_TIMEOUT = 25.0  # seconds; the pod itself takes up to 12 from TERM to KILL
 CHOICES = 20  # times that GPUs are chosen, should others always be quicker to take them
 
@@ -32,11 +33,16 @@ Choose = Callable[[Machine], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What travels to a pod on stdin only."""
+    """What travels to a pod on stdin only.
+
+    `other_keys` are taken besides the one that pi itself uses, which the local variable `key_variable` holds.
+    """
 
     api_key: str
     hf_token: str | None = None
     hf_endpoint: str | None = None
+    other_keys: tuple[str, ...] = ()
+    key_variable: str | None = None
 
     def __repr__(self) -> str:
         return "Secrets(…)"
@@ -44,14 +50,20 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A model that runs; `url` is its endpoint as seen from outside, `answers_here` whether that works from here."""
+    """A model that runs; `url` is its endpoint as seen from outside, `answers_here` whether that works from here.
+
+    A private one has no `url`. `took` is how many seconds it was from launch to ready, and `phases` how many of them
+    each phase took.
+    """
 
     pod: str
     name: str
     model: Model
-    url: str
+    url: str | None
     is_ready: bool
     answers_here: bool = False
+    took: float | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +71,117 @@ class _About:
     """What is settled about a start before its GPUs are."""
 
     uid: str
-    name: str
+    typed: Typed
     secrets: Secrets
     wait: bool
+    private: bool
 
 
 async def start(
-    session: PodSession, ssh: str, choose: Choose, *, name: str, secrets: Secrets, wait: bool, report: Report
+    session: PodSession,
+    ssh: str,
+    choose: Choose,
+    *,
+    typed: Typed,
+    secrets: Secrets,
+    wait: bool,
+    report: Report,
+    timeout: float | None = None,
+    private: bool = False,
 ) -> Started:
     """Start a model on a pod and return once it has answered a real request (or, without `wait`, is launched).
 
-    If it fails, or we are cancelled, nothing of it is left on the pod and nothing is recorded.
-    Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`; and whatever `choose` raises.
+    A `private` one listens on the pod's loopback only.
+
+    If it fails, takes longer than `timeout` seconds, or we are cancelled, nothing of it is left on the pod and nothing
+    is recorded. Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`; and whatever `choose` raises.
     """
-    uid = uuid.uuid4().hex
-    watching = _Watching(session.pod, report)
+    uid, name = uuid.uuid4().hex, typed.name
+    watching = Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
     await session.require_forwarding()
-    async with _withdrawn_on_failure(session, uid, name, watching):
-        plan, place = await _begun(session, ssh, choose, watching, _About(uid, name, secrets, wait))
+    async with _withdrawn_on_failure(session, uid, name, watching), _in_time(timeout, name, watching):
+        plan, place = await _begun(session, ssh, choose, watching, _About(uid, typed, secrets, wait, private))
         if place["state"] == "exited":
             watching.has_ended = True
-            raise _died(session.pod, plan.model, watching, place)
+            raise failures.died(plan.model, watching, place, failures.planned(typed, plan, session.pod))
         if wait:
-            report(Phase(session.pod, "asking for a first token"))
-            async with session.forward(place["port"]) as socket:
-                await health.prove(socket, name=name, key=secrets.api_key)
-        extra = {"memory": plan.memory} if plan.memory else {}
-        model = Model(plan.model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=uid, extra=extra)
-        with state.edit() as current:
-            current.pod(session.pod).models[name] = model
-    remember_memory(plan, watching.log)
-    url = listing.endpoint(ssh, model.port)
-    return Started(session.pod, name, model, url, wait, wait and await health.answers_from_here(url))
+            await _prove(session, place["port"], name, secrets.api_key, report)
+        model = _record(session.pod, name, plan.model, place, secrets.key_variable)
+    if wait:
+        watching.remember_times(plan, place["took"])
+        remember_memory(plan, watching.log)
+    return await _started(session.pod, ssh, name, model, watching, place)
+
+
+async def attach(
+    session: PodSession, ssh: str, name: str, *, key: str, report: Report, timeout: float | None = None
+) -> Started:
+    """Watch a model that is starting on a pod until it has answered a real request. It goes on without us."""
+    watching = Watching(session.pod, report)
+    async with _in_time(timeout, name, watching):
+        try:
+            place = await agent.ask(session, "attach", watching.see, name=name)
+        except AgentRefused as error:
+            raise PiError(f"pod `{session.pod}`: {error.message}", hint="see what runs with `pi list`") from error
+        if place["state"] == "exited":
+            with state.edit() as current:
+                current.pod(session.pod).models.pop(name, None)
+            raise failures.died(place["model"], watching, place)
+        await _prove(session, place["port"], name, key, report)
+    model = _record(session.pod, name, place["model"], place)
+    return await _started(session.pod, ssh, name, model, watching, place)
+
+
+async def _prove(session: PodSession, port: int, name: str, key: str, report: Report) -> None:
+    report(Phase(session.pod, "asking for a first token"))
+    async with session.forward(port) as socket:
+        await health.prove(socket, name=name, key=key)
+
+
+def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_variable: str | None = None) -> Model:
+    extra = listing.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
+    recorded = Model(model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=place["uid"], extra=extra)
+    with state.edit() as current:
+        models = current.pod(pod).models
+        if name in models and models[name].uid == recorded.uid:  # launched before, and only now ready
+            recorded.extra = models[name].extra | extra
+        models[name] = recorded
+    return recorded
+
+
+async def _started(
+    pod: str, ssh: str, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
+) -> Started:
+    url = listing.endpoint(ssh, model)
+    took: float | None = place.get("took")
+    return Started(
+        pod,
+        name,
+        model,
+        url,
+        is_ready=took is not None,
+        answers_here=took is not None and url is not None and await health.answers_from_here(url),
+        took=took,
+        phases={} if took is None else watching.phases(took),
+    )
+
+
+@asynccontextmanager
+async def _in_time(timeout: float | None, name: str, watching: Watching) -> AsyncIterator[None]:
+    """End the block with `ModelNotStarted` after so many seconds; before that, say when nothing changes for long."""
+    try:
+        async with asyncio.timeout(timeout) as patience:
+            with watching.noticing_silence():
+                yield
+    except TimeoutError as error:
+        if not patience.expired():
+            raise
+        raise ModelNotStarted(
+            f"`{name}` on `{watching.pod}` was not ready within the {timeout:.0f} s of `--timeout`",
+            hint="give it more time, or none to wait for as long as it takes",
+            log=diagnosis.last_lines(watching.log, 5),
+        ) from error
 
 
 def remember_memory(plan: Plan, log: str) -> None:
@@ -118,62 +208,15 @@ def remember_memory(plan: Plan, log: str) -> None:
         )
 
 
-class _Watching:
-    """Turn the agent's events into ours, and keep the log."""
-
-    def __init__(self, pod: str, report: Report) -> None:
-        self.pod = pod
-        self.log = ""
-        self.log_path = ""
-        self.was_launched = False
-        self.has_ended = False
-        self.choices = 0
-        self._report = report
-        self._phase = ""
-
-    def plan(self, plan: Plan) -> None:
-        """Say what was decided; all of it is in `--dry-run`."""
-        if self.choices == 0:
-            for reason in plan.reasons[:2]:
-                self._say(Note(self.pod, reason))
-
-    def see(self, event: dict[str, Any]) -> None:
-        match event["event"]:
-            case "placed":
-                self.log_path = event["log"]
-                self._enter(f"placed on port {event['port']}, GPU {event['gpu']}")
-            case "progress":
-                self._say(Progress(self.pod, event["done"], event["total"]))
-            case "launched":
-                self.was_launched = True
-                self._enter("starting vLLM")
-            case "log":
-                self.log = (self.log + event["text"])[-KEPT_LOG:]
-                self._say(Output(self.pod, event["text"]))
-                if phase := phases.latest(event["text"]):
-                    self._enter(phase)
-
-    def say_that_it_is_taken_back(self) -> None:
-        if self.log_path and not self.has_ended:
-            self._enter("taking back what was begun (Ctrl+C again leaves at once)")
-
-    def _enter(self, phase: str) -> None:
-        if phase != self._phase:
-            self._phase = phase
-            self._say(Phase(self.pod, phase))
-
-    def _say(self, event: Event) -> None:
-        self._report(event)
-
-
 @asynccontextmanager
-async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watching: "_Watching") -> AsyncIterator[None]:
+async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watching: Watching) -> AsyncIterator[None]:
     """Stop a model again, and forget it, if starting it fails or is cancelled."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, PodUnreachable) and watching.was_launched:
-            error.hint = f"`{name}` goes on loading there; once the pod answers, `pi list` shows it"
+            watch = f"pi start --attach {name} --pod {session.pod}"
+            error.hint = f"`{name}` goes on loading there; once the pod answers, `{watch}` watches it again"
         with suppress(OSError):  # the terminal may be closed, which is why we are here
             watching.say_that_it_is_taken_back()
         with suppress(PiError, TimeoutError):
@@ -187,23 +230,36 @@ async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watchi
 
 
 async def _begun(
-    session: PodSession, ssh: str, choose: Choose, watching: _Watching, about: _About
+    session: PodSession, ssh: str, choose: Choose, watching: Watching, about: _About
 ) -> tuple[Plan, dict[str, Any]]:
     """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
     while True:
-        known = state.load().pod(session.pod).models
-        found = await machine.inspect(session, listing.as_json(known))
-        if about.name in found.running:  # before its own GPUs count as taken
-            raise _name_taken(f"`{about.name}` already runs here (port {found.running[about.name]['port']})")
-        plan = choose(found)
+        recorded = state.load().pod(session.pod)
+        found = await machine.inspect(session, listing.as_json(recorded.models))
+        name = about.typed.name
+        if name in found.running:  # before its own GPUs count as taken
+            raise _name_taken(f"`{name}` already runs here (port {found.running[name]['port']})")
+        plan = await _chosen(session, choose, found)
         watching.plan(plan)
+        if not is_folder(plan.model):
+            downloads.require_volume(session.pod, recorded.storage, found.storage)
         try:
             return plan, await agent.ask(session, "start", watching.see, **_request(session.pod, plan, about))
         except AgentRefused as error:
             watching.choices += 1
             if error.code != "gpus-taken" or watching.choices == CHOICES:
-                raise _refused(session.pod, ssh, plan, error) from error
+                raise _refused(session.pod, ssh, plan, error, about.typed) from error
         await asyncio.sleep(random.uniform(0, 0.05 * watching.choices))  # noqa: S311 - so that not all come again at once
+
+
+async def _chosen(session: PodSession, choose: Choose, found: Machine) -> Plan:
+    """Plan; where others hold the memory that would do, ask who that is."""
+    try:
+        return choose(found)
+    except NoRoom as error:
+        if not error.unexplained:
+            raise
+        raise failures.held(error, session.pod, await machine.strangers(session)) from error
 
 
 def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
@@ -212,11 +268,10 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
     secrets = about.secrets
     download = not is_folder(plan.model)
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
-    # A downloaded model starts without network, and without being slowed by a Hub that limits our rate.
-    serving = {"HF_HUB_OFFLINE": "1"} if download and plan.is_complete else {"HF_ENDPOINT": secrets.hf_endpoint}
+    serving = {"HF_ENDPOINT": secrets.hf_endpoint, "PI_OTHER_API_KEYS": " ".join(secrets.other_keys)}
     return {
         "uid": about.uid,
-        "name": about.name,
+        "name": about.typed.name,
         "model": plan.model,
         "arguments": list(plan.arguments),
         "environment": {"VLLM_API_KEY": secrets.api_key} | _given(serving) | plan.environment,
@@ -230,6 +285,10 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
         "download": download,
         "wait": about.wait,
         "min_vllm": plan.min_vllm,
+        "own": not plan.is_complete,
+        "size": plan.files,
+        "pod": pod,
+        "private": about.private,
     }
 
 
@@ -241,35 +300,25 @@ def _name_taken(message: str) -> PiError:
     return PiError(message, hint="choose another `--name`, or stop that one with `pi stop`")
 
 
-def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused) -> PiError:
+def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused, typed: Typed) -> PiError:
     """Turn the pod's no into an error with something to do about it."""
     match error.code:
         case "name-taken":
             return _name_taken(error.message)
         case "not-set-up":
-            return PiError(f"pod `{pod}`: {error.message}", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
+            return PiError(f"pod `{pod}`: {error.message}", hint=f"prepare it with `pi pods setup {pod}`")
         case "vllm-too-old":
             setup = shlex.join(["pi", "pods", "setup", pod, ssh, "--vllm", plan.min_vllm or "release"])
             return PiError(f"pod `{pod}`: {error.message}", hint=f"get one with `{setup}`; others that are there stay")
         case "gpus-taken":
             return NoRoom(f"pod `{pod}`: {error.message}", hint="others start models there too; try again")
         case "download":
-            cause = diagnosis.find_cause(error.message, pod=pod, model=plan.model)
-            words = cause.words if cause else "`hf download` failed"
-            return ModelNotStarted(
-                f"cannot download `{plan.model}` to `{pod}`: {words}",
-                hint=cause.hint if cause else None,
-                log=diagnosis.last_lines(error.message),
-            )
+            return failures.not_downloaded(pod, plan.model, error.message, failures.planned(typed, plan, pod))
+        case "os":
+            return failures.not_written(pod, plan.model, error.message)
+        case "not-mounted":
+            return downloads.not_mounted(pod, error)
+        case "no-room-on-disk":
+            return downloads.no_room(pod, plan.model, error)
         case _:
             return PiError(f"pod `{pod}`: {error.message}")
-
-
-def _died(pod: str, model: str, watching: _Watching, end: dict[str, Any]) -> ModelNotStarted:
-    """Tell why vLLM died: with a known cause its line and the last few, otherwise the last twenty."""
-    cause = diagnosis.find_cause(watching.log, pod=pod, model=model)
-    words = cause.words if cause else diagnosis.describe_end(end["code"], end["signal"])
-    said = f"{cause.line}\n…\n{diagnosis.last_lines(watching.log, 5)}" if cause else diagnosis.last_lines(watching.log)
-    kept = f"the whole log is on the pod: {watching.log_path}"
-    hint = f"{cause.hint}; {kept}" if cause and cause.hint else kept
-    return ModelNotStarted(f"`{model}` did not start on `{pod}`: {words}", hint=hint, log=said)

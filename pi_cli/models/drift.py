@@ -53,7 +53,7 @@ def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
     setup = f"pi pods setup {name}" + (" --cpu" if pod.is_cpu else "")
     yield from _of_gpus(pod, found, setup)
     yield from _of_vllm(pod, found, setup)
-    yield from _of_storage(pod.storage, found.storage, setup)
+    yield from of_storage(pod.storage, found.storage, setup)
     yield from _of_models(name, pod, found)
     if not pod.is_cpu:
         yield from _of_memory(name, found)
@@ -92,10 +92,12 @@ def _of_vllm(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
         yield Difference(f"vLLM {pod.vllm} was recorded, and there is {found.vllm}", f"record it with `{setup}`")
 
 
-def _of_storage(recorded: Storage | None, found: Disk | None, setup: str) -> Iterator[Difference]:
+def of_storage(recorded: Storage | None, found: Disk | None, setup: str) -> Iterator[Difference]:
+    """Compare where models are kept; `setup` is the command that would set the pod up again."""
     if recorded is None:
         return
-    again = f"mount it again with `{setup} --mount …`, or name the folder with `--models-path`"
+    mount = "" if recorded.mount else " --mount …"  # setup knows the command that it used
+    again = f"mount it again with `{setup}{mount}`, or name the folder with `--models-path`"
     if found is None or found.path != recorded.path:
         place = f"on {found.path}" if found else "in the home folder"
         yield Difference(f"models were kept on {recorded.path}, and are now {place}", again)

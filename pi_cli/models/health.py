@@ -1,12 +1,16 @@
 """Ask a model whether it really answers, through the connection to its pod."""
 
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 
 from pi_cli.errors import ModelNotStarted
 
+Seen = Literal["model", "locked", "other", "nothing"]
+
 REACH_TIMEOUT = 1.5  # seconds for a port on a public address; where it is closed packets are often dropped in silence
+LOOK_TIMEOUT = httpx2.Timeout(10.0, connect=REACH_TIMEOUT)
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
@@ -41,6 +45,23 @@ async def answers_from_here(url: str) -> bool:
             return (await client.get(url.removesuffix("/v1") + "/health")).status_code == 200
     except (httpx2.HTTPError, httpx2.InvalidURL):
         return False
+
+
+async def look(url: str, *, name: str, key: str) -> Seen:
+    """Tell what answers at a URL: the model, one that refuses this key, something else, or nothing.
+
+    The key is shown only to who asks for one.
+    """
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=LOOK_TIMEOUT) as client:
+            listed = await client.get(f"{url}/models")
+            if listed.status_code == 401:
+                listed = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
+    except (httpx2.HTTPError, httpx2.InvalidURL):
+        return "nothing"
+    if listed.status_code == 401:
+        return "locked"
+    return "model" if name in _names(listed) else "other"
 
 
 def _names(response: httpx2.Response) -> list[str]:

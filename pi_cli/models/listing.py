@@ -1,29 +1,47 @@
 """What runs on pods. That is the truth, and `pods.json` follows it."""
 
 import asyncio
-from collections.abc import Mapping
+import base64
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pi_cli.errors import PiError
 from pi_cli.events import Note, Report
-from pi_cli.models import health
-from pi_cli.pods import agent, ssh_command
+from pi_cli.models import diagnosis, health
+from pi_cli.pods import agent, login, ssh_command
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store import state
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
+
+INTERVAL = 2.0  # seconds between two looks at a pod that is watched
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model as it is on its pod now; `age` is in seconds, `answers_here` whether its URL works from here."""
+    """A model as it is on its pod now.
+
+    `status` is `starting` (`phase` says how far, `progress` how many bytes of how many), `ready`, `unhealthy` (it
+    lives, and its health check fails), `orphaned` (its engine lives without its server), `dead` (`cause` says why, and
+    `log` where that stands on the pod), `unreachable` (its pod is) or `unchecked`. `age` is in seconds, `answers_here`
+    tells whether its URL works from here, `requests` are how many run and wait, `memory` is (used, total) MiB of its
+    GPUs, whoever uses them.
+    """
 
     pod: str
     name: str
     model: Model
     status: str
-    url: str
+    url: str | None
     age: float | None = None
     answers_here: bool | None = None
+    phase: str | None = None
+    progress: tuple[int, int] | None = None
+    requests: tuple[int, int] | None = None
+    memory: tuple[int, int] | None = None
+    cause: str | None = None
+    log: str | None = None
 
 
 async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
@@ -31,22 +49,41 @@ async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
     known = state.load().pod(session.pod).models
     told = await agent.ask(session, "survey", known=as_json(known))
     found = {each["name"]: each for each in told["models"]}
-    with state.edit() as current:
-        models = current.pod(session.pod).models
-        # What another pi has changed meanwhile is newer than what this pod was asked about.
-        for name in [name for name in known if name not in found and models.get(name) == known[name]]:
-            del models[name]
-            report(Note(session.pod, f"`{name}` no longer runs and was forgotten; `pi logs {name}` may tell why"))
-        for name, each in found.items():
-            if name not in models and each["pid"]:
-                report(Note(session.pod, f"found `{name}` running here and added it"))
-            if each["pid"]:
-                extra = models[name].extra if name in models else {}
-                extra |= {"memory": each["memory"]} if each.get("memory") else {}
-                models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
+    _bring_in_line(session.pod, known, found, report)
+    dead = [_dead(session.pod, ssh, name, known.get(name), words) for name, words in told["dead"].items()]
+    for each in dead:
+        report(Note(session.pod, f"`{each.name}` is dead and was forgotten: {each.cause}; its log: {each.log}"))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session.pod, ssh, each)) for each in found.values()]
-    return [task.result() for task in tasks]
+    return [*(task.result() for task in tasks), *dead]
+
+
+async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:
+    """Look at pods every two seconds until cancelled, over one connection each for as long as it lasts."""
+
+    async def look(name: str, pod: Pod) -> None:
+        said = ""
+        while True:
+            try:
+                async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+                    while True:
+                        see(name, await survey(session, pod.ssh, report))
+                        await asyncio.sleep(INTERVAL)
+            except PiError as error:
+                if str(error) != said:
+                    said = str(error)
+                    report(Note(name, said))
+                see(name, remembered(name, pod.ssh, state.load().pod(name).models, "unreachable"))
+            await asyncio.sleep(INTERVAL)
+
+    async with asyncio.TaskGroup() as group:
+        for name, pod in pods.items():
+            group.create_task(look(name, pod))
+
+
+def remembered(pod: str, ssh: str, models: Mapping[str, Model], status: str) -> list[Listed]:
+    """Return the models of a pod that was not asked, or did not answer."""
+    return [Listed(pod, name, model, status, endpoint(ssh, model)) for name, model in models.items()]
 
 
 async def running_names(session: PodSession) -> list[str]:
@@ -54,16 +91,26 @@ async def running_names(session: PodSession) -> list[str]:
     return list(dict.fromkeys([*state.load().pod(session.pod).models, *await alive(session)]))
 
 
-async def alive(session: PodSession) -> list[str]:
-    """Return the names of the models that run on a pod now, whatever `pods.json` says."""
-    told = await agent.ask(session, "survey", known=as_json(state.load().pod(session.pod).models))
-    return [each["name"] for each in told["models"]]
+async def alive(session: PodSession) -> dict[str, dict[str, Any]]:
+    """Return what runs on a pod now, by name, as the agent tells it; nothing is changed."""
+    told = await agent.ask(session, "survey", known=as_json(state.load().pod(session.pod).models), forget=False)
+    return {each["name"]: each for each in told["models"]}
 
 
-def endpoint(ssh: str, port: int) -> str:
-    """Return the URL of a model as seen from outside, if its provider routes the port."""
+def endpoint(ssh: str, model: Model) -> str | None:
+    """Return the URL of a model as seen from outside, if its provider routes the port; a private one has none."""
+    if model.is_private:
+        return None
     host = ssh_command.parse(ssh).host
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
+
+
+def kept_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model's entry keeps of its record on the pod, besides what every entry has.
+
+    Not where its key is: which of our secrets goes to a pod, the pod must not choose.
+    """
+    return {name: record[name] for name in ("memory", "private") if record.get(name)}
 
 
 def as_json(models: Mapping[str, Model]) -> list[dict[str, Any]]:
@@ -74,8 +121,61 @@ def as_json(models: Mapping[str, Model]) -> list[dict[str, Any]]:
     ]
 
 
+def _bring_in_line(pod: str, known: Mapping[str, Model], found: Mapping[str, dict[str, Any]], report: Report) -> None:
+    """Adopt what was found and forget the rest; what another pi has changed meanwhile is newer than the answer."""
+    with state.edit() as current:
+        models = current.pod(pod).models
+        for name in [name for name in known if name not in found and models.get(name) == known[name]]:
+            del models[name]
+        for name, each in found.items():
+            if name not in models and each["pid"]:
+                report(Note(pod, f"found `{name}` running here and added it"))
+            if each["pid"]:
+                extra = models[name].extra if name in models else {}
+                extra |= kept_of(each)
+                models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
+
+
+def _dead(pod: str, ssh: str, name: str, model: Model | None, words: Mapping[str, Any]) -> Listed:
+    model = model or Model("", port=0, gpu="", pid=0)
+    cause = _cause_of_death(pod, model, words)
+    return Listed(pod, name, model, "dead", endpoint(ssh, model), cause=cause, log=words["log"])
+
+
+def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
+    """Say why a model ended, out of what the pod has left of it."""
+    if words["rebooted"]:
+        return "the pod was rebooted"
+    if model.uid and not words["was_recorded"]:
+        return "it was stopped, and not from here"
+    log = zlib.decompress(base64.b64decode(words["said"])).decode("utf-8", "replace") if words["said"] else ""
+    cause = diagnosis.find_cause(log, pod=pod, model=model.model)
+    return cause.words if cause else "it was ended from outside: its log tells of no error"
+
+
 async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
-    model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"))
-    url = endpoint(ssh, model.port)
-    answers_here = await health.answers_from_here(url) if each["status"] == "ready" else None
-    return Listed(pod, each["name"], model, each["status"], url, each.get("age"), answers_here)
+    model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"), kept_of(each))
+    url = endpoint(ssh, model)
+    return Listed(
+        pod,
+        each["name"],
+        model,
+        each["status"],
+        url,
+        age=each.get("age"),
+        answers_here=await health.answers_from_here(url) if url and each["status"] == "ready" else None,
+        phase=phase(each) if each["status"] == "starting" else None,
+        progress=_pair(each.get("progress")),
+        requests=_pair(each.get("requests")),
+        memory=_pair(each.get("memory_used")),
+    )
+
+
+def phase(each: Mapping[str, Any]) -> str:
+    if each["pid"]:
+        return str(each.get("phase") or "starting vLLM")
+    return "downloading" if each.get("progress") else "beginning"
+
+
+def _pair(numbers: Sequence[int] | None) -> tuple[int, int] | None:
+    return (numbers[0], numbers[1]) if numbers and None not in numbers else None

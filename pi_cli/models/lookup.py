@@ -57,7 +57,7 @@ async def _check_access(model: str, token: str | None, endpoint: str | None) -> 
 def _from_hub(found: hub.Repository) -> Profile:
     if not found.weights or not found.config:
         lacking = "config.json" if not found.config else "weights whose size can be told"
-        return Profile(found.id, unknown=f"its repository has no {lacking}")
+        return Profile(found.id, unknown=f"its repository has no {lacking}", files=found.files)
     unknown, shape_of = None, None
     try:
         shape_of = architecture.from_config(found.config)
@@ -65,7 +65,7 @@ def _from_hub(found: hub.Repository) -> Profile:
         unknown = f"the shape of its KV cache is not known: {error}"
     tools, reasoning = _parsers(found.config)
     shape = Shape(found.weights, dtype_of(found.config), shape_of)
-    return Profile(found.id, None, shape, tools, reasoning, unknown, _measured(found.id))
+    return Profile(found.id, None, shape, tools, reasoning, unknown, _measured(found.id), found.files)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:

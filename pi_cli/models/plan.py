@@ -24,7 +24,7 @@ class Plan:
     `gpus` are ids and `kind` is what they are called; `memory` is the share that it takes of each, `beside` are the
     models that are on them already. `reasons` say why it is so, a line each; the first says it all. `is_complete`
     says that vLLM needs nothing from the Hub but the model itself: the user's own arguments may name other
-    repositories.
+    repositories. `files` is the size of the download in bytes, if the Hub was asked.
     """
 
     model: str
@@ -38,6 +38,7 @@ class Plan:
     fit: Fit | None = None
     is_complete: bool = True
     min_vllm: str | None = None
+    files: int | None = None
 
     @property
     def is_tight(self) -> bool:
@@ -71,13 +72,15 @@ def make(profile: Profile, wish: Wish, rooms: Sequence[Room], *, pod: str, is_cp
         reasons=tuple(_reasons(profile, wish, best, rooms)),
         fit=best.fit,
         min_vllm=profile.entry.min_vllm if profile.entry else None,
+        files=profile.files,
     )
 
 
-def command(plan: Plan, name: str, *, port: int) -> str:
+def command(plan: Plan, name: str, *, port: int, private: bool = False) -> str:
     """Return the command that is run on the pod, to be read and pasted; the key comes from VLLM_API_KEY."""
     settings = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, plan.gpus)), **plan.environment}
-    words = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
+    host = "127.0.0.1" if private else "0.0.0.0"  # noqa: S104
+    words = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", host, "--port", str(port)]
     words += ["--middleware", "require_key.RequireKey", *plan.arguments]
     return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in settings.items()), shlex.join(words)])
 
@@ -130,7 +133,7 @@ def _on_cpu(profile: Profile, wish: Wish, pod: str) -> Plan:
     about = "the context you asked for" if wish.context else "the longest context that fits"
     own = (*candidates.features(profile), "--max-model-len", context)
     least = profile.entry.min_vllm if profile.entry else None
-    return Plan(profile.id, (), own, reasons=(f"on the CPU, {about}",), min_vllm=least)
+    return Plan(profile.id, (), own, reasons=(f"on the CPU, {about}",), min_vllm=least, files=profile.files)
 
 
 def _own(profile: Profile, own: tuple[str, ...], rooms: Sequence[Room], pod: str) -> Plan:
@@ -183,6 +186,7 @@ def _unmeasured(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str) -
         memory=share,
         beside=_beside(chosen),
         reasons=tuple(reasons),
+        files=profile.files,
     )
 
 

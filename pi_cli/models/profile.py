@@ -14,7 +14,7 @@ class Profile:
     """A model as far as it is known; `unknown` says what is not, and why.
 
     `tool_call_parser` and `reasoning_parser` are set where the architecture has them. `measured` is what earlier starts
-    told, by (kind of GPU, number of GPUs).
+    told, by (kind of GPU, number of GPUs). `files` is the size of the whole download in bytes, if the Hub was asked.
     """
 
     id: str
@@ -24,6 +24,7 @@ class Profile:
     reasoning_parser: str | None = None
     unknown: str | None = None
     measured: Mapping[tuple[str, int], Measured] = field(default_factory=dict)
+    files: int | None = None
 
     @property
     def max_context(self) -> int | None:

@@ -13,6 +13,7 @@ from pi_cli.models.profile import Profile
 # What can be rented nearly everywhere, from small to large, and in which numbers.
 RENTABLE = ("L4", "RTX 4090", "L40S", "A100", "H100", "H200", "B200")
 NUMBERS = (1, 2, 4, 8)
+NOBODY = "nothing that pi started"
 
 
 def of(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str) -> PiError:
@@ -32,11 +33,12 @@ def no_room(model: str, rooms: Sequence[Room], pod: str, *, own_gpus: int = 0) -
     if names:
         hint = f"stop what is not needed with `pi stop {names[0]} --pod {pod}`, or start it with less `--memory`"
     else:
-        hint = f"see by what with `pi ssh {pod} nvidia-smi`"
+        hint = f"see what holds it with `pi ssh {pod} nvidia-smi`"
     _, most = placement.roomiest(rooms, own_gpus)
     if own_gpus and most:
         hint = f"add `--gpu-memory-utilization {most:.2f}` after `--vllm`; or {hint}"
-    return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint)
+    strangers = tuple(room.gpu.id for room in rooms if not room.is_free and not room.models)
+    return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint, unexplained=strangers)
 
 
 def no_gpus(pod: str) -> BadUsage:
@@ -72,7 +74,7 @@ def would_fit(profile: Profile, wish: Wish) -> list[str]:
 
 def _held(room: Room) -> str:
     total = room.total / fit.MIB_PER_GIB
-    by = " and ".join(f"`{name}`" for name in room.models) or "nothing that pi started"
+    by = " and ".join(f"`{name}`" for name in room.models) or NOBODY
     return f"{room.taken / fit.MIB_PER_GIB:.1f} of {total:.1f} GiB are held by {by}"
 
 

@@ -2,10 +2,11 @@
 
 import json
 import re
+import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pi_cli.errors import PiError
 from pi_cli.pods import shell
@@ -15,15 +16,27 @@ from pi_cli.store import paths
 # In the order they import each other, with the operations that need them: on a slow link one feels the rest.
 MODULES = {
     "pod_machine": None,
-    "pod_vllm": {"start", "survey", "inspect"},
+    "pod_vllm": {"start", "attach", "survey", "inspect"},
+    "pod_phases": {"start", "attach", "survey", "inspect"},
+    "pod_gpus": {"survey", "inspect", "stop", "holders"},
+    "pod_disk": {"start", "inspect"},
+    "pod_cache": {"start"},
+    "pod_lease": {"start"},
+    "pod_traffic": {"start"},
+    "pod_stall": {"start"},
+    "pod_hub": {"start"},
+    "pod_weights": {"start"},
     "pod_download": {"start"},
-    "pod_start": {"start"},
+    "pod_start": {"start", "attach"},
     "pod_list": {"survey", "inspect"},
     "pod_inspect": {"inspect"},
+    "pod_log_search": {"logs"},
     "pod_logs": {"logs"},
     "pod_agent": None,
 }
 MARK = b"\x1epi "
+HEADER = struct.Struct("!BHIQ")  # of a frame: kind, number of the source, bytes of payload, offset after it
+POUR_PATIENCE = 0.2  # seconds for what pours to see that we go
 
 DOCSTRING = re.compile(r'^([ \t]*)"""(?s:.*?)"""$', re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
@@ -32,11 +45,12 @@ Sink = Callable[[dict[str, Any]], None]
 
 
 class AgentRefused(PiError):
-    """The pod said no; `code` is one of those in `remote/`."""
+    """The pod said no; `code` is one of those in `remote/`, and `facts` are what it tells besides."""
 
-    def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, code: str, message: str, *, hint: str | None = None, **facts: Any) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.facts = facts
 
 
 async def ask(session: PodSession, operation: str, on_event: Sink = lambda _: None, **request: Any) -> Any:
@@ -57,27 +71,44 @@ async def ask(session: PodSession, operation: str, on_event: Sink = lambda _: No
     return _result(session.pod, answers, done, reader.noise)
 
 
-async def pour(session: PodSession, operation: str, sink: Callable[[bytes], None], **request: Any) -> Any:
-    """Run an operation whose result is followed by raw bytes; pass those on, return the result."""
+class Frame(NamedTuple):
+    """A piece of a stream of bytes from the pod, or an event in it; `offset` is where the stream stands after it."""
+
+    is_event: bool
+    source: int
+    offset: int
+    payload: bytes
+
+
+async def pour(
+    session: PodSession, operation: str, sink: Callable[[Frame], Awaitable[None] | None], **request: Any
+) -> None:
+    """Run an operation whose result is followed by frames (see `remote/pod_logs.py`), and pass those on, each whole.
+
+    What `sink` returns is waited for. Nothing on the pod has to be cleaned up when we go. Raises as `ask` does.
+    """
     answers: list[dict[str, Any]] = []
-    reader = _Lines(answers.append)
+    lines, frames = _Lines(answers.append), _Frames()
 
-    def receive(chunk: bytes) -> None:
+    async def receive(chunk: bytes) -> None:
         if not answers:
-            reader.feed(chunk)
-            chunk = reader.take_rest() if answers else b""
-        if chunk:
-            sink(chunk)
+            lines.feed(chunk)
+            chunk = lines.take_rest() if answers else b""
+        for frame in frames.feed(chunk):
+            if waiting := sink(frame):
+                await waiting
 
-    done = await session.stream(shell.AGENT, receive, input=_payload(operation, request))
-    return _result(session.pod, answers, done, reader.noise)
+    done = await session.stream(shell.AGENT, receive, input=_payload(operation, request), patience=POUR_PATIENCE)
+    _result(session.pod, answers, done, lines.noise)
+    if done.status > 0:
+        raise _no_answer(session.pod, done, lines.noise)
 
 
 def _result(pod: str, answers: list[dict[str, Any]], done: Completed, noise: bytes) -> Any:
     if not answers:
         raise _no_answer(pod, done, noise)
     if error := answers[-1].get("error"):
-        raise AgentRefused(error["code"], error["message"])
+        raise AgentRefused(**error)
     return answers[-1]["result"]
 
 
@@ -105,6 +136,33 @@ class _Lines:
         """Return the raw bytes that came behind the result."""
         rest, self._rest = self._rest, b""
         return rest
+
+
+class _Frames:
+    """Put frames together that come in pieces."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._pieces: list[memoryview] = []
+        self._missing = 0  # bytes of the payload, once the header is complete
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """Take in the next piece and yield the frames that are complete by now."""
+        rest = memoryview(chunk)
+        while rest:
+            if missing := HEADER.size - len(self._header):
+                self._header += rest[:missing]
+                rest = rest[missing:]
+                if len(self._header) < HEADER.size:
+                    return
+                self._missing = HEADER.unpack(self._header)[2]
+            piece, rest = rest[: self._missing], rest[self._missing :]
+            self._pieces.append(piece)
+            self._missing -= len(piece)
+            if not self._missing:
+                kind, source, _, offset = HEADER.unpack(self._header)
+                yield Frame(bool(kind), source, offset, b"".join(self._pieces))
+                self._header, self._pieces = b"", []
 
 
 def _payload(operation: str, request: dict[str, Any]) -> bytes:

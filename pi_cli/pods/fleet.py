@@ -1,30 +1,43 @@
 """Work on many pods at once."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 
 from pi_cli.errors import PiError
-from pi_cli.pods import login
+from pi_cli.events import Ended, Report
+from pi_cli.pods import login, ssh_command
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store.records import Pod
 
 MOST_AT_ONCE = 64
+MOST_AT_ONCE_PER_HOST = 8  # sshd by default drops logins when ten are under way (MaxStartups 10:30:100)
 
 
-async def on_each(pods: Mapping[str, Pod], work: Callable[[PodSession], Awaitable[None]]) -> dict[str, PiError]:
+async def on_each(
+    pods: Mapping[str, Pod], work: Callable[[PodSession], Awaitable[None]], report: Report = lambda _: None
+) -> dict[str, PiError]:
     """Connect to every pod at once, run `work`, and return the pods that failed, with why.
 
-    One pod's failure never stops the others. A bug or Ctrl+C stops them all.
+    One pod's failure never stops the others, and is reported at once. A bug or Ctrl+C stops them all.
     """
     failures: dict[str, PiError] = {}
     room = asyncio.Semaphore(MOST_AT_ONCE)
+    doors: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE_PER_HOST))
 
     async def attempt(name: str, pod: Pod) -> None:
         try:
-            async with room, login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+            async with room, AsyncExitStack() as stack:
+                async with doors[ssh_command.parse(pod.ssh).host]:
+                    way = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
+                    session = await stack.enter_async_context(way)
                 await work(session)
         except PiError as error:
             failures[name] = error
+            report(Ended(name, str(error)))
+        else:
+            report(Ended(name))
 
     async with asyncio.TaskGroup() as group:
         for name, pod in pods.items():

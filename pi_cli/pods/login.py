@@ -28,6 +28,8 @@ KEEPALIVE = 7.0  # seconds between keepalives; with three unanswered ones, 28 s 
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next try where sshd drops logins (MaxStartups)
 MOST_NAMED = 6  # keys that an error names
 TURNED_AWAY = ("Not allowed at this time", "Exceeded MaxStartups")  # sshd's words, before OpenSSH 10 and since
+# What ssh begins with by itself costs asyncssh more than AES-GCM: 2.3 s of processor time for a GB, instead of 1.4.
+SSH_DEFAULT_CIPHER, QUICK_CIPHERS = "chacha20-poly1305@openssh.com", "-gcm"
 ALGORITHMS = {  # of ssh_config(5), and of asyncssh
     "kexalgorithms": ("kex_algs", get_kex_algs),
     "ciphers": ("encryption_algs", get_encryption_algs),
@@ -214,6 +216,8 @@ class _Login:
         allowed: dict[str, list[str]] = {}
         for keyword, (option, available) in ALGORITHMS.items():
             wanted = self.destination.algorithms(keyword)
+            if wanted[:1] == [SSH_DEFAULT_CIPHER]:
+                wanted = sorted(wanted, key=lambda name: QUICK_CIPHERS not in name)
             allowed[option] = [each for each in wanted if each.encode() in available()]
             if wanted and not allowed[option]:
                 raise PiError(f"your ssh configuration cannot be used: pi knows none of its {keyword}")

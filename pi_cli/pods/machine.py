@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.pods import agent, nvidia
+from pi_cli.pods.nvidia import Holder
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store.records import Gpu
 
@@ -42,6 +43,12 @@ class Machine:
     boot: str = ""
     trouble: list[str] = field(default_factory=list)
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+async def strangers(session: PodSession) -> list[Holder]:
+    """Ask who holds GPU memory and was not started by pi: in a container, nvidia-smi may not see everybody."""
+    told = await agent.ask(session, "holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])
+    return [holder for holder in nvidia.read_holders(*told["said"]) if holder.pid not in told["ours"]]
 
 
 async def inspect(session: PodSession, known: Sequence[dict[str, Any]] | None = None) -> Machine:

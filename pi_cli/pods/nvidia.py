@@ -12,6 +12,8 @@ QUERY = [
     "--query-gpu=index,name,memory.total,memory.used,uuid,mig.mode.current,driver_version",
     "--format=csv,noheader,nounits",
 ]
+UUIDS = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+HOLDERS = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory,process_name", "--format=csv,noheader,nounits"]
 LIST = ["nvidia-smi", "-L"]  # the only one that names the slices of GPUs in MIG mode, and their UUIDs
 
 # Board sizes in GB as vendors print them. `memory.total` is up to 1/16 below (ECC), plus what the driver reserves.
@@ -30,6 +32,15 @@ class Reading:
     used: dict[int, tuple[int, int]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     driver: str | None = None
+
+
+class Holder(NamedTuple):
+    """A process that holds `used` MiB of a GPU."""
+
+    gpu: int
+    pid: int
+    used: int
+    program: str
 
 
 class _Row(NamedTuple):
@@ -75,6 +86,22 @@ def read(output: str, listed: str = "") -> Reading:
             if row.used.isdecimal() and row.total.isdecimal():
                 reading.used[id] = int(row.used), int(row.total)
     return reading
+
+
+def read_holders(uuids: str, holders: str) -> list[Holder]:
+    r"""Read the answers to `UUIDS` and `HOLDERS`; whose memory is not known is left out.
+
+    >>> read_holders("0, GPU-5d\n1, GPU-7f\n", "GPU-7f, 4711, 73403, python3\nGPU-5d, 4712, [N/A], other\n")
+    [Holder(gpu=1, pid=4711, used=73403, program='python3')]
+    """
+    rows = [line.partition(",") for line in uuids.splitlines()]
+    gpus = {uuid.strip(): int(index) for index, _, uuid in rows if index.strip().isdecimal()}
+    fields = [[field.strip() for field in line.split(",", 3)] for line in holders.splitlines()]
+    return [
+        Holder(gpus[uuid], int(pid), int(used), program)
+        for uuid, pid, used, program in (row for row in fields if len(row) == 4)
+        if uuid in gpus and pid.isdecimal() and used.isdecimal()
+    ]
 
 
 def is_slice(gpu: Gpu) -> bool:

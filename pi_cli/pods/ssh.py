@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ import asyncssh
 
 from pi_cli.errors import PiError, PodUnreachable
 
-LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us; it goes on with that when we have left
+LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)
-CHUNK = 65536
+CHUNK = 1 << 18  # bytes read at a time, at most
 DISCARD_PORT = 9  # a well-known port where hardly ever anybody listens
+
+Sink = Callable[[bytes], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class Completed:
     status: int
     stdout: bytes
     stderr: bytes
+
+
+class NobodyListens(Exception):
+    """A port on a pod takes no connections."""
 
 
 class PodSession:
@@ -53,8 +59,13 @@ class PodSession:
             done = await process.wait(check=False)
         return Completed(_status(self.pod, done.exit_status), _bytes(done.stdout), _bytes(done.stderr))
 
-    async def stream(self, command: str, sink: Callable[[bytes], None], *, input: bytes = b"") -> Completed:
+    async def stream(
+        self, command: str, sink: Sink, *, input: bytes = b"", patience: float = LET_GO_TIMEOUT
+    ) -> Completed:
         """Run a command that watches its stdin and ends with it; pass on its output as it comes.
+
+        What `sink` returns is waited for before more is read. When we go, the command has `patience` seconds to clean
+        up while we still listen; it goes on with that when we have left.
 
         stdin stays open until the command has ended, or we go: Ctrl+C, a lost link and `kill -9` of pi alike close
         it. (Closing a channel on OpenSSH leaves a plain command running, and root's sshd ignores signals before
@@ -66,12 +77,13 @@ class PodSession:
                 process.stdin.write(input)
         try:
             while chunk := await self._read(process.stdout):
-                sink(chunk)  # its errors are its own, not the pod's
+                if waiting := sink(chunk):  # its errors are its own, not the pod's
+                    await waiting
             said = await self._read(process.stderr, -1)
             with connection_errors(self.pod):
                 await process.wait_closed()
         except BaseException:
-            await self._let_go(process)
+            await self._let_go(process, patience)
             raise
         return Completed(_status(self.pod, process.exit_status), b"", said)
 
@@ -104,11 +116,25 @@ class PodSession:
             with connection_errors(self.pod):
                 listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
             with closing(listener):
-                async with self._while_connected():
+                async with self.while_connected():
                     yield path
 
+    @property
+    def is_lost(self) -> bool:
+        return self._connection.is_closed()
+
+    async def reach(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        """Open a connection to a port on the pod's loopback. Raises `NobodyListens` where that is refused there."""
+        try:
+            with connection_errors(self.pod):
+                return await self._connection.open_connection("127.0.0.1", port)
+        except PodUnreachable as error:
+            if isinstance(error.__cause__, asyncssh.ChannelOpenError) and not self.is_lost:
+                raise NobodyListens(str(error.__cause__)) from error
+            raise
+
     @asynccontextmanager
-    async def _while_connected(self) -> AsyncIterator[None]:
+    async def while_connected(self) -> AsyncIterator[None]:
         """End the block with `PodUnreachable` when the connection is lost, whatever the block makes of that.
 
         A forwarded port that is being opened in that moment stays open, and silent: asyncssh does not close it.
@@ -145,11 +171,16 @@ class PodSession:
         with connection_errors(self.pod):
             return await stream.read(most)
 
-    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
-        """Close a command's stdin and give it a moment to clean up; the connection may be gone already."""
+    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
+        """Close a command's stdin and give it a moment to clean up; the connection may be gone already.
+
+        What it still says is thrown away, so that it never waits for us to read it.
+        """
         with suppress(OSError, asyncssh.Error):
             process.stdin.write_eof()
-            async with asyncio.timeout(LET_GO_TIMEOUT):
+            async with asyncio.timeout(seconds):
+                while await process.stdout.read(CHUNK):
+                    pass
                 await process.wait_closed()
 
 

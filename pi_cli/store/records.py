@@ -23,7 +23,11 @@ class Gpu:
 
 @dataclass(slots=True)
 class Model:
-    """A model we started. `gpu` is a comma-separated list of ids; `uid` names its record on the pod."""
+    """A model we started. `gpu` is a comma-separated list of ids; `uid` names its record on the pod.
+
+    In `extra` are the share of the GPUs that it takes (`memory`), whether it listens on the pod's loopback only
+    (`private`), and the name of the variable that holds its key, unless that is PI_API_KEY (`api_key_env`).
+    """
 
     model: str
     port: int
@@ -35,6 +39,14 @@ class Model:
     @property
     def gpus(self) -> list[int]:
         return [int(id) for id in self.gpu.split(",") if id.strip()]
+
+    @property
+    def is_private(self) -> bool:
+        return self.extra.get("private") is True
+
+    @property
+    def key_variable(self) -> str:
+        return str(self.extra.get("api_key_env") or "PI_API_KEY")
 
 
 @dataclass(slots=True)

@@ -2,12 +2,13 @@
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pi_cli.events import Event, Note, Output, Phase, Progress, Report
+from pi_cli.events import Ended, Event, Note, Output, Phase, Progress, Report
 from pi_cli.view import questions, terminal
 from pi_cli.view.safe import safe
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STEP = 25  # percent of a download between two plain lines
+QUIET = 60.0  # seconds after which there is one anyway
+DOWNLOADING = "downloading"
+SMOOTHING = 10.0  # seconds over which the rate of a download is taken
 
 
 @contextmanager
@@ -25,7 +29,54 @@ def following(pods: Iterable[str]) -> Iterator[Report]:
         with _live(rows) as report:
             yield report
     else:
-        yield lambda event: _print_plainly(rows[event.pod], event)
+        yield lambda event: _print_plainly(rows[event.pod], event, is_alone=len(rows) == 1)
+
+
+@dataclass(slots=True)
+class Download:
+    """How far a download is, and how fast it was during the last seconds."""
+
+    done: int = 0
+    total: int | None = None
+    by: str = ""
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+    said: tuple[float, int] | None = None
+
+    def see(self, done: int, total: int | None, by: str, now: float) -> None:
+        self.done, self.total, self.by = done, total, by
+        if self.seen and done < self.seen[-1][1]:  # it was begun anew
+            self.seen.clear()
+        self.seen.append((now, done))
+        while len(self.seen) > 1 and self.seen[1][0] <= now - SMOOTHING:
+            self.seen.popleft()
+
+    def rate(self) -> float | None:
+        """Return bytes per second; None before there was a second to tell them from."""
+        if not self.seen or self.seen[-1][0] - self.seen[0][0] < 1:
+            return None
+        (began, before), (now, done) = self.seen[0], self.seen[-1]
+        return (done - before) / (now - began)
+
+    def is_news(self, now: float) -> bool:
+        """Tell whether a line of its own is due: at first, at each quarter, and each minute."""
+        percent = 100 * self.done // self.total if self.total else 0
+        if self.said and now < self.said[0] + QUIET and percent < self.said[1] + STEP:
+            return False
+        self.said = now, percent // STEP * STEP
+        return True
+
+    def text(self) -> str:
+        """Write it as `12.3 GB of 140.0 GB (8 %), 85.2 MB/s, 24m58s left`."""
+        words = [size(self.done)]
+        if self.total:
+            done = min(self.done, self.total)
+            words = [f"{size(done)} of {size(self.total)} ({100 * done // self.total} %)"]
+        rate = self.rate()
+        if rate is not None and self.done != self.total:
+            words.append(f"{size(rate)}/s")
+            if rate and self.total and self.done < self.total:
+                words.append(f"{age((self.total - self.done) / rate)} left")
+        return ", ".join(words) + (f"; {self.by} downloads it" if self.by else "")
 
 
 @dataclass(slots=True)
@@ -35,38 +86,40 @@ class _Row:
     pod: str
     phase: str = "connecting"
     began: float = field(default_factory=time.monotonic)
-    done: int = 0
-    total: int | None = None
+    download: Download = field(default_factory=Download)
     last_line: str = ""
-    percent_said: int = -STEP
     phase_said: str = ""
+    ended: float | None = None
+    failure: str | None = None
 
     def see(self, event: Event) -> None:
         match event:
-            case Phase(text=text):
-                self.phase = text
-            case Progress(done=done, total=total):
-                self.phase, self.done, self.total = "downloading", done, total
+            case Phase():
+                self.phase = _phase(event)
+            case Progress(done=done, total=total, by=by):
+                self.phase = DOWNLOADING
+                self.download.see(done, total, by, time.monotonic())
             case Output(text=text):
                 lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
                 self.last_line = lines[-1] if lines else self.last_line
+            case Ended(failure=failure):
+                self.ended, self.failure = time.monotonic(), failure
+                self.phase = "failed" if failure else "done"
             case Note():
                 pass
 
     def detail(self) -> str:
-        if self.phase == "downloading":
-            return _download(self.done, self.total)
+        if self.ended:
+            return safe(self.failure or "", colour=False)
+        if self.phase == DOWNLOADING:
+            return self.download.text()
         return safe(self.last_line, colour=False)
 
     def is_news(self, phase: Phase) -> bool:
         """Tell whether a phase deserves a line of its own: another count of the same (`3/8`) does not."""
-        bare = re.sub(r" \d+/\d+$", "", phase.text)
+        bare = _without_count(phase.text)
         is_new, self.phase_said = bare != self.phase_said, bare
         return is_new
-
-    @property
-    def percent(self) -> int:
-        return 100 * self.done // self.total if self.total else 0
 
 
 @contextmanager
@@ -84,7 +137,10 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
             row = rows[event.pod]
             row.see(event)
             if isinstance(event, Phase) and row.is_news(event):
-                console.print(f"{row.pod}  {_clock(row)}  {event.text}", style="dim", soft_wrap=True)
+                line = f"{row.pod}  {_clock(row)}  {_without_count(_phase(event))}"
+                console.print(line, style="dim", soft_wrap=True)
+            if isinstance(event, Ended) and event.failure and len(rows) > 1:
+                console.print(f"{row.pod}  {_clock(row)}  failed: {row.detail()}", style="red", soft_wrap=True)
             if isinstance(event, Note):
                 terminal.note(f"{event.pod}: {event.text}", console)
 
@@ -103,36 +159,44 @@ def _render(rows: Iterable[_Row], width: int) -> "Table":
         table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        name = Spinner("dots", Text(row.pod, style="bold"))
+        name: Spinner | Text = Spinner("dots", Text(row.pod, style="bold"))
+        if row.ended:
+            mark = ("✗ ", "red") if row.failure else ("✓ ", "green")
+            name = Text.assemble(mark, (row.pod, "bold"))
         table.add_row(name, Text(_clock(row)), Text(row.phase), Text(row.detail(), style="dim"))
     return table
 
 
-def _print_plainly(row: _Row, event: Event) -> None:
+def _print_plainly(row: _Row, event: Event, *, is_alone: bool) -> None:
     """Print a line when something changed that a person reading a file would want to know."""
     row.see(event)
     say: Callable[[str], None] = lambda text: terminal.err().print(f"{row.pod}: {text}", soft_wrap=True)  # noqa: E731
     match event:
-        case Phase(text=text) if row.is_news(event):
-            say(text)
-        case Progress() if row.percent >= row.percent_said + STEP:
-            row.percent_said = row.percent // STEP * STEP
-            say(f"downloading {_download(row.done, row.total)}")
+        case Phase() if row.is_news(event):
+            say(_without_count(_phase(event)))
+        case Progress() if row.download.is_news(time.monotonic()):
+            say(f"{DOWNLOADING} {row.download.text()}")
         case Note(text=text):
             say(text)
+        case Ended(failure=failure) if failure and not is_alone:
+            say(f"failed: {row.detail()}")
         case _:
             pass
 
 
+def _without_count(phase: str) -> str:
+    return re.sub(r" \d+/\d+(?= \(|$)", "", phase)
+
+
+def _phase(phase: Phase) -> str:
+    if not phase.expected or phase.expected < 1:
+        return phase.text
+    return f"{phase.text} (last time {age(phase.expected)})"
+
+
 def _clock(row: _Row) -> str:
-    minutes, seconds = divmod(int(time.monotonic() - row.began), 60)
+    minutes, seconds = divmod(int((row.ended or time.monotonic()) - row.began), 60)
     return f"{minutes}:{seconds:02}"
-
-
-def _download(done: int, total: int | None) -> str:
-    if not total:
-        return f"{size(done)}"
-    return f"{size(min(done, total))} of {size(total)} ({min(100, 100 * done // total)} %)"
 
 
 def size(count: float) -> str:
@@ -146,3 +210,19 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def age(seconds: float | None) -> str:
+    """Write a span of time in its two largest units.
+
+    >>> age(4), age(100), age(7500), age(100_000)
+    ('4s', '1m40s', '2h5m', '1d3h')
+    """
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,9 +1,10 @@
-"""Pods and models as tables for people."""
+"""Pods as tables for people."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,14 +14,12 @@ from pi_cli.view.progress import size
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.models.drift import Checked
-    from pi_cli.models.listing import Listed
     from pi_cli.pods.machine import Disk, Machine
 
-STATUS_STYLES = {
-    "ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "unreachable": "red",
-    "ok": "green", "changed": "yellow",
+STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red"}
+FOLDED = {  # columns that may be folded, and how narrow they can be read
+    "MODELS": 12, "SSH": 16, "URL": 24, "MODEL": 12, "STATUS": 12, "REQUESTS": 8,
 }  # fmt: skip
-FOLDED = {"MODELS": 12, "SSH": 16}  # columns that may be folded, and how narrow they can be read
 FILLER = {"NVIDIA", "GeForce", "Tesla", "Generation"}
 MEMORY_WORDS = re.compile(r"\d+GB?|HBM\w+")
 
@@ -62,34 +61,39 @@ def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
     _show(rows)
 
 
-def show_models(models: "Sequence[Listed]") -> None:
-    table = _table("POD", "NAME", "STATUS", "MODEL", "GPU", "PORT", "PID", "UP", "URL")
-    for each in models:
-        status = Text(each.status, style=STATUS_STYLES.get(each.status, ""))
-        model = each.model
-        url = "not reachable from here" if each.answers_here is False else each.url
-        cells = (model.model, model.gpu or "-", str(model.port), str(model.pid or "-"), _age(each.age), url)
-        table.add_row(Text(each.pod), Text(each.name), status, *(Text(cell) for cell in cells))
-    terminal.out().print(table)
-
-
 def _show(rows: Sequence[Mapping[str, Text]]) -> None:
-    """Print a table where it can be read, and on narrow terminals a few lines for every row."""
     console = terminal.out()
-    columns = list(rows[0])
-    widths = {name: max([len(name), *(row[name].cell_len for row in rows)]) for name in columns}
-    least = sum(min(width, FOLDED.get(name, width)) for name, width in widths.items()) + 2 * (len(columns) - 1)
-    if least > console.width:
-        for row in rows:
-            console.print(Text.assemble(row[""] if row[""].plain else " ", " ", row["POD"]), overflow="fold")
-            console.print(_card(row))
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name not in FOLDED)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print(laid_out(rows, console.width))
+
+
+def laid_out(
+    rows: Sequence[Mapping[str, Text]], width: int, *, title: str = "POD", spare: Collection[str] = ()
+) -> RenderableType:
+    """Draw a table where it can be read, if need be without the columns that one can `spare`.
+
+    On narrow terminals there are a few lines for every row instead, below its `title`.
+    """
+    for columns in (list(rows[0]), [name for name in rows[0] if name not in spare]):
+        if _least_width(rows, columns) <= width:
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            for name in columns:
+                table.add_column(name, overflow="fold", no_wrap=name not in FOLDED)
+            for row in rows:
+                table.add_row(*(row[name] for name in columns))
+            return table
+    return Group(*(part for row in rows for part in _as_card(row, title)))
+
+
+def _least_width(rows: Sequence[Mapping[str, Text]], columns: Sequence[str]) -> int:
+    """Return how many cells these columns take when those that may be folded are."""
+    widths = [(name, max([len(name), *(row[name].cell_len for row in rows)])) for name in columns]
+    return sum(min(size, FOLDED.get(name, size)) for name, size in widths) + 2 * (len(columns) - 1)
+
+
+def _as_card(row: Mapping[str, Text], title: str) -> list[RenderableType]:
+    mark = row.get("", Text(""))
+    head = Text.assemble(mark if mark.plain else " ", " ", row[title], overflow="fold")
+    return [head, _card({name: value for name, value in row.items() if name != title})]
 
 
 def _card(row: Mapping[str, Text]) -> Table:
@@ -98,18 +102,8 @@ def _card(row: Mapping[str, Text]) -> Table:
     table.add_column(no_wrap=True, min_width=len("  STORAGE"))
     table.add_column(overflow="fold")
     for name, value in row.items():
-        if name not in ("", "POD") and value.plain != "-":
+        if name and value.plain != "-":
             table.add_row(Text(f"  {name}", style="bold"), value)
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        # On a narrow terminal what people paste and read aloud (names, states, ports) stays whole.
-        table.add_column(
-            column, overflow="fold", no_wrap=column in ("POD", "NAME", "STATUS", "GPU", "PORT", "PID", "UP")
-        )
     return table
 
 
@@ -155,14 +149,3 @@ def _free_there(disk: "Disk") -> str:
     if disk.trouble:
         return f"{disk.path}: {disk.trouble}"
     return f"{disk.path} {_free(disk)} free" if disk.free is not None else f"{disk.path}, of unknown size"
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours}h"
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -26,6 +26,12 @@ def show_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def show_json_line(data: Any) -> None:
+    """Print JSON on one line, at once: somebody reads along."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def show_error(error: PiError) -> None:
     """Print what happened, where in what was typed or in vLLM's own words, and what to do next, on stderr."""
     console = err()

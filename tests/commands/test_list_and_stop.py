@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,8 +47,18 @@ def test_a_running_model_is_listed_as_ready(pi: Pi, pod: EmbeddedPod) -> None:
     [listed] = pi("list", "--json").json
     assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", started["pid"], "0")
     table = pi("list").out.splitlines()
-    assert table[0].split() == ["POD", "NAME", "STATUS", "MODEL", "GPU", "PORT", "PID", "UP", "URL"]
+    assert re.split(r"  +", table[0].strip()) == [
+        "POD", "NAME", "STATUS", "MODEL", "GPU", "GPU MEM", "PORT", "PID", "UP", "REQUESTS", "URL",
+    ]  # fmt: skip
     assert table[1].split()[:3] == ["dc1", "q", "ready"]
+    assert pod.processes()
+
+
+def test_the_memory_of_its_gpus_and_its_requests_are_told(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    [listed] = pi("list", "--json").json
+    assert (listed["requests_running"], listed["requests_waiting"]) == (0, 0)
+    assert 60_000 < listed["gpu_memory_used_mib"] < listed["gpu_memory_total_mib"] == 81559
     assert pod.processes()
 
 
@@ -64,20 +75,72 @@ def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
     assert result.code == 3
     assert [(each["pod"], each["status"]) for each in result.json] == [("dc1", "ready"), ("dc2", "unreachable")]
     assert "cannot reach pod `dc2`" in result.err
-    assert pi("stop", "r", "--pod", "dc2").code == 3
+    refused = pi("stop", "r", "--pod", "dc2")
+    assert refused.code == 3
+    assert (
+        "hint: nothing was forgotten; if the machine is gone: `pi stop r --pod dc2 --forget`, or `pi pods remove dc2`"
+        in refused.err
+    )
     assert "r" in pods_json()["pods"]["dc2"]["models"]
+    dropped = pi("stop", "r", "--pod", "dc2", "--forget")
+    assert (dropped.code, dropped.out) == (0, "forgot `r` on `dc2`; if it runs, it goes on\n")
+    assert pods_json()["pods"]["dc2"]["models"] == {}
 
 
-def test_a_model_that_died_is_forgotten_and_said_so(pi: Pi, pod: EmbeddedPod) -> None:
+def test_what_was_forgotten_without_being_stopped_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
+    started = start(pi)
+    assert pi("stop", "--all", "--forget").code == 0
+    assert pi("list", "--json").json[0]["pid"] == started["pid"]
+    assert pi("stop", "nobody", "--forget").code == 1
+    assert pod.processes()
+
+
+DEATHS = {
+    "oom": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU memory"),
+    "nothing": ("INFO all is well", "its log tells of no error"),
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_model_that_died_is_shown_with_the_cause_and_forgotten(pi: Pi, pod: EmbeddedPod, death: str) -> None:
     """Fault 53."""
+    said, cause = DEATHS[death]
     start(pi)
+    with (pod.home / ".vllm_logs" / "q.log").open("a") as log:
+        log.write(said + "\n")
     for process in pod.processes():
         os.kill(process.pid, signal.SIGKILL)
     result = pi("list", "--json")
-    assert result.json == []
-    assert "`q` no longer runs and was forgotten" in result.err
+    [dead] = result.json
+    assert (dead["name"], dead["status"]) == ("q", "dead")
+    assert cause in dead["cause"]
+    assert dead["log"].endswith("/.vllm_logs/q.log")
+    assert f"`q` is dead and was forgotten: {dead['cause']}" in result.err
     assert pods_json()["pods"]["dc1"]["models"] == {}
+    assert pi("list", "--json").json == []
+
+
+def test_a_model_that_died_with_its_pod_is_told_by_the_boot(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 53: this machine cannot be rebooted, so the record is made one of another boot."""
     start(pi)
+    for process in pod.processes():
+        os.kill(process.pid, signal.SIGKILL)
+    [record] = (pod.home / ".pi" / "models").iterdir()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
+    [dead] = pi("list", "--json").json
+    assert dead["cause"] == "the pod was rebooted"
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+
+
+def test_a_model_that_another_laptop_stopped_is_no_mystery(pi: Pi, pod: EmbeddedPod) -> None:
+    """Fault 33."""
+    start(pi)
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    ours = path.read_bytes()
+    assert pi("stop", "q").code == 0
+    path.write_bytes(ours)
+    assert pi("list", "--json").json[0]["cause"] == "it was stopped, and not from here"
+    assert pod.processes() == []
 
 
 def test_a_model_unknown_here_is_adopted(pi: Pi, pod: EmbeddedPod) -> None:
@@ -96,8 +159,30 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
     started = start(pi)
     os.kill(int(str(started["pid"])), signal.SIGKILL)
     until(lambda: pi("list", "--json").json[0]["status"] == "orphaned")
-    assert pi("stop", "q").code == 0
+    shown = pi("list")
+    assert "orphaned" in shown.out
+    assert re.search(r"the server of `q` is dead and [\d.]+ GB of GPU memory are still held; .*`pi stop q", shown.err)
+    stopped = pi("stop", "q")
+    assert stopped.code == 0
+    assert re.search(r"[\d.]+ GB of GPU memory are free again on `dc1`", stopped.err)
     assert not [process for process in pod.processes() if "Engine" in " ".join(process.command)]
+
+
+def test_a_model_that_is_starting_shows_its_phase(pi: Pi, pod: EmbeddedPod) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", "--vllm", "--simulate", "slow=15")
+    assert result.out == "launched `q` on `dc1`; watch it with `pi start --attach q --pod dc1`\n"
+    until(lambda: str(pi("list", "--json").json[0]["phase"]).startswith("loading weights"))
+    assert re.search(r"starting \(loading weights( \d+/\d+)?, \d+s\)", pi("list").out)
+    assert pod.processes()
+
+
+def test_a_server_whose_health_check_fails_is_unhealthy(pi: Pi, pod: EmbeddedPod) -> None:
+    started = start(pi)
+    os.kill(int(str(started["pid"])), signal.SIGSTOP)
+    assert pi("list", "--json").json[0]["status"] == "unhealthy"
+    os.kill(int(str(started["pid"])), signal.SIGCONT)
+    until(lambda: pi("list", "--json").json[0]["status"] == "ready")
+    assert pod.processes()
 
 
 def test_a_hand_written_model_is_known_by_its_command_line(pi: Pi, pod: EmbeddedPod) -> None:
@@ -218,3 +303,21 @@ def test_a_login_shell_that_talks_changes_nothing(pi: Pi, pod: EmbeddedPod) -> N
     assert pi("list", "--json").json[0]["status"] == "ready"
     assert "Welcome" not in pi("logs", "q", "--no-follow").out
     assert pi("stop", "q").code == 0
+
+
+def test_watching_goes_on_and_tells_what_changes(pi: Pi, pod: EmbeddedPod) -> None:
+    start(pi)
+    words = [sys.executable, "-m", "pi_cli", "list", "--watch", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout
+        first = json.loads(watching.stdout.readline())
+        assert [(each["name"], each["status"]) for each in first["models"]] == [("q", "ready")]
+        assert pi("stop", "q").code == 0
+        until(lambda: json.loads(watching.stdout.readline())["models"] == [])  # type: ignore[union-attr]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
+        assert watching.stderr
+        assert "Traceback" not in watching.stderr.read()
+    refused = pi("list", "--watch")
+    assert (refused.code, "give `--json`" in refused.err) == (2, True)
+    assert pod.commands

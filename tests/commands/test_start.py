@@ -132,53 +132,6 @@ def test_the_same_name_twice_is_refused_and_the_first_lives_on(pi: Pi, pod: Embe
     assert running(pod)
 
 
-@pytest.mark.parametrize(
-    ("simulate", "said"),
-    [
-        ("fail=kv-cache", "the context is too long for the GPU memory"),
-        ("fail=oom", "the model does not fit the GPU memory"),
-        ("fail=unknown-arch", "this vLLM does not know the architecture"),
-        ("fail=killed", "killed by signal 9"),
-    ],
-)
-def test_a_model_that_dies_shows_why_and_is_not_recorded(pi: Pi, pod: EmbeddedPod, simulate: str, said: str) -> None:
-    """Faults 20 and 22."""
-    before = Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes()
-    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", simulate)
-    assert result.code == 4
-    [error] = [line for line in result.err.splitlines() if line.startswith("error:")]
-    assert "`Qwen/Qwen3-8B` did not start on `dc1`" in error
-    assert said in error
-    assert "hint:" in result.err
-    assert "pi_cli" not in result.err, "the words are vLLM's, not a traceback of ours"
-    assert Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_bytes() == before
-    assert running(pod) == []
-
-
-def test_an_argument_vllm_does_not_know_is_named(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 21."""
-    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--bogus", "1")
-    assert result.code == 4
-    assert "vLLM does not know the argument `--bogus" in result.err
-    assert running(pod) == []
-
-
-def test_a_gated_model_leads_to_its_licence_page(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 38."""
-    result = pi("start", "gated/model", "--name", "q")
-    assert result.code == 4
-    assert "https://huggingface.co/gated/model" in result.err
-    assert list((pod.home / ".pi" / "models").iterdir()) == []
-
-
-def test_the_log_of_an_earlier_failure_is_kept_and_not_taken_for_todays(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 35."""
-    pi("start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "fail=oom")
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
-    assert "out of memory" in (pod.home / ".vllm_logs" / "q.log.1").read_text()
-    assert "out of memory" not in (pod.home / ".vllm_logs" / "q.log").read_text()
-
-
 def test_a_stranger_on_our_port_is_left_alone(pi: Pi, pod: EmbeddedPod) -> None:
     """Faults 29 and 30."""
     first = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]["port"]

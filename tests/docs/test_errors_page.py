@@ -9,7 +9,8 @@ import pytest
 
 from pi_cli import errors
 from pi_cli.errors import PiError
-from pi_cli.models.diagnosis import KNOWN, Known
+from pi_cli.models.diagnosis import DEATHS, KNOWN
+from pi_cli.models.known_failures import REFUSED, Known
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, PiError)}
@@ -48,7 +49,7 @@ def test_every_error_is_in_the_page(module: str, message: str) -> None:
     assert message in BARE_PAGE, f"{module} raises what docs/errors.md does not have"
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.words)
+@pytest.mark.parametrize("known", [*KNOWN, REFUSED, *DEATHS], ids=lambda known: known.words)
 def test_every_known_cause_is_in_the_page_with_its_remedy(known: Known) -> None:
     assert f"| {known.words} | {known.hint} |" in PAGE
 

@@ -17,6 +17,7 @@ from tests.conftest import Pi
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "models.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
+PI: Any = get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -42,7 +43,7 @@ def commands() -> Iterator[str]:
 
 def unknown(words: list[str]) -> str | None:
     """Return the first word that pi would not know, going by its commands and the names of their options."""
-    command: Any = get_command(app)
+    command = PI
     options = {"-h", "--help"}
     while words and words[0] not in ("--", "--vllm"):
         word = words.pop(0)

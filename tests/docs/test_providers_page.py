@@ -16,6 +16,7 @@ from pi_cli.pods import ssh_command
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
 SETUP = ROOT / "remote" / "setup"
+PI: Any = get_command(app)
 PREFLIGHT = (SETUP / "preflight.sh").read_text(encoding="utf-8")
 
 
@@ -38,7 +39,7 @@ def commands(text: str) -> list[str]:
 
 def given(line: str) -> tuple[str, dict[str, Any]]:
     """Read a command line with pi's own parser, running nothing; return the command and its parameters."""
-    command: Any = get_command(app)
+    command = PI
     words = open_vllm_arguments(shlex.split(line)[1:])
     name = "pi"
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:

@@ -45,7 +45,8 @@ class Relay:
         self._delay, self._rate = delay, rate
         self._reset_after, self._silent_after = reset_after, silent_after
         self._turned_away, self._last_word = turned_away, last_word
-        self._is_silent = False
+        self._is_silent = self._is_blocked = False
+        self._connections: list[_Connection] = []
         self._is_open = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
@@ -61,6 +62,27 @@ class Relay:
     def fall_silent(self) -> None:
         """Carry nothing any more, and go on accepting connections."""
         self._is_silent = True
+
+    def speak_again(self) -> None:
+        """Carry what comes from now on; a connection that was silent meanwhile has lost bytes, and is no good."""
+        self._is_silent = False
+
+    def cut(self) -> None:
+        """Reset every connection, and go on accepting new ones."""
+
+        def reset() -> None:
+            for connection in self._connections:
+                connection.reset()
+
+        self._loop.call_soon_threadsafe(reset)
+
+    def block(self) -> None:
+        """Reset every connection, and hang up on whoever comes."""
+        self._is_blocked = True
+        self.cut()
+
+    def unblock(self) -> None:
+        self._is_blocked = False
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
@@ -81,7 +103,10 @@ class Relay:
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.met += 1
         connection = _Connection([writer])
+        self._connections.append(connection)
         try:
+            if self._is_blocked:
+                return
             if self.met <= self._turned_away:
                 writer.write(self._last_word)
                 return
@@ -93,6 +118,7 @@ class Relay:
                     self._carry(there, writer, connection),
                 )
         finally:
+            self._connections.remove(connection)
             for end in connection.ends:
                 end.close()
 
@@ -132,7 +158,7 @@ class Relay:
             connection.reset()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Connection:
     ends: list[asyncio.StreamWriter]
     carried: int = 0

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,20 @@ def lab_with_python(openssh_lab: OpensshLab) -> OpensshLab:
 
 @pytest.fixture
 def prepare(lab_with_python: OpensshLab) -> Iterator[Prepare]:
-    """Make prepared pods: `prepare("dc2", reaping=False)`. The first that is registered is active."""
+    """Make prepared pods: `prepare("dc2", reaping=False)`. The first that is registered is active.
+
+    `share` are directories of the host that they see too, as in `OpensshLab.pod`.
+    """
     with ExitStack() as stack:
 
-        def make(name: str = "dc1", *, reaping: bool = True, registered: bool = True) -> OpensshPod:
-            pod = lab_with_python.pod(name, packages=base_root.WITH_PYTHON, reaping=reaping)
+        def make(
+            name: str = "dc1",
+            *,
+            reaping: bool = True,
+            registered: bool = True,
+            share: Iterable[tuple[Path, Path]] = (),
+        ) -> OpensshPod:
+            pod = lab_with_python.pod(name, packages=base_root.WITH_PYTHON, reaping=reaping, share=share)
             stack.enter_context(pod)
             prepared.furnish(pod)
             if registered:

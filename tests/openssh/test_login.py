@@ -146,7 +146,7 @@ def test_the_users_agent_display_and_variables_stay_here(pi: Pi, pod: OpensshPod
 
     start(pi)
     with pi_at("", "logs", "q"):
-        until(lambda: any("tail" in each.args[:1] for each in living(pod)))
+        until(lambda: any("-I" in each.args for each in living(pod)))
         processes = [each for each in pod.processes() if not is_sshd(each)]
         assert processes
         assert not [each for each in processes if {"SSH_AUTH_SOCK", "DISPLAY", "PI_LEAK"} & each.environ.keys()]

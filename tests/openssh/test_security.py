@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,38 @@ def test_a_change_is_flushed_before_it_takes_the_files_place(by_hand: Path) -> N
     assert len(calls) == 2, traced.stderr
     assert re.search(rf"fsync\(\d+<{by_hand}\.", calls[0])  # a file beside it, in the same folder
     assert re.search(rf'rename\w*\(.*"{by_hand}\.[^"/]+", .*"{by_hand}"', calls[1])
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Path]:
+    """Put a folder onto a disk of its own, small and full, until the block ends."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_full_disk_under_pods_json_keeps_the_old_file_and_takes_the_model_back(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 68."""
+    kept = {path.name: path.read_bytes() for path in pods_file().parent.iterdir() if path.is_file()}
+    with full_disk(pods_file().parent) as folder:
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+        fill(folder)
+        result = pi("start", MODEL, "--name", "q", *QUICK)
+        assert result.code == 5, result.err
+        assert f"cannot write `{pods_file()}`: No space left on device" in result.err
+        assert pods_file().read_bytes() == kept["pods.json"]
+        assert living(pod) == []
+        (folder / "filler").unlink()
+        assert pi("start", MODEL, "--name", "q", *QUICK).code == 0
 
 
 @pytest.mark.usefixtures("by_hand")

@@ -155,7 +155,9 @@ def test_a_session_killed_while_loading_is_no_success_and_the_model_is_found_aga
         assert seconds_until_end(starting) < 5
         assert starting.returncode == 3
         assert starting.stderr
-        assert "error: cannot reach pod `dc1`: the connection was lost" in starting.stderr.read()
+        said = starting.stderr.read()
+        assert "error: cannot reach pod `dc1`: the connection was lost" in said
+        assert "`pi start --attach q --pod dc1` watches it again" in said
     [listed] = pi("list", "--json").json
     assert (listed["name"], listed["pid"], listed["status"]) == ("q", server.pid, "starting")
     assert pi("stop", "q").code == 0
@@ -193,8 +195,8 @@ def test_the_dead_that_nobody_waits_for_are_dead(pi: Pi, prepare: Prepare) -> No
 
     pod.check(f"kill -KILL {' '.join(str(each.pid) for each in living(pod) if each.environ['PI_MODEL_UID'] == uid)}")
     result = pi("list", "--json")
-    assert [each["name"] for each in result.json] == ["b"]
-    assert "`a` no longer runs and was forgotten" in result.err
+    assert [(each["name"], each["status"]) for each in result.json] == [("a", "dead"), ("b", "ready")]
+    assert "`a` is dead and was forgotten" in result.err
 
     stopped = pi("stop", "b", timeout=8)  # less than its patience with a process that does not die
     assert stopped.out == "stopped `b` on `dc1`\n"

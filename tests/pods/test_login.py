@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
@@ -19,6 +18,7 @@ from pi_cli.pods import fleet, login
 from pi_cli.pods.passphrases import Keyring, keyring
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store.records import Pod
+from tests.pods.keys import lock
 
 
 def greet(ssh: str, *, name: str = "dc1", learn: bool = True, connect_timeout: float | None = None) -> str:
@@ -55,11 +55,6 @@ def server(said: bytes | None) -> Iterator[int]:
             thread.join()
             for connection in kept:
                 connection.close()
-
-
-def lock(pod: EmbeddedPod, passphrase: str) -> None:
-    """Encrypt the key that logs in."""
-    asyncssh.read_private_key(pod.key).write_private_key(pod.key, passphrase=passphrase)
 
 
 def test_the_time_to_connect_is_the_first_that_is_said(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
+from tests.pods.keys import lock
 
 OWN = """
 import fcntl, os, sys, termios
@@ -95,7 +95,7 @@ def locked(embed: Callable[..., EmbeddedPod]) -> EmbeddedPod:
     (folder / "pods.json").write_text(json.dumps(state))
     with (folder / "known_hosts").open("a") as file:
         file.write(f"dc2 {machine.host_key}\n")
-    asyncssh.read_private_key(machine.key).write_private_key(machine.key, passphrase="secret")
+    lock(machine, "secret")
     return machine
 
 

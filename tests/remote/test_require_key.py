@@ -131,6 +131,24 @@ def test_an_x_api_key_arrives_as_the_bearer_token_that_vllm_itself_checks(applic
     assert application.reached[0]["headers"] == [(b"host", b"pod"), BEARER]
 
 
+@pytest.mark.parametrize("header", [b"authorization", b"x-api-key"])
+def test_other_keys_open_it_too_and_vllm_is_shown_its_own(
+    application: Application, monkeypatch: pytest.MonkeyPatch, header: bytes
+) -> None:
+    monkeypatch.setenv("PI_OTHER_API_KEYS", "key-of-the-team key-of-alice")
+    for key in (b"key-of-the-team", b"key-of-alice"):
+        assert status(ask(application, "/v1/models", (header, b"Bearer " * (header[:1] == b"a") + key))) == 200
+        assert application.reached[-1]["headers"] == [(b"host", b"pod"), BEARER]
+    for key in (b"key-of-the-team key-of-alice", b"key-of", b"", b" "):
+        assert status(ask(application, "/v1/models", (header, b"Bearer " * (header[:1] == b"a") + key))) == 401
+
+
+def test_other_keys_are_no_use_without_the_first(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_API_KEY")
+    monkeypatch.setenv("PI_OTHER_API_KEYS", "key-of-the-team")
+    assert status(ask(application, "/v1/models", (b"x-api-key", b"key-of-the-team"))) == 401
+
+
 def test_the_start_and_the_end_of_the_server_pass(application: Application) -> None:
     ask(application, type="lifespan")
     assert application.reached[0]["type"] == "lifespan"

@@ -1,0 +1,64 @@
+"""How long the phases of starts took: kept in `starts.json`, and said when the same model starts again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pi_cli.store import files, paths
+
+MOST_KEPT = 500  # starts; the oldest go
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimes:
+    """The last start of a model on `count` GPUs of a kind: seconds from launch to ready, and of each phase by name."""
+
+    model: str
+    gpu: str
+    count: int
+    seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+    def is_of_the_same(self, other: "StartTimes") -> bool:
+        return (self.model.lower(), self.gpu, self.count) == (other.model.lower(), other.gpu, other.count)
+
+
+def last(model: str, gpu: str, count: int) -> StartTimes | None:
+    """Return the times of the last such start. A file that cannot be read holds nothing."""
+    wanted = StartTimes(model, gpu, count, 0.0)
+    return next((each for each in _read(_path()) if each.is_of_the_same(wanted)), None)
+
+
+def add(new: StartTimes) -> None:
+    """Keep the times of a start in place of those of the one before."""
+    path = _path()
+    with files.locked(path):
+        kept = [each for each in _read(path) if not each.is_of_the_same(new)]
+        rows = [asdict(each) for each in [*kept, new][-MOST_KEPT:]]
+        files.replace(path, json.dumps(rows, indent=1) + "\n")
+
+
+def _path() -> Path:
+    return paths.config_dir() / "starts.json"
+
+
+def _read(path: Path) -> list[StartTimes]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = [_times(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [each for each in found if each]
+
+
+def _times(row: dict[str, Any]) -> StartTimes | None:
+    """Read a row; one of a newer pi, or edited by hand into nonsense, is left out."""
+    names = {each.name for each in fields(StartTimes)}
+    try:
+        read = StartTimes(**{name: value for name, value in row.items() if name in names})
+        phases = {str(name): float(seconds) for name, seconds in read.phases.items()}
+        return StartTimes(str(read.model), str(read.gpu), int(read.count), float(read.seconds), phases)
+    except (TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,119 @@
+"""Models as people see them, on wide and narrow terminals, while pods answer and are watched."""
+
+import re
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from pi_cli.demo.pod import EmbeddedPod
+from tests.conftest import Pi
+from tests.until import until
+from tests.view.screen import drawn, shown
+
+PROGRAM = """\
+from pi_cli.models.listing import Listed
+from pi_cli.store.records import Model
+from pi_cli.view import listing
+
+qwen = Model("Qwen/Qwen2.5-72B-Instruct", port=8001, gpu="0,1", pid=4711)
+glm = Model("zai-org/GLM-4.5-Air", port=8002, gpu="2", pid=0)
+listing.show([
+    Listed("dc1", "qwen", qwen, "ready", "http://1.2.3.4:8001/v1", age=7500, answers_here=True, requests=(256, 12),
+           memory=(146000, 163118)),
+    Listed("dc1", "glm", glm, "starting", "http://1.2.3.4:8002/v1", age=100, phase="downloading",
+           progress=(12_300_000_000, 140_000_000_000)),
+    Listed("dc2", "old", qwen, "dead", "http://5.6.7.8:8001/v1", cause="the pod was rebooted", log="/root/q.log"),
+    Listed("dc2", "shut", qwen, "ready", "http://5.6.7.8:8001/v1", age=60, answers_here=False),
+    Listed("dc2", "own", qwen, "ready", None, age=60),
+    Listed("dc2", "lost", qwen, "orphaned", "http://5.6.7.8:8001/v1", age=60, memory=(73400, 163118)),
+])
+"""
+
+WIDE = """\
+POD  NAME  STATUS                                             MODEL                      GPU  GPU MEM      PORT  PID   UP    REQUESTS         URL
+dc1  qwen  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  143/159 GiB  8001  4711  2h5m  256 +12 waiting  http://1.2.3.4:8001/v1
+dc1  glm   starting (downloading 12.3 GB of 140.0 GB, 1m40s)  zai-org/GLM-4.5-Air        2    -            8002  -     -     -                http://1.2.3.4:8002/v1
+dc2  old   dead (the pod was rebooted)                        Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  -     -                -
+dc2  shut  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward shut
+dc2  own   ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward own
+dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                http://5.6.7.8:8001/v1
+note: the server of `lost` is dead and 77.0 GB of GPU memory are still held; free them with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
+
+NARROW = """\
+  qwen
+  POD       dc1
+  STATUS    ready
+  MODEL     Qwen/Qwen2.5-72B-Instruct
+  GPU       0,1
+  GPU MEM   143/159 GiB
+  PORT      8001
+  PID       4711
+  UP        2h5m
+  REQUESTS  256 +12 waiting
+  URL       http://1.2.3.4:8001/v1
+  glm
+  POD      dc1
+  STATUS   starting (downloading 12.3 GB of 140.0 GB, 1m40s)
+  MODEL    zai-org/GLM-4.5-Air
+  GPU      2
+  PORT     8002
+  URL      http://1.2.3.4:8002/v1
+  old
+"""
+
+
+def screen(width: int) -> str:
+    program = f"import sys; sys.stdout = sys.stderr\n{PROGRAM}"
+    return "\n".join(drawn(program, width=width).rows)
+
+
+def test_models_can_be_read_on_a_wide_terminal() -> None:
+    assert re.sub("\x1b[^m]*m", "", screen(200)) == WIDE
+
+
+def test_on_a_narrow_terminal_each_has_its_lines() -> None:
+    assert screen(80).startswith(NARROW)
+
+
+def test_in_between_what_stands_in_the_url_is_left_out() -> None:
+    head = screen(100).split("\n")[0].split()
+    assert head == ["POD", "NAME", "STATUS", "MODEL", "GPU", "GPU", "MEM", "UP", "REQUESTS", "URL"]
+
+
+LIST = "import sys; sys.argv[1:] = {words!r}; sys.stdout = sys.stderr; from pi_cli.commands.main import main; main()"
+
+
+def program(*words: str) -> str:
+    return textwrap.dedent(LIST.format(words=list(words)))
+
+
+def test_one_silent_pod_delays_nobody(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+    pods = [embed("dc1"), embed("dc2")]
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    pods[1].install("python3", "#!/bin/sh\nexec sleep 600\n")
+    with shown(program("list", "--all"), width=200) as (screen, listing):
+        until(lambda: any(re.match(r"dc1 +q +ready", row) for row in screen.rows))
+        assert re.fullmatch(r"asking dc2 \(\d+s\)", screen.rows[-1])
+        assert listing.poll() is None
+
+
+def test_a_watched_list_is_drawn_in_place(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    with shown(program("list", "--watch"), width=200) as (screen, listing):
+        until(lambda: any(re.match(r"dc1 +q +ready", row) for row in screen.rows))
+        assert pi("stop", "q").code == 0
+        until(lambda: screen.rows[-1] == "no models on dc1")
+        assert not any(re.match(r"dc1 +q +ready", row) for row in screen.rows)
+        assert listing.poll() is None
+    assert pod.commands
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_without_colours_nothing_is_lost(pi: Pi, pod: EmbeddedPod, environ: dict[str, str]) -> None:
+    """Fault 74."""
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    result = pi("list", **environ)
+    assert "\x1b" not in result.out + result.err
+    assert re.search(r"^dc1 +q +ready ", result.out, re.MULTILINE)
+    assert pod.processes()
