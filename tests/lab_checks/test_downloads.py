@@ -70,12 +70,12 @@ def test_a_download_is_told_to_its_last_byte_and_never_asked_for_again(machine: 
 
 
 def test_a_stall_ends_hf_and_the_next_one_begins_its_files_anew(machine: Machine, hub: Hub) -> None:
-    configure(machine, PI_STALL_SECONDS=2)
-    hub.rate = 8 * MB
+    configure(machine, PI_STALL_SECONDS=5)
+    hub.rate = 4 * MB
     with machine.open("start", **request(hub)) as opened:
         read_until(opened, lambda each: each.get("done", 0) > MB)
         hub.rate = 0
-        read_until(opened, is_note("no byte has come for 2 s: hf is started once more, without Xet"))
+        read_until(opened, is_note("no byte has come for 5 s: hf is started once more, without Xet"))
         hub.rate = None
         assert opened.stdout is not None
         assert "result" in messages(opened.stdout.read())[-1]
