@@ -291,7 +291,7 @@ def test_ctrl_c_stops_the_model_and_keeps_what_it_said(models: Models) -> None:
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         out, err = the_rest(process)
-    assert time.monotonic() - began < 2  # 0.2 s where nothing else runs
+    assert time.monotonic() - began < 5  # 0.2 s where nothing else runs
     assert process.returncode == 130
     assert (answer + out).startswith("1, 2, 3, ")
     assert "Traceback" not in err
