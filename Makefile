@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
-	@echo "make test          run the default tests (no root, no GPU; under 3 minutes)"
+	@echo "make test          run the default tests (no root, no GPU; 5 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts of which pi is killed or interrupted at a random moment (root; 20 minutes)"
