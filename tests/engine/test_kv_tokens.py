@@ -21,8 +21,10 @@ BATCH = 512
 # for all, and their classes given to it, because importing vLLM and looking at a new class in a process of its own
 # take most of the time. `longest` is what `--max-model-len auto` gives with little space, and `ahead` what the engine
 # would have printed with the asynchronous scheduling of GPUs, both worked out by vLLM for the layers of the model.
+# On a CPU with AVX512-BF16 vLLM keeps the states of linear layers in float32, as it does on no GPU (platforms/cpu.py).
 MEASURE = """
-import json, logging, pathlib, sys
+import json, logging, pathlib, sys, torch
+torch.cpu._is_avx512_bf16_supported = lambda: False
 from vllm import ModelRegistry
 from vllm.engine.arg_utils import EngineArgs
 from vllm.usage.usage_lib import UsageContext

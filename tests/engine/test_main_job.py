@@ -57,6 +57,7 @@ def test_setup_of_a_bare_debian_says_what_it_did(engine: Engine) -> None:
 
 def test_the_main_job(clean: Engine, tmp_path: Path) -> None:
     """From a name to an answer that used a tool, and back to nothing."""
+    clean.pod.check("rm -rf ~/.cache/huggingface/hub")  # other tests may have downloaded it
     started = clean.pi(*START)
     assert started.code == 0, started.err
     assert "dc1: downloading" in started.err
