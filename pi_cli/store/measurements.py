@@ -1,14 +1,10 @@
 """What vLLM said of a model's memory when it started: kept in `measured.json`, and used by the next plan."""
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pi_cli.store import files, paths
-
-MOST_KEPT = 500  # starts; the oldest go
+from pi_cli.store import paths, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +39,17 @@ class Measurement:
 
 def load(model: str | None = None) -> list[Measurement]:
     """Return what was measured, of one model or of all, oldest first. A file that cannot be read holds nothing."""
-    found = list(_read(_path()))
+    found = rows.read(_path(), _measurement)
     return [each for each in found if model is None or each.model.lower() == model.lower()]
 
 
 def add(new: Measurement) -> None:
     """Keep a measurement in place of an earlier one of the same model, GPUs and version."""
-    path = _path()
-    with files.locked(path):
-        kept = [each for each in _read(path) if not each.is_of_the_same(new)]
-        rows = [asdict(each) for each in [*kept, new][-MOST_KEPT:]]
-        files.replace(path, json.dumps(rows, indent=1) + "\n")
+    rows.add(_path(), new, _measurement)
 
 
 def _path() -> Path:
     return paths.config_dir() / "measured.json"
-
-
-def _read(path: Path) -> Iterable[Measurement]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and (read := _measurement(row)):
-            yield read
 
 
 def _measurement(row: dict[str, Any]) -> Measurement | None:

@@ -1,14 +1,11 @@
 """How long the phases of starts took: kept in `starts.json`, and said when the same model starts again."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pi_cli.store import files, paths
-
-MOST_KEPT = 500  # starts; the oldest go
+from pi_cli.store import paths, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +25,16 @@ class StartTimes:
 def last(model: str, gpu: str, count: int) -> StartTimes | None:
     """Return the times of the last such start. A file that cannot be read holds nothing."""
     wanted = StartTimes(model, gpu, count, 0.0)
-    return next((each for each in _read(_path()) if each.is_of_the_same(wanted)), None)
+    return next((each for each in rows.read(_path(), _times) if each.is_of_the_same(wanted)), None)
 
 
 def add(new: StartTimes) -> None:
     """Keep the times of a start in place of those of the one before."""
-    path = _path()
-    with files.locked(path):
-        kept = [each for each in _read(path) if not each.is_of_the_same(new)]
-        rows = [asdict(each) for each in [*kept, new][-MOST_KEPT:]]
-        files.replace(path, json.dumps(rows, indent=1) + "\n")
+    rows.add(_path(), new, _times)
 
 
 def _path() -> Path:
     return paths.config_dir() / "starts.json"
-
-
-def _read(path: Path) -> list[StartTimes]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    found = [_times(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return [each for each in found if each]
 
 
 def _times(row: dict[str, Any]) -> StartTimes | None:
