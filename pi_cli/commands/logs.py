@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pi_cli.commands import quantities
 from pi_cli.commands.options import OnPods, complete_model, point_to_other_pod
 from pi_cli.errors import BadUsage, raise_any
 from pi_cli.store import state
@@ -17,31 +18,33 @@ if TYPE_CHECKING:
     from pi_cli.errors import PiError
 
 LAST = 100  # lines to begin with when nothing else is said
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)]
+Lines = Annotated[
+    str | None,
+    typer.Option(
+        "--lines",
+        "-n",
+        metavar="LINES",
+        help=f"How many last lines to begin with, or `all`.  [default: {LAST}; all with --since or --grep]",
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Begin so long ago (10m, 2h, 1d), or at a time as it is on the pod."),
+]
+Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only lines that match; sought on the pod.")]
+Follow = Annotated[bool, typer.Option(help="Go on as the log grows.")]
 
 
 def logs(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)
-    ],
+    names: Names,
     pod: OnPods = None,
-    lines: Annotated[
-        str | None,
-        typer.Option(
-            "--lines",
-            "-n",
-            metavar="LINES",
-            help=f"How many last lines to begin with, or `all`.  [default: {LAST}; all with --since or --grep]",
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Begin so long ago (10m, 2h, 1d), or at a time as it is on the pod."),
-    ] = None,
-    grep: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Show only lines that match; sought on the pod.")
-    ] = None,
-    follow: Annotated[bool, typer.Option(help="Go on as the log grows.")] = True,
+    lines: Lines = None,
+    since: Since = None,
+    grep: Grep = None,
+    follow: Follow = True,
 ) -> None:
     """Show and follow what vLLM prints.
 
@@ -92,10 +95,10 @@ def read_moment(text: str) -> dict[str, Any]:
     """Read a moment as the pod's agent takes it, so that only the pod's clock counts.
 
     >>> read_moment("1h30m"), read_moment("13:30"), read_moment("2026-01-31 13:30")
-    ({'ago': 5400}, {'clock': '13:30:00'}, {'local': '2026-01-31T13:30:00'})
+    ({'ago': 5400.0}, {'clock': '13:30:00'}, {'local': '2026-01-31T13:30:00'})
     """
-    if re.fullmatch(r"(\d+[smhd])+", text):
-        return {"ago": sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))}
+    if (seconds := quantities.span(text)) is not None:
+        return {"ago": seconds}
     if re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?", text):
         return {"clock": text if text.count(":") == 2 else f"{text}:00"}
     try:

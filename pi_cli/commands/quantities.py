@@ -5,7 +5,7 @@ import re
 from pi_cli.errors import BadUsage
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2}
-SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def share(text: str) -> float:
@@ -35,13 +35,24 @@ def tokens(text: str) -> int:
 
 
 def seconds(text: str, option: str) -> float:
-    """Read a span of time: `90`, `90s`, `20m`, `1.5h`.
+    """Read a span of time: `90`, `90s`, `20m`, `1h30m`.
 
-    >>> seconds("20m", "--timeout"), seconds("90", "--timeout")
-    (1200.0, 90.0)
+    >>> seconds("20m", "--timeout"), seconds("90", "--timeout"), seconds("1.5h", "--timeout")
+    (1200.0, 90.0, 5400.0)
     """
-    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
-    value = float(read[1]) * SPANS[read[2]] if read else 0.0
+    value = float(text) if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else span(text) or 0.0
     if value <= 0:
         raise BadUsage(f"`{text}` is no span of time", hint=f"give such as `{option} 20m`, or 90s")
     return value
+
+
+def span(text: str) -> float | None:
+    """Return the seconds of a span with its units, None if the text is none.
+
+    >>> span("1h30m"), span("13:30")
+    (5400.0, None)
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower())
+    if "".join(number + unit for number, unit in parts) != text.strip().lower() or not parts:
+        return None
+    return sum(float(number) * SPANS[unit] for number, unit in parts)

@@ -105,7 +105,7 @@ def start(
     where = state.load().select(pod or [])
     patience = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
-        if model or name or arguments:
+        if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, dry_run, vllm)):
             raise BadUsage("`--attach` watches a model by its name alone", hint=f"give `pi start --attach {attach}`")
         _attach(state.check_name("model", attach), where, timeout=patience, as_json=as_json)
         return
@@ -119,10 +119,9 @@ def start(
         return
     from pi_cli.models.remedies import Typed
 
-    rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
-    rest += [*(["--private"] if private else []), *(f"--api-key-env={each}" for each in api_key_env or ())]
-    typed = Typed(model, name, pod[0] if pod else None, gpus, memory, context, wish.own, tuple(rest))
     access = _Access(tuple(api_key_env or ()), private)
+    rest = (*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else []), *access.words)
+    typed = Typed(model, name, pod[0] if pod else None, gpus, memory, context, wish.own, rest)
     _start(typed, wish, where, access, wait=not detach, timeout=patience, as_json=as_json)
 
 
@@ -132,6 +131,11 @@ class _Access:
 
     key_variables: tuple[str, ...]
     private: bool
+
+    @property
+    def words(self) -> list[str]:
+        """Return the options that say so."""
+        return [*(["--private"] if self.private else []), *(f"--api-key-env={each}" for each in self.key_variables)]
 
     def secrets(self) -> "Secrets":
         from pi_cli.models.deploy import Secrets
@@ -213,8 +217,9 @@ def _show_all(ends: "tuple[list[Started], dict[str, PiError]]", *, as_json: bool
     if as_json:
         terminal.show_json([_as_json(each) for each in started])
     else:
+        active = state.load().active
         for each in started:
-            _show(each)
+            _show(each, each.name if each.pod == active else f"{each.pod}/{each.name}")
     raise_any(failures)
 
 
@@ -309,7 +314,8 @@ def _port(pod: Pod) -> int:
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
-def _show(started: "Started") -> None:
+def _show(started: "Started", called: str) -> None:
+    """Say how it is, and what to do with it: elsewhere than on the active pod a model is `called` POD/NAME."""
     from pi_cli.view import terminal
     from pi_cli.view.progress import age
 
@@ -319,13 +325,13 @@ def _show(started: "Started") -> None:
         return
     if started.phases and started.took:
         spans = ", ".join(f"{name} {age(seconds)}" for name, seconds in started.phases.items() if seconds >= 1)
-        terminal.note(f"`{started.name}` took {age(started.took)}{f': {spans}' if spans else ''}")
+        terminal.note(f"`{called}` took {age(started.took)}{f': {spans}' if spans else ''}")
     where = started.url or "through SSH only"
     terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {where}")
     if not started.answers_here:
         why = "that port cannot be reached from here" if started.url else "it has no public URL"
-        terminal.note(f"{why}; open a way for other programs with `pi forward {started.name}`")
-    terminal.say(f'try it with `pi prompt {started.name} "What is 2+2?"`')
+        terminal.note(f"{why}; open a way for other programs with `pi forward {called}`")
+    terminal.say(f'try it with `pi prompt {called} "What is 2+2?"`')
 
 
 def _as_json(started: "Started") -> dict[str, object]:

@@ -86,6 +86,20 @@ def test_two_pods_at_once_each_get_the_model(pi: Pi, embed: Callable[..., Embedd
     assert all(running(each) for each in pods)
 
 
+def test_on_another_pod_than_the_active_one_a_model_is_called_with_its_pod(
+    pi: Pi, embed: Callable[..., EmbeddedPod]
+) -> None:
+    pods = [embed("dc1"), embed("dc2")]
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1", "--pod", "dc2")
+    hints = [line for line in result.out.splitlines() if line.startswith("try it")]
+    assert sorted(hints) == [
+        'try it with `pi prompt dc2/q "What is 2+2?"`',
+        'try it with `pi prompt q "What is 2+2?"`',
+    ]
+    assert pi("prompt", "dc2/q", "What is 2+2?").out == "4\n"
+    assert all(running(each) for each in pods)
+
+
 def test_one_dead_pod_does_not_stop_the_other(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     embed("dc1")
     embed("dc2").close()
