@@ -21,11 +21,15 @@ SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
 @dataclass
 class Terminal:
-    """What the command has written so far is `raw`; `text` is that without escape sequences."""
+    """What the command has written so far is `raw`, and as bytes `written`; `text` is without escape sequences."""
 
     process: "subprocess.Popen[bytes]"
     keys: int
-    raw: str = ""
+    written: bytes = b""
+
+    @property
+    def raw(self) -> str:
+        return self.written.decode("utf-8", "replace")
 
     @property
     def text(self) -> str:
@@ -75,7 +79,7 @@ def at_a_terminal(
         def read() -> None:
             with suppress(OSError):  # a terminal whose programs have ended answers so
                 while piece := os.read(ours, 65536):
-                    terminal.raw += piece.decode("utf-8", "replace")
+                    terminal.written += piece
 
         reader = threading.Thread(target=read)
         reader.start()

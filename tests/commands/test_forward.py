@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -16,8 +16,9 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.staying import staying
-from tests.conftest import KEY, Pi, pods_json
+from tests.conftest import Pi, pods_json
 from tests.lab.relay import Relay
+from tests.sdk import answer, counting
 from tests.until import until
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
@@ -28,21 +29,6 @@ def start(pi: Pi, name: str = "q", *own: str, pod: str = "dc1") -> int:
     result = pi("start", "Qwen/Qwen3-8B", "--name", name, "--pod", pod, "--json", "--vllm", *TOOLS, *own)
     assert result.code == 0, result.err
     return int(result.json[0]["port"])
-
-
-@contextmanager
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with (
-        httpx2.Client(trust_env=False, timeout=30) as http,
-        openai.OpenAI(base_url=url, api_key=KEY, http_client=http, max_retries=0) as opened,
-    ):
-        yield opened
-
-
-def answer(url: str, name: str = "q") -> str | None:
-    with client(url) as opened:
-        asked = opened.chat.completions.create(model=name, messages=[{"role": "user", "content": "What is 2+2?"}])
-        return asked.choices[0].message.content
 
 
 def port_of(url: str) -> int:
@@ -73,7 +59,7 @@ def test_the_official_client_answers_through_it(pi: Pi, pod: EmbeddedPod) -> Non
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         assert port_of(url) > there  # which an embedded pod holds on this machine
-        assert answer(url) == "\n\n4"
+        assert answer(url) == "4"
         assert forward.err == []
     assert pod.commands
 
@@ -115,7 +101,7 @@ def test_several_models_get_a_port_each(pi: Pi, embed: Callable[..., EmbeddedPod
     with staying("forward", "q", "dc2/r") as forward:
         urls = dict(line.split() for line in forward.prints(2))
         assert set(urls) == {"q", "r"}
-        assert [answer(urls[name], name) for name in ("q", "r")] == ["\n\n4", "\n\n4"]
+        assert [answer(urls[name], name) for name in ("q", "r")] == ["4", "4"]
     refused = pi("forward", "q", "dc2/r", "--port", "9001")
     assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
 
@@ -135,19 +121,15 @@ def test_a_lost_link_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, 
     start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()
-        with client(url) as opened:
-            counting = opened.chat.completions.create(
-                model="q", messages=[{"role": "user", "content": "Count to 100"}], stream=True
-            )
-            next(iter(counting))
+        with counting(url) as stream:
             way.block()
             with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
-                list(counting)
+                list(stream)
         forward.says("`q` on `dc1` is down: cannot reach pod `dc1`: the connection was lost")
         assert is_closed_at_once(port_of(url))
         way.unblock()
         assert re.search(rf"`q` on `dc1` is up again, after \d+s: {url}$", forward.says("is up again"))
-        assert answer(url) == "\n\n4"
+        assert answer(url) == "4"
         assert forward.out == [url]
     assert pod.processes()
 
@@ -179,7 +161,7 @@ def test_a_model_that_is_started_again_is_found_again(pi: Pi, pod: EmbeddedPod) 
         start(pi, "r")  # takes the place that `q` had
         start(pi, "q")
         forward.says("is up again")
-        assert answer(url) == "\n\n4"
+        assert answer(url) == "4"
     assert pod.processes()
 
 
@@ -189,7 +171,7 @@ def test_a_model_that_is_starting_is_waited_for(pi: Pi, pod: EmbeddedPod) -> Non
     # Its own port is held, and not listened on yet, which on one machine with it would look free.
     with staying("forward", "q", "--port", str(free_port())) as forward:
         forward.says("`q` on `dc1` is down: it is still starting (")
-        assert answer(forward.prints()[0]) == "\n\n4"
+        assert answer(forward.prints()[0]) == "4"
     assert pod.processes()
 
 
@@ -213,7 +195,7 @@ def test_a_pod_that_is_gone_does_not_disturb_the_others(pi: Pi, embed: Callable[
     with staying("forward", "q", "dc2/r") as forward:
         assert forward.prints()[0].startswith("q http://")
         assert "given up" in forward.says("`r` on `dc2` is down: cannot reach pod `dc2`")
-        assert answer(forward.out[0].split()[1]) == "\n\n4"
+        assert answer(forward.out[0].split()[1]) == "4"
     alone = pi("forward", "dc2/r")
     assert alone.code == 3
     assert alone.err.count("cannot reach pod `dc2`") == 1
@@ -223,11 +205,7 @@ def test_who_hangs_up_stops_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()
-        with client(url) as opened:
-            counting = opened.chat.completions.create(
-                model="q", messages=[{"role": "user", "content": "Count to 100"}], stream=True
-            )
-            next(iter(counting))
+        with counting(url):
             assert pi("list", "--json").json[0]["requests_running"] == 1
         until(lambda: pi("list", "--json").json[0]["requests_running"] == 0)
     assert pod.processes()

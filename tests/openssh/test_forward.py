@@ -5,48 +5,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import httpx2
 import openai
 import pytest
 
 from tests.commands.staying import Staying, staying
-from tests.conftest import KEY, Pi
+from tests.conftest import Pi
 from tests.lab.openssh import OpensshPod
 from tests.openssh.at_work import QUICK, TOOLS, living, session_of_sshd, start, way_to
+from tests.sdk import answer, counting
 from tests.until import until
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 PRIVATE = ("--private", *QUICK, *TOOLS)
-
-
-@contextmanager
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with (
-        httpx2.Client(trust_env=False, timeout=60) as http,
-        openai.OpenAI(base_url=url, api_key=KEY, http_client=http, max_retries=0) as opened,
-    ):
-        yield opened
-
-
-def answer(url: str) -> str:
-    with client(url) as opened:
-        asked = opened.chat.completions.create(model="q", messages=[{"role": "user", "content": "What is 2+2?"}])
-        return (asked.choices[0].message.content or "").strip()
-
-
-@contextmanager
-def counting(url: str) -> Iterator["openai.Stream[object]"]:
-    """Have the model count for as long as nobody stops it, and go on once it has begun."""
-    with client(url) as opened:
-        stream = opened.chat.completions.create(
-            model="q", messages=[{"role": "user", "content": "Count to 100"}], stream=True
-        )
-        next(iter(stream))
-        yield stream  # type: ignore[misc]
 
 
 def seconds_until_let_go(url: str) -> float:
