@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 LAST = 100  # lines to begin with when nothing else is said
 
-
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)]
 Lines = Annotated[
     str | None,

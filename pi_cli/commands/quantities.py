@@ -37,7 +37,7 @@ def tokens(text: str) -> int:
 def seconds(text: str, option: str) -> float:
     """Read a span of time: `90`, `90s`, `20m`, `1h30m`.
 
-    >>> seconds("20m", "--timeout"), seconds("90", "--timeout"), seconds("1.5h", "--timeout")
+    >>> seconds("20m", "--timeout"), seconds("90", "--timeout"), seconds("1.5 h", "--timeout")
     (1200.0, 90.0, 5400.0)
     """
     value = float(text) if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else span(text) or 0.0
@@ -52,7 +52,7 @@ def span(text: str) -> float | None:
     >>> span("1h30m"), span("13:30")
     (5400.0, None)
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower())
-    if "".join(number + unit for number, unit in parts) != text.strip().lower() or not parts:
+    text = text.strip().lower()
+    if not re.fullmatch(r"(\d+(\.\d+)?\s*[smhd]\s*)+", text):
         return None
-    return sum(float(number) * SPANS[unit] for number, unit in parts)
+    return sum(float(number) * SPANS[unit] for number, unit in re.findall(r"([\d.]+)\s*([smhd])", text))
