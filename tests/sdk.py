@@ -20,10 +20,10 @@ def client(url: str) -> Iterator[openai.OpenAI]:
 
 
 def answer(url: str, name: str = "q") -> str:
-    """Ask what 2+2 is."""
+    """Ask what 2+2 is, and return the answer to the letter."""
     with client(url) as opened:
         asked = opened.chat.completions.create(model=name, messages=[{"role": "user", "content": "What is 2+2?"}])
-        return (asked.choices[0].message.content or "").strip()
+        return asked.choices[0].message.content or ""
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_the_official_client_answers_through_it(pi: Pi, pod: EmbeddedPod) -> Non
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         assert port_of(url) > there  # which an embedded pod holds on this machine
-        assert answer(url) == "4"
+        assert answer(url) == "\n\n4"
         assert forward.err == []
     assert pod.commands
 
@@ -101,7 +101,7 @@ def test_several_models_get_a_port_each(pi: Pi, embed: Callable[..., EmbeddedPod
     with staying("forward", "q", "dc2/r") as forward:
         urls = dict(line.split() for line in forward.prints(2))
         assert set(urls) == {"q", "r"}
-        assert [answer(urls[name], name) for name in ("q", "r")] == ["4", "4"]
+        assert [answer(urls[name], name) for name in ("q", "r")] == ["\n\n4", "\n\n4"]
     refused = pi("forward", "q", "dc2/r", "--port", "9001")
     assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
 
@@ -129,7 +129,7 @@ def test_a_lost_link_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, 
         assert is_closed_at_once(port_of(url))
         way.unblock()
         assert re.search(rf"`q` on `dc1` is up again, after \d+s: {url}$", forward.says("is up again"))
-        assert answer(url) == "4"
+        assert answer(url) == "\n\n4"
         assert forward.out == [url]
     assert pod.processes()
 
@@ -161,7 +161,7 @@ def test_a_model_that_is_started_again_is_found_again(pi: Pi, pod: EmbeddedPod) 
         start(pi, "r")  # takes the place that `q` had
         start(pi, "q")
         forward.says("is up again")
-        assert answer(url) == "4"
+        assert answer(url) == "\n\n4"
     assert pod.processes()
 
 
@@ -171,7 +171,7 @@ def test_a_model_that_is_starting_is_waited_for(pi: Pi, pod: EmbeddedPod) -> Non
     # Its own port is held, and not listened on yet, which on one machine with it would look free.
     with staying("forward", "q", "--port", str(free_port())) as forward:
         forward.says("`q` on `dc1` is down: it is still starting (")
-        assert answer(forward.prints()[0]) == "4"
+        assert answer(forward.prints()[0]) == "\n\n4"
     assert pod.processes()
 
 
@@ -195,7 +195,7 @@ def test_a_pod_that_is_gone_does_not_disturb_the_others(pi: Pi, embed: Callable[
     with staying("forward", "q", "dc2/r") as forward:
         assert forward.prints()[0].startswith("q http://")
         assert "given up" in forward.says("`r` on `dc2` is down: cannot reach pod `dc2`")
-        assert answer(forward.out[0].split()[1]) == "4"
+        assert answer(forward.out[0].split()[1]) == "\n\n4"
     alone = pi("forward", "dc2/r")
     assert alone.code == 3
     assert alone.err.count("cannot reach pod `dc2`") == 1

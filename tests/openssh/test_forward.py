@@ -50,7 +50,7 @@ def test_a_private_model_is_reached_through_ssh_and_in_no_other_way(pi: Pi, pod:
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         assert int(url.removesuffix("/v1").rpartition(":")[2]) >= there, "its own port, if that is free here"
-        assert answer(url) == "4"
+        assert answer(url) == "\n\n4"
         assert pi("env", "q").out.startswith(f"export OPENAI_BASE_URL={url}\n")
         assert pi("run", "q", "--", "sh", "-c", "exit 7").code == 7
         assert forward.end(signal.SIGINT) == 130
@@ -75,7 +75,7 @@ def test_a_link_lost_for_a_while_comes_back_to_the_same_port(pi: Pi, pod: Openss
             assert seconds_until_let_go(url) < 1
         pod.restart_sshd()
         assert 6 <= down_for(forward) <= 16
-        assert answer(url) == "4"
+        assert answer(url) == "\n\n4"
         reasons = [line for line in forward.err if "is down" in line]
         assert len(reasons) == len(set(reasons)), "each reason is said once"
         assert forward.out == [url]
@@ -88,7 +88,7 @@ def test_a_link_that_is_lost_again_and_again_is_made_again_and_again(pi: Pi, pod
         for time_ in (1, 2, 3):
             pod.check(f"kill -KILL {session_of_sshd(pod).pid}")
             assert down_for(forward, times=time_) <= 10
-            assert answer(url) == "4"
+            assert answer(url) == "\n\n4"
 
 
 def test_a_link_that_falls_silent_is_noticed_within_half_a_minute(pi: Pi, pod: OpensshPod) -> None:
@@ -108,7 +108,7 @@ def test_a_link_that_falls_silent_is_noticed_within_half_a_minute(pi: Pi, pod: O
             assert seconds_until_let_go(url) < 1
             way.speak_again()
             forward.says("`q` on `silent` is up again")
-            assert answer(url) == "4"
+            assert answer(url) == "\n\n4"
 
 
 def test_a_machine_that_is_another_one_when_the_link_is_back_is_not_talked_to(pi: Pi, pod: OpensshPod) -> None:
@@ -149,7 +149,7 @@ def test_many_programs_at_once_share_one_connection(pi: Pi, pod: OpensshPod) -> 
         for each in asking:
             each.join(60)
         session_of_sshd(pod)
-    assert answers == ["4"] * 40
+    assert answers == ["\n\n4"] * 40
 
 
 def test_who_hangs_up_stops_the_answer_on_the_pod(pi: Pi, pod: OpensshPod) -> None:
