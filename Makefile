@@ -18,7 +18,7 @@ help:
 	@echo "make test          run the default tests (no root, no GPU; 5 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
-	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 30 minutes)"
+	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the default tests with the oldest supported dependencies"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
