@@ -34,7 +34,7 @@ class LocalPort:
     def __init__(self) -> None:
         self._session: PodSession | None = None
         self._way: Way | None = None
-        self._visits: set[asyncio.Task[None]] = set()
+        self._visits: set[asyncio.Task[bool]] = set()
 
     def lead(self, session: PodSession, way: Way) -> None:
         """Let whoever comes from now on go this way."""
@@ -49,19 +49,27 @@ class LocalPort:
     async def wait_until_empty(self) -> None:
         await asyncio.gather(*self._visits, return_exceptions=True)  # what was a bug, asyncio has shown
 
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end. One that was cut ends with a reset, so that no answer looks complete."""
-        task = asyncio.current_task()
-        assert task
-        self._visits.add(task)
+    def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end.
+
+        The task is ours, not one of asyncio's: when those are cancelled, Python 3.11 prints a traceback.
+        """
         session, way = self._session, self._way
-        is_whole = way is None
+        if not (session and way):
+            writer.close()
+            return
+        visit = asyncio.create_task(_carry(reader, writer, way))
+        self._visits.add(visit)
+        visit.add_done_callback(lambda visit: self._see_off(visit, writer, session))
+
+    def _see_off(self, visit: asyncio.Task[bool], writer: asyncio.StreamWriter, session: PodSession) -> None:
+        """Close a connection; one that was cut ends with a reset, so that no answer looks complete."""
+        self._visits.discard(visit)
+        is_whole = False
         try:
-            if session and way:
-                with suppress(NobodyListens, PodUnreachable):
-                    is_whole = await _carry(reader, writer, way) and not session.is_lost
+            with suppress(asyncio.CancelledError, NobodyListens, PodUnreachable):
+                is_whole = visit.result() and not session.is_lost
         finally:
-            self._visits.discard(task)
             if is_whole:
                 writer.close()
             else:
