@@ -20,12 +20,14 @@ from pi_cli.pods.ssh import PodSession
 from pi_cli.pods.ssh_command import SshCommand
 from pi_cli.pods.ssh_config import Destination
 from pi_cli.pods.trust import Trust
-from pi_cli.pods.ways import Blocked
+from pi_cli.pods.ways import Blocked, Way
 
 CONNECT_TIMEOUT = 15.0  # seconds until the TCP connection and the SSH banner stand
 LOGIN_TIMEOUT = 30.0  # seconds from there; while a passphrase is asked for, they do not count
 KEEPALIVE = 7.0  # seconds between keepalives; with three unanswered ones, 28 s in all, a link is dead
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next try where sshd drops logins (MaxStartups)
+DROPPED = (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError)
+GREETING = 255  # characters; the longest first line that SSH allows
 MOST_NAMED = 6  # keys that an error names
 TURNED_AWAY = ("Not allowed at this time", "Exceeded MaxStartups")  # sshd's words, before OpenSSH 10 and since
 # What ssh begins with by itself costs asyncssh more than AES-GCM: 2.3 s of processor time for a GB, instead of 1.4.
@@ -113,6 +115,7 @@ class _Login:
     connect_timeout: float
     is_pod: bool
     hint: str | None
+    opened: Way | None = None
     greeting: str = ""
     tried: list[Offer] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
@@ -127,7 +130,7 @@ class _Login:
         """Log in, and try again where sshd hangs up: so it does when many logins are under way."""
         with self._errors():
             for pause in LOGIN_PAUSES:
-                with suppress(asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
+                with suppress(*DROPPED):
                     return await self._attempt(way)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - others wait too
             return await self._attempt(way)
@@ -135,20 +138,49 @@ class _Login:
     async def _attempt(self, way: AsyncExitStack) -> asyncssh.SSHClientConnection:
         async with AsyncExitStack() as attempt:
             options = self._options()
+            self.met, self.greeting = None, ""
             if self.via:
                 options["tunnel"] = self.via
             else:
-                opened = await attempt.enter_async_context(ways.opened(self.destination, self.connect_timeout))
-                options["sock"], self.greeting = opened.socket, opened.greeting
+                self.opened = await attempt.enter_async_context(ways.opened(self.destination, self.connect_timeout))
+                options["sock"] = self.opened.socket
             async with keys.found(self.destination, self._waiting_for_a_person) as self.keys:
                 self.tried = []
                 # Through a jump host there is no telling before the first key whether a server is at the other end.
-                seconds = self.connect_timeout if self.via else LOGIN_TIMEOUT
+                seconds = self.opened.left if self.opened else self.connect_timeout
                 async with asyncio.timeout(seconds) as self.patience:
-                    connection = await asyncssh.connect(**options)
+                    connection = await self._logged_in(options)
             await attempt.enter_async_context(connection)
             way.push_async_exit(attempt.pop_all())
         return connection
+
+    async def _logged_in(self, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
+        try:
+            return await asyncssh.connect(**options)
+        except DROPPED:
+            if self.opened and not self.greeting:
+                self.opened.refuse_end(self.destination)
+            raise
+
+    def meet(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Hear the first words of a server, of which asyncssh keeps only SSH's own.
+
+        They are listened to in passing. To look at the socket before asyncssh has it would hold our own first words
+        back until then: a round trip of nine.
+        """
+        self.met = connection
+        if self.via:
+            return
+        receive = connection.data_received
+
+        def hear(data: bytes, datatype: int | None = None) -> None:
+            if not self.greeting:
+                self._allow(LOGIN_TIMEOUT)
+            if len(self.greeting) < GREETING:
+                self.greeting = (self.greeting + data[:GREETING].decode("ascii", "replace"))[:GREETING]
+            receive(data, datatype)
+
+        connection.data_received = hear  # type: ignore[method-assign]
 
     async def next_key(self) -> asyncssh.SSHKeyPair | None:
         """Return the next key to log in with; one that does not say what it is has to be unlocked before."""
@@ -229,14 +261,14 @@ class _Login:
         try:
             yield
         except Blocked as error:
-            raise self._unreachable(f"{'' if self.is_pod else 'jump host: '}{error}") from error
+            raise self._blocked(error) from error
         except asyncssh.HostKeyNotVerifiable as error:
             raise self.trust.error(error.reason) from error
         except asyncssh.PermissionDenied as error:
             raise self._refused("") from error
         except asyncssh.ChannelOpenError as error:
             raise self._unreachable(f"{self.where} cannot be reached from the jump host: {error.reason}") from error
-        except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError) as error:
+        except DROPPED as error:
             raise self._dropped() from error
         except asyncssh.DisconnectError as error:
             if "too many authentication failures" in error.reason.lower():
@@ -247,10 +279,15 @@ class _Login:
         except (OSError, asyncssh.Error) as error:
             raise self._unreachable(f"{self.where}: {error}") from error
 
+    def _blocked(self, reason: object) -> PodUnreachable:
+        return self._unreachable(f"{'' if self.is_pod else 'jump host: '}{reason}")
+
     def _unreachable(self, reason: str) -> PodUnreachable:
         return PodUnreachable(self.pod, reason, hint=self.hint)
 
     def _late(self) -> PodUnreachable:
+        if self.opened and not self.greeting:
+            return self._blocked(self.opened.silence)
         if self.via and (self.met is None or self.met.get_extra_info("server_version") is None):
             return self._unreachable(f"{self.where} did not answer the jump host within {self.connect_timeout:g} s")
         return self._unreachable(f"{self.where} answers, but the login was not done within {LOGIN_TIMEOUT:.0f} s")
@@ -296,7 +333,7 @@ class _Client(asyncssh.SSHClient):
         self._login = login
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        self._login.met = conn
+        self._login.meet(conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         del host, addr, port

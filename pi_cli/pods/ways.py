@@ -1,4 +1,4 @@
-"""The way to an SSH server: a socket, over the network or through a `ProxyCommand`, at whose other end one speaks."""
+"""The way to an SSH server: a socket, over the network or through a `ProxyCommand`."""
 
 import asyncio
 import os
@@ -12,7 +12,6 @@ from typing import IO
 
 from pi_cli.pods.ssh_config import Destination
 
-GREETING = 255  # bytes; the longest first line that SSH allows
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
@@ -22,27 +21,41 @@ class Blocked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A socket that leads to an SSH server, and what the server said first: it is still to be read from the socket."""
+    """A socket that leads to where an SSH server should be.
+
+    `left` are the seconds within which it has to say its first word, and `silence` is what it means if it does not.
+    """
 
     socket: socket.socket
-    greeting: str
+    left: float
+    silence: str
+    _complaints: IO[bytes] | None = None
+
+    def refuse_end(self, destination: Destination) -> None:
+        """Raise `Blocked` if what has ended without a word was a `ProxyCommand`."""
+        if self._complaints:
+            self._complaints.seek(0)
+            lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
+            raise Blocked(f"the ProxyCommand of {destination} ended: {lines[-1] if lines else 'it said nothing'}")
 
 
 @asynccontextmanager
 async def opened(destination: Destination, seconds: float) -> AsyncIterator[Way]:
-    """Open a way and wait for the server's first word; both together may take so many seconds.
+    """Open a way; that, and the server's first word after it, may take so many seconds.
 
-    Raises `Blocked`, saying how far it came, or `ConnectionResetError`.
+    Raises `Blocked`, saying how far it came.
     """
-    until = asyncio.get_running_loop().time() + seconds
-    command = destination.one("proxycommand")
-    if command:
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+    if command := destination.one("proxycommand"):
         async with _proxied(destination, command) as (end, complaints):
-            yield Way(end, await _greeting(end, until, destination, seconds, complaints))
+            silence = f"the ProxyCommand of {destination} said nothing within {seconds:g} s"
+            yield Way(end, until - clock(), silence, complaints)
         return
     addresses = await _resolved(destination, until, seconds)
     with closing(await _connected(destination, addresses, until, seconds)) as end:
-        yield Way(end, await _greeting(end, until, destination, seconds, None))
+        silence = f"{destination} accepts connections but says nothing (no SSH banner within {seconds:g} s)"
+        yield Way(end, until - clock(), silence)
 
 
 async def _resolved(destination: Destination, until: float, seconds: float) -> list[tuple[int, tuple[object, ...]]]:
@@ -115,34 +128,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             async with asyncio.timeout(2):
                 await process.wait()
                 return
-
-
-async def _greeting(
-    end: socket.socket, until: float, destination: Destination, seconds: float, complaints: IO[bytes] | None
-) -> str:
-    """Wait for the first words of the server, and leave them to be read. Raises `Blocked`."""
-    try:
-        async with asyncio.timeout_at(until):
-            await _readable(end)
-    except TimeoutError as error:
-        if complaints:
-            raise Blocked(f"the ProxyCommand of {destination} said nothing within {seconds:g} s") from error
-        raise Blocked(
-            f"{destination} accepts connections but says nothing (no SSH banner within {seconds:g} s)"
-        ) from error
-    said = end.recv(GREETING, socket.MSG_PEEK).decode("ascii", "replace")
-    if not said and complaints:
-        complaints.seek(0)
-        lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
-        raise Blocked(f"the ProxyCommand of {destination} ended: {lines[-1] if lines else 'it said nothing'}")
-    return said
-
-
-async def _readable(end: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(end, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(end)
