@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,28 +50,6 @@ def test_imports_go_down_and_libraries_stay_with_their_owner(room: str, module: 
             assert FLOORS.index(other) <= FLOORS.index(room), f"{module} imports upward: {name}"
         if head == "pi_cli" and room in GROUND:
             assert other in GROUND | {""}, f"{module} is the ground floor and imports {name}"
-
-
-@pytest.mark.parametrize(
-    ("words", "unwanted"),
-    [
-        (["--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic", "filelock", "prompt_toolkit"}),
-        (["prompt", "--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic", "filelock", "prompt_toolkit"}),
-        (["start", "--help"], {"asyncssh", "httpx2", "openai", "rich", "pydantic"}),
-        (["models", "--gpu", "1x L4"], {"asyncssh", "httpx2", "openai", "rich.live", "pydantic", "huggingface_hub"}),
-        (["pods"], {"asyncssh", "httpx2", "openai", "rich.live", "pydantic", "filelock"}),
-    ],
-)
-def test_a_quick_command_loads_nothing_heavy(words: list[str], unwanted: set[str]) -> None:
-    program = (
-        "import sys, atexit\n"
-        "atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))\n"
-        f"sys.argv[1:] = {words!r}\n"
-        "from pi_cli.commands.main import main\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not unwanted & set(done.stderr.split())
 
 
 def test_nobody_catches_what_must_pass() -> None:

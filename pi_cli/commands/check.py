@@ -1,12 +1,12 @@
 """`pi check`: is an endpoint fit for an agent?"""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import AsJson, OnPod, complete_model
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.store import state
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def check(
       pi check qwen72b
       pi check dc2/glm --json
     """
+    import asyncio
+
     on, chosen, called, model = options.find_model(state.load(), name, pod)
     key = options.api_key(model)
     from pi_cli.models import fitness

@@ -1,6 +1,5 @@
 """`pi env`: what other programs must know to use a model, as lines for a shell."""
 
-import asyncio
 import os
 import sys
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import AsJson, OnPod, complete_model
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import forwards, state
 from pi_cli.store.records import Model
@@ -32,7 +32,7 @@ def env(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what points OpenAI's clients to a model: lines for your shell.
+    """Print lines for your shell that point OpenAI's clients to a model.
 
     They set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL. The URL is one that has answered from here: the public
     one, or that of a running `pi forward`. The key is not printed: OPENAI_API_KEY is set from the variable that has it.
@@ -44,6 +44,8 @@ def env(
       pi env qwen72b | Out-String | Invoke-Expression              (PowerShell)
       pi env qwen72b --json
     """
+    import asyncio
+
     language = _language(shell)
     on, chosen, called, model = options.find_model(state.load(), name, pod)
     key = options.api_key(model)

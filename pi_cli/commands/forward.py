@@ -1,11 +1,11 @@
 """`pi forward`: a port of this machine that leads to a model, for other programs."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from pi_cli.commands.options import AsJson, OnPod, complete_model, find_model
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import AsJson, OnPod, find_model
 from pi_cli.errors import BadUsage, raise_any
 from pi_cli.store import state
 
@@ -37,6 +37,8 @@ def forward(
       pi forward qwen72b --port 8080
       pi forward qwen72b dc2/glm
     """
+    import asyncio
+
     current = state.load()
     found = {(on, called): model for on, _, called, model in (find_model(current, each, pod) for each in names)}
     if port and len(found) > 1:

@@ -1,6 +1,5 @@
 """`pi list`: models as they are on their pods now."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -73,6 +72,8 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
 
     On a terminal the models of the pods that have answered are shown while others are waited for.
     """
+    import asyncio
+
     from pi_cli.models import listing
     from pi_cli.pods import fleet
     from pi_cli.view import listing as view
@@ -96,6 +97,8 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
 
 def _watch(where: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
     """Show the pods as they are, again and again: a live table, or a line of JSON for every look at a pod."""
+    import asyncio
+
     from pi_cli.models import listing
     from pi_cli.view import listing as view
     from pi_cli.view import terminal

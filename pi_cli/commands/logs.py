@@ -1,6 +1,5 @@
 """`pi logs`: what vLLM prints."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pi_cli.commands import quantities
-from pi_cli.commands.options import OnPods, complete_model, point_to_other_pod
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import OnPods, point_to_other_pod
 from pi_cli.errors import BadUsage, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -58,6 +58,8 @@ def logs(
       pi logs qwen72b --since 13:30 --no-follow
       pi logs qwen72b -n all --no-follow > qwen72b.log
     """
+    import asyncio
+
     count = _count(lines, LAST if since is None and grep is None else None)
     moment = None if since is None else read_moment(since)
     _check_pattern(grep)

@@ -3,63 +3,11 @@
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-
-from pi_cli import __version__, interrupts
-from pi_cli.commands import catalogue, demo, pods
-from pi_cli.commands.check import check
-from pi_cli.commands.env import env
-from pi_cli.commands.forward import forward
-from pi_cli.commands.listing import list_models
-from pi_cli.commands.logs import logs
-from pi_cli.commands.prompt import prompt
-from pi_cli.commands.run import run
-from pi_cli.commands.shell import shell
-from pi_cli.commands.start import start
-from pi_cli.commands.stop import stop
+from pi_cli import interrupts
+from pi_cli.commands import quick
 from pi_cli.errors import PiError
-from pi_cli.pods import passphrases
-from pi_cli.view import questions
-
-app = typer.Typer(
-    help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
-    epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # rich help takes twice as long to come
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(pods.app, name="pods")
-app.command()(start)
-app.command("list")(list_models)
-app.command("models")(catalogue.models)
-app.command()(stop)
-app.command()(logs)
-app.command()(prompt)
-app.command(context_settings={"allow_interspersed_args": False})(run)
-app.command()(env)
-app.command()(forward)
-app.command()(check)
-app.command("ssh", context_settings={"allow_interspersed_args": False})(shell)
-app.command()(demo.demo)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"pi {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def pi(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
-    del version
 
 
 def main() -> NoReturn:
@@ -74,11 +22,10 @@ def main() -> NoReturn:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
-    if questions.can_be_asked():
-        passphrases.keyring.set(passphrases.Keyring(ask=questions.ask_secretly))
+    words = sys.argv[1:]
     try:
-        interrupts.clean_up()
-        app(args=open_vllm_arguments(sys.argv[1:]), prog_name="pi")
+        if not quick.answer(words):
+            _run(words)
     except PiError as error:
         interrupts.leave_at_once()
         from pi_cli.view import terminal
@@ -89,6 +36,21 @@ def main() -> NoReturn:
         interrupts.leave_at_once()
         sys.exit(128 + ended_by[0] if ended_by else end.code)
     sys.exit(0)
+
+
+def _run(words: list[str]) -> None:
+    from pi_cli.commands.app import app
+    from pi_cli.pods import passphrases
+
+    passphrases.keyring.set(passphrases.Keyring(ask=_ask))
+    interrupts.clean_up()
+    app(args=open_vllm_arguments(words), prog_name="pi")
+
+
+async def _ask(question: str) -> str:
+    from pi_cli.view import questions
+
+    return await questions.ask_secretly(question) if questions.can_be_asked() else ""
 
 
 def open_vllm_arguments(words: list[str]) -> list[str]:

@@ -3,33 +3,16 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli.commands.names import complete_pod
 from pi_cli.errors import BadUsage, PiError
-from pi_cli.store import state
-from pi_cli.store.records import Model, Pod
 
-
-def complete_pod(incomplete: str) -> list[str]:
-    """Return the pods a shell may complete to, from local state."""
-    return [name for name in _remembered().pods if name.startswith(incomplete)]
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Return the models a shell may complete to, from local state."""
-    names = dict.fromkeys(name for _, name, _ in _remembered().models())
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def _remembered() -> state.State:
-    """Return the local state; a shell that completes has no use for errors."""
-    with suppress(PiError):
-        return state.load()
-    return state.State()
-
+if TYPE_CHECKING:
+    from pi_cli.store.records import Model, Pod
+    from pi_cli.store.state import State
 
 PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
 OnPods = Annotated[
@@ -54,13 +37,13 @@ SHORTEST_KEY = 8
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def as_json(pod: str, name: str, model: Model) -> dict[str, object]:
+def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
     """Return a model as `--json` shows it everywhere."""
     about = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
     return {"pod": pod, "name": name} | about
 
 
-def api_key(model: Model | None = None) -> str:
+def api_key(model: "Model | None" = None) -> str:
     """Return the key of a model, from the variable it was started with; that is PI_API_KEY if nothing else was said.
 
     Raises `BadUsage` if it is missing or no key at all.
@@ -73,7 +56,7 @@ def api_keys(variables: Sequence[str]) -> tuple[str, ...]:
     return tuple(_key_in(name) for name in variables or ["PI_API_KEY"])
 
 
-def wrong_key(name: str, model: Model) -> PiError:
+def wrong_key(name: str, model: "Model") -> PiError:
     variable = model.key_variable
     return PiError(
         f"`{name}` refuses the key in {variable}", hint=f"set {variable} to the key that the model was started with"
@@ -105,7 +88,7 @@ def _secret(name: str, *, hint: str) -> str:
     return value
 
 
-def find_model(current: state.State, name: str, pod: str | None) -> tuple[str, Pod, str, Model]:
+def find_model(current: "State", name: str, pod: str | None) -> "tuple[str, Pod, str, Model]":
     """Find a model by NAME or POD/NAME: on the pod given, the active one, or the only one that has it."""
     if "/" in name:
         prefix, _, name = name.partition("/")
@@ -127,7 +110,7 @@ def find_model(current: state.State, name: str, pod: str | None) -> tuple[str, P
     return on, current.pod(on), name, model
 
 
-def point_to_other_pod(current: state.State, where: Mapping[str, object], name: str) -> None:
+def point_to_other_pod(current: "State", where: Mapping[str, object], name: str) -> None:
     """Say where a model is when the active pod has none of that name and another one has."""
     elsewhere = [pod for pod, each, _ in current.models() if each == name]
     if elsewhere and not set(elsewhere) & set(where):

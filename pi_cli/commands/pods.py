@@ -1,24 +1,22 @@
 """`pi pods …`: the machines."""
 
-import asyncio
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli.commands import pod_list
 from pi_cli.commands.options import AsJson, PodName
 from pi_cli.commands.setup import setup
 from pi_cli.errors import PiError, PodUnreachable, raise_any
 from pi_cli.store import state
-from pi_cli.store.records import Pod, write_pod
+from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.models.drift import Checked
     from pi_cli.pods.ssh import PodSession
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 PATIENCE = 8.0  # seconds for a pod that is to be forgotten: it may be gone
 
@@ -39,7 +37,7 @@ def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) 
       pi pods active dc1
     """
     if context.invoked_subcommand is None:
-        _show_pods(check=check, as_json=as_json)
+        pod_list.show(check=check, as_json=as_json)
 
 
 @app.command("list")
@@ -57,79 +55,7 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
       pi pods list --json
     """
     before = context.parent.params if context.parent else {}
-    _show_pods(check=check or bool(before.get("check")), as_json=as_json or bool(before.get("as_json")))
-
-
-def _show_pods(*, check: bool, as_json: bool) -> None:
-    from pi_cli.view import tables, terminal
-
-    current = state.load()
-    checked, failures = _check(current.pods) if check and current.pods else ({}, {})
-    if as_json:
-        terminal.show_json(
-            [
-                {"name": name, "active": name == current.active}
-                | write_pod(pod)
-                | ({"check": _as_json(checked[name])} if check else {})
-                for name, pod in current.pods.items()
-            ]
-        )
-    elif not current.pods:
-        terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
-    elif check:
-        tables.show_checked(list(checked.values()), current.active)
-    else:
-        tables.show_pods(current.pods, current.active)
-    for name, each in checked.items():
-        for difference in each.differences:
-            terminal.note(f"{name}: {difference.text}; {difference.mend}")
-    raise_any(failures)
-
-
-def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":
-    """Ask all pods at once; return each as it was found, and those that did not answer."""
-    from pi_cli.events import Phase
-    from pi_cli.models import drift
-    from pi_cli.pods import fleet
-    from pi_cli.view import progress
-
-    found: dict[str, Checked] = {}
-    with progress.following(pods) as report:
-
-        async def look(session: "PodSession") -> None:
-            found[session.pod] = await drift.check(session, pods[session.pod])
-            report(Phase(session.pod, "answered"))
-
-        failures = asyncio.run(fleet.on_each(pods, look))
-    silent = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
-    return {name: (found | silent)[name] for name in pods}, failures
-
-
-def _as_json(checked: "Checked") -> dict[str, object]:
-    now = checked.machine
-    about: dict[str, object] = {
-        "status": checked.status,
-        "error": str(checked.error) if checked.error else None,
-        "differences": [asdict(difference) for difference in checked.differences],
-    }
-    if now is None:
-        return about
-    gpus = [
-        {"id": gpu.id, "name": gpu.name, "memory": gpu.memory}
-        | gpu.extra
-        | dict(zip(("used_mib", "total_mib"), now.used.get(gpu.id, (None, None)), strict=True))
-        for gpu in now.gpus
-    ]
-    return about | {
-        "gpus": gpus,
-        "driver": now.driver,
-        "vllm": now.vllm,
-        "vllm_versions": now.versions,
-        "provider": now.provider,
-        "models": list(now.running),
-        "home": asdict(now.home),
-        "storage": asdict(now.storage) if now.storage else None,
-    }
+    pod_list.show(check=check or bool(before.get("check")), as_json=as_json or bool(before.get("as_json")))
 
 
 app.command()(setup)
@@ -220,6 +146,8 @@ def _answer(question: str) -> str:
 
 def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
     """Ask a pod for a few seconds what runs there; failing that, return what pi remembers, and why it said nothing."""
+    import asyncio
+
     from pi_cli.models import listing
     from pi_cli.pods import fleet
     from pi_cli.view import progress
@@ -244,6 +172,8 @@ def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
 
 
 def _stop_all(name: str, pod: Pod) -> None:
+    import asyncio
+
     from pi_cli.models import listing, stopping
     from pi_cli.pods import fleet
     from pi_cli.view import progress, terminal

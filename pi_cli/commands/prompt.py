@@ -1,6 +1,5 @@
 """`pi prompt`: talk to a running model."""
 
-import asyncio
 import os
 import select
 import sys
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import OnPod, complete_model
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError, StateUnreadable
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
@@ -90,6 +90,8 @@ def prompt(
       pi prompt qwen72b -i --system "Answer in one sentence."
       pi prompt gpt-oss --api responses --json "List the files in /tmp"
     """
+    import asyncio
+
     current = state.load()
     on, chosen, called, model = options.find_model(current, name, pod)
     key = options.api_key(model)
@@ -155,6 +157,8 @@ class _Talk:
     @asynccontextmanager
     async def reached(self) -> AsyncIterator["Client"]:
         """Connect to the pod, and give a client whose requests go through that connection."""
+        import asyncio
+
         from pi_cli.chat import client
         from pi_cli.pods import login
 
@@ -261,6 +265,8 @@ def _working_directory() -> Path:
 
 async def _tool_parser(model: str) -> str | None:
     """Return the tool-call parser of a model, as far as it is known."""
+    import asyncio
+
     from pi_cli.models import lookup
 
     token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None

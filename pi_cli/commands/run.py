@@ -1,21 +1,24 @@
 """`pi run`: a command that finds a model in its environment, for as long as it runs."""
 
-import asyncio
 import os
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import OnPod, complete_model
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.events import Down, Up
 from pi_cli.store import state
+
+if TYPE_CHECKING:
+    import asyncio
 
 TYPED = (signal.SIGINT, signal.SIGQUIT)  # by Ctrl+C and Ctrl+\
 SENT = (signal.SIGTERM, signal.SIGHUP)
@@ -42,6 +45,8 @@ def run(
       pi run dc2/qwen -- sh -c 'curl "$OPENAI_BASE_URL/models" -H "Authorization: Bearer $OPENAI_API_KEY"'
       pi run qwen72b -- bash
     """
+    import asyncio
+
     words = list(command or [])
     if words[:1] == ["--"]:
         words.pop(0)
@@ -94,6 +99,8 @@ class _Link:
 
 async def _run(program: str, words: list[str], environment: dict[str, str]) -> int:
     """Run a command on our terminal, and return its exit code, as a shell would."""
+    import asyncio
+
     try:
         running = await asyncio.create_subprocess_exec(words[0], *words[1:], executable=program, env=environment)
     except OSError as error:
@@ -109,11 +116,13 @@ async def _run(program: str, words: list[str], environment: dict[str, str]) -> i
 
 
 @contextmanager
-def _signals_for(running: asyncio.subprocess.Process) -> Iterator[None]:
+def _signals_for(running: "asyncio.subprocess.Process") -> Iterator[None]:
     """Leave signals to a command while the block runs: it is for the command to end, and then for us.
 
     What is typed on the terminal reaches the command by itself, and must not reach it twice.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (*TYPED, *SENT)}
 

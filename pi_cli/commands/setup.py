@@ -1,6 +1,5 @@
 """`pi pods setup`: a bare machine becomes a pod."""
 
-import asyncio
 import re
 import shlex
 from collections import Counter
@@ -129,6 +128,8 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
 
 
 def _prepare(name: str, pod: Pod, wanted: "Wanted", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
+    import asyncio
+
     from pi_cli.pods import host_keys, login, provision
     from pi_cli.view import checklist
 

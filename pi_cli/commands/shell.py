@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pi_cli.commands.options import OnPod, complete_pod
+from pi_cli.commands.names import complete_pod
+from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import state
 

@@ -1,6 +1,5 @@
 """`pi start`: from a model's name to an endpoint that answers."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import catalogue, options, quantities
-from pi_cli.commands.options import AsJson, OnPods, complete_model
+from pi_cli.commands import options, quantities
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
-from pi_cli.events import Report
-from pi_cli.store import state
-from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from pi_cli.events import Report
     from pi_cli.models.deploy import Secrets, Started
     from pi_cli.models.offers import Wish
     from pi_cli.models.plan import Plan
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from pi_cli.models.remedies import Typed
     from pi_cli.pods.machine import Machine
     from pi_cli.pods.ssh import PodSession
+    from pi_cli.store.records import Pod
 
 FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word
 SLOW = 1.5  # seconds without an answer, after which people wonder
@@ -102,6 +101,9 @@ def start(
       pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
       pi start --attach q
     """
+    from pi_cli.commands import catalogue
+    from pi_cli.store import state
+
     where = state.load().select(pod or [])
     patience = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
@@ -147,13 +149,15 @@ class _Access:
 def _start(
     typed: "Typed",
     wish: "Wish",
-    where: Mapping[str, Pod],
+    where: "Mapping[str, Pod]",
     access: _Access,
     *,
     wait: bool,
     timeout: float | None,
     as_json: bool,
 ) -> None:
+    import asyncio
+
     from pi_cli.models import deploy
 
     secrets = access.secrets()
@@ -161,7 +165,7 @@ def _start(
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
         profile = await _profile(typed.model, wish, where)
 
-        async def begin(session: "PodSession", report: Report) -> "Started":
+        async def begin(session: "PodSession", report: "Report") -> "Started":
             choose = _choose(profile, wish, where, session.pod)
             ssh = where[session.pod].ssh
             here = replace(typed, pod=typed.pod and session.pod)
@@ -182,12 +186,14 @@ def _start(
     _show_all(asyncio.run(plan_and_start()), as_json=as_json)
 
 
-def _attach(name: str, where: Mapping[str, Pod], *, timeout: float | None, as_json: bool) -> None:
+def _attach(name: str, where: "Mapping[str, Pod]", *, timeout: float | None, as_json: bool) -> None:
+    import asyncio
+
     from pi_cli.models import deploy
 
     keys = {on: options.api_key(pod.models.get(name)) for on, pod in where.items()}
 
-    async def watch(session: "PodSession", report: Report) -> "Started":
+    async def watch(session: "PodSession", report: "Report") -> "Started":
         ssh, key = where[session.pod].ssh, keys[session.pod]
         return await deploy.attach(session, ssh, name, key=key, report=report, timeout=timeout)
 
@@ -195,7 +201,7 @@ def _attach(name: str, where: Mapping[str, Pod], *, timeout: float | None, as_js
 
 
 async def _on_all(
-    where: Mapping[str, Pod], work: "Callable[[PodSession, Report], Awaitable[Started]]"
+    where: "Mapping[str, Pod]", work: "Callable[[PodSession, Report], Awaitable[Started]]"
 ) -> "tuple[list[Started], dict[str, PiError]]":
     from pi_cli.pods import fleet
     from pi_cli.view import progress
@@ -211,6 +217,7 @@ async def _on_all(
 
 
 def _show_all(ends: "tuple[list[Started], dict[str, PiError]]", *, as_json: bool) -> None:
+    from pi_cli.store import state
     from pi_cli.view import terminal
 
     started, failures = ends
@@ -232,6 +239,9 @@ def _checked(model: str | None, arguments: list[str] | None, *, vllm: bool) -> s
 
 
 def _named(model: str, name: str | None) -> tuple[str, str]:
+    from pi_cli.commands import catalogue
+    from pi_cli.store import state
+
     if name is None:
         raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {catalogue.suggested_name(model)}`")
     return model, state.check_name("model", name)
@@ -251,11 +261,13 @@ def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[
     )
 
 
-async def _profile(model: str, wish: "Wish", where: Mapping[str, Pod]) -> "Profile":
+async def _profile(model: str, wish: "Wish", where: "Mapping[str, Pod]") -> "Profile":
     """Find out about a model what there is to know, and whether its gate is open for us.
 
     Refuses what cannot be before the Hub, and then before any pod is asked. What runs there by now, only the pods know.
     """
+    import asyncio
+
     from pi_cli.models import lookup
     from pi_cli.models.profile import Profile
     from pi_cli.view import terminal
@@ -276,7 +288,7 @@ def _hub() -> tuple[str | None, str | None]:
     return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
 
 
-def _choose(profile: "Profile", wish: "Wish", where: Mapping[str, Pod], pod: str) -> "Callable[[Machine], Plan]":
+def _choose(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]", pod: str) -> "Callable[[Machine], Plan]":
     """Return what plans the model for a pod as it is found to be."""
     from pi_cli.models import placement, plan
 
@@ -284,7 +296,7 @@ def _choose(profile: "Profile", wish: "Wish", where: Mapping[str, Pod], pod: str
     return lambda machine: plan.make(profile, wish, placement.seen(chosen, machine), pod=pod, is_cpu=chosen.is_cpu)
 
 
-def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) -> None:
+def _refuse_in_time(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]") -> None:
     from pi_cli.models import placement, plan
 
     for name, pod in where.items():
@@ -292,8 +304,12 @@ def _refuse_in_time(profile: "Profile", wish: "Wish", where: Mapping[str, Pod]) 
             plan.make(profile, wish, placement.remembered(pod), pod=name, is_cpu=pod.is_cpu)
 
 
-def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *, private: bool, as_json: bool) -> None:
+def _show_plans(
+    model: str, name: str, wish: "Wish", where: "Mapping[str, Pod]", *, private: bool, as_json: bool
+) -> None:
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
+    import asyncio
+
     from pi_cli.models import placement, plan
     from pi_cli.view import plans, terminal
 
@@ -309,7 +325,7 @@ def _show_plans(model: str, name: str, wish: "Wish", where: Mapping[str, Pod], *
         plans.show_plan(pod, each, commands[pod])
 
 
-def _port(pod: Pod) -> int:
+def _port(pod: "Pod") -> int:
     taken = {model.port for model in pod.models.values()}
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 

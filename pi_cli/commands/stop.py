@@ -1,12 +1,12 @@
 """`pi stop`: end models and free their GPUs."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands.options import OnPods, complete_model, point_to_other_pod
+from pi_cli.commands.names import complete_model
+from pi_cli.commands.options import OnPods, point_to_other_pod
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -49,6 +49,8 @@ def stop(
 
 
 def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+    import asyncio
+
     from pi_cli.models import listing, stopping
     from pi_cli.pods import fleet
     from pi_cli.view import terminal

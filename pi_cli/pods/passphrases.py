@@ -1,33 +1,37 @@
 """Passphrases of private keys: who can be asked for one, and what has been asked already."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 TRIES = 3
 
 Ask = Callable[[str], Awaitable[str]]
 
 
-@dataclass(slots=True)
 class Keyring:
     """The keys that were unlocked in this run. Each is asked for once, however many pods want it; one at a time.
 
-    `ask` shows a question and returns the answer, which is empty where somebody passes over it; without it nobody is
-    there to ask. `open` has None for a key whose passphrase nobody knew.
+    `ask` shows a question and returns the answer, which is empty where somebody passes over it, or nobody is there;
+    without it nobody is asked. `open` has None for a key whose passphrase nobody knew.
     """
 
-    ask: Ask | None = None
-    open: dict[Path, Any] = field(default_factory=dict)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, ask: Ask | None = None) -> None:
+        self.ask = ask
+        self.open: dict[Path, Any] = {}
+        self.turn: asyncio.Lock | None = None
 
     async def unlock(self, file: Path, read: Callable[[str], Any]) -> Any:
         """Return what `read` makes of a passphrase, or None; `read` raises `ValueError` if it is wrong."""
+        import asyncio  # not at the top: every command has a keyring, few have a use for it
+
         if self.ask is None:
             return None
+        self.turn = self.turn or asyncio.Lock()
         async with self.turn:
             if file not in self.open:
                 self.open[file] = await self._ask_for(self.ask, file, read)

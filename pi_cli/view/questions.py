@@ -1,6 +1,5 @@
 """Questions on the terminal, and live views that make room for them."""
 
-import asyncio
 import os
 import select
 import sys
@@ -57,6 +56,8 @@ async def ask_secretly(question: str) -> str:
     It is waited for without blocking: Ctrl+C ends the wait like any other, and the terminal is as before. (On macOS
     an event loop cannot watch `/dev/tty`, and a thread that reads could not be left alone.)
     """
+    import asyncio
+
     with _undisturbed(), _secretive() as terminal:
         os.write(terminal, question.encode())
         while not select.select([terminal], [], [], 0)[0]:  # noqa: ASYNC110 - the kernel tells no event

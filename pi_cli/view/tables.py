@@ -1,6 +1,5 @@
 """Pods as tables for people."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pi_cli.store.records import Gpu, Pod
 from pi_cli.view import terminal
+from pi_cli.view.pods import gpus
 from pi_cli.view.progress import size
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
@@ -20,25 +19,11 @@ STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red"}
 FOLDED = {  # columns that may be folded, and how narrow they can be read
     "MODELS": 12, "SSH": 16, "URL": 24, "MODEL": 12, "STATUS": 12, "REQUESTS": 8,
 }  # fmt: skip
-FILLER = {"NVIDIA", "GeForce", "Tesla", "Generation"}
-MEMORY_WORDS = re.compile(r"\d+GB?|HBM\w+")
 
 
-def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
-    """Print the pods, `*` before the active one."""
-    rows = [
-        {
-            "": _mark(name, active),
-            "POD": Text(name),
-            "GPUS": Text("CPU" if pod.is_cpu else _gpus(pod.gpus)),
-            "MODELS": Text(", ".join(pod.models) or "-"),
-            "STORAGE": Text(" ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-"),
-            "VLLM": Text(pod.vllm or "-"),
-            "SSH": Text(pod.ssh),
-        }
-        for name, pod in pods.items()
-    ]
-    _show(rows)
+def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of plain cells; `*` marks the active one."""
+    _show([{name: Text(cell, style="green" if cell == "*" else "") for name, cell in row.items()} for row in rows])
 
 
 def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
@@ -50,7 +35,7 @@ def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
             "": _mark(each.name, active),
             "POD": Text(each.name),
             "STATUS": Text(each.status, style=STATUS_STYLES[each.status]),
-            "GPUS": Text("CPU" if pod.is_cpu else _gpus(now.gpus if now else pod.gpus)),
+            "GPUS": Text("CPU" if pod.is_cpu else gpus(now.gpus if now else pod.gpus)),
             "IN USE": Text(_in_use(now) if now else "-"),
             "MODELS": Text(", ".join(now.running if now else pod.models) or "-"),
             "FREE": Text(_free(now.home) if now else "-"),
@@ -109,22 +94,6 @@ def _card(row: Mapping[str, Text]) -> Table:
 
 def _mark(name: str, active: str | None) -> Text:
     return Text("*", style="green") if name == active else Text("")
-
-
-def _gpus(gpus: Sequence[Gpu]) -> str:
-    """Name GPUs shortly: `2x H100 80GB`."""
-    names = [_short(gpu) for gpu in gpus]
-    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "-"
-
-
-def _short(gpu: Gpu) -> str:
-    """Leave out the maker and what the memory says already: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
-
-    The profile of a MIG slice says how large it is: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
-    """
-    name = re.sub(r"-\d+GB\b", "", gpu.name)
-    words = [word for word in name.split() if word not in FILLER and not MEMORY_WORDS.fullmatch(word)]
-    return " ".join(words if "MIG" in words or gpu.memory == "unknown" else [*words, gpu.memory])
 
 
 def _in_use(now: "Machine") -> str:

@@ -2,22 +2,22 @@
 
 import json
 import sys
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
+
+if TYPE_CHECKING:  # rich takes longer to load than all else that a quick command does
+    from rich.console import Console
 
 WIDE = 10_000  # columns for what is not a terminal: nothing is wrapped or cut there
 
 
-def out() -> Console:
+def out() -> "Console":
     """Return the console for data."""
     return _console(stderr=False)
 
 
-def err() -> Console:
+def err() -> "Console":
     """Return the console for what is said along the way."""
     return _console(stderr=True)
 
@@ -34,6 +34,8 @@ def show_json_line(data: Any) -> None:
 
 def show_error(error: PiError) -> None:
     """Print what happened, where in what was typed or in vLLM's own words, and what to do next, on stderr."""
+    from rich.text import Text
+
     console = err()
     if isinstance(error, PodsFailed):
         for each in error.failures.values():
@@ -52,15 +54,21 @@ def show_error(error: PiError) -> None:
 
 def say(*parts: str | tuple[str, str]) -> None:
     """Print a line on stdout; parts are texts, or (text, style)."""
+    from rich.text import Text
+
     out().print(Text.assemble(*parts), soft_wrap=True)
 
 
-def note(text: str, console: Console | None = None) -> None:
+def note(text: str, console: "Console | None" = None) -> None:
     """Print a line worth knowing on stderr; while a live view is drawn, through its console."""
+    from rich.text import Text
+
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDE
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)

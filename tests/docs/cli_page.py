@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from typer import Context
 from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_command
 
-from pi_cli.commands.main import app
+from pi_cli.commands.app import app
 
 HEAD = """\
 <!-- Written by `make docs` from the commands' own help. Change the help, not this page. -->
@@ -32,8 +33,8 @@ def sections(command: Any, words: str) -> Iterator[str]:
     """Yield the section of a command, then those of its subcommands, in the order of `--help`."""
     yield section(command, words)
     if isinstance(command, TyperGroup):
-        for name, each in command.commands.items():
-            yield from sections(each, f"{words} {name}")
+        for name in command.commands:
+            yield from sections(command.get_command(Context(command), name), f"{words} {name}")
 
 
 def section(command: Any, words: str) -> str:

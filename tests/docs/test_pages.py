@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Context
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pi_cli.commands.main import app
+from pi_cli.commands.app import app
 from tests.conftest import Pi
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def unknown(words: list[str]) -> str | None:
         if isinstance(command, TyperGroup) and re.fullmatch(r"[a-z]+", word):
             if word not in command.commands:
                 return word
-            command = command.commands[word]
+            command = command.get_command(Context(command), word)
         elif command.name == "ssh" and not word.startswith("-"):
             return None  # the rest is for the pod
         elif word.startswith("-") and word not in options:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Context
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pi_cli.commands.main import app, open_vllm_arguments
+from pi_cli.commands.app import app
+from pi_cli.commands.main import open_vllm_arguments
 from pi_cli.pods import ssh_command
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,7 @@ def given(line: str) -> tuple[str, dict[str, Any]]:
     name = "pi"
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
         name = words.pop(0)
-        command = command.commands[name]
+        command = command.get_command(Context(command), name)
     return name, command.make_context(name, words).params
 
 

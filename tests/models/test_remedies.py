@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from pi_cli.commands import main
+from pi_cli.commands.app import app
 from pi_cli.demo.engine import failures
 from pi_cli.models import diagnosis, statements
 from pi_cli.models.diagnosis import Cause
@@ -195,10 +196,10 @@ def commands(hint: str) -> list[list[str]]:
 @pytest.mark.parametrize("typed", [TYPED, OWN, None], ids=["planned", "own", "nothing"])
 def test_what_is_to_be_typed_is_understood(row: Row, typed: Typed | None) -> None:
     for words in commands(cause_of(row.error, typed).hint or ""):
-        command: Any = typer.main.get_command(main.app)
+        command: Any = typer.main.get_command(app)
         rest = main.open_vllm_arguments(words)
         while rest and rest[0] in getattr(command, "commands", ()):
-            command, rest = command.commands[rest[0]], rest[1:]
+            command, rest = command.get_command(None, rest[0]), rest[1:]
         parsed = command.make_context(command.name, rest).params
         if words[0] == "start":
             assert (parsed["model"], parsed["name"]) == (MODEL, "q")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import pi_cli
-from pi_cli.commands.main import app
+from pi_cli.commands.app import app
 from tests.conftest import KEY, TOKEN, Pi, pods_json
 from tests.lab import prepared
 from tests.lab.openssh import OpensshPod

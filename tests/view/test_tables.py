@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.store.records import Gpu
-from pi_cli.view.tables import _short
+from pi_cli.view.pods import _short
 from tests.view.screen import on_a_terminal
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}

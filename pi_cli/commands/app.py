@@ -1,0 +1,57 @@
+"""All commands, as Typer has them."""
+
+from typing import Annotated, ClassVar
+
+import typer
+
+from pi_cli import __version__
+from pi_cli.commands.lazy import Command, LazyGroup
+
+OPTIONS_FIRST = {"context_settings": {"allow_interspersed_args": False}}  # what stands behind is another command's
+
+
+class Commands(LazyGroup):
+    """The commands, in the order of the help."""
+
+    table: ClassVar = {
+        "start": Command("start.start", "Start a model and wait until it answers."),
+        "list": Command("listing.list_models", "List models as they are on their pods now."),
+        "models": Command("catalogue.models", "Show which models of the catalogue fit, and how."),
+        "stop": Command("stop.stop", "Stop models and free their GPUs."),
+        "logs": Command("logs.logs", "Show and follow what vLLM prints."),
+        "prompt": Command("prompt.prompt", "Ask a model, and let it look at files here."),
+        "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
+        "env": Command("env.env", "Print lines for your shell that point OpenAI's clients to a model."),
+        "forward": Command("forward.forward", "Keep a port of this machine open to a model, for other programs."),
+        "check": Command("check.check", "Find out whether a model is fit for an agent."),
+        "ssh": Command("shell.shell", "Open a shell on a pod, or run a command there.", OPTIONS_FIRST),
+        "demo": Command("demo.demo", "Show pi at work on a pod inside this command."),
+        "pods": Command("pods.app", "Set up, list, check, choose and forget pods."),
+    }
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
+    epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich help takes twice as long to come
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def pi(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
+    del version

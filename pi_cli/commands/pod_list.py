@@ -1,0 +1,90 @@
+"""`pi pods`: the list of pods."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pi_cli.errors import PiError, raise_any
+from pi_cli.store import state
+from pi_cli.store.records import Pod, write_pod
+
+if TYPE_CHECKING:
+    from pi_cli.models.drift import Checked
+    from pi_cli.pods.ssh import PodSession
+
+
+def show(*, check: bool, as_json: bool) -> None:
+    """Print the pods; with `check`, as they are now."""
+    from pi_cli.view import pods, terminal
+
+    current = state.load()
+    checked, failures = _check(current.pods) if check and current.pods else ({}, {})
+    if as_json:
+        terminal.show_json(
+            [
+                {"name": name, "active": name == current.active}
+                | write_pod(pod)
+                | ({"check": _as_json(checked[name])} if check else {})
+                for name, pod in current.pods.items()
+            ]
+        )
+    elif not current.pods:
+        terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
+    elif check:
+        from pi_cli.view import tables
+
+        tables.show_checked(list(checked.values()), current.active)
+    else:
+        pods.show_pods(current.pods, current.active)
+    for name, each in checked.items():
+        for difference in each.differences:
+            terminal.note(f"{name}: {difference.text}; {difference.mend}")
+    raise_any(failures)
+
+
+def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":
+    """Ask all pods at once; return each as it was found, and those that did not answer."""
+    import asyncio
+
+    from pi_cli.events import Phase
+    from pi_cli.models import drift
+    from pi_cli.pods import fleet
+    from pi_cli.view import progress
+
+    found: dict[str, Checked] = {}
+    with progress.following(pods) as report:
+
+        async def look(session: "PodSession") -> None:
+            found[session.pod] = await drift.check(session, pods[session.pod])
+            report(Phase(session.pod, "answered"))
+
+        failures = asyncio.run(fleet.on_each(pods, look))
+    silent = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
+    return {name: (found | silent)[name] for name in pods}, failures
+
+
+def _as_json(checked: "Checked") -> dict[str, object]:
+    now = checked.machine
+    about: dict[str, object] = {
+        "status": checked.status,
+        "error": str(checked.error) if checked.error else None,
+        "differences": [asdict(difference) for difference in checked.differences],
+    }
+    if now is None:
+        return about
+    gpus = [
+        {"id": gpu.id, "name": gpu.name, "memory": gpu.memory}
+        | gpu.extra
+        | dict(zip(("used_mib", "total_mib"), now.used.get(gpu.id, (None, None)), strict=True))
+        for gpu in now.gpus
+    ]
+    return about | {
+        "gpus": gpus,
+        "driver": now.driver,
+        "vllm": now.vllm,
+        "vllm_versions": now.versions,
+        "provider": now.provider,
+        "models": list(now.running),
+        "home": asdict(now.home),
+        "storage": asdict(now.storage) if now.storage else None,
+    }
