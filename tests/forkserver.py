@@ -34,9 +34,11 @@ ROOT = Path(__file__).parent.parent
 LARGEST_REQUEST = 1 << 17
 HELD_BY_A_PIPE = 1 << 16  # bytes written before anybody reads
 FOR_PYTHON = ("PYTHON", "LC_", "LANG")  # variables that Python looks at when it starts
-# What pi imports when it comes to need it. Not huggingface_hub, which reads the environment when it is imported, and
-# not openai: to take down all its classes costs each process more than the few that need them spend on the import.
-LIBRARIES = ("asyncssh", "filelock", "httpx2", "platformdirs", "rich.live", "rich.spinner", "rich.table", "yaml")
+# What pi imports when it comes to need it, but huggingface_hub, which reads the environment when it is imported.
+LIBRARIES = (
+    "asyncssh", "filelock", "httpx2", "openai", "platformdirs", "prompt_toolkit", "rich.live", "rich.spinner",
+    "rich.table", "yaml",
+)  # fmt: skip
 
 
 def in_a_new_process(

@@ -20,7 +20,7 @@ HTTP = {"httpx2", "openai"}
 HEAVY = SSH | HTTP | {"rich", "pydantic", "huggingface_hub", "prompt_toolkit", "filelock", "yaml", "tomllib"}
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 MODEL = {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": "0", "pid": 7}
-STATE = {"pods": {"dc1": {"ssh": "ssh root@127.0.0.1", "gpus": [GPU], "models": {"q": MODEL}}}, "active": "dc1"}
+STATE = {"pods": {"dc1": {"ssh": "ssh -p 9 root@127.0.0.1", "gpus": [GPU], "models": {"q": MODEL}}}, "active": "dc1"}
 PROGRAM = """
 import json, os, sys
 before = os._exit
@@ -86,18 +86,25 @@ def test_names_of_models_are_completed_without_typer(shell: dict[str, str]) -> N
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [
-        (["models", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub", "asyncio"}),
+        (["models", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
         (["list"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["list", "--no-check", "--json"], HEAVY - {"rich"} | {"asyncio"}),
         (["logs", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["stop", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
-        (["ssh", "dc1", "true"], HTTP | {"rich", "pydantic", "huggingface_hub"}),
+        (["ssh", "dc1", "true"], HTTP | {"pydantic", "huggingface_hub"}),
         (["pods", "active", "dc1"], SSH | HTTP | {"pydantic", "huggingface_hub", "asyncio"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_command_loads_what_it_needs_only(words: list[str], unwanted: set[str]) -> None:
     assert not loaded(*words, PATH=str(Path(sys.executable).parent)) & unwanted
+
+
+def test_asyncssh_is_loaded_without_compilers() -> None:
+    program = "import sys; sys.addaudithook(lambda event, _: event == 'subprocess.Popen' and print(event)); "
+    command = [sys.executable, "-c", program + "import pi_cli.pods.login"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("name", Commands.table)

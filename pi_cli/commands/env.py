@@ -77,9 +77,9 @@ def _language(shell: str | None) -> str:
 
 async def _found(pod: str, ssh: str, name: str, model: Model, key: str) -> _Found:
     """Try the ways to a model, and return one that leads there."""
-    from pi_cli.models import health, listing
+    from pi_cli.models import health, listed
 
-    public = listing.endpoint(ssh, model)
+    public = listed.endpoint(ssh, model)
     ways = [_Found(pod, public, is_public=True)] if public else []
     ways += [_Found(pod, f"http://127.0.0.1:{each.port}/v1", is_public=False) for each in forwards.open_to(pod, name)]
     seen = [await health.look(way.url, name=name, key=key) for way in ways]

@@ -14,7 +14,7 @@ from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.models.listing import Listed
+    from pi_cli.models.listed import Listed
     from pi_cli.pods.ssh import PodSession
 
 
@@ -49,19 +49,20 @@ def list_models(
     if watch:
         _watch(where, check=check, as_json=as_json)
         return
-    from pi_cli.models import listing
-    from pi_cli.view import listing as view
+    from pi_cli.models import listed
     from pi_cli.view import terminal
 
-    listed, failures = _survey(where) if check else ([], {})
+    found, failures = _survey(where) if check else ([], {})
     for each in failures if check else where:
         status = "unreachable" if check else "unchecked"
-        listed += listing.remembered(each, where[each].ssh, where[each].models, status)
-    listed.sort(key=lambda one: (list(where).index(one.pod), one.name))
+        found += listed.remembered(each, where[each].ssh, where[each].models, status)
+    found.sort(key=lambda one: (list(where).index(one.pod), one.name))
     if as_json:
-        terminal.show_json([_as_json(one) for one in listed])
-    elif listed:
-        view.show(listed)
+        terminal.show_json([_as_json(one) for one in found])
+    elif found:
+        from pi_cli.view import listing as view
+
+        view.show(found)
     elif not failures:
         terminal.note(f"no models on {', '.join(where)}; start one with `pi start MODEL --name NAME`")
     raise_any(failures)

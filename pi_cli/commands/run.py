@@ -14,11 +14,12 @@ from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
-from pi_cli.events import Down, Up
 from pi_cli.store import state
 
 if TYPE_CHECKING:
     import asyncio
+
+    from pi_cli.events import Down, Up
 
 TYPED = (signal.SIGINT, signal.SIGQUIT)  # by Ctrl+C and Ctrl+\
 SENT = (signal.SIGTERM, signal.SIGHUP)
@@ -80,7 +81,9 @@ class _Link:
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
-    def see(self, event: Up | Down) -> None:
+    def see(self, event: "Up | Down") -> None:
+        from pi_cli.events import Down, Up
+
         match event:
             case Down(reason=reason):
                 self.times += 1

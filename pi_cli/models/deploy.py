@@ -11,7 +11,7 @@ from typing import Any
 
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Phase, Report
-from pi_cli.models import arguments, diagnosis, downloads, failures, health, listing, memory_lines
+from pi_cli.models import arguments, diagnosis, downloads, failures, health, listed, memory_lines, reach
 from pi_cli.models.plan import Plan
 from pi_cli.models.profile import is_folder
 from pi_cli.models.remedies import Typed
@@ -140,7 +140,7 @@ async def _prove(session: PodSession, port: int, name: str, key: str, report: Re
 
 
 def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_variable: str | None = None) -> Model:
-    extra = listing.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
+    extra = listed.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
     recorded = Model(model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=place["uid"], extra=extra)
     with state.edit() as current:
         models = current.pod(pod).models
@@ -153,7 +153,7 @@ def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_varia
 async def _started(
     pod: str, ssh: str, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
 ) -> Started:
-    url = listing.endpoint(ssh, model)
+    url = listed.endpoint(ssh, model)
     took: float | None = place.get("took")
     return Started(
         pod,
@@ -161,7 +161,7 @@ async def _started(
         model,
         url,
         is_ready=took is not None,
-        answers_here=took is not None and url is not None and await health.answers_from_here(url),
+        answers_here=took is not None and url is not None and await reach.answers_from_here(url),
         took=took,
         phases={} if took is None else watching.phases(took),
     )
@@ -235,7 +235,7 @@ async def _begun(
     """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
     while True:
         recorded = state.load().pod(session.pod)
-        found = await machine.inspect(session, listing.as_json(recorded.models))
+        found = await machine.inspect(session, listed.as_json(recorded.models))
         name = about.typed.name
         if name in found.running:  # before its own GPUs count as taken
             raise _name_taken(f"`{name}` already runs here (port {found.running[name]['port']})")
@@ -280,7 +280,7 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
         "beside": list(plan.beside),
         "memory": plan.memory,
         "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
-        "known": listing.as_json(current.models),
+        "known": listed.as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
         "wait": about.wait,

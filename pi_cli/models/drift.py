@@ -7,7 +7,7 @@ from typing import Literal
 
 from pi_cli.errors import PiError
 from pi_cli.models import placement
-from pi_cli.models.listing import as_json
+from pi_cli.models.listed import as_json
 from pi_cli.models.plan import describe
 from pi_cli.pods import machine
 from pi_cli.pods.machine import Disk, Machine

@@ -6,10 +6,10 @@ from typing import Literal
 import httpx2
 
 from pi_cli.errors import ModelNotStarted
+from pi_cli.models.reach import REACH_TIMEOUT
 
 Seen = Literal["model", "locked", "other", "nothing"]
 
-REACH_TIMEOUT = 1.5  # seconds for a port on a public address; where it is closed packets are often dropped in silence
 LOOK_TIMEOUT = httpx2.Timeout(10.0, connect=REACH_TIMEOUT)
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
@@ -36,15 +36,6 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
         raise ModelNotStarted(
             f"`{name}` answers /health, but a request failed: {str(error) or type(error).__name__}"
         ) from error
-
-
-async def answers_from_here(url: str) -> bool:
-    """Tell whether a model's public URL can be reached from this machine (providers often close the port)."""
-    try:
-        async with httpx2.AsyncClient(trust_env=False, timeout=REACH_TIMEOUT) as client:
-            return (await client.get(url.removesuffix("/v1") + "/health")).status_code == 200
-    except (httpx2.HTTPError, httpx2.InvalidURL):
-        return False
 
 
 async def look(url: str, *, name: str, key: str) -> Seen:

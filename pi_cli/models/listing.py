@@ -4,44 +4,18 @@ import asyncio
 import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Report
-from pi_cli.models import diagnosis, health
-from pi_cli.pods import agent, login, ssh_command
+from pi_cli.models import reach
+from pi_cli.models.listed import Listed, as_json, endpoint, kept_of, remembered
+from pi_cli.pods import agent, login
 from pi_cli.pods.ssh import PodSession
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 
 INTERVAL = 2.0  # seconds between two looks at a pod that is watched
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A model as it is on its pod now.
-
-    `status` is `starting` (`phase` says how far, `progress` how many bytes of how many), `ready`, `unhealthy` (it
-    lives, and its health check fails), `orphaned` (its engine lives without its server), `dead` (`cause` says why, and
-    `log` where that stands on the pod), `unreachable` (its pod is) or `unchecked`. `age` is in seconds, `answers_here`
-    tells whether its URL works from here, `requests` are how many run and wait, `memory` is (used, total) MiB of its
-    GPUs, whoever uses them.
-    """
-
-    pod: str
-    name: str
-    model: Model
-    status: str
-    url: str | None
-    age: float | None = None
-    answers_here: bool | None = None
-    phase: str | None = None
-    progress: tuple[int, int] | None = None
-    requests: tuple[int, int] | None = None
-    memory: tuple[int, int] | None = None
-    cause: str | None = None
-    log: str | None = None
 
 
 async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
@@ -81,11 +55,6 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
             group.create_task(look(name, pod))
 
 
-def remembered(pod: str, ssh: str, models: Mapping[str, Model], status: str) -> list[Listed]:
-    """Return the models of a pod that was not asked, or did not answer."""
-    return [Listed(pod, name, model, status, endpoint(ssh, model)) for name, model in models.items()]
-
-
 async def running_names(session: PodSession) -> list[str]:
     """Return the names of all models on a pod, also those that `pods.json` does not know."""
     return list(dict.fromkeys([*state.load().pod(session.pod).models, *await alive(session)]))
@@ -95,30 +64,6 @@ async def alive(session: PodSession) -> dict[str, dict[str, Any]]:
     """Return what runs on a pod now, by name, as the agent tells it; nothing is changed."""
     told = await agent.ask(session, "survey", known=as_json(state.load().pod(session.pod).models), forget=False)
     return {each["name"]: each for each in told["models"]}
-
-
-def endpoint(ssh: str, model: Model) -> str | None:
-    """Return the URL of a model as seen from outside, if its provider routes the port; a private one has none."""
-    if model.is_private:
-        return None
-    host = ssh_command.parse(ssh).host
-    return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
-
-
-def kept_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model's entry keeps of its record on the pod, besides what every entry has.
-
-    Not where its key is: which of our secrets goes to a pod, the pod must not choose.
-    """
-    return {name: record[name] for name in ("memory", "private") if record.get(name)}
-
-
-def as_json(models: Mapping[str, Model]) -> list[dict[str, Any]]:
-    """Return models as the agent knows them."""
-    return [
-        {"name": name, "uid": model.uid, "model": model.model, "pid": model.pid, "port": model.port, "gpu": model.gpu}
-        for name, model in models.items()
-    ]
 
 
 def _bring_in_line(pod: str, known: Mapping[str, Model], found: Mapping[str, dict[str, Any]], report: Report) -> None:
@@ -148,6 +93,8 @@ def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
         return "the pod was rebooted"
     if model.uid and not words["was_recorded"]:
         return "it was stopped, and not from here"
+    from pi_cli.models import diagnosis  # all that is known of failures: few lists tell of one
+
     log = zlib.decompress(base64.b64decode(words["said"])).decode("utf-8", "replace") if words["said"] else ""
     cause = diagnosis.find_cause(log, pod=pod, model=model.model)
     return cause.words if cause else "it was ended from outside: its log tells of no error"
@@ -163,7 +110,7 @@ async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
         each["status"],
         url,
         age=each.get("age"),
-        answers_here=await health.answers_from_here(url) if url and each["status"] == "ready" else None,
+        answers_here=await reach.answers_from_here(url) if url and each["status"] == "ready" else None,
         phase=phase(each) if each["status"] == "starting" else None,
         progress=_pair(each.get("progress")),
         requests=_pair(each.get("requests")),

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
-import asyncssh
-
 from pi_cli.errors import BadUsage, HostKeyChanged, PodUnreachable
 from pi_cli.pods import login
+from pi_cli.pods.quick_asyncssh import asyncssh
 from pi_cli.pods.ssh import NobodyListens, PodSession
 from pi_cli.store.records import Pod
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-import asyncssh
-
 from pi_cli.pods.passphrases import keyring
+from pi_cli.pods.quick_asyncssh import asyncssh
 from pi_cli.pods.ssh_config import Destination
 
 OPENSSH_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"

@@ -8,14 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncssh
-from asyncssh.encryption import get_encryption_algs
-from asyncssh.kex import get_kex_algs
-from asyncssh.mac import get_mac_algs
-
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
 from pi_cli.pods import host_keys, keys, ssh_command, ssh_config, ways
 from pi_cli.pods.keys import Keys, Offer
+from pi_cli.pods.quick_asyncssh import asyncssh
 from pi_cli.pods.ssh import PodSession
 from pi_cli.pods.ssh_command import SshCommand
 from pi_cli.pods.ssh_config import Destination
@@ -33,9 +29,9 @@ TURNED_AWAY = ("Not allowed at this time", "Exceeded MaxStartups")  # sshd's wor
 # What ssh begins with by itself costs asyncssh more than AES-GCM: 2.3 s of processor time for a GB, instead of 1.4.
 SSH_DEFAULT_CIPHER, QUICK_CIPHERS = "chacha20-poly1305@openssh.com", "-gcm"
 ALGORITHMS = {  # of ssh_config(5), and of asyncssh
-    "kexalgorithms": ("kex_algs", get_kex_algs),
-    "ciphers": ("encryption_algs", get_encryption_algs),
-    "macs": ("mac_algs", get_mac_algs),
+    "kexalgorithms": ("kex_algs", asyncssh.kex.get_kex_algs),
+    "ciphers": ("encryption_algs", asyncssh.encryption.get_encryption_algs),
+    "macs": ("mac_algs", asyncssh.mac.get_mac_algs),
 }
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-from asyncssh.public_key import get_certificate_algs, get_default_public_key_algs, get_public_key_algs
-
 from pi_cli.errors import HostKeyChanged, PodUnreachable
 from pi_cli.pods import host_keys
+from pi_cli.pods.quick_asyncssh import asyncssh
 from pi_cli.pods.ssh_config import Destination
 
 
@@ -113,10 +111,12 @@ class Trust:
         """Ask for the types of key that we know first: a machine mostly has several keys, and one is known."""
         known = [algorithm.decode() for key in self.trusted for algorithm in key.sig_algorithms]
         configured = self.destination.algorithms("hostkeyalgorithms")
-        possible = [algorithm.decode() for algorithm in get_public_key_algs()]
-        plain = [each for each in configured if each in possible] or _names(get_default_public_key_algs())
+        possible = [algorithm.decode() for algorithm in asyncssh.public_key.get_public_key_algs()]
+        plain = [each for each in configured if each in possible] or _names(
+            asyncssh.public_key.get_default_public_key_algs()
+        )
         first = [each for each in plain if each in known] or [each for each in known if each != "ssh-rsa"]
-        certified = _names(get_certificate_algs()) if self.users.authorities else []
+        certified = _names(asyncssh.public_key.get_certificate_algs()) if self.users.authorities else []
         return list(dict.fromkeys([*certified, *first, *plain]))
 
 
