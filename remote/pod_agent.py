@@ -1,6 +1,6 @@
 """What pi does on a prepared pod: one JSON request on stdin, marked JSON lines on stdout.
 
-pi feeds this program to `python3 -I` for every command; nothing of it stays on the pod but these files:
+pi feeds this program to `python3 -I -S` for every command; nothing of it stays on the pod but these files:
 
     ~/.pi/models/UID.json    one record per model, written before vLLM is started
     ~/.pi/lock               held while ports, GPUs and names are given out
@@ -32,6 +32,7 @@ def main() -> None:
         machine.emit(error={"code": "os", "message": str(error)})
     else:
         machine.emit(result=result)
+    machine.leave()
 
 
 def start(**request: Any) -> Json:

@@ -5,11 +5,9 @@ Standard library only, Python 3.8 or newer.
 
 import base64
 import contextlib
-import http.client
 import os
 import re
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, List, Optional, Tuple
 
 import pod_gpus
@@ -42,16 +40,24 @@ def survey(known: List[Json], forget: bool = True) -> Json:
             if unmarked:
                 strangers[entry["name"]] = (entry, unmarked)
     here = [(record, processes.get(record["uid"], [])) for record in living] + list(strangers.values())
+    models = described(here) if here else []
+    names = {model["name"] for model in models}
+    lost = gone + [entry for entry in known if entry.get("uid") not in {record["uid"] for record in records}]
+    dead = {entry["name"]: last_words(entry) for entry in lost if entry["pid"] and entry["name"] not in names}
+    return {"models": models, "dead": dead, "vllm": pod_vllm.version()}
+
+
+def described(here: List[Tuple[Json, List[Process]]]) -> List[Json]:
+    """Ask all models at once how they are, and the GPUs how full."""
+    from concurrent.futures import ThreadPoolExecutor  # not for pods on which nothing runs
+
     with ThreadPoolExecutor(16) as pool:
         memory = pool.submit(pod_gpus.memory) if any(record["gpu"] for record, _ in here) else None
         models = list(pool.map(lambda each: describe(*each), here))
     held = memory.result() if memory else {}
     for model in models:
         model["memory_used"] = held_by(model, held)
-    names = {model["name"] for model in models}
-    lost = gone + [entry for entry in known if entry.get("uid") not in {record["uid"] for record in records}]
-    dead = {entry["name"]: last_words(entry) for entry in lost if entry["pid"] and entry["name"] not in names}
-    return {"models": models, "dead": dead, "vllm": pod_vllm.version()}
+    return models
 
 
 def describe(record: Json, processes: List[Process]) -> Json:
@@ -81,15 +87,12 @@ def status_of(record: Json, pids: List[int], health: Optional[int]) -> str:
 
 def requests(port: int, processes: List[Process]) -> Optional[List[int]]:
     """Return how many requests run and wait, as vLLM's own /metrics says; None when it does not."""
-    key = key_of(processes)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError), contextlib.closing(connection):
-        connection.request("GET", "/metrics", headers={"Authorization": "Bearer " + key} if key else {})
-        counts: Dict[str, int] = {}
-        for kind, number in REQUESTS.findall(connection.getresponse().read()):  # an engine each
+    _, metrics = machine.get(port, "/metrics", key_of(processes))
+    counts: Dict[str, int] = {}
+    with contextlib.suppress(ValueError):
+        for kind, number in REQUESTS.findall(metrics):  # an engine each
             counts[kind.decode("ascii")] = counts.get(kind.decode("ascii"), 0) + int(float(number))
-        return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
-    return None
+    return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
 
 
 def key_of(processes: List[Process]) -> Optional[str]:

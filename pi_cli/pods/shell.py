@@ -6,7 +6,7 @@ from collections.abc import Sequence
 # Feeds itself from stdin: a line with a length, then so many bytes of modules, then the request. No quote, dollar,
 # backslash or exclamation mark is in it, so that every login shell (bash, dash, zsh, fish, csh) passes it on as it is.
 AGENT = (
-    'exec python3 -I -c \'import sys,zlib,json,types;f=sys.stdin.buffer;n=int(f.readline());'
+    'exec python3 -I -S -c \'import sys,zlib,json,types;f=sys.stdin.buffer;n=int(f.readline());'
     's=json.loads(zlib.decompress(f.read(n)));'
     '[exec(compile(c,m,"exec"),sys.modules.setdefault(m,types.ModuleType(m)).__dict__) for m,c in s];'
     'sys.modules[s[-1][0]].main()\''
