@@ -136,7 +136,7 @@ async def _resolve(command: SshCommand) -> Destination:
 async def _ask_ssh(command: SshCommand) -> Answers:
     """Have ssh read its configuration: `Match exec`, `Include`, canonical names and all."""
     asked = await asyncio.create_subprocess_exec(
-        "ssh", "-G", "-T", *_config(command), *command.words(), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+        "ssh", "-G", "-T", *of_this_home(command.config_file), *command.words(), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
     )
     try:
         said, complaint = await asked.communicate()
@@ -154,8 +154,12 @@ async def _ask_ssh(command: SshCommand) -> Answers:
     return answers
 
 
-def _config(command: SshCommand) -> list[str]:
-    if command.config_file or not _home_is_elsewhere():
+def of_this_home(config_file: str | None) -> list[str]:
+    """Return the option with which ssh reads the configuration below $HOME: by itself it reads that of the account.
+
+    None is needed where the two are the same, or the ssh command names a `config_file`.
+    """
+    if config_file or not _home_is_elsewhere():
         return []
     users = Path.home() / ".ssh/config"
     return ["-F", str(users) if users.exists() else "none"]

@@ -28,7 +28,8 @@ def words(name: str, pod: Pod, *, tty: bool = False) -> list[str]:
         command = dataclasses.replace(command, connect_timeout=pod.connect_timeout)
     terminal = ("-t",) if tty else ("-o", "RequestTTY=auto")
     safely = [*NOTHING_FORWARDED, *_trusting(name), *OWN_CONNECTION, *NO_COMMAND_OF_ITS_OWN]
-    return ["ssh", *safely, *terminal, *_jumps(name, route, command.config_file), *command.words()]
+    config = ssh_config.of_this_home(command.config_file)
+    return ["ssh", *config, *safely, *terminal, *_jumps(name, route, command.config_file), *command.words()]
 
 
 def _trusting(name: str) -> list[str]:
@@ -51,7 +52,7 @@ def _jumps(pod: str, route: Sequence[Destination], config_file: str | None) -> l
     names = [host_keys.of_jump_host(pod, hop.known_name) for hop in route[:-1]]
     if not any(map(host_keys.read, names)):
         return []
-    config = ["-F", config_file] if config_file else []
+    config = ["-F", config_file] if config_file else ssh_config.of_this_home(None)
     option: list[str] = []
     for hop, name, following in zip(route, names, route[1:], strict=False):
         login = ["-p", str(hop.port), "-l", hop.user, "-W", f"[{following.host}]:{following.port}", hop.given]

@@ -1,0 +1,52 @@
+"""Measure everything, or what is named, and print a table: `python -m tests.bench [--once] [NAME…]`.
+
+With `--once` each is run one time only, to see that it works.
+"""
+
+import sys
+
+from tests.bench import (
+    completion,
+    connecting,
+    fan_out,
+    first_token,
+    growth,
+    help_text,
+    log_latency,
+    log_throughput,
+    memory,
+    model_list,
+    one_command,
+    pod_list,
+    probes,
+    start_log,
+    token_rate,
+)
+from tests.bench.measure import table
+from tests.bench.place import Place
+
+ROUNDS = 11
+EACH = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        help_text, pod_list, completion, one_command, connecting, fan_out, model_list, memory, probes, log_throughput,
+        log_latency, start_log, first_token, token_rate, growth,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    rounds = 1 if "--once" in words else ROUNDS
+    names = [word for word in words if word in EACH] or list(EACH)
+    figures = []
+    with Place() as place:
+        for name in names:
+            for each in EACH[name].measure(place, rounds):
+                print(f"{each.number}  {each.what}: {each.ours}, {each.ratio:.2f}", file=sys.stderr, flush=True)
+                figures.append(each)
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Runs on a pod, behind the text of `remote/pod_machine.py`: many models at once, as cheap as a model can be.
+
+Each is a process with a marker, a record, a log and a port that answers like a healthy vLLM, chats with 5,000 tokens as
+fast as they can be sent included; nothing else of vLLM is there. Called with the first and the last port.
+"""
+
+# ruff: noqa: F821, UP031, PTH123 - the names are those of pod_machine, and so is the Python
+# mypy: ignore-errors
+
+import subprocess
+
+SERVER = r"""
+import json, os, socket, sys
+METRICS = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
+def event(delta, reason):
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: %s\n\n" % json.dumps(chunk).encode()
+CHUNK = event({"content": "token "}, None)
+END = event({}, "stop") + b"data: [DONE]\n\n"
+TOKENS = 5000
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n"
+listener = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=128)
+name = sys.argv[2].encode()
+while True:
+    there, _ = listener.accept()
+    with there:
+        request = there.recv(65536)
+        path = request.split(None, 2)[1] if request else b""
+        if path == b"/v1/chat/completions":
+            head, _, body = request.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            while len(body) < length:
+                body += there.recv(65536)
+            there.sendall(HEAD % b"text/event-stream" + b"\r\n" + CHUNK)
+            for _ in range(TOKENS // 10):
+                there.sendall(CHUNK * 10)
+            there.sendall(END)
+        else:
+            models = b'{"object":"list","data":[{"id":"%s","object":"model","max_model_len":32768}]}' % name
+            body = models if path == b"/v1/models" else METRICS
+            kind = b"application/json" if path == b"/v1/models" else b"text/plain"
+            there.sendall(HEAD % kind + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+"""
+
+
+def begin(port):
+    name, uid = "m%d" % (port - 8000), "bench%d" % port
+    log = os.path.join(LOGS, name + ".log")
+    os.makedirs(LOGS, exist_ok=True)
+    with open(log, "a") as file:
+        file.write("INFO Application startup complete.\n")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", SERVER, str(port), name, "vllm"],
+        env=dict(os.environ, PI_MODEL_UID=uid),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    record = {"uid": uid, "name": name, "model": "tiny/model", "port": port, "gpu": "0", "pid": process.pid}
+    record.update(start=start_time(process.pid), boot=boot_id(), since=uptime(), log=log, ready=True)
+    write_record(record)
+
+
+for port in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
+    begin(port)

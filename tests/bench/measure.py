@@ -1,0 +1,123 @@
+"""What commands cost, measured in turns, and the figures that come of it.
+
+A machine is never quiet, and what disturbs one round disturbs both who take part in it: so ours and the baseline run
+one after the other, round by round, and the figure is the median of the rounds' ratios.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds by the clock, seconds of processor time, and bytes of memory at most, of a command and its children.
+
+    `peak` is that of the largest single process.
+    """
+
+    wall: float
+    cpu: float = 0.0
+    peak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A row of the table: `ratio` of ours to the baseline, with the range in which eight of ten rounds lie."""
+
+    number: str
+    what: str
+    baseline: str
+    ours: str
+    theirs: str
+    ratio: float
+    spread: tuple[float, float]
+    goal: float
+    at_least: bool = False
+
+    @property
+    def is_reached(self) -> bool:
+        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
+
+
+def run(command: Sequence[str], environ: Mapping[str, str], *, shown: bool = False) -> Cost:
+    """Run a command to its end, and end everything if it fails."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said.decode(errors='replace')}")
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def in_turns(rounds: int, *works: Callable[[], Cost]) -> list[list[Cost]]:
+    """Do works one after the other, again and again; return the costs of each. The first round only warms up."""
+    costs: list[list[Cost]] = [[] for _ in works]
+    for number in range(rounds + (rounds > 1)):
+        for work, kept in zip(works, costs, strict=True):
+            cost = work()
+            if number or rounds == 1:
+                kept.append(cost)
+    return costs
+
+
+def figure(
+    number: str,
+    what: str,
+    baseline: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    goal: float,
+    *,
+    unit: str = "ms",
+    at_least: bool = False,
+) -> Figure:
+    """Make a row of what was measured; with `unit` "ms" the values are seconds."""
+    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+    tenth = len(ratios) // 10
+    return Figure(
+        number,
+        what,
+        baseline,
+        told(statistics.median(ours), unit),
+        told(statistics.median(theirs), unit),
+        statistics.median(ratios),
+        (ratios[tenth], ratios[-1 - tenth]),
+        goal,
+        at_least,
+    )
+
+
+def told(value: float, unit: str) -> str:
+    if unit == "ms":
+        value *= 1000
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Lay figures out as a Markdown table."""
+    head = [
+        "| # | figure | baseline | ours | baseline's | ratio (8 of 10) | goal | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = [
+        f"| {each.number} | {each.what} | {each.baseline} | {each.ours} | {each.theirs} "
+        f"| {each.ratio:.2f} ({each.spread[0]:.2f}-{each.spread[1]:.2f}) "
+        f"| {'≥' if each.at_least else '≤'} {each.goal:g} | {'reached' if each.is_reached else 'missed'} |"
+        for each in figures
+    ]
+    return "\n".join([*head, *rows])
