@@ -88,7 +88,7 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
     ):
 
         async def look(session: "PodSession") -> None:
-            found = await listing.survey(session, where[session.pod].ssh, report)
+            found = await listing.survey(session, where[session.pod], report)
             listed.extend(found)
             if board:
                 board.see(session.pod, found)

@@ -18,9 +18,12 @@ from pi_cli.store.records import Model, Pod
 INTERVAL = 2.0  # seconds between two looks at a pod that is watched
 
 
-async def survey(session: PodSession, ssh: str, report: Report) -> list[Listed]:
-    """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone."""
-    known = state.load().pod(session.pod).models
+async def survey(session: PodSession, pod: Pod, report: Report) -> list[Listed]:
+    """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone.
+
+    `pod` is its entry, as it was lately.
+    """
+    known, ssh = pod.models, pod.ssh
     told = await agent.ask(session, "survey", known=as_json(known))
     found = {each["name"]: each for each in told["models"]}
     _bring_in_line(session.pod, known, found, report)
@@ -41,7 +44,7 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
             try:
                 async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
                     while True:
-                        see(name, await survey(session, pod.ssh, report))
+                        see(name, await survey(session, state.load().pod(name), report))
                         await asyncio.sleep(INTERVAL)
             except PiError as error:
                 if str(error) != said:
@@ -68,6 +71,8 @@ async def alive(session: PodSession) -> dict[str, dict[str, Any]]:
 
 def _bring_in_line(pod: str, known: Mapping[str, Model], found: Mapping[str, dict[str, Any]], report: Report) -> None:
     """Adopt what was found and forget the rest; what another pi has changed meanwhile is newer than the answer."""
+    if known.keys() <= found.keys() and all(_as_kept(known.get(name), each) for name, each in found.items()):
+        return  # as nearly always; of 64 pods each would read and lock all of `pods.json`
     with state.edit() as current:
         models = current.pod(pod).models
         for name in [name for name in known if name not in found and models.get(name) == known[name]]:
@@ -76,9 +81,17 @@ def _bring_in_line(pod: str, known: Mapping[str, Model], found: Mapping[str, dic
             if name not in models and each["pid"]:
                 report(Note(pod, f"found `{name}` running here and added it"))
             if each["pid"]:
-                extra = models[name].extra if name in models else {}
-                extra |= kept_of(each)
-                models[name] = Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
+                models[name] = _kept(models.get(name), each)
+
+
+def _kept(before: Model | None, each: Mapping[str, Any]) -> Model:
+    """Return the entry of a model that a pod tells of, with what the entry before has besides."""
+    extra = (before.extra if before else {}) | kept_of(each)
+    return Model(each["model"], each["port"], each["gpu"], each["pid"], each.get("uid"), extra)
+
+
+def _as_kept(known: Model | None, each: Mapping[str, Any]) -> bool:
+    return not each["pid"] if known is None else known == _kept(known, each)
 
 
 def _dead(pod: str, ssh: str, name: str, model: Model | None, words: Mapping[str, Any]) -> Listed:

@@ -3,6 +3,11 @@
 The jump hosts on the way to a pod are kept as `POD/HOST`: they belong to the pod, and go with it.
 """
 
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
 from pi_cli.errors import StateUnreadable
 from pi_cli.store import files, paths
 
@@ -24,7 +29,7 @@ def owner(key: str, *, but: str) -> str | None:
 
 def remember(name: str, key: str) -> None:
     with files.locked(paths.known_hosts_file()):
-        _write_all(_read_all() | {name: key})
+        _write_all({**_read_all(), name: key})
 
 
 def forget(pod: str) -> None:
@@ -36,15 +41,24 @@ def forget(pod: str) -> None:
             _write_all(kept)
 
 
-def _read_all() -> dict[str, str]:
+def _read_all() -> Mapping[str, str]:
+    path = paths.known_hosts_file()
     try:
-        lines = paths.known_hosts_file().read_text(encoding="utf-8").splitlines()
+        status = path.stat()
+        return _parsed(path, status.st_ino, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeError) as error:
-        raise StateUnreadable(f"cannot read `{paths.known_hosts_file()}`: {error}") from error
+        raise StateUnreadable(f"cannot read `{path}`: {error}") from error
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(path: Path, *version: int) -> Mapping[str, str]:
+    """Read a version of the file, once for all pods."""
+    del version
+    lines = path.read_text(encoding="utf-8").splitlines()
     pairs = (line.partition(" ") for line in lines if line.strip() and not line.startswith("#"))
-    return {name: key.strip() for name, _, key in pairs}
+    return MappingProxyType({name: key.strip() for name, _, key in pairs})
 
 
 def _write_all(keys: dict[str, str]) -> None:

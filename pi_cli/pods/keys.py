@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import os
 import stat
 from base64 import b64decode, b64encode
@@ -190,8 +191,9 @@ def _read(path: Path, is_named: bool, keys: Keys) -> _KeyFile | None:
         return None
 
 
+@functools.lru_cache(maxsize=64)
 def _import(path: Path, is_named: bool, data: bytes) -> _KeyFile:
-    """Make sense of a key file. Raises `ValueError`, saying why it is no use."""
+    """Make sense of a key file, once for all pods. Raises `ValueError`, saying why it is no use."""
     if b"PRIVATE KEY" not in data:
         return _KeyFile(path, is_named, asyncssh.import_public_key(data))
     public, is_locked = _public_beside(path), b"ENCRYPTED" in data

@@ -1,6 +1,7 @@
 """Log in to a pod: over its jump hosts, with the user's keys, to the machine that we know and to no other."""
 
 import asyncio
+import itertools
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ KEEPALIVE = 7.0  # seconds between keepalives; with three unanswered ones, 28 s 
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next try where sshd drops logins (MaxStartups)
 DROPPED = (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError)
 GREETING = 255  # characters; the longest first line that SSH allows
+QUICK_PIECES = 50  # of what is received: more than a login and the first commands take
 MOST_NAMED = 6  # keys that an error names
 TURNED_AWAY = ("Not allowed at this time", "Exceeded MaxStartups")  # sshd's words, before OpenSSH 10 and since
 # What ssh begins with by itself costs asyncssh more than AES-GCM: 2.3 s of processor time for a GB, instead of 1.4.
@@ -165,15 +167,20 @@ class _Login:
         back until then: a round trip of nine.
         """
         self.met = connection
-        if self.via:
+        if self.opened is None:
             return
-        receive = connection.data_received
+        receive, end = connection.data_received, self.opened.socket
+        pieces = itertools.count(1)
 
         def hear(data: bytes, datatype: int | None = None) -> None:
             if not self.greeting:
                 self._allow(LOGIN_TIMEOUT)
             if len(self.greeting) < GREETING:
                 self.greeting = (self.greeting + data[:GREETING].decode("ascii", "replace"))[:GREETING]
+            if next(pieces) < QUICK_PIECES:
+                ways.acknowledge_at_once(end)
+            else:
+                connection.data_received = receive  # type: ignore[method-assign]
             receive(data, datatype)
 
         connection.data_received = hear  # type: ignore[method-assign]

@@ -6,13 +6,16 @@ import pwd
 import re
 import shutil
 import socket
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 from pi_cli.errors import PiError
+from pi_cli.pods import ssh_config_files
 from pi_cli.pods.ssh_command import SshCommand
+from pi_cli.pods.ssh_config_files import Answers
 
 SSH_PORT = 22
 MOST_HOPS = 8
@@ -25,7 +28,6 @@ REFUSED = {  # what pi can neither do nor leave out without doing something else
     "proxyusefdpass": "ProxyUseFdpass",
     "revokedhostkeys": "RevokedHostKeys",
 }
-Answers = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ async def route(command: SshCommand, *, hops: int = 0) -> tuple[Destination, ...
 
 
 async def _resolve(command: SshCommand) -> Destination:
-    answers = await _ask_ssh(command) if shutil.which("ssh") else _without_ssh(command)
+    answers = await _answers(command)
     for keyword, name in REFUSED.items():
         if answers.get(keyword, ("no",))[0].lower() not in ("no", "none"):
             raise PiError(
@@ -133,16 +135,29 @@ async def _resolve(command: SshCommand) -> Destination:
     return Destination(command.host, host.lower(), int(port), user, answers)
 
 
+async def _answers(command: SshCommand) -> Answers:
+    """Ask the ssh that is here, unless it has said the same of another host a moment ago."""
+    match shutil.which("ssh"):
+        case None:
+            return _without_ssh(command)
+        case ssh_config_files.SSH:
+            with_system = not command.config_file and not _home_is_elsewhere()
+            return await ssh_config_files.answers(command, _ask_ssh, with_system=with_system)
+        case _:
+            return await _ask_ssh(command)
+
+
 async def _ask_ssh(command: SshCommand) -> Answers:
-    """Have ssh read its configuration: `Match exec`, `Include`, canonical names and all."""
-    asked = await asyncio.create_subprocess_exec(
-        "ssh", "-G", "-T", *of_this_home(command.config_file), *command.words(), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-    )
+    """Have ssh read its configuration: `Match exec`, `Include`, canonical names and all.
+
+    With a thread, since of asyncio's own processes one that is cancelled while it begins is waited for without end.
+    """
+    words = ["ssh", "-G", "-T", *of_this_home(command.config_file), *command.words()]
+    asked = subprocess.Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
     try:
-        said, complaint = await asked.communicate()
+        said, complaint = await asyncio.to_thread(asked.communicate)
     except BaseException:
         asked.kill()  # a `Match exec` may take for ever
-        await asked.wait()
         raise
     if asked.returncode != 0:
         lines = complaint.decode("utf-8", "replace").strip().splitlines()

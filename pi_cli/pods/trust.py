@@ -130,6 +130,8 @@ def _look_up(destination: Destination, *, only_revoked: bool) -> KnownHosts:
     without_port = destination.one("hostkeyalias") or destination.host
     for file in destination.known_hosts_files:
         entries = _read(file, _changed_at(file), only_revoked)
+        if entries is None:
+            continue
         exact, authorities, revoked, *_ = entries.match(destination.known_name, "", None)
         trusted, more_authorities, more_revoked, *_ = entries.match(without_port, "", None)
         found.exact.update(exact)
@@ -146,13 +148,17 @@ def _changed_at(file: Path) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _read(file: Path, changed_at: int, only_revoked: bool) -> asyncssh.SSHKnownHosts:
-    """Read a `known_hosts` file, once for all pods; lines that make no sense are passed over, as ssh does."""
+def _read(file: Path, changed_at: int, only_revoked: bool) -> asyncssh.SSHKnownHosts | None:
+    """Read a `known_hosts` file, once for all pods; None if nothing in it counts.
+
+    Lines that make no sense are passed over, as ssh does.
+    """
     del changed_at
-    entries = asyncssh.SSHKnownHosts()
+    entries: asyncssh.SSHKnownHosts | None = None
     with suppress(OSError):
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("@revoked") or not only_revoked:
+                entries = entries or asyncssh.SSHKnownHosts()
                 with suppress(ValueError):
                     entries.load(line)
     return entries

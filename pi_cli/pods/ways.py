@@ -12,6 +12,7 @@ from typing import IO
 
 from pi_cli.pods.ssh_config import Destination
 
+QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
@@ -56,6 +57,17 @@ async def opened(destination: Destination, seconds: float) -> AsyncIterator[Way]
     with closing(await _connected(destination, addresses, until, seconds)) as end:
         silence = f"{destination} accepts connections but says nothing (no SSH banner within {seconds:g} s)"
         yield Way(end, until - clock(), silence)
+
+
+def acknowledge_at_once(end: socket.socket) -> None:
+    """Have the kernel acknowledge what has come so far now, not in 40 ms; that holds for a moment only.
+
+    After the login sshd has a small packet out, and keeps the next until that is acknowledged (Nagle's algorithm): the
+    first command took 52 ms where it takes 9. Linux alone can be told so.
+    """
+    if QUICK_ACK is not None and end.family in FAMILIES.values():
+        with suppress(OSError):
+            end.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
 
 async def _resolved(destination: Destination, until: float, seconds: float) -> list[tuple[int, tuple[object, ...]]]:

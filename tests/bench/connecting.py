@@ -17,8 +17,8 @@ BEHIND_A_CONNECTION = "true"
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
-    assert place.pod
-    about = {"host": place.pod.address, "key": str(place.pod.key), "known": str(place.home / ".ssh/known_hosts")}
+    assert place.idle
+    about = {"host": place.idle.address, "key": str(place.idle.key), "known": str(place.home / ".ssh/known_hosts")}
     command = [place.python, "-m", "tests.bench.connecting", str(rounds), json.dumps(about)]
     told = subprocess.run(command, env=place.environ, check=True, capture_output=True, text=True).stdout
     ours, theirs = json.loads(told)

@@ -7,8 +7,8 @@ from tests.bench.place import MOST_PODS, Place
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
-    assert place.pod
-    place.remember(pods=MOST_PODS, models=0)
+    assert place.idle
+    place.remember(pods=MOST_PODS)
     ssh = f"ssh -F {place.home}/.ssh/config -o KexAlgorithms=curve25519-sha256"
     by_hand = place.shell(f"seq {MOST_PODS} | xargs -P{MOST_PODS} -I{{}} {ssh} pod-{{}} true")
     ours, theirs = in_turns(

@@ -20,7 +20,7 @@ for chunk in client.chat.completions.create(model="m1", messages=[{"role": "user
 """
 BY_HAND = """
 ssh=$1 python=$2 script=$3 port=$4
-$ssh -N -o ExitOnForwardFailure=yes -L $port:127.0.0.1:8001 pod-1 & tunnel=$!
+$ssh -N -o ExitOnForwardFailure=yes -L $port:127.0.0.1:8001 busy & tunnel=$!
 trap 'kill $tunnel' EXIT
 until (exec 3<> /dev/tcp/127.0.0.1/$port) 2> /dev/null; do sleep 0.02; done
 "$python" -c "$script" http://127.0.0.1:$port/v1
@@ -43,7 +43,7 @@ def first_output(command: Sequence[str], environ: Mapping[str, str]) -> Cost:
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(1)
-    place.remember(pods=1)
+    place.remember_busy(models=1)
     ssh = f"ssh -F {place.home}/.ssh/config"
     by_hand = ["bash", "-c", BY_HAND, "by-hand", ssh, place.python, SCRIPT, str(LOCAL_PORT)]
     assert FIRST_PORT == 8001

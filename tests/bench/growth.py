@@ -15,11 +15,11 @@ def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(MODELS[-1])
 
     def on_pods(pods: int) -> Cost:
-        place.remember(pods=pods, models=0)
+        place.remember(pods=pods)
         return run([place.pi, "list", "--all"], place.environ)
 
     def with_models(models: int) -> Cost:
-        place.remember(pods=1, models=models)
+        place.remember_busy(models=models)
         return run([place.pi, "list", "--no-check"], place.environ)
 
     yield row("16a", "`pi list --all`: CPU", "pods", PODS, on_pods, rounds)

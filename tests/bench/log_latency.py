@@ -18,7 +18,7 @@ READY = "both are followed\n"
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(3)
-    place.remember(pods=1, models=3)
+    place.remember_busy(models=3)
     tail = [*place.ssh(), "tail -n 0 -F /root/.vllm_logs/m3.log"]
     with ExitStack() as stack:
         ours = follow(stack, [place.pi, "logs", "m1", "-n", "0"], place)

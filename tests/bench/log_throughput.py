@@ -11,7 +11,7 @@ LINE = "(APIServer pid=7) INFO 11-28 13:31:46 [loggers.py:271] Engine 000: Avg p
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(2)
-    place.remember(pods=1, models=2)
+    place.remember_busy(models=2)
     log, size = place.log("m2"), SIZE if rounds > 1 else SIZE >> 6
     block = (LINE * 10_000).encode()
     with log.open("wb") as file:

@@ -9,10 +9,10 @@ MIB = 1 << 20
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
-    assert place.pod
+    assert place.idle
 
     def of(pods: int) -> Cost:
-        place.remember(pods=pods, models=0)
+        place.remember(pods=pods)
         return run([place.pi, "list", "--all"], place.environ)
 
     many, one, imported = in_turns(

@@ -10,7 +10,7 @@ MODELS = 8
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(MODELS)
-    place.remember(pods=1, models=MODELS)
+    place.remember_busy(models=MODELS)
     ports = " ".join(str(FIRST_PORT + number) for number in range(MODELS))
     by_hand = place.shell(
         f"for port in {ports}; do {place.ssh_line()} curl -sf -o /dev/null http://127.0.0.1:$port/health; done"

@@ -8,10 +8,10 @@ from tests.bench.place import Place
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(1)
-    place.remember(pods=1)
+    place.remember_busy(models=1)
     by_hand = [*place.ssh(), "true"]
     by_pi = {
-        "4a": ("`pi ssh pod-1 true`", ["ssh", "pod-1", "true"]),
+        "4a": ("`pi ssh busy true`", ["ssh", "busy", "true"]),
         "4b": ("`pi logs m1 -n 1 --no-follow`", ["logs", "m1", "-n", "1", "--no-follow"]),
     }
     for number, (what, words) in by_pi.items():
@@ -21,4 +21,4 @@ def measure(place: Place, rounds: int) -> Iterator[Figure]:
             lambda: run(by_hand, place.environ),
         )
         wall = [each.wall for each in ours]
-        yield figure(number, what, "`ssh pod-1 true`", wall, [each.wall for each in theirs], 1.35)
+        yield figure(number, what, "`ssh busy true`", wall, [each.wall for each in theirs], 1.35)

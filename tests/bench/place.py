@@ -1,13 +1,15 @@
 """Where it is measured: a user of its own, and a pod with a real sshd that goes by many names."""
 
+import functools
 import json
 import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.lab import base_root, prepared
 from tests.lab.openssh import OpensshLab, OpensshPod
@@ -16,10 +18,11 @@ from tests.until import until
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (*base_root.WITH_PYTHON, "curl")
 MOST_PODS = 64
+BUSY = "busy"
 FIRST_PORT = 8001
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 CONFIG = """\
-Host pod-*
+Host {pattern}
   HostName {address}
   User root
   IdentityFile {key}
@@ -29,9 +32,10 @@ Host pod-*
 
 
 class Place:
-    """A home with `pods.json` and an ssh configuration. The pod is started when something asks for it.
+    """A home with `pods.json` and an ssh configuration. The machines are started when something asks for them.
 
-    `pod-1` to `pod-64` are all the same machine, each known by a name of its own as 64 machines would be.
+    `pod-1` to `pod-64` are all the same machine, on which nothing runs, each known by a name of its own as 64 machines
+    would be. `busy` is another one, for models.
     """
 
     python = sys.executable
@@ -39,7 +43,7 @@ class Place:
 
     def __init__(self) -> None:
         self._open = ExitStack()
-        self._pod: OpensshPod | None = None
+        self._lab: OpensshLab | None = None
         self._models = 0
 
     def __enter__(self) -> Self:
@@ -59,44 +63,48 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def remember(self, *, pods: int, models: int = 1) -> None:
-        """Write `pods.json`: so many pods, on each of which pi remembers so many models."""
-        entry = {
-            "ssh": "",
-            "gpus": [GPU],
-            "models": {
-                f"m{number}": {
-                    "model": "tiny/model", "port": FIRST_PORT + number - 1, "gpu": "0", "pid": 1,
-                    "uid": f"bench{FIRST_PORT + number - 1}",
+    def remember(self, *, pods: int) -> None:
+        """Write `pods.json`: so many pods, `pod-1` being active."""
+        self._write([f"pod-{number}" for number in range(1, pods + 1)], {})
+
+    def remember_busy(self, *, models: int) -> None:
+        """Write `pods.json`: the busy pod alone, with so many models."""
+        ports = range(FIRST_PORT, FIRST_PORT + models)
+        self._write(
+            [BUSY],
+            {
+                f"m{port - FIRST_PORT + 1}": {
+                    "model": "tiny/model", "port": port, "gpu": "0", "pid": 1, "uid": f"bench{port}",
                 }
-                for number in range(1, models + 1)
+                for port in ports
             },
-        }  # fmt: skip
-        names = [f"pod-{number}" for number in range(1, pods + 1)]
-        state = {"pods": {name: entry | {"ssh": f"ssh {name}"} for name in names}, "active": "pod-1"}
-        (self.home / ".pi/pods.json").write_text(json.dumps(state))
+        )  # fmt: skip
 
-    @property
-    def pod(self) -> OpensshPod:
-        if self._pod is None:
-            base_root.ready(PACKAGES)
-            lab = self._open.enter_context(OpensshLab())
-            self._pod = lab.pod("bench", packages=PACKAGES)
-            prepared.furnish(self._pod)
-            self._pod.sshd_config(MaxStartups=300, MaxSessions=300)
-            self._pod.restart_sshd()
-            self._introduce(self._pod)
-        return self._pod
+    def _write(self, names: Sequence[str], models: Mapping[str, Any]) -> None:
+        pods = {name: {"ssh": f"ssh {name}", "gpus": [GPU], "models": models} for name in names}
+        (self.home / ".pi/pods.json").write_text(json.dumps({"pods": pods, "active": names[0]}))
 
-    def ssh(self, *options: str, pod: str = "pod-1") -> list[str]:
+    @functools.cached_property
+    def idle(self) -> OpensshPod:
+        """The machine on which nothing runs."""
+        return self._machine("idle", "pod-*", [f"pod-{number}" for number in range(1, MOST_PODS + 1)])
+
+    @functools.cached_property
+    def busy(self) -> OpensshPod:
+        """The machine for models."""
+        pod = self._machine("busy", BUSY, [BUSY])
+        # On an overlay `tail -F` looks once a second, elsewhere it is told.
+        pod.check("mkdir ~/.vllm_logs && mount -t tmpfs logs ~/.vllm_logs")
+        return pod
+
+    def ssh(self, *options: str, pod: str = BUSY) -> list[str]:
         """Return ssh as a user types it, with a configuration in which a pod is a name."""
-        assert self.pod
         return ["ssh", "-F", str(self.home / ".ssh/config"), *options, pod]
 
     def shell(self, line: str) -> list[str]:
         return ["bash", "-c", f"set -o pipefail; {line}"]
 
-    def ssh_line(self, *options: str, pod: str = "pod-1") -> str:
+    def ssh_line(self, *options: str, pod: str = BUSY) -> str:
         return shlex.join(self.ssh(*options, pod=pod))
 
     def have_models(self, count: int) -> None:
@@ -104,21 +112,30 @@ class Place:
         if count > self._models:
             program = (ROOT / "remote/pod_machine.py").read_text() + (ROOT / "tests/bench/crowd.py").read_text()
             first, last = FIRST_PORT + self._models, FIRST_PORT + count - 1
-            done = self.pod.run(f"exec python3 -I -S - {first} {last}", input=program)
+            done = self.busy.run(f"exec python3 -I -S - {first} {last}", input=program)
             if done.returncode:
                 sys.exit(f"the models could not be started:\n{done.stderr}")
             self._models = count
-            until(lambda: last in self.pod.listening(), "the models listen")
+            until(lambda: last in self.busy.listening(), "the models listen")
 
     def log(self, name: str) -> Path:
         """Return the log of a model, as this machine sees it."""
-        return self.pod.home / f".vllm_logs/{name}.log"
+        return self.busy.home / f".vllm_logs/{name}.log"
 
-    def _introduce(self, pod: OpensshPod) -> None:
+    def _machine(self, name: str, pattern: str, called: Sequence[str]) -> OpensshPod:
+        if self._lab is None:
+            base_root.ready(PACKAGES)
+            self._lab = self._open.enter_context(OpensshLab())
+        pod = self._lab.pod(name, packages=PACKAGES)
+        prepared.furnish(pod)
+        pod.sshd_config(MaxStartups=300, MaxSessions=300)
+        pod.restart_sshd()
         known = self.home / ".ssh/known_hosts"
         key = " ".join((pod.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2])
-        known.write_text(f"{pod.address} {key}\n")
-        config = CONFIG.format(address=pod.address, key=pod.key, known=known)
-        (self.home / ".ssh/config").write_text(config)
-        names = [f"pod-{number}" for number in range(1, MOST_PODS + 1)]
-        (self.home / ".pi/known_hosts").write_text("".join(f"{name} {key}\n" for name in names))
+        with known.open("a") as file:
+            file.write(f"{pod.address} {key}\n")
+        with (self.home / ".ssh/config").open("a") as file:
+            file.write(CONFIG.format(pattern=pattern, address=pod.address, key=pod.key, known=known))
+        with (self.home / ".pi/known_hosts").open("a") as file:
+            file.writelines(f"{name} {key}\n" for name in called)
+        return pod

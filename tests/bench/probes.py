@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from pi_cli.models import listing
 from pi_cli.pods import login
+from pi_cli.store import state
 from tests.bench.measure import Cost, Figure, figure, in_turns
 from tests.bench.place import FIRST_PORT, Place
 
@@ -17,7 +18,7 @@ MODELS = 64
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(MODELS)
-    place.remember(pods=1, models=MODELS)
+    place.remember_busy(models=MODELS)
     shared = str(place.home / "master")
     master = subprocess.Popen([*place.ssh("-N", "-M", "-S", shared)], env=place.environ)
     try:
@@ -35,10 +36,11 @@ def measure(place: Place, rounds: int) -> Iterator[Figure]:
 
 
 async def both(rounds: int, curl: str) -> list[list[float]]:
-    async with login.connect("pod-1", "ssh pod-1") as session:
+    entry = state.load().pod("busy")
+    async with login.connect("busy", entry.ssh) as session:
 
         async def look() -> None:
-            found = await listing.survey(session, "ssh pod-1", lambda _: None)
+            found = await listing.survey(session, entry, lambda _: None)
             assert [each.status for each in found] == ["ready"] * MODELS
 
         async def probe() -> None:

@@ -17,7 +17,7 @@ PHASES = (
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(4)
-    place.remember(pods=1, models=4)
+    place.remember_busy(models=4)
     lines = LINES if rounds > 1 else LINES >> 6
     log = place.log("m4")
     part = LINE * (lines // len(PHASES))

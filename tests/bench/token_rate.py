@@ -29,8 +29,8 @@ def span(command: Sequence[str], environ: Mapping[str, str]) -> Cost:
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(1)
-    place.remember(pods=1)
-    direct = f"http://{place.pod.address}:{FIRST_PORT}/v1"
+    place.remember_busy(models=1)
+    direct = f"http://{place.busy.address}:{FIRST_PORT}/v1"
     ours, theirs = in_turns(
         rounds,
         lambda: span([place.pi, "prompt", "m1", "--no-tools", "--no-save", "Hi"], place.environ),
