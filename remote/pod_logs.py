@@ -67,6 +67,8 @@ def pass_on_all(opened: List["Log"]) -> None:
         for log in [log for log, size in sent.items() if not size and log.is_complete(now)]:
             log.end()
             opened.remove(log)
+        if not opened:
+            return
         if not any(sent.values()):
             watcher.wait(max(next_look - now, 0.0))
         elif max(sent.values()) < CHUNK and machine.stdin_ended(CALM):

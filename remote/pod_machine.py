@@ -146,10 +146,13 @@ def find_unmarked(entry: Json) -> List[Process]:
     return []
 
 
-def health(port: int, processes: List[Process]) -> Optional[int]:
-    """Return the HTTP status of `/health`; None when none of these processes listens on the port."""
-    listening = listening_inodes(port)
-    if not listening or not listening & socket_inodes(processes):
+def health(port: int, processes: List[Process], listening: Optional[Dict[int, Set[str]]] = None) -> Optional[int]:
+    """Return the HTTP status of `/health`; None when none of these processes listens on the port.
+
+    `listening` is what `listening_sockets` has told a moment ago.
+    """
+    inodes = (listening_sockets() if listening is None else listening).get(port)
+    if not inodes or not inodes & socket_inodes(processes):
         return None
     return get(port, "/health")[0]
 
@@ -199,9 +202,13 @@ def waiting_ports() -> Set[int]:
     return {port for port, state, _ in sockets() if state == "06"}
 
 
-def listening_inodes(port: int) -> Set[str]:
-    """Return the inodes of sockets that listen on a port (proc(5): state 0A)."""
-    return {inode for local, state, inode in sockets() if state == "0A" and local == port}
+def listening_sockets() -> Dict[int, Set[str]]:
+    """Return the inodes of the sockets that listen, by port (proc(5): state 0A)."""
+    found: Dict[int, Set[str]] = {}
+    for port, state, inode in sockets():
+        if state == "0A":
+            found.setdefault(port, set()).add(inode)
+    return found
 
 
 def sockets() -> Iterator[Tuple[int, str, str]]:

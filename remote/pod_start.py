@@ -203,8 +203,9 @@ def watch(uid: str, record: Json, ended: Callable[[], Optional[Json]], *, from_l
                 pass_on(log, phases)
                 machine.forget(uid)
                 return dict(record, state="exited", **status)
-            listens = machine.listening_inodes(record["port"])  # a cheap look before the one at every process
-            if listens and machine.health(record["port"], machine.marked().get(uid, [])) == 200:
+            listening = machine.listening_sockets()  # a cheap look before the one at every process
+            is_open = record["port"] in listening
+            if is_open and machine.health(record["port"], machine.marked().get(uid, []), listening) == 200:
                 return dict(record, state="healthy", took=machine.uptime() - record["since"])
             if machine.stdin_ended(machine.TICK):
                 machine.leave()

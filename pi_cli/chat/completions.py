@@ -1,11 +1,12 @@
 """A turn over `/v1/chat/completions`, which every model of vLLM speaks."""
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.chat.client import refusals, stopped
-from pi_cli.chat.turn import Draft, Request, Turn, impatience, next_piece, sendable
+from pi_cli.chat.turn import Draft, Request, Turn, impatience, pieces, sendable
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -22,8 +23,8 @@ async def take_turn(client: "Client", request: Request, turn: Turn) -> None:
     with refusals(request.model), impatience(turn.report):
         stream = await client.chat.completions.create(**options(request))
     chunks = _Chunks(turn)
-    async with stream:
-        while chunk := await next_piece(stream, model=request.model, report=turn.report):
+    async with stream, aclosing(pieces(stream, model=request.model, report=turn.report)) as answer:
+        async for chunk in answer:
             chunks.add(chunk)
     if turn.finish is None:
         raise stopped(request.model, "its answer ended early")

@@ -1,11 +1,12 @@
 """A turn over `/v1/responses`, which gpt-oss was made for."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.chat.client import Served, refusals, stopped
-from pi_cli.chat.turn import Draft, Message, Request, Turn, impatience, next_piece, sendable
+from pi_cli.chat.turn import Draft, Message, Request, Turn, impatience, pieces, sendable
 
 if TYPE_CHECKING:
     from pi_cli.chat.client import Client
@@ -21,8 +22,8 @@ async def take_turn(client: "Client", request: Request, turn: Turn) -> None:
     with refusals(request.model), impatience(turn.report):
         stream = await client.responses.create(**options(request))
     happenings = _Happenings(request.model, turn)
-    async with stream:
-        while event := await next_piece(stream, model=request.model, report=turn.report):
+    async with stream, aclosing(pieces(stream, model=request.model, report=turn.report)) as answer:
+        async for event in answer:
             happenings.add(event)
     if turn.finish is None:
         raise stopped(request.model, "its answer ended early")

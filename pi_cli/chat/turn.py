@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,21 +104,47 @@ class Turn:
 TakeTurn = Callable[["Client", Request, Turn], Awaitable[None]]
 
 
-async def next_piece(stream: AsyncIterator[Piece], *, model: Served, report: Report) -> Piece | None:
-    """Return the next piece of an answer, None after the last; say so when it takes long."""
-    with interruptions(model), impatience(report):
-        return await anext(stream, None)
+async def pieces(stream: AsyncIterator[Piece], *, model: Served, report: Report) -> AsyncGenerator[Piece]:
+    """Yield the pieces of an answer; say so when one takes long."""
+    with impatience(report) as came:
+        while True:
+            with interruptions(model):
+                piece = await anext(stream, None)
+            if piece is None:
+                return
+            came()
+            yield piece
 
 
 @contextmanager
-def impatience(report: Report, *, after: float = PATIENCE) -> Iterator[None]:
-    """Report once if the block takes long, so that nobody wonders whether anything still happens."""
+def impatience(report: Report, *, after: float = PATIENCE) -> Iterator[Callable[[], None]]:
+    """Report when nothing comes for long while the block runs, so that nobody wonders whether anything still happens.
+
+    Gives what is to be called when something comes. One timer does for all of it: thousands of tokens come in a second.
+    """
+    loop = asyncio.get_running_loop()
     notice = Notice(f"nothing came for {after:.0f} s, still waiting (Ctrl+C stops)")
-    timer = asyncio.get_running_loop().call_later(after, report, notice)
+    due = loop.time() + after
+    timer: asyncio.TimerHandle | None = None
+
+    def look() -> None:
+        nonlocal timer
+        left = due - loop.time()
+        timer = loop.call_later(left, look) if left > 0 else None
+        if timer is None:
+            report(notice)
+
+    def came() -> None:
+        nonlocal due, timer
+        due = loop.time() + after
+        timer = timer or loop.call_later(after, look)
+
+    timer = loop.call_later(after, look)
     try:
-        yield
+        yield came
     finally:
-        timer.cancel()
+        if timer:
+            timer.cancel()
 
 
 def sendable(data: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +16,7 @@ from pi_cli.store.records import Pod
 if TYPE_CHECKING:
     from pi_cli.models.listed import Listed
     from pi_cli.pods.ssh import PodSession
+    from pi_cli.view.listing import Board
 
 
 def list_models(
@@ -75,17 +76,13 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
     """
     import asyncio
 
+    from pi_cli.commands import ahead
     from pi_cli.models import listing
     from pi_cli.pods import fleet
-    from pi_cli.view import listing as view
     from pi_cli.view import progress
 
     listed: list[Listed] = []
-    is_shown = len(where) > 1 and sys.stdout.isatty() and sys.stderr.isatty()
-    with (
-        view.live(where, stays=False) if is_shown else nullcontext() as board,
-        nullcontext(board.report) if board else progress.following(where) as report,
-    ):
+    with _board(where) as board, nullcontext(board.report) if board else progress.following(where) as report:
 
         async def look(session: "PodSession") -> None:
             found = await listing.survey(session, where[session.pod], report)
@@ -93,7 +90,17 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
             if board:
                 board.see(session.pod, found)
 
+        ahead.load("pi_cli.view.listing")
         return listed, asyncio.run(fleet.on_each(where, look))
+
+
+def _board(where: Mapping[str, Pod]) -> "AbstractContextManager[Board | None]":
+    """Return what shows models while other pods are waited for, where that can be seen."""
+    if len(where) < 2 or not sys.stdout.isatty() or not sys.stderr.isatty():
+        return nullcontext()
+    from pi_cli.view import listing as view
+
+    return view.live(where, stays=False)
 
 
 def _watch(where: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
 from pi_cli.events import Note, Report
-from pi_cli.models import diagnosis
 from pi_cli.pods import agent, login
 from pi_cli.pods.agent import AgentRefused, Frame
 from pi_cli.pods.ssh import PodSession
@@ -122,6 +121,8 @@ class _Reading:
 
 def _cause(log: str, pod: str, model: str) -> str | None:
     """Return the cause of a death; the line that says that the model was ready may have come long before."""
+    from pi_cli.models import diagnosis  # all that is known of failures: few logs end with one
+
     found = diagnosis.find_cause(f"{diagnosis.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
     return found.words if found else None
 

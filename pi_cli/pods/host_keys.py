@@ -22,6 +22,11 @@ def of_jump_host(pod: str, host: str) -> str:
     return f"{pod}/{host}"
 
 
+def has_jump_hosts(pod: str) -> bool:
+    """Tell whether the key of any jump host on the way to a pod was learned."""
+    return any(name.startswith(f"{pod}/") for name in _read_all())
+
+
 def owner(key: str, *, but: str) -> str | None:
     """Return another pod that is known to have a key."""
     return next((name for name, each in _read_all().items() if each == key and name != but), None)

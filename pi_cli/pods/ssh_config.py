@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 from pi_cli.errors import PiError
-from pi_cli.pods import ssh_config_files
+from pi_cli.pods import ssh_config_files, ssh_home
 from pi_cli.pods.ssh_command import SshCommand
 from pi_cli.pods.ssh_config_files import Answers
 
@@ -141,7 +141,7 @@ async def _answers(command: SshCommand) -> Answers:
         case None:
             return _without_ssh(command)
         case ssh_config_files.SSH:
-            with_system = not command.config_file and not _home_is_elsewhere()
+            with_system = not command.config_file and not ssh_home.is_elsewhere()
             return await ssh_config_files.answers(command, _ask_ssh, with_system=with_system)
         case _:
             return await _ask_ssh(command)
@@ -152,36 +152,22 @@ async def _ask_ssh(command: SshCommand) -> Answers:
 
     With a thread, since of asyncio's own processes one that is cancelled while it begins is waited for without end.
     """
-    words = ["ssh", "-G", "-T", *of_this_home(command.config_file), *command.words()]
+    words = ["ssh", "-G", "-T", *ssh_home.option(command.config_file), *command.words()]
     asked = subprocess.Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
     try:
         said, complaint = await asyncio.to_thread(asked.communicate)
     except BaseException:
         asked.kill()  # a `Match exec` may take for ever
+        asked.wait()
         raise
     if asked.returncode != 0:
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
         raise PiError(f"your ssh configuration cannot be used: {lines[0] if lines else 'ssh -G failed'}")
     answers = _collect(said.decode("utf-8", "replace").splitlines())
-    ssh_home = pwd.getpwuid(os.getuid()).pw_dir  # ssh goes by the password database, pi by $HOME
-    if answers.get("userknownhostsfile") == (" ".join(DEFAULT_KNOWN_HOSTS).replace("~", ssh_home),):
+    account = pwd.getpwuid(os.getuid()).pw_dir  # ssh goes by the password database, pi by $HOME
+    if answers.get("userknownhostsfile") == (" ".join(DEFAULT_KNOWN_HOSTS).replace("~", account),):
         answers |= {"userknownhostsfile": DEFAULT_KNOWN_HOSTS}
     return answers
-
-
-def of_this_home(config_file: str | None) -> list[str]:
-    """Return the option with which ssh reads the configuration below $HOME: by itself it reads that of the account.
-
-    None is needed where the two are the same, or the ssh command names a `config_file`.
-    """
-    if config_file or not _home_is_elsewhere():
-        return []
-    users = Path.home() / ".ssh/config"
-    return ["-F", str(users) if users.exists() else "none"]
-
-
-def _home_is_elsewhere() -> bool:
-    return str(Path.home()) != pwd.getpwuid(os.getuid()).pw_dir
 
 
 def _without_ssh(command: SshCommand) -> Answers:

@@ -1,6 +1,7 @@
 """Work on pods while it runs: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr."""
 
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ SMOOTHING = 10.0  # seconds over which the rate of a download is taken
 def following(pods: Iterable[str]) -> Iterator[Report]:
     """Show what pods do while the block runs."""
     rows = {pod: _Row(pod) for pod in pods}
-    if terminal.err().is_terminal:
+    if sys.stderr.isatty():
         with _live(rows) as report:
             yield report
     else:

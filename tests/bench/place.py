@@ -65,13 +65,14 @@ class Place:
 
     def remember(self, *, pods: int) -> None:
         """Write `pods.json`: so many pods, `pod-1` being active."""
-        self._write([f"pod-{number}" for number in range(1, pods + 1)], {})
+        names = [f"pod-{number}" for number in range(1, pods + 1)]
+        self._write({name: f"ssh {name}" for name in names}, {})
 
     def remember_busy(self, *, models: int) -> None:
         """Write `pods.json`: the busy pod alone, with so many models."""
         ports = range(FIRST_PORT, FIRST_PORT + models)
         self._write(
-            [BUSY],
+            {BUSY: f"ssh -i {self.busy.key} root@{self.busy.address}"},
             {
                 f"m{port - FIRST_PORT + 1}": {
                     "model": "tiny/model", "port": port, "gpu": "0", "pid": 1, "uid": f"bench{port}",
@@ -80,9 +81,9 @@ class Place:
             },
         )  # fmt: skip
 
-    def _write(self, names: Sequence[str], models: Mapping[str, Any]) -> None:
-        pods = {name: {"ssh": f"ssh {name}", "gpus": [GPU], "models": models} for name in names}
-        (self.home / ".pi/pods.json").write_text(json.dumps({"pods": pods, "active": names[0]}))
+    def _write(self, commands: Mapping[str, str], models: Mapping[str, Any]) -> None:
+        pods = {name: {"ssh": command, "gpus": [GPU], "models": models} for name, command in commands.items()}
+        (self.home / ".pi/pods.json").write_text(json.dumps({"pods": pods, "active": next(iter(pods))}))
 
     @functools.cached_property
     def idle(self) -> OpensshPod:

@@ -333,6 +333,24 @@ def test_silence_is_remarked_on_once() -> None:
     assert [type(event) for event in events] == [Notice]
 
 
+def test_silence_is_measured_from_what_came_last() -> None:
+    events: list[ChatEvent] = []
+
+    async def wait() -> None:
+        with impatience(events.append, after=0.2) as came:
+            for _ in range(10):
+                await asyncio.sleep(0.05)
+                came()
+            assert not events
+            await asyncio.sleep(0.5)
+            assert [type(event) for event in events] == [Notice]
+            came()
+            await asyncio.sleep(0.5)
+
+    asyncio.run(wait())
+    assert [type(event) for event in events] == [Notice, Notice]
+
+
 def test_a_second_question_goes_on_with_the_conversation(cwd: Path) -> None:
     async def talk() -> list[object]:
         async with serving(ANSWER, ANSWER) as model, open_client(model.transport(), api_key=KEY) as client:
