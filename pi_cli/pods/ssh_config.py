@@ -153,13 +153,13 @@ async def _ask_ssh(command: SshCommand) -> Answers:
     With a thread, since of asyncio's own processes one that is cancelled while it begins is waited for without end.
     """
     words = ["ssh", "-G", "-T", *ssh_home.option(command.config_file), *command.words()]
-    asked = subprocess.Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
-    try:
-        said, complaint = await asyncio.to_thread(asked.communicate)
-    except BaseException:
-        asked.kill()  # a `Match exec` may take for ever
-        asked.wait()
-        raise
+    begun = subprocess.Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
+    with begun as asked:
+        try:
+            said, complaint = await asyncio.to_thread(asked.communicate)
+        except BaseException:
+            asked.kill()  # a `Match exec` may take for ever
+            raise
     if asked.returncode != 0:
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
         raise PiError(f"your ssh configuration cannot be used: {lines[0] if lines else 'ssh -G failed'}")

@@ -150,6 +150,20 @@ def test_far_away_and_on_a_narrow_line_it_takes_seconds_only(pod: OpensshPod) ->
     assert min(added["start"]) < 10, added
 
 
+def test_a_list_takes_ten_round_trips_at_most(pod: OpensshPod) -> None:
+    """Over a link of 250 ms and 256 kbit/s, connection included; counted by what other 250 ms cost."""
+    trip = 0.25
+    narrow = {"rate": 32_000}
+    with way_to(pod, "near", delay=0.005, **narrow), way_to(pod, "far", delay=0.005 + trip / 2, **narrow):
+        assert ended(begin("start", MODEL, "--name", "q", "--pod", "far", *QUICK)).code == 0
+        took: dict[str, list[float]] = {"near": [], "far": []}
+        for way in ("near", "far") * 4:
+            result, span = seconds(begin("list", "--pod", way), timeout=60)
+            assert result.code == 0, result.err
+            took[way].append(span)
+    assert (min(took["far"]) - min(took["near"])) / trip <= 10, took
+
+
 @contextmanager
 def losing_every_third_packet(pod: OpensshPod) -> Iterator[None]:
     """Drop packets on their way into the pod."""
