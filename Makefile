@@ -11,7 +11,7 @@ DEFAULT_TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
 # Python may keep what it has compiled: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format test-openssh test-kills test-engine test-lowest bench-setup docs lock clean
+.PHONY: help demo test check format test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the default tests with the oldest supported dependencies"
+	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 25 minutes)"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"
@@ -59,6 +60,15 @@ test-lowest: $(READY)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 	  -e . --group dev
 	.venv-lowest/bin/python -m pytest $(DEFAULT_TESTS)
+
+bench: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m tests.bench
+
+# Each benchmark once, to see that it works; nothing is judged.
+bench-once: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m tests.bench --once
 
 bench-setup: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

@@ -19,6 +19,7 @@ from tests.bench import (
     one_command,
     pod_list,
     probes,
+    real_start,
     start_log,
     token_rate,
 )
@@ -30,7 +31,7 @@ EACH = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         help_text, pod_list, completion, one_command, connecting, fan_out, model_list, memory, probes, log_throughput,
-        log_latency, start_log, first_token, token_rate, growth,
+        log_latency, start_log, first_token, token_rate, real_start, growth,
     )
 }  # fmt: skip
 
