@@ -7,7 +7,7 @@ from tests.bench.place import Place
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
-    place.remember(pods=8)
+    place.remember(pods=8, models=1)
     pressed = place.environ | {"_PI_COMPLETE": "complete_bash", "COMP_WORDS": "pi stop m", "COMP_CWORD": "2"}
     ours, theirs = in_turns(
         rounds,

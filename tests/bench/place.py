@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tests.lab import base_root, prepared
 from tests.lab.openssh import OpensshLab, OpensshPod
@@ -63,26 +63,23 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def remember(self, *, pods: int) -> None:
-        """Write `pods.json`: so many pods, `pod-1` being active."""
+    def remember(self, *, pods: int, models: int = 0) -> None:
+        """Write `pods.json`: so many pods with so many models each, `pod-1` being active."""
         names = [f"pod-{number}" for number in range(1, pods + 1)]
-        self._write({name: f"ssh {name}" for name in names}, {})
+        self._write({name: f"ssh {name}" for name in names}, models)
 
     def remember_busy(self, *, models: int) -> None:
         """Write `pods.json`: the busy pod alone, with so many models."""
-        ports = range(FIRST_PORT, FIRST_PORT + models)
-        self._write(
-            {BUSY: f"ssh -i {self.busy.key} root@{self.busy.address}"},
-            {
-                f"m{port - FIRST_PORT + 1}": {
-                    "model": "tiny/model", "port": port, "gpu": "0", "pid": 1, "uid": f"bench{port}",
-                }
-                for port in ports
-            },
-        )  # fmt: skip
+        self._write({BUSY: f"ssh -i {self.busy.key} root@{self.busy.address}"}, models)
 
-    def _write(self, commands: Mapping[str, str], models: Mapping[str, Any]) -> None:
-        pods = {name: {"ssh": command, "gpus": [GPU], "models": models} for name, command in commands.items()}
+    def _write(self, commands: Mapping[str, str], models: int) -> None:
+        running = {
+            f"m{port - FIRST_PORT + 1}": {
+                "model": "tiny/model", "port": port, "gpu": "0", "pid": 1, "uid": f"bench{port}",
+            }
+            for port in range(FIRST_PORT, FIRST_PORT + models)
+        }  # fmt: skip
+        pods = {name: {"ssh": command, "gpus": [GPU], "models": running} for name, command in commands.items()}
         (self.home / ".pi/pods.json").write_text(json.dumps({"pods": pods, "active": next(iter(pods))}))
 
     @functools.cached_property

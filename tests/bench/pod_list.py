@@ -7,7 +7,7 @@ from tests.bench.place import Place
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
-    place.remember(pods=8)
+    place.remember(pods=8, models=1)
     ours, theirs = in_turns(
         rounds,
         lambda: run([place.pi, "pods"], place.environ),
