@@ -23,7 +23,7 @@ from tests.bench import (
     start_log,
     token_rate,
 )
-from tests.bench.measure import table
+from tests.bench.measure import ratio, table
 from tests.bench.place import Place
 
 ROUNDS = 11
@@ -44,7 +44,7 @@ def main() -> None:
     with Place() as place:
         for name in names:
             for each in EACH[name].measure(place, rounds):
-                print(f"{each.number}  {each.what}: {each.ours}, {each.ratio:.2f}", file=sys.stderr, flush=True)
+                print(f"{each.number}  {each.what}: {each.ours}, {ratio(each)}", file=sys.stderr, flush=True)
                 figures.append(each)
     print(table(figures))
 

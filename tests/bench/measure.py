@@ -27,7 +27,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A row of the table: `ratio` of ours to the baseline, with the range in which eight of ten rounds lie."""
+    """A row of the table: `ratio` of ours to the baseline, with the range in which eight of ten rounds lie.
+
+    Where the baseline is "-", it is the value itself.
+    """
 
     number: str
     what: str
@@ -102,6 +105,12 @@ def figure(
     )
 
 
+def absolute(number: str, what: str, values: Sequence[float], goal: float, unit: str, *, at_least: bool) -> Figure:
+    """Make a row of values that are held to no baseline."""
+    median, ends = statistics.median(values), (min(values), max(values))
+    return Figure(number, what, "-", told(median, unit), "-", median, ends, goal, at_least)
+
+
 def told(value: float, unit: str) -> str:
     if unit == "ms":
         value *= 1000
@@ -115,9 +124,15 @@ def table(figures: Sequence[Figure]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = [
-        f"| {each.number} | {each.what} | {each.baseline} | {each.ours} | {each.theirs} "
-        f"| {each.ratio:.2f} ({each.spread[0]:.2f}-{each.spread[1]:.2f}) "
-        f"| {'≥' if each.at_least else '≤'} {each.goal:g} | {'reached' if each.is_reached else 'missed'} |"
+        f"| {each.number} | {each.what} | {each.baseline} | {each.ours} | {each.theirs} | {ratio(each)} "
+        f"| {'≥' if each.at_least else '≤'} {each.goal:,g} | {'reached' if each.is_reached else 'missed'} |"
         for each in figures
     ]
     return "\n".join([*head, *rows])
+
+
+def ratio(figure: Figure) -> str:
+    low, high = figure.spread
+    if figure.baseline == "-":
+        return f"- ({low:,.3g} to {high:,.3g})" if high < 1000 else f"- ({low:,.0f} to {high:,.0f})"
+    return f"{figure.ratio:.2f} ({low:.2f}-{high:.2f})"

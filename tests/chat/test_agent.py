@@ -337,15 +337,26 @@ def test_silence_is_measured_from_what_came_last() -> None:
     events: list[ChatEvent] = []
 
     async def wait() -> None:
-        with impatience(events.append, after=0.2) as came:
-            for _ in range(10):
-                await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        loop.time = lambda: now  # type: ignore[method-assign]
+
+        async def let_pass(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        with impatience(events.append, after=10) as came:
+            for _ in range(5):
+                await let_pass(9)
                 came()
             assert not events
-            await asyncio.sleep(0.5)
-            assert [type(event) for event in events] == [Notice]
+            await let_pass(11)
+            await let_pass(11)
+            assert len(events) == 1
             came()
-            await asyncio.sleep(0.5)
+            await let_pass(11)
 
     asyncio.run(wait())
     assert [type(event) for event in events] == [Notice, Notice]
