@@ -27,16 +27,18 @@ def run() -> NoReturn:
 def _end(code: int) -> NoReturn:
     """End at once: to take everything down that was loaded, as Python does, takes longer than to load it took.
 
-    All is closed by now but for the two streams. Who reads them may have gone, which is no news to them.
+    All is closed by now but for the two streams, unless whoever started us has closed those. Who reads them may have
+    gone, which is no news to them.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except BrokenPipeError:
             code = code or 1
         except OSError as error:
+            if not code:  # else it has been said
+                os.write(2, f"error: the output could not be written: {error.strerror}\n".encode())
             code = code or 1
-            os.write(2, f"error: the output could not be written: {error.strerror}\n".encode())
     os._exit(code)
 
 

@@ -1,5 +1,6 @@
 """`pi`: what the user types, and the one place where errors are printed."""
 
+import errno
 import signal
 import sys
 from types import FrameType
@@ -8,6 +9,8 @@ from typing import NoReturn
 from pi_cli import interrupts
 from pi_cli.commands import quick
 from pi_cli.errors import PiError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a stream: where it leads to is full, or broken
 
 
 def main() -> NoReturn:
@@ -27,15 +30,23 @@ def main() -> NoReturn:
         if not quick.answer(words):
             _run(words)
     except PiError as error:
-        interrupts.leave_at_once()
-        from pi_cli.view import terminal
-
-        terminal.show_error(error)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        _fail(PiError(f"the output could not be written: {error.strerror}"))
     except SystemExit as end:
         interrupts.leave_at_once()
         sys.exit(128 + ended_by[0] if ended_by else end.code)
     sys.exit(0)
+
+
+def _fail(error: PiError) -> NoReturn:
+    interrupts.leave_at_once()
+    from pi_cli.view import terminal
+
+    terminal.show_error(error)
+    sys.exit(error.exit_code)
 
 
 def _run(words: list[str]) -> None:

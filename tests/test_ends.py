@@ -1,0 +1,32 @@
+"""How pi ends when its output goes nowhere."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PI = [sys.executable, "-m", "pi_cli"]
+
+
+@pytest.mark.parametrize("words", [["--version"], ["pods", "--json"], ["models", "--gpu", "1x L4"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_an_error(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([*PI, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: the output could not be written: No space left on device\n")
+
+
+def test_a_reader_who_has_gone_is_told_nothing() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run([*PI, "--version"], stdout=gone, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_streams_may_be_closed(closed: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {closed}', "bash", *PI, "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
