@@ -125,11 +125,20 @@ install_cpu_build() {
   done
 }
 
+# Where there is the least left of all that an installation writes to. What did not fit is mostly removed by now, so that
+# no disk may be full any more.
+fullest_place() {
+  local place
+  for place in "$venvs" "$pi_home" "${UV_CACHE_DIR:-$HOME/.cache}"; do
+    printf '%s\t%s\n' "$(disk_facts "$place" | cut -f 4)" "$place"
+  done | grep '^[0-9]' | sort -n | head -n 1 | cut -f 2 || true
+}
+
 # The reason in what uv or pip has said.
 why_not_installed() {
   local server said
   if [[ "$heard" =~ [Nn]"o space left"|"os error 28"|[Qq]"uota exceeded"|"os error 122" ]]; then
-    echo "no space is left on $(disk_of "$pi_home")"
+    echo "no space is left on $(disk_of "$(fullest_place)")"
     return
   fi
   server="$(grep -oE 'https?://[^/`) ]+' <<< "$heard" | tail -n 1 || true)"

