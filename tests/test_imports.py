@@ -92,7 +92,7 @@ def test_names_of_models_are_completed_without_typer(shell: dict[str, str]) -> N
         (["logs", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["stop", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["ssh", "dc1", "true"], HTTP | {"pydantic", "huggingface_hub"}),
-        (["pods", "active", "dc1"], SSH | HTTP | {"pydantic", "huggingface_hub", "asyncio"}),
+        (["pods", "active", "dc1"], SSH | HTTP | {"pydantic", "huggingface_hub"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -40,8 +40,11 @@ def drawing(make: "Callable[[], Live]") -> Iterator[None]:
 
 
 def can_be_asked() -> bool:
-    """Tell whether somebody is there who would see a question: stderr is a terminal, and we have one to read from."""
-    if not sys.stderr.isatty():
+    """Tell whether somebody is there who would see a question: stderr is a terminal, and we have one to read from.
+
+    The stream that Python began with counts: a live view puts one of its own in its place.
+    """
+    if sys.__stderr__ is None or not sys.__stderr__.isatty():
         return False
     try:
         os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
