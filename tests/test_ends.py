@@ -16,11 +16,14 @@ def test_output_that_cannot_be_written_is_an_error(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (1, "error: the output could not be written: No space left on device\n")
 
 
-def test_a_reader_who_has_gone_is_told_nothing() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--version"], ["pods", "--json"], ["models", "--gpu", "1x L4"]], ids=" ".join)
+def test_a_reader_who_has_gone_is_told_nothing(words: list[str], unbuffered: str) -> None:
     read, write = os.pipe()
     os.close(read)
+    environ = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with os.fdopen(write, "w") as gone:
-        done = subprocess.run([*PI, "--version"], stdout=gone, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*PI, *words], stdout=gone, stderr=subprocess.PIPE, text=True, env=environ)
     assert (done.returncode, done.stderr) == (1, "")
 
 

@@ -53,7 +53,7 @@ def list_models(
     from pi_cli.models import listed
     from pi_cli.view import terminal
 
-    found, failures = _survey(where) if check else ([], {})
+    found, failures = _survey(where, as_json=as_json) if check else ([], {})
     for each in failures if check else where:
         status = "unreachable" if check else "unchecked"
         found += listed.remembered(each, where[each].ssh, where[each].models, status)
@@ -69,7 +69,7 @@ def list_models(
     raise_any(failures)
 
 
-def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]]":
+def _survey(where: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], dict[str, PiError]]":
     """Ask all pods at once; return the models found, and the pods that did not answer.
 
     On a terminal the models of the pods that have answered are shown while others are waited for.
@@ -90,7 +90,8 @@ def _survey(where: Mapping[str, Pod]) -> "tuple[list[Listed], dict[str, PiError]
             if board:
                 board.see(session.pod, found)
 
-        ahead.load("pi_cli.view.listing")
+        if not as_json:
+            ahead.load("pi_cli.view.listing")
         return listed, asyncio.run(fleet.on_each(where, look))
 
 

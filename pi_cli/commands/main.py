@@ -31,6 +31,8 @@ def main() -> NoReturn:
             _run(words)
     except PiError as error:
         _fail(error)
+    except BrokenPipeError:  # who reads our output has gone
+        sys.exit(1)
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
             raise

@@ -131,8 +131,9 @@ def _signals_for(running: "asyncio.subprocess.Process") -> Iterator[None]:
 
     def pass_on(number: signal.Signals) -> None:
         if number in SENT or not _are_in_front():
+            # Not by `send_signal`, which looks for the end of a command behind the back of who waits for it.
             with suppress(ProcessLookupError):
-                running.send_signal(number)
+                os.kill(running.pid, number)
 
     for number in before:
         loop.add_signal_handler(number, pass_on, number)

@@ -25,6 +25,7 @@ from tests.bench import (
 )
 from tests.bench.measure import ratio, table
 from tests.bench.place import Place
+from tests.lab.openssh import why_not
 
 ROUNDS = 11
 EACH = {
@@ -40,6 +41,8 @@ def main() -> None:
     words = sys.argv[1:]
     rounds = 1 if "--once" in words else ROUNDS
     names = [word for word in words if word in EACH] or list(EACH)
+    if reason := why_not():
+        sys.exit(reason)
     figures = []
     with Place() as place:
         for name in names:
