@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests import executables
 from tests.conftest import Pi
 from tests.forkserver import Run, in_a_new_process
 
@@ -50,7 +51,5 @@ def test_what_takes_too_long_is_killed(pi: Pi, pod: EmbeddedPod) -> None:
 
 @pytest.mark.usefixtures("pod")
 def test_the_signal_that_has_killed_it_is_its_end(pi: Pi, tmp_path: Path) -> None:
-    ssh = tmp_path / "ssh"
-    ssh.write_text("#!/bin/sh\nkill -KILL $$\n")
-    ssh.chmod(0o755)
+    executables.put(tmp_path / "ssh", "#!/bin/sh\nkill -KILL $$\n")
     assert pi("ssh", "dc1", PATH=f"{tmp_path}:{os.environ['PATH']}").code == -signal.SIGKILL

@@ -88,11 +88,12 @@ class EmbeddedPod:
         self._sshd.use_host_key(self._host_key)
 
     def install(self, name: str, script: str) -> Path:
-        """Put an executable first on the pod's PATH, in place of a stub of that name."""
+        """Put an executable first on the pod's PATH, in place of a stub of that name, which may be running."""
         path = self._folder / "bin" / name
-        path.unlink(missing_ok=True)  # a stub may be a link
-        path.write_text(script, encoding="utf-8")
-        path.chmod(0o755)
+        fresh = path.with_name(f"{name}.new")
+        fresh.write_text(script, encoding="utf-8")
+        fresh.chmod(0o755)
+        fresh.replace(path)
         return path
 
     def processes(self) -> list[processes.Process]:

@@ -11,6 +11,7 @@ import pytest
 
 from pi_cli.chat import ripgrep
 from pi_cli.chat.schema import ToolError
+from tests import executables
 
 if ripgrep.find_program() is None:
     pytest.skip("ripgrep is not installed", allow_module_level=True)
@@ -94,8 +95,7 @@ ESCAPES = [
 @pytest.mark.parametrize("args", ESCAPES)
 def test_nothing_makes_rg_run_or_write_anything(tree: Path, search: Search, args: str) -> None:
     canary = tree / "canary"
-    canary.write_text(f"#!/bin/sh\ntouch {tree}/was-run\n")
-    canary.chmod(0o755)
+    executables.put(canary, f"#!/bin/sh\ntouch {tree}/was-run\n")
     (tree / "archive.gz").write_bytes(b"\x1f\x8b\x08" + b"\0" * 20)
 
     with pytest.raises(ToolError):
@@ -110,8 +110,7 @@ def test_programs_in_the_working_directory_are_not_run(
     tree: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = tree / program
-    canary.write_text(f"#!/bin/sh\ntouch {tree}/was-run\n")
-    canary.chmod(0o755)
+    executables.put(canary, f"#!/bin/sh\ntouch {tree}/was-run\n")
     monkeypatch.chdir(tree)
 
     assert ripgrep.find_program(".:./:") is None
@@ -180,15 +179,13 @@ def test_a_machine_without_rg_says_how_to_get_it(cwd: Path) -> None:
 @pytest.fixture
 def slow(cwd: Path) -> Path:
     """A stand-in for a search that prints one match and never ends; its PID is in `pid`."""
-    program = cwd / "bin" / "rg"
-    program.parent.mkdir()
-    program.write_text(
+    executables.put(
+        cwd / "bin" / "rg",
         f"#!{sys.executable}\nimport os, time\n"
         f"open({str(cwd / 'pid.new')!r}, 'w').write(str(os.getpid()))\n"
         f"os.rename({str(cwd / 'pid.new')!r}, {str(cwd / 'pid')!r})\n"
-        "print('a:1:first', flush=True)\ntime.sleep(600)\n"
+        "print('a:1:first', flush=True)\ntime.sleep(600)\n",
     )
-    program.chmod(0o755)
     return cwd
 
 
@@ -225,14 +222,12 @@ def test_cancelling_a_search_ends_it(slow: Path) -> None:
 def test_rg_starts_without_secrets_and_without_the_users_configuration(
     cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = cwd / "bin" / "rg"
-    program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\nimport os, sys\nprint(sys.argv[1])\nprint(*os.environ, sep='\\n')\n")
-    program.chmod(0o755)
+    script = f"#!{sys.executable}\nimport os, sys\nprint(sys.argv[1])\nprint(*os.environ, sep='\\n')\n"
+    executables.put(cwd / "bin" / "rg", script)
     for name in ("PI_API_KEY", "HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "RIPGREP_CONFIG_PATH"):
         monkeypatch.setenv(name, "a-secret")
 
-    first, *names = asyncio.run(ripgrep.rg("x", cwd=cwd, path=str(program.parent))).splitlines()
+    first, *names = asyncio.run(ripgrep.rg("x", cwd=cwd, path=str(cwd / "bin"))).splitlines()
 
     assert first == "--no-config"
     # LC_CTYPE is Python's own doing, where no locale is set.

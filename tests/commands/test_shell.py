@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests import executables
 from tests.conftest import Pi, pods_json
 
 SSH = shutil.which("ssh")
@@ -43,9 +44,7 @@ def register(ssh: str, *, known: str = "dc1", **more: object) -> None:
 def called(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
     """Run `pi ssh` where `ssh` is a recorder, and return its words behind those that make it safe."""
     recorder = tmp_path / "bin/ssh"
-    recorder.parent.mkdir()
-    recorder.write_text(RECORDER)
-    recorder.chmod(0o755)
+    executables.put(recorder, RECORDER)
     monkeypatch.setenv("PATH", f"{recorder.parent}:{os.environ['PATH']}")
 
     def call(*words: str) -> list[str]:

@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from tests import executables
 from tests.lab import base_root, network, registries
 from tests.lab.network import Slot
 from tests.lab.registries import Registries
@@ -163,9 +164,7 @@ class OpensshPod:
 
     def install(self, name: str, script: str) -> None:
         """Put an executable into `/usr/local/bin`."""
-        path = self.root / "usr/local/bin" / name
-        path.write_text(script)
-        path.chmod(0o755)
+        executables.put(self.root / "usr/local/bin" / name, script)
 
     def processes(self) -> list[Process]:
         """Return all that runs on the pod, or is dead and not waited for, but not the pod's own first process."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests import executables
 from tests.until import until
 
 SCRIPT = Path(__file__).parents[2] / "remote" / "pod_setup.sh"
@@ -119,8 +120,7 @@ class Machine:
     def install(self, name: str, body: str) -> None:
         """Put an executable on the PATH, or (`installed/NAME`) into what uv installs."""
         path = self.folder / (name if "/" in name else f"bin/{name}")
-        path.write_text(f'#!/bin/sh\necho "{path.name} $*" >> "$MACHINE/calls"\n{body}\n')
-        path.chmod(0o755)
+        executables.put(path, f'#!/bin/sh\necho "{path.name} $*" >> "$MACHINE/calls"\n{body}\n')
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the machine: `/etc/os-release`."""

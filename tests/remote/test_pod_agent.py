@@ -17,6 +17,7 @@ import pytest
 
 from pi_cli.pods import agent, shell
 from pi_cli.store import paths
+from tests import executables
 from tests.until import until
 
 SLEEPER = "#!/bin/sh\nexec sleep 300\n"
@@ -32,10 +33,7 @@ class Machine:
         self.install("nvidia-smi", "#!/bin/sh\nexit 9\n")
 
     def install(self, name: str, script: str) -> None:
-        path = self.home / "venv" / "bin" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script)
-        path.chmod(0o755)
+        executables.put(self.home / "venv" / "bin" / name, script)
 
     def open(self, operation: str, **request: Any) -> "subprocess.Popen[bytes]":
         """Begin a request; the agent's stdin stays open."""
@@ -235,12 +233,10 @@ def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
 def keep(machine: Machine, version: str, *, default: bool = False) -> None:
     """Put a vLLM where setup keeps its versions; it tells where it runs from and what its environment says."""
     folder = machine.home / ".pi/venvs" / version
-    (folder / "bin").mkdir(parents=True)
-    program = folder / "bin/vllm"
-    program.write_text(
-        '#!/bin/sh\nprintf "%s|" "$0" "$VLLM_CACHE_ROOT" "$VLLM_TARGET_DEVICE" > ~/seen\nexec sleep 300\n'
+    executables.put(
+        folder / "bin/vllm",
+        '#!/bin/sh\nprintf "%s|" "$0" "$VLLM_CACHE_ROOT" "$VLLM_TARGET_DEVICE" > ~/seen\nexec sleep 300\n',
     )
-    program.chmod(0o755)
     if default:
         link = machine.home / "venv"
         shutil.rmtree(link)
