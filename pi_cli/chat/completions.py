@@ -1,30 +1,21 @@
 """A turn over `/v1/chat/completions`, which every model of vLLM speaks."""
 
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.client import refusals, stopped
-from pi_cli.chat.turn import Draft, Request, Turn, impatience, pieces, sendable
+from pi_cli.chat.client import stopped
+from pi_cli.chat.turn import Draft, Request, Turn, answer, sendable, string
 
 if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionChunk
-    from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
-
     from pi_cli.chat.client import Client
 
 
 async def take_turn(client: "Client", request: Request, turn: Turn) -> None:
-    """Let the model speak once, into `turn`.
-
-    Leaving early, by cancellation for one, closes the stream, whereupon vLLM stops generating.
-    """
-    with refusals(request.model), impatience(turn.report):
-        stream = await client.chat.completions.create(**options(request))
+    """Let the model speak once, into `turn`."""
     chunks = _Chunks(turn)
-    async with stream, aclosing(pieces(stream, model=request.model, report=turn.report)) as answer:
-        async for chunk in answer:
+    async with answer(client, "/chat/completions", options(request), request.model, turn.report) as pieces:
+        async for chunk in pieces:
             chunks.add(chunk)
     if turn.finish is None:
         raise stopped(request.model, "its answer ended early")
@@ -50,38 +41,53 @@ def options(request: Request) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Chunks:
-    """Puts a turn together from the chunks of its stream."""
+    """Puts a turn together from the chunks of its stream. What is not as the API has it is passed over."""
 
     turn: Turn
     unfinished: dict[int, Draft] = field(default_factory=dict)
 
-    def add(self, chunk: "ChatCompletionChunk") -> None:
-        if chunk.usage:
-            self.turn.prompt_tokens = chunk.usage.prompt_tokens
-            self.turn.completion_tokens = chunk.usage.completion_tokens
-        for choice in chunk.choices or ():
-            if choice.delta:
-                self.hear(choice.delta)
-            self.turn.finish = choice.finish_reason or self.turn.finish
+    def add(self, chunk: Any) -> None:
+        match chunk:
+            case {"usage": {"prompt_tokens": int(read), "completion_tokens": int(written)}}:
+                self.turn.prompt_tokens, self.turn.completion_tokens = read, written
+        match chunk:
+            case {"choices": [*choices]}:
+                for choice in choices:
+                    self.choose(choice)
 
-    def hear(self, delta: "ChoiceDelta") -> None:
+    def choose(self, choice: Any) -> None:
+        match choice:
+            case {"delta": {**delta}}:
+                self.hear(delta)
+        match choice:
+            case {"finish_reason": str(reason)} if reason:
+                self.turn.finish = reason
+
+    def hear(self, delta: Mapping[Any, Any]) -> None:
         # vLLM says `reasoning`; its older versions and other engines say `reasoning_content`.
-        thinking = getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None)
-        if thinking or delta.content or delta.tool_calls:
-            self.turn.hear(thinking=thinking, text=delta.content)
-        for piece in delta.tool_calls or ():
+        thinking = string(delta, "reasoning") or string(delta, "reasoning_content")
+        text = string(delta, "content")
+        calls = delta.get("tool_calls")
+        if thinking or text or calls:
+            self.turn.hear(thinking=thinking, text=text)
+        for piece in calls if isinstance(calls, list) else ():
             self.piece_together(piece)
 
-    def piece_together(self, piece: "ChoiceDeltaToolCall") -> None:
+    def piece_together(self, piece: Any) -> None:
         """Add a piece to the call with its index, of which one chunk may hold several pieces (seen from vLLM 0.32).
 
         Another id under the same index is another call: some servers number every call 0.
         """
-        draft = self.unfinished.get(piece.index)
-        if draft is None or (piece.id and draft.id and piece.id != draft.id):
-            draft = self.unfinished[piece.index] = Draft()
+        if not isinstance(piece, dict):
+            return
+        id, index = string(piece, "id"), piece.get("index")
+        index = index if isinstance(index, int) else 0
+        draft = self.unfinished.get(index)
+        if draft is None or (id and draft.id and id != draft.id):
+            draft = self.unfinished[index] = Draft()
             self.turn.drafts.append(draft)
-        draft.id = draft.id or piece.id or ""
-        if piece.function:
-            draft.name = draft.name or piece.function.name or ""
-            draft.arguments += piece.function.arguments or ""
+        draft.id = draft.id or id
+        function = piece.get("function")
+        if isinstance(function, dict):
+            draft.name = draft.name or string(function, "name")
+            draft.arguments += string(function, "arguments")

@@ -1,12 +1,11 @@
 """A turn over `/v1/responses`, which gpt-oss was made for."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.client import Served, refusals, stopped
-from pi_cli.chat.turn import Draft, Message, Request, Turn, impatience, pieces, sendable
+from pi_cli.chat.client import Served, stopped
+from pi_cli.chat.turn import Draft, Message, Request, Turn, answer, sendable, string
 
 if TYPE_CHECKING:
     from pi_cli.chat.client import Client
@@ -18,12 +17,10 @@ THINKING = frozenset({
 
 
 async def take_turn(client: "Client", request: Request, turn: Turn) -> None:
-    """Let the model speak once, into `turn`; leaving early closes the stream, whereupon vLLM stops generating."""
-    with refusals(request.model), impatience(turn.report):
-        stream = await client.responses.create(**options(request))
+    """Let the model speak once, into `turn`."""
     happenings = _Happenings(request.model, turn)
-    async with stream, aclosing(pieces(stream, model=request.model, report=turn.report)) as answer:
-        async for event in answer:
+    async with answer(client, "/responses", options(request), request.model, turn.report) as events:
+        async for event in events:
             happenings.add(event)
     if turn.finish is None:
         raise stopped(request.model, "its answer ended early")
@@ -83,29 +80,35 @@ def _said(message: Message, number: int) -> Iterator[dict[str, Any]]:
 
 @dataclass(slots=True)
 class _Happenings:
-    """Puts a turn together from the events of its stream. Events may lack what their types promise."""
+    """Puts a turn together from the events of its stream. What is not as the API has it is passed over."""
 
     model: Served
     turn: Turn
     drafts: dict[int, Draft] = field(default_factory=dict)
 
     def add(self, event: Any) -> None:
-        match event.type:
-            case kind if kind in THINKING:
-                self.turn.hear(thinking=event.delta)
-            case "response.output_text.delta":
-                self.turn.hear(text=event.delta)
-            case "response.output_item.added" | "response.output_item.done" if event.item.type == "function_call":
-                self.write(event.output_index, event.item)
-            case "response.function_call_arguments.delta":
+        match event:
+            case {"type": "response.output_text.delta", "delta": str(text)}:
+                self.turn.hear(text=text)
+            case {"type": str(kind), "delta": str(thinking)} if kind in THINKING:
+                self.turn.hear(thinking=thinking)
+            case {"type": "response.function_call_arguments.delta", "output_index": int(index), "delta": str(piece)}:
                 self.turn.hear()
-                self.draft(event.output_index).arguments += event.delta
-            case "response.completed" | "response.incomplete":
-                self.end(event.response)
-            case "response.failed":
-                raise stopped(self.model, getattr(event.response.error, "message", None) or "it says that it failed")
-            case "error":
-                raise stopped(self.model, getattr(event, "message", None) or "it says that it failed")
+                self.draft(index).arguments += piece
+            case {
+                "type": "response.output_item.added" | "response.output_item.done",
+                "output_index": int(index),
+                "item": {"type": "function_call", **item},
+            }:
+                self.write(index, item)
+            case {"type": "response.completed" | "response.incomplete", "response": {**response}}:
+                self.end(response)
+            case {"type": "response.failed", "response": {"error": {"message": str(reason)}}}:
+                raise stopped(self.model, reason)
+            case {"type": "error", "message": str(reason)}:
+                raise stopped(self.model, reason)
+            case {"type": "response.failed" | "error"}:
+                raise stopped(self.model, "it says that it failed")
 
     def draft(self, index: int) -> Draft:
         if index not in self.drafts:
@@ -113,16 +116,15 @@ class _Happenings:
             self.turn.drafts.append(self.drafts[index])
         return self.drafts[index]
 
-    def write(self, index: int, item: Any) -> None:
+    def write(self, index: int, item: Mapping[Any, Any]) -> None:
         """Take a call as the server has it: first without arguments, in the end whole."""
         draft = self.draft(index)
-        draft.id = item.call_id or item.id or draft.id
-        draft.name = item.name or draft.name
-        draft.arguments = item.arguments or draft.arguments
+        draft.id = string(item, "call_id") or string(item, "id") or draft.id
+        draft.name = string(item, "name") or draft.name
+        draft.arguments = string(item, "arguments") or draft.arguments
 
-    def end(self, response: Any) -> None:
-        is_cut = getattr(response, "status", None) == "incomplete"
-        self.turn.finish = "length" if is_cut else "stop"
-        if usage := getattr(response, "usage", None):
-            self.turn.prompt_tokens = usage.input_tokens
-            self.turn.completion_tokens = usage.output_tokens
+    def end(self, response: Mapping[Any, Any]) -> None:
+        self.turn.finish = "length" if response.get("status") == "incomplete" else "stop"
+        match response:
+            case {"usage": {"input_tokens": int(read), "output_tokens": int(written)}}:
+                self.turn.prompt_tokens, self.turn.completion_tokens = read, written

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.client import Served, interruptions
+from pi_cli.chat.client import Served, interruptions, refusals
 from pi_cli.chat.events import Notice, Report, Text, Thinking, ToolCall
 from pi_cli.chat.tools import Toolbox
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pi_cli.chat.client import Client
 
 Message = dict[str, Any]
-Piece = TypeVar("Piece")
 
 SHORTEST = 0.1  # seconds of speaking that tell a speed
 PATIENCE = 15.0  # seconds without a word before we say that we are still waiting
@@ -104,13 +103,31 @@ class Turn:
 TakeTurn = Callable[["Client", Request, Turn], Awaitable[None]]
 
 
-async def pieces(stream: AsyncIterator[Piece], *, model: Served, report: Report) -> AsyncGenerator[Piece]:
+@asynccontextmanager
+async def answer(
+    client: "Client", path: str, asked: Mapping[str, Any], model: Served, report: Report
+) -> AsyncIterator[AsyncGenerator[Any]]:
+    """Ask a model, and give what it answers, piece by piece: the JSON of the server's events.
+
+    By the SDK's way to routes that it does not know: for those it knows it loads types for 0.1 s and makes objects of
+    each token. Leaving early, by cancellation for one, closes the stream, whereupon vLLM stops generating.
+    """
+    import openai
+
+    with refusals(model), impatience(report):
+        stream = await client.post(path, body=asked, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object])
+    async with stream, aclosing(_pieces(stream, model, report)) as pieces:
+        yield pieces
+
+
+async def _pieces(stream: AsyncIterator[Any], model: Served, report: Report) -> AsyncGenerator[Any]:
     """Yield the pieces of an answer; say so when one takes long."""
+    end = object()
     with impatience(report) as came:
         while True:
             with interruptions(model):
-                piece = await anext(stream, None)
-            if piece is None:
+                piece = await anext(stream, end)
+            if piece is end:
                 return
             came()
             yield piece
@@ -145,6 +162,12 @@ def impatience(report: Report, *, after: float = PATIENCE) -> Iterator[Callable[
     finally:
         if timer:
             timer.cancel()
+
+
+def string(data: Mapping[Any, Any], name: str) -> str:
+    """Return a string of an answer; the empty one where there is none."""
+    value = data.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def sendable(data: Any) -> Any:

@@ -268,6 +268,37 @@ def test_an_answer_that_breaks_off_keeps_what_was_said_and_says_why(cwd: Path, r
     assert heard.messages == [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "One, two"}]
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        "null",
+        "[]",
+        '"text"',
+        "{}",
+        '{"choices": null, "usage": null}',
+        '{"choices": {}, "usage": {"prompt_tokens": "many"}}',
+        '{"choices": [null, {}, {"delta": null}, {"delta": []}, {"delta": {}, "finish_reason": ""}]}',
+        '{"choices": [{"delta": {"content": {"text": "no"}, "reasoning": 3, "tool_calls": {}}}]}',
+        '{"choices": [{"delta": {"content": null, "tool_calls": [null, []]}}]}',
+    ],
+)
+def test_what_no_model_should_send_is_passed_over(cwd: Path, chunk: str) -> None:
+    reply = streamed({"content": "One, "}, {"content": "two"})
+    pieces = reply.body.split(b"\n\n")
+    assert b"One, " in pieces[0]
+    pieces.insert(1, f"data: {chunk}".encode())
+    heard = ask("Count", Reply(b"\n\n".join(pieces)), cwd=cwd)
+
+    assert (heard.text, heard.thinking, heard.calls, heard.error) == ("One, two", "", [], None)
+
+
+def test_a_call_without_a_number_is_a_call(cwd: Path) -> None:
+    pieces = [{"id": "a", "function": {"name": "ls"}}, {"function": {"arguments": '{"path": "/tmp/ab"}'}}]
+    heard = ask("List", streamed(*({"tool_calls": [piece]} for piece in pieces)), ANSWER, cwd=cwd)
+
+    assert [(call.name, json.loads(call.arguments)) for call in heard.calls] == [("ls", {"path": "/tmp/ab"})]
+
+
 def test_an_answer_cut_by_the_token_limit_says_so(cwd: Path) -> None:
     heard = ask("Count", streamed({"content": "1, 2"}, finish="length"), cwd=cwd)
 

@@ -97,6 +97,25 @@ def test_older_names_for_thoughts_are_understood(cwd: Path) -> None:
     assert (heard.thinking, heard.text) == ("Hm.", "Hi")
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.of.a.later.api", "delta": {}},
+        {"type": "response.output_text.delta"},
+        {"type": ["response.reasoning_text.delta"], "delta": "Hm."},
+        {"type": "response.reasoning_text.delta", "delta": None},
+        {"type": "response.output_item.added", "output_index": 0, "item": None},
+        {"type": "response.output_item.done", "item": {"type": "function_call", "name": "ls"}},
+        {"type": "response.function_call_arguments.delta", "output_index": None, "delta": "{}"},
+        {"type": "response.completed", "response": None},
+    ],
+)
+def test_what_no_model_should_send_is_passed_over(cwd: Path, event: dict[str, Any]) -> None:
+    heard = asked("Hello", events(delta("Hel"), event, delta("lo"), completed()), cwd=cwd)
+
+    assert (heard.text, heard.thinking, heard.calls, heard.error) == ("Hello", "", [], None)
+
+
 def test_an_answer_cut_by_the_token_limit_says_so(cwd: Path) -> None:
     heard = asked("Count", events(delta("1, 2"), completed("incomplete")), cwd=cwd)
 
