@@ -219,6 +219,19 @@ def test_cancelling_a_search_ends_it(slow: Path) -> None:
     assert is_gone(int((slow / "pid").read_text()))
 
 
+@pytest.mark.parametrize("steps", range(8))
+def test_cancelling_a_search_that_just_begins_ends_it(slow: Path, steps: int) -> None:
+    async def cancel() -> None:
+        searching = asyncio.create_task(ripgrep.rg("x", cwd=slow, path=str(slow / "bin")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        searching.cancel()
+        done, _ = await asyncio.wait({searching}, timeout=10)
+        assert done, "it is still waited for"
+
+    asyncio.run(cancel())
+
+
 def test_rg_starts_without_secrets_and_without_the_users_configuration(
     cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
