@@ -12,7 +12,7 @@ from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import forwards, state
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
 
 POSIX = {"sh", "bash", "dash", "ash", "ksh", "zsh"}
 SHELLS = dict.fromkeys(POSIX, "bash") | {"fish": "fish", "pwsh": "powershell", "powershell": "powershell"}
@@ -49,7 +49,7 @@ def env(
     language = _language(shell)
     on, chosen, called, model = options.find_model(state.load(), name, pod)
     key = options.api_key(model)
-    found = asyncio.run(_found(on, chosen.ssh, called, model, key))
+    found = asyncio.run(_found(on, chosen, called, model, key))
     if as_json:
         _show_json(found, called, model, key if show_key else None)
     else:
@@ -75,21 +75,21 @@ def _language(shell: str | None) -> str:
     return SHELLS[wanted]
 
 
-async def _found(pod: str, ssh: str, name: str, model: Model, key: str) -> _Found:
+async def _found(on: str, pod: Pod, name: str, model: Model, key: str) -> _Found:
     """Try the ways to a model, and return one that leads there."""
     from pi_cli.models import health, listed
 
-    public = listed.endpoint(ssh, model)
-    ways = [_Found(pod, public, is_public=True)] if public else []
-    ways += [_Found(pod, f"http://127.0.0.1:{each.port}/v1", is_public=False) for each in forwards.open_to(pod, name)]
+    public = listed.endpoint(listed.host_of(pod), model)
+    ways = [_Found(on, public, is_public=True)] if public else []
+    ways += [_Found(on, f"http://127.0.0.1:{each.port}/v1", is_public=False) for each in forwards.open_to(on, name)]
     seen = [await health.look(way.url, name=name, key=key) for way in ways]
     if "model" in seen:
         return ways[seen.index("model")]
     if "locked" in seen:
         raise options.wrong_key(name, model)
     raise PiError(
-        f"`{name}` on `{pod}` does not answer from here",
-        hint=f"keep a way open with `pi forward {pod}/{name}` in another terminal, then try again",
+        f"`{name}` on `{on}` does not answer from here",
+        hint=f"keep a way open with `pi forward {on}/{name}` in another terminal, then try again",
     )
 
 

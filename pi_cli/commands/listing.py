@@ -56,7 +56,7 @@ def list_models(
     found, failures = _survey(where, as_json=as_json) if check else ([], {})
     for each in failures if check else where:
         status = "unreachable" if check else "unchecked"
-        found += listed.remembered(each, where[each].ssh, where[each].models, status)
+        found += listed.remembered(each, where[each], status)
     found.sort(key=lambda one: (list(where).index(one.pod), one.name))
     if as_json:
         terminal.show_json([_as_json(one) for one in found])

@@ -130,7 +130,7 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
 def _prepare(name: str, pod: Pod, wanted: "Wanted", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
     import asyncio
 
-    from pi_cli.pods import host_keys, login, provision
+    from pi_cli.pods import host_keys, login, provision, ssh_command
     from pi_cli.view import checklist
 
     again = shlex.join(["pi", "pods", "setup", name, pod.ssh, *wanted.arguments()])
@@ -142,6 +142,7 @@ def _prepare(name: str, pod: Pod, wanted: "Wanted", *, accept_new_host_key: bool
         ) as session:
             if known_key and host_keys.read(name) != known_key:
                 _forget_models(name, report)
+            pod.host = session.host if session.host != ssh_command.parse(pod.ssh).host else None
             log = paths.log_dir() / f"setup-{name}.log"
             return await provision.prepare(session, wanted, log=log, again=again, report=report)
 
@@ -170,7 +171,7 @@ def _remember(name: str, given: Pod, found: "Machine", *, mount: str | None, is_
 
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
-        pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
+        pod.ssh, pod.host, pod.connect_timeout = given.ssh, given.host, given.connect_timeout
         pod.gpus, pod.vllm, pod.provider = [] if is_cpu else found.gpus, found.vllm, found.provider
         pod.storage = None
         if found.storage:

@@ -194,8 +194,7 @@ def _attach(name: str, where: "Mapping[str, Pod]", *, timeout: float | None, as_
     keys = {on: options.api_key(pod.models.get(name)) for on, pod in where.items()}
 
     async def watch(session: "PodSession", report: "Report") -> "Started":
-        ssh, key = where[session.pod].ssh, keys[session.pod]
-        return await deploy.attach(session, ssh, name, key=key, report=report, timeout=timeout)
+        return await deploy.attach(session, name, key=keys[session.pod], report=report, timeout=timeout)
 
     _show_all(asyncio.run(_on_all(where, watch)), as_json=as_json)
 

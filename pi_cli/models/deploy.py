@@ -111,12 +111,10 @@ async def start(
     if wait:
         watching.remember_times(plan, place["took"])
         remember_memory(plan, watching.log)
-    return await _started(session.pod, ssh, name, model, watching, place)
+    return await _started(session, name, model, watching, place)
 
 
-async def attach(
-    session: PodSession, ssh: str, name: str, *, key: str, report: Report, timeout: float | None = None
-) -> Started:
+async def attach(session: PodSession, name: str, *, key: str, report: Report, timeout: float | None = None) -> Started:
     """Watch a model that is starting on a pod until it has answered a real request. It goes on without us."""
     watching = Watching(session.pod, report)
     async with _in_time(timeout, name, watching):
@@ -130,7 +128,7 @@ async def attach(
             raise failures.died(place["model"], watching, place)
         await _prove(session, place["port"], name, key, report)
     model = _record(session.pod, name, place["model"], place)
-    return await _started(session.pod, ssh, name, model, watching, place)
+    return await _started(session, name, model, watching, place)
 
 
 async def _prove(session: PodSession, port: int, name: str, key: str, report: Report) -> None:
@@ -151,12 +149,12 @@ def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_varia
 
 
 async def _started(
-    pod: str, ssh: str, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
+    session: PodSession, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
 ) -> Started:
-    url = listed.endpoint(ssh, model)
+    url = listed.endpoint(session.host, model)
     took: float | None = place.get("took")
     return Started(
-        pod,
+        session.pod,
         name,
         model,
         url,

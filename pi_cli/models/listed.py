@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi_cli.pods import ssh_command
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,21 @@ class Listed:
     log: str | None = None
 
 
-def remembered(pod: str, ssh: str, models: Mapping[str, Model], status: str) -> list[Listed]:
+def remembered(name: str, pod: Pod, status: str) -> list[Listed]:
     """Return the models of a pod that was not asked, or did not answer."""
-    return [Listed(pod, name, model, status, endpoint(ssh, model)) for name, model in models.items()]
+    host = host_of(pod)
+    return [Listed(name, each, model, status, endpoint(host, model)) for each, model in pod.models.items()]
 
 
-def endpoint(ssh: str, model: Model) -> str | None:
+def host_of(pod: Pod) -> str:
+    """Return where a pod's ports are, as far as we know without asking it."""
+    return pod.host or ssh_command.parse(pod.ssh).host
+
+
+def endpoint(host: str, model: Model) -> str | None:
     """Return the URL of a model as seen from outside, if its provider routes the port; a private one has none."""
     if model.is_private:
         return None
-    host = ssh_command.parse(ssh).host
     return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
 
 

@@ -23,15 +23,15 @@ async def survey(session: PodSession, pod: Pod, report: Report) -> list[Listed]:
 
     `pod` is its entry, as it was lately.
     """
-    known, ssh = pod.models, pod.ssh
+    known = pod.models
     told = await agent.ask(session, "survey", known=as_json(known))
     found = {each["name"]: each for each in told["models"]}
     _bring_in_line(session.pod, known, found, report)
-    dead = [_dead(session.pod, ssh, name, known.get(name), words) for name, words in told["dead"].items()]
+    dead = [_dead(session, name, known.get(name), words) for name, words in told["dead"].items()]
     for each in dead:
         report(Note(session.pod, f"`{each.name}` is dead and was forgotten: {each.cause}; its log: {each.log}"))
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_listed(session.pod, ssh, each)) for each in found.values()]
+        tasks = [group.create_task(_listed(session, each)) for each in found.values()]
     return [*(task.result() for task in tasks), *dead]
 
 
@@ -50,7 +50,7 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
                 if str(error) != said:
                     said = str(error)
                     report(Note(name, said))
-                see(name, remembered(name, pod.ssh, state.load().pod(name).models, "unreachable"))
+                see(name, remembered(name, state.load().pod(name), "unreachable"))
             await asyncio.sleep(INTERVAL)
 
     async with asyncio.TaskGroup() as group:
@@ -94,10 +94,10 @@ def _as_kept(known: Model | None, each: Mapping[str, Any]) -> bool:
     return not each["pid"] if known is None else known == _kept(known, each)
 
 
-def _dead(pod: str, ssh: str, name: str, model: Model | None, words: Mapping[str, Any]) -> Listed:
+def _dead(session: PodSession, name: str, model: Model | None, words: Mapping[str, Any]) -> Listed:
     model = model or Model("", port=0, gpu="", pid=0)
-    cause = _cause_of_death(pod, model, words)
-    return Listed(pod, name, model, "dead", endpoint(ssh, model), cause=cause, log=words["log"])
+    cause = _cause_of_death(session.pod, model, words)
+    return Listed(session.pod, name, model, "dead", endpoint(session.host, model), cause=cause, log=words["log"])
 
 
 def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
@@ -113,11 +113,11 @@ def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
     return cause.words if cause else "it was ended from outside: its log tells of no error"
 
 
-async def _listed(pod: str, ssh: str, each: dict[str, Any]) -> Listed:
+async def _listed(session: PodSession, each: dict[str, Any]) -> Listed:
     model = Model(each.get("model", ""), each["port"], each["gpu"], each["pid"], each.get("uid"), kept_of(each))
-    url = endpoint(ssh, model)
+    url = endpoint(session.host, model)
     return Listed(
-        pod,
+        session.pod,
         each["name"],
         model,
         each["status"],

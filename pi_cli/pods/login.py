@@ -64,7 +64,7 @@ async def connect(
             if key and (fingerprint := trust.remember(key)):
                 learned[str(destination)] = fingerprint
         assert via
-        session = PodSession(pod, via)
+        session = PodSession(pod, route[-1].host, via)
         session.learned = learned.pop(str(route[-1]), None)
         session.learned_on_the_way = learned
         yield session

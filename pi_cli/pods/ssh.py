@@ -34,14 +34,18 @@ class NobodyListens(Exception):
 
 
 class PodSession:
-    """An open connection to a pod; `learned` is the fingerprint of its host key if we met it only now."""
+    """An open connection to a pod, which is at `host`.
+
+    `learned` is the fingerprint of its host key if we met it only now.
+    """
 
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
     """Fingerprints of the jump hosts that we met only now, by host."""
 
-    def __init__(self, pod: str, connection: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, pod: str, host: str, connection: asyncssh.SSHClientConnection) -> None:
         self.pod = pod
+        self.host = host
         self._connection = connection
 
     @property

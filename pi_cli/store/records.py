@@ -66,8 +66,9 @@ class Storage:
 class Pod:
     """A machine and what runs on it.
 
-    `vllm` (the default version), `storage` and `provider` (`runpod`, …) are what setup found. `connect_timeout`, in
-    seconds, is for pods that take longer than most.
+    `vllm` (the default version), `storage` and `provider` (`runpod`, …) are what setup found; so is `host`, its address
+    where the ssh command has an alias of the user's ssh configuration. `connect_timeout`, in seconds, is for pods that
+    take longer than most.
     """
 
     ssh: str
@@ -77,6 +78,7 @@ class Pod:
     storage: Storage | None = None
     provider: str | None = None
     connect_timeout: float | None = None
+    host: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,6 +99,7 @@ def read_pod(data: Any, path: str) -> Pod:
     models = _object(rest.pop("models", {}), f"{path}.models")
     return Pod(
         ssh=_take(rest, "ssh", str, path),
+        host=_take_optional(rest, "host", path),
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
         models={name: _read_model(model, f"{path}.models.{name}") for name, model in models.items()},
         vllm=_take_optional(rest, "vllm", path),
@@ -110,6 +113,7 @@ def read_pod(data: Any, path: str) -> Pod:
 def write_pod(pod: Pod) -> dict[str, Any]:
     return {
         "ssh": pod.ssh,
+        **({"host": pod.host} if pod.host else {}),
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
         "models": {name: _write_model(model) for name, model in pod.models.items()},
         **({"vllm": pod.vllm} if pod.vllm else {}),

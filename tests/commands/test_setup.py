@@ -74,6 +74,21 @@ def test_verbose_shows_what_installers_print(pi: Pi, machine: EmbeddedPod) -> No
     assert "dc1: vllm |  + vllm==0.32.0 (simulated)" in result.err
 
 
+def test_urls_have_the_address_behind_an_alias(pi: Pi, machine: EmbeddedPod, environment: Path) -> None:
+    config = environment / ".ssh/config"
+    config.parent.mkdir()
+    config.write_text("Host gpu-box\n  HostName 127.0.0.1\n")
+    assert pi("pods", "setup", "dc1", machine.ssh.replace("127.0.0.1", "gpu-box")).code == 0
+    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
+    assert started["url"].startswith("http://127.0.0.1:")
+    for words in (["list"], ["list", "--no-check"]):
+        assert pi(*words, "--json").json[0]["url"] == started["url"]
+    assert pi("env", "q", "--json").json["env"]["OPENAI_BASE_URL"] == started["url"]
+
+    assert pi("pods", "setup", "dc1", machine.ssh).code == 0
+    assert "host" not in pods_json()["pods"]["dc1"]
+
+
 def test_a_second_pod_does_not_become_active(pi: Pi, pod: EmbeddedPod) -> None:
     with EmbeddedPod("1x L4") as machine:
         result = pi("pods", "setup", "dc2", machine.ssh)
