@@ -18,6 +18,7 @@ import pod_machine as machine
 from pod_machine import HOME
 
 UNFINISHED = ".incomplete"
+COMMIT = re.compile("[0-9a-f]{40}")
 NEVER_RESUMED = re.compile(r".+\.(?:[0-9a-f]{8}|[0-9a-f]{32})\.incomplete")
 LEFT_ALONE = 600.0  # seconds without a change, after which nobody on another machine writes to a file any more
 
@@ -31,10 +32,11 @@ class File(NamedTuple):
 
 
 class Cache:
-    """The folder of one model; `hub` is that of all of them."""
+    """The folder of one model; `hub` is that of all of them. The wanted `revision` is a branch, a tag or a commit."""
 
-    def __init__(self, model: str, settings: Dict[str, str]) -> None:
+    def __init__(self, model: str, settings: Dict[str, str], revision: str = "main") -> None:
         self.model = model
+        self.revision = revision
         self.home = settings.get("HF_HOME") or os.path.join(HOME, ".cache", "huggingface")
         self.hub = os.path.realpath(settings.get("HF_HUB_CACHE") or os.path.join(self.home, "hub"))
         self._folder = os.path.join(self.hub, folder_of(model))
@@ -142,8 +144,11 @@ class Cache:
         return list(chosen), sum(chosen.values())
 
     def _commit(self) -> str:
-        with contextlib.suppress(OSError):
-            return machine.read_bytes(os.path.join(self._folder, "refs", "main")).decode("ascii", "replace").strip()
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        with contextlib.suppress(OSError, ValueError):
+            looked_up = os.path.join(self._folder, "refs", self.revision)
+            return machine.read_bytes(looked_up).decode("ascii", "replace").strip()
         return ""
 
     def _has(self, file: File) -> bool:

@@ -36,14 +36,17 @@ class Fetched(NamedTuple):
     environment: Dict[str, str]
 
 
-def fetch(record: Json, settings: Dict[str, str], *, own: bool, size: Optional[int], pod: str) -> Fetched:
+def fetch(
+    record: Json, settings: Dict[str, str], *, own: bool, size: Optional[int], pod: str, revision: Optional[str]
+) -> Fetched:
     """Bring a model in, if it is not there, telling how far it is; it ends when stdin does.
 
-    `size` is what the Hub has told pi, if it did. A model that is complete needs no Hub. But the user's `own` arguments
-    may name other repositories: with them it is asked as long as it answers.
+    `size` is what the Hub has told pi, if it did; `revision` is what vLLM will look for (None: the main branch). A
+    model that is complete needs no Hub. But the user's `own` arguments may name other repositories: with them it is
+    asked as long as it answers.
     """
     require_models_path(settings)
-    cache = Cache(record["model"], settings)
+    cache = Cache(record["model"], settings, revision or "main")
     if not cache.is_complete():
         is_offline = Download(record, cache, settings, size, pod).run() or not own
     else:
@@ -137,7 +140,7 @@ class Download:
 
     def _run_hf(self, settings: Dict[str, str], *, until_stalled: bool) -> bool:
         process = subprocess.Popen(
-            [machine.find_program("hf", settings), "download", self._cache.model],
+            [machine.find_program("hf", settings), "download", self._cache.model, "--revision=" + self._cache.revision],
             env=settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -38,6 +38,7 @@ def start(
     min_vllm: Optional[str] = None,
     own: bool = False,
     size: Optional[int] = None,
+    revision: Optional[str] = None,
     pod: str = "",
     private: bool = False,
 ) -> Json:
@@ -48,8 +49,8 @@ def start(
     this pod: they count as taken too. `devices` are CUDA's names for GPUs where a number is none: MIG slices have
     UUIDs. Where the default vLLM is older than `min_vllm`, a newer one that is there serves. The Hub token is in
     `download_environment` only: the server has no use for it. The user's `own` arguments stay as they are. `size` is
-    that of the download, in bytes, if pi knows it; `pod` is what pi calls this pod. A `private` model listens on the
-    loopback only.
+    that of the download, in bytes, if pi knows it; `revision` is the one that the arguments name; `pod` is what pi
+    calls this pod. A `private` model listens on the loopback only.
     """
     vllm = pod_vllm.choose(min_vllm)
     settings = dict(vllm.settings(machine.pod_environment()), **{MARKER: uid})
@@ -63,7 +64,9 @@ def start(
         if download:
             import pod_download  # sent along for this operation only
 
-            told = pod_download.fetch(place, dict(settings, **download_environment), own=own, size=size, pod=pod)
+            told = pod_download.fetch(
+                place, dict(settings, **download_environment), own=own, size=size, pod=pod, revision=revision
+            )
             environment, folder = dict(environment, **told.environment), told.folder
         if not own:
             import pod_weights

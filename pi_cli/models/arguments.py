@@ -23,6 +23,7 @@ EXPERT = ("--enable-expert-parallel", "-ep")
 MEMORY = ("--gpu-memory-utilization", "--device-memory-utilization")
 CONTEXT = ("--max-model-len",)
 KV_TYPE = ("--kv-cache-dtype",)
+REVISION = ("--revision",)
 BATCHED = ("--max-num-batched-tokens",)
 
 DEFAULT_MEMORY = 0.92  # of a GPU's memory: vLLM 0.32, config/cache.py

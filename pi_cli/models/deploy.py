@@ -285,6 +285,7 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
         "min_vllm": plan.min_vllm,
         "own": not plan.is_complete,
         "size": plan.files,
+        "revision": arguments.value(plan.arguments, arguments.REVISION),
         "pod": pod,
         "private": about.private,
     }

@@ -86,6 +86,11 @@ HUB = (
         "request access at {page} with the account of your HF_TOKEN",
     ),
     Known(
+        r"Error: Revision not found|RevisionNotFound",
+        "`{model}` has no such revision",
+        "see its branches and tags at {page}/tree/main, or leave out `--revision`",
+    ),
+    Known(
         r"Error: Model '[^']*' not found|Repository [Nn]ot [Ff]ound|RepositoryNotFound|is not a valid model identifier",
         "there is no model `{model}` on the Hugging Face Hub, or it is private",
         "check the name, and that HF_TOKEN may read it",

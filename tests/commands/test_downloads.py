@@ -71,6 +71,13 @@ def test_a_model_that_is_there_is_started_without_a_download(pi: Pi, pod: Embedd
     assert not (pod.home / "hf-was-run").exists()
 
 
+def test_the_revision_of_own_arguments_is_the_one_that_is_downloaded(pi: Pi, pod: EmbeddedPod) -> None:
+    own = ["--vllm", "--max-model-len", "4096", "--revision=v2"]
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", *own).code == 0
+    refs = pod.home / ".cache/huggingface/hub/models--Qwen--Qwen3-8B/refs"
+    assert [each.name for each in refs.iterdir()] == ["v2"]
+
+
 def test_who_lists_models_meanwhile_sees_how_far_it_is(pi: Pi, pod: EmbeddedPod) -> None:
     pace(pod, 60)
     with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "q", *OWN):

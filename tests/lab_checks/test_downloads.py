@@ -69,6 +69,27 @@ def test_a_download_is_told_to_its_last_byte_and_never_asked_for_again(machine: 
     assert seen(machine)[0] == "1"
 
 
+def test_the_revision_that_the_arguments_name_is_downloaded_and_no_other(machine: Machine, hub: Hub) -> None:
+    machine.install("vllm", SHOWS_ENVIRONMENT)
+    commit = hub.commit(MODEL)
+    told = download(machine, hub, arguments=["--revision", commit], revision=commit, own=True)
+    assert "result" in told[-1]
+    cache = machine.home / ".cache/huggingface/hub/models--big--model"
+    assert not (cache / "refs").exists()
+    assert [each.name for each in (cache / "snapshots").iterdir()] == [commit]
+
+    hub.requests.clear()
+    again = download(machine, hub, uid="another", name="r", gpus=[1], revision=commit)
+    assert "result" in again[-1]
+    assert hub.requests == []
+
+
+def test_a_revision_that_is_not_there_is_said(machine: Machine, hub: Hub) -> None:
+    error = download(machine, hub, revision="v9")[-1]["error"]
+    assert (error["code"], "Revision not found" in error["message"]) == ("download", True)
+    assert machine.records() == []
+
+
 def test_a_stall_ends_hf_and_the_next_one_begins_its_files_anew(machine: Machine, hub: Hub) -> None:
     configure(machine, PI_STALL_SECONDS=5)
     hub.rate = 4 * MB

@@ -335,6 +335,11 @@ ROWS = [
         f"request access at https://huggingface.co/{MODEL} with the account of your HF_TOKEN",
     ),
     Row(
+        f"Error: Revision not found in model '{MODEL}'.\n",
+        f"`{MODEL}` has no such revision",
+        f"see its branches and tags at https://huggingface.co/{MODEL}/tree/main, or leave out `--revision`",
+    ),
+    Row(
         simulated("missing-repo"),
         f"there is no model `{MODEL}` on the Hugging Face Hub, or it is private",
         "check the name, and that HF_TOKEN may read it",
