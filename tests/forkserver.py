@@ -36,7 +36,7 @@ HELD_BY_A_PIPE = 1 << 16  # bytes written before anybody reads
 FOR_PYTHON = ("PYTHON", "LC_", "LANG")  # variables that Python looks at when it starts
 # What pi imports when it comes to need it, but huggingface_hub, which reads the environment when it is imported.
 LIBRARIES = (
-    "asyncssh", "filelock", "httpx2", "openai", "platformdirs", "prompt_toolkit", "rich.live", "rich.spinner",
+    "filelock", "httpx2", "openai", "platformdirs", "prompt_toolkit", "rich.live", "rich.spinner",
     "rich.table", "yaml",
 )  # fmt: skip
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import httpx2
-import openai
-from openai.types.chat import ChatCompletionChunk
+from typing import TYPE_CHECKING
 
 from tests.conftest import KEY
 
+if TYPE_CHECKING:  # it takes half a second to import
+    import openai
+    from openai.types.chat import ChatCompletionChunk
+
 
 @contextmanager
-def client(url: str) -> Iterator[openai.OpenAI]:
+def client(url: str) -> "Iterator[openai.OpenAI]":
+    import httpx2
+    import openai
+
     with (
         httpx2.Client(trust_env=False, timeout=60) as http,
         openai.OpenAI(base_url=url, api_key=KEY, http_client=http, max_retries=0) as opened,
@@ -27,7 +31,7 @@ def answer(url: str, name: str = "q") -> str:
 
 
 @contextmanager
-def counting(url: str, name: str = "q") -> Iterator[openai.Stream[ChatCompletionChunk]]:
+def counting(url: str, name: str = "q") -> "Iterator[openai.Stream[ChatCompletionChunk]]":
     """Ask for a long answer; the block begins when it has, and hangs up at its end."""
     with client(url) as opened:
         stream = opened.chat.completions.create(

@@ -5,9 +5,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 
-import asyncssh
-
 from pi_cli.demo.session import Channel
+from pi_cli.pods.quick_asyncssh import asyncssh
 
 Serve = Callable[[Channel], Coroutine[None, None, None]]
 

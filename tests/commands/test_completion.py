@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from pi_cli.commands.app import app
 from tests.conftest import Pi
 
 STATE = {
@@ -46,20 +45,23 @@ def test_completion_is_silent_when_the_state_is_broken(pi: Pi) -> None:
     assert (result.out.strip(), result.err) == ("", "")
 
 
-BY_TYPER = [sys.executable, "-c", "from pi_cli.commands.app import app; app(prog_name='pi')"]
-
-
 @pytest.mark.parametrize("begun", ["", "q", "x", "--p"])
 @pytest.mark.parametrize(
     "command", ["stop", "logs", "prompt", "run", "env", "forward", "check", "start", "ssh", "list"]
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_what_is_answered_without_typer_is_what_typer_says(pi: Pi, shell: str, command: str, begun: str) -> None:
+def test_what_is_answered_without_typer_is_what_typer_says(
+    pi: Pi, shell: str, command: str, begun: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = Path(os.environ["PI_CONFIG_DIR"])
     folder.mkdir()
     (folder / "pods.json").write_text(json.dumps(STATE))
     line = f"pi {command} {begun}"
     pressed = {"_PI_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": "2"}
     pressed |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    by_typer = subprocess.run(BY_TYPER, capture_output=True, text=True, env=os.environ | pressed)
-    assert pi(**pressed).out == by_typer.stdout
+    answer = pi(**pressed).out
+    for name, value in pressed.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        app(prog_name="pi")
+    assert answer == capsys.readouterr().out
