@@ -7,20 +7,23 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
 # A worker takes one test at a time: else one would have a hundred long ones left when the others are done.
-DEFAULT_TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
+TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
+# What stands in for vLLM, GPUs and the Hub, and downloads with the real hf.
+LAB := tests/demo tests/lab_checks
 # Python may keep what it has compiled: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
+.PHONY: help demo test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
-	@echo "make test          run the default tests (no root, no GPU; 5 minutes on 2 cores)"
+	@echo "make test          run the default tests (no root, no GPU; 3 to 4 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
+	@echo "make test-lab      tests of what stands in for vLLM, GPUs and the Hub, and of downloads with the real hf"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
-	@echo "make test-lowest   the default tests with the oldest supported dependencies"
+	@echo "make test-lowest   the tests of test and test-lab with the oldest supported dependencies"
 	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 25 minutes)"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
@@ -30,7 +33,7 @@ demo: $(READY)
 	$(BIN)/pi demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(DEFAULT_TESTS)
+	$(BIN)/python -m pytest $(TESTS) $(LAB:%=--ignore=%)
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -42,6 +45,9 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+test-lab: $(READY)
+	$(BIN)/python -m pytest $(TESTS) $(LAB)
 
 test-openssh: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
@@ -59,7 +65,7 @@ test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 	  -e . --group dev
-	.venv-lowest/bin/python -m pytest $(DEFAULT_TESTS)
+	.venv-lowest/bin/python -m pytest $(TESTS)
 
 bench: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

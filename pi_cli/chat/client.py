@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
@@ -75,13 +74,6 @@ def warm_up() -> None:
         import openai  # noqa: F401
     finally:
         gc.enable()
-
-
-def transport_over(socket: Path) -> "httpx2.AsyncBaseTransport":
-    """Return the way to a model through a unix socket that leads to its port."""
-    import httpx2
-
-    return httpx2.AsyncHTTPTransport(uds=str(socket))
 
 
 def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> "openai.AsyncOpenAI":

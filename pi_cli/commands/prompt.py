@@ -167,7 +167,9 @@ class _Talk:
         connected = login.connect(self.on, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
         async with connected as session, session.forward(self.model.port) as socket:
             await warming
-            async with client.open_client(client.transport_over(socket), api_key=self.key) as opened:
+            from pi_cli.models import plain_http
+
+            async with client.open_client(plain_http.over(socket), api_key=self.key) as opened:
                 yield opened
 
 

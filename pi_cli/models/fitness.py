@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from pi_cli.errors import PiError
-from pi_cli.models import answers, catalog
+from pi_cli.models import answers, catalog, plain_http
 from pi_cli.models.answers import Answer, Call, Unanswered
 
 Json = dict[str, Any]
@@ -80,8 +80,8 @@ async def examine(socket: Path, *, name: str, model: str, key: str, report: Repo
 
     `name` is what it is served as, `model` what the catalogue may know it as. Where the key opens nothing, that is all.
     """
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
     checks: list[Check] = []
+    transport = plain_http.over(socket)
     async with httpx2.AsyncClient(transport=transport, base_url="http://pod", timeout=ANSWER_TIMEOUT) as client:
         examination = _Examination(client, name, key, *_parsers(model))
         for title, look in examination.questions().items():

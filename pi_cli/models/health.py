@@ -6,6 +6,7 @@ from typing import Literal
 import httpx2
 
 from pi_cli.errors import ModelNotStarted
+from pi_cli.models import plain_http
 from pi_cli.models.reach import REACH_TIMEOUT
 
 Seen = Literal["model", "locked", "other", "nothing"]
@@ -20,11 +21,10 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
     Raises `ModelNotStarted` when it does not. Models that only embed or score refuse the completion politely; their
     name on `/v1/models` has to do.
     """
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
     headers = {"Authorization": f"Bearer {key}"}
     try:
         async with httpx2.AsyncClient(
-            transport=transport, base_url="http://pod", headers=headers, timeout=FIRST_ANSWER_TIMEOUT
+            transport=plain_http.over(socket), base_url="http://pod", headers=headers, timeout=FIRST_ANSWER_TIMEOUT
         ) as client:
             listed = await client.get("/v1/models")
             if listed.status_code != 200 or name not in _names(listed):
@@ -44,7 +44,9 @@ async def look(url: str, *, name: str, key: str) -> Seen:
     The key is shown only to who asks for one.
     """
     try:
-        async with httpx2.AsyncClient(trust_env=False, timeout=LOOK_TIMEOUT) as client:
+        async with httpx2.AsyncClient(
+            verify=plain_http.no_authorities(), trust_env=False, timeout=LOOK_TIMEOUT
+        ) as client:
             listed = await client.get(f"{url}/models")
             if listed.status_code == 401:
                 listed = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
