@@ -110,7 +110,7 @@ async def answer(
     """Ask a model, and give what it answers, piece by piece: the JSON of the server's events.
 
     By the SDK's way to routes that it does not know. For those it knows it looks its types up, which makes the first
-    token 40 ms later, and builds objects of all that comes: 10,000 tokens a second instead of 35,000.
+    token 40 ms later, and builds objects of all that comes: 10,000 tokens a second instead of 47,000.
 
     Leaving early, by cancellation for one, closes the stream, whereupon vLLM stops generating.
     """
