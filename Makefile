@@ -24,7 +24,7 @@ help:
 	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the tests of test and test-lab with the oldest supported dependencies"
-	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 25 minutes)"
+	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 20 minutes)"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"

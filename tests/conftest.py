@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look no more for garbage among what stays to the end: a tenth of the time that a worker takes."""
+    """Look no more for garbage among what stays to the end."""
     gc.collect()
     gc.freeze()
 

@@ -167,7 +167,7 @@ class _Talk:
         connected = login.connect(self.on, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
         async with connected as session, session.forward(self.model.port) as socket:
             await warming
-            from pi_cli.models import plain_http
+            from pi_cli.models import plain_http  # only now: it needs what was just loaded
 
             async with client.open_client(plain_http.over(socket), api_key=self.key) as opened:
                 yield opened
