@@ -102,7 +102,7 @@ def test_a_command_loads_what_it_needs_only(words: list[str], unwanted: set[str]
 
 def test_asyncssh_is_loaded_without_compilers() -> None:
     program = "import sys; sys.addaudithook(lambda event, _: event == 'subprocess.Popen' and print(event)); "
-    command = [sys.executable, "-c", program + "import pi_cli.pods.login"]
+    command = [sys.executable, "-c", program + "import pi_cli.ssh.login"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == ""
 

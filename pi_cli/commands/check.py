@@ -57,7 +57,7 @@ def check(
 
 async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, report: "Report") -> "list[Check]":
     from pi_cli.models import fitness, forwards, listing
-    from pi_cli.pods import login
+    from pi_cli.ssh import login
 
     async with login.connect(on, pod.ssh, connect_timeout=pod.connect_timeout) as session:
         found = (await listing.alive(session)).get(name)

@@ -15,7 +15,7 @@ from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.models.listed import Listed
-    from pi_cli.pods.ssh import PodSession
+    from pi_cli.ssh.session import PodSession
     from pi_cli.view.listing import Board
 
 

@@ -53,7 +53,7 @@ def _fail(error: PiError) -> NoReturn:
 
 def _run(words: list[str]) -> None:
     from pi_cli.commands.app import app
-    from pi_cli.pods import passphrases
+    from pi_cli.ssh import passphrases
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     interrupts.clean_up()

@@ -10,7 +10,7 @@ from pi_cli.store.records import Pod, write_pod
 
 if TYPE_CHECKING:
     from pi_cli.models.drift import Checked
-    from pi_cli.pods.ssh import PodSession
+    from pi_cli.ssh.session import PodSession
 
 
 def show(*, check: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.pods.ssh import PodSession
+    from pi_cli.ssh.session import PodSession
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -197,7 +197,7 @@ def _stop_all(name: str, pod: Pod) -> None:
 
 def _forget(name: str) -> str | None:
     """Forget a pod and its host key; return the pod that is active now, if that has changed."""
-    from pi_cli.pods import host_keys
+    from pi_cli.ssh import host_keys
 
     with state.edit() as current:
         current.pod(name)

@@ -160,7 +160,7 @@ class _Talk:
         import asyncio
 
         from pi_cli.chat import client
-        from pi_cli.pods import login
+        from pi_cli.ssh import login
 
         # openai takes as long to import as SSH to connect
         warming = asyncio.create_task(asyncio.to_thread(client.warm_up))

@@ -111,7 +111,7 @@ def _check_places(mount: str | None, models_path: str | None) -> None:
 
 def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     """Return the pod as it is known, or a new one, with what was given now; nothing is remembered yet."""
-    from pi_cli.pods import ssh_command
+    from pi_cli.ssh import ssh_command
     from pi_cli.view import terminal
 
     state.check_name("pod", name)
@@ -130,7 +130,8 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
 def _prepare(name: str, pod: Pod, wanted: "Wanted", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
     import asyncio
 
-    from pi_cli.pods import host_keys, login, provision, ssh_command
+    from pi_cli.pods import provision
+    from pi_cli.ssh import host_keys, login, ssh_command
     from pi_cli.view import checklist
 
     again = shlex.join(["pi", "pods", "setup", name, pod.ssh, *wanted.arguments()])

@@ -38,7 +38,7 @@ def shell(
       pi ssh dc2 'tail -n 3 ~/.vllm_logs/*.log'
       pi ssh -t dc2 htop
     """
-    from pi_cli.pods import host_keys, users_ssh
+    from pi_cli.ssh import host_keys, users_ssh
 
     current = state.load()
     command = list(words or [])

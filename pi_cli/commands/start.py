@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pi_cli.models.profile import Profile
     from pi_cli.models.remedies import Typed
     from pi_cli.pods.machine import Machine
-    from pi_cli.pods.ssh import PodSession
+    from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
 
 FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word

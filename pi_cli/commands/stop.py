@@ -13,7 +13,7 @@ from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.models.stopping import Stopped
-    from pi_cli.pods.ssh import PodSession
+    from pi_cli.ssh.session import PodSession
 
 
 def stop(

@@ -19,7 +19,7 @@ from pi_cli.demo import gpus as cards
 from pi_cli.demo import machine, owner, ports, processes, session
 from pi_cli.demo.session import Channel
 from pi_cli.demo.sshd import Sshd
-from pi_cli.pods.quick_asyncssh import asyncssh
+from pi_cli.ssh.quick_asyncssh import asyncssh
 
 MARKER = "PI_DEMO_POD"
 MEGABYTE = 10**6

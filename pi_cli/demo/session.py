@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi_cli.pods.quick_asyncssh import asyncssh
+from pi_cli.ssh.quick_asyncssh import asyncssh
 
 Channel = asyncssh.SSHServerProcess[bytes]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 
 from pi_cli.demo.session import Channel
-from pi_cli.pods.quick_asyncssh import asyncssh
+from pi_cli.ssh.quick_asyncssh import asyncssh
 
 Serve = Callable[[Channel], Coroutine[None, None, None]]
 

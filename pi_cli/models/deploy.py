@@ -19,7 +19,7 @@ from pi_cli.models.watching import Watching
 from pi_cli.pods import agent, machine
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh.session import PodSession
 from pi_cli.store import measurements, paths, state
 from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model

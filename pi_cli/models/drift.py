@@ -11,7 +11,7 @@ from pi_cli.models.listed import as_json
 from pi_cli.models.plan import describe
 from pi_cli.pods import machine
 from pi_cli.pods.machine import Disk, Machine
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Gpu, Pod, Storage
 
 SAME_SIZE = 0.05  # between the size we remember, which is rounded, and the one that is told

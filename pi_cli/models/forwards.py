@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Down, Up
 from pi_cli.models import listing
-from pi_cli.pods import forwarding
-from pi_cli.pods.forwarding import LocalPort, Stream
-from pi_cli.pods.ssh import NobodyListens, PodSession
+from pi_cli.ssh import forwarding
+from pi_cli.ssh.forwarding import LocalPort, Stream
+from pi_cli.ssh.session import NobodyListens, PodSession
 from pi_cli.store import forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pi_cli.pods import ssh_command
+from pi_cli.ssh import ssh_command
 from pi_cli.store.records import Model, Pod
 
 

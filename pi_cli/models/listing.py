@@ -10,8 +10,9 @@ from pi_cli.errors import PiError
 from pi_cli.events import Note, Report
 from pi_cli.models import reach
 from pi_cli.models.listed import Listed, as_json, endpoint, kept_of, remembered
-from pi_cli.pods import agent, login
-from pi_cli.pods.ssh import PodSession
+from pi_cli.pods import agent
+from pi_cli.ssh import login
+from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
 from pi_cli.events import Note, Report
-from pi_cli.pods import agent, login
+from pi_cli.pods import agent
 from pi_cli.pods.agent import AgentRefused, Frame
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh import login
+from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Model, Pod
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries to reach a pod again; the last one stays

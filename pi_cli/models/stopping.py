@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pi_cli.errors import PiError
 from pi_cli.models import listed
 from pi_cli.pods import agent
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
 
 

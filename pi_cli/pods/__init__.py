@@ -1,1 +1,1 @@
-"""Reaching machines over SSH and preparing them."""
+"""The machine: its agent, its setup, many pods at once."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pi_cli.errors import PiError
 from pi_cli.pods import shell
-from pi_cli.pods.ssh import Completed, PodSession
+from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import paths
 
 # In the order they import each other, with the operations that need them: on a slow link one feels the rest.

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 from pi_cli.errors import PiError
 from pi_cli.events import Ended, Report
-from pi_cli.pods import login, ssh_command
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh import login, ssh_command
+from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Pod
 
 MOST_AT_ONCE = 64

@@ -6,7 +6,7 @@ from typing import Any
 
 from pi_cli.pods import agent, nvidia
 from pi_cli.pods.nvidia import Holder
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Gpu
 
 

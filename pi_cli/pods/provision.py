@@ -14,8 +14,8 @@ from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Note, Report
 from pi_cli.pods import machine, shell
 from pi_cli.pods.machine import Machine
-from pi_cli.pods.ssh import Completed, PodSession
 from pi_cli.pods.steps import Lines, Script
+from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import paths
 
 

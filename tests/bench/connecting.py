@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import asyncssh
 
-from pi_cli.pods import login
+from pi_cli.ssh import login
 from tests.bench.measure import Cost, Figure, figure, in_turns
 from tests.bench.place import Place
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from pi_cli.models import listing
-from pi_cli.pods import login
+from pi_cli.ssh import login
 from pi_cli.store import state
 from tests.bench.measure import Cost, Figure, figure, in_turns
 from tests.bench.place import FIRST_PORT, Place

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from pi_cli.pods import host_keys
+from pi_cli.ssh import host_keys
 from tests.conftest import Pi, Result, pods_json
 from tests.until import until
 

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from pi_cli.commands.app import app
 from pi_cli.commands.main import open_vllm_arguments
-from pi_cli.pods import ssh_command
+from pi_cli.ssh import ssh_command
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")

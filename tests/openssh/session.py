@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from pi_cli.pods import login
-from pi_cli.pods.passphrases import Keyring, keyring
-from pi_cli.pods.ssh import PodSession
+from pi_cli.ssh import login
+from pi_cli.ssh.passphrases import Keyring, keyring
+from pi_cli.ssh.session import PodSession
 from tests.lab.openssh import OpensshPod
 
 BELIEVING = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import HostKeyChanged, PodUnreachable
-from pi_cli.pods import host_keys
+from pi_cli.ssh import host_keys
 from tests.conftest import Pi
 from tests.lab.openssh import OpensshPod
 from tests.openssh.session import learn, said

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
-from pi_cli.pods import host_keys
+from pi_cli.ssh import host_keys
 from tests.lab.openssh import OpensshLab, OpensshPod
 from tests.openssh.session import BELIEVING, learn, said, ssh_says
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pi_cli.pods import host_keys
+from pi_cli.ssh import host_keys
 from tests.conftest import Pi, Result
 from tests.lab.openssh import OpensshLab, OpensshPod
 from tests.openssh.at_work import register_way

@@ -13,9 +13,9 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 from pi_cli.errors import PiError
-from pi_cli.pods import ssh_config_files, ssh_home
-from pi_cli.pods.ssh_command import SshCommand
-from pi_cli.pods.ssh_config_files import Answers
+from pi_cli.ssh import ssh_config_files, ssh_home
+from pi_cli.ssh.ssh_command import SshCommand
+from pi_cli.ssh.ssh_config_files import Answers
 
 SSH_PORT = 22
 MOST_HOPS = 8

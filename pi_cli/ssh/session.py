@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
-from pi_cli.pods.quick_asyncssh import asyncssh
+from pi_cli.ssh.quick_asyncssh import asyncssh
 
 LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from pi_cli.pods.ssh_config import Destination
+from pi_cli.ssh.ssh_config import Destination
 
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}

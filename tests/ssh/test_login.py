@@ -14,11 +14,12 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
-from pi_cli.pods import fleet, login
-from pi_cli.pods.passphrases import Keyring, keyring
-from pi_cli.pods.ssh import PodSession
+from pi_cli.pods import fleet
+from pi_cli.ssh import login
+from pi_cli.ssh.passphrases import Keyring, keyring
+from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Pod
-from tests.pods.keys import lock
+from tests.ssh.keys import lock
 
 
 def greet(ssh: str, *, name: str = "dc1", learn: bool = True, connect_timeout: float | None = None) -> str:

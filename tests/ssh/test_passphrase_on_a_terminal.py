@@ -17,7 +17,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
-from tests.pods.keys import lock
+from tests.ssh.keys import lock
 
 OWN = """
 import fcntl, os, sys, termios

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.errors import HostKeyChanged, PodUnreachable
-from pi_cli.pods import host_keys
-from pi_cli.pods.quick_asyncssh import asyncssh
-from pi_cli.pods.ssh_config import Destination
+from pi_cli.ssh import host_keys
+from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.ssh_config import Destination
 
 
 @dataclass(slots=True)

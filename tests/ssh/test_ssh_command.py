@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.pods import ssh_options
-from pi_cli.pods.ssh_command import lasting, parse
+from pi_cli.ssh import ssh_options
+from pi_cli.ssh.ssh_command import lasting, parse
 
 PODS = Path(ssh_options.__file__).parent
-WAY_IN = [PODS / f"{module}.py" for module in ("ssh_config", "ways", "keys", "trust", "login")]
+WAY_IN = [PODS / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
 BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
 
 # ssh(1) and ssh_config(5) of OpenSSH 10.0.

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
-from pi_cli.pods import host_keys, keys, ssh_command, ssh_config, ways
-from pi_cli.pods.keys import Keys, Offer
-from pi_cli.pods.quick_asyncssh import asyncssh
-from pi_cli.pods.ssh import PodSession
-from pi_cli.pods.ssh_command import SshCommand
-from pi_cli.pods.ssh_config import Destination
-from pi_cli.pods.trust import Trust
-from pi_cli.pods.ways import Blocked, Way
+from pi_cli.ssh import host_keys, keys, ssh_command, ssh_config, transport
+from pi_cli.ssh.keys import Keys, Offer
+from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.session import PodSession
+from pi_cli.ssh.ssh_command import SshCommand
+from pi_cli.ssh.ssh_config import Destination
+from pi_cli.ssh.transport import Blocked, Way
+from pi_cli.ssh.trust import Trust
 
 CONNECT_TIMEOUT = 15.0  # seconds until the TCP connection and the SSH banner stand
 LOGIN_TIMEOUT = 30.0  # seconds from there; while a passphrase is asked for, they do not count
@@ -140,7 +140,9 @@ class _Login:
             if self.via:
                 options["tunnel"] = self.via
             else:
-                self.opened = await attempt.enter_async_context(ways.opened(self.destination, self.connect_timeout))
+                self.opened = await attempt.enter_async_context(
+                    transport.opened(self.destination, self.connect_timeout)
+                )
                 options["sock"] = self.opened.socket
             async with keys.found(self.destination, self._waiting_for_a_person) as self.keys:
                 self.tried = []
@@ -178,7 +180,7 @@ class _Login:
             if len(self.greeting) < GREETING:
                 self.greeting = (self.greeting + data[:GREETING].decode("ascii", "replace"))[:GREETING]
             if next(pieces) < QUICK_PIECES:
-                ways.acknowledge_at_once(end)
+                transport.acknowledge_at_once(end)
             else:
                 connection.data_received = receive  # type: ignore[method-assign]
             receive(data, datatype)

@@ -13,7 +13,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pi_cli.errors import PiError
-from pi_cli.pods.ssh_command import SshCommand
+from pi_cli.ssh.ssh_command import SshCommand
 
 FRESH = 10.0  # seconds for which nobody looks whether the configuration has been changed
 SSH = "/usr/bin/ssh"  # any other may have its system-wide configuration elsewhere

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import PiError
-from pi_cli.pods import ssh_command, ssh_config, ssh_config_files
-from pi_cli.pods.ssh_config import Destination
+from pi_cli.ssh import ssh_command, ssh_config, ssh_config_files
+from pi_cli.ssh.ssh_config import Destination
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") != ssh_config_files.SSH, reason="no ssh with a known configuration")
 

@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
-from pi_cli.pods import host_keys, ssh_command, ssh_home
-from pi_cli.pods.ssh_command import SshCommand
+from pi_cli.ssh import host_keys, ssh_command, ssh_home
+from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.store import paths
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.pods.ssh_config import Destination
+    from pi_cli.ssh.ssh_config import Destination
 
 # All of these stand first, so that neither the ssh command nor the user's configuration can say otherwise.
 NOTHING_FORWARDED = ("-a", "-k", "-x")  # no agent, no ticket, no display
@@ -37,7 +37,7 @@ def _route(command: SshCommand) -> "Sequence[Destination]":
     """Ask ssh for the jump hosts. What pi cannot make sense of in the configuration, ssh can, or says so."""
     import asyncio
 
-    from pi_cli.pods import ssh_config
+    from pi_cli.ssh import ssh_config
 
     with suppress(PiError):
         return asyncio.run(ssh_config.route(command))

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 from pi_cli.errors import BadUsage, HostKeyChanged, PodUnreachable
-from pi_cli.pods import login
-from pi_cli.pods.quick_asyncssh import asyncssh
-from pi_cli.pods.ssh import NobodyListens, PodSession
+from pi_cli.ssh import login
+from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.session import NobodyListens, PodSession
 from pi_cli.store.records import Pod
 
 LOOPBACK = "127.0.0.1"

@@ -10,8 +10,8 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from pi_cli.errors import BadUsage
-from pi_cli.pods import ssh_options, ssh_words
-from pi_cli.pods.ssh_words import Word
+from pi_cli.ssh import command_words, ssh_options
+from pi_cli.ssh.command_words import Word
 
 _T = TypeVar("_T")
 ALONE = "paste the ssh command alone"
@@ -72,7 +72,7 @@ class _Reading:
         )
 
     def refused(self, first: Word, last: Word, why: str, hint: str) -> BadUsage:
-        return ssh_words.refused(self.text, first.start, last.end, why, hint)
+        return command_words.refused(self.text, first.start, last.end, why, hint)
 
 
 def parse(text: str) -> SshCommand:
@@ -96,9 +96,9 @@ def lasting(text: str) -> str:
 
 
 def _read(text: str) -> _Reading:
-    plain = ssh_words.unwrap(text)
+    plain = command_words.unwrap(text)
     reading = _Reading(plain, is_lasting=plain == text.strip() and "$" not in plain)
-    words = _without_ssh(ssh_words.split(plain), reading)
+    words = _without_ssh(command_words.split(plain), reading)
     while words:
         word = words.pop(0)
         if word.text == "--":
@@ -113,7 +113,7 @@ def _read(text: str) -> _Reading:
         _read_host(word, reading)
     if not reading.host:
         end = len(plain)
-        raise ssh_words.refused(plain, end, end, "no host in it", "paste the whole line: `ssh root@1.2.3.4 -p 22`")
+        raise command_words.refused(plain, end, end, "no host in it", "paste the whole line: `ssh root@1.2.3.4 -p 22`")
     return reading
 
 
@@ -141,7 +141,7 @@ def _too_much(word: Word, host: Word, reading: _Reading) -> BadUsage:
     if "@" in word.text and reading.user is None:
         return reading.refused(host, host, f"`{host.text}` stands before `{word.text}`, and is not ssh", ALONE)
     why, hint = f"`{word.text}` would run a command on the pod", "give only the way in; for commands use `pi ssh`"
-    return ssh_words.refused(reading.text, word.start, len(reading.text), why, hint)
+    return command_words.refused(reading.text, word.start, len(reading.text), why, hint)
 
 
 def _read_flags(word: Word, words: list[Word], reading: _Reading) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from pi_cli.pods.passphrases import keyring
-from pi_cli.pods.quick_asyncssh import asyncssh
-from pi_cli.pods.ssh_config import Destination
+from pi_cli.ssh.passphrases import keyring
+from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.ssh_config import Destination
 
 OPENSSH_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 MAGIC = b"openssh-key-v1\0"

@@ -1,0 +1,1 @@
+"""Reaching pods as ssh does: configuration, keys, trust, sessions, forwarding."""
