@@ -15,8 +15,8 @@ class Commands(LazyGroup):
 
     table: ClassVar = {
         "start": Command("start.start", "Start a model and wait until it answers."),
-        "list": Command("listing.list_models", "List models as they are on their pods now."),
-        "models": Command("catalogue.models", "Show which models of the catalogue fit, and how."),
+        "list": Command("list.list_models", "List models as they are on their pods now."),
+        "models": Command("models.models", "Show which models of the catalogue fit, and how."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
         "logs": Command("logs.logs", "Show and follow what vLLM prints."),
         "prompt": Command("prompt.prompt", "Ask a model, and let it look at files here."),
@@ -24,7 +24,7 @@ class Commands(LazyGroup):
         "env": Command("env.env", "Print lines for your shell that point OpenAI's clients to a model."),
         "forward": Command("forward.forward", "Keep a port of this machine open to a model, for other programs."),
         "check": Command("check.check", "Find out whether a model is fit for an agent."),
-        "ssh": Command("shell.shell", "Open a shell on a pod, or run a command there.", OPTIONS_FIRST),
+        "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command there.", OPTIONS_FIRST),
         "demo": Command("demo.demo", "Show pi at work on a pod inside this command."),
         "pods": Command("pods.app", "Set up, list, check, choose and forget pods."),
     }

@@ -10,7 +10,7 @@ from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.store import state
 
 if TYPE_CHECKING:
-    from pi_cli.models.fitness import Check, Report
+    from pi_cli.models.agent_check import Check, Report
     from pi_cli.store.records import Model, Pod
 
 
@@ -38,12 +38,12 @@ def check(
 
     on, chosen, called, model = options.find_model(state.load(), name, pod)
     key = options.api_key(model)
-    from pi_cli.models import fitness
-    from pi_cli.view import fitness as view
+    from pi_cli.models import agent_check
+    from pi_cli.view import agent_check as view
     from pi_cli.view import terminal
 
     checks = asyncio.run(_examined(on, chosen, called, model, key, (lambda _: None) if as_json else view.show))
-    is_fit = fitness.is_fit(checks)
+    is_fit = agent_check.is_fit(checks)
     if as_json:
         told = {"fit": is_fit, "checks": [view.as_json(each) for each in checks]}
         terminal.show_json(options.as_json(on, called, model) | told)
@@ -56,7 +56,7 @@ def check(
 
 
 async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, report: "Report") -> "list[Check]":
-    from pi_cli.models import fitness, forwards, listing
+    from pi_cli.models import agent_check, forwards, listing
     from pi_cli.ssh import login
 
     async with login.connect(on, pod.ssh, connect_timeout=pod.connect_timeout) as session:
@@ -65,4 +65,4 @@ async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, re
             raise forwards.out_of_reach(on, name, reason)
         assert found
         async with session.forward(int(found["port"])) as socket:
-            return await fitness.examine(socket, name=name, model=model.model, key=key, report=report)
+            return await agent_check.examine(socket, name=name, model=model.model, key=key, report=report)

@@ -77,9 +77,9 @@ def _language(shell: str | None) -> str:
 
 async def _found(on: str, pod: Pod, name: str, model: Model, key: str) -> _Found:
     """Try the ways to a model, and return one that leads there."""
-    from pi_cli.models import health, listed
+    from pi_cli.models import health, model_status
 
-    public = listed.endpoint(listed.host_of(pod), model)
+    public = model_status.endpoint(model_status.host_of(pod), model)
     ways = [_Found(on, public, is_public=True)] if public else []
     ways += [_Found(on, f"http://127.0.0.1:{each.port}/v1", is_public=False) for each in forwards.open_to(on, name)]
     seen = [await health.look(way.url, name=name, key=key) for way in ways]

@@ -1,5 +1,6 @@
 """Commands that are imported when they are called: help, and every command, would else wait for all the others."""
 
+import threading
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -43,6 +44,11 @@ class LazyGroup(TyperGroup):
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         self.commands = {name: TyperCommand(name, help=each.help) for name, each in self.table.items()}
         return super().shell_complete(ctx, incomplete)
+
+
+def load_ahead(*modules: str) -> None:
+    """Import modules in a thread while a pod is waited for; an import of one of them waits for that thread."""
+    threading.Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
 
 
 def _imported(name: str, command: Command) -> Any:

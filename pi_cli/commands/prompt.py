@@ -269,7 +269,7 @@ async def _tool_parser(model: str) -> str | None:
     """Return the tool-call parser of a model, as far as it is known."""
     import asyncio
 
-    from pi_cli.models import lookup
+    from pi_cli.planning import lookup
 
     token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
     with suppress(PiError, TimeoutError):

@@ -18,9 +18,9 @@ def answer(words: Sequence[str]) -> bool:
     if "_PI_COMPLETE" in os.environ:
         return _complete(os.environ)
     if words[:1] == ["pods"] and words[1:] in PODS:
-        from pi_cli.commands import pod_list
+        from pi_cli.commands import pods_list
 
-        pod_list.show(check=False, as_json="--json" in words)
+        pods_list.show(check=False, as_json="--json" in words)
         return True
     return False
 

@@ -14,12 +14,12 @@ from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
 
 if TYPE_CHECKING:
+    from pi_cli.diagnosis.start_command import Typed
     from pi_cli.events import Report
     from pi_cli.models.deploy import Secrets, Started
-    from pi_cli.models.offers import Wish
-    from pi_cli.models.plan import Plan
-    from pi_cli.models.profile import Profile
-    from pi_cli.models.remedies import Typed
+    from pi_cli.planning.candidates import Wish
+    from pi_cli.planning.plan import Plan
+    from pi_cli.planning.profile import Profile
     from pi_cli.pods.machine import Machine
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
@@ -101,7 +101,7 @@ def start(
       pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
       pi start --attach q
     """
-    from pi_cli.commands import catalogue
+    from pi_cli.commands import models
     from pi_cli.store import state
 
     where = state.load().select(pod or [])
@@ -112,14 +112,14 @@ def start(
         _attach(state.check_name("model", attach), where, timeout=patience, as_json=as_json)
         return
     if model is None and not vllm and not arguments:
-        catalogue.show_list(where, as_json=as_json)
+        models.show_list(where, as_json=as_json)
         return
     wish = _wish(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model, name = _named(_checked(model, arguments, vllm=vllm), name)
     if dry_run:
         _show_plans(model, name, wish, where, private=private, as_json=as_json)
         return
-    from pi_cli.models.remedies import Typed
+    from pi_cli.diagnosis.start_command import Typed
 
     access = _Access(tuple(api_key_env or ()), private)
     rest = (*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else []), *access.words)
@@ -238,16 +238,16 @@ def _checked(model: str | None, arguments: list[str] | None, *, vllm: bool) -> s
 
 
 def _named(model: str, name: str | None) -> tuple[str, str]:
-    from pi_cli.commands import catalogue
+    from pi_cli.commands import models
     from pi_cli.store import state
 
     if name is None:
-        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {catalogue.suggested_name(model)}`")
+        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {models.suggested_name(model)}`")
     return model, state.check_name("model", name)
 
 
 def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[str, ...] | None) -> "Wish":
-    from pi_cli.models.offers import Wish
+    from pi_cli.planning.candidates import Wish
 
     given = [name for name, value in (("--gpus", gpus), ("--memory", memory), ("--context", context)) if value]
     if own is not None and given:
@@ -267,8 +267,8 @@ async def _profile(model: str, wish: "Wish", where: "Mapping[str, Pod]") -> "Pro
     """
     import asyncio
 
-    from pi_cli.models import lookup
-    from pi_cli.models.profile import Profile
+    from pi_cli.planning import lookup
+    from pi_cli.planning.profile import Profile
     from pi_cli.view import terminal
 
     token, endpoint = _hub()
@@ -289,18 +289,24 @@ def _hub() -> tuple[str | None, str | None]:
 
 def _choose(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]", pod: str) -> "Callable[[Machine], Plan]":
     """Return what plans the model for a pod as it is found to be."""
-    from pi_cli.models import placement, plan
+    from pi_cli.planning import gpu_space, plan
 
     chosen = where[pod]
-    return lambda machine: plan.make(profile, wish, placement.seen(chosen, machine), pod=pod, is_cpu=chosen.is_cpu)
+
+    def choose(machine: "Machine") -> "Plan":
+        there = [gpu.id for gpu in machine.gpus]
+        rooms = gpu_space.seen(chosen, there, machine.models, machine.used)
+        return plan.make(profile, wish, rooms, pod=pod, is_cpu=chosen.is_cpu)
+
+    return choose
 
 
 def _refuse_in_time(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]") -> None:
-    from pi_cli.models import placement, plan
+    from pi_cli.planning import gpu_space, plan
 
     for name, pod in where.items():
         with suppress(NoRoom):
-            plan.make(profile, wish, placement.remembered(pod), pod=name, is_cpu=pod.is_cpu)
+            plan.make(profile, wish, gpu_space.remembered(pod), pod=name, is_cpu=pod.is_cpu)
 
 
 def _show_plans(
@@ -309,13 +315,13 @@ def _show_plans(
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
     import asyncio
 
-    from pi_cli.models import placement, plan
+    from pi_cli.planning import gpu_space, plan
     from pi_cli.view import plans, terminal
 
     profile = asyncio.run(_profile(model, wish, where))
     made = {}
     for pod, chosen in where.items():
-        made[pod] = plan.make(profile, wish, placement.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
+        made[pod] = plan.make(profile, wish, gpu_space.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
     commands = {pod: plan.command(made[pod], name, port=_port(where[pod]), private=private) for pod in made}
     if as_json:
         terminal.show_json([{"pod": pod, **plans.plan_as_json(made[pod], commands[pod])} for pod in made])

@@ -1,1 +1,1 @@
-"""Choosing and running vLLM on pods."""
+"""The life of a model: start, list, stop, logs, forward, check."""

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi_cli.diagnosis import causes, memory_lines
+from pi_cli.diagnosis.start_command import Typed
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Phase, Report
-from pi_cli.models import arguments, diagnosis, downloads, failures, health, listed, memory_lines, reach
-from pi_cli.models.plan import Plan
-from pi_cli.models.profile import is_folder
-from pi_cli.models.remedies import Typed
-from pi_cli.models.watching import Watching
+from pi_cli.models import health, model_status, reach, start_errors
+from pi_cli.models.start_progress import Watching
+from pi_cli.planning import vllm_arguments
+from pi_cli.planning.plan import Plan
+from pi_cli.planning.profile import is_folder
 from pi_cli.pods import agent, machine
 from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
@@ -104,7 +106,7 @@ async def start(
         plan, place = await _begun(session, ssh, choose, watching, _About(uid, typed, secrets, wait, private))
         if place["state"] == "exited":
             watching.has_ended = True
-            raise failures.died(plan.model, watching, place, failures.planned(typed, plan, session.pod))
+            raise start_errors.died(plan.model, watching, place, start_errors.planned(typed, plan, session.pod))
         if wait:
             await _prove(session, place["port"], name, secrets.api_key, report)
         model = _record(session.pod, name, plan.model, place, secrets.key_variable)
@@ -125,7 +127,7 @@ async def attach(session: PodSession, name: str, *, key: str, report: Report, ti
         if place["state"] == "exited":
             with state.edit() as current:
                 current.pod(session.pod).models.pop(name, None)
-            raise failures.died(place["model"], watching, place)
+            raise start_errors.died(place["model"], watching, place)
         await _prove(session, place["port"], name, key, report)
     model = _record(session.pod, name, place["model"], place)
     return await _started(session, name, model, watching, place)
@@ -138,7 +140,7 @@ async def _prove(session: PodSession, port: int, name: str, key: str, report: Re
 
 
 def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_variable: str | None = None) -> Model:
-    extra = listed.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
+    extra = model_status.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
     recorded = Model(model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=place["uid"], extra=extra)
     with state.edit() as current:
         models = current.pod(pod).models
@@ -151,7 +153,7 @@ def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_varia
 async def _started(
     session: PodSession, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
 ) -> Started:
-    url = listed.endpoint(session.host, model)
+    url = model_status.endpoint(session.host, model)
     took: float | None = place.get("took")
     return Started(
         session.pod,
@@ -178,7 +180,7 @@ async def _in_time(timeout: float | None, name: str, watching: Watching) -> Asyn
         raise ModelNotStarted(
             f"`{name}` on `{watching.pod}` was not ready within the {timeout:.0f} s of `--timeout`",
             hint="give it more time, or none to wait for as long as it takes",
-            log=diagnosis.last_lines(watching.log, 5),
+            log=causes.last_lines(watching.log, 5),
         ) from error
 
 
@@ -187,7 +189,7 @@ def remember_memory(plan: Plan, log: str) -> None:
     told = memory_lines.read(log)
     if told is None or plan.fit is None or plan.memory is None or not plan.is_complete:
         return  # the user's own arguments may divide the memory in other ways than the planner does
-    options = arguments.read(plan.arguments)
+    options = vllm_arguments.read(plan.arguments)
     given = plan.fit.memory.total * plan.memory
     with suppress(PiError):  # the model runs: what the next plan would like to know is no reason to say otherwise
         measurements.add(
@@ -233,14 +235,14 @@ async def _begun(
     """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
     while True:
         recorded = state.load().pod(session.pod)
-        found = await machine.inspect(session, listed.as_json(recorded.models))
+        found = await machine.inspect(session, model_status.as_json(recorded.models))
         name = about.typed.name
         if name in found.running:  # before its own GPUs count as taken
             raise _name_taken(f"`{name}` already runs here (port {found.running[name]['port']})")
         plan = await _chosen(session, choose, found)
         watching.plan(plan)
         if not is_folder(plan.model):
-            downloads.require_volume(session.pod, recorded.storage, found.storage)
+            start_errors.require_volume(session.pod, recorded.storage, found.storage)
         try:
             return plan, await agent.ask(session, "start", watching.see, **_request(session.pod, plan, about))
         except AgentRefused as error:
@@ -257,7 +259,7 @@ async def _chosen(session: PodSession, choose: Choose, found: Machine) -> Plan:
     except NoRoom as error:
         if not error.unexplained:
             raise
-        raise failures.held(error, session.pod, await machine.strangers(session)) from error
+        raise start_errors.held(error, session.pod, await machine.strangers(session)) from error
 
 
 def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
@@ -278,14 +280,14 @@ def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
         "beside": list(plan.beside),
         "memory": plan.memory,
         "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
-        "known": listed.as_json(current.models),
+        "known": model_status.as_json(current.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "download": download,
         "wait": about.wait,
         "min_vllm": plan.min_vllm,
         "own": not plan.is_complete,
         "size": plan.files,
-        "revision": arguments.value(plan.arguments, arguments.REVISION),
+        "revision": vllm_arguments.value(plan.arguments, vllm_arguments.REVISION),
         "pod": pod,
         "private": about.private,
     }
@@ -312,12 +314,12 @@ def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused, typed: Typed) 
         case "gpus-taken":
             return NoRoom(f"pod `{pod}`: {error.message}", hint="others start models there too; try again")
         case "download":
-            return failures.not_downloaded(pod, plan.model, error.message, failures.planned(typed, plan, pod))
+            return start_errors.not_downloaded(pod, plan.model, error.message, start_errors.planned(typed, plan, pod))
         case "os":
-            return failures.not_written(pod, plan.model, error.message)
+            return start_errors.not_written(pod, plan.model, error.message)
         case "not-mounted":
-            return downloads.not_mounted(pod, error)
+            return start_errors.not_mounted(pod, error)
         case "no-room-on-disk":
-            return downloads.no_room(pod, plan.model, error)
+            return start_errors.no_room(pod, plan.model, error)
         case _:
             return PiError(f"pod `{pod}`: {error.message}")

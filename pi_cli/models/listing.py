@@ -9,7 +9,7 @@ from typing import Any
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Report
 from pi_cli.models import reach
-from pi_cli.models.listed import Listed, as_json, endpoint, kept_of, remembered
+from pi_cli.models.model_status import Listed, as_json, endpoint, kept_of, remembered
 from pi_cli.pods import agent
 from pi_cli.ssh import login
 from pi_cli.ssh.session import PodSession
@@ -107,10 +107,10 @@ def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
         return "the pod was rebooted"
     if model.uid and not words["was_recorded"]:
         return "it was stopped, and not from here"
-    from pi_cli.models import diagnosis  # all that is known of failures: few lists tell of one
+    from pi_cli.diagnosis import causes  # all that is known of failures: few lists tell of one
 
     log = zlib.decompress(base64.b64decode(words["said"])).decode("utf-8", "replace") if words["said"] else ""
-    cause = diagnosis.find_cause(log, pod=pod, model=model.model)
+    cause = causes.find(log, pod=pod, model=model.model)
     return cause.words if cause else "it was ended from outside: its log tells of no error"
 
 

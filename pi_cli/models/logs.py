@@ -122,9 +122,9 @@ class _Reading:
 
 def _cause(log: str, pod: str, model: str) -> str | None:
     """Return the cause of a death; the line that says that the model was ready may have come long before."""
-    from pi_cli.models import diagnosis  # all that is known of failures: few logs end with one
+    from pi_cli.diagnosis import causes  # all that is known of failures: few logs end with one
 
-    found = diagnosis.find_cause(f"{diagnosis.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
+    found = causes.find(f"{causes.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
     return found.words if found else None
 
 

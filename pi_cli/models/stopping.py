@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pi_cli.errors import PiError
-from pi_cli.models import listed
+from pi_cli.models import model_status
 from pi_cli.pods import agent
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
@@ -29,7 +29,7 @@ class Stopped:
 async def stop(session: PodSession, names: Sequence[str]) -> Stopped:
     """End models, prove that they are gone, and forget them; what is stuck stays recorded."""
     known = state.load().pod(session.pod).models
-    recorded = {each["name"]: each for each in listed.as_json(known)}
+    recorded = {each["name"]: each for each in model_status.as_json(known)}
     wanted = [recorded.get(name, {"name": name, "pid": 0, "port": 0}) for name in names]
     told = await agent.ask(session, "stop", models=wanted)
     stopped = Stopped(told["outcome"], told["freed"])

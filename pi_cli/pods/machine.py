@@ -1,13 +1,13 @@
 """What a pod is and has right now: GPUs, disks, vLLM versions. Asked in one round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.pods import agent, nvidia
 from pi_cli.pods.nvidia import Holder
 from pi_cli.ssh.session import PodSession
-from pi_cli.store.records import Gpu
+from pi_cli.store.records import Gpu, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ class Machine:
     boot: str = ""
     trouble: list[str] = field(default_factory=list)
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The models that run, as `pods.json` would have them."""
+        return {name: _as_model(each) for name, each in self.running.items()}
+
+
+def _as_model(record: Mapping[str, Any]) -> Model:
+    extra = {"memory": record["memory"]} if record.get("memory") else {}
+    return Model(record["model"], record["port"], str(record["gpu"]), record["pid"], record.get("uid"), extra)
 
 
 async def strangers(session: PodSession) -> list[Holder]:

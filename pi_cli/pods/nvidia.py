@@ -104,10 +104,6 @@ def read_holders(uuids: str, holders: str) -> list[Holder]:
     ]
 
 
-def is_slice(gpu: Gpu) -> bool:
-    return str(gpu.extra.get("uuid", "")).startswith("MIG-")
-
-
 def _rows(output: str) -> Iterator[_Row]:
     for line in output.splitlines():
         if row := _row(line):

@@ -15,10 +15,16 @@ class Malformed(ValueError):
 
 @dataclass(slots=True)
 class Gpu:
+    """A GPU, or a MIG slice of one, which has a `uuid` in `extra`: CUDA has no number for it."""
+
     id: int
     name: str
     memory: str
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_slice(self) -> bool:
+        return str(self.extra.get("uuid", "")).startswith("MIG-")
 
 
 @dataclass(slots=True)

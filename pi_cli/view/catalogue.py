@@ -11,9 +11,9 @@ from pi_cli.view import plans, terminal
 from pi_cli.view.plans import show_row, tokens
 
 if TYPE_CHECKING:
-    from pi_cli.models.catalog import Configuration, Entry
-    from pi_cli.models.placement import Room
-    from pi_cli.models.verdicts import Verdict
+    from pi_cli.planning.catalogue import Configuration, Entry
+    from pi_cli.planning.gpu_space import Room
+    from pi_cli.planning.verdicts import Verdict
     from pi_cli.store.measurements import Measurement
 
 STYLES = {"fits": "green", "tight": "yellow", "no room": "yellow", "no": "red"}

@@ -15,7 +15,7 @@ from pi_cli.view.safe import safe
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from pi_cli.models.listed import Listed
+    from pi_cli.models.model_status import Listed
 
 STATUS_STYLES = {
     "ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "dead": "red", "unreachable": "red",

@@ -11,8 +11,8 @@ from pi_cli.view import checklist, terminal
 from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
-    from pi_cli.models.fit import Fit, Memory
-    from pi_cli.models.plan import Plan
+    from pi_cli.planning.fit import Fit, Memory
+    from pi_cli.planning.plan import Plan
 
 LABELS = 11  # columns, the gap behind the longest label included
 LONGEST_BAR = 40

@@ -13,8 +13,8 @@ import pytest
 from pi_cli.demo import gpus
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, Result, pods_json
-from tests.models.engine_log import BEGIN, LAUNCHER, of_the_engine, of_workers
-from tests.models.failure_rows import MODEL, ROWS, simulated
+from tests.diagnosis.engine_log import BEGIN, LAUNCHER, of_the_engine, of_workers
+from tests.diagnosis.failure_rows import MODEL, ROWS, simulated
 
 START = ("start", MODEL, "--name", "q")
 KV_CACHE = simulated("kv-cache")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pi_cli import errors
+from pi_cli.diagnosis.causes import DEATHS, KNOWN
+from pi_cli.diagnosis.known import REFUSED, Known
 from pi_cli.errors import PiError
-from pi_cli.models.diagnosis import DEATHS, KNOWN
-from pi_cli.models.known_failures import REFUSED, Known
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, PiError)}

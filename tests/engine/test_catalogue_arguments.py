@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pi_cli.models import catalog
+from pi_cli.planning import catalogue
 from pi_cli.store import paths
 from tests.engine.conftest import Engine
 
@@ -44,8 +44,8 @@ print("ANSWER", json.dumps({
 """
 
 
-def entries() -> list[catalog.Entry]:
-    return list(catalog.read(paths.asset("models.md").read_text(encoding="utf-8")))
+def entries() -> list[catalogue.Entry]:
+    return list(catalogue.read(paths.asset("models.md").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pi_cli.models import architecture, kv_cache
+from pi_cli.planning import architecture, kv_cache
 from tests.engine.conftest import Engine
 from tests.lab import tiny_models
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi_cli.pods.nvidia import Reading, is_slice, read
+from pi_cli.pods.nvidia import Reading, read
 from pi_cli.store.records import Gpu
 
 TWO_WITH_SLICES = """\
@@ -96,7 +96,7 @@ def test_every_slice_is_a_gpu_and_beside_slices_all_have_a_uuid() -> None:
         Gpu(1, "NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb", "20GB", {"uuid": "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb"}),
         Gpu(2, "NVIDIA A100-SXM4-40GB", "40GB", {"uuid": "GPU-b8ea3855-276c-c9cb-b366-c6fa655957c5"}),
     ]
-    assert [is_slice(gpu) for gpu in reading.gpus] == [True, True, False]
+    assert [gpu.is_slice for gpu in reading.gpus] == [True, True, False]
     assert reading.used == {2: (4, 40960)}
 
 

@@ -12,7 +12,7 @@ from tests.until import until
 from tests.view.screen import drawn, shown
 
 PROGRAM = """\
-from pi_cli.models.listed import Listed
+from pi_cli.models.model_status import Listed
 from pi_cli.store.records import Model
 from pi_cli.view import listing
 

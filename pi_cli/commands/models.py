@@ -1,0 +1,175 @@
+"""`pi models`: what the catalogue has, and what of it fits."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pi_cli.commands.options import AsJson, OnPod
+from pi_cli.errors import BadUsage
+from pi_cli.store import state
+from pi_cli.store.records import Pod
+
+if TYPE_CHECKING:
+    from pi_cli.planning.catalogue import Entry
+    from pi_cli.planning.gpu_space import Room
+    from pi_cli.planning.verdicts import Verdict
+
+
+def models(
+    query: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A model, or a part of its name; one alone is explained.")
+    ] = None,
+    pod: OnPod = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="GPUS", help='GPUs instead of a pod\'s, such as "2x H100".')
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which models of the catalogue fit, and how.
+
+    Against the active pod as pi remembers it, another pod, or GPUs that you think of renting. A model "fits" if it
+    serves its context to several requests at once, and is "tight" if it serves it to one; of the others the smallest
+    reason why not is shown. With MODEL, all that is known of one: the plan, its reasons, what was measured here.
+
+    Other models of Hugging Face start too: see with `pi start MODEL --name NAME --dry-run`.
+
+    \b
+    Examples:
+      pi models
+      pi models qwen3-coder
+      pi models --gpu "1x RTX 4090"
+      pi models openai/gpt-oss-120b --gpu "2x H100" --json
+    """
+    if pod and gpu:
+        raise BadUsage("`--pod` and `--gpu` exclude each other", hint="give the one whose GPUs you mean")
+    entries = _matching(query)
+    places = _imagined(gpu) if gpu else _of_pods(_selected(pod))
+    if query and len(entries) == 1:
+        [(place, rooms)] = places.items()
+        _explain(entries[0], place, rooms, pod=pod, is_pod=gpu is None, as_json=as_json)
+        return
+    _list(places, entries, are_pods=gpu is None, as_json=as_json)
+
+
+def show_list(where: Mapping[str, Pod], *, as_json: bool = False) -> None:
+    """Show what of the catalogue fits some pods, as they are remembered."""
+    _list(_of_pods(where), _matching(None), are_pods=True, as_json=as_json)
+
+
+def suggested_name(model: str) -> str:
+    """Make a name of a model's: `Qwen/Qwen3-Coder-30B` → `qwen3-coder-30b`."""
+    return re.sub(r"[^a-z0-9.-]+", "-", model.rstrip("/").rpartition("/")[2].lower()).strip("-.") or "q"
+
+
+def _matching(query: str | None) -> "Sequence[Entry]":
+    from pi_cli.planning import catalogue
+
+    if query is None:
+        return catalogue.entries()
+    if exact := catalogue.find(query):
+        return [exact]
+    if found := catalogue.search(query):
+        return [entry for entry in found if _is_called(entry, query)] or found
+    close = [f"`{id}`" for id in catalogue.similar(query)]
+    start = f"any model of Hugging Face starts too: `pi start {query} --name {suggested_name(query)} --dry-run`"
+    raise BadUsage(
+        f"the catalogue has no model `{query}`",
+        hint=f"did you mean {' or '.join(close)}? {start}" if close else start,
+    )
+
+
+def _is_called(entry: "Entry", name: str) -> bool:
+    return entry.id.rpartition("/")[2].lower() == name.lower()
+
+
+def _selected(pod: str | None) -> dict[str, Pod]:
+    try:
+        return state.load().select([pod] if pod else [])
+    except BadUsage as error:
+        error.hint = f'{error.hint}; or give GPUs, such as `pi models --gpu "1x H100"`'
+        raise
+
+
+def _imagined(gpu: str) -> "dict[str, list[Room]]":
+    from pi_cli.planning import gpu_space, gpu_types
+    from pi_cli.view import catalogue
+
+    rooms = gpu_space.rooms(gpu_types.parse(gpu), {}, {})
+    return {catalogue.kinds(rooms): rooms}
+
+
+def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
+    from pi_cli.planning import gpu_space, refusal
+
+    for name, pod in where.items():
+        if pod.is_cpu:
+            raise BadUsage(
+                f"pod `{name}` has no GPUs, and the catalogue is for GPUs",
+                hint="start a small model there with `pi start Qwen/Qwen3-0.6B --name q`, "
+                'or see what fits GPUs with `pi models --gpu "1x H100"`',
+            )
+        if not pod.gpus:
+            raise refusal.no_gpus(name)
+    return {name: gpu_space.remembered(pod) for name, pod in where.items()}
+
+
+def _list(places: "Mapping[str, Sequence[Room]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool) -> None:
+    from pi_cli.planning import lookup, verdicts
+    from pi_cli.store import measurements
+    from pi_cli.view import catalogue, terminal
+
+    rows = measurements.load()
+    profiles = [lookup.catalogued(entry, rows) for entry in entries]
+    judged = {
+        place: [verdicts.of(profile, rooms, pod=place) for profile in profiles] for place, rooms in places.items()
+    }
+    if as_json:
+        told = [
+            _as_json(place if are_pods else None, places[place], verdict)
+            for place in judged
+            for verdict in judged[place]
+        ]
+        terminal.show_json(told)
+        return
+    for place, rooms in places.items():
+        catalogue.show_list(place, rooms, judged[place], is_headed=len(places) > 1)
+
+
+def _explain(
+    entry: "Entry", place: str, rooms: "Sequence[Room]", *, pod: str | None, is_pod: bool, as_json: bool
+) -> None:
+    from pi_cli.planning import lookup, refusal, verdicts
+    from pi_cli.store import measurements
+    from pi_cli.view import catalogue, terminal
+
+    verdict = verdicts.of(lookup.catalogued(entry), rooms, pod=place)
+    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.AS_IT_COMES)
+    measured = measurements.load(entry.id)
+    if as_json:
+        more = {
+            "would_fit": would_fit,
+            "configurations": [asdict(each) for each in entry.hardware],
+            "measured": [asdict(each) | {"error": each.error} for each in measured],
+        }
+        terminal.show_json([_as_json(place if is_pod else None, rooms, verdict) | more])
+        return
+    on = f" --pod {pod}" if pod else ""
+    command = f"pi start {entry.id} --name {suggested_name(entry.id)}{on}"
+    catalogue.show_model(place, rooms, verdict, would_fit=would_fit, measured=measured, command=command)
+
+
+def _as_json(pod: str | None, rooms: "Sequence[Room]", verdict: "Verdict") -> dict[str, Any]:
+    """Return a verdict as `--json` shows it; `pod` is None for GPUs that are only thought of."""
+    from pi_cli.view import catalogue, plans
+
+    return {
+        "pod": pod,
+        "hardware": catalogue.kinds(rooms),
+        "model": verdict.model,
+        "status": verdict.status,
+        "reason": verdict.reason or None,
+        "plan": plans.plan_as_json(verdict.plan) if verdict.plan else None,
+    }

@@ -1,0 +1,75 @@
+"""`pi ssh`: a shell on a pod, or a command there, by the user's own ssh."""
+
+import os
+import shlex
+import signal
+from typing import Annotated
+
+import typer
+
+from pi_cli.commands.names import complete_pod
+from pi_cli.commands.options import OnPod
+from pi_cli.errors import BadUsage, PiError
+from pi_cli.store import state
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run there.", autocompletion=complete_pod),
+]
+
+
+def ssh(
+    words: Words = None,
+    pod: OnPod = None,
+    tty: Annotated[
+        bool, typer.Option("--tty", "-t", help="Give the command a terminal, as `htop` and `watch` need.")
+    ] = False,
+) -> None:
+    """Open a shell on a pod, or run a command there.
+
+    Your own ssh does it, by the same way as pi and with the pod's host key as pi knows it; its exit code is passed
+    on. Options stand before the pod: what comes behind it is the command's.
+
+    \b
+    Examples:
+      pi ssh
+      pi ssh nvidia-smi -L
+      pi ssh dc2 df -h
+      pi ssh dc2 'tail -n 3 ~/.vllm_logs/*.log'
+      pi ssh -t dc2 htop
+    """
+    from pi_cli.ssh import host_keys, users_ssh
+
+    current = state.load()
+    command = list(words or [])
+    if pod is None and command and command[0] in current.pods:
+        pod = command.pop(0)
+    if command[:1] == ["--"]:
+        command.pop(0)
+    if command and command[0].startswith("-"):
+        raise BadUsage(
+            f"`{command[0]}` is not a command: the options of `pi ssh` stand before the pod", hint="see `pi ssh --help`"
+        )
+    [(name, chosen)] = current.select([pod] if pod else []).items()
+    if host_keys.read(name) is None:
+        _warn(name, chosen.ssh)
+    # ssh joins its words with blanks for the remote shell: one word is taken as a command line, several as they are.
+    remote = command if len(command) <= 1 else [shlex.join(command)]
+    _become([*users_ssh.words(name, chosen, tty=tty), *remote], name)
+
+
+def _warn(name: str, ssh: str) -> None:
+    from pi_cli.view import terminal
+
+    terminal.note(
+        f"pi does not know the host key of `{name}`, so ssh accepts only one that your own known_hosts has; "
+        f"learn it with `pi pods setup {name} {shlex.quote(ssh)}`"
+    )
+
+
+def _become(argv: list[str], pod: str) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is executed would too
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606
+    except OSError as error:
+        raise PiError(f"cannot run ssh for pod `{pod}`: {error.strerror}", hint="install the OpenSSH client") from error

@@ -1,0 +1,1 @@
+"""Which GPUs and which vLLM arguments a model gets, and why. No SSH and no pods: values in, values out."""

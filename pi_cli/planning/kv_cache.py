@@ -1,0 +1,179 @@
+"""How many tokens fit the KV cache that vLLM makes of so much memory; the arithmetic of vLLM 0.32, bytes and tokens.
+
+The memory of a GPU is cut into blocks of one size, which all requests share. Layers that keep the same share the ids
+of their blocks in groups of equal size, padded where they do not divide (`v1/core/kv_cache_utils.py`); what a request
+takes is the blocks of all its groups (`v1/kv_cache_interface.py`):
+
+- full and latent attention: context / block, rounded up;
+- sliding window: (window - 1 + tokens in flight) / block, rounded up, and one more for a window that starts inside
+  a block, but never for more than the context;
+- linear attention: its number of states, whatever the context. Its state is padded to a page of the attention layers,
+  whose blocks grow until the state fits one (`platforms/interface.py`).
+
+What vLLM prints as `KV cache size` is blocks / blocks of one request of the full context, times that context.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pi_cli.planning.architecture import Architecture, Layers
+
+# Blocks of latent attention beside linear layers are a multiple of this (platforms/interface.py).
+LATENT_ALIGNMENT = 128
+# Groups are as large as the smallest kind of layers, unless the largest has less than so many times its layers.
+PADDED_UP_TO = 1.5
+NULL_BLOCKS = 1  # vLLM never gives its first block to a request (v1/core/block_pool.py)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How vLLM is told to lay out its KV cache.
+
+    `tensor` and `pipeline` are the degrees of parallelism. `element_bytes` is 2, or 1 for an FP8 cache.
+    `block_tokens` is the block size that the attention backend asks for: 16 on GPUs for most, 32 to 128 for some
+    backends of latent attention, 128 on CPUs. `batched_tokens` is vLLM's `--max-num-batched-tokens`. `is_async`: the
+    scheduler works one batch ahead, as it does on GPUs unless told otherwise (config/vllm.py).
+    """
+
+    tensor: int = 1
+    pipeline: int = 1
+    element_bytes: int = 2
+    block_tokens: int = 16
+    batched_tokens: int = 8192
+    is_async: bool = True
+
+    @property
+    def tokens_in_flight(self) -> int:
+        return (self.pipeline + self.is_async) * self.batched_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What vLLM prints at its start: the tokens it can keep, and how many requests of the full context that is."""
+
+    tokens: int
+    concurrency: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """Layers of one kind, and the page that each of them has in a block: so many bytes for so many tokens."""
+
+    layers: Layers
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The blocks of a GPU: the bytes of each, and for every group the pages that say how many a request needs."""
+
+    block_bytes: int
+    groups: tuple[_Pages, ...]
+
+    def blocks(self, context: int, in_flight: int) -> int:
+        """Return how many blocks a request of so many tokens needs."""
+        return sum(_blocks(group, context, in_flight) for group in self.groups)
+
+    def bytes(self, context: int, in_flight: int) -> int:
+        """Return what vLLM must have for a request of so many tokens, the null block included."""
+        return self.block_bytes * (self.blocks(context, in_flight) + NULL_BLOCKS)
+
+
+def capacity(architecture: Architecture, space: int, layout: Layout, *, context: int) -> Capacity:
+    """Return what vLLM makes of `space` bytes on each GPU when it serves a context of so many tokens."""
+    pool = _pool(architecture, layout)
+    concurrency = space // pool.block_bytes / pool.blocks(context, layout.tokens_in_flight)
+    return Capacity(int(concurrency * context), concurrency)
+
+
+def needed(architecture: Architecture, context: int, layout: Layout) -> int:
+    """Return the bytes per GPU without which vLLM does not start: one request of so many tokens and the null block.
+
+    vLLM's own message names the request's part only.
+    """
+    return _pool(architecture, layout).bytes(context, layout.tokens_in_flight)
+
+
+def longest_context(architecture: Architecture, space: int, layout: Layout) -> int:
+    """Return the longest context in tokens with which vLLM starts in so many bytes per GPU; 0 if there is none."""
+    pool = _pool(architecture, layout)
+    contexts = range(1, architecture.max_context + 1)
+    return bisect_right(contexts, space, key=lambda context: pool.bytes(context, layout.tokens_in_flight))
+
+
+def bytes_per_token(architecture: Architecture, layout: Layout) -> float:
+    """Return what each further token of a long request takes per GPU, padding included."""
+    pool = _pool(architecture, layout)
+    return sum(pool.block_bytes / group.tokens for group in pool.groups if group.layers.kind in {"full", "mla"})
+
+
+def _blocks(pages: _Pages, context: int, in_flight: int) -> int:
+    match pages.layers.kind:
+        case "linear":
+            return pages.layers.states
+        case "sliding":
+            return _divide_up(min(pages.layers.window - 1 + in_flight, context), pages.tokens) + 1
+        case "full" | "mla":
+            return _divide_up(context, pages.tokens)
+
+
+def _pool(architecture: Architecture, layout: Layout) -> _Pool:
+    every = _pages(architecture, layout)
+    if _need_alike([pages.layers for pages in every]):
+        size = sum(_divide_up(pages.layers.count, layout.pipeline) * pages.bytes for pages in every)
+        return _Pool(size, (every[0],))
+    every = _with_equal_pages(every)
+    size = _group_size(pages.layers.count for pages in every)
+    groups = tuple(pages for pages in every for _ in range(_divide_up(pages.layers.count, size)))
+    return _Pool(_divide_up(size, layout.pipeline) * every[0].bytes, groups)
+
+
+def _need_alike(layers: list[Layers]) -> bool:
+    """Tell whether a request needs the same number of blocks in all layers: one group then holds them all."""
+    needs = {(of.kind.replace("mla", "full"), of.window, of.states if of.kind == "linear" else 0) for of in layers}
+    return len(needs) == 1
+
+
+def _pages(architecture: Architecture, layout: Layout) -> list[_Pages]:
+    """Return the pages of each kind of layers. With linear layers, blocks are long enough to hold a state."""
+    linear = [of for of in architecture.layers if of.kind == "linear"]
+    attention = [of for of in architecture.layers if of.kind != "linear"]
+    state = max((_divide_up(of.state_bytes, layout.tensor) for of in linear), default=0)
+    token = max((_token_bytes(of, layout) for of in attention), default=0)
+    tokens = layout.block_tokens
+    if linear and attention:
+        step = max(tokens, LATENT_ALIGNMENT) if any(of.kind == "mla" for of in attention) else tokens
+        tokens = step * max(1, _divide_up(state, step * token))
+    paged = [_Pages(of, tokens, tokens * _token_bytes(of, layout)) for of in attention]
+    return paged + [_Pages(of, tokens, max(state, tokens * token)) for of in linear]
+
+
+def _token_bytes(layers: Layers, layout: Layout) -> int:
+    """Return what a token takes in one layer on one GPU. Key heads are copied when there are more GPUs than heads."""
+    element = layers.element_bytes or layout.element_bytes
+    if layers.kind == "mla":
+        return layers.head_dim * element
+    heads = max(1, layers.kv_heads // layout.tensor)
+    return heads * (layers.head_dim + (layers.head_dim_v or layers.head_dim)) * element
+
+
+def _with_equal_pages(every: list[_Pages]) -> list[_Pages]:
+    """Give all layers pages of the largest size: longer blocks where that divides, else padding."""
+    largest = max(pages.bytes for pages in every)
+
+    def enlarged(pages: _Pages) -> _Pages:
+        ratio, rest = divmod(largest, pages.bytes)
+        return replace(pages, bytes=largest, tokens=pages.tokens if rest else pages.tokens * ratio)
+
+    return [enlarged(pages) for pages in every]
+
+
+def _group_size(counts: Iterable[int]) -> int:
+    smallest, *_, largest = sorted(counts)
+    return largest if largest < smallest * PADDED_UP_TO else smallest
+
+
+def _divide_up(count: int, by: int) -> int:
+    return -(-count // by)

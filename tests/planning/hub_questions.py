@@ -1,0 +1,43 @@
+"""Ask the Hub as pi does, waiting for the answer or the error."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from pi_cli.errors import ModelNotStarted, PiError
+from pi_cli.planning import hub
+from pi_cli.planning.hub import HubUnreachable, Repository
+from tests.lab.hub import Hub
+
+Ask = Callable[..., Any]
+E = TypeVar("E", bound=PiError)
+
+
+def look(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> Repository:
+    return asyncio.run(hub.look(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout))
+
+
+def check(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> None:
+    endpoint = at if isinstance(at, str) else at.url
+    asyncio.run(hub.check_access(model, token=token, endpoint=endpoint, timeout=timeout))
+
+
+def refusal(ask: Ask, model: str, at: Hub | str, token: str | None = None) -> ModelNotStarted:
+    return raised(ModelNotStarted, ask, model, at, token)
+
+
+def silence(ask: Ask, model: str, at: Hub | str, timeout: float = 20.0) -> HubUnreachable:
+    return raised(HubUnreachable, ask, model, at, None, timeout)
+
+
+def raised(kind: type[E], ask: Ask, *args: Any) -> E:
+    with pytest.raises(kind) as caught:
+        ask(*args)
+    return caught.value
+
+
+def asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "hub question"]
