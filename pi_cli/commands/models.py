@@ -95,10 +95,9 @@ def _selected(pod: str | None) -> dict[str, Pod]:
 
 def _imagined(gpu: str) -> "dict[str, list[Room]]":
     from pi_cli.planning import gpu_space, gpu_types
-    from pi_cli.view import catalogue
 
     rooms = gpu_space.rooms(gpu_types.parse(gpu), {}, {})
-    return {catalogue.kinds(rooms): rooms}
+    return {gpu_space.kinds(rooms): rooms}
 
 
 def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
@@ -163,11 +162,12 @@ def _explain(
 
 def _as_json(pod: str | None, rooms: "Sequence[Room]", verdict: "Verdict") -> dict[str, Any]:
     """Return a verdict as `--json` shows it; `pod` is None for GPUs that are only thought of."""
-    from pi_cli.view import catalogue, plans
+    from pi_cli.planning import gpu_space
+    from pi_cli.view import plans
 
     return {
         "pod": pod,
-        "hardware": catalogue.kinds(rooms),
+        "hardware": gpu_space.kinds(rooms),
         "model": verdict.model,
         "status": verdict.status,
         "reason": verdict.reason or None,

@@ -2,11 +2,11 @@
 
 import re
 import shlex
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pi_cli import units
 from pi_cli.commands import options
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
@@ -168,7 +168,6 @@ def _forget_models(name: str, report: "Report") -> None:
 def _remember(name: str, given: Pod, found: "Machine", *, mount: str | None, is_cpu: bool) -> None:
     """Record the pod and say what it has; what others changed meanwhile is kept."""
     from pi_cli.view import terminal
-    from pi_cli.view.progress import size
 
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
@@ -177,14 +176,13 @@ def _remember(name: str, given: Pod, found: "Machine", *, mount: str | None, is_
         pod.storage = None
         if found.storage:
             total = found.storage.total
-            own_size = size(total).replace(" ", "") if total else None
+            own_size = units.size(total).replace(" ", "") if total else None
             pod.storage = Storage(found.storage.path, own_size, None if mount and HAS_SECRET.search(mount) else mount)
         current.active = current.active or name
         is_active = current.active == name
-    gpus = ", ".join(f"{count}x {gpu}" for gpu, count in Counter(gpu.name for gpu in pod.gpus).items())
-    words = [gpus or "CPU only", f"vLLM {pod.vllm or 'unknown'}"]
+    words = [units.counted(gpu.name for gpu in pod.gpus) or "CPU only", f"vLLM {pod.vllm or 'unknown'}"]
     if found.storage:
-        known_size = f" ({size(found.storage.total)})" if found.storage.total else ""
+        known_size = f" ({units.size(found.storage.total)})" if found.storage.total else ""
         words.append(f"models on {found.storage.path}{known_size}")
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(words)}")
     if not is_active:

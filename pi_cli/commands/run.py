@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import units
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPod
@@ -93,11 +94,10 @@ class _Link:
 
     def tell(self, what: str) -> None:
         from pi_cli.view import terminal
-        from pi_cli.view.progress import age
 
         if self.times:
             often = "once" if self.times == 1 else f"{self.times} times"
-            terminal.note(f"{what} was out of reach {often}, for {age(self.seconds)}: {self.reasons[-1]}")
+            terminal.note(f"{what} was out of reach {often}, for {units.age(self.seconds)}: {self.reasons[-1]}")
 
 
 async def _run(program: str, words: list[str], environment: dict[str, str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import units
 from pi_cli.commands import options, quantities
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPods
@@ -338,15 +339,14 @@ def _port(pod: "Pod") -> int:
 def _show(started: "Started", called: str) -> None:
     """Say how it is, and what to do with it: elsewhere than on the active pod a model is `called` POD/NAME."""
     from pi_cli.view import terminal
-    from pi_cli.view.progress import age
 
     if not started.is_ready:
         watch = f"pi start --attach {started.name} --pod {started.pod}"
         terminal.say(f"launched `{started.name}` on `{started.pod}`; watch it with `{watch}`")
         return
     if started.phases and started.took:
-        spans = ", ".join(f"{name} {age(seconds)}" for name, seconds in started.phases.items() if seconds >= 1)
-        terminal.note(f"`{called}` took {age(started.took)}{f': {spans}' if spans else ''}")
+        spans = ", ".join(f"{name} {units.age(seconds)}" for name, seconds in started.phases.items() if seconds >= 1)
+        terminal.note(f"`{called}` took {units.age(started.took)}{f': {spans}' if spans else ''}")
     where = started.url or "through SSH only"
     terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {where}")
     if not started.answers_here:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import units
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPods, point_to_other_pod
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
@@ -82,7 +83,6 @@ def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
 def _show(on: str, pod: Pod, stopped: "Stopped") -> list[str]:
     """Say what became of the models of a pod; return those that nobody knows."""
     from pi_cli.view import terminal
-    from pi_cli.view.progress import size
 
     unknown = []
     for name, how in sorted(stopped.outcome.items()):
@@ -96,7 +96,7 @@ def _show(on: str, pod: Pod, stopped: "Stopped") -> list[str]:
             case "gone":
                 unknown.append(name)
     if stopped.freed:
-        terminal.note(f"{size(stopped.freed * 1024**2)} of GPU memory are free again on `{on}`")
+        terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory are free again on `{on}`")
     return unknown
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pi_cli import units
 from pi_cli.errors import PiError
 from pi_cli.models.model_status import as_json
 from pi_cli.planning import gpu_space
-from pi_cli.planning.plan import describe
 from pi_cli.pods import machine
 from pi_cli.pods.machine import Disk, Machine
 from pi_cli.ssh.session import PodSession
@@ -62,9 +62,9 @@ def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
 def _of_gpus(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
     if pod.is_cpu or _are_same(pod.gpus, found.gpus):
         return
-    now = describe(found.gpus) if found.gpus else "none"
+    before, now = (units.counted(gpu.name for gpu in gpus) for gpus in (pod.gpus, found.gpus))
     why = f" ({'; '.join(found.trouble)})" if found.trouble else ""
-    text = f"{describe(pod.gpus) if pod.gpus else 'no GPU'} was recorded, and there is {now}{why}"
+    text = f"{before or 'no GPU'} was recorded, and there is {now or 'none'}{why}"
     if found.gpus:
         yield Difference(text, f"record it with `{setup}`")
     else:

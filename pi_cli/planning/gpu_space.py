@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pi_cli import units
 from pi_cli.planning import gpu_types, vllm_arguments
 from pi_cli.store.records import Gpu, Model, Pod
 
@@ -79,6 +80,11 @@ def seen(
     that are recorded.
     """
     return rooms([gpu for gpu in pod.gpus if gpu.id in there] or pod.gpus, models, used)
+
+
+def kinds(rooms: Sequence[Room]) -> str:
+    """Name the GPUs that the rooms are on: `2x H100, 1x L4`."""
+    return units.counted(room.kind for room in rooms)
 
 
 def share_of(model: Model) -> float:

@@ -10,7 +10,6 @@ from pi_cli.planning.candidates import Offer, Wish
 from pi_cli.planning.fit import Fit
 from pi_cli.planning.gpu_space import Room
 from pi_cli.planning.profile import Profile
-from pi_cli.store.records import Gpu
 
 # What is left to processors: larger models take minutes for an answer, and quantised ones want a GPU's kernels.
 LARGEST_ON_CPU = 20e9  # bytes of weights
@@ -83,12 +82,6 @@ def command(plan: Plan, name: str, *, port: int, private: bool = False) -> str:
     words = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", host, "--port", str(port)]
     words += ["--middleware", "require_key.RequireKey", *plan.arguments]
     return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in settings.items()), shlex.join(words)])
-
-
-def describe(gpus: Sequence[Gpu]) -> str:
-    """Name GPUs as people do: `2x NVIDIA H100 80GB HBM3`."""
-    names = [gpu.name for gpu in gpus]
-    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "a pod without GPUs"
 
 
 def _check(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str, *, is_cpu: bool) -> None:
@@ -234,7 +227,7 @@ def _served(found: Fit) -> str:
 
 def _gpus(rooms: Sequence[Room]) -> str:
     ids = ", ".join(str(room.gpu.id) for room in rooms)
-    return f"{len(rooms)}x {rooms[0].kind} (GPU {ids})"
+    return f"{gpu_space.kinds(rooms)} (GPU {ids})"
 
 
 def _beside(rooms: Sequence[Room]) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli import units
+from pi_cli.planning import gpu_space
 from pi_cli.view import plans, terminal
-from pi_cli.view.plans import show_row, tokens
+from pi_cli.view.plans import show_row
 
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Configuration, Entry
@@ -29,7 +31,7 @@ def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]"
     """Print a line for each model: how it fits, or why not. On narrow terminals with less, or on two lines."""
     console = terminal.out()
     if is_headed:
-        console.print(Text(f"{place}: {kinds(rooms)}", style="bold"), soft_wrap=True)
+        console.print(Text(f"{place}: {gpu_space.kinds(rooms)}", style="bold"), soft_wrap=True)
     is_one_kind = len({room.kind for room in rooms}) == 1
     for is_full in (True, False) if is_one_kind else (True,):
         rows = [_cells(verdict, is_full=is_full) for verdict in verdicts]
@@ -40,7 +42,7 @@ def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]"
     else:
         _show_pairs(console, verdicts)
     counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
-    against = place if place == kinds(rooms) else f"`{place}` has {kinds(rooms)}"
+    against = place if place == gpu_space.kinds(rooms) else f"`{place}` has {gpu_space.kinds(rooms)}"
     terminal.note(
         f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; all about one: `pi models MODEL`"
     )
@@ -62,7 +64,7 @@ def show_model(
     console.print(Text(entry.id, style="bold"), soft_wrap=True)
     for label, value in _about(entry):
         show_row(console, label, Text(value))
-    on = place if place == kinds(rooms) else f"{place} ({kinds(rooms)})"
+    on = place if place == gpu_space.kinds(rooms) else f"{place} ({gpu_space.kinds(rooms)})"
     show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
     if verdict.plan:
         plans.show_choices(console, verdict.plan)
@@ -78,12 +80,6 @@ def show_model(
             console.print(Text(each), soft_wrap=True)
 
 
-def kinds(rooms: "Sequence[Room]") -> str:
-    """Name GPUs as people do: `2x H100, 1x L4`."""
-    names = [room.kind for room in rooms]
-    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names))
-
-
 def _cells(verdict: "Verdict", *, is_full: bool) -> dict[str, str]:
     """Return what stands in a row; without `is_full` only the number of GPUs, and no longest context."""
     made = verdict.plan
@@ -93,11 +89,11 @@ def _cells(verdict: "Verdict", *, is_full: bool) -> dict[str, str]:
     found = made.fit
     context = found.context if found else None
     longest = verdict.profile.max_context
-    of = f" of {tokens(longest)}" if is_full and context and longest and context < longest else ""
+    of = f" of {units.tokens(longest)}" if is_full and context and longest and context < longest else ""
     at_once = found.concurrency if found else None
     return cells | {
         "ON": f"{len(made.gpus)}x {made.kind}" if is_full else f"{len(made.gpus)}x",
-        "CONTEXT": f"{tokens(context)}{of}",
+        "CONTEXT": f"{units.tokens(context)}{of}",
         "AT ONCE": "?" if at_once is None else f"{at_once:.1f}" if at_once < HUNDRED else f"{at_once:.0f}",
     }
 
@@ -151,7 +147,10 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         parameters += f", {entry.active_params_b:g} of them active for a token"
     yield "SIZE", "; ".join(filter(None, [f"{entry.weights_gb:g} GB of weights in {entry.dtype or '?'}", parameters]))
     if entry.architecture:
-        yield "CONTEXT", f"at most {entry.architecture.max_context:,} tokens ({tokens(entry.architecture.max_context)})"
+        yield (
+            "CONTEXT",
+            f"at most {entry.architecture.max_context:,} tokens ({units.tokens(entry.architecture.max_context)})",
+        )
     yield (
         "TOOLS",
         f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no parser for its calls",

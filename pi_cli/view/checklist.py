@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pi_cli import units
 from pi_cli.errors import PiError
 from pi_cli.events import Event, Note, Output, Report, Step, StepState
 from pi_cli.view import questions, terminal
@@ -40,7 +41,7 @@ def following(pod: str, *, verbose: bool = False) -> Iterator[Report]:
         if setup.items:
             terminal.note(f"setup of `{pod}` is broken off: what it started there ends too; run it again to go on")
         raise
-    _print(f"{pod}: ready in {duration(time.monotonic() - setup.began)}", "dim")
+    _print(f"{pod}: ready in {units.duration(time.monotonic() - setup.began)}", "dim")
 
 
 @dataclass(slots=True)
@@ -143,9 +144,9 @@ class _Draw:
         from rich.cells import cell_len, set_cell_size
         from rich.text import Text
 
-        clock = duration(item.seconds, running=item.took is None)
+        clock = units.duration(item.seconds, running=item.took is None)
         titles = max(cell_len(each.title) for each in items)
-        clocks = max(len(duration(each.seconds, running=each.took is None)) for each in items)
+        clocks = max(len(units.duration(each.seconds, running=each.took is None)) for each in items)
         room = width - titles - clocks - len("m ") - 2 * len("  ")
         mark = (self._marks.get(item.state) or self._frame(), STYLES.get(item.state, "cyan"))
         title = item.title if room >= 0 else self._cut(item.title, width - clocks - len("m ") - len("  "))
@@ -201,7 +202,7 @@ def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
 def _ended(item: _Item) -> str:
     said = [item.detail] if item.detail else []
     words = said or ["done"] if item.state == "done" else [item.state, *said]
-    took = "" if item.state == "skipped" and item.seconds < 1 else f" ({duration(item.seconds)})"
+    took = "" if item.state == "skipped" and item.seconds < 1 else f" ({units.duration(item.seconds)})"
     return f"{item.title}: {', '.join(words)}{took}"
 
 
@@ -220,17 +221,3 @@ def _print(line: str, style: str = "") -> None:
 def _one_line(text: str) -> str:
     """Make what a remote program printed fit for one row of a screen."""
     return safe(text, colour=False).expandtabs(1).replace("\n", " ").rstrip()
-
-
-def duration(seconds: float, *, running: bool = False) -> str:
-    """Write a time as people say it; a clock that runs shows no tenths.
-
-    >>> duration(0.43), duration(12.3), duration(372), duration(3720)
-    ('0.4 s', '12 s', '6 min 12 s', '1 h 2 min')
-    """
-    if seconds < 10 and not running:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 1:
-        return f"{rest} s"
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,9 +2,9 @@
 
 import sys
 
+from pi_cli import units
 from pi_cli.events import Down, Up
 from pi_cli.view import terminal
-from pi_cli.view.progress import age
 
 
 class Telling:
@@ -20,7 +20,7 @@ class Telling:
             case Down(reason=reason):
                 terminal.note(f"{what} is down: {reason}")
             case Up(url=url, after=after) if url in self._shown:
-                terminal.note(f"{what} is up again, after {age(after)}: {url}")
+                terminal.note(f"{what} is up again, after {units.age(after)}: {url}")
             case Up(url=url):
                 self._shown.add(url)
                 terminal.say(url if self._is_alone else f"{event.name} {url}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from pi_cli import units
 from pi_cli.events import Event, Note
 from pi_cli.view import questions, tables, terminal
-from pi_cli.view.progress import age, size
 from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show(models: "Sequence[Listed]") -> None:
     console.print(_table(models, console.width))
     for each in models:
         if each.status == "orphaned":
-            held = f" and {size(each.memory[0] * MIB)} of GPU memory are still held" if each.memory else ""
+            held = f" and {units.size(each.memory[0] * MIB)} of GPU memory are still held" if each.memory else ""
             stop = f"pi stop {each.name} --pod {each.pod}"
             terminal.note(f"the server of `{each.name}` is dead{held}; free them with `{stop}`")
 
@@ -92,7 +92,7 @@ def _row(each: "Listed") -> dict[str, Text]:
         "GPU MEM": Text(_memory(each.memory)),
         "PORT": Text(str(model.port or "-")),
         "PID": Text(str(model.pid or "-")),
-        "UP": Text("-" if each.status in ("starting", "dead") else age(each.age)),
+        "UP": Text("-" if each.status in ("starting", "dead") else units.age(each.age)),
         "REQUESTS": Text(_requests(each.requests)),
         "URL": Text(_url(each)),
     }
@@ -105,9 +105,9 @@ def _status(each: "Listed") -> str:
         details.append(each.phase)
         if each.progress:
             done, total = each.progress
-            details[0] += f" {size(done)} of {size(total)}"
+            details[0] += f" {units.size(done)} of {units.size(total)}"
         if each.age is not None:
-            details.append(age(each.age))
+            details.append(units.age(each.age))
     if each.status == "dead" and each.cause:
         details.append(safe(each.cause))
     return f"{each.status} ({', '.join(details)})" if details else each.status

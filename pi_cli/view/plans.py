@@ -88,19 +88,6 @@ def plan_as_json(plan: "Plan", command: str | None = None) -> dict[str, Any]:
     }
 
 
-def tokens(count: int | None) -> str:
-    """Write a context length as models' contexts are named.
-
-    >>> tokens(131072), tokens(1048576), tokens(118784), tokens(900)
-    ('128k', '1M', '116k', '900')
-    """
-    if count is None:
-        return "?"
-    if count >= 1024**2:
-        return f"{count / 1024**2:.1f}".removesuffix(".0") + "M"
-    return f"{count // 1024}k" if count >= 1024 else str(count)
-
-
 def _gpus(plan: "Plan") -> Text:
     if not plan.gpus:
         return Text("none: it runs on the CPU")

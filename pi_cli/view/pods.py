@@ -6,12 +6,11 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from pi_cli.store.records import Gpu, Pod
+from pi_cli import units
+from pi_cli.store.records import Pod
 
 GAP = "  "
 BOLD, GREEN, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[0m"
-FILLER = {"NVIDIA", "GeForce", "Tesla", "Generation"}
-MEMORY_WORDS = re.compile(r"\d+GB?|HBM\w+")
 
 
 def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
@@ -20,7 +19,7 @@ def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
         {
             "": "*" if name == active else "",
             "POD": name,
-            "GPUS": "CPU" if pod.is_cpu else gpus(pod.gpus),
+            "GPUS": "CPU" if pod.is_cpu else units.gpus(pod.gpus),
             "MODELS": ", ".join(pod.models) or "-",
             "STORAGE": " ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-",
             "VLLM": pod.vllm or "-",
@@ -51,19 +50,3 @@ def _drawn(rows: Sequence[Mapping[str, str]]) -> str | None:
         if not os.environ.get("NO_COLOR"):
             body = [re.sub(r"^\*", f"{GREEN}*{PLAIN}", line) for line in body]
     return "\n".join([head, *body, ""])
-
-
-def gpus(gpus: Sequence[Gpu]) -> str:
-    """Name GPUs shortly: `2x H100 80GB`."""
-    names = [_short(gpu) for gpu in gpus]
-    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "-"
-
-
-def _short(gpu: Gpu) -> str:
-    """Leave out the maker and what the memory says already: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
-
-    The profile of a MIG slice says how large it is: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
-    """
-    name = re.sub(r"-\d+GB\b", "", gpu.name)
-    words = [word for word in name.split() if word not in FILLER and not MEMORY_WORDS.fullmatch(word)]
-    return " ".join(words if "MIG" in words or gpu.memory == "unknown" else [*words, gpu.memory])

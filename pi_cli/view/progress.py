@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pi_cli import units
 from pi_cli.events import Ended, Event, Note, Output, Phase, Progress, Report
 from pi_cli.view import questions, terminal
 from pi_cli.view.safe import safe
@@ -68,15 +69,15 @@ class Download:
 
     def text(self) -> str:
         """Write it as `12.3 GB of 140.0 GB (8 %), 85.2 MB/s, 24m58s left`."""
-        words = [size(self.done)]
+        words = [units.size(self.done)]
         if self.total:
             done = min(self.done, self.total)
-            words = [f"{size(done)} of {size(self.total)} ({100 * done // self.total} %)"]
+            words = [f"{units.size(done)} of {units.size(self.total)} ({100 * done // self.total} %)"]
         rate = self.rate()
         if rate is not None and self.done != self.total:
-            words.append(f"{size(rate)}/s")
+            words.append(f"{units.size(rate)}/s")
             if rate and self.total and self.done < self.total:
-                words.append(f"{age((self.total - self.done) / rate)} left")
+                words.append(f"{units.age((self.total - self.done) / rate)} left")
         return ", ".join(words) + (f"; {self.by} downloads it" if self.by else "")
 
 
@@ -192,38 +193,9 @@ def _without_count(phase: str) -> str:
 def _phase(phase: Phase) -> str:
     if not phase.expected or phase.expected < 1:
         return phase.text
-    return f"{phase.text} (last time {age(phase.expected)})"
+    return f"{phase.text} (last time {units.age(phase.expected)})"
 
 
 def _clock(row: _Row) -> str:
     minutes, seconds = divmod(int((row.ended or time.monotonic()) - row.began), 60)
     return f"{minutes}:{seconds:02}"
-
-
-def size(count: float) -> str:
-    """Write bytes as the Hub does, in powers of ten.
-
-    >>> size(1_520_000_000)
-    '1.5 GB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def age(seconds: float | None) -> str:
-    """Write a span of time in its two largest units.
-
-    >>> age(4), age(100), age(7500), age(100_000)
-    ('4s', '1m40s', '2h5m', '1d3h')
-    """
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours}h"
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -7,9 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pi_cli import units
 from pi_cli.view import terminal
-from pi_cli.view.pods import gpus
-from pi_cli.view.progress import size
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.models.drift import Checked
@@ -35,7 +34,7 @@ def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
             "": _mark(each.name, active),
             "POD": Text(each.name),
             "STATUS": Text(each.status, style=STATUS_STYLES[each.status]),
-            "GPUS": Text("CPU" if pod.is_cpu else gpus(now.gpus if now else pod.gpus)),
+            "GPUS": Text("CPU" if pod.is_cpu else units.gpus(now.gpus if now else pod.gpus)),
             "IN USE": Text(_in_use(now) if now else "-"),
             "MODELS": Text(", ".join(now.running if now else pod.models) or "-"),
             "FREE": Text(_free(now.home) if now else "-"),
@@ -110,7 +109,7 @@ def _in_use(now: "Machine") -> str:
 
 
 def _free(disk: "Disk") -> str:
-    return size(disk.free) if disk.free is not None else "?"
+    return units.size(disk.free) if disk.free is not None else "?"
 
 
 def _free_there(disk: "Disk") -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.store.records import Gpu
-from pi_cli.view.pods import _short
+from pi_cli.units import short_name
 from tests.view.screen import on_a_terminal
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
@@ -88,4 +88,4 @@ def test_pods_can_be_read_on_every_terminal(columns: int, screen: str) -> None:
     ],
 )
 def test_gpus_have_short_names(name: str, memory: str, short: str) -> None:
-    assert _short(Gpu(0, name, memory)) == short
+    assert short_name(Gpu(0, name, memory)) == short

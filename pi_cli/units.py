@@ -1,0 +1,94 @@
+"""Sizes, times, tokens and GPUs as people read them."""
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+FILLER = {"NVIDIA", "GeForce", "Tesla", "Generation"}
+MEMORY_WORDS = re.compile(r"\d+GB?|HBM\w+")
+
+
+class _Gpu(Protocol):
+    name: str
+    memory: str
+
+
+def size(count: float) -> str:
+    """Write bytes as the Hub does, in powers of ten.
+
+    >>> size(1_520_000_000)
+    '1.5 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def age(seconds: float | None) -> str:
+    """Write a span of time in its two largest units.
+
+    >>> age(4), age(100), age(7500), age(100_000)
+    ('4s', '1m40s', '2h5m', '1d3h')
+    """
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def duration(seconds: float, *, running: bool = False) -> str:
+    """Write a time with its units apart, as in a sentence; a clock that runs shows no tenths.
+
+    >>> duration(0.43), duration(12.3), duration(372), duration(3720)
+    ('0.4 s', '12 s', '6 min 12 s', '1 h 2 min')
+    """
+    if seconds < 10 and not running:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def tokens(count: int | None) -> str:
+    """Write a context length as models' contexts are named.
+
+    >>> tokens(131072), tokens(1048576), tokens(118784), tokens(900)
+    ('128k', '1M', '116k', '900')
+    """
+    if count is None:
+        return "?"
+    if count >= 1024**2:
+        return f"{count / 1024**2:.1f}".removesuffix(".0") + "M"
+    return f"{count // 1024}k" if count >= 1024 else str(count)
+
+
+def counted(names: Iterable[str]) -> str:
+    """Count names as people do; nothing where there are none.
+
+    >>> counted(["H100", "H100", "L4"])
+    '2x H100, 1x L4'
+    """
+    names = list(names)
+    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names))
+
+
+def gpus(gpus: Iterable[_Gpu]) -> str:
+    """Name GPUs shortly: `2x H100 80GB`."""
+    return counted(short_name(gpu) for gpu in gpus) or "-"
+
+
+def short_name(gpu: _Gpu) -> str:
+    """Leave out the maker and what the memory says already: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
+
+    The profile of a MIG slice says how large it is: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
+    """
+    name = re.sub(r"-\d+GB\b", "", gpu.name)
+    words = [word for word in name.split() if word not in FILLER and not MEMORY_WORDS.fullmatch(word)]
+    return " ".join(words if "MIG" in words or gpu.memory == "unknown" else [*words, gpu.memory])
