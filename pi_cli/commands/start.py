@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
 
-FIRST_PORT = 8001  # as on the pod (remote/pod_agent.py), which has the last word
+FIRST_PORT = 8001  # as on the pod (remote/agent/start.py), which has the last word
 SLOW = 1.5  # seconds without an answer, after which people wonder
 
 

@@ -36,7 +36,7 @@ class Source:
 class Wanted:
     """What to show: the last `lines` (None: all) since a moment that match `grep`, and with `follow` what comes.
 
-    `since` is as `pod_log_search.moment_of` takes it: the pod's clock counts.
+    `since` is as `agent.log_search.moment_of` takes it: the pod's clock counts.
     """
 
     lines: int | None = 100

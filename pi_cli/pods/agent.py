@@ -1,45 +1,18 @@
-"""Ask `remote/pod_agent.py` to do something on a pod: one request, events while it works, one result."""
+"""Ask `remote/agent` to do something on a pod: one request, events while it works, one result."""
 
 import json
-import re
 import struct
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from functools import cache
 from typing import Any, NamedTuple
 
 from pi_cli.errors import PiError
-from pi_cli.pods import shell
+from pi_cli.pods import agent_program, shell
 from pi_cli.ssh.session import Completed, PodSession
-from pi_cli.store import paths
 
-# In the order they import each other, with the operations that need them: on a slow link one feels the rest.
-MODULES = {
-    "pod_machine": None,
-    "pod_vllm": {"start", "attach", "survey", "inspect"},
-    "pod_phases": {"start", "attach", "survey", "inspect"},
-    "pod_gpus": {"survey", "inspect", "stop", "holders"},
-    "pod_disk": {"start", "inspect"},
-    "pod_cache": {"start"},
-    "pod_lease": {"start"},
-    "pod_traffic": {"start"},
-    "pod_stall": {"start"},
-    "pod_hub": {"start"},
-    "pod_weights": {"start"},
-    "pod_download": {"start"},
-    "pod_start": {"start", "attach"},
-    "pod_list": {"survey", "inspect"},
-    "pod_inspect": {"inspect"},
-    "pod_log_search": {"logs"},
-    "pod_logs": {"logs"},
-    "pod_agent": None,
-}
 MARK = b"\x1epi "
 HEADER = struct.Struct("!BHIQ")  # of a frame: kind, number of the source, bytes of payload, offset after it
 POUR_PATIENCE = 0.2  # seconds for what pours to see that we go
 
-DOCSTRING = re.compile(r'^([ \t]*)"""(?s:.*?)"""$', re.MULTILINE)
-COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
 
 Sink = Callable[[dict[str, Any]], None]
 
@@ -83,7 +56,7 @@ class Frame(NamedTuple):
 async def pour(
     session: PodSession, operation: str, sink: Callable[[Frame], Awaitable[None] | None], **request: Any
 ) -> None:
-    """Run an operation whose result is followed by frames (see `remote/pod_logs.py`), and pass those on, each whole.
+    """Run an operation whose result is followed by frames (see `remote/agent/logs.py`), and pass those on, each whole.
 
     What `sink` returns is waited for. Nothing on the pod has to be cleaned up when we go. Raises as `ask` does.
     """
@@ -167,24 +140,8 @@ class _Frames:
 
 def _payload(operation: str, request: dict[str, Any]) -> bytes:
     line = json.dumps({"operation": operation} | request).encode()
-    program = _program(operation)
+    program = agent_program.packed(operation)
     return b"%d\n%s%s\n" % (len(program), program, line)
-
-
-@cache
-def _program(operation: str) -> bytes:
-    """Return the agent's modules for an operation, in order, compressed.
-
-    What is written in them for people is a third of it, and half a second on a line of 128 kbit/s.
-    """
-    names = [name for name, needing in MODULES.items() if needing is None or operation in needing]
-    modules = [(name, bare(paths.asset(f"remote/{name}.py").read_text(encoding="utf-8"))) for name in names]
-    return zlib.compress(json.dumps(modules).encode(), 9)
-
-
-def bare(module: str) -> str:
-    """Take docstrings and lines of comments out of a module."""
-    return COMMENT.sub("", DOCSTRING.sub(r'\1""', module))
 
 
 def _no_answer(pod: str, done: Completed, noise: bytes) -> PiError:

@@ -1,13 +1,18 @@
-"""Runs on a pod, behind the text of `remote/pod_machine.py`: many models at once, as cheap as a model can be.
+"""Runs on a pod, as the agent's modules do: many models at once, as cheap as a model can be.
 
 Each is a process with a marker, a record, a log and a port that answers like a healthy vLLM, chats with 5,000 tokens as
-fast as they can be sent included; nothing else of vLLM is there. Called with the first and the last port.
+fast as they can be sent included; nothing else of vLLM is there. Its request: a line with the first and the last port.
 """
 
-# ruff: noqa: F821, UP031, PTH123 - the names are those of pod_machine, and so is the Python
+# ruff: noqa: UP031, PTH103, PTH118, PTH123 - Python as it is on pods
 # mypy: ignore-errors
 
+import os
 import subprocess
+import sys
+
+from agent import home, processes, records
+from agent.home import LOGS
 
 SERVER = r"""
 import json, os, socket, sys
@@ -59,9 +64,12 @@ def begin(port):
         start_new_session=True,
     )
     record = {"uid": uid, "name": name, "model": "tiny/model", "port": port, "gpu": "0", "pid": process.pid}
-    record.update(start=start_time(process.pid), boot=boot_id(), since=uptime(), log=log, ready=True)
-    write_record(record)
+    record.update(boot=home.boot_id(), since=home.uptime(), log=log, ready=True)
+    record["start"] = processes.start_time(process.pid)
+    records.write(record)
 
 
-for port in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
-    begin(port)
+def main():
+    first, last = map(int, sys.stdin.buffer.readline().split())
+    for port in range(first, last + 1):
+        begin(port)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from pi_cli.pods import agent_program, shell
 from tests.lab import base_root, prepared
 from tests.lab.openssh import OpensshLab, OpensshPod
 from tests.until import until
@@ -108,9 +109,12 @@ class Place:
     def have_models(self, count: int) -> None:
         """Let so many models run on the pod, on ports from `FIRST_PORT` on; there are never fewer than before."""
         if count > self._models:
-            program = (ROOT / "remote/pod_machine.py").read_text() + (ROOT / "tests/bench/crowd.py").read_text()
+            names = ("agent", "agent.wire", "agent.home", "agent.processes", "agent.records")
+            crowd = (ROOT / "tests/bench/crowd.py").read_text()
+            program = agent_program.pack([*((name, agent_program.source(name)) for name in names), ("crowd", crowd)])
             first, last = FIRST_PORT + self._models, FIRST_PORT + count - 1
-            done = self.busy.run(f"exec python3 -I -S - {first} {last}", input=program)
+            (self.busy.home / "crowd").write_bytes(b"%d\n%s%d %d\n" % (len(program), program, first, last))
+            done = self.busy.run(f"{shell.AGENT} < ~/crowd")
             if done.returncode:
                 sys.exit(f"the models could not be started:\n{done.stderr}")
             self._models = count

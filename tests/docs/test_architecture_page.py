@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TEXT = PAGE + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "decisions").glob("*.md"))
-REMOTE = {path.stem for path in (ROOT / "remote").glob("*.py")}
+
+REMOTE = ("agent.", "require_key.")
 
 FILES = r"(?!\S*\.(?:json|md|sh|py|log)`)"
 NAMES = sorted(set(re.findall(rf"`{FILES}([a-z_]+(?:\.\w+)+)`", TEXT)))
@@ -17,12 +18,12 @@ PATHS = sorted(set(re.findall(r"`((?:pi_cli|remote|tests|docs)/[^`]*)`", TEXT)))
 
 
 def resolve(name: str) -> object:
-    """Return what a dotted name means: below `pi_cli`, or a module of `remote`. Raises if there is no such thing."""
-    head, *rest = name.split(".")
-    found: object = importlib.import_module(head if head in REMOTE else f"pi_cli.{head}")
-    for number, part in enumerate(rest, start=1):
+    """Return what a dotted name means, below `pi_cli` or in `remote`. Raises if there is no such thing."""
+    parts = name.split(".") if name.startswith(REMOTE) else ["pi_cli", *name.split(".")]
+    found: object = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], start=2):
         if not hasattr(found, part):
-            importlib.import_module(".".join(["pi_cli", head, *rest[:number]]))
+            importlib.import_module(".".join(parts[:number]))
         found = getattr(found, part)
     return found
 
@@ -40,7 +41,7 @@ def test_every_path_in_the_page_exists(path: str) -> None:
 def test_the_walk_is_long_enough_to_be_one() -> None:
     assert len(NAMES) > 40
     assert "commands.main.main" in NAMES
-    assert "pod_start.reserve" in NAMES
+    assert "agent.start.reserve" in NAMES
 
 
 def test_no_room_is_left_out() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.agent.machine import Machine, environ, messages, start_request
+from tests.agent.test_download import SHOWS_ENVIRONMENT, configure, is_note, notes, read_until, seen
 from tests.lab.hub import Hub
-from tests.remote.test_pod_agent import Machine, environ, messages, start_request
-from tests.remote.test_pod_download import SHOWS_ENVIRONMENT, configure, is_note, notes, read_until, seen
 from tests.until import until
 
 MB = 1 << 20

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pi_cli.pods import agent
-
 ROOT = Path(__file__).parent.parent.parent
-SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_agent.py", "remote/pod_machine.py", "remote/pod_download.py")
-SHIPPED += tuple(f"remote/{name}.py" for name in agent.MODULES)
-SHIPPED += ("remote/pod_setup.sh", "remote/require_key.py", "remote/pod_inspect.py", "remote/pod_vllm.py")
+SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_setup.sh", "remote/require_key.py")
+SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent").rglob("*.py"))
 SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.sh"))
 
 

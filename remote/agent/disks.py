@@ -1,0 +1,88 @@
+"""What lies under a folder: which file system, how much of it is free, and whether others use it too.
+
+Whoever asks a network file system may hang for ever: it is given so long, and left behind then.
+"""
+
+import os
+import re
+import threading
+from typing import List, Tuple
+
+from agent import home
+from agent.wire import Json
+
+PATIENCE = 5.0  # seconds
+LOCAL_FUSE = ("fuseblk", "fuse.fuse-overlayfs")
+# By their names in /proc/mounts; what is FUSE and not local counts too.
+NETWORKS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "ceph", "glusterfs", "9p", "virtiofs", "beegfs", "gpfs", "wekafs")
+
+
+def disk(path: str) -> Json:
+    """Describe the disk under a folder; `trouble` says why it cannot be. A dead network share answers nobody, ever."""
+    told: List[Json] = []
+    asking = threading.Thread(target=lambda: told.append(measure(path)), daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    if told:
+        return told[0]
+    trouble = "did not answer within %.0f s" % PATIENCE
+    return {"path": path, "total": None, "free": None, "is_mount": False, "kind": "", "trouble": trouble}
+
+
+def measure(path: str) -> Json:
+    try:
+        numbers = os.statvfs(path)
+    except OSError as error:
+        trouble = os.strerror(error.errno or 0)
+        return {"path": path, "total": None, "free": None, "is_mount": False, "kind": "", "trouble": trouble}
+    point, source, kind = mount_of(os.path.realpath(path))
+    # A pool tells the size of the whole cluster, never the share of it that is ours.
+    is_pool = source.startswith("mfs#") or is_remote_fuse(kind)
+    return {
+        "path": path,
+        "total": None if is_pool else numbers.f_frsize * numbers.f_blocks,
+        "free": None if is_pool else numbers.f_frsize * numbers.f_bavail,
+        "is_mount": point != "/",
+        "kind": kind,
+        "trouble": None,
+    }
+
+
+def mount_of(path: str) -> Tuple[str, str, str]:
+    """Return (mount point, source, type) of the file system that holds a path; see proc(5) and fstab(5)."""
+    found = ("/", "", "")
+    for line in home.read_bytes("/proc/self/mounts").decode("utf-8", "surrogateescape").splitlines():
+        fields = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), field) for field in line.split(" ")]
+        source, point, kind = fields[:3]
+        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(found[0]):
+            found = (point, source, kind)
+    return found
+
+
+def is_remote_fuse(kind: str) -> bool:
+    return kind.startswith("fuse") and kind not in LOCAL_FUSE
+
+
+def is_network(kind: str) -> bool:
+    """Tell whether other machines may use a file system of this type as well."""
+    return kind in NETWORKS or is_remote_fuse(kind)
+
+
+def existing(path: str) -> str:
+    """Return a path, or the nearest folder above it that is there."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def size(count: float) -> str:
+    """Write bytes as the Hub does, in powers of ten.
+
+    >>> size(1520000000)
+    '1.5 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return "%.0f %s" % (count, unit) if unit == "B" else "%.1f %s" % (count, unit)
+        count /= 1000
+    return "%.1f TB" % count

@@ -1,0 +1,304 @@
+"""Bring a model into the pod's Hugging Face cache with `hf download`."""
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import time
+from typing import Any, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
+
+from agent import disks, home, processes, records, wire
+from agent.download import hub, stall
+from agent.download.cache import Cache
+from agent.download.lease import Lease
+from agent.home import HOME
+from agent.processes import MARKER
+from agent.wire import Json, Refused
+
+# Without these hf colours its errors, draws bars nobody sees, and asks once a day for a newer version of itself.
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_COLOR": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+STALL = 60.0  # seconds without a byte; PI_STALL_SECONDS is for tests, which have less patience
+LOOK = 0.5  # seconds between two looks at the cache
+SAVE = 2.0  # seconds between two notes in the record
+
+QUOTA = ("Disk quota exceeded", "os error 122")
+DISK_FULL = re.compile("No space left on device|os error 28|" + "|".join(QUOTA))
+
+
+class Fetched(NamedTuple):
+    """Where a model lies, and what the environment of vLLM has to say about the Hub."""
+
+    folder: str
+    environment: Dict[str, str]
+
+
+def fetch(
+    record: Json, settings: Dict[str, str], *, own: bool, size: Optional[int], pod: str, revision: Optional[str]
+) -> Fetched:
+    """Bring a model in, if it is not there, telling how far it is; it ends when stdin does.
+
+    `size` is what the Hub has told pi, if it did; `revision` is what vLLM will look for (None: the main branch). A
+    model that is complete needs no Hub. But the user's `own` arguments may name other repositories: with them it is
+    asked as long as it answers.
+    """
+    require_models_path(settings)
+    cache = Cache(record["model"], settings, revision or "main")
+    if not cache.is_complete():
+        is_offline = Download(record, cache, settings, size, pod).run() or not own
+    else:
+        is_offline = not own or not hub.answers(settings, record["model"])
+    return Fetched(cache.snapshot or "", {"HF_HUB_OFFLINE": "1"} if is_offline else {})
+
+
+def require_models_path(settings: Dict[str, str]) -> None:
+    """Refuse when the volume for models is gone: the download would go to a disk that ends with the machine."""
+    link = os.path.join(HOME, ".cache", "huggingface")
+    home = settings.get("HF_HUB_CACHE") or settings.get("HF_HOME") or link
+    was_made = os.path.islink(link) or "PI_VLLM_CACHE" in settings  # by setup, with the models path
+    is_ours = was_made and "HF_HUB_CACHE" not in settings
+    trouble = disks.disk(home)["trouble"]
+    if trouble and (is_ours or trouble != os.strerror(errno.ENOENT)):
+        path = os.path.dirname(os.readlink(link) if home == link and os.path.islink(link) else home)
+        raise Refused("not-mounted", "the models path `%s` is not mounted: %s" % (path, trouble.lower()))
+
+
+class Stalled(Exception):
+    """Nothing has come for so long that hf was ended."""
+
+
+class LeaseLost(Exception):
+    """Another start downloads the model now."""
+
+
+class Download:
+    """The download of one model for one start, or the wait for somebody else's."""
+
+    def __init__(self, record: Json, cache: Cache, settings: Dict[str, str], size: Optional[int], pod: str) -> None:
+        self._record = record
+        self._cache = cache
+        self._settings = settings
+        self._size = size
+        self._lease = Lease(cache.lease, record["uid"], pod)
+        self._stall = float(settings.get("PI_STALL_SECONDS", STALL))
+        self._done = 0
+        self._looked = self._saved = 0.0
+        self._free: Optional[int] = None
+        self._fits = -1
+        self._locks: Set[str] = set()
+
+    def run(self) -> bool:
+        """Return when the model is there; tell whether it had to do without the Hub."""
+        while True:
+            self._take_turn()
+            try:
+                return not self._cache.is_complete() and self._load()
+            except LeaseLost:
+                continue
+            finally:
+                self._lease.release()
+                self._unsave()
+
+    def _take_turn(self) -> None:
+        """Return when it is up to us to download: at once, or when who does has ended."""
+        if self._lease.take():
+            return
+        told = None
+        with standing_in(self._record["uid"]) as stand_in:
+            while not self._lease.take():
+                holder = self._lease.holder()
+                by = "another start" if holder["is_here"] else "`%s`" % (holder["pod"] or "another pod")
+                if told != holder["uid"]:
+                    told = holder["uid"]
+                    note("%s downloads `%s` to the same cache already: waiting for it", by, self._cache.model)
+                self._tell(by)
+                if stand_in.poll() is not None:
+                    raise self._stopped()
+                if wire.stdin_ended(LOOK):
+                    self._leave()
+
+    def _load(self) -> bool:
+        """Run hf, once more if it stalls; tell whether the Hub did not answer and what is there has to do."""
+        count, freed = self._cache.drop_orphans()
+        if count:
+            files = "1 file" if count == 1 else "%d files" % count
+            note("deleted what broken downloads of it had left, %s: %s", files, disks.size(freed))
+        self._look_at_the_disk()
+        settings = dict(self._settings, **QUIET)
+        try:
+            return self._run_hf(settings, until_stalled=True)
+        except Stalled:
+            how = "hf is started once more"
+            if not self._cache.needs_xet():
+                settings["HF_HUB_DISABLE_XET"] = "1"
+                how += ", without Xet"
+            note("no byte has come for %s: %s", duration(self._stall), how)
+            return self._run_hf(settings, until_stalled=False)
+
+    def _run_hf(self, settings: Dict[str, str], *, until_stalled: bool) -> bool:
+        process = subprocess.Popen(
+            [home.find_program("hf", settings), "download", self._cache.model, "--revision=" + self._cache.revision],
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            said = self._follow(process, until_stalled)
+        except LeaseLost:
+            self._end_hf(is_ours=False)
+            raise
+        except BaseException:
+            self._end_hf()
+            raise
+        if process.returncode:
+            self._cache.drop_unfinished()
+            return self._explain(said, process.returncode)
+        self._tell(at_once=True)
+        return False
+
+    def _follow(self, process: "subprocess.Popen[bytes]", until_stalled: bool) -> str:
+        """Watch hf to its end, and return the last that it said."""
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        silence = stall.Silence(self._cache, self._record["uid"])
+        said, patience = "", self._stall
+        while process.poll() is None:
+            said = (said + read_available(process.stdout))[-65536:]
+            self._tell()
+            self._require_room()
+            if not self._lease.keep():
+                raise LeaseLost
+            seconds = silence.seconds(self._done)
+            if seconds < self._stall:
+                patience = self._stall
+            if seconds >= min(stall.LOCK_PATIENCE, self._stall) and self._waits_for_a_lock(silence):
+                silence.excuse()
+            elif seconds >= patience:
+                if until_stalled:
+                    raise Stalled
+                note("no byte has come for %s; still waiting", duration(patience))
+                patience += self._stall
+            if wire.stdin_ended(home.TICK):
+                self._end_hf()
+                self._leave()
+        return said + read_available(process.stdout)
+
+    def _waits_for_a_lock(self, silence: stall.Silence) -> bool:
+        path = silence.lock()
+        if path and path not in self._locks:
+            self._locks.add(path)
+            pid = stall.holder_of(path)
+            note("waiting for the lock %s, which %s holds", path, "process %d" % pid if pid else "somebody else")
+        return path is not None
+
+    def _explain(self, said: str, code: int) -> bool:
+        """Raise why hf failed, unless the model can be had without the Hub."""
+        was_killed = code < 0 or code > 128  # `pi stop` ends what runs, and then takes the record
+        if home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0 if was_killed else 0.0):
+            raise self._stopped()
+        full = DISK_FULL.search(said)
+        if full:
+            raise self._disk_full(is_quota=full.group(0) in QUOTA)
+        if hub.NO_ANSWER.search(said) and self._cache.is_usable():
+            note("the Hub does not answer: going on with what is in the cache, as far as one can see all of it")
+            return True
+        raise Refused("download", said.strip() or "`hf download` ended with code %d" % code)
+
+    def _look_at_the_disk(self) -> None:
+        self._free = self._free_now()
+        if self._free is None:
+            why = "a shared pool tells the size of all of it, not of our part"
+            note("how much is free for `%s` cannot be known: %s", self._cache.hub, why)
+        self._require_room()
+
+    def _free_now(self) -> Optional[int]:
+        if "PI_FREE_DISK" in self._settings:  # of embedded pods, whose files take no room
+            return int(self._settings["PI_FREE_DISK"])
+        free: Optional[int] = disks.disk(disks.existing(self._cache.hub))["free"]
+        return free
+
+    def _require_room(self) -> None:
+        """Refuse what does not fit: as soon as pi or hf tells how large it is, and once for each of them."""
+        total = self._cache.total() or self._size
+        if total is None or total == self._fits or self._free is None:
+            return
+        self._fits = total
+        missing = max(0, total - self._cache.done())
+        free = self._free_now()
+        if free is not None and missing > free:
+            more = " more (of %s)" % disks.size(total) if missing < total else ""
+            words = (self._cache.hub, disks.size(free), self._cache.model, disks.size(missing), more)
+            raise self._no_room("`%s` has %s free, and `%s` needs %s%s" % words, missing - free)
+
+    def _disk_full(self, *, is_quota: bool) -> Refused:
+        free = self._free_now()
+        missing = max(0, (self._cache.total() or self._size or 0) - self._cache.done())
+        if is_quota or free is None or self._free is None:
+            return self._no_room("no more can be written to `%s`: its quota is used up" % self._cache.hub, missing)
+        words = (self._cache.hub, disks.size(self._free), disks.size(free))
+        told = "the disk of `%s` became full: %s were free, and are %s without the unfinished files" % words
+        return self._no_room(told, missing - free)
+
+    def _no_room(self, message: str, lacking: int) -> Refused:
+        paths, size = self._cache.deletable(max(1, lacking))
+        return Refused("no-room-on-disk", message, paths=paths, frees=disks.size(size))
+
+    def _stopped(self) -> Refused:
+        return Refused("stopped", "`%s` was stopped while it was downloading" % self._record["name"])
+
+    def _tell(self, by: str = "", *, at_once: bool = False) -> None:
+        """Tell how far it is, here and, for who lists models meanwhile, in the record."""
+        now = time.monotonic()
+        if now - self._looked < LOOK and not at_once:
+            return
+        self._looked = now
+        self._done, total = self._cache.done(), self._cache.total() or self._size
+        wire.emit(event="progress", done=self._done, total=total, by=by)
+        if now - self._saved >= SAVE:
+            self._saved = now
+            if not records.exists(self._record["uid"]):
+                raise self._stopped()
+            self._record.update(progress=[self._done, total], touched=home.uptime())
+            self._save()
+
+    def _unsave(self) -> None:
+        self._record.pop("touched", None)
+        if self._record.pop("progress", None) and records.exists(self._record["uid"]):
+            self._save()
+
+    def _save(self) -> None:
+        with contextlib.suppress(OSError):  # this very download may have filled the disk: of that hf will tell
+            records.write(self._record)
+
+    def _end_hf(self, *, is_ours: bool = True) -> None:
+        # SIGINT would let hf finish every file it has begun, which may take hours; TERM ends it at once.
+        processes.end([self._record["uid"]], grace=2.0)
+        if is_ours:  # else another start may be writing already
+            self._cache.drop_unfinished()
+
+    def _leave(self) -> NoReturn:
+        self._lease.release()
+        records.forget(self._record["uid"])
+        wire.leave()
+
+
+@contextlib.contextmanager
+def standing_in(uid: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Keep a process with the marker while there is no hf: the record lives by it, and `pi stop` ends it."""
+    settings = {MARKER: uid, "PATH": os.defpath}
+    with subprocess.Popen(["sh", "-c", "read _"], env=settings, stdin=subprocess.PIPE, start_new_session=True) as child:
+        yield child
+
+
+def note(text: str, *words: object) -> None:
+    wire.emit(event="note", text=text % words)
+
+
+def duration(seconds: float) -> str:
+    return "%.0f s" % seconds if seconds < 120 else "%.0f min" % (seconds / 60)
+
+
+def read_available(pipe: Any) -> str:
+    return (pipe.read() or b"").decode("utf-8", "replace")

@@ -1,0 +1,83 @@
+"""Whether a download still moves, or what it waits for."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from typing import Optional, Set
+
+from agent import processes
+from agent.download import cache
+from agent.download.cache import Cache
+from agent.download.traffic import Traffic
+
+LOOK = 1.0  # seconds between two looks at the network
+ENOUGH = 10**6  # bytes received that count as a sign of life: less may be hf asking in vain, again and again
+LOCK_PATIENCE = 5.0  # seconds after which locks are looked at
+LOCK_LOOK = 2.0  # seconds between two looks at them
+
+
+class Silence:
+    """How long nothing has come for the processes with the marker `uid`, neither to the disk nor over the network."""
+
+    def __init__(self, cache: Cache, uid: str) -> None:
+        self._cache = cache
+        self._uid = uid
+        self._traffic = Traffic()
+        self._since = self._looked = time.monotonic()
+        self._done = -1
+        self._received = 0
+        self._lock: Optional[str] = None
+        self._lock_looked = 0.0
+
+    def seconds(self, done: int) -> float:
+        """Return how long it has lasted, given how much of the model is there now."""
+        now = time.monotonic()
+        if done != self._done:
+            self._since, self._done = now, done
+        if now - self._looked >= LOOK:
+            self._looked = now
+            received = self._traffic.look(processes.marked().get(self._uid, []))
+            if received - self._received >= ENOUGH:
+                self._since, self._received = now, received
+        return now - self._since
+
+    def excuse(self) -> None:
+        """Count from now on: there is a reason for the silence."""
+        self._since = time.monotonic()
+
+    def lock(self) -> Optional[str]:
+        """Return the lock file that hf waits for, if somebody else holds it."""
+        if time.monotonic() - self._lock_looked > LOCK_LOOK:
+            self._lock_looked = time.monotonic()
+            ours: Set[str] = set()
+            for process in processes.marked().get(self._uid, []):
+                with contextlib.suppress(OSError):
+                    ours |= cache.files_of(process.pid)
+            self._lock = next((path for path in self._cache.locks() if path not in ours and is_held(path)), None)
+        return self._lock
+
+
+def is_held(path: str) -> bool:
+    """Tell whether somebody has locked a file. Where the file system knows no locks, its mere existence is one."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES, errno.ENOSYS)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def holder_of(path: str) -> Optional[int]:
+    """Return the process here that has a file open; None where it is on another machine, or not for us to see."""
+    for pid in processes.all_pids():
+        with contextlib.suppress(OSError):
+            if path in cache.files_of(pid):
+                return pid
+    return None

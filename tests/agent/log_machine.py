@@ -1,0 +1,127 @@
+"""Machines whose models' logs are written by the tests, and what the agent says of these logs."""
+
+import json
+import os
+import signal
+import subprocess
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from pi_cli.pods import agent, agent_program, shell
+from tests.agent.machine import Machine
+from tests.until import until
+
+RESULT = b'{"result": {}}\n'
+
+
+class Reading:
+    """What the agent has said of logs so far, per source: the bytes, the events, and the place pi would remember."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdin
+        assert process.stdout
+        self.process, self.stdin, self.stdout = process, process.stdin, process.stdout
+        self.raw = b""
+        self.has_begun = False
+        self._text: defaultdict[int, bytes] = defaultdict(bytes)
+        self._events: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.places: dict[int, dict[str, Any]] = {}
+        os.set_blocking(self.stdout.fileno(), False)
+
+    def look(self) -> Self:
+        """Take in what has come."""
+        while chunk := self.stdout.read(1 << 20):
+            self.raw += chunk
+        if not self.has_begun and RESULT in self.raw:
+            self.has_begun, self.raw = True, self.raw.partition(RESULT)[2]
+        while self.has_begun and len(self.raw) >= agent.HEADER.size:
+            kind, source, length, offset = agent.HEADER.unpack_from(self.raw)
+            if len(self.raw) < agent.HEADER.size + length:
+                break
+            payload, self.raw = self.raw[agent.HEADER.size :][:length], self.raw[agent.HEADER.size + length :]
+            if kind:
+                event = json.loads(payload)
+                self._events[source].append(event)
+                self.places[source] = event["file"]
+            else:
+                self._text[source] += payload
+            self.places[source] = self.places[source] | {"offset": offset}
+        return self
+
+    def text(self, source: int = 0) -> bytes:
+        return self.look()._text[source]
+
+    def events(self, source: int = 0) -> list[str]:
+        """Return the events that matter; those that only tell more of how a file begins are left out."""
+        return [event["event"] for event in self.look()._events[source] if event["event"] != "grown"]
+
+    def first(self, source: int = 0) -> dict[str, Any]:
+        until(lambda: self.events(source))
+        return self._events[source][0]
+
+    def place(self, source: int = 0) -> dict[str, Any]:
+        return self.look().places[source]
+
+    def until_text(self, expected: bytes, source: int = 0) -> None:
+        until(lambda: len(self.text(source)) >= len(expected), f"{expected[-200:]!r} has come")
+        assert self.text(source) == expected
+
+
+class LogMachine(Machine):
+    """A machine with models that say nothing by themselves: the tests write their logs."""
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        super().__init__(home)
+        self.folder = home / ".vllm_logs"
+        self.uids: dict[str, str] = {}
+        self._stack = stack
+
+    def log(self, name: str = "q") -> Path:
+        return self.folder / f"{name}.log"
+
+    def write(self, data: bytes, name: str = "q") -> None:
+        with self.log(name).open("ab") as file:
+            file.write(data)
+
+    def run(self, name: str = "q", *, gpu: int = 0) -> None:
+        """Start a model."""
+        answer = self.start(name, gpus=[gpu])
+        self.uids[name] = answer["result"]["uid"]
+
+    def kill(self, name: str = "q") -> None:
+        """End a model, as a crash does: its record stays."""
+        [record] = [each for each in self.records() if each["uid"] == self.uids[name]]
+        os.kill(record["pid"], signal.SIGKILL)
+
+    def read(
+        self,
+        *names: str,
+        places: list[dict[str, Any] | None] | None = None,
+        without_ctypes: bool = False,
+        **request: Any,
+    ) -> Reading:
+        """Begin to read logs; it ends with the test."""
+        names = names or ("q",)
+        sources = [
+            {"name": name, "uid": self.uids.get(name), "pid": 0, "port": 0, "place": place}
+            for name, place in zip(names, places or [None] * len(names), strict=True)
+        ]
+        wishes = {"lines": None, "since": None, "grep": None, "follow": True} | request
+        modules = [("ctypes", "")] if without_ctypes else []
+        modules += [(name, agent_program.source(name)) for name in agent_program.MODULES]
+        program = agent_program.pack(modules)
+        line = json.dumps({"operation": "logs", "sources": sources} | wishes).encode()
+        process = subprocess.Popen(
+            ["bash", "-c", shell.AGENT],
+            env={"HOME": str(self.home), "PATH": os.environ["PATH"]} | {"TZ": "UTC"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._stack.enter_context(process)
+        self._stack.callback(process.kill)
+        assert process.stdin
+        process.stdin.write(b"%d\n%s%s\n" % (len(program), program, line))
+        process.stdin.flush()
+        return Reading(process)

@@ -1,0 +1,236 @@
+"""The pod's agent, fed to python3 as pi does it, on this machine instead of a pod."""
+
+import ast
+import json
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_cli.store import paths
+from tests import executables
+from tests.agent.machine import Machine, environ, messages, start_request
+from tests.until import until
+
+
+def test_a_launched_model_leads_its_own_session_and_ignores_hang_ups(machine: Machine) -> None:
+    pid = machine.start()["result"]["pid"]
+    assert os.getpgid(pid) == pid
+    assert os.getsid(pid) == pid
+    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    ignored = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
+    assert int(ignored.split()[1], 16) & 1 << (signal.SIGHUP - 1)
+
+
+def test_of_twelve_starts_at_once_on_four_gpus_four_win_and_the_others_may_choose_again(machine: Machine) -> None:
+    """Fault 31."""
+
+    def start(number: int) -> dict[str, Any]:
+        return machine.start(f"m{number}", gpus=[number % 4])
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(start, range(12)))
+    places = [answer["result"] for answer in answers if "result" in answer]
+    assert sorted(place["gpu"] for place in places) == ["0", "1", "2", "3"]
+    assert len({place["port"] for place in places}) == 4
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"gpus-taken"}
+
+
+def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
+    """Fault 32."""
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(machine.start, ["q"] * 3))
+    assert sum("result" in answer for answer in answers) == 1
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"name-taken"}
+
+
+def test_gpus_are_had_by_whoever_knows_which_models_are_on_them(machine: Machine) -> None:
+    assert machine.start("a", gpus=[0, 1, 2], memory=0.5)["result"]["gpu"] == "0,1,2"
+    assert machine.start("b", gpus=[2, 3])["error"]["code"] == "gpus-taken"
+    assert machine.start("b", gpus=[2, 3], beside=["a"], memory=0.4)["result"]["gpu"] == "2,3"
+    assert machine.start("c", gpus=[0], beside=["a", "b"])["error"]["code"] == "gpus-taken"
+    assert {record["name"]: record["memory"] for record in machine.records()} == {"a": 0.5, "b": 0.4}
+
+
+def test_a_record_says_what_is_needed_and_no_secret(machine: Machine) -> None:
+    machine.start(environment={"VLLM_API_KEY": "secret-key"}, arguments=["--a", "b c"])
+    [record] = machine.records()
+    assert {"uid", "name", "model", "port", "gpu", "pid", "start", "boot", "since", "vllm", "arguments"} <= set(record)
+    assert record["arguments"] == ["--a", "b c"]
+    assert "secret-key" not in json.dumps(record)
+
+
+def test_a_program_that_is_missing_is_said_and_nothing_stays_reserved(machine: Machine) -> None:
+    (machine.home / "venv" / "bin" / "vllm").unlink()
+    assert machine.start()["error"]["code"] == "not-set-up"
+    assert machine.records() == []
+
+
+def test_a_dead_model_is_forgotten_by_the_next_survey(machine: Machine) -> None:
+    pid = machine.start()["result"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+    assert machine.records() == []
+
+
+def test_a_record_of_another_boot_with_a_pid_in_use_again_is_dead(machine: Machine) -> None:
+    """Faults 50 and 53."""
+    machine.start()
+    [record] = machine.records()
+    os.kill(record["pid"], signal.SIGKILL)
+    stale = record | {"pid": os.getpid(), "uid": "stale", "boot": "another"}
+    (machine.home / ".pi" / "models" / "stale.json").write_text(json.dumps(stale))
+    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+
+
+def test_a_broken_record_does_not_hide_the_others(machine: Machine) -> None:
+    machine.start()
+    (machine.home / ".pi" / "models" / "broken.json").write_text("{")
+    assert [each["name"] for each in machine.ask("survey", known=[])["result"]["models"]] == ["q"]
+    (machine.home / ".pi" / "models" / "broken.json").unlink()
+
+
+def test_when_pi_goes_during_a_download_nothing_stays(machine: Machine) -> None:
+    """Fault 24: stdin ends when pi is killed or the link is lost."""
+    machine.install("hf", "#!/bin/sh\nsleep 300 &\nwait\n")
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        assert opened.stdout is not None
+        assert opened.stdin is not None
+        while b"progress" not in opened.stdout.readline():
+            pass
+        [record] = machine.records()
+        opened.stdin.close()
+        opened.wait(timeout=10)
+    assert machine.records() == []
+    marker = f"PI_MODEL_UID={record['uid']}".encode()
+    until(lambda: not [pid for pid in Path("/proc").glob("[0-9]*") if marker in environ(pid)])
+
+
+def test_download_progress_counts_what_is_there_and_on_its_way(machine: Machine) -> None:
+    folder = machine.home / ".cache" / "huggingface" / "hub" / "models--m--m"
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "blobs" / "old.1a2b.incomplete").write_bytes(b"x" * 500)  # an orphan of another day
+    tree = {"files": {"a": {"size": 700, "blob_id": "a"}, "b": {"size": 300, "blob_id": "x", "lfs_sha256": "b"}}}
+    script = f"""#!/bin/sh
+cd {folder}; mkdir -p refs trees; printf c0ffee > refs/main
+cat > trees/c0ffee.json << END
+{json.dumps(tree)}
+END
+head -c 700 /dev/zero > blobs/a; head -c 100 /dev/zero > blobs/b.3c4d.incomplete
+sleep 1; rm blobs/b.3c4d.incomplete; head -c 300 /dev/zero > blobs/b
+"""
+    machine.install("hf", script)
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        assert opened.stdout is not None
+        told = [
+            (each["done"], each["total"]) for each in messages(opened.stdout.read()) if each.get("event") == "progress"
+        ]
+    assert (800, 1000) in told
+    assert told[-1] == (1000, 1000)
+
+
+def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi" / "env").write_text("export HF_HOME='/mnt/it'\\''s here'\nexport PI_FIRST_PORT=23456\n")
+    machine.install(
+        "vllm", '#!/bin/sh\nprintf "%s" "$HF_HOME|$CUDA_VISIBLE_DEVICES|$HF_TOKEN" > ~/seen\nexec sleep 300\n'
+    )
+    place = machine.start(download_environment={"HF_TOKEN": "t"})["result"]
+    until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
+    assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
+    assert place["port"] >= 23456
+
+
+def keep(machine: Machine, version: str, *, default: bool = False) -> None:
+    """Put a vLLM where setup keeps its versions; it tells where it runs from and what its environment says."""
+    folder = machine.home / ".pi/venvs" / version
+    executables.put(
+        folder / "bin/vllm",
+        '#!/bin/sh\nprintf "%s|" "$0" "$VLLM_CACHE_ROOT" "$VLLM_TARGET_DEVICE" > ~/seen\nexec sleep 300\n',
+    )
+    if default:
+        link = machine.home / "venv"
+        shutil.rmtree(link)
+        link.symlink_to(folder)
+
+
+def seen(machine: Machine) -> list[str]:
+    until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text().count("|") == 3)
+    told = (machine.home / "seen").read_text().split("|")[:3]
+    (machine.home / "seen").unlink()
+    return told
+
+
+def test_a_model_runs_from_where_the_link_led_when_it_started(machine: Machine) -> None:
+    keep(machine, "0.32.0", default=True)
+    keep(machine, "0.33.0")
+    machine.start()
+    assert seen(machine) == [f"{machine.home}/.pi/venvs/0.32.0/bin/vllm", "", ""]
+    (machine.home / "venv").unlink()
+    (machine.home / "venv").symlink_to(machine.home / ".pi/venvs/0.33.0")
+    machine.start("r", gpus=[1])
+    assert seen(machine)[0] == f"{machine.home}/.pi/venvs/0.33.0/bin/vllm"
+    assert {record["name"]: record["vllm"] for record in machine.records()} == {"q": "0.32.0", "r": "0.33.0"}
+
+
+@pytest.mark.parametrize(
+    ("least", "chosen"),
+    [
+        (None, "0.32.0"),
+        ("0.31.5", "0.32.0"),
+        ("0.32", "0.32.0"),
+        ("0.32.1", "0.33.0+cu129"),
+        ("0.33.0", "0.33.0+cu129"),
+        ("0.34", "0.34.0rc1.dev7"),
+    ],
+)
+def test_a_model_that_needs_a_newer_vllm_gets_one_that_is_there(
+    machine: Machine, least: str | None, chosen: str
+) -> None:
+    for version in ("0.31.0", "0.9.2", "0.33.0rc2", "0.33.0+cu129", "0.35.0+cpu", ".new"):
+        keep(machine, version)
+    if least == "0.34":
+        keep(machine, "0.34.0rc1.dev7")
+    keep(machine, "0.32.0", default=True)
+    assert machine.start(min_vllm=least)["result"]["vllm"] == chosen
+    assert seen(machine)[0] == f"{machine.home}/.pi/venvs/{chosen}/bin/vllm"
+
+
+def test_a_model_is_refused_when_every_vllm_is_too_old(machine: Machine) -> None:
+    keep(machine, "0.9.2")
+    keep(machine, "0.32.0", default=True)
+    assert machine.start(min_vllm="0.33.0")["error"] == {
+        "code": "vllm-too-old",
+        "message": "the model needs vLLM 0.33.0 or newer, and the pod has 0.9.2, 0.32.0",
+    }
+    assert machine.records() == []
+
+
+def test_a_vllm_without_a_version_is_given_a_try(machine: Machine) -> None:
+    assert machine.start(min_vllm="0.33.0")["result"]["vllm"] is None
+
+
+def test_what_vllm_compiles_is_kept_on_the_volume_by_version(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi/env").write_text(
+        "export PI_VLLM_CACHE='/mnt/vllm-cache/L4'\nexport VLLM_TARGET_DEVICE='cpu'\n"
+    )
+    keep(machine, "0.32.0", default=True)
+    machine.start()
+    assert seen(machine)[1:] == ["/mnt/vllm-cache/L4/0.32.0", ""]
+
+
+def test_a_build_for_cpus_is_told_so(machine: Machine) -> None:
+    keep(machine, "0.32.0+cpu", default=True)
+    machine.start()
+    assert seen(machine)[1:] == ["", "cpu"]
+
+
+@pytest.mark.parametrize("path", sorted(paths.asset("remote/agent").rglob("*.py")), ids=lambda path: path.name)
+def test_what_runs_on_a_pod_is_understood_by_an_old_python(path: Path) -> None:
+    """Ubuntu 20.04 has Python 3.8."""
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))

@@ -1,0 +1,561 @@
+"""Downloads by the pod's agent, on this machine instead of a pod: small scripts are `hf`."""
+
+import fcntl
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent import home
+
+from tests.agent.machine import Machine, environ, messages, start_request
+from tests.until import until
+
+COMMIT = "c0ffee"
+SHOWS_ENVIRONMENT = (
+    '#!/bin/sh\nprintf "%s|" "$HF_HUB_OFFLINE" "$HF_HUB_DISABLE_XET" "$HF_TOKEN" > ~/seen\nexec sleep 300\n'
+)
+NEVER_RUNS = "#!/bin/sh\ntouch ~/hf-was-run\nexit 1\n"
+STALLS = "#!/bin/sh\necho run >> ~/runs\nexec sleep 300\n"
+STALLS_WITH_XET = '#!/bin/sh\necho "[$HF_HUB_DISABLE_XET]" >> ~/runs\n[ "$HF_HUB_DISABLE_XET" ] || exec sleep 300\n'
+PART = f"{'5' * 64}.1a2b3c4d.incomplete"
+
+
+class Repository:
+    """A model in the cache of a machine, laid out as hf does: a blob per file, named like it."""
+
+    def __init__(self, machine: Machine, model: str = "m/m") -> None:
+        self.hub = machine.home / ".cache/huggingface/hub"
+        self.folder = self.hub / f"models--{model.replace('/', '--')}"
+        self.blobs = self.folder / "blobs"
+        self.snapshot = self.folder / "snapshots" / COMMIT
+        self.blobs.mkdir(parents=True)
+        self.snapshot.mkdir(parents=True)
+
+    def list(self, sizes: Mapping[str, int]) -> None:
+        """Keep the list of files that hub 2 keeps."""
+        (self.folder / "refs").mkdir(exist_ok=True)
+        (self.folder / "trees").mkdir(exist_ok=True)
+        (self.folder / "refs" / "main").write_text(COMMIT)
+        files = {name: {"size": size, "blob_id": name} for name, size in sizes.items()}
+        (self.folder / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": files}))
+
+    def add(self, name: str, size: int) -> Path:
+        blob = self.blobs / name
+        blob.write_bytes(b"")
+        os.truncate(blob, size)
+        if not name.endswith(".incomplete"):
+            (self.snapshot / name).symlink_to(Path("../../blobs", name))
+        return blob
+
+
+@pytest.fixture
+def repository(machine: Machine) -> Repository:
+    return Repository(machine)
+
+
+def configure(machine: Machine, **settings: object) -> None:
+    """Set variables of the pod, as setup does."""
+    (machine.home / ".pi").mkdir(exist_ok=True)
+    lines = "".join(f"export {name}='{value}'\n" for name, value in settings.items())
+    (machine.home / ".pi" / "env").write_text(lines)
+
+
+def download(machine: Machine, name: str = "q", **changes: Any) -> list[dict[str, Any]]:
+    """Start a model that has to be downloaded, and return all that the agent says."""
+    with machine.open("start", **start_request(name) | {"download": True} | changes) as opened:
+        assert opened.stdout is not None
+        return messages(opened.stdout.read())
+
+
+def notes(told: list[dict[str, Any]]) -> list[str]:
+    return [each["text"] for each in told if each.get("event") == "note"]
+
+
+def seen(machine: Machine) -> list[str]:
+    """Return what vLLM's environment has of the Hub: whether it is offline, without Xet, and with a token."""
+    path = machine.home / "seen"
+    until(lambda: path.exists() and path.read_text().count("|") == 3)
+    return path.read_text().split("|")[:3]
+
+
+def read_until(opened: "subprocess.Popen[bytes]", said: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    assert opened.stdout is not None
+    for line in opened.stdout:
+        for message in messages(line):
+            if said(message):
+                return message
+    raise AssertionError("the agent ended and never said it")
+
+
+def is_note(text: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda message: text in str(message.get("text", "")) and message.get("event") == "note"
+
+
+# What is complete
+
+
+def test_a_complete_model_is_asked_of_nobody(machine: Machine, repository: Repository) -> None:
+    machine.install("hf", NEVER_RUNS)
+    machine.install("vllm", SHOWS_ENVIRONMENT)
+    repository.list({"config.json": 3, "model.safetensors": 70})
+    repository.add("config.json", 3)
+    repository.add("model.safetensors", 70)
+    told = download(machine, download_environment={"HF_TOKEN": "t"})
+    assert "result" in told[-1]
+    assert seen(machine) == ["1", "", ""]
+    assert not (machine.home / "hf-was-run").exists()
+
+
+@pytest.mark.parametrize("lacking", ["model.safetensors", "config.json"])
+def test_a_model_of_which_a_byte_is_missing_is_downloaded(
+    machine: Machine, repository: Repository, lacking: str
+) -> None:
+    machine.install("hf", NEVER_RUNS)
+    sizes = {"config.json": 3, "model.safetensors": 70}
+    repository.list(sizes)
+    for name, size in sizes.items():
+        repository.add(name, size - (name == lacking))
+    assert download(machine)[-1]["error"]["code"] == "download"
+    assert (machine.home / "hf-was-run").exists()
+
+
+def test_a_file_that_lies_in_its_place_and_not_among_the_blobs_is_there(
+    machine: Machine, repository: Repository
+) -> None:
+    """On file systems without links hf keeps files so."""
+    machine.install("hf", NEVER_RUNS)
+    repository.list({"config.json": 3})
+    (repository.snapshot / "config.json").write_text("{ }")
+    assert "result" in download(machine)[-1]
+
+
+class Answering(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "offline"), [(200, ""), (404, ""), (429, "1"), (503, "1"), (None, "1")])
+def test_own_arguments_may_ask_the_hub_as_long_as_it_answers(
+    machine: Machine, repository: Repository, status: int | None, offline: str
+) -> None:
+    machine.install("hf", NEVER_RUNS)
+    machine.install("vllm", SHOWS_ENVIRONMENT)
+    repository.list({"config.json": 3})
+    repository.add("config.json", 3)
+    handler = type("Handler", (Answering,), {"status": status})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        port = server.server_port if status else 9  # nobody listens there
+        endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
+        told = download(machine, own=True, environment=endpoint, download_environment=endpoint)
+        server.shutdown()
+        thread.join()
+    assert "result" in told[-1]
+    assert seen(machine) == [offline, "", ""]
+
+
+def test_a_model_without_a_list_of_its_files_starts_without_the_hub(machine: Machine, repository: Repository) -> None:
+    """Older hf keep none, and cannot tell whether all is there."""
+    machine.install("hf", "#!/bin/sh\necho 'ConnectError: [Errno -2] Name or service not known'; exit 1\n")
+    machine.install("vllm", SHOWS_ENVIRONMENT)
+    repository.list({})
+    repository.add("config.json", 3)
+    told = download(machine, own=True)
+    assert "result" in told[-1]
+    assert notes(told) == [
+        "the Hub does not answer: going on with what is in the cache, as far as one can see all of it"
+    ]
+    assert seen(machine) == ["1", "", ""]
+
+
+def test_what_is_known_to_be_unfinished_does_not_start_without_the_hub(
+    machine: Machine, repository: Repository
+) -> None:
+    machine.install("hf", "#!/bin/sh\necho 'ConnectError: [Errno -2] Name or service not known'; exit 1\n")
+    repository.list({})
+    repository.add("config.json", 3)
+    repository.add(f"{'5' * 64}.incomplete", 3)
+    assert download(machine)[-1]["error"]["code"] == "download"
+
+
+# How far it is
+
+
+def test_the_record_says_how_far_the_download_is(machine: Machine, repository: Repository) -> None:
+    repository.list({"model.safetensors": 1000})
+    repository.add("model.safetensors", 300)
+    machine.install("hf", "#!/bin/sh\nwhile [ ! -e ~/go ]; do sleep 0.05; done\n")
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        until(lambda: machine.records()[0].get("progress") == [0, 1000])
+        repository.add(PART, 400)
+        until(lambda: machine.records()[0].get("progress") == [400, 1000])
+        (machine.home / "go").touch()
+        assert opened.stdout is not None
+        assert "result" in messages(opened.stdout.read())[-1]
+    assert "progress" not in machine.records()[0]
+
+
+def test_the_hub_tells_the_total_before_hf_does(machine: Machine) -> None:
+    machine.install("hf", "#!/bin/sh\nexit 0\n")
+    told = [(each["done"], each["total"]) for each in download(machine, size=5000) if each.get("event") == "progress"]
+    assert set(told) == {(0, 5000)}
+
+
+# Stalls and locks
+
+
+def test_a_stall_is_said_and_tried_again_without_xet(machine: Machine) -> None:
+    configure(machine, PI_STALL_SECONDS=0.7)
+    machine.install("hf", STALLS_WITH_XET)
+    machine.install("vllm", SHOWS_ENVIRONMENT)
+    told = download(machine)
+    assert "result" in told[-1]
+    assert notes(told) == ["no byte has come for 1 s: hf is started once more, without Xet"]
+    assert (machine.home / "runs").read_text().split() == ["[]", "[1]"]
+    assert seen(machine) == ["1", "", ""]
+
+
+def test_a_second_stall_is_said_again_and_again_and_ends_nothing(machine: Machine) -> None:
+    configure(machine, PI_STALL_SECONDS=0.7)
+    machine.install("hf", STALLS)
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        read_until(opened, is_note("once more"))
+        read_until(opened, is_note("no byte has come for 1 s; still waiting"))
+        read_until(opened, is_note("no byte has come for 2 s; still waiting"))
+        assert (machine.home / "runs").read_text().split() == ["run", "run"]
+        assert opened.stdin is not None
+        opened.stdin.close()
+        assert opened.wait(timeout=10) == 0
+    assert machine.records() == []
+
+
+def test_a_file_too_large_for_plain_http_is_tried_again_with_xet(machine: Machine, repository: Repository) -> None:
+    configure(machine, PI_STALL_SECONDS=0.7, PI_FREE_DISK=10**12)
+    repository.list({"model.safetensors": 60 * 10**9})
+    machine.install("hf", '#!/bin/sh\necho "[$HF_HUB_DISABLE_XET]" >> ~/runs\nexec sleep 300\n')
+    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+        read_until(opened, is_note("no byte has come for 1 s: hf is started once more"))
+        read_until(opened, is_note("still waiting"))
+        assert opened.stdin is not None
+        opened.stdin.close()
+    assert (machine.home / "runs").read_text().split() == ["[]", "[]"]
+
+
+RECEIVES = """#!/usr/bin/env python3
+import socket, sys
+with socket.create_connection(("127.0.0.1", PORT)) as line:
+    while line.recv(65536):
+        pass
+"""
+
+
+def test_who_receives_and_does_not_write_yet_has_not_stalled(machine: Machine) -> None:
+    """Xet keeps gigabytes in memory before it writes any of them."""
+    configure(machine, PI_STALL_SECONDS=1.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        machine.install("hf", RECEIVES.replace("PORT", str(server.getsockname()[1])))
+
+        def send() -> None:
+            line, _ = server.accept()
+            with line:
+                for _ in range(8):
+                    line.sendall(bytes(2_000_000))
+                    threading.Event().wait(0.5)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        told = download(machine)
+        sending.join()
+    assert "result" in told[-1]
+    assert notes(told) == []
+
+
+WAITS_FOR_LOCK = """#!/usr/bin/env python3
+import fcntl, os, time
+print("run", file=open(os.path.expanduser("~/runs"), "a"))
+while True:
+    with open("ITS-PATH", "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            pass
+    time.sleep(0.05)
+"""
+
+
+def test_a_lock_that_somebody_holds_is_named_and_waited_for(machine: Machine, repository: Repository) -> None:
+    """Fault 42: hf waits for it in silence, and for ever."""
+    configure(machine, PI_STALL_SECONDS=0.7)
+    repository.list({"model.safetensors": 70})
+    lock = repository.hub / ".locks" / "models--m--m" / "model.safetensors.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    machine.install("hf", WAITS_FOR_LOCK.replace("ITS-PATH", str(lock)))
+    with lock.open("r+b") as held, ExitStack() as stack:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        opened = stack.enter_context(machine.open("start", **start_request("q") | {"download": True}))
+        said = read_until(opened, is_note("lock"))
+        assert said["text"] == f"waiting for the lock {lock}, which process {os.getpid()} holds"
+        until(lambda: machine.records()[0].get("progress"))
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert opened.stdout is not None
+        told = messages(opened.stdout.read())
+    assert "result" in told[-1]
+    assert notes(told) == []
+    assert (machine.home / "runs").read_text().split() == ["run"]
+
+
+# Room on the disk
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Machine, repository: Repository) -> None:
+    """Fault 39."""
+    configure(machine, PI_FREE_DISK=5_000_000_000)
+    machine.install("hf", NEVER_RUNS)
+    repository.list({"config.json": 3})
+    repository.add("config.json", 3)
+    repository.list({"config.json": 3, "model.safetensors": 20_000_000_000})
+    Repository(machine, "small/one").add("weights", 1_000_000_000)
+    Repository(machine, "large/one").add("weights", 9_000_000_000)
+    Repository(machine, "a running/one").add("weights", 30_000_000_000)
+    assert "result" in machine.start("r", model="a running/one", gpus=[1])
+    told = download(machine)[-1]["error"]
+    hub = str(repository.hub)
+    assert told == {
+        "code": "no-room-on-disk",
+        "message": f"`{hub}` has 5.0 GB free, and `m/m` needs 20.0 GB more (of 20.0 GB)",
+        "paths": [f"{hub}/models--large--one", f"{hub}/models--small--one"],
+        "frees": "10.0 GB",
+    }
+    assert not (machine.home / "hf-was-run").exists()
+    assert [record["name"] for record in machine.records()] == ["r"]
+
+
+def test_what_the_hub_says_is_too_large_is_refused_too(machine: Machine) -> None:
+    configure(machine, PI_FREE_DISK=5_000_000_000)
+    machine.install("hf", NEVER_RUNS)
+    told = download(machine, size=5_000_000_001)[-1]["error"]
+    assert told["message"].endswith("hub` has 5.0 GB free, and `m/m` needs 5.0 GB")
+    assert told["paths"] == []
+    assert not (machine.home / "hf-was-run").exists()
+
+
+def test_a_download_is_ended_once_hf_has_listed_more_than_fits(machine: Machine, repository: Repository) -> None:
+    configure(machine, PI_FREE_DISK=5_000_000_000)
+    repository.list({"model.safetensors": 6_000_000_000})
+    trees = repository.folder / "trees"
+    hidden = repository.folder / "hidden"
+    trees.rename(hidden)
+    machine.install("hf", f"#!/bin/sh\ntruncate -s 9 {repository.blobs}/{PART}\nmv {hidden} {trees}\nexec sleep 300\n")
+    told = download(machine)
+    assert told[-1]["error"]["code"] == "no-room-on-disk"
+    assert not (repository.blobs / PART).exists()
+    assert f"HOME={machine.home}".encode() not in b"".join(map(environ, Path("/proc").glob("[0-9]*")))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "OSError: [Errno 28] No space left on device: '/x'",
+        "RuntimeError: Data processing error: I/O error: No space left on device (os error 28)",
+    ],
+)
+def test_a_disk_that_becomes_full_is_named_and_only_whole_files_stay(
+    machine: Machine, repository: Repository, said: str
+) -> None:
+    """Fault 39."""
+    configure(machine, PI_FREE_DISK=5_000_000_000)
+    Repository(machine, "large/one").add("weights", 9_000_000_000)
+    repository.list({"config.json": 3, "model.safetensors": 4_000_000_000})
+    script = f"cd {repository.blobs}; printf '{{ }}' > config.json; truncate -s 9 {PART}; echo \"{said}\"; exit 1"
+    machine.install("hf", f"#!/bin/sh\n{script}\n")
+    told = download(machine)[-1]["error"]
+    assert told["code"] == "no-room-on-disk"
+    assert told["message"] == (
+        f"the disk of `{repository.hub}` became full: 5.0 GB were free, and are 5.0 GB without the unfinished files"
+    )
+    assert told["paths"] == [f"{repository.hub}/models--large--one"]
+    assert [blob.name for blob in repository.blobs.iterdir()] == ["config.json"]
+
+
+def test_a_quota_that_is_used_up_is_told_as_one(machine: Machine, repository: Repository) -> None:
+    configure(machine, PI_FREE_DISK=5_000_000_000)
+    machine.install("hf", "#!/bin/sh\necho 'OSError: [Errno 122] Disk quota exceeded'; exit 1\n")
+    told = download(machine)[-1]["error"]
+    assert told["message"] == f"no more can be written to `{repository.hub}`: its quota is used up"
+
+
+def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Machine, repository: Repository) -> None:
+    """Fault 40, fact 14."""
+    repository.list({"model.safetensors": 1000})
+    repository.add(PART, 5_000_000)
+    held = repository.add(f"{'6' * 64}.1a2b3c4d.incomplete", 300)
+    resumable = repository.add(f"{'7' * 64}.incomplete", 200)
+    machine.install("hf", "#!/bin/sh\nexit 0\n")
+    with held.open("r+b"):
+        told = download(machine)
+    assert notes(told) == ["deleted what broken downloads of it had left, 1 file: 5.0 MB"]
+    assert not (repository.blobs / PART).exists()
+    assert held.exists()
+    assert resumable.exists()
+    assert {each["done"] for each in told if each.get("event") == "progress"} == {0}
+
+
+def test_parts_of_broken_downloads_are_the_first_to_go_when_the_disk_is_too_small(machine: Machine) -> None:
+    """Fault 40."""
+    configure(machine, PI_FREE_DISK=1000)
+    other = Repository(machine, "large/one")
+    other.add("weights", 9_000_000)
+    part = other.add(PART, 5_000_000)
+    told = download(machine, size=2_000_000)[-1]["error"]
+    assert (told["paths"], told["frees"]) == ([str(part)], "5.0 MB")
+
+
+# Several starts
+
+
+def test_two_starts_of_a_model_download_it_once(machine: Machine, repository: Repository) -> None:
+    repository.list({"model.safetensors": 1000})
+    script = f"""#!/bin/sh
+echo run >> ~/runs
+while [ ! -e ~/go ]; do sleep 0.05; done
+truncate -s 1000 {repository.blobs}/model.safetensors
+ln -s ../../blobs/model.safetensors {repository.snapshot}/
+"""
+    machine.install("hf", script)
+    first, second = start_request("a"), start_request("b") | {"gpus": [1]}
+    with machine.open("start", **first | {"download": True}) as one:
+        until((machine.home / "runs").exists)
+        repository.add(PART, 400)
+        with machine.open("start", **second | {"download": True}) as other:
+            said = read_until(other, is_note("waiting"))
+            assert said["text"] == "another start downloads `m/m` to the same cache already: waiting for it"
+            repository.add(f"{'6' * 64}.1a2b3c4d.incomplete", 500)
+            read_until(other, lambda each: each.get("done") == 500 and each.get("by") == "another start")
+            survey = machine.ask("survey", known=[])["result"]["models"]
+            assert sorted(each["name"] for each in survey) == ["a", "b"]
+            (machine.home / "go").touch()
+            for opened in (one, other):
+                assert opened.stdout is not None
+                assert "result" in messages(opened.stdout.read())[-1]
+    assert (machine.home / "runs").read_text().split() == ["run"]
+    assert not list((repository.hub / ".locks").glob("*.pi-lease*"))
+
+
+@pytest.fixture
+def waiting(machine: Machine, repository: Repository) -> Iterator["subprocess.Popen[bytes]"]:
+    """A start of `b` that waits for the download of `a`."""
+    repository.list({"model.safetensors": 1000})
+    machine.install("hf", STALLS)
+    first, second = start_request("a"), start_request("b") | {"gpus": [1]}
+    with machine.open("start", **first | {"download": True}) as one:
+        until((machine.home / "runs").exists)
+        with machine.open("start", **second | {"download": True}) as other:
+            read_until(other, is_note("waiting"))
+            yield other
+        assert one.stdin is not None
+        one.stdin.close()
+        one.wait(timeout=10)
+
+
+def test_who_waits_ends_with_pi(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
+    assert waiting.stdin is not None
+    waiting.stdin.close()
+    assert waiting.wait(timeout=5) == 0
+    assert [record["name"] for record in machine.records()] == ["a"]
+
+
+def test_who_waits_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
+    [uid] = [record["uid"] for record in machine.records() if record["name"] == "b"]
+    stopped = machine.ask("stop", models=[{"name": "b", "uid": uid, "pid": 0, "port": 0}])["result"]
+    assert stopped["outcome"] == {"b": "stopped"}
+    assert waiting.stdout is not None
+    error = messages(waiting.stdout.read())[-1]["error"]
+    assert error == {"code": "stopped", "message": "`b` was stopped while it was downloading"}
+    assert [record["name"] for record in machine.records()] == ["a"]
+
+
+def test_who_downloads_can_be_stopped(machine: Machine) -> None:
+    machine.install("hf", STALLS)
+    request = start_request("a")
+    with machine.open("start", **request | {"download": True}) as opened:
+        until((machine.home / "runs").exists)
+        assert machine.ask("stop", models=[{"name": "a", "uid": request["uid"], "pid": 0, "port": 0}])["result"]
+        assert opened.stdout is not None
+        assert messages(opened.stdout.read())[-1]["error"]["code"] == "stopped"
+
+
+def test_when_who_downloads_is_killed_the_next_one_goes_on_at_once(machine: Machine, repository: Repository) -> None:
+    repository.list({"model.safetensors": 1000})
+    machine.install("hf", STALLS)
+    request = start_request("a")
+    with machine.open("start", **request | {"download": True}) as opened:
+        until((machine.home / "runs").exists)
+        opened.kill()
+    machine.ask("stop", models=[{"name": "a", "uid": request["uid"], "pid": 0, "port": 0}])
+    machine.install("hf", "#!/bin/sh\nexit 0\n")
+    assert list((repository.hub / ".locks").glob("*.pi-lease"))
+    told = download(machine, "b")
+    assert "result" in told[-1]
+    assert notes(told) == []
+
+
+# The volume
+
+
+def test_a_cache_whose_volume_is_gone_is_not_made_anew(machine: Machine) -> None:
+    """Fault 43."""
+    machine.install("hf", NEVER_RUNS)
+    (machine.home / ".cache").mkdir()
+    (machine.home / ".cache/huggingface").symlink_to(machine.home / "volume/huggingface")
+    for settings in ({}, {"HF_HOME": machine.home / "volume/huggingface"}):
+        configure(machine, **settings)
+        told = download(machine)[-1]["error"]
+        assert told["code"] == "not-mounted"
+        assert told["message"] == (f"the models path `{machine.home}/volume` is not mounted: no such file or directory")
+    assert not (machine.home / "volume").exists()
+    assert not (machine.home / "hf-was-run").exists()
+    assert machine.records() == []
+
+
+def test_a_cache_that_is_yet_to_be_made_is_made(machine: Machine) -> None:
+    configure(machine, HF_HOME=machine.home / "elsewhere")
+    machine.install("hf", "#!/bin/sh\nexit 0\n")
+    assert "result" in download(machine)[-1]
+
+
+def test_a_volume_that_answers_with_errors_is_named(machine: Machine) -> None:
+    """Fault 43."""
+    (machine.home / "a-file").touch()
+    configure(machine, HF_HOME=machine.home / "a-file/huggingface")
+    told = download(machine)[-1]["error"]
+    assert re.fullmatch(r"the models path `.*/a-file` is not mounted: not a directory", told["message"])
+
+
+def test_a_download_between_two_runs_of_hf_is_not_forgotten(machine: Machine) -> None:
+    """It has no process then, and may have been reserved long ago."""
+    now = home.uptime()
+    for name, touched in (("lives", now), ("died", now - 60)):
+        record = {"uid": name, "name": name, "model": "m/m", "port": 8001, "gpu": "0", "pid": 0, "start": 0}
+        record |= {"boot": home.boot_id(), "since": now - 1000, "touched": touched, "log": ""}
+        (machine.home / ".pi/models").mkdir(parents=True, exist_ok=True)
+        (machine.home / f".pi/models/{name}.json").write_text(json.dumps(record))
+    assert [each["name"] for each in machine.ask("survey", known=[])["result"]["models"]] == ["lives"]

@@ -1,0 +1,128 @@
+"""What the agent tells of a machine, on this one instead of a pod."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_cli.pods import nvidia
+from tests.agent.machine import Machine, start_request
+from tests.pods.test_nvidia import THEIR_SLICES, TWO_WITH_SLICES
+from tests.until import until
+
+HANGING = "#!/bin/sh\ntrap '' TERM\nsleep 300 & wait; sleep 300\n"
+
+
+@pytest.fixture
+def machine(environment: Path) -> Iterator[Machine]:
+    made = Machine(environment)
+    yield made
+    for record in made.records():
+        os.killpg(record["pid"], 9)
+
+
+def inspect(machine: Machine, **request: Any) -> dict[str, Any]:
+    asked = {"gpu_query": nvidia.QUERY, "gpu_list": nvidia.LIST, "known": None} | request
+    answer = machine.ask("inspect", **asked)["result"]
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_a_machine_tells_its_gpus_its_disks_and_its_vllm(machine: Machine) -> None:
+    said = "0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05\n"
+    machine.install("nvidia-smi", f"#!/bin/sh\n[ $LC_ALL = C ] && printf '{said}'\n")
+    folder = machine.home / ".pi"
+    for version in ("0.31.0", "0.32.0", ".new"):
+        (folder / "venvs" / version).mkdir(parents=True)
+    (folder / "provider").write_text("runpod\n")
+    answer = inspect(machine)
+    assert (answer["gpus"], answer["slices"], answer["trouble"]) == (said, "", None)
+    assert answer["versions"] == ["0.31.0", "0.32.0"]
+    assert answer["provider"] == "runpod"
+    assert answer["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    numbers = os.statvfs(machine.home)
+    assert answer["home"]["total"] == numbers.f_frsize * numbers.f_blocks
+    assert 0 < answer["home"]["free"] <= answer["home"]["total"]
+    assert answer["storage"] is None
+    assert "models" not in answer
+
+
+def test_slices_are_asked_for_where_a_gpu_is_in_mig_mode(machine: Machine) -> None:
+    """Fault 81."""
+    machine.install(
+        "nvidia-smi", f"#!/bin/sh\nif [ $1 = -L ]; then echo '{THEIR_SLICES}'; else echo '{TWO_WITH_SLICES}'; fi\n"
+    )
+    answer = inspect(machine)
+    assert [gpu.memory for gpu in nvidia.read(answer["gpus"], answer["slices"]).gpus] == ["20GB", "20GB", "40GB"]
+
+
+@pytest.mark.parametrize(
+    ("script", "trouble"),
+    [
+        ("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n", "nvidia-smi failed: NVIDIA-SMI has failed"),
+        ("#!/bin/sh\nexit 12\n", "nvidia-smi failed: exit code 12"),
+        ("#!/no/such/interpreter\n", "nvidia-smi: No such file or directory"),
+    ],
+)
+def test_a_driver_that_fails_is_told_and_the_rest_too(machine: Machine, script: str, trouble: str) -> None:
+    """Fault 81."""
+    machine.install("nvidia-smi", script)
+    answer = inspect(machine)
+    assert answer["trouble"] == trouble
+    assert answer["home"]["free"]
+
+
+def test_a_driver_that_hangs_is_left_alone_after_ten_seconds(machine: Machine) -> None:
+    machine.install("nvidia-smi", HANGING.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > {machine.home}/pid\n"))
+    began = time.monotonic()
+    answer = inspect(machine)
+    assert 9 < time.monotonic() - began < 20
+    assert answer["trouble"] == "nvidia-smi did not answer within 10 s"
+    pid = int((machine.home / "pid").read_text())
+    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def test_the_models_path_is_where_setup_has_put_the_cache(machine: Machine, tmp_path: Path) -> None:
+    volume = tmp_path / "the volume"
+    (volume / "huggingface").mkdir(parents=True)
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi" / "env").write_text(f"export HF_HOME='{volume}/huggingface'\n")
+    storage = inspect(machine)["storage"]
+    assert (storage["path"], storage["trouble"]) == (str(volume), None)
+    assert storage["free"] > 0
+    (machine.home / ".pi" / "env").write_text("export HF_HOME='/no/such/volume/huggingface'\n")
+    storage = inspect(machine)["storage"]
+    assert (storage["path"], storage["total"], storage["trouble"]) == (
+        "/no/such/volume",
+        None,
+        "No such file or directory",
+    )
+
+
+def test_a_mount_is_told_from_a_folder_of_the_root_disk(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi" / "env").write_text("export HF_HOME='/dev/shm/huggingface'\n")
+    storage = inspect(machine)["storage"]
+    assert (storage["is_mount"], storage["kind"]) == (True, "tmpfs")
+
+
+def test_a_model_on_a_slice_gets_the_slice_by_its_uuid(machine: Machine) -> None:
+    machine.install("vllm", "#!/bin/sh\necho $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER > ~/seen\nexec sleep 300\n")
+    machine.ask("start", **start_request("q") | {"gpus": [0], "devices": {"0": "MIG-c6", "1": "MIG-cb"}})
+    seen = machine.home / "seen"
+    until(lambda: seen.exists() and seen.read_text().endswith("\n"))
+    assert seen.read_text() == "MIG-c6 PCI_BUS_ID\n"
+    assert [record["gpu"] for record in machine.records()] == ["0"]
+
+
+def test_a_model_without_gpus_sees_none(machine: Machine) -> None:
+    machine.install("vllm", '#!/bin/sh\necho "[$CUDA_VISIBLE_DEVICES]" > ~/seen\nexec sleep 300\n')
+    answer = machine.ask("start", **start_request("q") | {"gpus": []})
+    assert answer["result"]["gpu"] == ""
+    seen = machine.home / "seen"
+    until(lambda: seen.exists() and seen.read_text().endswith("\n"))
+    assert seen.read_text() == "[]\n"
+    assert inspect(machine, known=[])["models"][0]["name"] == "q"

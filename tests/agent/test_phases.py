@@ -1,0 +1,42 @@
+"""How far a start is, out of vLLM's log."""
+
+from pathlib import Path
+
+from agent.phases import Phases, phase_of
+
+STARTING = b"INFO Resolved architecture: X\nINFO Initializing a V1 LLM engine (v0.32.0) with config:\n"
+BAR = b"\rLoading safetensors checkpoint shards:  50% Completed | 2/4 [00:01"
+
+
+def test_the_last_phase_of_a_piece_counts() -> None:
+    assert Phases().feed(STARTING) == "starting the engine"
+
+
+def test_shards_are_counted_while_the_line_is_being_drawn() -> None:
+    phases = Phases()
+    assert phases.feed(BAR) == "loading weights 2/4"
+    assert phases.now == "loading weights"
+
+
+def test_a_line_that_comes_in_pieces_is_read_once_it_is_whole() -> None:
+    phases = Phases()
+    assert phases.feed(b"INFO Model load") is None
+    assert phases.feed(b"ing took 14.2 GiB\n") == "profiling memory"
+    assert phases.feed(b"INFO something else\n") is None
+
+
+def test_bars_of_later_phases_are_no_weights() -> None:
+    phases = Phases()
+    phases.feed(b"Capturing CUDA graphs\n")
+    assert phases.feed(BAR) is None
+
+
+def test_ordinary_lines_are_no_phase() -> None:
+    assert Phases().feed(b"INFO 127.0.0.1 GET /health 200\n") is None
+
+
+def test_the_phase_of_a_whole_log(tmp_path: Path) -> None:
+    log = tmp_path / "q.log"
+    assert phase_of(str(log)) is None
+    log.write_bytes(STARTING + b"Starting to load model\n" + BAR)
+    assert phase_of(str(log)) == "loading weights 2/4"

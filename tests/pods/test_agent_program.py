@@ -1,0 +1,69 @@
+"""The agent as it travels."""
+
+import ast
+
+import pytest
+
+from pi_cli.pods import agent_program
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+
+def meaning(module: str) -> str:
+    return ast.dump(_WithoutDocstrings().visit(ast.parse(module)))
+
+
+@pytest.mark.parametrize("name", [name for name in agent_program.MODULES if agent_program.source(name)])
+def test_it_travels_without_what_is_for_people_and_does_the_same(name: str) -> None:
+    whole = agent_program.source(name)
+    bare = agent_program.bare(whole)
+    assert meaning(bare) == meaning(whole)
+    assert len(bare) < len(whole)
+
+
+def needed_by(operation: str) -> set[str]:
+    """Return the modules that an operation imports, be it only when it is asked for."""
+    needed: set[str] = set()
+    [asked] = [each for each in ast.walk(ast.parse(agent_program.source("agent.main"))) if is_called(each, operation)]
+    waiting = [*imported("agent.main", at_once=True), *imported("agent.main", inside=asked)]
+    while waiting:
+        module = waiting.pop()
+        if module not in needed:
+            needed.add(module)
+            waiting += imported(module)
+    packages = {name for name in agent_program.PACKAGES if any(each.startswith(f"{name}.") for each in needed)}
+    return {"agent.main", *packages, *needed}
+
+
+def is_called(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name
+
+
+def imported(module: str, *, at_once: bool = False, inside: ast.AST | None = None) -> list[str]:
+    """Return what a module of the agent imports of the agent; for its types alone, nothing is imported."""
+    tree = inside or ast.parse(agent_program.source(module))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    nodes = list(ast.iter_child_nodes(tree) if at_once else ast.walk(tree))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agent")]
+    names = [(node.module or "", f"{node.module}.{alias.name}") for node in froms for alias in node.names]
+    return [full if full in agent_program.MODULES else module for module, full in names]
+
+
+@pytest.mark.parametrize("operation", ["start", "attach", "survey", "inspect", "stop", "holders", "logs"])
+def test_what_an_operation_needs_travels_and_nothing_else(operation: str) -> None:
+    sent = {name for name, needing in agent_program.MODULES.items() if needing is None or operation in needing}
+    reached = needed_by(operation)
+    if operation == "attach":  # shares a module with `start`, which imports these when it downloads
+        reached = {name for name in reached if not name.startswith(("agent.download", "agent.weights", "agent.disks"))}
+    assert sent == reached
+
+
+def test_a_sixth_of_what_would_travel_stays_here() -> None:
+    whole = [agent_program.source(name) for name in agent_program.MODULES]
+    assert sum(map(len, map(agent_program.bare, whole))) < 0.84 * sum(map(len, whole))
