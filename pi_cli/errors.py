@@ -13,6 +13,7 @@ PiError                 exit 1
 """
 
 from collections.abc import Mapping
+from typing import ClassVar, Self
 
 
 class PiError(Exception):
@@ -24,6 +25,11 @@ class PiError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def with_hint(self, hint: str) -> Self:
+        """Say what to do next where more is known about that than where the error was raised."""
+        self.hint = hint
+        return self
 
 
 class BadUsage(PiError):
@@ -44,9 +50,13 @@ class DoesNotFit(BadUsage):
 
 
 class PodUnreachable(PiError):
-    """A pod could not be reached or logged in to. Never a reason to forget anything."""
+    """A pod could not be reached or logged in to. Never a reason to forget anything.
+
+    `may_be_gone`: its machine may have been ended, as far as can be told from here.
+    """
 
     exit_code = 3
+    may_be_gone: ClassVar[bool] = True
 
     def __init__(self, pod: str, reason: object, *, hint: str | None = None) -> None:
         super().__init__(
@@ -58,6 +68,8 @@ class PodUnreachable(PiError):
 
 class HostKeyChanged(PodUnreachable):
     """The pod shows another host key than the one learned at setup. No command was sent."""
+
+    may_be_gone = False
 
     def __init__(self, pod: str, *, known: str, shown: str, setup: str, whose: str = "its host key") -> None:
         super().__init__(

@@ -26,7 +26,7 @@ OWNERS = {
     "filelock": {"store"},
     "platformdirs": {"store"},
 }
-GROUND = {"errors", "events", "interrupts", "units", "__init__"}
+GROUND = {"errors", "events", "hints", "interrupts", "safe", "units", "__init__"}
 
 
 def imported(module: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)
 CHUNK = 1 << 18  # bytes read at a time, at most
+MOST_STDERR = 1 << 16  # bytes of a command's stderr that are kept, the last ones
 DISCARD_PORT = 9  # a well-known port where hardly ever anybody listens
 
 Sink = Callable[[bytes], Awaitable[None] | None]
@@ -78,17 +79,20 @@ class PodSession:
             process = await self._begin(command)
             with suppress(BrokenPipeError):  # what has ended already says why below
                 process.stdin.write(input)
+        complaints = asyncio.create_task(_last_of(process.stderr))
         try:
             while chunk := await self._read(process.stdout):
                 if waiting := sink(chunk):  # its errors are its own, not the pod's
                     await waiting
-            said = await self._read(process.stderr, -1)
             with connection_errors(self.pod):
                 await process.wait_closed()
+                stderr = await complaints
         except BaseException:
             await self._let_go(process, patience)
             raise
-        return Completed(_status(self.pod, process.exit_status), b"", said)
+        finally:
+            complaints.cancel()
+        return Completed(_status(self.pod, process.exit_status), b"", stderr)
 
     async def require_forwarding(self) -> None:
         """Find out before a model is loaded whether sshd lets us reach its port; some are told not to.
@@ -170,9 +174,9 @@ class PodSession:
             await asyncio.sleep(pause)
         return await self._connection.create_process(command, encoding=None, **options)
 
-    async def _read(self, stream: asyncssh.SSHReader[bytes], most: int = CHUNK) -> bytes:
+    async def _read(self, stream: asyncssh.SSHReader[bytes]) -> bytes:
         with connection_errors(self.pod):
-            return await stream.read(most)
+            return await stream.read(CHUNK)
 
     async def _let_go(self, process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
         """Close a command's stdin and give it a moment to clean up; the connection may be gone already.
@@ -203,6 +207,15 @@ def _status(pod: str, status: int | None) -> int:
     if status is None:
         raise PodUnreachable(pod, "the connection was lost")
     return status
+
+
+async def _last_of(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    """Read a stream to its end and return the last of it: unread, it would fill the window that stdout needs too."""
+    last = b""
+    with suppress(OSError, asyncssh.Error):  # of a lost link, stdout tells
+        while chunk := await stream.read(CHUNK):
+            last = (last + chunk)[-MOST_STDERR:]
+    return last
 
 
 def _bytes(output: Any) -> bytes:

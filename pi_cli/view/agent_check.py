@@ -3,8 +3,8 @@
 from rich.text import Text
 
 from pi_cli.models.agent_check import Check
+from pi_cli.safe import safe
 from pi_cli.view import terminal
-from pi_cli.view.safe import safe
 
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}
 WIDTH = 24  # of a check's name

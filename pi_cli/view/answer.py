@@ -15,9 +15,9 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli.safe import Sanitizer
 from pi_cli.view import markdown
 from pi_cli.view.markdown import Block
-from pi_cli.view.safe import Sanitizer
 
 PAUSE = 0.08  # seconds between two drawings: a stream may bring hundreds of pieces in one
 OPENING = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from pi_cli.chat.events import ChatEvent, Notice, Text, Thinking, ToolCall, ToolResult, Usage
 from pi_cli.errors import PiError
+from pi_cli.safe import Sanitizer, safe
 from pi_cli.view import terminal
-from pi_cli.view.safe import Sanitizer, safe
 
 if TYPE_CHECKING:
     from pi_cli.view.answer import Rendered

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pi_cli import units
 from pi_cli.errors import PiError
 from pi_cli.events import Event, Note, Output, Report, Step, StepState
+from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
-from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
     from rich.text import Text

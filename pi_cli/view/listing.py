@@ -9,8 +9,8 @@ from rich.text import Text
 
 from pi_cli import units
 from pi_cli.events import Event, Note
+from pi_cli.safe import safe
 from pi_cli.view import questions, tables, terminal
-from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

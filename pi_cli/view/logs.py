@@ -90,7 +90,7 @@ class _Cleaner:
     """Makes the bytes of a log fit for a terminal."""
 
     def __init__(self, is_coloured: bool) -> None:
-        from pi_cli.view.safe import Sanitizer
+        from pi_cli.safe import Sanitizer
 
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sanitizer = Sanitizer(colour=is_coloured)

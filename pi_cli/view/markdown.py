@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pi_cli.view.safe import safe
+from pi_cli.safe import safe
 
 LISTS = ("bullet_list_open", "ordered_list_open")
 CODES = ("fence", "code_block")

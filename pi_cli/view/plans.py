@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
-from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
     from pi_cli.planning.fit import Fit, Memory

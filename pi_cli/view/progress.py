@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.events import Ended, Event, Note, Output, Phase, Progress, Report
+from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
-from pi_cli.view.safe import safe
 
 if TYPE_CHECKING:
     from rich.table import Table

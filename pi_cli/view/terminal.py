@@ -75,6 +75,6 @@ def _console(*, stderr: bool) -> "Console":
 
 
 def _plain(text: str) -> str:
-    from pi_cli.view.safe import safe
+    from pi_cli.safe import safe
 
     return safe(text, colour=False)

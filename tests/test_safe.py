@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pi_cli.view.safe import Sanitizer, safe
+from pi_cli.safe import Sanitizer, safe
 
 HOSTILE = [
     ("\x1b]52;c;c3RvbGVu\x07paste", "paste"),

@@ -1,0 +1,20 @@
+"""The examples in docstrings say what is so."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = [path for path in sorted((ROOT / "pi_cli").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+FILES += [path for path in sorted((ROOT / "remote").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_examples_are_right(file: Path) -> None:
+    base = ROOT / "remote" if file.is_relative_to(ROOT / "remote") else ROOT
+    module = importlib.import_module(".".join(file.relative_to(base).with_suffix("").parts))
+    done = doctest.testmod(module)
+    assert done.attempted
+    assert done.failed == 0
