@@ -14,8 +14,8 @@ from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Entry
-    from pi_cli.planning.gpu_space import Room
-    from pi_cli.planning.verdicts import Verdict
+    from pi_cli.planning.gpu_space import GpuSpace
+    from pi_cli.planning.verdicts import CatalogueVerdict
 
 
 def models(
@@ -48,8 +48,8 @@ def models(
     entries = _matching(query)
     places = _imagined(gpu) if gpu else _of_pods(_selected(pod))
     if query and len(entries) == 1:
-        [(place, rooms)] = places.items()
-        _explain(entries[0], place, rooms, pod=pod, is_pod=gpu is None, as_json=as_json)
+        [(place, spaces)] = places.items()
+        _explain(entries[0], place, spaces, pod=pod, is_pod=gpu is None, as_json=as_json)
         return
     _list(places, entries, are_pods=gpu is None, as_json=as_json)
 
@@ -93,14 +93,14 @@ def _selected(pod: str | None) -> dict[str, Pod]:
         raise
 
 
-def _imagined(gpu: str) -> "dict[str, list[Room]]":
+def _imagined(gpu: str) -> "dict[str, list[GpuSpace]]":
     from pi_cli.planning import gpu_space, gpu_types
 
-    rooms = gpu_space.rooms(gpu_types.parse(gpu), {}, {})
-    return {gpu_space.kinds(rooms): rooms}
+    spaces = gpu_space.measure(gpu_types.parse(gpu), {}, {})
+    return {gpu_space.kinds(spaces): spaces}
 
 
-def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
+def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[GpuSpace]]":
     from pi_cli.planning import gpu_space, refusal
 
     for name, pod in where.items():
@@ -112,18 +112,20 @@ def _of_pods(where: Mapping[str, Pod]) -> "dict[str, list[Room]]":
             )
         if not pod.gpus:
             raise refusal.no_gpus(name)
-    return {name: gpu_space.remembered(pod) for name, pod in where.items()}
+    return {name: gpu_space.recorded(pod) for name, pod in where.items()}
 
 
-def _list(places: "Mapping[str, Sequence[Room]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool) -> None:
+def _list(
+    places: "Mapping[str, Sequence[GpuSpace]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool
+) -> None:
     from pi_cli.planning import lookup, verdicts
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
     rows = measurements.load()
-    profiles = [lookup.catalogued(entry, rows) for entry in entries]
+    profiles = [lookup.from_catalogue(entry, rows) for entry in entries]
     judged = {
-        place: [verdicts.of(profile, rooms, pod=place) for profile in profiles] for place, rooms in places.items()
+        place: [verdicts.judge(profile, spaces, pod=place) for profile in profiles] for place, spaces in places.items()
     }
     if as_json:
         told = [
@@ -133,19 +135,19 @@ def _list(places: "Mapping[str, Sequence[Room]]", entries: "Sequence[Entry]", *,
         ]
         terminal.show_json(told)
         return
-    for place, rooms in places.items():
-        catalogue.show_list(place, rooms, judged[place], is_headed=len(places) > 1)
+    for place, spaces in places.items():
+        catalogue.show_list(place, spaces, judged[place], is_headed=len(places) > 1)
 
 
 def _explain(
-    entry: "Entry", place: str, rooms: "Sequence[Room]", *, pod: str | None, is_pod: bool, as_json: bool
+    entry: "Entry", place: str, spaces: "Sequence[GpuSpace]", *, pod: str | None, is_pod: bool, as_json: bool
 ) -> None:
     from pi_cli.planning import lookup, refusal, verdicts
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
-    verdict = verdicts.of(lookup.catalogued(entry), rooms, pod=place)
-    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.AS_IT_COMES)
+    verdict = verdicts.judge(lookup.from_catalogue(entry), spaces, pod=place)
+    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS)
     measured = measurements.load(entry.id)
     if as_json:
         more = {
@@ -153,21 +155,21 @@ def _explain(
             "configurations": [asdict(each) for each in entry.hardware],
             "measured": [asdict(each) | {"error": each.error} for each in measured],
         }
-        terminal.show_json([_as_json(place if is_pod else None, rooms, verdict) | more])
+        terminal.show_json([_as_json(place if is_pod else None, spaces, verdict) | more])
         return
     on = f" --pod {pod}" if pod else ""
     command = f"pi start {entry.id} --name {suggested_name(entry.id)}{on}"
-    catalogue.show_model(place, rooms, verdict, would_fit=would_fit, measured=measured, command=command)
+    catalogue.show_model(place, spaces, verdict, would_fit=would_fit, measured=measured, command=command)
 
 
-def _as_json(pod: str | None, rooms: "Sequence[Room]", verdict: "Verdict") -> dict[str, Any]:
+def _as_json(pod: str | None, spaces: "Sequence[GpuSpace]", verdict: "CatalogueVerdict") -> dict[str, Any]:
     """Return a verdict as `--json` shows it; `pod` is None for GPUs that are only thought of."""
     from pi_cli.planning import gpu_space
     from pi_cli.view import plans
 
     return {
         "pod": pod,
-        "hardware": gpu_space.kinds(rooms),
+        "hardware": gpu_space.kinds(spaces),
         "model": verdict.model,
         "status": verdict.status,
         "reason": verdict.reason or None,

@@ -274,5 +274,5 @@ async def _tool_parser(model: str) -> str | None:
     token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
     with suppress(PiError, TimeoutError):
         async with asyncio.timeout(LOOK_UP_SECONDS):
-            return (await lookup.of(model, token=token, endpoint=endpoint)).tool_call_parser
+            return (await lookup.find(model, token=token, endpoint=endpoint)).tool_call_parser
     return None

@@ -15,12 +15,12 @@ from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
 
 if TYPE_CHECKING:
-    from pi_cli.diagnosis.start_command import Typed
+    from pi_cli.diagnosis.start_command import StartCommand
     from pi_cli.events import Report
     from pi_cli.models.deploy import Secrets, Started
-    from pi_cli.planning.candidates import Wish
+    from pi_cli.planning.candidates import Constraints
     from pi_cli.planning.plan import Plan
-    from pi_cli.planning.profile import Profile
+    from pi_cli.planning.profile import ModelProfile
     from pi_cli.pods.machine import Machine
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
@@ -115,17 +115,17 @@ def start(
     if model is None and not vllm and not arguments:
         models.show_list(where, as_json=as_json)
         return
-    wish = _wish(gpus, memory, context, tuple(arguments or []) if vllm else None)
+    constraints = _constraints(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model, name = _named(_checked(model, arguments, vllm=vllm), name)
     if dry_run:
-        _show_plans(model, name, wish, where, private=private, as_json=as_json)
+        _show_plans(model, name, constraints, where, private=private, as_json=as_json)
         return
-    from pi_cli.diagnosis.start_command import Typed
+    from pi_cli.diagnosis.start_command import StartCommand
 
     access = _Access(tuple(api_key_env or ()), private)
     rest = (*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else []), *access.words)
-    typed = Typed(model, name, pod[0] if pod else None, gpus, memory, context, wish.own, rest)
-    _start(typed, wish, where, access, wait=not detach, timeout=patience, as_json=as_json)
+    typed = StartCommand(model, name, pod[0] if pod else None, gpus, memory, context, constraints.own_arguments, rest)
+    _start(typed, constraints, where, access, wait=not detach, timeout=patience, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ class _Access:
 
 
 def _start(
-    typed: "Typed",
-    wish: "Wish",
+    typed: "StartCommand",
+    constraints: "Constraints",
     where: "Mapping[str, Pod]",
     access: _Access,
     *,
@@ -164,10 +164,10 @@ def _start(
     secrets = access.secrets()
 
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
-        profile = await _profile(typed.model, wish, where)
+        profile = await _profile(typed.model, constraints, where)
 
         async def begin(session: "PodSession", report: "Report") -> "Started":
-            choose = _choose(profile, wish, where, session.pod)
+            choose = _choose(profile, constraints, where, session.pod)
             ssh = where[session.pod].ssh
             here = replace(typed, pod=typed.pod and session.pod)
             return await deploy.start(
@@ -247,8 +247,10 @@ def _named(model: str, name: str | None) -> tuple[str, str]:
     return model, state.check_name("model", name)
 
 
-def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[str, ...] | None) -> "Wish":
-    from pi_cli.planning.candidates import Wish
+def _constraints(
+    gpus: int | None, memory: str | None, context: str | None, own: tuple[str, ...] | None
+) -> "Constraints":
+    from pi_cli.planning.candidates import Constraints
 
     given = [name for name, value in (("--gpus", gpus), ("--memory", memory), ("--context", context)) if value]
     if own is not None and given:
@@ -256,12 +258,12 @@ def _wish(gpus: int | None, memory: str | None, context: str | None, own: tuple[
             f"`{given[0]}` cannot be given together with `--vllm`, whose arguments are taken as they are",
             hint="say it in vLLM's words: `--tensor-parallel-size`, `--gpu-memory-utilization`, `--max-model-len`",
         )
-    return Wish(
+    return Constraints(
         own, gpus, quantities.share(memory) if memory else None, quantities.tokens(context) if context else None
     )
 
 
-async def _profile(model: str, wish: "Wish", where: "Mapping[str, Pod]") -> "Profile":
+async def _profile(model: str, constraints: "Constraints", where: "Mapping[str, Pod]") -> "ModelProfile":
     """Find out about a model what there is to know, and whether its gate is open for us.
 
     Refuses what cannot be before the Hub, and then before any pod is asked. What runs there by now, only the pods know.
@@ -269,18 +271,18 @@ async def _profile(model: str, wish: "Wish", where: "Mapping[str, Pod]") -> "Pro
     import asyncio
 
     from pi_cli.planning import lookup
-    from pi_cli.planning.profile import Profile
+    from pi_cli.planning.profile import ModelProfile
     from pi_cli.view import terminal
 
     token, endpoint = _hub()
-    _refuse_in_time(Profile(model), wish, where)
-    look = lookup.of if wish.own is None else lookup.of_own
+    _refuse_in_time(ModelProfile(model), constraints, where)
+    look = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
     waiting = asyncio.get_running_loop().call_later(SLOW, terminal.note, f"asking the Hugging Face Hub about `{model}`")
     try:
         profile = await look(model, token=token, endpoint=endpoint)
     finally:
         waiting.cancel()
-    _refuse_in_time(profile, wish, where)
+    _refuse_in_time(profile, constraints, where)
     return profile
 
 
@@ -288,7 +290,9 @@ def _hub() -> tuple[str | None, str | None]:
     return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
 
 
-def _choose(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]", pod: str) -> "Callable[[Machine], Plan]":
+def _choose(
+    profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]", pod: str
+) -> "Callable[[Machine], Plan]":
     """Return what plans the model for a pod as it is found to be."""
     from pi_cli.planning import gpu_space, plan
 
@@ -296,22 +300,22 @@ def _choose(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]", pod: s
 
     def choose(machine: "Machine") -> "Plan":
         there = [gpu.id for gpu in machine.gpus]
-        rooms = gpu_space.seen(chosen, there, machine.models, machine.used)
-        return plan.make(profile, wish, rooms, pod=pod, is_cpu=chosen.is_cpu)
+        spaces = gpu_space.observed(chosen, there, machine.models, machine.used)
+        return plan.make(profile, constraints, spaces, pod=pod, is_cpu=chosen.is_cpu)
 
     return choose
 
 
-def _refuse_in_time(profile: "Profile", wish: "Wish", where: "Mapping[str, Pod]") -> None:
+def _refuse_in_time(profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]") -> None:
     from pi_cli.planning import gpu_space, plan
 
     for name, pod in where.items():
         with suppress(NoRoom):
-            plan.make(profile, wish, gpu_space.remembered(pod), pod=name, is_cpu=pod.is_cpu)
+            plan.make(profile, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
 
 
 def _show_plans(
-    model: str, name: str, wish: "Wish", where: "Mapping[str, Pod]", *, private: bool, as_json: bool
+    model: str, name: str, constraints: "Constraints", where: "Mapping[str, Pod]", *, private: bool, as_json: bool
 ) -> None:
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
     import asyncio
@@ -319,10 +323,10 @@ def _show_plans(
     from pi_cli.planning import gpu_space, plan
     from pi_cli.view import plans, terminal
 
-    profile = asyncio.run(_profile(model, wish, where))
+    profile = asyncio.run(_profile(model, constraints, where))
     made = {}
     for pod, chosen in where.items():
-        made[pod] = plan.make(profile, wish, gpu_space.remembered(chosen), pod=pod, is_cpu=chosen.is_cpu)
+        made[pod] = plan.make(profile, constraints, gpu_space.recorded(chosen), pod=pod, is_cpu=chosen.is_cpu)
     commands = {pod: plan.command(made[pod], name, port=_port(where[pod]), private=private) for pod in made}
     if as_json:
         terminal.show_json([{"pod": pod, **plans.plan_as_json(made[pod], commands[pod])} for pod in made])

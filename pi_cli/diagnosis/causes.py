@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pi_cli.diagnosis import known_machine, known_vllm, log_statements
-from pi_cli.diagnosis.known import REFUSED, Known
+from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.log_statements import Statement
-from pi_cli.diagnosis.start_command import Typed
+from pi_cli.diagnosis.start_command import StartCommand
 
-KNOWN = (*known_vllm.KNOWN, *known_machine.KNOWN)
-DEATHS = known_machine.DEATHS
+KNOWN_CAUSES = (*known_vllm.CAUSES, *known_machine.CAUSES)
+SILENT_DEATHS = known_machine.SILENT_DEATHS
 NEARBY = (*known_machine.GPUS, *known_machine.MACHINE)  # what PyTorch, NCCL and compilers say besides an exception
 
 # Not causes: what the other processes say once one has failed.
@@ -52,28 +52,28 @@ class Cause:
     `is_known` is false where the words are merely those of the first exception.
     """
 
-    words: str
+    summary: str
     line: str
     hint: str | None = None
     is_known: bool = True
 
 
-def find(log: str, *, pod: str, model: str, typed: Typed | None = None) -> Cause | None:
+def find(log: str, *, pod: str, model: str, command: StartCommand | None = None) -> Cause | None:
     """Return the cause that a log tells, known or not; None when it holds no error at all.
 
-    With the command as it was `typed`, the hint holds the one to type next.
+    With the `command` as it was typed, the hint holds the one to type next.
     """
     served, said = _what_counts(log)
     errors = [each for each in said if each.is_error and not each.is_background] or (said if _is_message(log) else [])
     unknown = None if served else _first_unknown(errors)
-    certain = _first(errors, [known for known in KNOWN if not known.is_vague])
-    vague = None if certain else _first(errors, [known for known in KNOWN if known.is_vague])
+    certain = _first(errors, [known for known in KNOWN_CAUSES if not known.is_vague])
+    vague = None if certain else _first(errors, [known for known in KNOWN_CAUSES if known.is_vague])
     if vague and (nearby := _before(said, vague[0])):
         certain, vague = nearby, None
-    found = certain or vague or (_first([unknown], [REFUSED]) if unknown else _silent_death(errors))
+    found = certain or vague or (_first([unknown], [REFUSED_ARGUMENTS]) if unknown else _silent_death(errors))
     if found:
         line = unknown.lines[0] if unknown and vague and unknown is not found[0] else None
-        return _cause(found, _names(pod, model, found[0]), typed, line)
+        return _cause(found, _names(pod, model, found[0]), command, line)
     if unknown is None or not unknown.is_error:
         return None
     return Cause(_shorten(unknown.lines[0], WORDS), _shorten(unknown.lines[0], LINE), is_known=False)
@@ -100,7 +100,7 @@ def last_lines(log: str, count: int = 20) -> str:
     return "\n".join(lines[-count:])
 
 
-Recognised = tuple[Statement, Known, re.Match[str]]
+Recognised = tuple[Statement, KnownCause, re.Match[str]]
 
 
 def _what_counts(log: str) -> tuple[bool, list[Statement]]:
@@ -110,9 +110,9 @@ def _what_counts(log: str) -> tuple[bool, list[Statement]]:
     """
     _, ready, after = log.rpartition(READY)
     if not ready:
-        return False, log_statements.read(log)
+        return False, log_statements.parse(log)
     fatal = FATAL.search(after)
-    return fatal is None, log_statements.read(after[fatal.start() :] if fatal else after)
+    return fatal is None, log_statements.parse(after[fatal.start() :] if fatal else after)
 
 
 def _is_message(log: str) -> bool:
@@ -120,7 +120,7 @@ def _is_message(log: str) -> bool:
     return not any(log_statements.bare(line) != line for line in log.splitlines())
 
 
-def _first(said: Iterable[Statement], candidates: Iterable[Known]) -> Recognised | None:
+def _first(said: Iterable[Statement], candidates: Iterable[KnownCause]) -> Recognised | None:
     """Return the earliest statement that one of these matches, with the first that does."""
     candidates = list(candidates)
     for statement in said:
@@ -133,7 +133,7 @@ def _first(said: Iterable[Statement], candidates: Iterable[Known]) -> Recognised
 
 def _silent_death(errors: Sequence[Statement]) -> Recognised | None:
     """Return what the others say when a process has died without a word."""
-    return next((found for known in DEATHS if (found := _first(errors, [known]))), None)
+    return next((found for known in SILENT_DEATHS if (found := _first(errors, [known]))), None)
 
 
 def _before(said: Sequence[Statement], vague: Statement) -> Recognised | None:
@@ -148,11 +148,11 @@ def _first_unknown(errors: Sequence[Statement]) -> Statement | None:
     return next((each for each in causes if each.is_raised), causes[0] if causes else None)
 
 
-def _cause(found: Recognised, names: dict[str, str], typed: Typed | None, line: str | None) -> Cause:
+def _cause(found: Recognised, names: dict[str, str], command: StartCommand | None, line: str | None) -> Cause:
     statement, known, match = found
     names |= {name: value for name, value in match.groupdict().items() if value is not None}
-    remedy = known.remedy(typed, names) if typed and known.remedy else None
-    words = _shorten(" ".join(known.words.format(**names).split()), WORDS)
+    remedy = known.remedy(command, names) if command and known.remedy else None
+    words = _shorten(" ".join(known.summary.format(**names).split()), WORDS)
     place = match.start("what") if "what" in names and "what" in match.groupdict() else match.start()
     told = _shorten(line or _line_around(statement.text, place), LINE)
     return Cause(words, told, remedy or known.hint.format(**names))

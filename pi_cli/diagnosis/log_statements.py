@@ -48,7 +48,7 @@ class Statement:
 NOTHING = Statement([])
 
 
-def read(log: str) -> list[Statement]:
+def parse(log: str) -> list[Statement]:
     """Return what is said, in the order in which it begins; what a logger calls a warning, or less, is left out."""
     speakers: dict[str, _Speaker] = {}
     return list(_heard(log, speakers))

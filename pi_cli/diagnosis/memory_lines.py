@@ -17,7 +17,7 @@ class KvCache:
     vllm: str
 
 
-def read(log: str) -> KvCache | None:
+def find(log: str) -> KvCache | None:
     """Return the last start's figures; of several workers the one with the least, which decides; None without them."""
     begun = list(VERSION.finditer(log))
     text = log[begun[-1].start() :] if begun else log

@@ -9,11 +9,12 @@ from pi_cli.planning import vllm_arguments
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class StartCommand:
     """A `pi start` as it was typed.
 
-    `pod` is set where `--pod` was given; `own` are the arguments behind `--vllm`, and `planned` those that pi chose.
-    `rest` changes nothing about how the model is served, such as `--detach`. `there` is how many GPUs the pod has.
+    `pod` is set where `--pod` was given. `own_arguments` are those behind `--vllm`, and `planned_arguments` those that
+    pi chose. `other_options` change nothing about how the model is served, e.g. `--detach`. `pod_gpus` is how many GPUs
+    the pod has.
     """
 
     model: str
@@ -22,10 +23,10 @@ class Typed:
     gpus: int | None = None
     memory: str | None = None
     context: str | None = None
-    own: tuple[str, ...] | None = None
-    rest: tuple[str, ...] = ()
-    planned: tuple[str, ...] = ()
-    there: int = 0
+    own_arguments: tuple[str, ...] | None = None
+    other_options: tuple[str, ...] = ()
+    planned_arguments: tuple[str, ...] = ()
+    pod_gpus: int = 0
 
     @property
     def command(self) -> str:
@@ -33,47 +34,54 @@ class Typed:
         options = {"--pod": self.pod, "--gpus": self.gpus, "--memory": self.memory, "--context": self.context}
         words = ["pi", "start", self.model, "--name", self.name]
         words += itertools.chain(*((option, str(value)) for option, value in options.items() if value is not None))
-        words += [*self.rest, *(() if self.own is None else ("--vllm", *self.own))]
+        words += [*self.other_options, *(() if self.own_arguments is None else ("--vllm", *self.own_arguments))]
         return shlex.join(words)
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return self.planned if self.own is None else self.own
+        return self.planned_arguments if self.own_arguments is None else self.own_arguments
 
-    def with_context(self, tokens: int) -> "Typed":
-        if self.own is not None:
-            return self.with_own(vllm_arguments.CONTEXT, str(tokens))
+    def with_context(self, tokens: int) -> "StartCommand":
+        if self.own_arguments is not None:
+            return self.with_vllm_option(vllm_arguments.CONTEXT_LENGTH, str(tokens))
         return replace(self, context=str(tokens))
 
-    def with_memory(self, percent: int) -> "Typed":
+    def with_memory(self, percent: int) -> "StartCommand":
         """Take so much of each GPU; on a CPU pod, where pi has no word for it, of the machine's memory."""
-        if self.own is not None or not self.there:
-            return self.with_own(vllm_arguments.MEMORY, f"{percent / 100:.2f}")
+        if self.own_arguments is not None or not self.pod_gpus:
+            return self.with_vllm_option(vllm_arguments.MEMORY_SHARE, f"{percent / 100:.2f}")
         return replace(self, memory=f"{percent}%")
 
-    def with_gpus(self, count: int) -> "Typed":
+    def with_gpus(self, count: int) -> "StartCommand":
         """Use so many GPUs in all; how many replicas and stages the user's own arguments make of them stays."""
-        if self.own is None:
+        if self.own_arguments is None:
             return replace(self, gpus=count)
-        read = vllm_arguments.read(self.own)
+        read = vllm_arguments.parse(self.own_arguments)
         return self.with_tensor(max(1, count // (read.pipeline * read.data)))
 
-    def with_tensor(self, size: int) -> "Typed":
+    def with_tensor(self, size: int) -> "StartCommand":
         """Split the model over so many GPUs."""
-        return replace(self, gpus=size) if self.own is None else self.with_own(vllm_arguments.TENSOR, str(size))
+        return (
+            replace(self, gpus=size)
+            if self.own_arguments is None
+            else self.with_vllm_option(vllm_arguments.TENSOR_PARALLEL, str(size))
+        )
 
-    def with_all_memory(self) -> "Typed | None":
+    def with_all_memory(self) -> "StartCommand | None":
         """Take all of each GPU's memory, if it was a share that the user chose."""
         if self.memory:
             return replace(self, memory=None)
-        is_share = self.own is not None and vllm_arguments.read(self.own).memory < vllm_arguments.DEFAULT_MEMORY
-        return self.without_own(vllm_arguments.MEMORY) if is_share else None
+        is_share = (
+            self.own_arguments is not None
+            and vllm_arguments.parse(self.own_arguments).memory < vllm_arguments.DEFAULT_MEMORY
+        )
+        return self.without_vllm_options(vllm_arguments.MEMORY_SHARE) if is_share else None
 
-    def with_twice_the_gpus(self) -> "Typed | None":
-        twice = 2 * vllm_arguments.read(self.arguments).gpus
-        return self.with_gpus(twice) if twice <= self.there else None
+    def with_twice_the_gpus(self) -> "StartCommand | None":
+        twice = 2 * vllm_arguments.parse(self.arguments).gpus
+        return self.with_gpus(twice) if twice <= self.pod_gpus else None
 
-    def with_own(self, names: Sequence[str], *values: str) -> "Typed":
+    def with_vllm_option(self, names: Sequence[str], *values: str) -> "StartCommand":
         """Set a vLLM option, known by these names, where it stands or at the end.
 
         Where the arguments were pi's, they become the user's own, which pi takes as they are.
@@ -88,12 +96,12 @@ class Typed:
                 is_set = True
         return self._with(changed if is_set else [*changed, names[0], *values])
 
-    def without_own(self, names: Sequence[str]) -> "Typed":
+    def without_vllm_options(self, names: Sequence[str]) -> "StartCommand":
         return self._with(vllm_arguments.without(self.arguments, names))
 
-    def as_own(self) -> "Typed":
+    def with_own_arguments(self) -> "StartCommand":
         """Give pi's arguments as the user's own: vLLM may then ask the Hub for more than the model's files."""
         return self._with(self.arguments)
 
-    def _with(self, own: Sequence[str]) -> "Typed":
-        return replace(self, own=tuple(own), gpus=None, memory=None, context=None)
+    def _with(self, own: Sequence[str]) -> "StartCommand":
+        return replace(self, own_arguments=tuple(own), gpus=None, memory=None, context=None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.diagnosis import causes, memory_lines
-from pi_cli.diagnosis.start_command import Typed
+from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Phase, Report
 from pi_cli.models import health, model_status, reach, start_errors
@@ -73,7 +73,7 @@ class _About:
     """What is settled about a start before its GPUs are."""
 
     uid: str
-    typed: Typed
+    typed: StartCommand
     secrets: Secrets
     wait: bool
     private: bool
@@ -84,7 +84,7 @@ async def start(
     ssh: str,
     choose: Choose,
     *,
-    typed: Typed,
+    typed: StartCommand,
     secrets: Secrets,
     wait: bool,
     report: Report,
@@ -186,10 +186,10 @@ async def _in_time(timeout: float | None, name: str, watching: Watching) -> Asyn
 
 def remember_memory(plan: Plan, log: str) -> None:
     """Keep what vLLM said of its memory beside what was predicted, for the next plan of the same model."""
-    told = memory_lines.read(log)
+    told = memory_lines.find(log)
     if told is None or plan.fit is None or plan.memory is None or not plan.is_complete:
         return  # the user's own arguments may divide the memory in other ways than the planner does
-    options = vllm_arguments.read(plan.arguments)
+    options = vllm_arguments.parse(plan.arguments)
     given = plan.fit.memory.total * plan.memory
     with suppress(PiError):  # the model runs: what the next plan would like to know is no reason to say otherwise
         measurements.add(
@@ -301,7 +301,7 @@ def _name_taken(message: str) -> PiError:
     return PiError(message, hint="choose another `--name`, or stop that one with `pi stop`")
 
 
-def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused, typed: Typed) -> PiError:
+def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused, typed: StartCommand) -> PiError:
     """Turn the pod's no into an error with something to do about it."""
     match error.code:
         case "name-taken":

@@ -126,6 +126,6 @@ def _of_memory(name: str, found: Machine) -> Iterator[Difference]:
     """Name the GPUs whose memory is held by somebody else: a model started there would fail."""
     ours = {int(id) for model in found.running.values() for id in str(model["gpu"]).split(",") if id}
     for id, (used, total) in found.used.items():
-        if id not in ours and used > gpu_space.IDLE * total:
+        if id not in ours and used > gpu_space.IDLE_SHARE * total:
             text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are in use by nothing that pi started"
             yield Difference(text, f"see by what with `pi ssh {name} nvidia-smi`")

@@ -111,7 +111,7 @@ def _cause_of_death(pod: str, model: Model, words: Mapping[str, Any]) -> str:
 
     log = zlib.decompress(base64.b64decode(words["said"])).decode("utf-8", "replace") if words["said"] else ""
     cause = causes.find(log, pod=pod, model=model.model)
-    return cause.words if cause else "it was ended from outside: its log tells of no error"
+    return cause.summary if cause else "it was ended from outside: its log tells of no error"
 
 
 async def _listed(session: PodSession, each: dict[str, Any]) -> Listed:

@@ -125,7 +125,7 @@ def _cause(log: str, pod: str, model: str) -> str | None:
     from pi_cli.diagnosis import causes  # all that is known of failures: few logs end with one
 
     found = causes.find(f"{causes.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
-    return found.words if found else None
+    return found.summary if found else None
 
 
 @dataclass(slots=True)

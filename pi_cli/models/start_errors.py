@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pi_cli.diagnosis import causes
-from pi_cli.diagnosis.start_command import Typed
+from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError
 from pi_cli.models import drift
 from pi_cli.models.start_progress import Watching
@@ -23,16 +23,16 @@ OF_THE_DISK = "No space left on device|Disk quota exceeded|Read-only file system
 OS_ERROR = re.compile(r"\[Errno \d+\] (?P<reason>[^:]*)(?:: '(?P<path>[^']*)'(?: -> '.*')?)?$")
 
 
-def planned(typed: Typed, plan: Plan, pod: str) -> Typed:
+def planned(typed: StartCommand, plan: Plan, pod: str) -> StartCommand:
     """Add to what was typed what pi made of it, and what the pod has."""
-    return replace(typed, planned=plan.arguments, there=len(state.load().pod(pod).gpus))
+    return replace(typed, planned_arguments=plan.arguments, pod_gpus=len(state.load().pod(pod).gpus))
 
 
-def died(model: str, watching: Watching, end: Mapping[str, Any], typed: Typed | None = None) -> ModelNotStarted:
+def died(model: str, watching: Watching, end: Mapping[str, Any], typed: StartCommand | None = None) -> ModelNotStarted:
     """Tell why vLLM died: with a known cause its line and the last few, otherwise the last twenty."""
     pod, log = watching.pod, watching.log
-    cause = causes.find(log, pod=pod, model=model, typed=typed)
-    words = cause.words if cause else causes.describe_end(end["code"], end["signal"])
+    cause = causes.find(log, pod=pod, model=model, command=typed)
+    words = cause.summary if cause else causes.describe_end(end["code"], end["signal"])
     hint = cause.hint if cause else causes.hint_of_end(end["signal"], pod=pod)
     last = causes.last_lines(log, 5 if cause and cause.is_known else 20)
     kept = f"the whole log is on the pod: {watching.log_path}"
@@ -43,10 +43,10 @@ def died(model: str, watching: Watching, end: Mapping[str, Any], typed: Typed | 
     )
 
 
-def not_downloaded(pod: str, model: str, said: str, typed: Typed | None = None) -> ModelNotStarted:
+def not_downloaded(pod: str, model: str, said: str, typed: StartCommand | None = None) -> ModelNotStarted:
     """Tell why `hf download` failed, by its own words."""
-    cause = causes.find(said, pod=pod, model=model, typed=typed)
-    words = cause.words if cause else "`hf download` failed"
+    cause = causes.find(said, pod=pod, model=model, command=typed)
+    words = cause.summary if cause else "`hf download` failed"
     hint = cause.hint if cause else None
     return ModelNotStarted(f"cannot download `{model}` to `{pod}`: {words}", hint=hint, log=causes.last_lines(said))
 

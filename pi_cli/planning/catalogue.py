@@ -70,7 +70,7 @@ class Configuration:
         return self.count <= len(gpus) and all(self._names(gpu) for gpu in gpus)
 
     def _names(self, gpu: Gpu) -> bool:
-        kind = gpu_types.of(gpu)
+        kind = gpu_types.recognise(gpu)
         return any(name in ("any", gpu.name) or (kind is not None and kind.is_a(name)) for name in self.gpus)
 
 
@@ -135,7 +135,7 @@ def similar(model: str) -> list[str]:
     return list(dict.fromkeys([*longer, *(spellings[each] for each in close)]))[:3]
 
 
-def read(text: str, file: str | Path = FILE) -> Iterator[Entry]:
+def parse(text: str, file: str | Path = FILE) -> Iterator[Entry]:
     """Yield the entries of a catalogue. Raises `BadUsage` for a block that is wrong, naming the file and the line."""
     for block in _blocks(text, file):
         yield _entry(block)
@@ -276,9 +276,11 @@ def _configuration(data: Any, number: int) -> Configuration:
             wrong(f"`{key}` should be a list of texts, each in quotes", key)
     if not data["gpus"]:
         wrong('`gpus` should name at least one GPU, or be ["any"]', "gpus")
-    if ours := [each for each in data["args"] if vllm_arguments.name_of(each) in vllm_arguments.OURS]:
-        wrong(f"`{ours[0]}` cannot stand in `args`: {vllm_arguments.OURS[vllm_arguments.name_of(ours[0])]}", "args")
-    if (used := vllm_arguments.gpus_asked_for(data["args"])) != data["count"]:
+    if ours := [each for each in data["args"] if vllm_arguments.name_of(each) in vllm_arguments.SET_BY_PI]:
+        wrong(
+            f"`{ours[0]}` cannot stand in `args`: {vllm_arguments.SET_BY_PI[vllm_arguments.name_of(ours[0])]}", "args"
+        )
+    if (used := vllm_arguments.gpus_requested(data["args"])) != data["count"]:
         wrong(f"`args` use {used} GPUs, and `count` is {data['count']}", "count")
     if bad := [
         name for name, value in data.get("env", {}).items() if not (isinstance(value, str) and VARIABLE.fullmatch(name))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pi_cli.planning import kv_cache
 from pi_cli.planning.architecture import Architecture
-from pi_cli.planning.gpu_space import Room
+from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.vllm_arguments import Options
 
 GIB = 2**30
@@ -34,7 +34,7 @@ BF16_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """What of a model counts for memory: the bytes of its weights, what they are in (`bfloat16`, `fp8`…), its layers.
 
     Without `architecture` nothing is known of its KV cache.
@@ -46,7 +46,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredMemory:
     """What vLLM itself said at an earlier start with so many GPUs in tensor parallel: GiB per GPU that are not KV
     cache."""
 
@@ -71,7 +71,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class MemoryFit:
     """How a model sits on its GPUs. Contexts and KV cache are in tokens, None where the architecture is unknown.
 
     `context` is what it would serve, `longest` the longest that fits; `concurrency` is how many requests of `context`
@@ -93,21 +93,23 @@ class Fit:
         return self.longest is None or (self.longest > 0 and (self.context or 0) <= self.longest)
 
 
-def estimate(shape: Shape, rooms: Sequence[Room], options: Options, measured: Measured | None = None) -> Fit:
+def estimate(
+    shape: ModelShape, spaces: Sequence[GpuSpace], options: Options, measured: MeasuredMemory | None = None
+) -> MemoryFit:
     """Lay a model out over GPUs of one kind, as these options say."""
-    total = min(room.total for room in rooms) / MIB_PER_GIB * USABLE
-    taken = max(room.taken for room in rooms) / MIB_PER_GIB
+    total = min(space.total for space in spaces) / MIB_PER_GIB * USABLE
+    taken = max(space.taken for space in spaces) / MIB_PER_GIB
     weights = weights_per_gpu(shape, options)
     overhead = OVERHEAD_OF_SMALL_GPUS if total < SMALL else OVERHEAD
     if measured:
         overhead = max(0.0, measured.not_kv_cache - weights)
     memory = Memory(total, taken, weights, overhead, max(0.0, total * options.memory - weights - overhead))
     if shape.architecture is None:
-        return Fit(memory, is_measured=measured is not None)
-    return _with_context(memory, shape.architecture, rooms, options, is_measured=measured is not None)
+        return MemoryFit(memory, is_measured=measured is not None)
+    return _with_context(memory, shape.architecture, spaces, options, is_measured=measured is not None)
 
 
-def weights_per_gpu(shape: Shape, options: Options) -> float:
+def weights_per_gpu(shape: ModelShape, options: Options) -> float:
     """Return the GiB of weights on each GPU. Data parallel ranks share the experts, and copy all else."""
     split = shape.weights / GIB / (options.tensor * options.pipeline)
     if options.data == 1 or not options.is_expert_parallel:
@@ -137,27 +139,27 @@ def cuts_blocks(architecture: Architecture, tensor: int) -> bool:
     return bool(size and block) and (size % tensor != 0 or size // tensor % block != 0)
 
 
-def batched_tokens(room: Room) -> int:
+def batched_tokens(space: GpuSpace) -> int:
     """Return the size of the batches that vLLM plans for on a GPU."""
-    memory = room.total / MIB_PER_GIB
+    memory = space.total / MIB_PER_GIB
     if memory >= LARGEST:
         return 16384
-    return 8192 if memory >= LARGE and not room.kind.startswith("A100") else 2048
+    return 8192 if memory >= LARGE and not space.kind.startswith("A100") else 2048
 
 
 def _with_context(
-    memory: Memory, architecture: Architecture, rooms: Sequence[Room], options: Options, *, is_measured: bool
-) -> Fit:
-    space = int(memory.kv_cache * GIB)
+    memory: Memory, architecture: Architecture, spaces: Sequence[GpuSpace], options: Options, *, is_measured: bool
+) -> MemoryFit:
+    available = int(memory.kv_cache * GIB)
     layout = kv_cache.Layout(
         tensor=options.tensor,
         pipeline=options.pipeline,
         element_bytes=options.kv_bytes,
-        batched_tokens=options.batched_tokens or batched_tokens(rooms[0]),
+        batched_tokens=options.batched_tokens or batched_tokens(spaces[0]),
     )
-    longest = kv_cache.longest_context(architecture, space, layout)
+    longest = kv_cache.longest_context(architecture, available, layout)
     context = options.context or architecture.max_context
     if options.is_context_auto:
         context = min(context, longest)
-    found = kv_cache.capacity(architecture, space, layout, context=max(1, context))
-    return Fit(memory, context, longest, found.tokens, found.concurrency * options.data, is_measured)
+    found = kv_cache.capacity(architecture, available, layout, context=max(1, context))
+    return MemoryFit(memory, context, longest, found.tokens, found.concurrency * options.data, is_measured)

@@ -10,13 +10,13 @@ from pi_cli.planning import gpu_types, vllm_arguments
 from pi_cli.store.records import Gpu, Model, Pod
 
 SLACK = 768  # MiB: a model takes so much more than its share, and CUDA has up to 1 GiB less than nvidia-smi says
-IDLE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
+IDLE_SHARE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
 LEAST_SHARE = 0.05
 MIB_PER_GB = 1024 * 0.95  # a board's memory as vendors count it against what nvidia-smi shows of it
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class GpuSpace:
     """A GPU and the room on it, in MiB; `models` are the names of those that are there.
 
     `capability` is CUDA's compute capability, None for a GPU we do not know. What `taken` holds beyond the models' own
@@ -32,12 +32,12 @@ class Room:
 
     @property
     def is_free(self) -> bool:
-        return not self.models and self.taken <= IDLE * self.total
+        return not self.models and self.taken <= IDLE_SHARE * self.total
 
     @property
     def share(self) -> float:
         """Return the share of the memory that a new model can have, in whole percents; 0.0 if none worth having."""
-        if self.taken <= IDLE * self.total / 4:  # a driver's own; vLLM's default leaves more than that
+        if self.taken <= IDLE_SHARE * self.total / 4:  # a driver's own; vLLM's default leaves more than that
             return 1.0
         share = math.floor((self.total - self.taken - SLACK) / self.total * 100) / 100
         return share if share >= LEAST_SHARE else 0.0
@@ -47,44 +47,44 @@ class Room:
         return self.gpu.is_slice
 
 
-def rooms(gpus: Sequence[Gpu], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]) -> list[Room]:
+def measure(gpus: Sequence[Gpu], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]) -> list[GpuSpace]:
     """Return the room on every GPU; `used` is what nvidia-smi says: (used, total) MiB by GPU id, where it is known.
 
     A model that still loads does not hold its memory yet: what it will take counts.
     """
     found = []
     for gpu in gpus:
-        kind = gpu_types.of(gpu)
+        kind = gpu_types.recognise(gpu)
         held, total = used.get(gpu.id, (0, kind.memory_mib if kind else _memory(gpu.memory)))
         here = {name: model for name, model in models.items() if gpu.id in model.gpus}
         shares = sum(share_of(model) for model in here.values())
         taken = max(held, round(shares * total))
-        room = Room(
+        space = GpuSpace(
             gpu, total, taken, tuple(sorted(here)), kind.name if kind else gpu.name, kind.capability if kind else None
         )
-        found.append(room)
+        found.append(space)
     return found
 
 
-def remembered(pod: Pod) -> list[Room]:
+def recorded(pod: Pod) -> list[GpuSpace]:
     """Return the room on a pod's GPUs as `pods.json` has it."""
-    return rooms(pod.gpus, pod.models, {})
+    return measure(pod.gpus, pod.models, {})
 
 
-def seen(
+def observed(
     pod: Pod, there: Collection[int], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]
-) -> list[Room]:
+) -> list[GpuSpace]:
     """Return the room on a pod's GPUs as it is now: the ids that are `there`, the `models` that run, the memory `used`.
 
     They are those recorded, which may be fewer than there are, less any that are gone; where nvidia-smi has failed, all
     that are recorded.
     """
-    return rooms([gpu for gpu in pod.gpus if gpu.id in there] or pod.gpus, models, used)
+    return measure([gpu for gpu in pod.gpus if gpu.id in there] or pod.gpus, models, used)
 
 
-def kinds(rooms: Sequence[Room]) -> str:
-    """Name the GPUs that the rooms are on: `2x H100, 1x L4`."""
-    return units.counted(room.kind for room in rooms)
+def kinds(spaces: Sequence[GpuSpace]) -> str:
+    """Name the GPUs that the spaces are on: `2x H100, 1x L4`."""
+    return units.counted(space.kind for space in spaces)
 
 
 def share_of(model: Model) -> float:
@@ -93,27 +93,27 @@ def share_of(model: Model) -> float:
     return float(share) if isinstance(share, int | float) else vllm_arguments.DEFAULT_MEMORY
 
 
-def alike(places: Sequence[Room]) -> list[list[Room]]:
+def by_type(places: Sequence[GpuSpace]) -> list[list[GpuSpace]]:
     """Group GPUs of one type and size: only such serve one model together well. The largest group comes first."""
-    kinds: dict[tuple[str, int], list[Room]] = {}
-    for room in places:
-        kinds.setdefault((room.gpu.name, room.total), []).append(room)
+    kinds: dict[tuple[str, int], list[GpuSpace]] = {}
+    for space in places:
+        kinds.setdefault((space.gpu.name, space.total), []).append(space)
     return sorted(kinds.values(), key=len, reverse=True)
 
 
-def least_used(places: Sequence[Room], count: int, share: float) -> list[Room] | None:
+def least_used(places: Sequence[GpuSpace], count: int, share: float) -> list[GpuSpace] | None:
     """Return the `count` GPUs with the fewest models that have so much room, lowest id first; None if too few have."""
-    roomy = [room for room in places if room.share >= share]
-    chosen = sorted(roomy, key=lambda room: (not room.is_free, len(room.models), room.taken > SLACK, room.gpu.id))
-    return sorted(chosen[:count], key=lambda room: room.gpu.id) if len(roomy) >= count else None
+    roomy = [space for space in places if space.share >= share]
+    chosen = sorted(roomy, key=lambda space: (not space.is_free, len(space.models), space.taken > SLACK, space.gpu.id))
+    return sorted(chosen[:count], key=lambda space: space.gpu.id) if len(roomy) >= count else None
 
 
-def roomiest(places: Sequence[Room], count: int) -> tuple[list[Room], float]:
-    """Return the `count` GPUs with the most room and the share that each of them has; none and 0.0 if too few."""
-    chosen = sorted(places, key=lambda room: (-room.share, room.gpu.id))[:count]
+def most_free(places: Sequence[GpuSpace], count: int) -> tuple[list[GpuSpace], float]:
+    """Return the `count` GPUs with the most space and the share that each of them has; none and 0.0 if too few."""
+    chosen = sorted(places, key=lambda space: (-space.share, space.gpu.id))[:count]
     if not chosen or len(chosen) < count:
         return [], 0.0
-    return sorted(chosen, key=lambda room: room.gpu.id), min(room.share for room in chosen)
+    return sorted(chosen, key=lambda space: space.gpu.id), min(space.share for space in chosen)
 
 
 def _memory(text: str) -> int:

@@ -95,14 +95,14 @@ SAME_SIZE = 0.08  # of the memory: what is written by hand (`B200` with 192GB) m
 SLICE_MIB_PER_GB = 998  # 19968 MiB seen in an A100's `3g.20gb`, about 69.8 GiB in an H200's `3g.71gb`
 
 
-def of(gpu: Gpu) -> GpuType | None:
+def recognise(gpu: Gpu) -> GpuType | None:
     """Recognise a GPU by what nvidia-smi calls it, or by one of our names; None if it is not known.
 
     A MIG slice is a type of its own, with the capability of its card.
 
-    >>> of(Gpu(0, "NVIDIA A100-SXM4-80GB", "80GB"))
+    >>> recognise(Gpu(0, "NVIDIA A100-SXM4-80GB", "80GB"))
     GpuType(name='A100', memory_mib=81920, capability=(8, 0), size=80, like='')
-    >>> of(Gpu(0, "NVIDIA H200 MIG 3g.71gb", "71GB"))
+    >>> recognise(Gpu(0, "NVIDIA H200 MIG 3g.71gb", "71GB"))
     GpuType(name='H200 MIG 3g.71gb', memory_mib=70858, capability=(9, 0), size=71, like='')
     """
     size = _gigabytes(gpu.memory)

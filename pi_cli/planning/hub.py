@@ -100,16 +100,16 @@ class _Question:
         return {"url": self.endpoint + path, "headers": headers, "timeout": self.time_left} | options
 
 
-async def look(model: str, *, token: str | None, endpoint: str | None, timeout: float = TIMEOUT) -> Repository:
+async def describe(model: str, *, token: str | None, endpoint: str | None, timeout: float = TIMEOUT) -> Repository:
     """Return what the Hub says about a model, within `timeout` seconds.
 
     Raises `ModelNotStarted` where the user cannot have it (gated, missing, bad token) and `HubUnreachable`.
     """
-    return await _in_time(_question(model, token, endpoint, timeout), _look)
+    return await _in_time(_question(model, token, endpoint, timeout), _describe)
 
 
 async def check_access(model: str, *, token: str | None, endpoint: str | None, timeout: float = TIMEOUT) -> None:
-    """Return if the user may download a model. Raises as `look` does, and asks less."""
+    """Return if the user may download a model. Raises as `describe` does, and asks less."""
     await _in_time(_question(model, token, endpoint, timeout), _check_access)
 
 
@@ -167,7 +167,7 @@ def _answer(question: _Question, ask: Callable[[_Question], T]) -> T:
         raise HubUnreachable(question.site, "it does not answer as a Hub does") from error
 
 
-def _look(question: _Question) -> Repository:
+def _describe(question: _Question) -> Repository:
     info = _described(_json(question, f"/api/models/{question.model}?blobs=true"))
     sizes: dict[str, int | None] = {each["rfilename"]: each.get("size") for each in info["siblings"]}
     files = f"/{info['id']}/resolve/{quote(str(info.get('sha') or 'main'))}"

@@ -7,15 +7,15 @@ from typing import Any
 
 from pi_cli.planning import architecture, catalogue, hub
 from pi_cli.planning.catalogue import Entry
-from pi_cli.planning.fit import Measured, Shape
-from pi_cli.planning.profile import Profile, is_folder
+from pi_cli.planning.fit import MeasuredMemory, ModelShape
+from pi_cli.planning.profile import ModelProfile, is_folder
 from pi_cli.store import measurements
 from pi_cli.store.measurements import Measurement
 
 FP4_KINDS = ("nvfp4", "mxfp4")
 
 
-async def of(model: str, *, token: str | None, endpoint: str | None) -> Profile:
+async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
     """Return what is known of a model; for one that the catalogue does not have, the Hub is asked.
 
     Raises `ModelNotStarted` when the Hub says no: the model is gated and we have no access, or does not exist.
@@ -24,29 +24,29 @@ async def of(model: str, *, token: str | None, endpoint: str | None) -> Profile:
     if entry is not None:
         if entry.gated:
             await _check_access(entry.id, token, endpoint)
-        return catalogued(entry)
+        return from_catalogue(entry)
     if is_folder(model):
-        return Profile(model, unknown="a folder on the pod")
+        return ModelProfile(model, unknown="a folder on the pod")
     try:
-        found = await hub.look(model, token=token, endpoint=endpoint)
+        found = await hub.describe(model, token=token, endpoint=endpoint)
     except hub.HubUnreachable as error:
-        return Profile(model, unknown=f"{error}, so its size and shape are not known")
+        return ModelProfile(model, unknown=f"{error}, so its size and shape are not known")
     return _from_hub(found)
 
 
-async def of_own(model: str, *, token: str | None, endpoint: str | None) -> Profile:
+async def find_for_own_arguments(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
     """Return what is known of a model whose arguments the user brings; the Hub is asked for admission only."""
     entry = catalogue.find(model)
     if not is_folder(model) and (entry is None or entry.gated):
         await _check_access(model, token, endpoint)
-    return replace(catalogued(entry), id=model) if entry else Profile(model)
+    return replace(from_catalogue(entry), id=model) if entry else ModelProfile(model)
 
 
-def catalogued(entry: Entry, rows: Sequence[Measurement] | None = None) -> Profile:
+def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> ModelProfile:
     """Return what the catalogue says of a model, and what earlier starts have told: `rows`, or what was kept."""
-    shape = Shape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
+    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
     measured = _measured(entry.id, rows)
-    return Profile(entry.id, entry, shape, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
+    return ModelProfile(entry.id, entry, shape, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
 
 
 async def _check_access(model: str, token: str | None, endpoint: str | None) -> None:
@@ -54,18 +54,18 @@ async def _check_access(model: str, token: str | None, endpoint: str | None) -> 
         await hub.check_access(model, token=token, endpoint=endpoint)
 
 
-def _from_hub(found: hub.Repository) -> Profile:
+def _from_hub(found: hub.Repository) -> ModelProfile:
     if not found.weights or not found.config:
         lacking = "config.json" if not found.config else "weights whose size can be told"
-        return Profile(found.id, unknown=f"its repository has no {lacking}", files=found.files)
+        return ModelProfile(found.id, unknown=f"its repository has no {lacking}", files=found.files)
     unknown, shape_of = None, None
     try:
         shape_of = architecture.from_config(found.config)
     except ValueError as error:
         unknown = f"the shape of its KV cache is not known: {error}"
     tools, reasoning = _parsers(found.config)
-    shape = Shape(found.weights, dtype_of(found.config), shape_of)
-    return Profile(found.id, None, shape, tools, reasoning, unknown, _measured(found.id), found.files)
+    shape = ModelShape(found.weights, dtype_of(found.config), shape_of)
+    return ModelProfile(found.id, None, shape, tools, reasoning, unknown, _measured(found.id), found.files)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:
@@ -92,10 +92,10 @@ def _parsers(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return tools.pop() if len(tools) == 1 else None, reasoning.pop() if len(reasoning) == 1 else None
 
 
-def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], Measured]:
+def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], MeasuredMemory]:
     """Return what the last starts told, by kind and number of GPUs."""
     return {
-        (row.gpu, row.count): Measured(row.not_kv_cache, row.tensor, row.vllm)
+        (row.gpu, row.count): MeasuredMemory(row.not_kv_cache, row.tensor, row.vllm)
         for row in (measurements.load() if rows is None else rows)
         if row.model.lower() == model.lower()
     }

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pi_cli.planning.catalogue import Entry
-from pi_cli.planning.fit import Measured, Shape
+from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
 FOLDERS = ("/", "./", "../", "~")
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ModelProfile:
     """A model as far as it is known; `unknown` says what is not, and why.
 
     `tool_call_parser` and `reasoning_parser` are set where the architecture has them. `measured` is what earlier starts
@@ -19,11 +19,11 @@ class Profile:
 
     id: str
     entry: Entry | None = None
-    shape: Shape | None = None
+    shape: ModelShape | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     unknown: str | None = None
-    measured: Mapping[tuple[str, int], Measured] = field(default_factory=dict)
+    measured: Mapping[tuple[str, int], MeasuredMemory] = field(default_factory=dict)
     files: int | None = None
 
     @property

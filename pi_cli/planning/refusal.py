@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from pi_cli.errors import BadUsage, DoesNotFit, NoRoom, PiError
 from pi_cli.planning import candidates, fit, gpu_space, gpu_types, vllm_arguments
-from pi_cli.planning.candidates import Candidate, Wish
-from pi_cli.planning.gpu_space import Room
-from pi_cli.planning.profile import Profile
+from pi_cli.planning.candidates import Candidate, Constraints
+from pi_cli.planning.gpu_space import GpuSpace
+from pi_cli.planning.profile import ModelProfile
 
 # What can be rented nearly everywhere, from small to large, and in which numbers.
 RENTABLE = ("L4", "RTX 4090", "L40S", "A100", "H100", "H200", "B200")
@@ -15,28 +15,29 @@ NUMBERS = (1, 2, 4, 8)
 NOBODY = "nothing that pi started"
 
 
-def of(profile: Profile, wish: Wish, rooms: Sequence[Room], pod: str) -> PiError:
+def explain(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> PiError:
     """Return the error for a model that got no offer: others hold the room, or there can be none."""
-    emptied = [replace(room, taken=0, models=()) for room in rooms]
-    if any(room.taken or room.models for room in rooms) and candidates.best(profile, wish, emptied):
-        return no_room(profile.id, rooms, pod)
+    emptied = [replace(space, taken=0, models=()) for space in spaces]
+    if any(space.taken or space.models for space in spaces) and candidates.best(profile, constraints, emptied):
+        return no_room(profile.id, spaces, pod)
     return DoesNotFit(
-        f"`{profile.id}` does not fit `{pod}`: {why(profile, wish, emptied)}", hint=_instead(profile, wish, emptied)
+        f"`{profile.id}` does not fit `{pod}`: {reason(profile, constraints, emptied)}",
+        hint=_instead(profile, constraints, emptied),
     )
 
 
-def no_room(model: str, rooms: Sequence[Room], pod: str, *, own_gpus: int = 0) -> NoRoom:
+def no_room(model: str, spaces: Sequence[GpuSpace], pod: str, *, own_gpus: int = 0) -> NoRoom:
     """Return the error for GPUs that would do if nobody else were there; `own_gpus` are asked for after `--vllm`."""
-    held = "; ".join(f"GPU {room.gpu.id}: {_held(room)}" for room in rooms if not room.is_free)
-    names = list(dict.fromkeys(name for room in rooms for name in room.models))
+    held = "; ".join(f"GPU {space.gpu.id}: {_held(space)}" for space in spaces if not space.is_free)
+    names = list(dict.fromkeys(name for space in spaces for name in space.models))
     if names:
         hint = f"stop what is not needed with `pi stop {names[0]} --pod {pod}`, or start it with less `--memory`"
     else:
         hint = f"see what holds it with `pi ssh {pod} nvidia-smi`"
-    _, most = gpu_space.roomiest(rooms, own_gpus)
+    _, most = gpu_space.most_free(spaces, own_gpus)
     if own_gpus and most:
         hint = f"add `--gpu-memory-utilization {most:.2f}` after `--vllm`; or {hint}"
-    strangers = tuple(room.gpu.id for room in rooms if not room.is_free and not room.models)
+    strangers = tuple(space.gpu.id for space in spaces if not space.is_free and not space.models)
     return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint, unexplained=strangers)
 
 
@@ -49,50 +50,52 @@ def no_gpus(pod: str) -> BadUsage:
     )
 
 
-def why(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> str:
+def reason(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
     """Return the smallest reason why a model fits no number of these GPUs, taking them as empty."""
-    ways = list(candidates.of(profile, wish.gpus, rooms))
+    ways = list(candidates.possible(profile, constraints.gpus, spaces))
     if not ways:
-        group = gpu_space.alike(rooms)[0]
-        return _impossible(profile, wish, group)
-    largest = max(ways, key=lambda way: sum(room.total for room in way.rooms[: way.count]))
-    return _too_small(profile, wish, largest)
+        group = gpu_space.by_type(spaces)[0]
+        return _impossible(profile, constraints, group)
+    largest = max(ways, key=lambda way: sum(space.total for space in way.spaces[: way.count]))
+    return _too_small(profile, constraints, largest)
 
 
-def would_fit(profile: Profile, wish: Wish) -> list[str]:
+def would_fit(profile: ModelProfile, constraints: Constraints) -> list[str]:
     """Return hardware that would do, as people say it: `2x H100`; for each kind of GPU the smallest number."""
     found = []
     for kind in RENTABLE:
         for number in NUMBERS:
-            rooms = gpu_space.rooms(gpu_types.parse(f"{number}x {kind}"), {}, {})
-            if candidates.best(profile, replace(wish, gpus=None), rooms):
+            spaces = gpu_space.measure(gpu_types.parse(f"{number}x {kind}"), {}, {})
+            if candidates.best(profile, replace(constraints, gpus=None), spaces):
                 found.append(f"{number}x {kind}")
                 break
     return found
 
 
-def _held(room: Room) -> str:
-    total = room.total / fit.MIB_PER_GIB
-    by = " and ".join(f"`{name}`" for name in room.models) or NOBODY
-    return f"{room.taken / fit.MIB_PER_GIB:.1f} of {total:.1f} GiB are held by {by}"
+def _held(space: GpuSpace) -> str:
+    total = space.total / fit.MIB_PER_GIB
+    by = " and ".join(f"`{name}`" for name in space.models) or NOBODY
+    return f"{space.taken / fit.MIB_PER_GIB:.1f} of {total:.1f} GiB are held by {by}"
 
 
-def _impossible(profile: Profile, wish: Wish, group: Sequence[Room]) -> str:
-    numbers = [wish.gpus] if wish.gpus else range(1, len(group) + 1)
+def _impossible(profile: ModelProfile, constraints: Constraints, group: Sequence[GpuSpace]) -> str:
+    numbers = [constraints.gpus] if constraints.gpus else range(1, len(group) + 1)
     reasons = [reason for number in numbers if (reason := candidates.impossible(profile, number, group[0]))]
     names = f"{len(group)}x {group[0].kind}"
     return f"{names}: {reasons[0]}" if reasons else f"there is no configuration for {names}"
 
 
-def _too_small(profile: Profile, wish: Wish, way: Candidate) -> str:
+def _too_small(profile: ModelProfile, constraints: Constraints, way: Candidate) -> str:
     """Compare what the largest way has with what is needed."""
     assert profile.shape is not None
-    rooms = way.rooms[: way.count]
-    options = vllm_arguments.read(way.arguments)
-    options = replace(options, memory=wish.memory or options.memory, context=wish.context or options.context)
-    found = fit.estimate(profile.shape, rooms, options, candidates.measured(profile, way, options))
+    spaces = way.spaces[: way.count]
+    options = vllm_arguments.parse(way.arguments)
+    options = replace(
+        options, memory=constraints.memory or options.memory, context=constraints.context or options.context
+    )
+    found = fit.estimate(profile.shape, spaces, options, candidates.measured(profile, way, options))
     usable = found.memory.total * options.memory
-    names = f"{way.count}x {rooms[0].kind}"
+    names = f"{way.count}x {spaces[0].kind}"
     if found.memory.kv_cache <= 0:
         needs = f"its weights take {found.memory.weights:.1f} GiB"
         return f"{needs} of each GPU and running it about {found.memory.overhead:.1f}, of {usable:.1f} on {names}"
@@ -100,9 +103,9 @@ def _too_small(profile: Profile, wish: Wish, way: Candidate) -> str:
     return f"{left}, enough for {found.longest or 0:,} tokens of context"
 
 
-def _instead(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> str:
-    hints = list(_adjusted(profile, wish, rooms))
-    if fitting := would_fit(profile, Wish(context=wish.context)):
+def _instead(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
+    hints = list(_adjusted(profile, constraints, spaces))
+    if fitting := would_fit(profile, Constraints(context=constraints.context)):
         hints.append(f"it would fit {', '.join(fitting)}")
     hints.append(
         f"`pi models {profile.id}` has more" if profile.entry else "to try anyway, give vLLM's arguments after `--vllm`"
@@ -110,14 +113,14 @@ def _instead(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> str:
     return "; ".join(hints)
 
 
-def _adjusted(profile: Profile, wish: Wish, rooms: Sequence[Room]) -> Iterator[str]:
-    """Name the one wish without which it would fit."""
+def _adjusted(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
+    """Name the one constraints without which it would fit."""
     for name, without in (
-        ("context", replace(wish, context=None)),
-        ("memory", replace(wish, memory=None)),
-        ("gpus", replace(wish, gpus=None)),
+        ("context", replace(constraints, context=None)),
+        ("memory", replace(constraints, memory=None)),
+        ("gpus", replace(constraints, gpus=None)),
     ):
-        if without != wish and (offer := candidates.best(profile, without, rooms)):
+        if without != constraints and (offer := candidates.best(profile, without, spaces)):
             fits = f" {offer.fit.context}" if name == "context" and offer.fit.context else ""
             yield f"it fits with `--context{fits}`" if fits else f"it fits without `--{name}`"
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
 
-OURS = {
+SET_BY_PI = {
     "--port": "pi chooses a free port on the pod",
     "--host": "pi chooses where vLLM listens",
     "--api-key": "the key comes from PI_API_KEY and never stands on a command line",
@@ -16,15 +16,20 @@ OURS = {
     "--uds": "pi reaches vLLM by its port",
 }
 
-TENSOR = ("--tensor-parallel-size", "-tp")
-PIPELINE = ("--pipeline-parallel-size", "-pp")
-DATA = ("--data-parallel-size", "-dp")
-EXPERT = ("--enable-expert-parallel", "-ep")
-MEMORY = ("--gpu-memory-utilization", "--device-memory-utilization")
-CONTEXT = ("--max-model-len",)
-KV_TYPE = ("--kv-cache-dtype",)
+TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
+PIPELINE_PARALLEL = ("--pipeline-parallel-size", "-pp")
+DATA_PARALLEL = ("--data-parallel-size", "-dp")
+EXPERT_PARALLEL = ("--enable-expert-parallel", "-ep")
+MEMORY_SHARE = ("--gpu-memory-utilization", "--device-memory-utilization")
+CONTEXT_LENGTH = ("--max-model-len",)
+KV_CACHE_TYPE = ("--kv-cache-dtype",)
 REVISION = ("--revision",)
-BATCHED = ("--max-num-batched-tokens",)
+BATCHED_TOKENS = ("--max-num-batched-tokens",)
+SEQUENCES = ("--max-num-seqs",)
+ABOUT_HARDWARE = (
+    *(TENSOR_PARALLEL, PIPELINE_PARALLEL, DATA_PARALLEL, EXPERT_PARALLEL),
+    *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES),
+)
 
 DEFAULT_MEMORY = 0.92  # of a GPU's memory: vLLM 0.32, config/cache.py
 UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}  # as vLLM reads `128k` and `128K`
@@ -54,29 +59,29 @@ class Options:
         return self.tensor * self.pipeline * self.data
 
 
-def read(arguments: Sequence[str]) -> Options:
+def parse(arguments: Sequence[str]) -> Options:
     """Read what we plan with; what we cannot read is vLLM's to refuse.
 
-    >>> read(["-tp", "2", "--max-model-len=32K"])
+    >>> parse(["-tp", "2", "--max-model-len=32K"])
     Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
 kv_bytes=2, batched_tokens=None)
     """
-    return _read(tuple(arguments))
+    return _parse(tuple(arguments))
 
 
 @functools.lru_cache(maxsize=1024)  # `pi models` reads the same few lists thousands of times
-def _read(arguments: tuple[str, ...]) -> Options:
-    context = value(arguments, CONTEXT)
+def _parse(arguments: tuple[str, ...]) -> Options:
+    context = value(arguments, CONTEXT_LENGTH)
     return Options(
-        tensor=_count(arguments, TENSOR),
-        pipeline=_count(arguments, PIPELINE),
-        data=_count(arguments, DATA),
-        is_expert_parallel=any(name_of(argument) in EXPERT for argument in arguments),
-        memory=_share(value(arguments, MEMORY)),
+        tensor=_count(arguments, TENSOR_PARALLEL),
+        pipeline=_count(arguments, PIPELINE_PARALLEL),
+        data=_count(arguments, DATA_PARALLEL),
+        is_expert_parallel=any(name_of(argument) in EXPERT_PARALLEL for argument in arguments),
+        memory=_share(value(arguments, MEMORY_SHARE)),
         context=number(context or "") or None,
         is_context_auto=context in ("auto", "-1"),
-        kv_bytes=1 if (value(arguments, KV_TYPE) or "").startswith("fp8") else 2,
-        batched_tokens=number(value(arguments, BATCHED) or "") or None,
+        kv_bytes=1 if (value(arguments, KV_CACHE_TYPE) or "").startswith("fp8") else 2,
+        batched_tokens=number(value(arguments, BATCHED_TOKENS) or "") or None,
     )
 
 
@@ -132,21 +137,21 @@ def number(text: str) -> int | None:
     return int(float(read[1]) * UNITS.get(read[2], 1)) if read else None
 
 
-def refuse_ours(arguments: Sequence[str]) -> None:
+def refuse_options_of_pi(arguments: Sequence[str]) -> None:
     """Refuse vLLM options that pi sets itself."""
     for argument in arguments:
         name = name_of(argument)
-        if why := OURS.get(name):
+        if why := SET_BY_PI.get(name):
             raise BadUsage(f"`{name}` cannot be given after `--vllm`: {why}", hint="leave it out")
 
 
-def gpus_asked_for(arguments: Sequence[str]) -> int:
+def gpus_requested(arguments: Sequence[str]) -> int:
     """Return how many GPUs vLLM arguments ask for: tensor x pipeline x data parallel size.
 
-    >>> gpus_asked_for(["-tp", "2", "--pipeline-parallel-size=2"])
+    >>> gpus_requested(["-tp", "2", "--pipeline-parallel-size=2"])
     4
     """
-    return read(arguments).gpus
+    return parse(arguments).gpus
 
 
 def _count(arguments: Sequence[str], names: Sequence[str]) -> int:

@@ -14,8 +14,8 @@ from pi_cli.view.plans import show_row
 
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Configuration, Entry
-    from pi_cli.planning.gpu_space import Room
-    from pi_cli.planning.verdicts import Verdict
+    from pi_cli.planning.gpu_space import GpuSpace
+    from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.store.measurements import Measurement
 
 STYLES = {"fits": "green", "tight": "yellow", "no room": "yellow", "no": "red"}
@@ -27,12 +27,14 @@ LEAST_FOR_REASONS = 24  # columns, in fewer of which a reason is not read
 HUNDRED = 100
 
 
-def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]", *, is_headed: bool = False) -> None:
+def show_list(
+    place: str, spaces: "Sequence[GpuSpace]", verdicts: "Sequence[CatalogueVerdict]", *, is_headed: bool = False
+) -> None:
     """Print a line for each model: how it fits, or why not. On narrow terminals with less, or on two lines."""
     console = terminal.out()
     if is_headed:
-        console.print(Text(f"{place}: {gpu_space.kinds(rooms)}", style="bold"), soft_wrap=True)
-    is_one_kind = len({room.kind for room in rooms}) == 1
+        console.print(Text(f"{place}: {gpu_space.kinds(spaces)}", style="bold"), soft_wrap=True)
+    is_one_kind = len({space.kind for space in spaces}) == 1
     for is_full in (True, False) if is_one_kind else (True,):
         rows = [_cells(verdict, is_full=is_full) for verdict in verdicts]
         widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in COLUMNS}
@@ -42,7 +44,7 @@ def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]"
     else:
         _show_pairs(console, verdicts)
     counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
-    against = place if place == gpu_space.kinds(rooms) else f"`{place}` has {gpu_space.kinds(rooms)}"
+    against = place if place == gpu_space.kinds(spaces) else f"`{place}` has {gpu_space.kinds(spaces)}"
     terminal.note(
         f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; all about one: `pi models MODEL`"
     )
@@ -50,8 +52,8 @@ def show_list(place: str, rooms: "Sequence[Room]", verdicts: "Sequence[Verdict]"
 
 def show_model(
     place: str,
-    rooms: "Sequence[Room]",
-    verdict: "Verdict",
+    spaces: "Sequence[GpuSpace]",
+    verdict: "CatalogueVerdict",
     *,
     would_fit: Sequence[str],
     measured: "Sequence[Measurement]",
@@ -64,7 +66,7 @@ def show_model(
     console.print(Text(entry.id, style="bold"), soft_wrap=True)
     for label, value in _about(entry):
         show_row(console, label, Text(value))
-    on = place if place == gpu_space.kinds(rooms) else f"{place} ({gpu_space.kinds(rooms)})"
+    on = place if place == gpu_space.kinds(spaces) else f"{place} ({gpu_space.kinds(spaces)})"
     show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
     if verdict.plan:
         plans.show_choices(console, verdict.plan)
@@ -72,7 +74,7 @@ def show_model(
         show_row(console, "WHY", Text(f"- {verdict.reason}"))
         if verdict.status == "no":
             show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "nothing that is commonly rented"))
-    _show_configurations(console, entry, rooms)
+    _show_configurations(console, entry, spaces)
     _show_measured(console, measured)
     if verdict.plan:
         console.print(Text("START IT", style="bold"))
@@ -80,7 +82,7 @@ def show_model(
             console.print(Text(each), soft_wrap=True)
 
 
-def _cells(verdict: "Verdict", *, is_full: bool) -> dict[str, str]:
+def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
     """Return what stands in a row; without `is_full` only the number of GPUs, and no longest context."""
     made = verdict.plan
     cells = {"MODEL": verdict.model, "FITS": verdict.status}
@@ -99,7 +101,7 @@ def _cells(verdict: "Verdict", *, is_full: bool) -> dict[str, str]:
 
 
 def _show_lines(
-    console: Console, verdicts: "Sequence[Verdict]", rows: Sequence[dict[str, str]], widths: dict[str, int]
+    console: Console, verdicts: "Sequence[CatalogueVerdict]", rows: Sequence[dict[str, str]], widths: dict[str, int]
 ) -> None:
     heads = [name.rjust(widths[name]) if name in NUMBERS else name.ljust(widths[name]) for name in COLUMNS]
     console.print(Text(GAP.join(heads).rstrip(), style="bold"), soft_wrap=True)
@@ -126,7 +128,7 @@ def _show_reason(console: Console, before: Text, reason: str) -> None:
         before = Text(" " * before.cell_len)
 
 
-def _show_pairs(console: Console, verdicts: "Sequence[Verdict]") -> None:
+def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]") -> None:
     """Print two lines for each model, for terminals that are too narrow for one."""
     for verdict in verdicts:
         console.print(Text(verdict.model), soft_wrap=True)
@@ -167,9 +169,9 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
     )
 
 
-def _show_configurations(console: Console, entry: "Entry", rooms: "Sequence[Room]") -> None:
+def _show_configurations(console: Console, entry: "Entry", spaces: "Sequence[GpuSpace]") -> None:
     """Print the catalogue's configurations, `*` before those that these GPUs are made for."""
-    gpus = [room.gpu for room in rooms]
+    gpus = [space.gpu for space in spaces]
     are_marked = any(each.suits(gpus) for each in entry.hardware)
     console.print(Text.assemble(("CONFIGURATIONS", "bold"), ("  * for these GPUs" if are_marked else "", "dim")))
     for each in entry.hardware:

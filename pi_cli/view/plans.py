@@ -11,7 +11,7 @@ from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 
 if TYPE_CHECKING:
-    from pi_cli.planning.fit import Fit, Memory
+    from pi_cli.planning.fit import Memory, MemoryFit
     from pi_cli.planning.plan import Plan
 
 LABELS = 11  # columns, the gap behind the longest label included
@@ -114,7 +114,7 @@ def _expected(plan: "Plan") -> list[Text]:
     return [Text(served, style="green"), cache]
 
 
-def _lack(found: "Fit") -> str:
+def _lack(found: "MemoryFit") -> str:
     if found.memory.kv_cache <= 0:
         return "nothing is left for its KV cache"
     return f"{found.context or 0:,} tokens of context are too many, {found.longest or 0:,} would fit"

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from pi_cli.demo.engine import failures
-from pi_cli.diagnosis.start_command import Typed
+from pi_cli.diagnosis.start_command import StartCommand
 
 MODEL = "Qwen/Qwen3-8B"
 PLANNED = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--max-model-len", "auto")
-TYPED = Typed(MODEL, "q", planned=PLANNED, there=4)
+TYPED = StartCommand(MODEL, "q", planned_arguments=PLANNED, pod_gpus=4)
 START = f"pi start {MODEL} --name q"
 AS_OWN = f"{START} --vllm {' '.join(PLANNED)}"
 NIGHTLY = f"get a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`"
@@ -18,7 +18,7 @@ class Row(NamedTuple):
     """How an exception reads, the cause in words, and the hint for `TYPED`."""
 
     error: str
-    words: str
+    summary: str
     hint: str
 
     def __str__(self) -> str:

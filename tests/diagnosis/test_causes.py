@@ -25,7 +25,7 @@ def cause_of(log: str, model: str = "m/m") -> Cause:
 def test_the_engines_first_error_counts_not_the_launchers_last() -> None:
     """Fault 20."""
     cause = cause_of(of_the_engine(KV_CACHE))
-    assert cause.words == (
+    assert cause.summary == (
         "the context is too long for the GPU memory: one request needs 8.0 GiB of KV cache and 0.99 GiB are left"
     )
     assert cause.line.startswith("ValueError: To serve at least one request with the model's max seq len (131072)")
@@ -42,21 +42,21 @@ def test_every_failure_of_the_simulated_vllm_is_known(name: str) -> None:
     cause = cause_of(of_the_server(text) if is_servers else of_the_engine(text))
     assert cause.is_known
     assert cause.hint is not None
-    assert "{" not in cause.words + cause.hint
+    assert "{" not in cause.summary + cause.hint
     assert cause.line in text
 
 
 def test_an_unknown_error_is_told_by_the_first_traceback() -> None:
     log = of_the_engine("some.module.WeirdError: no luck\nand more", "raise WeirdError('No space left on device')")
     cause = cause_of(log)
-    assert (cause.words, cause.line, cause.hint) == ("some.module.WeirdError: no luck",) * 2 + (None,)
+    assert (cause.summary, cause.line, cause.hint) == ("some.module.WeirdError: no luck",) * 2 + (None,)
     assert not cause.is_known
 
 
 def test_of_chained_tracebacks_the_first_is_told() -> None:
     first, second = traceback("ValueError: the first"), traceback("RuntimeError: the second")
     chained = f"{first}\n\nThe above exception was the direct cause of the following exception:\n\n{second}"
-    assert cause_of(BEGIN + raw("APIServer pid=7", chained)).words == "ValueError: the first"
+    assert cause_of(BEGIN + raw("APIServer pid=7", chained)).summary == "ValueError: the first"
 
 
 def test_a_refused_setting_is_told_with_its_reason() -> None:
@@ -67,7 +67,7 @@ def test_a_refused_setting_is_told_with_its_reason() -> None:
     )
     cause = cause_of(of_the_server(said_by_pydantic))
     told = "vLLM refused its arguments (CacheConfig): cache_dtype Input should be 'auto', 'bfloat16' or 'fp8'"
-    assert cause.words == told
+    assert cause.summary == told
 
 
 def test_a_log_without_an_error_has_no_cause() -> None:
@@ -77,14 +77,14 @@ def test_a_log_without_an_error_has_no_cause() -> None:
 
 def test_workers_that_fail_at_once_speak_between_each_others_lines() -> None:
     cause = cause_of(of_workers([OUT_OF_MEMORY, OUT_OF_MEMORY.replace("GPU 0", "GPU 1")]))
-    assert cause.words == NO_FIT
+    assert cause.summary == NO_FIT
     assert cause.line == OUT_OF_MEMORY
 
 
 def test_a_worker_that_lost_the_others_is_not_the_cause() -> None:
     lost = "torch.distributed.DistNetworkError: failed to recv, got 0 bytes. Connection was closed by peer"
-    assert cause_of(of_workers([lost, OUT_OF_MEMORY])).words == NO_FIT
-    assert cause_of(of_workers([lost, "WeirdError: no luck"])).words == "WeirdError: no luck"
+    assert cause_of(of_workers([lost, OUT_OF_MEMORY])).summary == NO_FIT
+    assert cause_of(of_workers([lost, "WeirdError: no luck"])).summary == "WeirdError: no luck"
 
 
 # What only looks like a cause
@@ -132,19 +132,19 @@ WEIRD = "WeirdError: no luck"
     "before", [RETRIED, WARNED, PORT, BROADCAST, PLATFORM, USAGE, CONFIG, LIMIT], ids=lambda text: text[:60]
 )
 def test_what_is_merely_a_warning_does_not_beat_a_later_error(before: str) -> None:
-    assert cause_of(of_the_engine(OUT_OF_MEMORY, before=before)).words == NO_FIT
-    assert cause_of(of_the_engine(WEIRD, before=before)).words == WEIRD
+    assert cause_of(of_the_engine(OUT_OF_MEMORY, before=before)).summary == NO_FIT
+    assert cause_of(of_the_engine(WEIRD, before=before)).summary == WEIRD
     assert causes.find(BEGIN + before, pod="dc1", model="m/m") is None
 
 
 def test_a_kernel_that_is_too_large_for_a_gpu_is_no_lack_of_memory() -> None:
-    assert cause_of(of_the_engine(KV_CACHE, before=TUNING)).words.startswith("the context is too long")
-    assert cause_of(of_the_engine(WEIRD, before=TUNING)).words == WEIRD
+    assert cause_of(of_the_engine(KV_CACHE, before=TUNING)).summary.startswith("the context is too long")
+    assert cause_of(of_the_engine(WEIRD, before=TUNING)).summary == WEIRD
 
 
 def test_source_code_in_a_traceback_is_not_an_error() -> None:
     quoted = ["raise OSError(28, 'No space left on device')", 'raise ValueError("CUDA out of memory")']
-    assert cause_of(of_the_engine(WEIRD, *quoted)).words == WEIRD
+    assert cause_of(of_the_engine(WEIRD, *quoted)).summary == WEIRD
 
 
 def test_progress_bars_and_colours_do_not_hide_an_error() -> None:
@@ -161,17 +161,17 @@ def test_nccls_own_warning_says_what_its_error_does_not() -> None:
         "Worker_TP0 pid=80",
         "pod:80:80 [0] misc/shmutils.cc:87 NCCL WARN Error while creating shared memory segment /dev/shm/nccl-KzYv4B",
     )
-    assert cause_of(of_the_engine(error)).words == "the GPUs could not be connected with each other (NCCL)"
+    assert cause_of(of_the_engine(error)).summary == "the GPUs could not be connected with each other (NCCL)"
     cause = cause_of(of_the_engine(error, before=warned))
-    assert cause.words == "the pod's shared memory, /dev/shm, is too small"
+    assert cause.summary == "the pod's shared memory, /dev/shm, is too small"
     assert "NCCL WARN Error while creating shared memory segment" in cause.line
 
 
 def test_a_compiler_says_what_the_error_of_its_call_does_not() -> None:
     error = "torch._inductor.exc.InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/tmp/x/cuda_utils.c']' …"
     compiler = raw("EngineCore pid=71", "/tmp/x/cuda_utils.c:9:10: fatal error: Python.h: No such file or directory")
-    assert cause_of(of_the_engine(error)).words == "a kernel could not be compiled on the pod"
-    assert "no Python.h" in cause_of(of_the_engine(error, before=compiler)).words
+    assert cause_of(of_the_engine(error)).summary == "a kernel could not be compiled on the pod"
+    assert "no Python.h" in cause_of(of_the_engine(error, before=compiler)).summary
 
 
 def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection() -> None:
@@ -194,7 +194,7 @@ def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection()
         "details. [type=value_error, input_value=ArgsKwargs((), {'model': '…'}), input_type=ArgsKwargs]"
     )
     cause = cause_of(inspecting + of_the_server(error))
-    assert cause.words == "this vLLM cannot load its code for `Gemma4ForConditionalGeneration`"
+    assert cause.summary == "this vLLM cannot load its code for `Gemma4ForConditionalGeneration`"
     assert cause.line.startswith("ImportError: libGL.so.1")
 
 
@@ -212,7 +212,7 @@ def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection()
 def test_an_engine_that_was_killed_is_told_by_the_launcher(codes: str, words: str) -> None:
     """Fault 22."""
     launcher = f"RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {codes}"
-    assert cause_of(BEGIN + raw("APIServer pid=7", traceback(launcher))).words == words
+    assert cause_of(BEGIN + raw("APIServer pid=7", traceback(launcher))).summary == words
 
 
 def test_a_worker_that_was_killed_is_told_by_the_executor() -> None:
@@ -221,13 +221,13 @@ def test_a_worker_that_was_killed_is_told_by_the_executor() -> None:
     log = of_the_engine(
         "RuntimeError: cancelled", before=said("EngineCore pid=71", "ERROR", "multiproc_executor.py:1", died)
     )
-    assert cause_of(log).words == "the engine's worker `VllmWorker-1` was killed (out of host memory?)"
+    assert cause_of(log).summary == "the engine's worker `VllmWorker-1` was killed (out of host memory?)"
 
 
 def test_a_process_that_was_killed_without_anybody_knowing_is_guessed() -> None:
     """Fault 22: measured with a worker of 0.32 that was killed while it loaded."""
     nobody_knows = of_workers([]).replace("{'EngineCore': 1}", "{}")
-    assert cause_of(nobody_knows).words == "a process of the engine died without a word (out of host memory?)"
+    assert cause_of(nobody_knows).summary == "a process of the engine died without a word (out of host memory?)"
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ def test_a_model_that_dies_while_it_serves_is_told_by_its_engine() -> None:
     fatal = said(
         "EngineCore pid=71", "ERROR", "core.py:1517", "EngineCore encountered a fatal error.\n" + traceback(WEIRD)
     )
-    assert cause_of(LIVED + REQUEST + fatal + REQUEST).words == WEIRD
+    assert cause_of(LIVED + REQUEST + fatal + REQUEST).summary == WEIRD
     worker = said("Worker_TP1 pid=81", "ERROR", "x.py:1", "WorkerProc hit an exception.\n" + traceback(OUT_OF_MEMORY))
     assert (
-        cause_of(LIVED + REQUEST + worker + fatal.replace(WEIRD, "RuntimeError: Worker failed with error")).words
+        cause_of(LIVED + REQUEST + worker + fatal.replace(WEIRD, "RuntimeError: Worker failed with error")).summary
         == NO_FIT
     )
 

@@ -13,14 +13,14 @@ for 131,072 tokens per request: 2.57x
 
 
 def test_the_least_of_all_workers_counts() -> None:
-    assert memory_lines.read(LOG) == KvCache(40.9, 337_392, "0.32.0")
+    assert memory_lines.find(LOG) == KvCache(40.9, 337_392, "0.32.0")
 
 
 def test_the_last_start_of_a_log_counts() -> None:
-    assert memory_lines.read(LOG + LOG.replace("40.90", "30.50").replace("337,392", "251,600")) == KvCache(
+    assert memory_lines.find(LOG + LOG.replace("40.90", "30.50").replace("337,392", "251,600")) == KvCache(
         30.5, 251_600, "0.32.0"
     )
 
 
 def test_a_log_without_them_says_nothing() -> None:
-    assert memory_lines.read(LOG.partition("Available")[0]) is None
+    assert memory_lines.find(LOG.partition("Available")[0]) is None

@@ -12,18 +12,22 @@ from pi_cli.commands.app import app
 from pi_cli.demo.engine import failures
 from pi_cli.diagnosis import causes, log_statements
 from pi_cli.diagnosis.causes import Cause
-from pi_cli.diagnosis.known import REFUSED, Known
-from pi_cli.diagnosis.start_command import Typed
+from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
+from pi_cli.diagnosis.start_command import StartCommand
 from tests.diagnosis.engine_log import of_the_engine
 from tests.diagnosis.failure_rows import MODEL, ROWS, START, TYPED, Row, simulated
 
-OWN = Typed(
-    MODEL, "q", pod="dc1", own=("-tp", "2", "--max_model_len=131072", "--gpu-memory-utilization", "0.95"), there=4
+OWN = StartCommand(
+    MODEL,
+    "q",
+    pod="dc1",
+    own_arguments=("-tp", "2", "--max_model_len=131072", "--gpu-memory-utilization", "0.95"),
+    pod_gpus=4,
 )
 
 
-def cause_of(error: str, typed: Typed | None = TYPED) -> Cause:
-    cause = causes.find(of_the_engine(error), pod="dc1", model=MODEL, typed=typed)
+def cause_of(error: str, typed: StartCommand | None = TYPED) -> Cause:
+    cause = causes.find(of_the_engine(error), pod="dc1", model=MODEL, command=typed)
     assert cause is not None
     return cause
 
@@ -31,21 +35,21 @@ def cause_of(error: str, typed: Typed | None = TYPED) -> Cause:
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_known_failure_is_told_in_words_and_with_what_to_type(row: Row) -> None:
     """Fault 20."""
-    assert (cause_of(row.error).words, cause_of(row.error).hint) == (row.words, row.hint)
+    assert (cause_of(row.error).summary, cause_of(row.error).hint) == (row.summary, row.hint)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_without_what_was_typed_there_is_still_a_hint(row: Row) -> None:
     cause = cause_of(row.error, None)
-    assert cause.words == row.words
+    assert cause.summary == row.summary
     assert cause.hint
     assert "{" not in cause.hint
     assert START not in cause.hint
 
 
-@pytest.mark.parametrize("known", causes.KNOWN, ids=lambda known: known.words)
-def test_every_failure_that_we_know_has_its_row(known: Known) -> None:
-    texts = [each.text for row in ROWS for each in log_statements.read(row.error)]
+@pytest.mark.parametrize("known", causes.KNOWN_CAUSES, ids=lambda known: known.summary)
+def test_every_failure_that_we_know_has_its_row(known: KnownCause) -> None:
+    texts = [each.text for row in ROWS for each in log_statements.parse(row.error)]
     assert any(re.search(known.pattern, text) for text in texts)
 
 
@@ -54,9 +58,9 @@ def test_what_vllm_refuses_in_general_is_told_with_its_reason() -> None:
         "pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig\n  Value error, "
         "`decode_context_parallel_size` must divide `tensor_parallel_size`. [type=value_error, input_value=…]"
     )
-    assert re.search(REFUSED.pattern, error)
+    assert re.search(REFUSED_ARGUMENTS.pattern, error)
     told = "`decode_context_parallel_size` must divide `tensor_parallel_size`."
-    assert cause_of(error).words == f"vLLM refused its arguments (ParallelConfig): {told}"
+    assert cause_of(error).summary == f"vLLM refused its arguments (ParallelConfig): {told}"
 
 
 # The user's own arguments: one of them is replaced, added or taken out, the others stay as they are
@@ -146,22 +150,24 @@ def test_own_arguments_stay_but_for_one(error: str, hint: str) -> None:
     ],
 )  # fmt: skip
 def test_what_was_typed_after_vllm_is_mended(own: list[str], error: str, hint: str) -> None:
-    assert cause_of(error, Typed(MODEL, "q", own=tuple(own), there=4)).hint == hint
+    assert cause_of(error, StartCommand(MODEL, "q", own_arguments=tuple(own), pod_gpus=4)).hint == hint
 
 
 # Everything else that was typed stays
 
 
 def test_the_command_is_the_one_that_was_typed() -> None:
-    typed = Typed("a b/c", "q", pod="dc1", gpus=2, memory="50%", context="64k", rest=("--detach", "--timeout", "20m"))
+    typed = StartCommand(
+        "a b/c", "q", pod="dc1", gpus=2, memory="50%", context="64k", other_options=("--detach", "--timeout", "20m")
+    )
     command = "pi start 'a b/c' --name q --pod dc1 --gpus 2 --memory 50% --context 64k --detach --timeout 20m"
     assert typed.command == command
     assert typed.with_context(16256).command == command.replace("64k", "16256")
-    assert Typed("m", "q", own=()).command == "pi start m --name q --vllm"
+    assert StartCommand("m", "q", own_arguments=()).command == "pi start m --name q --vllm"
 
 
 def test_a_share_of_the_memory_is_given_up_before_more_gpus_are_taken() -> None:
-    shared = Typed(MODEL, "q", memory="30%", planned=("--gpu-memory-utilization", "0.30"), there=4)
+    shared = StartCommand(MODEL, "q", memory="30%", planned_arguments=("--gpu-memory-utilization", "0.30"), pod_gpus=4)
     assert cause_of(simulated("oom"), shared).hint == f"start it with all of the memory: `{START}`"
 
 
@@ -171,7 +177,7 @@ def test_a_gpu_that_is_full_is_not_started_on() -> None:
 
 
 def test_on_a_cpu_pod_there_are_no_gpus_to_offer_and_no_nightly_build() -> None:
-    cpu = Typed(MODEL, "q", planned=("--max-model-len", "auto"))
+    cpu = StartCommand(MODEL, "q", planned_arguments=("--max-model-len", "auto"))
     busy = next(row.error for row in ROWS if "Available memory on node" in row.error)
     told = f"start it with what is free: `{START} --vllm --max-model-len auto --gpu-memory-utilization 0.24`"
     assert cause_of(busy, cpu).hint == told
@@ -181,7 +187,7 @@ def test_on_a_cpu_pod_there_are_no_gpus_to_offer_and_no_nightly_build() -> None:
 
 def test_a_damaged_folder_of_the_users_own_is_not_deleted() -> None:
     damaged = "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer"
-    hint = cause_of(damaged, Typed("/models/my own", "q", there=1)).hint or ""
+    hint = cause_of(damaged, StartCommand("/models/my own", "q", pod_gpus=1)).hint or ""
     assert hint == "copy '/models/my own' to `dc1` again, then `pi start '/models/my own' --name q`"
 
 
@@ -194,7 +200,7 @@ def commands(hint: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 @pytest.mark.parametrize("typed", [TYPED, OWN, None], ids=["planned", "own", "nothing"])
-def test_what_is_to_be_typed_is_understood(row: Row, typed: Typed | None) -> None:
+def test_what_is_to_be_typed_is_understood(row: Row, typed: StartCommand | None) -> None:
     for words in commands(cause_of(row.error, typed).hint or ""):
         command: Any = typer.main.get_command(app)
         rest = main.open_vllm_arguments(words)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pi_cli import errors
-from pi_cli.diagnosis.causes import DEATHS, KNOWN
-from pi_cli.diagnosis.known import REFUSED, Known
+from pi_cli.diagnosis.causes import KNOWN_CAUSES, SILENT_DEATHS
+from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.errors import PiError
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ def test_every_error_is_in_the_page() -> None:
     assert [(module, message) for module, message in found if message not in BARE_PAGE] == []
 
 
-@pytest.mark.parametrize("known", [*KNOWN, REFUSED, *DEATHS], ids=lambda known: known.words)
-def test_every_known_cause_is_in_the_page_with_its_remedy(known: Known) -> None:
-    assert f"| {known.words} | {known.hint} |" in PAGE
+@pytest.mark.parametrize("known", [*KNOWN_CAUSES, REFUSED_ARGUMENTS, *SILENT_DEATHS], ids=lambda known: known.summary)
+def test_every_known_cause_is_in_the_page_with_its_remedy(known: KnownCause) -> None:
+    assert f"| {known.summary} | {known.hint} |" in PAGE
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))

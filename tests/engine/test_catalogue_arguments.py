@@ -45,7 +45,7 @@ print("ANSWER", json.dumps({
 
 
 def entries() -> list[catalogue.Entry]:
-    return list(catalogue.read(paths.asset("models.md").read_text(encoding="utf-8")))
+    return list(catalogue.parse(paths.asset("models.md").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")

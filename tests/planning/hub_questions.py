@@ -17,7 +17,9 @@ E = TypeVar("E", bound=PiError)
 
 
 def look(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> Repository:
-    return asyncio.run(hub.look(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout))
+    return asyncio.run(
+        hub.describe(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout)
+    )
 
 
 def check(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> None:

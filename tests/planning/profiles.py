@@ -3,9 +3,9 @@
 from pi_cli.planning import gpu_space
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.catalogue import Configuration, Entry
-from pi_cli.planning.fit import Shape
-from pi_cli.planning.gpu_space import Room
-from pi_cli.planning.profile import Profile
+from pi_cli.planning.fit import ModelShape
+from pi_cli.planning.gpu_space import GpuSpace
+from pi_cli.planning.profile import ModelProfile
 from pi_cli.store.records import Gpu, Model
 
 NAMES = {
@@ -25,25 +25,29 @@ def gpus(count: int, kind: str = "H100", first: int = 0) -> list[Gpu]:
     return [Gpu(id, name, memory, {"uuid": f"MIG-{id}"} if kind == "slice" else {}) for id in ids]
 
 
-def rooms(count: int, kind: str = "H100", *, used: dict[int, int] | None = None, **models: Model) -> list[Room]:
+def spaces(count: int, kind: str = "H100", *, used: dict[int, int] | None = None, **models: Model) -> list[GpuSpace]:
     """Return so many GPUs, with these models on them; `used` is what nvidia-smi says, in MiB."""
-    free = gpu_space.rooms(gpus(count, kind), {}, {})
-    return gpu_space.rooms(gpus(count, kind), models, {id: (mib, free[0].total) for id, mib in (used or {}).items()})
+    free = gpu_space.measure(gpus(count, kind), {}, {})
+    return gpu_space.measure(gpus(count, kind), models, {id: (mib, free[0].total) for id, mib in (used or {}).items()})
 
 
 def running(gpu: str, memory: float | None = None) -> Model:
     return Model("m/m", port=8001, gpu=gpu, pid=1, extra={"memory": memory} if memory else {})
 
 
-def unknown(weights: float = 65.5e9, dtype: str = "bfloat16", architecture: Architecture | None = DENSE_32B) -> Profile:
+def unknown(
+    weights: float = 65.5e9, dtype: str = "bfloat16", architecture: Architecture | None = DENSE_32B
+) -> ModelProfile:
     """Return a model that is in no catalogue, but whose size and shape the Hub has told."""
-    return Profile("someone/model-32b", None, Shape(weights, dtype, architecture), "hermes", "qwen3")
+    return ModelProfile("someone/model-32b", None, ModelShape(weights, dtype, architecture), "hermes", "qwen3")
 
 
-def known(*hardware: tuple[str, int, tuple[str, ...]], weights_gb: float = 65.5, dtype: str = "bfloat16") -> Profile:
+def known(
+    *hardware: tuple[str, int, tuple[str, ...]], weights_gb: float = 65.5, dtype: str = "bfloat16"
+) -> ModelProfile:
     """Return a model of the catalogue with configurations (GPU type, number, arguments)."""
     configurations = tuple(Configuration((kind,), count, args, source="a test") for kind, count, args in hardware)
     entry = Entry(
         id="maker/model-32b", hardware=configurations, weights_gb=weights_gb, dtype=dtype, architecture=DENSE_32B
     )
-    return Profile(entry.id, entry, Shape(weights_gb * 1e9, dtype, DENSE_32B))
+    return ModelProfile(entry.id, entry, ModelShape(weights_gb * 1e9, dtype, DENSE_32B))

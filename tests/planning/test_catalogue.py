@@ -13,7 +13,7 @@ from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
 TEXT = paths.asset("models.md").read_text(encoding="utf-8")
-ENTRIES = list(catalogue.read(TEXT))
+ENTRIES = list(catalogue.parse(TEXT))
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 
 # What vLLM 0.32 has; `tests/engine/test_catalogue_arguments.py` asks itself.
@@ -114,11 +114,11 @@ def test_no_two_models_are_praised_in_the_same_words() -> None:
 @EACH
 def test_every_configuration_uses_the_gpus_it_counts_and_names_its_source(entry: Entry) -> None:
     for configuration in entry.hardware:
-        assert vllm_arguments.gpus_asked_for(configuration.args) == configuration.count
+        assert vllm_arguments.gpus_requested(configuration.args) == configuration.count
         assert configuration.source
         assert set(configuration.env) <= ENVIRONMENT
         names = {vllm_arguments.name_of(argument) for argument in configuration.args}
-        assert not names & (GONE | set(vllm_arguments.OURS))
+        assert not names & (GONE | set(vllm_arguments.SET_BY_PI))
         assert ("--trust-remote-code" in names) == ("--trust-remote-code" in configuration.notes)
         assert configuration.gpus == ("any",) or all(gpu in TYPES for gpu in configuration.gpus)
 
@@ -138,14 +138,14 @@ def test_every_configuration_has_the_parsers_of_its_model(entry: Entry) -> None:
 @EACH
 def test_the_context_of_every_configuration_fits_its_gpus(entry: Entry) -> None:
     """Within what our estimate is good for. What data parallel ranks copy it can only guess."""
-    shape = fit.Shape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
+    shape = fit.ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
     for configuration in entry.hardware:
-        options = vllm_arguments.read(configuration.args)
+        options = vllm_arguments.parse(configuration.args)
         for gpu in configuration.gpus:
             if gpu == "any" or options.data > 1:
                 continue
-            rooms = gpu_space.rooms(gpu_types.parse(f"{configuration.count}x {gpu}"), {}, {})
-            found = fit.estimate(shape, rooms, options)
+            spaces = gpu_space.measure(gpu_types.parse(f"{configuration.count}x {gpu}"), {}, {})
+            found = fit.estimate(shape, spaces, options)
             assert found.memory.kv_cache > 0
             assert found.longest is None or found.longest >= 0.85 * (found.context or 0)
 
@@ -164,7 +164,7 @@ def test_the_table_for_people_says_what_the_block_says(entry: Entry) -> None:
         (each.count, each.gpus) for each in entry.hardware
     ]
     for (_, _, context), each in zip(rows, entry.hardware, strict=True):
-        options = vllm_arguments.read(each.args)
+        options = vllm_arguments.parse(each.args)
         tokens = options.context or (entry.architecture.max_context if entry.architecture else None)
         if options.is_context_auto:
             assert context == "as much as fits"

@@ -64,7 +64,7 @@ KNOWN = [
 def test_a_gpu_is_recognised_by_what_nvidia_smi_says(
     name: str, mebibytes: int | None, ours: str, capability: tuple[int, int]
 ) -> None:
-    kind = gpu_types.of(seen(name, mebibytes))
+    kind = gpu_types.recognise(seen(name, mebibytes))
     assert kind is not None
     assert (kind.name, kind.capability) == (ours, capability)
     assert mebibytes in (None, kind.memory_mib)
@@ -89,7 +89,7 @@ def test_every_type_of_the_table_has_the_size_that_vendors_name(
     ],
 )
 def test_a_gpu_that_was_written_by_hand_is_recognised(gpu: Gpu, ours: str) -> None:
-    kind = gpu_types.of(gpu)
+    kind = gpu_types.recognise(gpu)
     assert kind is not None
     assert kind.name == ours
 
@@ -105,11 +105,11 @@ def test_a_gpu_that_was_written_by_hand_is_recognised(gpu: Gpu, ours: str) -> No
     ],
 )
 def test_what_is_not_known_is_not_guessed(gpu: Gpu) -> None:
-    assert gpu_types.of(gpu) is None
+    assert gpu_types.recognise(gpu) is None
 
 
 def test_a_slice_has_the_capability_of_its_card_and_memory_of_its_own() -> None:
-    kind = gpu_types.of(Gpu(0, "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "20GB"))
+    kind = gpu_types.recognise(Gpu(0, "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "20GB"))
     assert kind is not None
     assert (kind.name, kind.capability, kind.size) == ("A100-40G MIG 3g.20gb", (8, 0), 20)
     assert kind.memory_mib == pytest.approx(19968, rel=0.001)
@@ -156,7 +156,7 @@ def test_a_type_stands_in_for_the_same_chip_with_as_much_memory(name: str, liste
 def test_gpus_are_named_as_people_name_them(text: str, names: list[str]) -> None:
     gpus = gpu_types.parse(text)
     assert [gpu.id for gpu in gpus] == list(range(len(names)))
-    kinds = [gpu_types.of(gpu) for gpu in gpus]
+    kinds = [gpu_types.recognise(gpu) for gpu in gpus]
     assert [kind.name for kind in kinds if kind] == names
 
 

@@ -184,7 +184,8 @@ def test_nothing_is_kept_and_nothing_heavy_is_downloaded(stand_in: Hub, tmp_path
     program = (
         "import asyncio; from pi_cli.planning import hub\n"
         f"ask = dict(token='hf_token', endpoint={stand_in.url!r})\n"
-        "print(asyncio.run(hub.look('big/model', **ask)).weights, asyncio.run(hub.check_access('big/model', **ask)))"
+        "weights = asyncio.run(hub.describe('big/model', **ask)).weights\n"
+        "print(weights, asyncio.run(hub.check_access('big/model', **ask)))"
     )
     environment = os.environ | {"HOME": str(home), "HF_HOME": str(home / "hf")}
     done = subprocess.run(

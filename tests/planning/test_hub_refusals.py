@@ -160,7 +160,7 @@ def test_the_same_happens_to_hf_download_on_a_pod_in_the_same_words(stand_in: Hu
         error = refusal(look, model, stand_in, token)
         cause = causes.find(error.log, pod="dc1", model=model)
         assert cause is not None
-        assert error.message == f"cannot download `{model}`: {cause.words}"
+        assert error.message == f"cannot download `{model}`: {cause.summary}"
         assert error.hint == (cause.hint or "").replace("https://huggingface.co/meta", f"{stand_in.url}/meta")
 
 
@@ -201,7 +201,7 @@ def test_who_stops_asking_is_free_at_once() -> None:
 
         async def lose_patience() -> None:
             async with asyncio.timeout(0.5):
-                await hub.look("some/model", token=None, endpoint=url, timeout=100)
+                await hub.describe("some/model", token=None, endpoint=url, timeout=100)
 
         began = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -243,7 +243,7 @@ def test_an_address_that_is_none() -> None:
 def test_offline_it_asks_nobody() -> None:
     program = (
         "import asyncio; from pi_cli.planning import hub\n"
-        "try: asyncio.run(hub.look('meta/gated', token=None, endpoint=None))\n"
+        "try: asyncio.run(hub.describe('meta/gated', token=None, endpoint=None))\n"
         "except hub.HubUnreachable as error: print(error.reason)"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}

@@ -6,34 +6,34 @@ import pytest
 
 from pi_cli.errors import DoesNotFit
 from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
-from pi_cli.planning.candidates import Wish
-from pi_cli.planning.gpu_space import Room
+from pi_cli.planning.candidates import Constraints
+from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
-from pi_cli.planning.profile import Profile
+from pi_cli.planning.profile import ModelProfile
 
 HARDWARE = [f"{count}x {kind}" for kind in ("H100", "H200", "A100", "RTX 4090") for count in (1, 2, 8)]
 HARDWARE += ["3x H100", "1x T4", "4x L4", "2x A100 40GB", "8x H20", "4x RTX PRO 6000", "1x B300"]
 
 
 @functools.cache
-def profiles() -> list[Profile]:
-    return [lookup.catalogued(entry) for entry in catalogue.entries()]
+def profiles() -> list[ModelProfile]:
+    return [lookup.from_catalogue(entry) for entry in catalogue.entries()]
 
 
-def rooms_of(hardware: str) -> list[Room]:
-    return gpu_space.rooms(gpu_types.parse(hardware), {}, {})
+def spaces_of(hardware: str) -> list[GpuSpace]:
+    return gpu_space.measure(gpu_types.parse(hardware), {}, {})
 
 
-def made(profile: Profile, hardware: str) -> Plan | DoesNotFit:
+def made(profile: ModelProfile, hardware: str) -> Plan | DoesNotFit:
     try:
-        return plan.make(profile, Wish(), rooms_of(hardware), pod="dc1")
+        return plan.make(profile, Constraints(), spaces_of(hardware), pod="dc1")
     except DoesNotFit as refused:
         return refused
 
 
 @pytest.mark.parametrize("hardware", HARDWARE)
 def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> None:
-    rooms = rooms_of(hardware)
+    spaces = spaces_of(hardware)
     for profile in profiles():
         found = made(profile, hardware)
         if isinstance(found, DoesNotFit):
@@ -42,11 +42,11 @@ def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> Non
             continue
         assert profile.shape is not None
         assert found.fit is not None
-        options, memory = vllm_arguments.read(found.arguments), found.fit.memory
-        assert options.gpus == len(found.gpus) <= len(rooms), profile.id
+        options, memory = vllm_arguments.parse(found.arguments), found.fit.memory
+        assert options.gpus == len(found.gpus) <= len(spaces), profile.id
         assert memory.kv_cache > 0, profile.id
         assert memory.weights + memory.overhead + memory.kv_cache <= memory.total * options.memory + 0.01, profile.id
-        assert memory.total <= min(room.total for room in rooms) / 1024
+        assert memory.total <= min(space.total for space in spaces) / 1024
         if architecture := profile.shape.architecture:
             assert fit.divides(architecture, options.tensor), profile.id
             assert found.fit.longest is not None
@@ -73,11 +73,11 @@ def test_what_was_once_listed_and_cannot_fit_is_refused_for_its_weights(
 
 
 @pytest.mark.parametrize("profile", profiles(), ids=lambda profile: profile.id)
-def test_every_configuration_of_the_catalogue_can_be_had_on_its_own_hardware(profile: Profile) -> None:
+def test_every_configuration_of_the_catalogue_can_be_had_on_its_own_hardware(profile: ModelProfile) -> None:
     assert profile.entry is not None
     for configuration in profile.entry.hardware:
         kinds = ["H100"] if configuration.gpus == ("any",) else configuration.gpus
         for kind in kinds:
-            rooms = rooms_of(f"{configuration.count}x {kind}")
-            found = plan.make(profile, Wish(gpus=configuration.count), rooms, pod="dc1")
+            spaces = spaces_of(f"{configuration.count}x {kind}")
+            found = plan.make(profile, Constraints(gpus=configuration.count), spaces, pod="dc1")
             assert len(found.gpus) == configuration.count

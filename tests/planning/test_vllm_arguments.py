@@ -23,12 +23,12 @@ from pi_cli.planning.vllm_arguments import Options
     ],
 )
 def test_what_they_say_about_memory_and_parallelism_is_read(words: str, options: Options) -> None:
-    assert vllm_arguments.read(words.split()) == options
+    assert vllm_arguments.parse(words.split()) == options
 
 
 def test_options_are_taken_out_with_their_values_in_any_spelling() -> None:
     words = ["--a", "1", "-tp", "2", "--max_model_len=9", "--list", "x", "y", "--max-model-len", "-1", "--b"]
-    assert vllm_arguments.without(words, vllm_arguments.TENSOR, vllm_arguments.CONTEXT) == (
+    assert vllm_arguments.without(words, vllm_arguments.TENSOR_PARALLEL, vllm_arguments.CONTEXT_LENGTH) == (
         "--a",
         "1",
         "--list",
@@ -41,5 +41,5 @@ def test_options_are_taken_out_with_their_values_in_any_spelling() -> None:
 @pytest.mark.parametrize("word", ["--port", "--port=1", "--api_key", "--api-key=x", "--served_model_name", "--uds"])
 def test_what_pi_sets_itself_is_refused_in_any_spelling(word: str) -> None:
     with pytest.raises(BadUsage, match="cannot be given after `--vllm`"):
-        vllm_arguments.refuse_ours(["--enforce-eager", word, "1"])
-    vllm_arguments.refuse_ours(["--portable", "--hosts", "--api-keys"])
+        vllm_arguments.refuse_options_of_pi(["--enforce-eager", word, "1"])
+    vllm_arguments.refuse_options_of_pi(["--portable", "--hosts", "--api-keys"])

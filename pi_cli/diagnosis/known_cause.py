@@ -6,7 +6,7 @@ from pi_cli.diagnosis.remedies import Remedy
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownCause:
     """A failure we recognise: a pattern, the cause in words, and a hint; both may name groups of the pattern.
 
     Where it is known what was typed, the `remedy` takes the place of the hint. `is_vague`: the message tells only what
@@ -14,14 +14,14 @@ class Known:
     """
 
     pattern: str
-    words: str
+    summary: str
     hint: str
     remedy: Remedy | None = None
     is_vague: bool = False
 
 
 # For an error that is none of them: vLLM says why it refuses a setting on the lines that follow.
-REFUSED = Known(
+REFUSED_ARGUMENTS = KnownCause(
     r"validation errors? for (?P<config>\w+)\n\s*(?:Value error, )?(?P<why>(?s:.*?))\s*(?:\[type=|$)",
     "vLLM refused its arguments ({config}): {why}",
     "correct what follows `--vllm` and start again",
