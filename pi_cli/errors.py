@@ -6,14 +6,14 @@ PiError                 exit 1
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   └── HostKeyChanged  exit 3   the pod is not the machine we know
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
-├── NoRoom              exit 4   the GPUs would do for a model, but others hold their memory
+├── NoRoom              exit 4   a model would fit the GPUs, but their memory is in use
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
 ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
 └── everything else     exit 1   raised as a plain `PiError`
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 
 class PiError(Exception):
@@ -90,17 +90,49 @@ class ModelNotStarted(PiError):
         self.log = log
 
 
-class NoRoom(PiError):
-    """A pod's GPUs could run a model, but others hold their memory; nothing was downloaded.
+class GpuProcess(NamedTuple):
+    """A process that uses `used` MiB of a GPU, as nvidia-smi reports it."""
 
-    `unexplained` are the GPUs on which that is nothing that pi started.
+    pid: int
+    program: str
+    used: int
+
+
+class HeldGpu(NamedTuple):
+    """A GPU of whose `total` MiB `used` are in use, by models that pi started or by other `processes`, where known."""
+
+    id: int
+    used: int
+    total: int
+    models: tuple[str, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
+
+
+class NoRoom(PiError):
+    """A pod's GPUs could run a model, but their memory is in use; nothing was downloaded.
+
+    `held` are the GPUs in use, if they are known, and `model` is what did not fit beside that. `share_left` is the
+    largest share of the memory for which the user's own arguments could ask, if they were given.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, hint: str | None = None, unexplained: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        model: str = "",
+        held: tuple[HeldGpu, ...] = (),
+        share_left: float = 0.0,
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.unexplained = unexplained
+        self.model, self.held, self.share_left = model, held, share_left
+
+    @property
+    def unexplained(self) -> tuple[HeldGpu, ...]:
+        """Return the GPUs on which pi has started no model."""
+        return tuple(gpu for gpu in self.held if not gpu.models)
 
 
 class StateUnreadable(PiError):

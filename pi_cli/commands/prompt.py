@@ -270,9 +270,11 @@ async def _tool_parser(model: str) -> str | None:
     import asyncio
 
     from pi_cli.planning import lookup
+    from pi_cli.planning.profile import KnownModel
 
     token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
     with suppress(PiError, TimeoutError):
         async with asyncio.timeout(LOOK_UP_SECONDS):
-            return (await lookup.find(model, token=token, endpoint=endpoint)).tool_call_parser
+            profile = await lookup.find(model, token=token, endpoint=endpoint)
+            return profile.tool_call_parser if isinstance(profile, KnownModel) else None
     return None

@@ -271,11 +271,11 @@ async def _profile(model: str, constraints: "Constraints", where: "Mapping[str, 
     import asyncio
 
     from pi_cli.planning import lookup
-    from pi_cli.planning.profile import ModelProfile
+    from pi_cli.planning.profile import UnknownModel
     from pi_cli.view import terminal
 
     token, endpoint = _hub()
-    _refuse_in_time(ModelProfile(model), constraints, where)
+    _refuse_in_time(UnknownModel(model), constraints, where)
     look = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
     waiting = asyncio.get_running_loop().call_later(SLOW, terminal.note, f"asking the Hugging Face Hub about `{model}`")
     try:

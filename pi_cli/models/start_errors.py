@@ -8,7 +8,7 @@ from typing import Any
 
 from pi_cli.diagnosis import causes
 from pi_cli.diagnosis.start_command import StartCommand
-from pi_cli.errors import ModelNotStarted, NoRoom, PiError
+from pi_cli.errors import GpuProcess, ModelNotStarted, NoRoom, PiError
 from pi_cli.models import drift
 from pi_cli.models.start_progress import Watching
 from pi_cli.planning import refusal
@@ -65,20 +65,14 @@ def not_written(pod: str, model: str, error: str) -> ModelNotStarted:
     )
 
 
-def held(error: NoRoom, pod: str, strangers: Sequence[Holder]) -> NoRoom:
-    """Say who holds the memory of GPUs that pi has started nothing on, as far as nvidia-smi sees."""
-    message, pids = error.message, list[int]()
-    for gpu in error.unexplained:
-        here = [each for each in strangers if each.gpu == gpu]
-        if here:
-            names = ", ".join(f"pid {each.pid} ({each.program}: {each.used:,} MiB)" for each in here)
-            before, clause, after = message.partition(f"GPU {gpu}: ")
-            message = before + clause + after.replace(refusal.NOBODY, names, 1)
-        pids += [each.pid for each in here if each.pid not in pids]
-    if not pids:
-        return error
-    kill = shlex.join(["pi", "ssh", pod, "kill", *map(str, pids)])
-    return NoRoom(message, hint=f"end what you do not need with `{kill}`; or {error.hint}")
+def held(error: NoRoom, pod: str, holders: Sequence[Holder]) -> NoRoom:
+    """Name the processes on GPUs without a model that pi started, as far as nvidia-smi reports them."""
+    named = tuple(gpu if gpu.models else gpu._replace(processes=_on(gpu.id, holders)) for gpu in error.held)
+    return refusal.no_room(error.model, pod, named, share_left=error.share_left)
+
+
+def _on(gpu: int, holders: Sequence[Holder]) -> tuple[GpuProcess, ...]:
+    return tuple(GpuProcess(holder.pid, holder.program, holder.used) for holder in holders if holder.gpu == gpu)
 
 
 def require_volume(pod: str, recorded: Storage | None, found: Disk | None) -> None:

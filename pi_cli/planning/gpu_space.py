@@ -1,26 +1,29 @@
-"""What is on each GPU of a pod and how much room it has; which GPUs a model goes to."""
+"""What is on each GPU of a pod and how much of its memory is free; which GPUs a model goes to."""
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pi_cli import units
+from pi_cli.errors import HeldGpu
 from pi_cli.planning import gpu_types, vllm_arguments
 from pi_cli.store.records import Gpu, Model, Pod
 
-SLACK = 768  # MiB: a model takes so much more than its share, and CUDA has up to 1 GiB less than nvidia-smi says
-IDLE_SHARE = 0.1  # of a GPU's memory: what a driver, a display and a notebook's kernel hold; a model holds far more
-LEAST_SHARE = 0.05
+# MiB: a model uses up to this much more than its share, and CUDA has up to 1 GiB less than nvidia-smi shows.
+SLACK_MIB = 768
+# Of a GPU's memory: what a driver, a display or a notebook's kernel uses. A model uses far more.
+IDLE_SHARE = 0.1
+MIN_SHARE = 0.05
 MIB_PER_GB = 1024 * 0.95  # a board's memory as vendors count it against what nvidia-smi shows of it
 
 
 @dataclass(frozen=True, slots=True)
 class GpuSpace:
-    """A GPU and the room on it, in MiB; `models` are the names of those that are there.
+    """A GPU and its memory in MiB; `models` are the names of the models on it.
 
-    `capability` is CUDA's compute capability, None for a GPU we do not know. What `taken` holds beyond the models' own
-    shares is held by somebody else.
+    `capability` is CUDA's compute capability, None for a GPU we do not know. What `taken` has beyond the models' own
+    shares is used by other processes.
     """
 
     gpu: Gpu
@@ -36,11 +39,11 @@ class GpuSpace:
 
     @property
     def share(self) -> float:
-        """Return the share of the memory that a new model can have, in whole percents; 0.0 if none worth having."""
+        """Return the share of the memory that a new model can use, in whole percents; 0.0 if it is too small to use."""
         if self.taken <= IDLE_SHARE * self.total / 4:  # a driver's own; vLLM's default leaves more than that
             return 1.0
-        share = math.floor((self.total - self.taken - SLACK) / self.total * 100) / 100
-        return share if share >= LEAST_SHARE else 0.0
+        share = math.floor((self.total - self.taken - SLACK_MIB) / self.total * 100) / 100
+        return share if share >= MIN_SHARE else 0.0
 
     @property
     def is_slice(self) -> bool:
@@ -48,76 +51,92 @@ class GpuSpace:
 
 
 def measure(gpus: Sequence[Gpu], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]) -> list[GpuSpace]:
-    """Return the room on every GPU; `used` is what nvidia-smi says: (used, total) MiB by GPU id, where it is known.
+    """Return the space on every GPU; `used` is what nvidia-smi reports: (used, total) MiB by GPU id, where known.
 
-    A model that still loads does not hold its memory yet: what it will take counts.
+    A model that is still loading does not use its memory yet: it counts with the share that it was given.
     """
-    found = []
-    for gpu in gpus:
-        kind = gpu_types.recognise(gpu)
-        held, total = used.get(gpu.id, (0, kind.memory_mib if kind else _memory(gpu.memory)))
-        here = {name: model for name, model in models.items() if gpu.id in model.gpus}
-        shares = sum(share_of(model) for model in here.values())
-        taken = max(held, round(shares * total))
-        space = GpuSpace(
-            gpu, total, taken, tuple(sorted(here)), kind.name if kind else gpu.name, kind.capability if kind else None
-        )
-        found.append(space)
-    return found
+    return [_measure(gpu, models, used) for gpu in gpus]
+
+
+def _measure(gpu: Gpu, models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]) -> GpuSpace:
+    type = gpu_types.recognise(gpu)
+    in_use, total = used.get(gpu.id, (0, type.memory_mib if type else _memory(gpu.memory)))
+    on_it = {name: model for name, model in models.items() if gpu.id in model.gpus}
+    taken = max(in_use, round(sum(share_of(model) for model in on_it.values()) * total))
+    names = tuple(sorted(on_it))
+    return GpuSpace(gpu, total, taken, names, type.name if type else gpu.name, type.capability if type else None)
 
 
 def recorded(pod: Pod) -> list[GpuSpace]:
-    """Return the room on a pod's GPUs as `pods.json` has it."""
+    """Return the space on a pod's GPUs according to `pods.json`."""
     return measure(pod.gpus, pod.models, {})
 
 
 def observed(
-    pod: Pod, there: Collection[int], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]
+    pod: Pod, present: Collection[int], models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]
 ) -> list[GpuSpace]:
-    """Return the room on a pod's GPUs as it is now: the ids that are `there`, the `models` that run, the memory `used`.
+    """Return the space on a pod's GPUs now, from the GPU ids that are `present` and the `models` that run.
 
-    They are those recorded, which may be fewer than there are, less any that are gone; where nvidia-smi has failed, all
-    that are recorded.
+    Only recorded GPUs count, which may be fewer than the pod has, without those that have disappeared. If nvidia-smi
+    failed, all recorded GPUs count.
     """
-    return measure([gpu for gpu in pod.gpus if gpu.id in there] or pod.gpus, models, used)
+    return measure([gpu for gpu in pod.gpus if gpu.id in present] or pod.gpus, models, used)
+
+
+def emptied(spaces: Sequence[GpuSpace]) -> list[GpuSpace]:
+    """Return the same GPUs with nothing on them."""
+    return [replace(space, taken=0, models=()) for space in spaces]
+
+
+def held(spaces: Sequence[GpuSpace]) -> tuple[HeldGpu, ...]:
+    """Return the GPUs that are not free, and the models on them."""
+    return tuple(HeldGpu(space.gpu.id, space.taken, space.total, space.models) for space in spaces if not space.is_free)
 
 
 def kinds(spaces: Sequence[GpuSpace]) -> str:
-    """Name the GPUs that the spaces are on: `2x H100, 1x L4`."""
+    """Name the GPUs: `2x H100, 1x L4`."""
     return units.counted(space.kind for space in spaces)
 
 
 def share_of(model: Model) -> float:
-    """Return the share of each GPU's memory that a model was given; what pi does not know has vLLM's default."""
+    """Return the share of each GPU's memory that a model was given; vLLM's default if pi does not know it."""
     share = model.extra.get("memory")
     return float(share) if isinstance(share, int | float) else vllm_arguments.DEFAULT_MEMORY
 
 
-def by_type(places: Sequence[GpuSpace]) -> list[list[GpuSpace]]:
-    """Group GPUs of one type and size: only such serve one model together well. The largest group comes first."""
-    kinds: dict[tuple[str, int], list[GpuSpace]] = {}
-    for space in places:
-        kinds.setdefault((space.gpu.name, space.total), []).append(space)
-    return sorted(kinds.values(), key=len, reverse=True)
+def by_type(spaces: Sequence[GpuSpace]) -> list[list[GpuSpace]]:
+    """Group GPUs of one type and size, since a mix serves one model badly. The largest group comes first."""
+    groups: dict[tuple[str, int], list[GpuSpace]] = {}
+    for space in spaces:
+        groups.setdefault((space.gpu.name, space.total), []).append(space)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
-def least_used(places: Sequence[GpuSpace], count: int, share: float) -> list[GpuSpace] | None:
-    """Return the `count` GPUs with the fewest models that have so much room, lowest id first; None if too few have."""
-    roomy = [space for space in places if space.share >= share]
-    chosen = sorted(roomy, key=lambda space: (not space.is_free, len(space.models), space.taken > SLACK, space.gpu.id))
-    return sorted(chosen[:count], key=lambda space: space.gpu.id) if len(roomy) >= count else None
+def least_used(spaces: Sequence[GpuSpace], count: int, share: float) -> list[GpuSpace] | None:
+    """Return the `count` GPUs with the fewest models that have this share free, lowest id first; None if too few do."""
+    suitable = [space for space in spaces if space.share >= share]
+    ranked = sorted(suitable, key=_usage)
+    return sorted(ranked[:count], key=_id) if len(suitable) >= count else None
 
 
-def most_free(places: Sequence[GpuSpace], count: int) -> tuple[list[GpuSpace], float]:
-    """Return the `count` GPUs with the most space and the share that each of them has; none and 0.0 if too few."""
-    chosen = sorted(places, key=lambda space: (-space.share, space.gpu.id))[:count]
+def most_free(spaces: Sequence[GpuSpace], count: int) -> tuple[list[GpuSpace], float]:
+    """Return the `count` GPUs with the most free memory and the share that each has; `[], 0.0` if there are too few."""
+    chosen = sorted(spaces, key=lambda space: (-space.share, space.gpu.id))[:count]
     if not chosen or len(chosen) < count:
         return [], 0.0
-    return sorted(chosen, key=lambda space: space.gpu.id), min(space.share for space in chosen)
+    return sorted(chosen, key=_id), min(space.share for space in chosen)
+
+
+def _usage(space: GpuSpace) -> tuple[bool, int, bool, int]:
+    return not space.is_free, len(space.models), space.taken > SLACK_MIB, space.gpu.id
+
+
+def _id(space: GpuSpace) -> int:
+    return space.gpu.id
 
 
 def _memory(text: str) -> int:
-    """Return the MiB of a board whose size is known as `48GB`; 0 if it is not known at all.
+    """Return the MiB of a board whose size is written as `48GB`; 0 if it is unknown.
 
     >>> _memory("100GB"), _memory("unknown")
     (97280, 0)

@@ -1,29 +1,30 @@
-"""Decide how to start a model: on which GPUs, with which vLLM arguments, and why. Pure: asks and touches nothing."""
+"""Decide how to start a model: on which GPUs, with which vLLM arguments, and why. Pure: it contacts nothing."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pi_cli.errors import BadUsage, DoesNotFit
+from pi_cli.hints import fill
 from pi_cli.planning import candidates, fit, gpu_space, refusal, vllm_arguments
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import ModelProfile
+from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
 
-# What is left to processors: larger models take minutes for an answer, and quantised ones want a GPU's kernels.
-LARGEST_ON_CPU = 20e9  # bytes of weights
-PLAIN = ("", "bfloat16", "float16", "float32")
+# What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
+MAX_CPU_WEIGHTS = 20e9  # bytes
+UNQUANTISED_TYPES = ("", "bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a model will be started on one pod.
 
-    `gpus` are ids and `kind` is what they are called; `memory` is the share that it takes of each, `beside` are the
-    models that are on them already. `reasons` say why it is so, a line each; the first says it all. `is_complete`
-    says that vLLM needs nothing from the Hub but the model itself: the user's own arguments may name other
-    repositories. `files` is the size of the download in bytes, if the Hub was asked.
+    `gpus` are ids and `kind` is the name of their type. `memory` is the share that the model takes of each, and
+    `beside` are the models that already run on them. `reasons` explain the plan, a line each, the most important first.
+    `is_complete`: vLLM needs nothing from the Hub but the model itself, whereas the user's own arguments may name
+    other repositories. `files` is the size of the download in bytes, if the Hub was asked.
     """
 
     model: str
@@ -41,28 +42,24 @@ class Plan:
 
     @property
     def is_tight(self) -> bool:
-        """Tell whether it cannot serve the whole context to several requests at once."""
-        return (
-            self.fit is not None
-            and self.fit.concurrency is not None
-            and self.fit.concurrency < candidates.AMPLE_CONCURRENCY
-        )
+        """Return whether the model cannot serve its full context to several requests at once."""
+        return self.fit is not None and self.fit.is_tight
 
 
 def make(
     profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], *, pod: str, is_cpu: bool = False
 ) -> Plan:
-    """Plan a model for a pod with this room. Raises `DoesNotFit`, `NoRoom` or another `BadUsage`.
+    """Plan a model for a pod with these GPUs. Raises `DoesNotFit`, `NoRoom` or another `BadUsage`.
 
-    On a CPU pod a model has no GPU: what its arguments say about parallelism is about processors.
+    On a CPU pod, a model uses no GPU: what its arguments say about parallelism is about processors.
     """
     _check(profile, constraints, spaces, pod, is_cpu=is_cpu)
     if is_cpu:
         return _on_cpu(profile, constraints, pod)
     if constraints.own_arguments is not None:
-        return _own(profile, constraints.own_arguments, spaces, pod)
-    if profile.shape is None:
-        return _unmeasured(profile, constraints, spaces, pod)
+        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod)
+    if isinstance(profile, UnknownModel):
+        return _of_unknown_model(profile, constraints, spaces, pod)
     best = candidates.best(profile, constraints, spaces)
     if best is None:
         raise refusal.explain(profile, constraints, spaces, pod)
@@ -82,120 +79,123 @@ def make(
 
 
 def command(plan: Plan, name: str, *, port: int, private: bool = False) -> str:
-    """Return the command that is run on the pod, to be read and pasted; the key comes from VLLM_API_KEY."""
+    """Return the command that runs on the pod, to be read and pasted; the key comes from VLLM_API_KEY."""
     settings = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, plan.gpus)), **plan.environment}
     host = "127.0.0.1" if private else "0.0.0.0"  # noqa: S104
-    words = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", host, "--port", str(port)]
-    words += ["--middleware", "require_key.RequireKey", *plan.arguments]
-    return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in settings.items()), shlex.join(words)])
+    argv = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", host, "--port", str(port)]
+    argv += ["--middleware", "require_key.RequireKey", *plan.arguments]
+    return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in settings.items()), shlex.join(argv)])
 
 
 def _check(
     profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str, *, is_cpu: bool
 ) -> None:
-    if constraints.own_arguments is not None:
-        vllm_arguments.refuse_options_of_pi(constraints.own_arguments)
+    """Refuse what no placement could change."""
+    own = constraints.own_arguments
+    if own is not None:
+        vllm_arguments.refuse_options_of_pi(own)
     if is_cpu:
         if constraints.gpus or constraints.memory:
             raise BadUsage(f"`{pod}` has no GPUs", hint="leave out `--gpus` and `--memory`")
         return
     if not spaces:
         raise refusal.no_gpus(pod)
-    wanted = (
-        vllm_arguments.gpus_requested(constraints.own_arguments)
-        if constraints.own_arguments is not None
-        else constraints.gpus or 1
-    )
-    if wanted > len(spaces):
-        hint = "lower `--tensor-parallel-size`" if constraints.own_arguments is not None else "lower `--gpus`"
+    requested = vllm_arguments.gpus_requested(own) if own is not None else constraints.gpus or 1
+    if requested > len(spaces):
+        option = "--tensor-parallel-size" if own is not None else "--gpus"
         raise BadUsage(
-            f"`{profile.id}` is to use {wanted} GPUs and `{pod}` has {len(spaces)}",
-            hint=f"{hint}, or choose another pod with `--pod`",
+            f"`{profile.id}` needs {requested} GPUs, but `{pod}` has {len(spaces)}",
+            hint=f"lower `{option}`, or choose another pod with `--pod`",
         )
-    if wanted > 1 and any(space.is_slice for space in spaces):
+    if requested > 1 and any(space.is_slice for space in spaces):
         raise BadUsage(
-            f"a model cannot use {wanted} MIG slices: CUDA shows a program only one",
-            hint="choose a model that fits one slice, or have the GPUs taken out of MIG mode",
+            f"a model cannot use {requested} MIG slices: CUDA shows a program only one",
+            hint="choose a model that fits one slice, or have MIG turned off on the GPUs",
         )
-    if constraints.context and profile.max_context and constraints.context > profile.max_context:
+    if isinstance(profile, KnownModel):
+        _check_context(profile, constraints.context)
+
+
+def _check_context(profile: KnownModel, context: int | None) -> None:
+    longest = profile.max_context
+    if context and longest and context > longest:
         raise BadUsage(
-            f"the context of `{profile.id}` is at most {profile.max_context:,} tokens, "
-            f"and {constraints.context:,} are asked for",
-            hint=f"leave out `--context`, or give `--context {profile.max_context}`",
+            f"`{profile.id}` supports at most {longest:,} tokens of context, {context:,} requested",
+            hint=fill("leave out `--context`, or give `--context {longest}`", longest=longest),
         )
 
 
 def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     if constraints.own_arguments is not None:
-        return Plan(
-            profile.id,
-            (),
-            constraints.own_arguments,
-            reasons=("your own vLLM arguments, on the CPU",),
-            is_complete=False,
-        )
-    if profile.shape and (profile.shape.weights > LARGEST_ON_CPU or profile.shape.dtype not in PLAIN):
-        what = f"{profile.shape.weights / 1e9:.1f} GB of weights in {profile.shape.dtype}"
+        reasons = ("your own vLLM arguments, on the CPU",)
+        return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
+    context = ("--max-model-len", str(constraints.context or "auto"))
+    reasons = (
+        f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}",
+    )
+    if isinstance(profile, UnknownModel):
+        return Plan(profile.id, (), context, reasons=reasons, files=profile.files)
+    shape = profile.shape
+    if shape.weights > MAX_CPU_WEIGHTS or shape.dtype not in UNQUANTISED_TYPES:
+        what = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
         raise DoesNotFit(
             f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {what}",
-            hint="choose a small model that is not quantised, or to try anyway give your own arguments after `--vllm`",
+            hint="choose a small model that is not quantised; to try anyway, give your own arguments after `--vllm`",
         )
-    context = str(constraints.context) if constraints.context else "auto"
-    about = "the context you asked for" if constraints.context else "the longest context that fits"
-    own = (*candidates.features(profile), "--max-model-len", context)
-    least = profile.entry.min_vllm if profile.entry else None
-    return Plan(profile.id, (), own, reasons=(f"on the CPU, {about}",), min_vllm=least, files=profile.files)
+    arguments = (*candidates.features(profile), *context)
+    min_vllm = profile.entry.min_vllm if profile.entry else None
+    return Plan(profile.id, (), arguments, reasons=reasons, min_vllm=min_vllm, files=profile.files)
 
 
-def _own(profile: ModelProfile, own: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str) -> Plan:
-    """Take the user's arguments as they are, and find GPUs that have the room they ask for."""
-    options = vllm_arguments.parse(own)
-    for group in gpu_space.by_type(spaces) if options.gpus > 1 else [list(spaces)]:
-        chosen = gpu_space.least_used(group, options.gpus, options.memory)
-        if chosen:
-            break
-    else:
-        raise refusal.no_room(profile.id, spaces, pod, own_gpus=options.gpus)
-    found = fit.estimate(profile.shape, chosen, options) if profile.shape else None
-    reasons = ["your own vLLM arguments", f"{_gpus(chosen)}: as many as they ask for, those with the fewest models"]
+def _with_own_arguments(
+    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str
+) -> Plan:
+    """Pass the user's arguments on unchanged, and choose GPUs that have the memory they ask for."""
+    options = vllm_arguments.parse(arguments)
+    groups = gpu_space.by_type(spaces) if options.gpus > 1 else [list(spaces)]
+    chosen = _least_used(groups, options.gpus, options.memory)
+    if chosen is None:
+        _, share_left = gpu_space.most_free(spaces, options.gpus)
+        raise refusal.no_room(profile.id, pod, gpu_space.held(spaces), share_left=share_left)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
-        own,
+        arguments,
         kind=chosen[0].kind,
         memory=options.memory,
         beside=_beside(chosen),
-        reasons=tuple(reasons),
-        fit=found,
+        reasons=(
+            "your own vLLM arguments",
+            f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
+        ),
+        fit=fit.estimate(profile.shape, chosen, options) if isinstance(profile, KnownModel) else None,
         is_complete=False,
     )
 
 
-def _unmeasured(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> Plan:
-    """Plan a model of which nothing is known: one GPU, or as many as asked for, and the context that vLLM finds."""
+def _of_unknown_model(profile: UnknownModel, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> Plan:
+    """Plan one GPU, or as many as requested, and leave the context to vLLM."""
     count = constraints.gpus or 1
     share = constraints.memory or vllm_arguments.DEFAULT_MEMORY
     groups = gpu_space.by_type(spaces) if count > 1 else [list(spaces)]
-    chosen = next((found for group in groups if (found := gpu_space.least_used(group, count, share))), None)
+    chosen = _least_used(groups, count, share)
     if chosen is None and constraints.memory is None:
         chosen, share = gpu_space.most_free(groups[0], count)
-    if not chosen or share < gpu_space.LEAST_SHARE:
-        raise refusal.no_room(profile.id, spaces, pod)
-    own = ["--tensor-parallel-size", str(count)] if count > 1 else []
+    if not chosen or share < gpu_space.MIN_SHARE:
+        raise refusal.no_room(profile.id, pod, gpu_space.held(spaces))
+    arguments = ["--tensor-parallel-size", str(count)] if count > 1 else []
     if share != vllm_arguments.DEFAULT_MEMORY:
-        own += ["--gpu-memory-utilization", f"{share:.2f}"]
-    own += ["--max-model-len", str(constraints.context or "auto")]
-    why = f": {profile.unknown}" if profile.unknown else ""
-    reasons = [
-        f"not in the catalogue{why}",
-        f"{_gpus(chosen)}: {'as you asked' if constraints.gpus else 'nothing says more'}",
-    ]
+        arguments += ["--gpu-memory-utilization", f"{share:.2f}"]
+    arguments += ["--max-model-len", str(constraints.context or "auto")]
+    unknown = f": {profile.reason}" if profile.reason else ""
+    why_these = "as you asked" if constraints.gpus else "its size is unknown"
+    reasons = [f"not in the catalogue{unknown}", f"{_gpus(chosen)}: {why_these}"]
     if not constraints.context:
-        reasons.append("the longest context that fits, which vLLM finds")
+        reasons.append("the longest context that fits: vLLM determines it")
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
-        tuple(own),
+        tuple(arguments),
         kind=chosen[0].kind,
         memory=share,
         beside=_beside(chosen),
@@ -204,48 +204,56 @@ def _unmeasured(profile: ModelProfile, constraints: Constraints, spaces: Sequenc
     )
 
 
+def _least_used(groups: Sequence[Sequence[GpuSpace]], count: int, share: float) -> list[GpuSpace] | None:
+    """Return GPUs of the first group that has enough of them with this share free."""
+    return next((chosen for group in groups if (chosen := gpu_space.least_used(group, count, share))), None)
+
+
 def _reasons(
-    profile: ModelProfile, constraints: Constraints, offer: Placement, spaces: Sequence[GpuSpace]
+    profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]
 ) -> Iterator[str]:
-    candidate, found = offer.candidate, offer.fit
-    yield f"{candidate.origin}{_served(found)}"
-    yield f"{_gpus(offer.spaces)}: {_why_these(constraints, offer, spaces)}"
+    candidate, memory_fit = placement.candidate, placement.fit
+    yield f"{candidate.origin}{_expected(memory_fit)}"
+    yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces)}"
     if candidate.notes:
         yield candidate.notes
+    if profile.unknown:
+        yield profile.unknown
     if constraints.context:
         yield f"--max-model-len {constraints.context}: as you asked"
-    elif "auto" in offer.arguments and found.context is not None:
+    elif "auto" in placement.arguments and memory_fit.context is not None:
         longest = profile.max_context
-        full = f", of the {longest:,} that the model has" if longest and found.context < longest else ""
-        yield f"--max-model-len auto: about {found.context:,} tokens fit{full}; vLLM takes the most that does"
+        full = f" of the model's {longest:,}" if longest and memory_fit.context < longest else ""
+        yield f"--max-model-len auto: about {memory_fit.context:,}{full} tokens fit; vLLM serves as many as fit"
     if constraints.memory:
-        yield f"--gpu-memory-utilization {offer.memory:.2f}: as you asked"
-    elif offer.memory != vllm_arguments.parse(candidate.arguments).memory:
-        yield f"--gpu-memory-utilization {offer.memory:.2f}: what the others on these GPUs leave"
-    if found.is_measured:
-        yield "the memory it needs is what an earlier start here told"
+        yield f"--gpu-memory-utilization {placement.memory:.2f}: as you asked"
+    elif placement.memory != vllm_arguments.parse(candidate.arguments).memory:
+        yield f"--gpu-memory-utilization {placement.memory:.2f}: what others leave on these GPUs"
+    if memory_fit.is_measured:
+        yield "its memory was measured at an earlier start"
 
 
-def _why_these(constraints: Constraints, offer: Placement, spaces: Sequence[GpuSpace]) -> str:
+def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]) -> str:
     if constraints.gpus:
         return "as many as you asked for"
-    if offer.is_shared:
-        names = _beside(offer.spaces)
-        return f"no free GPUs are left; shared with {', '.join(f'`{name}`' for name in names) or 'somebody else'}"
-    count = len(offer.spaces)
-    if offer.fit.concurrency is None:
+    if placement.is_shared:
+        names = _beside(placement.spaces)
+        return f"no GPU is free; shared with {', '.join(f'`{name}`' for name in names) or 'other processes'}"
+    count = len(placement.spaces)
+    if placement.fit.concurrency is None:
         return "the fewest for which there is a configuration"
-    if offer.is_roomy:
-        return f"the fewest that serve its context to {candidates.AMPLE_CONCURRENCY:.0f} requests or more at once"
+    if not placement.fit.is_tight:
+        return f"the fewest that serve its full context to {fit.AMPLE_CONCURRENCY:.0f} or more requests at once"
     more = sum(space.is_free for space in spaces) > count
     return "more would not serve a longer context" if more else "the longest context that these GPUs can serve"
 
 
-def _served(found: MemoryFit) -> str:
-    """Write what is expected: `: 131,072 tokens of context, about 4.6 requests of it at once`."""
-    if found.context is None or found.concurrency is None:
+def _expected(memory_fit: MemoryFit) -> str:
+    """Write what is expected: `: 131,072 tokens of context, about 4.6 such requests at once`."""
+    if memory_fit.context is None or memory_fit.concurrency is None:
         return ""
-    return f": {found.context:,} tokens of context, about {found.concurrency:.1f} requests of it at once"
+    requests = f"about {memory_fit.concurrency:.1f} such requests at once"
+    return f": {memory_fit.context:,} tokens of context, {requests}"
 
 
 def _gpus(spaces: Sequence[GpuSpace]) -> str:

@@ -1,4 +1,4 @@
-"""What we know of a model before it is planned: from the catalogue, from the Hub, from earlier starts."""
+"""What is known of a model before it is planned: from the catalogue, from the Hub, from earlier starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
-FOLDERS = ("/", "./", "../", "~")
+FOLDER_PREFIXES = ("/", "./", "../", "~")
 
 
 @dataclass(frozen=True, slots=True)
-class ModelProfile:
-    """A model as far as it is known; `unknown` says what is not, and why.
+class KnownModel:
+    """A model whose weights are known in size and type.
 
-    `tool_call_parser` and `reasoning_parser` are set where the architecture has them. `measured` is what earlier starts
-    told, by (kind of GPU, number of GPUs). `files` is the size of the whole download in bytes, if the Hub was asked.
+    `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
+    shape has no architecture. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
+    the size of the whole download in bytes, if the Hub was asked.
     """
 
     id: str
+    shape: ModelShape
     entry: Entry | None = None
-    shape: ModelShape | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     unknown: str | None = None
@@ -28,10 +29,22 @@ class ModelProfile:
 
     @property
     def max_context(self) -> int | None:
-        """Return the longest context that the model itself has, in tokens."""
-        return self.shape.architecture.max_context if self.shape and self.shape.architecture else None
+        """Return the longest context that the model supports, in tokens."""
+        return self.shape.architecture.max_context if self.shape.architecture else None
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownModel:
+    """A model whose size is not known; `reason` says why. vLLM may be able to serve it all the same."""
+
+    id: str
+    reason: str | None = None
+    files: int | None = None
+
+
+ModelProfile = KnownModel | UnknownModel
 
 
 def is_folder(model: str) -> bool:
-    """Tell whether a model is a folder on the pod, and not a repository of the Hub."""
-    return model.startswith(FOLDERS)
+    """Return whether a model is a folder on the pod instead of a repository of the Hub."""
+    return model.startswith(FOLDER_PREFIXES)

@@ -1,126 +1,137 @@
-"""Say why a model cannot be started on a pod: the smallest reason, and what would do."""
+"""Why a model cannot be started on a pod: the smallest reason, and what would change it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pi_cli.errors import BadUsage, DoesNotFit, NoRoom, PiError
-from pi_cli.planning import candidates, fit, gpu_space, gpu_types, vllm_arguments
-from pi_cli.planning.candidates import Candidate, Constraints
+from pi_cli.errors import BadUsage, DoesNotFit, HeldGpu, NoRoom, PiError
+from pi_cli.hints import fill
+from pi_cli.planning import candidates, fit, gpu_space, gpu_types, shortfall
+from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import ModelProfile
+from pi_cli.planning.profile import KnownModel
+from pi_cli.planning.shortfall import Shortfall
 
-# What can be rented nearly everywhere, from small to large, and in which numbers.
-RENTABLE = ("L4", "RTX 4090", "L40S", "A100", "H100", "H200", "B200")
-NUMBERS = (1, 2, 4, 8)
-NOBODY = "nothing that pi started"
+# What most providers rent out, from small to large, and in which numbers.
+RENTABLE_GPUS = ("L4", "RTX 4090", "L40S", "A100", "H100", "H200", "B200")
+RENTABLE_COUNTS = (1, 2, 4, 8)
 
 
-def explain(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> PiError:
-    """Return the error for a model that got no offer: others hold the room, or there can be none."""
-    emptied = [replace(space, taken=0, models=()) for space in spaces]
-    if any(space.taken or space.models for space in spaces) and candidates.best(profile, constraints, emptied):
-        return no_room(profile.id, spaces, pod)
+def explain(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> PiError:
+    """Return the error for a model without a placement: `NoRoom` if it would fit the GPUs empty, else `DoesNotFit`."""
+    emptied = gpu_space.emptied(spaces)
+    if emptied != list(spaces) and candidates.best(profile, constraints, emptied):
+        return no_room(profile.id, pod, gpu_space.held(spaces))
     return DoesNotFit(
         f"`{profile.id}` does not fit `{pod}`: {reason(profile, constraints, emptied)}",
-        hint=_instead(profile, constraints, emptied),
+        hint="; ".join(_alternatives(profile, constraints, emptied)),
     )
 
 
-def no_room(model: str, spaces: Sequence[GpuSpace], pod: str, *, own_gpus: int = 0) -> NoRoom:
-    """Return the error for GPUs that would do if nobody else were there; `own_gpus` are asked for after `--vllm`."""
-    held = "; ".join(f"GPU {space.gpu.id}: {_held(space)}" for space in spaces if not space.is_free)
-    names = list(dict.fromkeys(name for space in spaces for name in space.models))
-    if names:
-        hint = f"stop what is not needed with `pi stop {names[0]} --pod {pod}`, or start it with less `--memory`"
-    else:
-        hint = f"see what holds it with `pi ssh {pod} nvidia-smi`"
-    _, most = gpu_space.most_free(spaces, own_gpus)
-    if own_gpus and most:
-        hint = f"add `--gpu-memory-utilization {most:.2f}` after `--vllm`; or {hint}"
-    strangers = tuple(space.gpu.id for space in spaces if not space.is_free and not space.models)
-    return NoRoom(f"no room for `{model}` on `{pod}`: {held}", hint=hint, unexplained=strangers)
+def no_room(model: str, pod: str, held: tuple[HeldGpu, ...], *, share_left: float = 0.0) -> NoRoom:
+    """Return the error for GPUs that would do if they were free.
+
+    With `share_left`, the hint says that the user's own arguments could ask for that share of the memory.
+    """
+    return NoRoom(
+        f"no room for `{model}` on `{pod}`: {'; '.join(_usage(gpu) for gpu in held)}",
+        hint="; or ".join(_ways_to_free(pod, held, share_left)),
+        model=model,
+        held=held,
+        share_left=share_left,
+    )
 
 
 def no_gpus(pod: str) -> BadUsage:
     """Return the error for a pod on which no GPU is recorded."""
     return BadUsage(
         f"pod `{pod}` has no GPUs",
-        hint=f"see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`, "
-        "on a machine without any with `--cpu`",
+        hint=fill(
+            "see what it has now with `pi pods --check`, and record it with `pi pods setup {pod}`; "
+            "on a machine without GPUs, add `--cpu`",
+            pod=pod,
+        ),
     )
 
 
-def reason(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
-    """Return the smallest reason why a model fits no number of these GPUs, taking them as empty."""
-    ways = list(candidates.possible(profile, constraints.gpus, spaces))
-    if not ways:
-        group = gpu_space.by_type(spaces)[0]
-        return _impossible(profile, constraints, group)
-    largest = max(ways, key=lambda way: sum(space.total for space in way.spaces[: way.count]))
-    return _too_small(profile, constraints, largest)
+def reason(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
+    """Return the smallest reason why a model fits none of these GPUs, which are taken as empty."""
+    lacking = shortfall.compute(profile, constraints, spaces)
+    return _too_small(lacking) if lacking else _impossible(profile, constraints, gpu_space.by_type(spaces)[0])
 
 
-def would_fit(profile: ModelProfile, constraints: Constraints) -> list[str]:
-    """Return hardware that would do, as people say it: `2x H100`; for each kind of GPU the smallest number."""
-    found = []
-    for kind in RENTABLE:
-        for number in NUMBERS:
-            spaces = gpu_space.measure(gpu_types.parse(f"{number}x {kind}"), {}, {})
+def would_fit(profile: KnownModel, constraints: Constraints) -> list[str]:
+    """Return hardware that would do, as people write it: `2x H100`. For each kind of GPU, the smallest number."""
+    hardware = []
+    for kind in RENTABLE_GPUS:
+        for count in RENTABLE_COUNTS:
+            spaces = gpu_space.measure(gpu_types.parse(f"{count}x {kind}"), {}, {})
             if candidates.best(profile, replace(constraints, gpus=None), spaces):
-                found.append(f"{number}x {kind}")
+                hardware.append(f"{count}x {kind}")
                 break
-    return found
+    return hardware
 
 
-def _held(space: GpuSpace) -> str:
-    total = space.total / fit.MIB_PER_GIB
-    by = " and ".join(f"`{name}`" for name in space.models) or NOBODY
-    return f"{space.taken / fit.MIB_PER_GIB:.1f} of {total:.1f} GiB are held by {by}"
-
-
-def _impossible(profile: ModelProfile, constraints: Constraints, group: Sequence[GpuSpace]) -> str:
-    numbers = [constraints.gpus] if constraints.gpus else range(1, len(group) + 1)
-    reasons = [reason for number in numbers if (reason := candidates.impossible(profile, number, group[0]))]
-    names = f"{len(group)}x {group[0].kind}"
-    return f"{names}: {reasons[0]}" if reasons else f"there is no configuration for {names}"
-
-
-def _too_small(profile: ModelProfile, constraints: Constraints, way: Candidate) -> str:
-    """Compare what the largest way has with what is needed."""
-    assert profile.shape is not None
-    spaces = way.spaces[: way.count]
-    options = vllm_arguments.parse(way.arguments)
-    options = replace(
-        options, memory=constraints.memory or options.memory, context=constraints.context or options.context
+def _usage(gpu: HeldGpu) -> str:
+    used, total = gpu.used / fit.MIB_PER_GIB, gpu.total / fit.MIB_PER_GIB
+    users = " and ".join(f"`{name}`" for name in gpu.models) or ", ".join(
+        f"pid {process.pid} ({process.program}: {process.used:,} MiB)" for process in gpu.processes
     )
-    found = fit.estimate(profile.shape, spaces, options, candidates.measured(profile, way, options))
-    usable = found.memory.total * options.memory
-    names = f"{way.count}x {spaces[0].kind}"
-    if found.memory.kv_cache <= 0:
-        needs = f"its weights take {found.memory.weights:.1f} GiB"
-        return f"{needs} of each GPU and running it about {found.memory.overhead:.1f}, of {usable:.1f} on {names}"
-    left = f"{names} {'leaves' if way.count == 1 else 'leave'} {found.memory.kv_cache:.1f} GiB for its KV cache"
-    return f"{left}, enough for {found.longest or 0:,} tokens of context"
+    return f"GPU {gpu.id}: {used:.1f} of {total:.1f} GiB are used by {users or 'processes that pi did not start'}"
 
 
-def _instead(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
-    hints = list(_adjusted(profile, constraints, spaces))
-    if fitting := would_fit(profile, Constraints(context=constraints.context)):
-        hints.append(f"it would fit {', '.join(fitting)}")
-    hints.append(
-        f"`pi models {profile.id}` has more" if profile.entry else "to try anyway, give vLLM's arguments after `--vllm`"
-    )
-    return "; ".join(hints)
+def _ways_to_free(pod: str, held: Sequence[HeldGpu], share_left: float) -> Iterator[str]:
+    pids = [str(process.pid) for gpu in held for process in gpu.processes]
+    if pids:
+        template = "stop the processes that you do not need with `pi ssh {pod} kill {pids}`"
+        yield fill(template, pod=pod, pids=list(dict.fromkeys(pids)))
+    if share_left:
+        yield fill("add `--gpu-memory-utilization {share}` after `--vllm`", share=f"{share_left:.2f}")
+    names = [name for gpu in held for name in gpu.models]
+    if names:
+        template = "stop what you do not need with `pi stop {name} --pod {pod}`, or start it with a smaller `--memory`"
+        yield fill(template, name=names[0], pod=pod)
+    else:
+        yield fill("see what uses it with `pi ssh {pod} nvidia-smi`", pod=pod)
 
 
-def _adjusted(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
-    """Name the one constraints without which it would fit."""
-    for name, without in (
+def _impossible(profile: KnownModel, constraints: Constraints, group: Sequence[GpuSpace]) -> str:
+    counts = [constraints.gpus] if constraints.gpus else range(1, len(group) + 1)
+    reasons = [reason for count in counts if (reason := candidates.impossible(profile, count, group[0]))]
+    hardware = f"{len(group)}x {group[0].kind}"
+    return f"{hardware}: {reasons[0]}" if reasons else f"there is no configuration for {hardware}"
+
+
+def _too_small(lacking: Shortfall) -> str:
+    hardware, is_one = f"{lacking.count}x {lacking.kind}", lacking.count == 1
+    if lacking.kv_cache <= 0:
+        offered = f"{hardware} {'offers' if is_one else 'offer'} {lacking.usable:.1f}{'' if is_one else ' each'}"
+        needed = f"its weights take {lacking.weights:.1f} GiB of each GPU and running it about {lacking.overhead:.1f}"
+        return f"{needed}, but {offered}"
+    left = f"{hardware} {'leaves' if is_one else 'leave'} {lacking.kv_cache:.1f} GiB for its KV cache"
+    return f"{left}, enough for {lacking.longest:,} tokens of context"
+
+
+def _alternatives(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
+    """Yield hints: which constraint to change, which hardware would do, and where to read more."""
+    yield from _relaxed(profile, constraints, spaces)
+    if hardware := would_fit(profile, Constraints(context=constraints.context)):
+        yield f"it would fit on {', '.join(hardware)}"
+    if profile.entry:
+        yield fill("see `pi models {model}` for more", model=profile.id)
+    else:
+        yield "to try anyway, give vLLM's arguments after `--vllm`"
+
+
+def _relaxed(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
+    """Name the first constraint without which the model would fit."""
+    for name, relaxed in (
         ("context", replace(constraints, context=None)),
         ("memory", replace(constraints, memory=None)),
         ("gpus", replace(constraints, gpus=None)),
     ):
-        if without != constraints and (offer := candidates.best(profile, without, spaces)):
-            fits = f" {offer.fit.context}" if name == "context" and offer.fit.context else ""
-            yield f"it fits with `--context{fits}`" if fits else f"it fits without `--{name}`"
+        if relaxed != constraints and (placement := candidates.best(profile, relaxed, spaces)):
+            if name == "context" and placement.fit.context:
+                yield fill("it fits with `--context {tokens}`", tokens=placement.fit.context)
+            else:
+                yield f"it fits without `--{name}`"
             return

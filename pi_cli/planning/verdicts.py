@@ -1,14 +1,14 @@
-"""What the catalogue's models come to on given GPUs: which fit, how, and of the others why not. Pure."""
+"""Judge the catalogue's models against GPUs: whether each fits and how, and otherwise why not. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from pi_cli.planning import candidates, fit, plan, refusal, vllm_arguments
+from pi_cli.planning import candidates, fit, gpu_space, plan, refusal, shortfall
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
-from pi_cli.planning.profile import ModelProfile
+from pi_cli.planning.profile import KnownModel
 
 Status = Literal["fits", "tight", "no room", "no"]
 
@@ -17,10 +17,9 @@ NO_CONSTRAINTS = Constraints()
 
 @dataclass(frozen=True, slots=True)
 class CatalogueVerdict:
-    """A model against GPUs. `plan` is there if it can be started; else `reason` says why not, and `brief` in a few
-    words."""
+    """How a model fits GPUs. `plan` is set if it can be started; otherwise `reason` says why not, `brief` in short."""
 
-    profile: ModelProfile
+    profile: KnownModel
     status: Status
     plan: Plan | None = None
     reason: str = ""
@@ -31,39 +30,35 @@ class CatalogueVerdict:
         return self.profile.id
 
 
-def judge(profile: ModelProfile, spaces: Sequence[GpuSpace], *, pod: str) -> CatalogueVerdict:
-    """Judge a model as `pi start` would without any constraints. There has to be a GPU."""
-    if candidates.best(
-        profile, NO_CONSTRAINTS, spaces
-    ):  # asked first: a refusal looks for other hardware, which takes long
+def judge(profile: KnownModel, spaces: Sequence[GpuSpace], *, pod: str) -> CatalogueVerdict:
+    """Judge a model as `pi start` would without any constraint. `spaces` must not be empty."""
+    # The placement comes first: a refusal tries other hardware too, which takes long.
+    if candidates.best(profile, NO_CONSTRAINTS, spaces):
         made = plan.make(profile, NO_CONSTRAINTS, spaces, pod=pod)
         return CatalogueVerdict(profile, "tight" if made.is_tight else "fits", made)
-    emptied = [replace(space, taken=0, models=()) for space in spaces]
+    emptied = gpu_space.emptied(spaces)
     if emptied != list(spaces) and candidates.best(profile, NO_CONSTRAINTS, emptied):
-        return CatalogueVerdict(profile, "no room", None, str(refusal.no_room(profile.id, spaces, pod)), _held(spaces))
+        no_room = refusal.no_room(profile.id, pod, gpu_space.held(spaces))
+        return CatalogueVerdict(profile, "no room", None, no_room.message, _users(spaces))
     reason = refusal.reason(profile, NO_CONSTRAINTS, emptied)
-    return CatalogueVerdict(profile, "no", None, reason, _lack(profile, emptied))
+    return CatalogueVerdict(profile, "no", None, reason, _brief(profile, emptied))
 
 
-def _held(spaces: Sequence[GpuSpace]) -> str:
+def _users(spaces: Sequence[GpuSpace]) -> str:
     names = dict.fromkeys(name for space in spaces for name in space.models)
-    return f"held by {', '.join(f'`{name}`' for name in names) or 'others'}"
+    return f"used by {', '.join(f'`{name}`' for name in names) or 'other processes'}"
 
 
-def _lack(profile: ModelProfile, spaces: Sequence[GpuSpace]) -> str:
-    """Say in a few words what `refusal.reason` explains: `needs 154 GiB, has 73`."""
-    assert profile.shape is not None
-    ways = list(candidates.possible(profile, None, spaces))
-    if not ways:
-        kind = profile.shape.dtype.upper() if profile.shape.dtype in fit.NATIVE else "vLLM"
+def _brief(profile: KnownModel, spaces: Sequence[GpuSpace]) -> str:
+    """Say in a few words what `refusal.reason` says in full: `needs 154 GiB, has 73`."""
+    lacking = shortfall.compute(profile, NO_CONSTRAINTS, spaces)
+    if lacking is None:
+        kind = profile.shape.dtype.upper() if profile.shape.dtype in fit.NATIVE_CAPABILITY else "vLLM"
         return f"{kind} needs a newer GPU"
-    way = max(ways, key=lambda way: sum(space.total for space in way.spaces[: way.count]))
-    options = vllm_arguments.parse(way.arguments)
-    found = fit.estimate(profile.shape, way.spaces[: way.count], options, candidates.measured(profile, way, options))
-    if found.memory.kv_cache > 0:
-        return f"only {found.longest or 0:,} tokens fit"
-    needed = (found.memory.weights + found.memory.overhead) * way.count
-    usable = f"{found.memory.total * options.memory * way.count:.0f}"
-    if way.count == len(spaces):
-        return f"needs {needed:.0f} GiB, has {usable}"
-    return f"needs {needed:.0f} GiB, {way.count} GPU{'s have' if way.count > 1 else ' has'} {usable}"
+    if lacking.kv_cache > 0:
+        return f"only {lacking.longest:,} tokens fit"
+    needed = f"needs {(lacking.weights + lacking.overhead) * lacking.count:.0f} GiB"
+    usable = f"{lacking.usable * lacking.count:.0f}"
+    if lacking.count == len(spaces):
+        return f"{needed}, has {usable}"
+    return f"{needed}, {lacking.count} GPU{'s have' if lacking.count > 1 else ' has'} {usable}"

@@ -1,4 +1,4 @@
-"""Read and change the argument list of `vllm serve`: `--name value`, `--name=value`, and the short forms."""
+"""Parse and change the arguments of `vllm serve`: `--name value`, `--name=value`, and the short forms."""
 
 import functools
 import itertools
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
 
+# Options that pi sets itself, and why.
 SET_BY_PI = {
     "--port": "pi chooses a free port on the pod",
-    "--host": "pi chooses where vLLM listens",
-    "--api-key": "the key comes from PI_API_KEY and never stands on a command line",
+    "--host": "pi chooses the address on which vLLM listens",
+    "--api-key": "the key comes from PI_API_KEY and never appears on a command line",
     "--served-model-name": "the name is the one given with `--name`",
     "--uds": "pi reaches vLLM by its port",
 }
 
+# The names of options, the one that pi uses first.
 TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
 PIPELINE_PARALLEL = ("--pipeline-parallel-size", "-pp")
 DATA_PARALLEL = ("--data-parallel-size", "-dp")
@@ -38,7 +40,7 @@ NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgKMG]?)")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an argument list says about memory and parallelism.
+    """What a list of arguments says about memory and parallelism.
 
     `memory` is the share of each GPU's memory, `context` is in tokens (None: the model's own, or `auto`), `kv_bytes`
     the size of an element of the KV cache, `batched_tokens` None where vLLM chooses.
@@ -60,7 +62,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read what we plan with; what we cannot read is vLLM's to refuse.
+    """Read the options that a plan depends on. Invalid values count as absent: vLLM itself refuses them.
 
     >>> parse(["-tp", "2", "--max-model-len=32K"])
     Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
@@ -69,7 +71,7 @@ kv_bytes=2, batched_tokens=None)
     return _parse(tuple(arguments))
 
 
-@functools.lru_cache(maxsize=1024)  # `pi models` reads the same few lists thousands of times
+@functools.lru_cache(maxsize=1024)  # `pi models` parses the same few lists thousands of times
 def _parse(arguments: tuple[str, ...]) -> Options:
     context = value(arguments, CONTEXT_LENGTH)
     return Options(
@@ -86,19 +88,28 @@ def _parse(arguments: tuple[str, ...]) -> Options:
 
 
 def value(arguments: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return the value of an option; of several the last, which is the one that counts."""
-    found = None
+    """Return the value of an option. Where it is repeated, the last one counts."""
+    last = None
     for argument, following in itertools.pairwise([*arguments, ""]):
         if name_of(argument) in names:
             _, equals, after = argument.partition("=")
-            found = after if equals else following
-    return found
+            last = after if equals else following
+    return last
 
 
 def without(arguments: Sequence[str], *options: Sequence[str]) -> tuple[str, ...]:
     """Return the arguments without some options and their values."""
     names = list(itertools.chain(*options))
     return tuple(itertools.chain(*(group for group in groups(arguments) if name_of(group[0]) not in names)))
+
+
+def replaced(arguments: Sequence[str], option: Sequence[str], value: str) -> tuple[str, ...]:
+    """Return the arguments with one option set to this value, at their end.
+
+    >>> replaced(["--max_model_len=1", "--enforce-eager"], CONTEXT_LENGTH, "auto")
+    ('--enforce-eager', '--max-model-len', 'auto')
+    """
+    return (*without(arguments, option), option[0], value)
 
 
 def groups(arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -118,7 +129,7 @@ def groups(arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def name_of(argument: str) -> str:
-    """Return an option's name; vLLM takes `--max_model_len` for `--max-model-len`.
+    """Return an option's name; vLLM accepts `--max_model_len` for `--max-model-len`.
 
     >>> name_of("--max_model_len=1")
     '--max-model-len'
@@ -133,20 +144,20 @@ def is_option(argument: str) -> bool:
 
 def number(text: str) -> int | None:
     """Read a number as vLLM does: `128k` is 128,000 and `128K` is 131,072."""
-    read = NUMBER.fullmatch(text)
-    return int(float(read[1]) * UNITS.get(read[2], 1)) if read else None
+    match = NUMBER.fullmatch(text)
+    return int(float(match[1]) * UNITS.get(match[2], 1)) if match else None
 
 
 def refuse_options_of_pi(arguments: Sequence[str]) -> None:
-    """Refuse vLLM options that pi sets itself."""
+    """Raise `BadUsage` for a vLLM option that pi sets itself."""
     for argument in arguments:
         name = name_of(argument)
-        if why := SET_BY_PI.get(name):
-            raise BadUsage(f"`{name}` cannot be given after `--vllm`: {why}", hint="leave it out")
+        if reason := SET_BY_PI.get(name):
+            raise BadUsage(f"`{name}` cannot be given after `--vllm`: {reason}", hint="leave it out")
 
 
 def gpus_requested(arguments: Sequence[str]) -> int:
-    """Return how many GPUs vLLM arguments ask for: tensor x pipeline x data parallel size.
+    """Return how many GPUs vLLM arguments request: tensor x pipeline x data parallel size.
 
     >>> gpus_requested(["-tp", "2", "--pipeline-parallel-size=2"])
     4

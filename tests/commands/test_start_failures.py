@@ -192,9 +192,10 @@ def test_who_holds_the_memory_is_said_before_anything_is_downloaded(
     result = pi(*START)
     assert result.code == 4
     holder = f"pid {stranger.pid} (VLLM::EngineCore: "
-    assert f"GPU 0: 71.7 of 79.6 GiB are held by {holder}73,403 MiB); GPU 1: " in error_of(result)
+    assert f"GPU 0: 71.7 of 79.6 GiB are used by {holder}73,403 MiB); GPU 1: " in error_of(result)
     assert f"{holder}70,000 MiB)" in error_of(result)
-    assert hint_of(result).startswith(f"end what you do not need with `pi ssh dc1 kill {stranger.pid}`; or ")
+    kill = f"`pi ssh dc1 kill {stranger.pid}`"
+    assert hint_of(result).startswith(f"stop the processes that you do not need with {kill}; or ")
     assert not (pod.home / ".cache" / "huggingface").exists()
 
 

@@ -78,12 +78,12 @@ def test_without_a_model_it_shows_what_the_pod_can_run(pi: Pi, pod: EmbeddedPod)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--gpus", "3"], "is to use 3 GPUs and `dc1` has 2"),
+        (["--gpus", "3"], "needs 3 GPUs, but `dc1` has 2"),
         (["--memory", "half"], "`half` is no share of a GPU's memory"),
         (["--memory", "0"], "`0` is no share of a GPU's memory"),
         (["--memory", "150%"], "`150%` is no share of a GPU's memory"),
         (["--context", "long"], "`long` is no number of tokens"),
-        (["--context", "1m"], "is at most 131,072 tokens, and 1,048,576 are asked for"),
+        (["--context", "1m"], "supports at most 131,072 tokens of context, 1,048,576 requested"),
         (["--memory", "50%", "--vllm", "--enforce-eager"], "`--memory` cannot be given together with `--vllm`"),
         (["--gpus", "1", "--vllm"], "`--gpus` cannot be given together with `--vllm`"),
         (["--context", "8k", "--vllm"], "`--context` cannot be given together with `--vllm`"),
@@ -170,7 +170,7 @@ def test_a_second_model_shares_a_gpu_with_what_the_first_leaves(pi: Pi, embed: C
     third = pi("start", KNOWN, "--name", "c")
     assert third.code == 4
     assert f"error: no room for `{KNOWN}` on `dc1`: GPU 0:" in third.err
-    assert "are held by `a` and `b`" in third.err
+    assert "are used by `a` and `b`" in third.err
     assert "pi stop a --pod dc1" in third.err
     assert sorted(pods_json()["pods"]["dc1"]["models"]) == ["a", "b"]
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pi_cli.errors import NoRoom
+from pi_cli.errors import HeldGpu
 from pi_cli.models import start_errors
+from pi_cli.planning import refusal
 from pi_cli.pods.nvidia import Holder
 
 FOLDER = "/root/.vllm_logs"
@@ -42,27 +43,17 @@ def test_what_cannot_be_written_on_the_pod_is_told_with_path_and_reason(said: st
     assert (error.exit_code, str(error), error.hint) == (4, f"`m/m` did not start on `dc1`: {reason}", hint)
 
 
-def test_who_holds_a_gpu_is_named_if_pi_has_not_started_it() -> None:
+def test_processes_that_pi_has_not_started_are_named_if_they_hold_a_gpu() -> None:
     """Fault 34."""
-    by_nobody = "are held by nothing that pi started"
-    error = NoRoom(
-        f"no room for `m/m` on `dc1`: GPU 0: 9.0 of 79.6 GiB are held by `a`; GPU 1: 71.7 of 79.6 GiB {by_nobody}; "
-        f"GPU 11: 60.0 of 79.6 GiB {by_nobody}",
-        hint="stop `a`",
-        unexplained=(1, 11),
-    )
-    named = start_errors.held(
-        error,
-        "dc1",
-        [
-            Holder(1, 4711, 70000, "python3"),
-            Holder(1, 4712, 3403, "/usr/bin/Xorg"),
-        ],
-    )
+    held = (HeldGpu(0, 9216, 81559, ("a",)), HeldGpu(1, 73403, 81559), HeldGpu(11, 61440, 81559))
+    error = refusal.no_room("m/m", "dc1", held, share_left=0.25)
+    holders = [Holder(0, 4700, 9000, "vllm"), Holder(1, 4711, 70000, "python3"), Holder(1, 4712, 3403, "/usr/bin/Xorg")]
+    named = start_errors.held(error, "dc1", holders)
     assert str(named) == (
-        "no room for `m/m` on `dc1`: GPU 0: 9.0 of 79.6 GiB are held by `a`; GPU 1: 71.7 of 79.6 GiB are held by "
+        "no room for `m/m` on `dc1`: GPU 0: 9.0 of 79.6 GiB are used by `a`; GPU 1: 71.7 of 79.6 GiB are used by "
         "pid 4711 (python3: 70,000 MiB), pid 4712 (/usr/bin/Xorg: 3,403 MiB); "
-        f"GPU 11: 60.0 of 79.6 GiB {by_nobody}"
+        "GPU 11: 60.0 of 79.6 GiB are used by processes that pi did not start"
     )
-    assert named.hint == "end what you do not need with `pi ssh dc1 kill 4711 4712`; or stop `a`"
-    assert start_errors.held(error, "dc1", []) is error
+    assert named.hint == f"stop the processes that you do not need with `pi ssh dc1 kill 4711 4712`; or {error.hint}"
+    unnamed = start_errors.held(error, "dc1", [])
+    assert (str(unnamed), unnamed.hint) == (str(error), error.hint)

@@ -1,11 +1,11 @@
-"""Models and GPUs for tests of the planner, whose figures do not change when the catalogue does."""
+"""Models and GPUs for tests of the planner, independent of the catalogue's figures."""
 
 from pi_cli.planning import gpu_space
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import ModelShape
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import ModelProfile
+from pi_cli.planning.profile import KnownModel
 from pi_cli.store.records import Gpu, Model
 
 NAMES = {
@@ -26,7 +26,7 @@ def gpus(count: int, kind: str = "H100", first: int = 0) -> list[Gpu]:
 
 
 def spaces(count: int, kind: str = "H100", *, used: dict[int, int] | None = None, **models: Model) -> list[GpuSpace]:
-    """Return so many GPUs, with these models on them; `used` is what nvidia-smi says, in MiB."""
+    """Return `count` GPUs with these models on them; `used` is what nvidia-smi reports, in MiB."""
     free = gpu_space.measure(gpus(count, kind), {}, {})
     return gpu_space.measure(gpus(count, kind), models, {id: (mib, free[0].total) for id, mib in (used or {}).items()})
 
@@ -35,19 +35,20 @@ def running(gpu: str, memory: float | None = None) -> Model:
     return Model("m/m", port=8001, gpu=gpu, pid=1, extra={"memory": memory} if memory else {})
 
 
-def unknown(
+def from_hub(
     weights: float = 65.5e9, dtype: str = "bfloat16", architecture: Architecture | None = DENSE_32B
-) -> ModelProfile:
-    """Return a model that is in no catalogue, but whose size and shape the Hub has told."""
-    return ModelProfile("someone/model-32b", None, ModelShape(weights, dtype, architecture), "hermes", "qwen3")
+) -> KnownModel:
+    """Return a model that is not in the catalogue, with its size and architecture as read from the Hub."""
+    shape = ModelShape(weights, dtype, architecture)
+    return KnownModel("someone/model-32b", shape, None, "hermes", "qwen3")
 
 
-def known(
+def catalogued(
     *hardware: tuple[str, int, tuple[str, ...]], weights_gb: float = 65.5, dtype: str = "bfloat16"
-) -> ModelProfile:
+) -> KnownModel:
     """Return a model of the catalogue with configurations (GPU type, number, arguments)."""
     configurations = tuple(Configuration((kind,), count, args, source="a test") for kind, count, args in hardware)
     entry = Entry(
         id="maker/model-32b", hardware=configurations, weights_gb=weights_gb, dtype=dtype, architecture=DENSE_32B
     )
-    return ModelProfile(entry.id, entry, ModelShape(weights_gb * 1e9, dtype, DENSE_32B))
+    return KnownModel(entry.id, ModelShape(weights_gb * 1e9, dtype, DENSE_32B), entry)

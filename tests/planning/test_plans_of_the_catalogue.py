@@ -9,14 +9,14 @@ from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, 
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
-from pi_cli.planning.profile import ModelProfile
+from pi_cli.planning.profile import KnownModel
 
 HARDWARE = [f"{count}x {kind}" for kind in ("H100", "H200", "A100", "RTX 4090") for count in (1, 2, 8)]
 HARDWARE += ["3x H100", "1x T4", "4x L4", "2x A100 40GB", "8x H20", "4x RTX PRO 6000", "1x B300"]
 
 
 @functools.cache
-def profiles() -> list[ModelProfile]:
+def profiles() -> list[KnownModel]:
     return [lookup.from_catalogue(entry) for entry in catalogue.entries()]
 
 
@@ -24,7 +24,7 @@ def spaces_of(hardware: str) -> list[GpuSpace]:
     return gpu_space.measure(gpu_types.parse(hardware), {}, {})
 
 
-def made(profile: ModelProfile, hardware: str) -> Plan | DoesNotFit:
+def made(profile: KnownModel, hardware: str) -> Plan | DoesNotFit:
     try:
         return plan.make(profile, Constraints(), spaces_of(hardware), pod="dc1")
     except DoesNotFit as refused:
@@ -40,7 +40,6 @@ def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> Non
             assert str(found).startswith(f"`{profile.id}` does not fit `dc1`: ")
             assert found.hint
             continue
-        assert profile.shape is not None
         assert found.fit is not None
         options, memory = vllm_arguments.parse(found.arguments), found.fit.memory
         assert options.gpus == len(found.gpus) <= len(spaces), profile.id
@@ -62,7 +61,7 @@ def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> Non
         ("Qwen/Qwen3-Coder-480B-A35B-Instruct", "8x H20", "8x B200"),
     ],
 )
-def test_what_was_once_listed_and_cannot_fit_is_refused_for_its_weights(
+def test_a_model_too_large_for_the_hardware_it_was_once_listed_for_is_refused_for_its_weights(
     model: str, hardware: str, fitting: str
 ) -> None:
     [profile] = [profile for profile in profiles() if profile.id == model]
@@ -73,7 +72,7 @@ def test_what_was_once_listed_and_cannot_fit_is_refused_for_its_weights(
 
 
 @pytest.mark.parametrize("profile", profiles(), ids=lambda profile: profile.id)
-def test_every_configuration_of_the_catalogue_can_be_had_on_its_own_hardware(profile: ModelProfile) -> None:
+def test_every_configuration_of_the_catalogue_can_be_planned_on_its_own_hardware(profile: KnownModel) -> None:
     assert profile.entry is not None
     for configuration in profile.entry.hardware:
         kinds = ["H100"] if configuration.gpus == ("any",) else configuration.gpus

@@ -77,11 +77,11 @@ ON         2x H100: fits
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
 EXPECTED   131,072 tokens of context, 2.4 requests of it at once
            308,640 tokens in the KV cache, as measured here
-WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4
-             requests of it at once
-           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2
-             requests or more at once
-           - the memory it needs is what an earlier start here told
+WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
+             context, about 2.4 such requests at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2
+             or more requests at once
+           - its memory was measured at an earlier start
 MEMORY     in GiB, of 78.5 on each GPU
                                       █ weights  ▓ KV cache  ▒ overhead  · free
   GPU 0  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
@@ -143,10 +143,10 @@ def test_a_model_without_room_says_who_is_there_and_not_what_else_to_rent(pi: Pi
     remember("coder")
     told = pi("models", "me/larger").out
     assert "ON         dc1 (2x H100): fits, but others hold its room\n" in told
-    assert "GPU 0: 73.3 of 79.6 GiB are held by `coder`" in told
+    assert "GPU 0: 73.3 of 79.6 GiB are used by `coder`" in told
     assert "WOULD FIT" not in told
     assert "me/larger" in pi("models", "me/").out.splitlines()[2]
-    assert pi("models", "me/").out.splitlines()[2].endswith("no room  held by `coder`")
+    assert pi("models", "me/").out.splitlines()[2].endswith("no room  used by `coder`")
 
 
 def test_start_without_a_model_shows_the_same_list(pi: Pi) -> None:

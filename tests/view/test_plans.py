@@ -48,8 +48,8 @@ me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
 EXPECTED   131,072 tokens of context, 2.4 requests of it at once
            308,624 tokens in the KV cache, estimated
-WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4 requests of it at once
-           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2 requests or more at once
+WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of context, about 2.4 such requests at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2 or more requests at once
            - a note
 MEMORY     in GiB, of 78.5 on each GPU
                                                    █ weights  ▓ KV cache  ▒ overhead  · free
@@ -64,10 +64,10 @@ me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
 EXPECTED   131,072 tokens of context, 2.4 requests of it at once
            308,624 tokens in the KV cache, estimated
-WHY        - the catalogue's for 2x H100: 131,072 tokens of context, about 2.4
-             requests of it at once
-           - 2x H100 (GPU 0, 1): the fewest that serve its context to 2
-             requests or more at once
+WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
+             context, about 2.4 such requests at once
+           - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2
+             or more requests at once
            - a note
 MEMORY     in GiB, of 78.5 on each GPU
                                       █ weights  ▓ KV cache  ▒ overhead  · free
