@@ -1,6 +1,6 @@
-"""What a model is made of, as far as memory and parallelism are concerned, and how its config.json says so.
+"""The parts of a model that memory and parallelism depend on, read from its config.json.
 
-Which layers keep what follows vLLM 0.32 with the defaults of transformers 5.19: the names are those that its
+What each layer stores follows vLLM 0.32 with the defaults of transformers 5.19: the keys are those that its
 `transformers_utils/model_arch_config_convertor.py`, `config/model.py` and the models' own files read.
 """
 
@@ -15,14 +15,14 @@ Kind = Literal["full", "sliding", "mla", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Layers of one kind of attention, and what each of them keeps of a request.
+    """Layers of one kind of attention, and what each of them stores in the KV cache.
 
-    `full` and `sliding` keep a key of `head_dim` and a value of `head_dim_v` elements (the same if 0) for each of
-    `kv_heads` heads and every token, `sliding` for the last `window` tokens only. `mla` keeps one latent vector of
-    `head_dim` elements (kv_lora_rank + qk_rope_head_dim) for every token, whole on every GPU. `linear` (Mamba, gated
-    delta nets and the like) keeps `state_bytes` for every request, however long, on one GPU without parallelism; vLLM
-    keeps `states` of them at once, for prefix caching. `element_bytes` is set where an element's size is fixed,
-    whatever the type of the KV cache.
+    `full` and `sliding` store a key of `head_dim` and a value of `head_dim_v` elements (the same if 0) for each of
+    `kv_heads` heads and every token, `sliding` for the last `window` tokens only. `mla` stores one latent vector of
+    `head_dim` elements (kv_lora_rank + qk_rope_head_dim) for every token, complete on every GPU. `linear` (e.g. Mamba
+    and gated delta nets) stores `state_bytes` for every request of any length, on one GPU without parallelism; vLLM
+    stores `states` of them at once, for prefix caching. `element_bytes` is set where the size of an element does not
+    depend on the type of the KV cache.
     """
 
     kind: Kind
@@ -38,11 +38,11 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A model's shape: `name` is the class that vLLM knows it by, `heads` the number of query heads.
+    """A model's architecture: `name` is its class in vLLM, `heads` the number of query heads.
 
     `max_context` is in tokens. `expert_size` is the intermediate size of one expert (0: the model has none), and
-    `block_size` the edge of the blocks in which its weights are quantised (0: they are not): both bound how far
-    tensor parallelism can cut them.
+    `block_size` the edge of the blocks in which its weights are quantised (0: they are not): both limit how far
+    tensor parallelism can split them.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Architecture:
     block_size: int = 0
 
 
-# What transformers takes for granted where config.json is silent, for families whose published files are.
+# The defaults of transformers for families whose published config.json leaves these keys out.
 GEMMA_3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072}
 GEMMA_4 = {**GEMMA_3, "sliding_window": 512, "sliding_window_pattern": 6, "global_head_dim": 512}
 NO_WINDOW = {"use_sliding_window": False}
@@ -76,13 +76,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3_next": {"head_dim": 256, "full_attention_interval": 4},
 }
 
-# The model types for which vLLM keeps one latent vector per token; the first have an indexer beside it.
-INDEXED = frozenset({"deepseek_v32", "glm_moe_dsa"})
-LATENT = INDEXED | frozenset(
+# The model types for which vLLM stores one latent vector per token; the first ones also have an indexer.
+INDEXED_TYPES = frozenset({"deepseek_v32", "glm_moe_dsa"})
+LATENT_TYPES = INDEXED_TYPES | frozenset(
     {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "kimi_k2", "kimi_linear", "pangu_ultra_moe"}
 )
 
-# Caches of their own kind, which are not described here: better no answer than a wrong one.
+# KV caches that are not described here: no answer is better than a wrong one.
 UNKNOWN_TYPES = (
     *("bailing_hybrid", "deepseek_v4", "deepseek_v41", "dots3_note", "falcon_mamba", "glm5_next", "glm5_next_text"),
     *("hy_v4", "inkling", "iquest_loopcoder", "kimi_k3", "longcat_flash", "mamba", "mamba2", "minimax_m3"),
@@ -93,8 +93,8 @@ UNKNOWN_KEYS = (
     *("is_encoder_decoder", "rswa_window", "sliding_windows"),
 )
 
-# `chunked_attention` (Llama 4) keeps all tokens: vLLM gives up its windows (config/vllm.py).
-KINDS: dict[str, tuple[Literal["full", "sliding", "linear"], ...]] = {
+# `chunked_attention` (Llama 4) stores all tokens: vLLM disables its windows (config/vllm.py).
+LAYER_KINDS: dict[str, tuple[Literal["full", "sliding", "linear"], ...]] = {
     "attention": ("full",),
     "full_attention": ("full",),
     "chunked_attention": ("full",),
@@ -108,41 +108,41 @@ KINDS: dict[str, tuple[Literal["full", "sliding", "linear"], ...]] = {
     "moe": (),
     "mlp": (),
 }
-PATTERN = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}  # Nemotron-H: one letter a layer
+PATTERN_TYPES = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}  # Nemotron-H: one letter per layer
 
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 CONVOLUTION_BYTES = 2  # the model's type; vLLM serves float32 weights in 16 bits too
-# States kept at once with prefix caching: one more where prefill leaves one behind (mamba_mixer2.py, kimi_k3/).
+# States stored at once with prefix caching: one more where prefill adds a checkpoint (mamba_mixer2.py, kimi_k3/).
 STATES, STATES_WITH_CHECKPOINT = 2, 3
 
-# The lengths that these kinds of RoPE reach are in max_position_embeddings already (config/model.py).
-SCALED = frozenset({"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
-LENGTHS = (
+# For these kinds of RoPE, max_position_embeddings is the scaled length already (config/model.py).
+PRESCALED_ROPES = frozenset({"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
+LENGTH_KEYS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+NESTED_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
+EXPERT_COUNT_KEYS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
     """Read a Hugging Face config.json.
 
-    Raises ValueError, saying what is missing or not known here, where what vLLM would keep cannot be told for sure.
-    `max_context` is the longest that vLLM serves without being forced; a shorter `model_max_length` in the
-    tokenizer's own configuration is not seen here.
+    Raises ValueError, saying what is missing or unknown, where it is not certain what vLLM would store. `max_context`
+    is the longest that vLLM accepts without being forced to; a shorter `model_max_length` in the tokenizer's own
+    configuration is not considered.
     """
     try:
-        return _read(config)
+        return _architecture(config)
     except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(f"it is no config.json that makes sense: {error}") from error
+        raise ValueError(f"its config.json is not valid: {error}") from error
 
 
-def _read(config: Mapping[str, Any]) -> Architecture:
+def _architecture(config: Mapping[str, Any]) -> Architecture:
     names = config.get("architectures")
     if not (isinstance(names, list) and names and isinstance(names[0], str)):
         raise ValueError("it names no architecture")
-    text = _text(config)
+    text = _text_config(config)
     _refuse_unknown(text)
     layers = _layers(text)
     if not layers:
@@ -157,11 +157,11 @@ def _read(config: Mapping[str, Any]) -> Architecture:
     )
 
 
-def _text(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part about the language model, with defaults and without nulls."""
-    for key in NESTED:
+def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the language model, with defaults and without nulls."""
+    for key in NESTED_KEYS:
         if isinstance(config.get(key), Mapping):
-            return _text(config[key])
+            return _text_config(config[key])
     settings = {**DEFAULTS.get(str(config.get("model_type")), {}), **config}
     return {key: value for key, value in settings.items() if value is not None}
 
@@ -175,13 +175,13 @@ def _refuse_unknown(text: Mapping[str, Any]) -> None:
     if text.get("use_sliding_window"):
         raise ValueError("which layers use its sliding window is not known")
     if text.get("use_bidirectional_attention") in (True, "all"):
-        raise ValueError("it is no model that generates text")
-    if "kv_lora_rank" in text and kind not in LATENT:
-        raise ValueError(f"whether vLLM keeps latent vectors for `{kind}` is not known")
+        raise ValueError("it is not a model that generates text")
+    if "kv_lora_rank" in text and kind not in LATENT_TYPES:
+        raise ValueError(f"whether vLLM stores latent vectors for `{kind}` is not known")
 
 
 def _number(text: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """Return the first of these numbers that is set."""
+    """Return the first of these numbers that is set; a list of equal numbers counts as one."""
     for name in names:
         if (value := text.get(name)) is None:
             continue
@@ -195,42 +195,42 @@ def _number(text: Mapping[str, Any], *names: str, default: int | None = None) ->
     return default
 
 
-def _is(text: Mapping[str, Any], family: str) -> bool:
+def _is_family(text: Mapping[str, Any], family: str) -> bool:
     return str(text.get("model_type")).startswith(family)
 
 
 def _layers(text: Mapping[str, Any]) -> tuple[Layers, ...]:
-    """Count the layers that keep the same, in order of appearance."""
-    counted: Counter[Layers] = Counter()
-    for word in _words(text):
-        if word not in KINDS:
-            raise ValueError(f"layers of type `{word}` are not known")
-        counted.update(_layer(text, kind) for kind in KINDS[word])
-    layers = [replace(layer, count=count) for layer, count in counted.items()]
-    if text.get("model_type") in INDEXED:
+    """Count the layers that store the same, in order of appearance."""
+    counts: Counter[Layers] = Counter()
+    for type in _layer_types(text):
+        if type not in LAYER_KINDS:
+            raise ValueError(f"layers of type `{type}` are not known")
+        counts.update(_layer(text, kind) for kind in LAYER_KINDS[type])
+    layers = [replace(layer, count=count) for layer, count in counts.items()]
+    if text.get("model_type") in INDEXED_TYPES:
         layers.append(Layers("mla", _indexers(text), head_dim=_index_bytes(text), element_bytes=1))
     return tuple(layers)
 
 
-def _words(text: Mapping[str, Any]) -> list[str]:
-    """Name the type of each layer that has a cache of its own, from whichever of the many ways to say it is used."""
+def _layer_types(text: Mapping[str, Any]) -> list[str]:
+    """Return the type of each layer with its own cache, whichever of the many keys for it are used."""
     count = _number(text, "num_hidden_layers", default=0)
     if isinstance(pattern := text.get("hybrid_override_pattern"), str):
-        return [PATTERN.get(letter, letter) for letter in pattern]
+        return [PATTERN_TYPES.get(letter, letter) for letter in pattern]
     listed = text.get("layer_types", text.get("layers_block_type"))
     if isinstance(listed, list):
-        words = [str(word) for word in listed[: count or None]]
+        types = [str(type) for type in listed[: count or None]]
     else:
         count = _number(text, "num_hidden_layers")
-        words = [_word(text, layer) for layer in range(count)]
-    if _is(text, "gemma4"):
-        words[-1:] = ["full_attention"]
-    return words[: len(words) - _number(text, "num_kv_shared_layers", default=0)]
+        types = [_layer_type(text, layer) for layer in range(count)]
+    if _is_family(text, "gemma4"):
+        types[-1:] = ["full_attention"]
+    return types[: len(types) - _number(text, "num_kv_shared_layers", default=0)]
 
 
-def _word(text: Mapping[str, Any], layer: int) -> str:
-    """Name the type of one layer of a model that does not list them."""
-    if _is(text, "falcon_h1"):
+def _layer_type(text: Mapping[str, Any], layer: int) -> str:
+    """Return the type of one layer of a model that does not list them."""
+    if _is_family(text, "falcon_h1"):
         return "both"
     if isinstance(pattern := text.get("hybrid_layer_pattern"), list):
         return "sliding_attention" if pattern[layer] else "full_attention"
@@ -257,7 +257,7 @@ def _layer(text: Mapping[str, Any], kind: Literal["full", "sliding", "linear"]) 
     if kind == "sliding":
         return _sliding(text)
     layer = _attention(text)
-    if not _is(text, "gemma4"):
+    if not _is_family(text, "gemma4"):
         return layer
     kv_heads = layer.kv_heads
     if text.get("attention_k_eq_v", True):
@@ -273,7 +273,7 @@ def _attention(text: Mapping[str, Any]) -> Layers:
 
 
 def _sliding(text: Mapping[str, Any]) -> Layers:
-    """Describe a layer with a sliding window, whose heads may be others than in full attention (MiMo-V2, Step-3.5)."""
+    """Describe a layer with a sliding window; its heads may differ from full attention (MiMo-V2, Step-3.5)."""
     full = _attention(text)
     other = text.get("attention_other_setting")
     own = {**text, **(other if isinstance(other, Mapping) else {})}
@@ -283,13 +283,13 @@ def _sliding(text: Mapping[str, Any]) -> Layers:
         kv_heads=_number(own, "swa_num_key_value_heads", "num_attention_groups", default=full.kv_heads),
         head_dim=_number(own, "swa_head_dim", "head_dim", default=full.head_dim),
         head_dim_v=_number(own, "swa_v_head_dim", "v_head_dim", default=0),
-        # Cohere's windows do not count the token itself (commandr.py).
-        window=_number(text, "sliding_window", "sliding_window_size") + _is(text, "cohere2"),
+        # Cohere's windows do not include the current token (commandr.py).
+        window=_number(text, "sliding_window", "sliding_window_size") + _is_family(text, "cohere2"),
     )
 
 
 def _linear(text: Mapping[str, Any]) -> Layers:
-    """Work out the state of a linear layer; the shapes are in model_executor/layers/mamba/mamba_utils.py."""
+    """Compute the state of a linear layer; the shapes are in model_executor/layers/mamba/mamba_utils.py."""
     if "linear_num_value_heads" in text:
         return Layers("linear", 1, state_bytes=_delta_net_bytes(text), states=STATES)
     if isinstance(kimi := text.get("linear_attn_config"), Mapping):
@@ -304,8 +304,8 @@ def _linear(text: Mapping[str, Any]) -> Layers:
         return Layers("linear", 1, state_bytes=_mamba2_bytes(text), states=STATES_WITH_CHECKPOINT)
     if "mamba_d_state" in text:
         width = _number(text, "mamba_expand") * _number(text, "hidden_size")
-        kept = _number(text, "mamba_d_conv") - 1 + _number(text, "mamba_d_state")
-        return Layers("linear", 1, state_bytes=width * kept * CONVOLUTION_BYTES, states=STATES)
+        depth = _number(text, "mamba_d_conv") - 1 + _number(text, "mamba_d_state")
+        return Layers("linear", 1, state_bytes=width * depth * CONVOLUTION_BYTES, states=STATES)
     raise ValueError("the state of its linear layers is not known")
 
 
@@ -314,12 +314,12 @@ def _delta_net_bytes(text: Mapping[str, Any]) -> int:
     values = _number(text, "linear_num_value_heads") * _number(text, "linear_value_head_dim")
     convolution = (2 * keys + values) * (_number(text, "linear_conv_kernel_dim") - 1)
     state = values * _number(text, "linear_key_head_dim")
-    type = text.get("mamba_ssm_dtype", "auto") if _is(text, "qwen3_5") else "auto"  # models/config.py
+    type = text.get("mamba_ssm_dtype", "auto") if _is_family(text, "qwen3_5") else "auto"  # models/config.py
     return convolution * CONVOLUTION_BYTES + state * _state_bytes(type)
 
 
 def _mamba2_bytes(text: Mapping[str, Any]) -> int:
-    """Nemotron-H has its own names for these, and a state in float32 unless it says otherwise (models/config.py)."""
+    """Compute a Mamba 2 state. Nemotron-H has its own keys, and stores float32 by default (models/config.py)."""
     heads, dim = _number(text, "mamba_num_heads", "mamba_n_heads"), _number(text, "mamba_head_dim", "mamba_d_head")
     states = _number(text, "ssm_state_size", "mamba_d_state")
     groups = _number(text, "n_groups", "mamba_n_groups")
@@ -336,7 +336,7 @@ def _state_bytes(type: object) -> int:
 
 
 def _indexers(text: Mapping[str, Any]) -> int:
-    """Count the layers with an indexer of their own; the others take over its choice (models/deepseek_v32/)."""
+    """Count the layers with their own indexer; the others reuse its choice (models/deepseek_v32/)."""
     count = _number(text, "num_hidden_layers")
     if pattern := text.get("index_topk_pattern"):
         return sum(letter != "S" for letter in (list(pattern) + [""] * count)[:count])
@@ -346,42 +346,42 @@ def _indexers(text: Mapping[str, Any]) -> int:
 
 
 def _index_bytes(text: Mapping[str, Any]) -> int:
-    """One FP8 number each, and a float32 scale for every 128 of them."""
+    """Return the bytes per token of an indexer: one FP8 number per element, a float32 scale for every 128 of them."""
     return _number(text, "index_head_dim") + _number(text, "index_head_dim") // 128 * 4
 
 
 def _max_context(text: Mapping[str, Any]) -> int:
-    lengths = [_number(text, name) for name in LENGTHS if name in text]
+    lengths = [_number(text, name) for name in LENGTH_KEYS if name in text]
     longest = _number(text, "model_max_length", default=0) or min(lengths, default=inf)
     if longest == inf:
-        raise ValueError(f"it has no `{LENGTHS[0]}`")
+        raise ValueError(f"it has no `{LENGTH_KEYS[0]}`")
     factor = 1.0
     for rope in _ropes(text):
-        if rope.get("rope_type", rope.get("type")) not in SCALED and not _is(text, "gemma3"):
+        if rope.get("rope_type", rope.get("type")) not in PRESCALED_ROPES and not _is_family(text, "gemma3"):
             factor = float(rope.get("factor") or factor)
     return int(longest * factor)
 
 
 def _ropes(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the rotary settings, one for each type of layers if they differ."""
-    given = text.get("rope_parameters", text.get("rope_scaling"))
-    if not isinstance(given, Mapping):
+    """Return the RoPE settings, one for each type of layer if they differ."""
+    settings = text.get("rope_parameters", text.get("rope_scaling"))
+    if not isinstance(settings, Mapping):
         return []
-    nested = [each for each in given.values() if isinstance(each, Mapping)]
-    return nested or [given]
+    nested = [setting for setting in settings.values() if isinstance(setting, Mapping)]
+    return nested or [settings]
 
 
 def _expert_size(text: Mapping[str, Any]) -> int:
-    if not any(_number(text, name, default=0) for name in EXPERTS):
+    if not any(_number(text, name, default=0) for name in EXPERT_COUNT_KEYS):
         return 0
     return _number(text, "moe_intermediate_size", "intermediate_size", default=0)
 
 
 def _block_size(quantization: object) -> int:
-    """Return the edge of the blocks with a scale each, as FP8 checkpoints and compressed-tensors name it."""
+    """Return the edge of the blocks that share a scale, by the keys of FP8 checkpoints and compressed-tensors."""
     if not isinstance(quantization, Mapping):
         return 0
     groups = quantization.get("config_groups")
     weights = [group.get("weights") for group in groups.values()] if isinstance(groups, Mapping) else []
-    given = [quantization.get("weight_block_size"), *(of.get("block_structure") for of in weights if of)]
-    return max((max(map(int, blocks)) for blocks in given if blocks), default=0)
+    sizes = [quantization.get("weight_block_size"), *(group.get("block_structure") for group in weights if group)]
+    return max((max(map(int, size)) for size in sizes if size), default=0)

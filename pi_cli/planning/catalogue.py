@@ -1,4 +1,4 @@
-"""Read `models.md`: prose for people, one fenced TOML block per model for us. The user may have one of their own."""
+"""Read `models.md`: prose for people, and one fenced TOML block per model for pi. Users may add a file of their own."""
 
 import difflib
 import re
@@ -15,49 +15,56 @@ from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
 FILE = "models.md"
-OPENING = re.compile(r"\n```toml[^\n]*\n")
-CLOSING = "\n```"
-ID = re.compile(r"""^\s*id\s*=\s*["']([^"'\n]+)["']""", re.MULTILINE)
+BLOCK_START = re.compile(r"\n```toml[^\n]*\n")
+BLOCK_END = "\n```"
+ID_LINE = re.compile(r"""^\s*id\s*=\s*["']([^"'\n]+)["']""", re.MULTILINE)
 HEADING = re.compile(r"(?:\[([ xX])\] )?(.+)")
-POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TOML_POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "text": str,
-    "number": (int, float),
-    "whole number": int,
-    "true or false": bool,
-    "list": list,
-    "table": dict,
+VALUE_TYPES: dict[str, type | tuple[type, ...]] = {
+    "a string": str,
+    "a number": (int, float),
+    "an integer": int,
+    "a boolean": bool,
+    "an array": list,
+    "a table": dict,
 }
-BLOCK = {
-    "id": "text",
-    "params_b": "number",
-    "active_params_b": "number",
-    "weights_gb": "number",
-    "dtype": "text",
-    "min_vllm": "text",
-    "tool_call_parser": "text",
-    "reasoning_parser": "text",
-    "gated": "true or false",
-    "architecture": "table",
-    "hardware": "list",
+BLOCK_KEYS = {
+    "id": "a string",
+    "params_b": "a number",
+    "active_params_b": "a number",
+    "weights_gb": "a number",
+    "dtype": "a string",
+    "min_vllm": "a string",
+    "tool_call_parser": "a string",
+    "reasoning_parser": "a string",
+    "gated": "a boolean",
+    "architecture": "a table",
+    "hardware": "an array",
 }
-HARDWARE = {"gpus": "list", "count": "whole number", "args": "list", "env": "table", "notes": "text", "source": "text"}
-ARCHITECTURE = {
-    "name": "text",
-    "heads": "whole number",
-    "layers": "list",
-    "max_context": "whole number",
-    "expert_size": "whole number",
-    "block_size": "whole number",
+HARDWARE_KEYS = {
+    "gpus": "an array",
+    "count": "an integer",
+    "args": "an array",
+    "env": "a table",
+    "notes": "a string",
+    "source": "a string",
 }
-LAYERS = {name: "text" if name == "kind" else "whole number" for name in Layers.__slots__}
+ARCHITECTURE_KEYS = {
+    "name": "a string",
+    "heads": "an integer",
+    "layers": "an array",
+    "max_context": "an integer",
+    "expert_size": "an integer",
+    "block_size": "an integer",
+}
+LAYERS_KEYS = {name: "a string" if name == "kind" else "an integer" for name in Layers.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A way to run a model: `gpus` are names that `gpu_types` knows, or nvidia-smi's own, or `any`."""
+    """A tested way to run a model: `gpus` are names of `gpu_types`, names of nvidia-smi, or `any`."""
 
     gpus: tuple[str, ...]
     count: int
@@ -70,15 +77,15 @@ class Configuration:
         return self.count <= len(gpus) and all(self._names(gpu) for gpu in gpus)
 
     def _names(self, gpu: Gpu) -> bool:
-        kind = gpu_types.recognise(gpu)
-        return any(name in ("any", gpu.name) or (kind is not None and kind.is_a(name)) for name in self.gpus)
+        type = gpu_types.recognise(gpu)
+        return any(name in ("any", gpu.name) or (type is not None and type.is_a(name)) for name in self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model of the catalogue: its data, and the heading and the line that people read.
+    """A model of the catalogue: its data, and the heading and description above its block.
 
-    `params_b` are billions of parameters, `dtype` is what the weights are in. `is_verified`: we have run it ourselves.
+    `params_b` are billions of parameters, `dtype` is the type of the weights. `is_verified`: we have run it ourselves.
     """
 
     id: str
@@ -99,15 +106,15 @@ class Entry:
 
 
 def find(model: str) -> Entry | None:
-    """Return the entry for a Hugging Face id, in any spelling of case; the user's own comes before ours.
+    """Return the entry for a Hugging Face id, in upper or lower case; the user's own entry comes before ours.
 
-    Raises `BadUsage` for a broken block in the user's file, as all functions here do.
+    Raises `BadUsage` for an invalid block in the user's file, like all functions here.
     """
     for block in _every_block():
         if block.id.lower() == model.lower():
             return _entry(block)
         if not block.id:
-            _entry(block)  # says what is wrong with it
+            _entry(block)  # raises, with the reason
     return None
 
 
@@ -117,7 +124,7 @@ def entries() -> list[Entry]:
 
 
 def search(query: str) -> list[Entry]:
-    """Return the entries in whose id or family all words of a query occur."""
+    """Return the entries whose id or family contains every word of a query."""
     words = query.lower().split()
     return [
         _entry(block)
@@ -127,23 +134,23 @@ def search(query: str) -> list[Entry]:
 
 
 def similar(model: str) -> list[str]:
-    """Return the ids for which a shortened or misspelt one may be meant, the likeliest first."""
+    """Return up to three ids that a shortened or misspelt id may stand for, the likeliest first."""
     ids = [block.id for block in _distinct()]
     spellings = {id.rpartition("/")[2].lower(): id for id in ids} | {id.lower(): id for id in ids}
     longer = [id for id in ids if model.lower() in id.lower()]
     close = difflib.get_close_matches(model.lower(), spellings, n=6)
-    return list(dict.fromkeys([*longer, *(spellings[each] for each in close)]))[:3]
+    return list(dict.fromkeys([*longer, *(spellings[spelling] for spelling in close)]))[:3]
 
 
 def parse(text: str, file: str | Path = FILE) -> Iterator[Entry]:
-    """Yield the entries of a catalogue. Raises `BadUsage` for a block that is wrong, naming the file and the line."""
+    """Yield the entries of a catalogue. Raises `BadUsage` for an invalid block, naming the file and the line."""
     for block in _blocks(text, file):
         yield _entry(block)
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A TOML block as it stands in a file, from this line on, under its heading."""
+    """A TOML block of a file, its first line, and the heading and description above it."""
 
     file: str | Path
     line: int
@@ -155,12 +162,12 @@ class _Block:
 
     @property
     def id(self) -> str:
-        found = ID.search(self.toml)
-        return found[1] if found else ""
+        match = ID_LINE.search(self.toml)
+        return match[1] if match else ""
 
 
-class _Wrong(ValueError):
-    """Something in a block is wrong: in the `number`th table of this header, at a key (or in general)."""
+class _Invalid(ValueError):
+    """An invalid value in a block: in the `number`th table of this header, at this key, or in the block as a whole."""
 
     def __init__(self, what: str, header: str = "", number: int = 0, key: str = "") -> None:
         super().__init__(what)
@@ -175,7 +182,7 @@ def _every_block() -> Iterator[_Block]:
         pass
     except (OSError, UnicodeDecodeError) as error:
         raise BadUsage(
-            f"cannot read `{own}`: {error}", hint="it is your own catalogue of models: mend or move it"
+            f"cannot read `{own}`: {error}", hint="it is your own catalogue of models: repair the file, or move it away"
         ) from error
     yield from _blocks(paths.asset(FILE).read_text(encoding="utf-8"), FILE)
 
@@ -190,7 +197,7 @@ def _distinct() -> list[_Block]:
 def _blocks(text: str, file: str | Path) -> Iterator[_Block]:
     text = "\n" + text
     counted, line, end, family = 0, 0, 0, ""
-    for opening in OPENING.finditer(text):
+    for opening in BLOCK_START.finditer(text):
         prose = text[end : opening.start()]
         family_at = prose.rfind("\n## ")
         if family_at >= 0:
@@ -198,16 +205,16 @@ def _blocks(text: str, file: str | Path) -> Iterator[_Block]:
         heading_at = prose.rfind("\n### ")
         heading, _, below = prose[heading_at + 5 :].partition("\n") if heading_at > family_at else ("", "", "")
         start = opening.end()
-        closing = text.find(CLOSING, start - 1)
-        is_closed = closing >= 0 and not OPENING.match(text, closing)
-        end = closing + len(CLOSING) if is_closed else len(text)
+        closing = text.find(BLOCK_END, start - 1)
+        is_closed = closing >= 0 and not BLOCK_START.match(text, closing)
+        end = closing + len(BLOCK_END) if is_closed else len(text)
         line += text.count("\n", counted, start)
         counted = start
-        yield _Block(file, line, text[start : end - len(CLOSING)], is_closed, family, heading, _paragraph(below))
+        yield _Block(file, line, text[start : end - len(BLOCK_END)], is_closed, family, heading, _paragraph(below))
 
 
 def _paragraph(text: str) -> str:
-    """Return the first paragraph as one line; a table is none."""
+    """Return the first paragraph as one line; empty if it is a table."""
     first = text.strip().partition("\n\n")[0]
     return "" if first.startswith("|") else " ".join(first.split())
 
@@ -217,12 +224,12 @@ def _entry(block: _Block) -> Entry:
         _refuse(block, block.line - 1, "the block is not closed by a line of ```")
     try:
         data = tomllib.loads(block.toml)
-        hardware, architecture = _read(data)
+        hardware, architecture = _tables(data)
     except tomllib.TOMLDecodeError as error:
-        position = POSITION.search(str(error))
+        position = TOML_POSITION.search(str(error))
         offset = int(position[1]) - 1 if position and position[1] else block.toml.count("\n")
-        _refuse(block, block.line + offset, POSITION.sub("", str(error)))
-    except _Wrong as error:
+        _refuse(block, block.line + offset, TOML_POSITION.sub("", str(error)))
+    except _Invalid as error:
         _refuse(block, block.line + _offset(block.toml, error), str(error))
     heading = HEADING.fullmatch(block.heading)
     return Entry(
@@ -236,82 +243,80 @@ def _entry(block: _Block) -> Entry:
     )
 
 
-def _refuse(block: _Block, line: int, what: str) -> NoReturn:
+def _refuse(block: _Block, line: int, reason: str) -> NoReturn:
     model = f" (`{block.id}`)" if block.id else ""
     raise BadUsage(
-        f"`{block.file}`, line {line}{model}: {what}",
-        hint="blocks are written as in pi's own `models.md`: compare with one there",
+        f"`{block.file}`, line {line}{model}: {reason}",
+        hint="compare it with a block in pi's own `models.md`",
     )
 
 
-def _offset(toml: str, wrong: _Wrong) -> int:
-    """Return how many lines into a block the table begins in which something is wrong, or the key there."""
-    header = re.compile(rf"^[ \t]*\[+{re.escape(wrong.header)}\]+", re.MULTILINE)
-    headers = [found.start() for found in header.finditer(toml)] if wrong.header else []
-    start = headers[wrong.number] if wrong.number < len(headers) else 0
-    key = re.compile(rf"^[ \t]*{re.escape(wrong.key)}[ \t]*=", re.MULTILINE).search(toml, start) if wrong.key else None
+def _offset(toml: str, error: _Invalid) -> int:
+    """Return the line within a block, from 0, of the invalid key or of the table that contains it."""
+    header = re.compile(rf"^[ \t]*\[+{re.escape(error.header)}\]+", re.MULTILINE)
+    headers = [match.start() for match in header.finditer(toml)] if error.header else []
+    start = headers[error.number] if error.number < len(headers) else 0
+    key = re.compile(rf"^[ \t]*{re.escape(error.key)}[ \t]*=", re.MULTILINE).search(toml, start) if error.key else None
     return toml.count("\n", 0, key.start() if key else start)
 
 
-def _read(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architecture | None]:
-    """Check a block, and take its tables out of it."""
-    _check(data, BLOCK, ("id", "weights_gb", "hardware"))
+def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architecture | None]:
+    """Check a block, and remove and parse its tables."""
+    _check(data, BLOCK_KEYS, ("id", "weights_gb", "hardware"))
     tables = data.pop("hardware")
     if not tables:
-        raise _Wrong("`hardware` is empty", key="hardware")
-    hardware = tuple(_configuration(each, number) for number, each in enumerate(tables))
-    shape = data.pop("architecture", None)
-    return hardware, None if shape is None else _architecture(shape)
+        raise _Invalid("`hardware` is empty", key="hardware")
+    hardware = tuple(_configuration(table, number) for number, table in enumerate(tables))
+    architecture = data.pop("architecture", None)
+    return hardware, None if architecture is None else _architecture(architecture)
 
 
 def _configuration(data: Any, number: int) -> Configuration:
-    def wrong(what: str, key: str = "") -> NoReturn:
-        raise _Wrong(what, "hardware", number, key)
+    def refuse(reason: str, key: str = "") -> NoReturn:
+        raise _Invalid(reason, "hardware", number, key)
 
     if not isinstance(data, dict):
-        wrong("`hardware` should be tables, each under its `[[hardware]]`")
-    _check(data, HARDWARE, ("gpus", "count", "args"), "hardware", number)
+        refuse("`hardware` should be an array of tables, each under its own `[[hardware]]`")
+    _check(data, HARDWARE_KEYS, ("gpus", "count", "args"), "hardware", number)
     for key in ("gpus", "args"):
-        if not all(isinstance(each, str) for each in data[key]):
-            wrong(f"`{key}` should be a list of texts, each in quotes", key)
+        if not all(isinstance(text, str) for text in data[key]):
+            refuse(f"`{key}` should be an array of strings", key)
     if not data["gpus"]:
-        wrong('`gpus` should name at least one GPU, or be ["any"]', "gpus")
-    if ours := [each for each in data["args"] if vllm_arguments.name_of(each) in vllm_arguments.SET_BY_PI]:
-        wrong(
-            f"`{ours[0]}` cannot stand in `args`: {vllm_arguments.SET_BY_PI[vllm_arguments.name_of(ours[0])]}", "args"
-        )
+        refuse('`gpus` should name at least one GPU, or be ["any"]', "gpus")
+    for argument in data["args"]:
+        if reason := vllm_arguments.SET_BY_PI.get(vllm_arguments.name_of(argument)):
+            refuse(f"`{argument}` is not allowed in `args`: {reason}", "args")
     if (used := vllm_arguments.gpus_requested(data["args"])) != data["count"]:
-        wrong(f"`args` use {used} GPUs, and `count` is {data['count']}", "count")
-    if bad := [
-        name for name, value in data.get("env", {}).items() if not (isinstance(value, str) and VARIABLE.fullmatch(name))
-    ]:
-        wrong(f"`{bad[0]}` in `env` should be a variable's name, with a text in quotes", "env")
+        refuse(f"`args` use {used} GPUs, and `count` is {data['count']}", "count")
+    for name, value in data.get("env", {}).items():
+        if not (isinstance(value, str) and VARIABLE_NAME.fullmatch(name)):
+            refuse(f"`{name}` in `env` should be the name of a variable, with a string as its value", "env")
     return Configuration(**{**data, "gpus": tuple(data["gpus"]), "args": tuple(data["args"])})
 
 
 def _architecture(data: dict[str, Any]) -> Architecture:
-    _check(data, ARCHITECTURE, ("name", "heads", "layers", "max_context"), "architecture")
+    _check(data, ARCHITECTURE_KEYS, ("name", "heads", "layers", "max_context"), "architecture")
     for layers in data["layers"]:
         if not isinstance(layers, dict):
-            raise _Wrong("`layers` should be a list of tables, each in braces", "architecture", key="layers")
-        _check(layers, LAYERS, ("kind", "count"), "architecture")
+            raise _Invalid("`layers` should be an array of tables", "architecture", key="layers")
+        _check(layers, LAYERS_KEYS, ("kind", "count"), "architecture")
         if layers["kind"] not in ("full", "sliding", "mla", "linear"):
-            raise _Wrong(f"`{layers['kind']}` is no kind of layers", "architecture", key="layers")
+            raise _Invalid(f"`{layers['kind']}` is not a kind of layers", "architecture", key="layers")
     return Architecture(**{**data, "layers": tuple(Layers(**layers) for layers in data["layers"])})
 
 
 def _check(
     data: Mapping[str, Any], known: Mapping[str, str], needed: Sequence[str], header: str = "", number: int = 0
 ) -> None:
-    """Check a table's keys, and of what kind their values are."""
+    """Check the keys of a table and the types of their values."""
     for key, value in data.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            meant = f"; did you mean `{close[0]}`?" if close else ""
-            raise _Wrong(f"`{key}` is not known here{meant}", header, number, key)
-        kind = KINDS[known[key]]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _Wrong(f"`{key}` should be a {known[key]}", header, number, key)
+            similar = difflib.get_close_matches(key, known, n=1)
+            meant = f"; did you mean `{similar[0]}`?" if similar else ""
+            raise _Invalid(f"`{key}` is not a known key{meant}", header, number, key)
+        type = VALUE_TYPES[known[key]]
+        if not isinstance(value, type) or (isinstance(value, bool) and type is not bool):
+            raise _Invalid(f"`{key}` should be {known[key]}", header, number, key)
     for key in needed:
         if key not in data:
-            raise _Wrong(f"`{key}` is missing", header, number)
+            raise _Invalid(f"`{key}` is missing", header, number)

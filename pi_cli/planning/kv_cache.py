@@ -1,14 +1,14 @@
-"""How many tokens fit the KV cache that vLLM makes of so much memory; the arithmetic of vLLM 0.32, bytes and tokens.
+"""How many tokens fit vLLM's KV cache: the arithmetic of vLLM 0.32, in bytes and tokens.
 
-The memory of a GPU is cut into blocks of one size, which all requests share. Layers that keep the same share the ids
-of their blocks in groups of equal size, padded where they do not divide (`v1/core/kv_cache_utils.py`); what a request
-takes is the blocks of all its groups (`v1/kv_cache_interface.py`):
+The memory of a GPU is divided into blocks of one size, which all requests share. Layers that store the same share their
+block ids in groups of equal size, padded where they do not divide (`v1/core/kv_cache_utils.py`). A request needs the
+blocks of all its groups (`v1/kv_cache_interface.py`):
 
 - full and latent attention: context / block, rounded up;
 - sliding window: (window - 1 + tokens in flight) / block, rounded up, and one more for a window that starts inside
   a block, but never for more than the context;
-- linear attention: its number of states, whatever the context. Its state is padded to a page of the attention layers,
-  whose blocks grow until the state fits one (`platforms/interface.py`).
+- linear attention: its number of states, for any context. The state is padded to a page of the attention layers,
+  whose blocks grow until one holds the state (`platforms/interface.py`).
 
 What vLLM prints as `KV cache size` is blocks / blocks of one request of the full context, times that context.
 """
@@ -21,19 +21,19 @@ from pi_cli.planning.architecture import Architecture, Layers
 
 # Blocks of latent attention beside linear layers are a multiple of this (platforms/interface.py).
 LATENT_ALIGNMENT = 128
-# Groups are as large as the smallest kind of layers, unless the largest has less than so many times its layers.
+# Groups are as large as the smallest kind of layers, unless the largest has less than this many times its layers.
 PADDED_UP_TO = 1.5
-NULL_BLOCKS = 1  # vLLM never gives its first block to a request (v1/core/block_pool.py)
+NULL_BLOCKS = 1  # vLLM never assigns its first block to a request (v1/core/block_pool.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How vLLM is told to lay out its KV cache.
+    """The settings that determine vLLM's KV cache.
 
     `tensor` and `pipeline` are the degrees of parallelism. `element_bytes` is 2, or 1 for an FP8 cache.
-    `block_tokens` is the block size that the attention backend asks for: 16 on GPUs for most, 32 to 128 for some
-    backends of latent attention, 128 on CPUs. `batched_tokens` is vLLM's `--max-num-batched-tokens`. `is_async`: the
-    scheduler works one batch ahead, as it does on GPUs unless told otherwise (config/vllm.py).
+    `block_tokens` is the block size of the attention backend: 16 for most on GPUs, 32 to 128 for some backends of
+    latent attention, 128 on CPUs. `batched_tokens` is vLLM's `--max-num-batched-tokens`. `is_async`: the scheduler
+    works one batch ahead, the default on GPUs (config/vllm.py).
     """
 
     tensor: int = 1
@@ -50,7 +50,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What vLLM prints at its start: the tokens it can keep, and how many requests of the full context that is."""
+    """What vLLM prints when it starts: how many tokens fit, and how many requests of the full context that is."""
 
     tokens: int
     concurrency: float
@@ -58,7 +58,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """Layers of one kind, and the page that each of them has in a block: so many bytes for so many tokens."""
+    """Layers of one kind, and the page of each in a block: its bytes, and how many tokens it stores."""
 
     layers: Layers
     tokens: int
@@ -67,44 +67,44 @@ class _Pages:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """The blocks of a GPU: the bytes of each, and for every group the pages that say how many a request needs."""
+    """The blocks of a GPU: the bytes of each, and the pages of every group, which say how many a request needs."""
 
     block_bytes: int
     groups: tuple[_Pages, ...]
 
     def blocks(self, context: int, in_flight: int) -> int:
-        """Return how many blocks a request of so many tokens needs."""
+        """Return how many blocks a request of `context` tokens needs."""
         return sum(_blocks(group, context, in_flight) for group in self.groups)
 
     def bytes(self, context: int, in_flight: int) -> int:
-        """Return what vLLM must have for a request of so many tokens, the null block included."""
+        """Return the bytes that a request of `context` tokens needs, including the null block."""
         return self.block_bytes * (self.blocks(context, in_flight) + NULL_BLOCKS)
 
 
 def capacity(architecture: Architecture, space: int, layout: Layout, *, context: int) -> Capacity:
-    """Return what vLLM makes of `space` bytes on each GPU when it serves a context of so many tokens."""
+    """Return the capacity of `space` bytes on each GPU for requests of `context` tokens."""
     pool = _pool(architecture, layout)
     concurrency = space // pool.block_bytes / pool.blocks(context, layout.tokens_in_flight)
     return Capacity(int(concurrency * context), concurrency)
 
 
 def needed(architecture: Architecture, context: int, layout: Layout) -> int:
-    """Return the bytes per GPU without which vLLM does not start: one request of so many tokens and the null block.
+    """Return the bytes per GPU that vLLM needs to start: one request of `context` tokens and the null block.
 
-    vLLM's own message names the request's part only.
+    vLLM's own message names only the request's part.
     """
     return _pool(architecture, layout).bytes(context, layout.tokens_in_flight)
 
 
 def longest_context(architecture: Architecture, space: int, layout: Layout) -> int:
-    """Return the longest context in tokens with which vLLM starts in so many bytes per GPU; 0 if there is none."""
+    """Return the longest context in tokens with which vLLM starts in `space` bytes per GPU; 0 if there is none."""
     pool = _pool(architecture, layout)
     contexts = range(1, architecture.max_context + 1)
     return bisect_right(contexts, space, key=lambda context: pool.bytes(context, layout.tokens_in_flight))
 
 
 def bytes_per_token(architecture: Architecture, layout: Layout) -> float:
-    """Return what each further token of a long request takes per GPU, padding included."""
+    """Return the bytes per GPU of each further token of a long request, including padding."""
     pool = _pool(architecture, layout)
     return sum(pool.block_bytes / group.tokens for group in pool.groups if group.layers.kind in {"full", "mla"})
 
@@ -120,38 +120,37 @@ def _blocks(pages: _Pages, context: int, in_flight: int) -> int:
 
 
 def _pool(architecture: Architecture, layout: Layout) -> _Pool:
-    every = _pages(architecture, layout)
-    if _need_alike([pages.layers for pages in every]):
-        size = sum(_divide_up(pages.layers.count, layout.pipeline) * pages.bytes for pages in every)
-        return _Pool(size, (every[0],))
-    every = _with_equal_pages(every)
-    size = _group_size(pages.layers.count for pages in every)
-    groups = tuple(pages for pages in every for _ in range(_divide_up(pages.layers.count, size)))
-    return _Pool(_divide_up(size, layout.pipeline) * every[0].bytes, groups)
+    kinds = _pages(architecture, layout)
+    if len({_block_need(pages.layers) for pages in kinds}) == 1:  # then one group has all layers
+        size = sum(_divide_up(pages.layers.count, layout.pipeline) * pages.bytes for pages in kinds)
+        return _Pool(size, (kinds[0],))
+    kinds = _with_equal_pages(kinds)
+    size = _group_size(pages.layers.count for pages in kinds)
+    groups = tuple(pages for pages in kinds for _ in range(_divide_up(pages.layers.count, size)))
+    return _Pool(_divide_up(size, layout.pipeline) * kinds[0].bytes, groups)
 
 
-def _need_alike(layers: list[Layers]) -> bool:
-    """Tell whether a request needs the same number of blocks in all layers: one group then holds them all."""
-    needs = {(of.kind.replace("mla", "full"), of.window, of.states if of.kind == "linear" else 0) for of in layers}
-    return len(needs) == 1
+def _block_need(layers: Layers) -> tuple[str, int, int]:
+    """Return what decides how many blocks a request needs in these layers."""
+    return layers.kind.replace("mla", "full"), layers.window, layers.states if layers.kind == "linear" else 0
 
 
 def _pages(architecture: Architecture, layout: Layout) -> list[_Pages]:
-    """Return the pages of each kind of layers. With linear layers, blocks are long enough to hold a state."""
-    linear = [of for of in architecture.layers if of.kind == "linear"]
-    attention = [of for of in architecture.layers if of.kind != "linear"]
-    state = max((_divide_up(of.state_bytes, layout.tensor) for of in linear), default=0)
-    token = max((_token_bytes(of, layout) for of in attention), default=0)
+    """Return the pages of each kind of layers. With linear layers, blocks are long enough for a state."""
+    linear = [layers for layers in architecture.layers if layers.kind == "linear"]
+    attention = [layers for layers in architecture.layers if layers.kind != "linear"]
+    state = max((_divide_up(layers.state_bytes, layout.tensor) for layers in linear), default=0)
+    token = max((_token_bytes(layers, layout) for layers in attention), default=0)
     tokens = layout.block_tokens
     if linear and attention:
-        step = max(tokens, LATENT_ALIGNMENT) if any(of.kind == "mla" for of in attention) else tokens
+        step = max(tokens, LATENT_ALIGNMENT) if any(layers.kind == "mla" for layers in attention) else tokens
         tokens = step * max(1, _divide_up(state, step * token))
-    paged = [_Pages(of, tokens, tokens * _token_bytes(of, layout)) for of in attention]
-    return paged + [_Pages(of, tokens, max(state, tokens * token)) for of in linear]
+    pages = [_Pages(layers, tokens, tokens * _token_bytes(layers, layout)) for layers in attention]
+    return pages + [_Pages(layers, tokens, max(state, tokens * token)) for layers in linear]
 
 
 def _token_bytes(layers: Layers, layout: Layout) -> int:
-    """Return what a token takes in one layer on one GPU. Key heads are copied when there are more GPUs than heads."""
+    """Return the bytes of a token in one layer on one GPU. With more GPUs than key heads, the heads are copied."""
     element = layers.element_bytes or layout.element_bytes
     if layers.kind == "mla":
         return layers.head_dim * element
@@ -159,15 +158,15 @@ def _token_bytes(layers: Layers, layout: Layout) -> int:
     return heads * (layers.head_dim + (layers.head_dim_v or layers.head_dim)) * element
 
 
-def _with_equal_pages(every: list[_Pages]) -> list[_Pages]:
-    """Give all layers pages of the largest size: longer blocks where that divides, else padding."""
-    largest = max(pages.bytes for pages in every)
+def _with_equal_pages(kinds: list[_Pages]) -> list[_Pages]:
+    """Enlarge all pages to the largest size: with longer blocks where that divides, else with padding."""
+    largest = max(pages.bytes for pages in kinds)
 
     def enlarged(pages: _Pages) -> _Pages:
         ratio, rest = divmod(largest, pages.bytes)
         return replace(pages, bytes=largest, tokens=pages.tokens if rest else pages.tokens * ratio)
 
-    return [enlarged(pages) for pages in every]
+    return [enlarged(pages) for pages in kinds]
 
 
 def _group_size(counts: Iterable[int]) -> int:

@@ -77,7 +77,7 @@ def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["--gpu", "2x H1000"], "there is no GPU `H1000` that pi knows", "`H100`"),
+        (["--gpu", "2x H1000"], "pi does not know the GPU `H1000`", "`H100`"),
         (["--gpu", "0x H100"], "does not name GPUs", "2x H100"),
         (["gpt-os-20b", "--gpu", "1x H100"], "the catalogue has no model `gpt-os-20b`", "`openai/gpt-oss-20b`"),
         ([], "there are no pods yet", '`pi models --gpu "1x H100"`'),

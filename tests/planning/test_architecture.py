@@ -1,4 +1,4 @@
-"""What the config.json of the main families says of their layers, as vLLM reads it."""
+"""How the config.json of the main model families is read, compared with how vLLM reads it."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ GPT_OSS = {
     "rope_scaling": {"factor": 32.0, "rope_type": "yarn"},
     "sliding_window": 128,
 }
-# As Google publishes it: what transformers takes for granted is left out.
+# As Google publishes it, without the defaults of transformers.
 GEMMA_3_4B = {
     "architectures": ["Gemma3ForConditionalGeneration"],
     "model_type": "gemma3",
@@ -238,33 +238,37 @@ JAMBA = {
 STEP = {
     **SMALL,
     "attention_other_setting": {"attention_type": "sliding_attention", "head_dim": 64, "num_attention_groups": 4},
-    "layer_types": ["full_attention", "sliding_attention", "full_attention"],  # the last is for prediction only
+    "layer_types": [
+        "full_attention",
+        "sliding_attention",
+        "full_attention",
+    ],  # the last is for multi-token prediction only
     "model_type": "step3p5",
     "num_attention_groups": 8,
     "sliding_window": 512,
 }
 
 FAMILIES = [
-    pytest.param(QWEN_2_5, (Layers("full", 64, 8, 128),), 32768, id="Qwen2.5 has heads of hidden size / heads"),
+    pytest.param(QWEN_2_5, (Layers("full", 64, 8, 128),), 32768, id="Qwen2.5: the head size is hidden size / heads"),
     pytest.param(QWEN_3_CODER_FP8, (Layers("full", 62, 8, 128),), 262144, id="Qwen3 MoE"),
     pytest.param(
         QWEN_3_NEXT,
         (Layers("linear", 36, state_bytes=49152 + 1048576), Layers("full", 12, 2, 256)),
         262144,
-        id="Qwen3-Next has a state in 16 bits",
+        id="Qwen3-Next: a 16-bit state",
     ),
     pytest.param(
         QWEN_3_5,
         (Layers("linear", 48, state_bytes=153944064 // 48), Layers("full", 16, 4, 256)),
         262144,
-        id="Qwen3.5 has a state in 32 bits, and its language model below the vision model",
+        id="Qwen3.5: a 32-bit state, and the language model in text_config",
     ),
-    pytest.param(KIMI_K2, (Layers("mla", 61, head_dim=576),), 131072, id="Kimi K2 has latent vectors, scaled by YaRN"),
+    pytest.param(KIMI_K2, (Layers("mla", 61, head_dim=576),), 131072, id="Kimi K2: latent vectors, scaled by YaRN"),
     pytest.param(
         DEEPSEEK_V3_2,
         (Layers("mla", 61, head_dim=576), Layers("mla", 61, head_dim=132, element_bytes=1)),
         163840,
-        id="DeepSeek-V3.2 has an indexer in each layer",
+        id="DeepSeek-V3.2: an indexer in each layer",
     ),
     pytest.param(
         {**DEEPSEEK_V3_2, "index_topk_freq": 4},
@@ -282,63 +286,68 @@ FAMILIES = [
         GEMMA_3_4B,
         (Layers("sliding", 29, 4, 256, window=1024), Layers("full", 5, 4, 256)),
         131072,
-        id="Gemma 3, by the defaults of transformers, its context not scaled again",
+        id="Gemma 3: the defaults of transformers; its context is not scaled again",
     ),
     pytest.param(
         GEMMA_4,
         (Layers("sliding", 50, 16, 256, window=1024), Layers("full", 10, 4, 512)),
         262144,
-        id="Gemma 4 has other heads in full attention",
+        id="Gemma 4: different heads in full attention",
     ),
     pytest.param(
-        MISTRAL_7B, (Layers("sliding", 32, 8, 128, window=4096),), 32768, id="Mistral 7B 0.1 slides throughout"
+        MISTRAL_7B,
+        (Layers("sliding", 32, 8, 128, window=4096),),
+        32768,
+        id="Mistral 7B 0.1: sliding windows in all layers",
     ),
     pytest.param({**MISTRAL_7B, "sliding_window": None}, (Layers("full", 32, 8, 128),), 32768, id="Mistral 7B 0.3"),
-    pytest.param(LLAMA_3_3, (Layers("full", 80, 8, 128),), 131072, id="Llama 3.3 is scaled already"),
-    pytest.param(GLM_4_5_AIR, (Layers("full", 46, 8, 128),), 131072, id="GLM-4.5 without its layer for prediction"),
+    pytest.param(LLAMA_3_3, (Layers("full", 80, 8, 128),), 131072, id="Llama 3.3: its context is scaled already"),
+    pytest.param(
+        GLM_4_5_AIR, (Layers("full", 46, 8, 128),), 131072, id="GLM-4.5: without its multi-token prediction layer"
+    ),
     pytest.param(
         NEMOTRON_NANO,
         (Layers("linear", 23, state_bytes=36864 + 2097152, states=3), Layers("full", 6, 2, 128)),
         262144,
-        id="Nemotron-H, from a letter for each layer",
+        id="Nemotron-H: one letter for each layer",
     ),
     pytest.param(
         MIMO,
         (Layers("full", 8, 4, 192, 128), Layers("sliding", 40, 8, 192, 128, window=128)),
         262144,
-        id="MiMo-V2 has values smaller than keys",
+        id="MiMo-V2: values smaller than keys",
     ),
     pytest.param(
         KIMI_LINEAR,
         (Layers("linear", 6, state_bytes=73728 + 2097152, states=3), Layers("mla", 2, head_dim=576)),
         1048576,
-        id="Kimi Linear counts its layers from 1",
+        id="Kimi Linear: layers are numbered from 1",
     ),
     pytest.param(
         STEP,
         (Layers("full", 1, 8, 128), Layers("sliding", 1, 4, 64, window=512)),
         131072,
-        id="Step-3.5 has other heads for its windows",
+        id="Step-3.5: different heads in sliding windows",
     ),
-    pytest.param(SMALL, (Layers("full", 2, 8, 128),), 131072, id="as many key heads as heads unless it says so"),
+    pytest.param(SMALL, (Layers("full", 2, 8, 128),), 131072, id="as many key heads as heads by default"),
     pytest.param({**SMALL, "num_key_value_heads": 1}, (Layers("full", 2, 1, 128),), 131072, id="one key head"),
     pytest.param(
         {**SMALL, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
         (Layers("full", 2, 8, 128),),
         262144,
-        id="a context that RoPE still has to scale",
+        id="a context that RoPE scales",
     ),
     pytest.param(
         {**SMALL, "model_type": "llama4_text", "layer_types": ["chunked_attention", "full_attention"]},
         (Layers("full", 2, 8, 128),),
         131072,
-        id="Llama 4 keeps all tokens of its chunks",
+        id="Llama 4: all tokens of a chunk are stored",
     ),
     pytest.param(
         {**SMALL, "model_type": "cohere2", "sliding_window": 4096, "num_hidden_layers": 4},
         (Layers("sliding", 3, 8, 128, window=4097), Layers("full", 1, 8, 128)),
         131072,
-        id="Cohere does not count the token itself",
+        id="Cohere: the window excludes the current token",
     ),
     pytest.param(
         JAMBA,
@@ -350,22 +359,21 @@ FAMILIES = [
         {**SMALL, "model_type": "lfm2", "conv_L_cache": 3, "conv_dim": 1024, "layer_types": ["conv", "full_attention"]},
         (Layers("linear", 1, state_bytes=1024 * 2 * 2), Layers("full", 1, 8, 128)),
         131072,
-        id="LFM2 keeps what its convolutions look back on",
+        id="LFM2: the state of its convolutions",
     ),
 ]
 
 
 @pytest.mark.parametrize(("config", "layers", "max_context"), FAMILIES)
 def test_layers_and_context_are_read(config: dict[str, Any], layers: tuple[Layers, ...], max_context: int) -> None:
-    found = from_config(config)
-    assert found.layers == layers
-    assert found.max_context == max_context
+    architecture = from_config(config)
+    assert architecture.layers == layers
+    assert architecture.max_context == max_context
 
 
-def test_what_bounds_tensor_parallelism_is_read() -> None:
-    found = from_config(QWEN_3_CODER_FP8)
+def test_the_limits_of_tensor_parallelism_are_read() -> None:
     expected = Architecture("Qwen3MoeForCausalLM", 96, (Layers("full", 62, 8, 128),), 262144, 2560, 128)
-    assert found == expected
+    assert from_config(QWEN_3_CODER_FP8) == expected
     assert from_config(GPT_OSS).expert_size == 2880
     assert from_config(QWEN_2_5).expert_size == 0
     blocks = {"config_groups": {"group_0": {"weights": {"block_structure": [128, 128]}}}}
@@ -387,12 +395,12 @@ def test_what_bounds_tensor_parallelism_is_read() -> None:
         ({**SMALL, "layer_types": ["linear_attention"] * 2}, "the state of its linear layers is not known"),
         ({**SMALL, "model_type": "deepseek_v4"}, "the KV cache of `deepseek_v4` is not known"),
         ({**SMALL, "block_configs": [{}]}, "the KV cache of a model with `block_configs` is not known"),
-        ({**SMALL, "kv_lora_rank": 256}, "whether vLLM keeps latent vectors for `llama` is not known"),
+        ({**SMALL, "kv_lora_rank": 256}, "whether vLLM stores latent vectors for `llama` is not known"),
         ({**QWEN_2_5, "use_sliding_window": True}, "which layers use its sliding window is not known"),
-        ({**MIMO, "hybrid_layer_pattern": [0]}, "it is no config.json that makes sense: list index out of range"),
+        ({**MIMO, "hybrid_layer_pattern": [0]}, "its config.json is not valid: list index out of range"),
         ({**NEMOTRON_NANO, "mamba_ssm_cache_dtype": "fp4"}, "the state of its linear layers is in `fp4`"),
     ],
 )
-def test_what_cannot_be_told_is_said_and_not_guessed(config: dict[str, Any], message: str) -> None:
+def test_an_architecture_that_is_not_certain_is_refused_with_the_reason(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^{message}$"):
         from_config(config)

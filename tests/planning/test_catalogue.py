@@ -1,4 +1,4 @@
-"""`models.md`, as pi reads it, and a user's own."""
+"""How `models.md` and the user's own catalogue are read."""
 
 import re
 import time
@@ -16,7 +16,7 @@ TEXT = paths.asset("models.md").read_text(encoding="utf-8")
 ENTRIES = list(catalogue.parse(TEXT))
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 
-# What vLLM 0.32 has; `tests/engine/test_catalogue_arguments.py` asks itself.
+# What vLLM 0.32 has; `tests/engine/test_catalogue_arguments.py` asks vLLM itself.
 TOOL_CALL_PARSERS = {
     "apertus", "cohere_command3", "cohere_command4", "deepseek_v3", "deepseek_v31", "deepseek_v32", "deepseek_v4",
     "deepseek_v41", "dots", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45", "glm47", "granite",
@@ -38,8 +38,8 @@ GONE = {"--swap-space", "--disable-log-requests", "--async-scheduling", "--enabl
 
 TYPES = {kind.name for kind, _ in gpu_types.TABLE}
 
-# The original tables of pi, and what people ask for most.
-WANTED = {
+# The original tables of pi, and the most requested models.
+REQUESTED = {
     "Qwen/Qwen2.5-Coder-32B-Instruct", "Qwen/Qwen2.5-72B-Instruct", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B",
     "Qwen/Qwen3-32B", "Qwen/Qwen3-Coder-30B-A3B-Instruct", "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8",
     "Qwen/Qwen3-Coder-480B-A35B-Instruct", "Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8",
@@ -82,32 +82,32 @@ args = ["-tp", "2"]
 """
 
 
-def test_every_heading_of_a_model_has_a_block_and_every_block_a_heading() -> None:
+def test_every_heading_has_a_block_and_every_block_a_heading() -> None:
     headings = re.findall(r"^### \[[ x]\] (.+)$", TEXT, re.MULTILINE)
     assert [entry.id.rpartition("/")[2] for entry in ENTRIES] == headings
     assert [entry.name for entry in ENTRIES] == headings
 
 
-def test_no_model_is_there_twice() -> None:
+def test_no_model_is_listed_twice() -> None:
     assert len({entry.id.lower() for entry in ENTRIES}) == len(ENTRIES)
 
 
-def test_the_models_that_people_ask_for_are_there() -> None:
-    assert WANTED - {entry.id for entry in ENTRIES} == set()
+def test_the_most_requested_models_are_listed() -> None:
+    assert REQUESTED - {entry.id for entry in ENTRIES} == set()
 
 
 @EACH
-def test_every_model_says_what_it_is(entry: Entry) -> None:
+def test_every_model_is_described(entry: Entry) -> None:
     assert entry.family
     assert entry.about.endswith(".")
     assert entry.params_b
-    assert 0.4 < entry.weights_gb / entry.params_b < 2.4  # bytes per parameter, embeddings and scales among them
+    assert 0.4 < entry.weights_gb / entry.params_b < 2.4  # bytes per parameter, including embeddings and scales
     assert entry.dtype in {"bfloat16", "fp8", "mxfp8", "mxfp4", "nvfp4", "int4"}
     assert entry.tool_call_parser in {None, *TOOL_CALL_PARSERS}
     assert entry.reasoning_parser in {None, *REASONING_PARSERS}
 
 
-def test_no_two_models_are_praised_in_the_same_words() -> None:
+def test_no_two_models_have_the_same_description() -> None:
     assert len({entry.about for entry in ENTRIES}) == len(ENTRIES)
 
 
@@ -137,7 +137,7 @@ def test_every_configuration_has_the_parsers_of_its_model(entry: Entry) -> None:
 
 @EACH
 def test_the_context_of_every_configuration_fits_its_gpus(entry: Entry) -> None:
-    """Within what our estimate is good for. What data parallel ranks copy it can only guess."""
+    """Within the accuracy of the estimate. Data parallelism is left out: what its ranks copy is a guess."""
     shape = fit.ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
     for configuration in entry.hardware:
         options = vllm_arguments.parse(configuration.args)
@@ -145,26 +145,26 @@ def test_the_context_of_every_configuration_fits_its_gpus(entry: Entry) -> None:
             if gpu == "any" or options.data > 1:
                 continue
             spaces = gpu_space.measure(gpu_types.parse(f"{configuration.count}x {gpu}"), {}, {})
-            found = fit.estimate(shape, spaces, options)
-            assert found.memory.kv_cache > 0
-            assert found.longest is None or found.longest >= 0.85 * (found.context or 0)
+            estimate = fit.estimate(shape, spaces, options)
+            assert estimate.memory.kv_cache > 0
+            assert estimate.longest is None or estimate.longest >= 0.85 * (estimate.context or 0)
 
 
 @EACH
-def test_no_hardware_is_there_twice(entry: Entry) -> None:
-    hardware = [(each.count, gpu) for each in entry.hardware for gpu in each.gpus]
+def test_no_hardware_of_a_model_is_listed_twice(entry: Entry) -> None:
+    hardware = [(configuration.count, gpu) for configuration in entry.hardware for gpu in configuration.gpus]
     assert len(set(hardware)) == len(hardware)
 
 
 @EACH
-def test_the_table_for_people_says_what_the_block_says(entry: Entry) -> None:
+def test_the_table_in_the_prose_matches_the_block(entry: Entry) -> None:
     section = TEXT.partition(f"] {entry.name}\n")[2].partition("```toml")[0]
     rows = re.findall(r"^\| (\d+)x (.+?) \| (.+?) \|", section, re.MULTILINE)
     assert [(int(count), tuple(gpus.split(", "))) for count, gpus, _ in rows] == [
-        (each.count, each.gpus) for each in entry.hardware
+        (configuration.count, configuration.gpus) for configuration in entry.hardware
     ]
-    for (_, _, context), each in zip(rows, entry.hardware, strict=True):
-        options = vllm_arguments.parse(each.args)
+    for (_, _, context), configuration in zip(rows, entry.hardware, strict=True):
+        options = vllm_arguments.parse(configuration.args)
         tokens = options.context or (entry.architecture.max_context if entry.architecture else None)
         if options.is_context_auto:
             assert context == "as much as fits"
@@ -172,28 +172,28 @@ def test_the_table_for_people_says_what_the_block_says(entry: Entry) -> None:
             assert context in {f"{tokens / 1024:.0f}k", f"{tokens / 1000:.0f}k", f"{tokens / 2**20:.0f}M"}
 
 
-def test_what_is_known_not_to_fit_is_not_there() -> None:
+def test_configurations_that_are_known_not_to_fit_are_not_listed() -> None:
     """Both were in the original tables: 214 GB on 141 or 160, and 960 GB on 768."""
     air = catalogue.find("zai-org/GLM-4.5-Air")
     coder = catalogue.find("Qwen/Qwen3-Coder-480B-A35B-Instruct")
     assert air
     assert coder
-    least = {gpu: each.count for each in reversed(air.hardware) for gpu in each.gpus}
+    least = {gpu: configuration.count for configuration in reversed(air.hardware) for gpu in configuration.gpus}
     assert (least["H100"], least["H200"]) == (4, 2)
-    assert not any("H20" in each.gpus for each in coder.hardware)
+    assert not any("H20" in configuration.gpus for configuration in coder.hardware)
 
 
-def test_a_model_is_found_in_any_spelling_of_case() -> None:
-    found = catalogue.find("QWEN/qwen3-32b")
-    assert found
-    assert (found.id, found.family, found.is_verified) == ("Qwen/Qwen3-32B", "Qwen3", False)
-    assert found.architecture
-    assert found.architecture.heads == 64
+def test_a_model_is_found_in_upper_or_lower_case() -> None:
+    entry = catalogue.find("QWEN/qwen3-32b")
+    assert entry
+    assert (entry.id, entry.family, entry.is_verified) == ("Qwen/Qwen3-32B", "Qwen3", False)
+    assert entry.architecture
+    assert entry.architecture.heads == 64
     assert catalogue.find("Qwen/Qwen3-32") is None
 
 
-def test_a_model_is_found_in_a_moment() -> None:
-    """Planning has 50 ms for everything."""
+def test_a_model_is_found_within_20_ms() -> None:
+    """All of planning has a budget of 50 ms."""
 
     def seconds() -> float:
         started = time.perf_counter()
@@ -203,7 +203,7 @@ def test_a_model_is_found_in_a_moment() -> None:
     assert min(seconds() for _ in range(10)) < 0.02
 
 
-def test_part_of_a_name_is_enough_to_search() -> None:
+def test_a_part_of_a_name_is_enough_for_a_search() -> None:
     assert {entry.id for entry in catalogue.search("gpt-oss")} == {"openai/gpt-oss-20b", "openai/gpt-oss-120b"}
     assert all("coder" in entry.id.lower() for entry in catalogue.search("qwen CODER"))
     assert catalogue.search("nothing like this") == []
@@ -217,7 +217,7 @@ def test_part_of_a_name_is_enough_to_search() -> None:
         ("moonshotai/Kimi-K2-Instuct", "moonshotai/Kimi-K2-Instruct"),
     ],
 )
-def test_a_misspelt_model_has_similar_ones(typed: str, meant: str) -> None:
+def test_a_misspelt_model_has_similar_models(typed: str, meant: str) -> None:
     assert catalogue.similar(typed)[0] == meant
 
 
@@ -250,21 +250,21 @@ def own(text: str) -> Path:
     return file
 
 
-def test_a_users_own_entry_replaces_ours_and_comes_first() -> None:
+def test_a_users_entry_replaces_ours_and_comes_first() -> None:
     own(OWN)
-    found = catalogue.find("Qwen/Qwen3-32B")
-    assert found
-    assert [each.gpus for each in found.hardware] == [("L40S",)]
-    assert (found.name, found.about, found.is_verified) == ("Qwen3-32B", "On our two L40S.", True)
+    entry = catalogue.find("Qwen/Qwen3-32B")
+    assert entry
+    assert [configuration.gpus for configuration in entry.hardware] == [("L40S",)]
+    assert (entry.name, entry.about, entry.is_verified) == ("Qwen3-32B", "On our two L40S.", True)
     everything = catalogue.entries()
-    assert everything[0] == found
+    assert everything[0] == entry
     assert len(everything) == len(ENTRIES)
 
 
-def test_a_users_own_entry_is_added_to_ours() -> None:
+def test_a_users_entry_is_added_to_ours() -> None:
     own(OWN.replace("qwen/qwen3-32b", "me/my-model"))
-    found = catalogue.find("me/My-Model")
-    assert found
+    entry = catalogue.find("me/My-Model")
+    assert entry
     assert [entry.id for entry in catalogue.search("my-model")] == ["me/my-model"]
     assert catalogue.similar("my-model") == ["me/my-model"]
     assert catalogue.find("Qwen/Qwen3-32B") == next(entry for entry in ENTRIES if entry.id == "Qwen/Qwen3-32B")
@@ -272,72 +272,72 @@ def test_a_users_own_entry_is_added_to_ours() -> None:
 
 def test_a_block_needs_no_heading() -> None:
     own(OWN[OWN.index("```") :])
-    found = catalogue.find("Qwen/Qwen3-32B")
-    assert found
-    assert (found.name, found.about, found.is_verified) == ("qwen3-32b", "", False)
+    entry = catalogue.find("Qwen/Qwen3-32B")
+    assert entry
+    assert (entry.name, entry.about, entry.is_verified) == ("qwen3-32b", "", False)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "line", "what"),
+    ("valid", "invalid", "line", "reason"),
     [
         ("weights_gb = 65.5", "weights_gb = = 65.5", 7, "Invalid value"),
-        ("weights_gb = 65.5", "weight_gb = 65.5", 7, "`weight_gb` is not known here; did you mean `weights_gb`?"),
+        ("weights_gb = 65.5", "weight_gb = 65.5", 7, "`weight_gb` is not a known key; did you mean `weights_gb`?"),
         ("weights_gb = 65.5", 'weights_gb = "65"', 7, "`weights_gb` should be a number"),
         ("weights_gb = 65.5\n", "", 6, "`weights_gb` is missing"),
-        ("weights_gb = 65.5", "weights_gb = 65.5\ngated = 1", 8, "`gated` should be a true or false"),
-        ("weights_gb = 65.5", "weights_gb = 65.5\n[architecture]\nname = 1", 9, "`name` should be a text"),
+        ("weights_gb = 65.5", "weights_gb = 65.5\ngated = 1", 8, "`gated` should be a boolean"),
+        ("weights_gb = 65.5", "weights_gb = 65.5\n[architecture]\nname = 1", 9, "`name` should be a string"),
         ("count = 2", "count = 4", 11, "`args` use 2 GPUs, and `count` is 4"),
-        ("count = 2", "count = true", 11, "`count` should be a whole number"),
+        ("count = 2", "count = true", 11, "`count` should be an integer"),
         ("count = 2\n", "", 9, "`count` is missing"),
-        ('["L40S"]', "[40]", 10, "`gpus` should be a list of texts, each in quotes"),
+        ('["L40S"]', "[40]", 10, "`gpus` should be an array of strings"),
         ('["L40S"]', "[]", 10, '`gpus` should name at least one GPU, or be ["any"]'),
         (
             '"-tp", "2"',
             '"-tp", "2", "--port=1"',
             12,
-            "`--port=1` cannot stand in `args`: pi chooses a free port on the pod",
+            "`--port=1` is not allowed in `args`: pi chooses a free port on the pod",
         ),
         (
             "count = 2",
             "count = 2\nenv = { A = 1 }",
             12,
-            "`A` in `env` should be a variable's name, with a text in quotes",
+            "`A` in `env` should be the name of a variable, with a string as its value",
         ),
         ('args = ["-tp", "2"]\n```', 'args = ["-tp", "2"]', 5, "the block is not closed by a line of ```"),
     ],
 )
-def test_a_broken_block_is_refused_with_its_place(right: str, wrong: str, line: int, what: str) -> None:
-    assert right in OWN
-    file = own(OWN.replace(right, wrong))
+def test_an_invalid_block_is_refused_with_its_file_and_line(valid: str, invalid: str, line: int, reason: str) -> None:
+    assert valid in OWN
+    file = own(OWN.replace(valid, invalid))
     with pytest.raises(BadUsage) as caught:
         catalogue.find("Qwen/Qwen3-32B")
-    assert caught.value.message == f"`{file}`, line {line} (`qwen/qwen3-32b`): {what}"
+    assert caught.value.message == f"`{file}`, line {line} (`qwen/qwen3-32b`): {reason}"
     with pytest.raises(BadUsage):
         catalogue.entries()
 
 
 @pytest.mark.parametrize(
-    ("layers", "what"),
+    ("layers", "reason"),
     [
-        ("[1]", "`layers` should be a list of tables, each in braces"),
+        ("[1]", "`layers` should be an array of tables"),
         ('[{ kind = "full" }]', "`count` is missing"),
-        ('[{ kind = "odd", count = 1 }]', "`odd` is no kind of layers"),
-        ('[{ kind = "full", count = 1, heads = 1 }]', "`heads` is not known here"),
+        ('[{ kind = "odd", count = 1 }]', "`odd` is not a kind of layers"),
+        ('[{ kind = "full", count = 1, heads = 1 }]', "`heads` is not a known key"),
     ],
 )
-def test_broken_layers_are_refused(layers: str, what: str) -> None:
+def test_invalid_layers_are_refused(layers: str, reason: str) -> None:
     shape = f'\n[architecture]\nname = "X"\nheads = 1\nmax_context = 1\nlayers = {layers}\n'
     own(OWN.replace("weights_gb = 65.5\n", "weights_gb = 65.5\n" + shape))
-    with pytest.raises(BadUsage, match=re.escape(what)):
+    with pytest.raises(BadUsage, match=re.escape(reason)):
         catalogue.find("Qwen/Qwen3-32B")
 
 
-def test_a_broken_block_stands_in_the_way_of_its_own_model_only() -> None:
+def test_an_invalid_block_affects_only_its_own_model() -> None:
     own(OWN.replace("weights_gb = 65.5", "weights_gb = ="))
     assert catalogue.find("openai/gpt-oss-20b")
 
 
-def test_a_block_without_an_id_may_be_any_model() -> None:
+def test_a_block_without_an_id_is_refused_for_every_model() -> None:
     file = own(OWN.replace('id = "qwen/qwen3-32b"\n', ""))
     with pytest.raises(BadUsage) as caught:
         catalogue.find("openai/gpt-oss-20b")

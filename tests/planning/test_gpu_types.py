@@ -1,4 +1,4 @@
-"""Which GPU is of which type."""
+"""How GPUs are recognised by name."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from pi_cli.store.records import Gpu
 
 
 def seen(name: str, mebibytes: int | None) -> Gpu:
-    """A GPU as nvidia-smi shows it; `[N/A]` is what unified memory has."""
+    """Return a GPU as pi reads it from nvidia-smi, which shows unified memory as `[N/A]`."""
     memory = "[N/A]" if mebibytes is None else mebibytes
     [gpu] = nvidia.read(f"0, {name}, {memory}, 1, GPU-5d, [N/A], 580.95.05\n").gpus
     return gpu
 
 
-# What nvidia-smi calls a GPU, the MiB that it shows (None: nobody has told us), our name, its compute capability.
+# nvidia-smi's name of a GPU, the MiB that it shows (None: not seen yet), our name, its compute capability.
 KNOWN = [
     ("NVIDIA H100 80GB HBM3", 81559, "H100", (9, 0)),
     ("NVIDIA H100 PCIe", 81559, "H100 PCIe", (9, 0)),
@@ -61,7 +61,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("name", "mebibytes", "ours", "capability"), KNOWN, ids=[row[0] for row in KNOWN])
-def test_a_gpu_is_recognised_by_what_nvidia_smi_says(
+def test_a_gpu_is_recognised_by_its_name_in_nvidia_smi(
     name: str, mebibytes: int | None, ours: str, capability: tuple[int, int]
 ) -> None:
     kind = gpu_types.recognise(seen(name, mebibytes))
@@ -71,7 +71,7 @@ def test_a_gpu_is_recognised_by_what_nvidia_smi_says(
 
 
 @pytest.mark.parametrize(("kind", "names"), gpu_types.TABLE, ids=[kind.name for kind, _ in gpu_types.TABLE])
-def test_every_type_of_the_table_has_the_size_that_vendors_name(
+def test_every_type_in_the_table_has_the_size_that_vendors_name(
     kind: gpu_types.GpuType, names: tuple[str, ...]
 ) -> None:
     assert seen(names[0], kind.memory_mib).memory == f"{kind.size}GB" or kind.name == "DGX Spark"
@@ -85,10 +85,10 @@ def test_every_type_of_the_table_has_the_size_that_vendors_name(
         (Gpu(0, "A100", "40GB"), "A100-40G"),
         (Gpu(0, "A100", "unknown"), "A100"),
         (Gpu(0, "NVIDIA B200", "192GB"), "B200"),
-        (Gpu(0, "A100-SXM4-80GB", "80GB"), "A100"),  # as old drivers call it
+        (Gpu(0, "A100-SXM4-80GB", "80GB"), "A100"),  # the name in old drivers
     ],
 )
-def test_a_gpu_that_was_written_by_hand_is_recognised(gpu: Gpu, ours: str) -> None:
+def test_a_gpu_that_was_recorded_by_hand_is_recognised(gpu: Gpu, ours: str) -> None:
     kind = gpu_types.recognise(gpu)
     assert kind is not None
     assert kind.name == ours
@@ -104,11 +104,11 @@ def test_a_gpu_that_was_written_by_hand_is_recognised(gpu: Gpu, ours: str) -> No
         Gpu(0, "", ""),
     ],
 )
-def test_what_is_not_known_is_not_guessed(gpu: Gpu) -> None:
+def test_an_unknown_gpu_has_no_type(gpu: Gpu) -> None:
     assert gpu_types.recognise(gpu) is None
 
 
-def test_a_slice_has_the_capability_of_its_card_and_memory_of_its_own() -> None:
+def test_a_slice_has_the_capability_of_its_card_and_its_own_memory() -> None:
     kind = gpu_types.recognise(Gpu(0, "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "20GB"))
     assert kind is not None
     assert (kind.name, kind.capability, kind.size) == ("A100-40G MIG 3g.20gb", (8, 0), 20)
@@ -117,7 +117,7 @@ def test_a_slice_has_the_capability_of_its_card_and_memory_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "listed", "is_meant"),
+    ("name", "listed", "can_replace"),
     [
         ("H100 NVL", "H100", True),
         ("H100 PCIe", "h100", True),
@@ -131,10 +131,12 @@ def test_a_slice_has_the_capability_of_its_card_and_memory_of_its_own() -> None:
         ("RTX 4090", "X999", False),
     ],
 )
-def test_a_type_stands_in_for_the_same_chip_with_as_much_memory(name: str, listed: str, *, is_meant: bool) -> None:
+def test_a_type_can_replace_the_same_chip_with_at_most_as_much_memory(
+    name: str, listed: str, *, can_replace: bool
+) -> None:
     kind = gpu_types.named(name)
     assert kind is not None
-    assert kind.is_a(listed) == is_meant
+    assert kind.is_a(listed) == can_replace
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_type_stands_in_for_the_same_chip_with_as_much_memory(name: str, liste
         ("1x NVIDIA RTX PRO 6000 Blackwell Server Edition", ["RTX PRO 6000"]),
     ],
 )
-def test_gpus_are_named_as_people_name_them(text: str, names: list[str]) -> None:
+def test_gpus_are_parsed_as_people_write_them(text: str, names: list[str]) -> None:
     gpus = gpu_types.parse(text)
     assert [gpu.id for gpu in gpus] == list(range(len(names)))
     kinds = [gpu_types.recognise(gpu) for gpu in gpus]
@@ -163,21 +165,21 @@ def test_gpus_are_named_as_people_name_them(text: str, names: list[str]) -> None
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("2x H10", "there is no GPU `H10` that pi knows", "did you mean `H100`?"),
-        ("RTX 4080", "there is no GPU `RTX 4080` that pi knows", "did you mean `RTX 4090`?"),
-        ("A100 60GB", "there is no GPU `A100 60GB` that pi knows", "did you mean `A100` or `A100-40G`?"),
+        ("2x H10", "pi does not know the GPU `H10`", "did you mean `H100`?"),
+        ("RTX 4080", "pi does not know the GPU `RTX 4080`", "did you mean `RTX 4090`?"),
+        ("A100 60GB", "pi does not know the GPU `A100 60GB`", "did you mean `A100` or `A100-40G`?"),
         ("0x H100", "`0x H100` does not name GPUs", 'write them like "2x H100" or "1x H100, 2x L4"'),
         ("1x H100,", "`1x H100,` does not name GPUs", 'write them like "2x H100" or "1x H100, 2x L4"'),
         ("", "`` does not name GPUs", 'write them like "2x H100" or "1x H100, 2x L4"'),
     ],
 )
-def test_gpus_that_are_not_known_are_refused_with_what_may_be_meant(text: str, message: str, hint: str) -> None:
+def test_unknown_gpus_are_refused_with_similar_ones(text: str, message: str, hint: str) -> None:
     with pytest.raises(BadUsage) as caught:
         gpu_types.parse(text)
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
-def test_where_nothing_comes_close_all_are_named() -> None:
+def test_without_a_similar_type_all_known_types_are_named() -> None:
     with pytest.raises(BadUsage) as caught:
         gpu_types.parse("Voodoo 2")
     assert str(caught.value.hint).startswith("pi knows H100, H100 PCIe, ")

@@ -1,4 +1,4 @@
-"""How many tokens fit so many bytes, as vLLM works it out.
+"""How many tokens fit the KV cache, as vLLM computes it.
 
 The expectations were taken from vLLM 0.32's own `get_kv_cache_configs` for layers of these shapes.
 """
@@ -101,7 +101,7 @@ def test_capacity_is_what_vllm_prints(
         pytest.param(LLAMA_70B, Layout(tensor=16), 40960, id="heads are copied beyond that"),
         pytest.param(LLAMA_70B, Layout(pipeline=2), 163840, id="half the layers on each GPU"),
         pytest.param(DEEPSEEK_V3, Layout(), 70272, id="latent"),
-        pytest.param(DEEPSEEK_V3, Layout(tensor=8), 70272, id="latent vectors are whole on each GPU"),
+        pytest.param(DEEPSEEK_V3, Layout(tensor=8), 70272, id="latent vectors are complete on each GPU"),
         pytest.param(INDEXED, Layout(element_bytes=1), 35136 + 8052, id="an indexer's elements are always of one byte"),
         pytest.param(GPT_OSS, Layout(), 36864, id="only full attention grows"),
         pytest.param(QWEN_3_NEXT, Layout(), 24576, id="states do not grow"),
@@ -109,7 +109,7 @@ def test_capacity_is_what_vllm_prints(
         pytest.param((Layers("full", 9, 4, 192, 128),), Layout(), 23040, id="values smaller than keys"),
     ],
 )
-def test_bytes_per_token_are_what_each_further_token_takes(
+def test_bytes_per_token_are_those_of_each_further_token(
     layers: tuple[Layers, ...], layout: Layout, size: float
 ) -> None:
     assert kv_cache.bytes_per_token(model(layers), layout) == size
@@ -123,11 +123,11 @@ def test_the_longest_context_is_the_last_for_which_the_space_is_enough(layers: t
     assert kv_cache.needed(shape, longest, Layout()) <= space < kv_cache.needed(shape, longest + 1, Layout())
 
 
-def test_the_longest_context_is_no_longer_than_the_models() -> None:
+def test_the_longest_context_is_at_most_that_of_the_model() -> None:
     assert kv_cache.longest_context(model(LLAMA_70B, 8192), 80 * GIB, Layout()) == 8192
 
 
-def test_there_is_no_longest_context_where_not_one_token_fits() -> None:
+def test_the_longest_context_is_zero_where_no_token_fits() -> None:
     needed = kv_cache.needed(model(LLAMA_70B), 1, Layout())
     assert kv_cache.longest_context(model(LLAMA_70B), needed - 1, Layout()) == 0
     assert kv_cache.longest_context(model(LLAMA_70B), 0, Layout()) == 0
@@ -135,13 +135,13 @@ def test_there_is_no_longest_context_where_not_one_token_fits() -> None:
 
 
 def test_one_request_needs_its_blocks_and_the_null_block() -> None:
-    """vLLM refused 131,072 tokens of this shape with `8.0 GiB KV cache is needed`, and would have held 16,256."""
+    """vLLM refused 131,072 tokens of this shape with `8.0 GiB KV cache is needed`, though 16,256 would have fit."""
     shape = model((Layers("full", 16, 8, 128),), CONTEXT)
     assert kv_cache.needed(shape, CONTEXT, Layout()) == 8 * GIB + 16 * 65536
     assert kv_cache.longest_context(shape, 16256 * 65536 + 16 * 65536, Layout()) == 16256
 
 
-def test_a_window_holds_the_batches_in_flight_too() -> None:
+def test_a_window_stores_the_batches_in_flight_too() -> None:
     shape, two = model(MISTRAL_7B), Layout(batched_tokens=2048)
     one = replace(two, is_async=False)
     block = 16 * 32 * 8 * 256 * 2

@@ -1,4 +1,4 @@
-"""vLLM's argument lists, as the planner reads and changes them."""
+"""How the planner parses and changes vLLM's arguments."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from pi_cli.planning.vllm_arguments import Options
 
 
 @pytest.mark.parametrize(
-    ("words", "options"),
+    ("arguments", "options"),
     [
         ("", Options()),
         ("-tp 2 -pp 2 -dp 4 -ep", Options(tensor=2, pipeline=2, data=4, is_expert_parallel=True)),
@@ -22,13 +22,13 @@ from pi_cli.planning.vllm_arguments import Options
         ("-tp two --gpu-memory-utilization 7 --max-model-len", Options()),
     ],
 )
-def test_what_they_say_about_memory_and_parallelism_is_read(words: str, options: Options) -> None:
-    assert vllm_arguments.parse(words.split()) == options
+def test_memory_and_parallelism_are_parsed(arguments: str, options: Options) -> None:
+    assert vllm_arguments.parse(arguments.split()) == options
 
 
-def test_options_are_taken_out_with_their_values_in_any_spelling() -> None:
-    words = ["--a", "1", "-tp", "2", "--max_model_len=9", "--list", "x", "y", "--max-model-len", "-1", "--b"]
-    assert vllm_arguments.without(words, vllm_arguments.TENSOR_PARALLEL, vllm_arguments.CONTEXT_LENGTH) == (
+def test_options_are_removed_with_their_values_in_any_spelling() -> None:
+    arguments = ["--a", "1", "-tp", "2", "--max_model_len=9", "--list", "x", "y", "--max-model-len", "-1", "--b"]
+    assert vllm_arguments.without(arguments, vllm_arguments.TENSOR_PARALLEL, vllm_arguments.CONTEXT_LENGTH) == (
         "--a",
         "1",
         "--list",
@@ -38,8 +38,8 @@ def test_options_are_taken_out_with_their_values_in_any_spelling() -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["--port", "--port=1", "--api_key", "--api-key=x", "--served_model_name", "--uds"])
-def test_what_pi_sets_itself_is_refused_in_any_spelling(word: str) -> None:
+@pytest.mark.parametrize("option", ["--port", "--port=1", "--api_key", "--api-key=x", "--served_model_name", "--uds"])
+def test_options_that_pi_sets_itself_are_refused_in_any_spelling(option: str) -> None:
     with pytest.raises(BadUsage, match="cannot be given after `--vllm`"):
-        vllm_arguments.refuse_options_of_pi(["--enforce-eager", word, "1"])
+        vllm_arguments.refuse_options_of_pi(["--enforce-eager", option, "1"])
     vllm_arguments.refuse_options_of_pi(["--portable", "--hosts", "--api-keys"])
