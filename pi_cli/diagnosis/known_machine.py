@@ -108,7 +108,7 @@ HUB = (
     ),
     KnownCause(
         r"429 (?:Client Error: )?Too Many Requests",
-        "the Hugging Face Hub limits our rate",
+        "the Hugging Face Hub's rate limit was exceeded",
         "wait a few minutes, then start again",
     ),
     KnownCause(

@@ -141,7 +141,7 @@ def test_a_gated_model_is_refused_before_the_pod_is_asked(pi: Pi, pod: EmbeddedP
 def test_without_the_hub_a_model_starts_all_the_same_and_what_is_not_known_is_said(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", "someone/eight-b", "--name", "q")
     assert result.code == 0, result.err
-    assert "not in the catalogue: cannot ask the Hugging Face Hub at http://127.0.0.1:9" in result.err
+    assert "not in the catalogue: cannot query the Hugging Face Hub at http://127.0.0.1:9" in result.err
     [served] = [each.command for each in pod.processes() if "serve" in each.command and "--port" in each.command][:1]
     assert value(list(served), "--max-model-len") == "auto"
 

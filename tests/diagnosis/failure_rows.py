@@ -356,7 +356,7 @@ ROWS = [
     ),
     Row(
         simulated("rate-limit"),
-        "the Hugging Face Hub limits our rate", "wait a few minutes, then start again",
+        "the Hugging Face Hub's rate limit was exceeded", "wait a few minutes, then start again",
     ),
     Row(
         simulated("offline"),

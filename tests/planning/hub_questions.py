@@ -1,4 +1,4 @@
-"""Ask the Hub as pi does, waiting for the answer or the error."""
+"""Ask the Hub as pi does, and return the answer or the error."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ Ask = Callable[..., Any]
 E = TypeVar("E", bound=PiError)
 
 
-def look(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> Repository:
+def describe(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> Repository:
     return asyncio.run(
         hub.describe(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout)
     )

@@ -1,4 +1,4 @@
-"""What pi says when the Hub does not let the user have a model, or does not answer. The client is the real one."""
+"""The errors for a Hub that refuses access to a model, or that does not answer. The client is the real one."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from pi_cli.diagnosis import causes
 from pi_cli.errors import ModelNotStarted
 from pi_cli.planning import hub
 from tests.lab.hub import Hub
-from tests.planning.hub_questions import Ask, asking, check, look, raised, refusal, silence
+from tests.planning.hub_questions import Ask, asking, check, describe, raised, refusal, silence
 from tests.until import until
 
 TOKEN = "hf_secretsecretsecret"
@@ -33,7 +33,7 @@ def stand_in() -> Iterator[Hub]:
 
 
 class Elsewhere(ThreadingHTTPServer):
-    """Something that is no Hub, or a bad one: it leaves each request to `answer`."""
+    """A server that is not a Hub, or a faulty one: `answer` handles each request."""
 
     answer: Callable[["Asked"], None]
 
@@ -43,7 +43,7 @@ class Elsewhere(ThreadingHTTPServer):
 
 
 class Asked(BaseHTTPRequestHandler):
-    """A request that awaits its `reply`."""
+    """A request, to be answered with `reply`."""
 
     server: Elsewhere
 
@@ -62,7 +62,7 @@ class Asked(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def elsewhere() -> Iterator[Elsewhere]:
         server.shutdown()
 
 
-# What the user may not have
+# Models without access
 
 
-@pytest.mark.parametrize("ask", [look, check])
+@pytest.mark.parametrize("ask", [describe, check])
 @pytest.mark.parametrize("is_mirror", [False, True])
 def test_a_gated_model_without_access_names_the_page_for_it(stand_in: Hub, ask: Ask, is_mirror: bool) -> None:
     stand_in.is_mirror = is_mirror
@@ -87,16 +87,16 @@ def test_a_gated_model_without_access_names_the_page_for_it(stand_in: Hub, ask: 
     assert error.exit_code == 4
 
 
-@pytest.mark.parametrize("ask", [look, check])
+@pytest.mark.parametrize("ask", [describe, check])
 @pytest.mark.parametrize("is_mirror", [False, True])
-def test_a_gated_model_without_a_token_says_what_is_lacking(stand_in: Hub, ask: Ask, is_mirror: bool) -> None:
+def test_a_gated_model_without_a_token_asks_for_one(stand_in: Hub, ask: Ask, is_mirror: bool) -> None:
     stand_in.is_mirror = is_mirror
     error = refusal(ask, "meta/gated", stand_in)
     assert error.message == "cannot download `meta/gated`: the model is gated and there is no HF_TOKEN"
     assert error.hint == f"request access at {stand_in.url}/meta/gated, then `export HF_TOKEN=…` of that account"
 
 
-def test_a_mirror_that_sends_on_to_the_hub_for_a_file_gives_access_to_it(stand_in: Hub, elsewhere: Elsewhere) -> None:
+def test_a_mirror_that_redirects_to_the_hub_gives_access(stand_in: Hub, elsewhere: Elsewhere) -> None:
     def answer(asked: Asked) -> None:
         if asked.path.endswith("/auth-check"):
             asked.reply(404)
@@ -108,9 +108,9 @@ def test_a_mirror_that_sends_on_to_the_hub_for_a_file_gives_access_to_it(stand_i
     assert stand_in.requests == []
 
 
-@pytest.mark.parametrize("ask", [look, check])
+@pytest.mark.parametrize("ask", [describe, check])
 @pytest.mark.parametrize("token", [None, TOKEN])
-def test_a_model_that_is_not_there_is_called_so(stand_in: Hub, ask: Ask, token: str | None) -> None:
+def test_a_missing_model_is_reported_as_missing(stand_in: Hub, ask: Ask, token: str | None) -> None:
     error = refusal(ask, "no/such", stand_in, token)
     words = "there is no model `no/such` on the Hugging Face Hub, or it is private"
     assert error.message == f"cannot download `no/such`: {words}"
@@ -118,7 +118,7 @@ def test_a_model_that_is_not_there_is_called_so(stand_in: Hub, ask: Ask, token: 
     assert error.log == ("Repository not found" if token else "")
 
 
-def test_a_guess_is_not_waited_for(elsewhere: Elsewhere) -> None:
+def test_the_search_for_similar_names_does_not_delay_the_error(elsewhere: Elsewhere) -> None:
     enough = threading.Event()
 
     def answer(asked: Asked) -> None:
@@ -127,101 +127,101 @@ def test_a_guess_is_not_waited_for(elsewhere: Elsewhere) -> None:
         asked.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
 
     elsewhere.answer = answer
-    error = raised(ModelNotStarted, look, "no/such", elsewhere.url, TOKEN, 3)
+    error = raised(ModelNotStarted, describe, "no/such", elsewhere.url, TOKEN, 3)
     enough.set()
     assert error.hint == "check the name, and that HF_TOKEN may read it"
 
 
-@pytest.mark.parametrize("typed", ["Qwen/Qwen2.5-7B-Instrcut", "qwen2/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"])
-def test_a_misspelt_model_is_guessed(stand_in: Hub, typed: str) -> None:
+@pytest.mark.parametrize("misspelt", ["Qwen/Qwen2.5-7B-Instrcut", "qwen2/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"])
+def test_a_similar_name_is_suggested_for_a_misspelt_model(stand_in: Hub, misspelt: str) -> None:
     for name in ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B", "google/gemma-3-27b-it"):
         stand_in.add_synthetic(name, {})
     hint = "did you mean `Qwen/Qwen2.5-7B-Instruct`? If not, check the name, and that HF_TOKEN may read it"
-    assert refusal(check, typed, stand_in).hint == hint
+    assert refusal(check, misspelt, stand_in).hint == hint
 
 
 @pytest.mark.parametrize("name", ["a b/c", "a/b/c", "datasets/..", "qwen; rm -rf ~", "q\nq"])
-def test_what_cannot_be_a_name_is_not_asked_for(stand_in: Hub, name: str) -> None:
-    assert "there is no model" in refusal(look, name, stand_in).message
+def test_an_invalid_name_is_refused_without_a_request(stand_in: Hub, name: str) -> None:
+    assert "there is no model" in refusal(describe, name, stand_in).message
     assert stand_in.requests == []
 
 
-@pytest.mark.parametrize("ask", [look, check])
-def test_a_token_that_is_none_says_where_to_get_one(stand_in: Hub, ask: Ask) -> None:
+@pytest.mark.parametrize("ask", [describe, check])
+def test_the_error_for_an_invalid_token_says_where_to_create_one(stand_in: Hub, ask: Ask) -> None:
     stand_in.revoked.add("hf_old")
     error = refusal(ask, "meta/gated", stand_in, "hf_old")
     assert error.message == "cannot download `meta/gated`: the Hugging Face Hub does not accept HF_TOKEN"
     assert error.hint == "create a token at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`"
 
 
-def test_the_same_happens_to_hf_download_on_a_pod_in_the_same_words(stand_in: Hub) -> None:
+def test_a_failed_download_on_a_pod_gets_the_same_message_and_hint(stand_in: Hub) -> None:
     stand_in.revoked.add("hf_old")
     for model, token in (("meta/gated", "hf_another"), ("meta/gated", "hf_old"), ("no/such", TOKEN)):
-        error = refusal(look, model, stand_in, token)
+        error = refusal(describe, model, stand_in, token)
         cause = causes.find(error.log, pod="dc1", model=model)
         assert cause is not None
         assert error.message == f"cannot download `{model}`: {cause.summary}"
         assert error.hint == (cause.hint or "").replace("https://huggingface.co/meta", f"{stand_in.url}/meta")
 
 
-# A Hub that does not tell
+# A Hub that does not answer
 
 
-@pytest.mark.parametrize("ask", [look, check])
-def test_a_hub_that_is_not_there(ask: Ask) -> None:
+@pytest.mark.parametrize("ask", [describe, check])
+def test_a_hub_that_refuses_connections_is_unreachable(ask: Ask) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
     error = silence(ask, "some/model", url)
-    assert error.message == f"cannot ask the Hugging Face Hub at {url}: Connection refused"
+    assert error.message == f"cannot query the Hugging Face Hub at {url}: Connection refused"
     assert error.hint == "check this machine's network and, if they are set, HF_ENDPOINT and HTTPS_PROXY"
 
 
-@pytest.mark.parametrize("ask", [look, check])
-def test_a_hub_that_says_nothing_is_not_waited_for(ask: Ask) -> None:
+@pytest.mark.parametrize("ask", [describe, check])
+def test_a_hub_that_never_answers_is_unreachable_after_the_timeout(ask: Ask) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         began = time.monotonic()
         error = silence(ask, "some/model", url, timeout=1)
         assert time.monotonic() - began < 5
-    assert error.message == f"cannot ask the Hugging Face Hub at {url}: it did not answer in time"
+    assert error.message == f"cannot query the Hugging Face Hub at {url}: it did not answer in time"
     until(lambda: not asking())
 
 
-def test_a_hub_that_speaks_slowly_is_not_waited_for(stand_in: Hub) -> None:
+def test_a_hub_that_answers_too_slowly_is_unreachable_after_the_timeout(stand_in: Hub) -> None:
     stand_in.add_synthetic("some/model", {"config.json": json.dumps({"vocabulary": "a" * 100_000}).encode()})
     stand_in.rate = 1_000
     began = time.monotonic()
-    assert silence(look, "some/model", stand_in, timeout=2).reason == "it did not answer in time"
+    assert silence(describe, "some/model", stand_in, timeout=2).reason == "it did not answer in time"
     assert time.monotonic() - began < 10
 
 
-def test_who_stops_asking_is_free_at_once() -> None:
+def test_a_cancelled_request_returns_at_once() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
 
-        async def lose_patience() -> None:
+        async def describe_for_half_a_second() -> None:
             async with asyncio.timeout(0.5):
                 await hub.describe("some/model", token=None, endpoint=url, timeout=100)
 
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            asyncio.run(lose_patience())
+            asyncio.run(describe_for_half_a_second())
         assert time.monotonic() - began < 10
         connection, _ = server.accept()
     connection.close()
     until(lambda: not asking())
 
 
-@pytest.mark.parametrize("ask", [look, check])
+@pytest.mark.parametrize("ask", [describe, check])
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        (429, "it limits our rate"),
+        (429, "rate limit exceeded"),
         (500, "it answered 500 Internal Server Error"),
         (503, "it answered 503 Service Unavailable"),
     ],
 )
-def test_a_hub_that_fails_is_asked_once(stand_in: Hub, ask: Ask, status: int, reason: str) -> None:
+def test_a_hub_that_fails_gets_one_request(stand_in: Hub, ask: Ask, status: int, reason: str) -> None:
     stand_in.failing = status
     assert silence(ask, "some/model", stand_in).reason == reason
     assert len(stand_in.requests) == 1
@@ -230,17 +230,17 @@ def test_a_hub_that_fails_is_asked_once(stand_in: Hub, ask: Ask, status: int, re
 @pytest.mark.parametrize(
     "body", [b"<html>Please log in to this hotel's network</html>", b'{"id": "some/model", "siblings": [1]}']
 )
-def test_something_else_at_that_address(elsewhere: Elsewhere, body: bytes) -> None:
+def test_another_server_at_that_address_is_not_a_hub(elsewhere: Elsewhere, body: bytes) -> None:
     elsewhere.answer = lambda asked: asked.reply(200, body)
-    assert silence(look, "some/model", elsewhere.url).reason == "it does not answer as a Hub does"
+    assert silence(describe, "some/model", elsewhere.url).reason == "its answer is not that of a Hub"
 
 
-def test_an_address_that_is_none() -> None:
-    error = silence(look, "some/model", "huggingface.co")
+def test_an_invalid_address_is_reported() -> None:
+    error = silence(describe, "some/model", "huggingface.co")
     assert error.reason == "Request URL is missing an 'http://' or 'https://' protocol."
 
 
-def test_offline_it_asks_nobody() -> None:
+def test_no_request_is_sent_with_hf_hub_offline() -> None:
     program = (
         "import asyncio; from pi_cli.planning import hub\n"
         "try: asyncio.run(hub.describe('meta/gated', token=None, endpoint=None))\n"
@@ -251,7 +251,7 @@ def test_offline_it_asks_nobody() -> None:
     assert done.stdout == "HF_HUB_OFFLINE is set\n"
 
 
-def test_for_the_number_of_parameters_it_is_not_waited(elsewhere: Elsewhere) -> None:
+def test_the_number_of_parameters_does_not_delay_the_answer(elsewhere: Elsewhere) -> None:
     enough = threading.Event()
 
     def answer(asked: Asked) -> None:
@@ -261,12 +261,12 @@ def test_for_the_number_of_parameters_it_is_not_waited(elsewhere: Elsewhere) -> 
         asked.reply(200, json.dumps({"id": "some/model", "siblings": files}).encode())
 
     elsewhere.answer = answer
-    found = look("some/model", elsewhere.url, timeout=3)
+    repository = describe("some/model", elsewhere.url, timeout=3)
     enough.set()
-    assert (found.weights, found.dtypes) == (5, {})
+    assert (repository.weights, repository.dtypes) == (5, {})
 
 
-def test_a_server_that_knows_no_parts_of_files_is_hung_up_on(elsewhere: Elsewhere) -> None:
+def test_a_server_without_range_requests_is_disconnected(elsewhere: Elsewhere) -> None:
     sent: list[int] = []
 
     def answer(asked: Asked) -> None:
@@ -282,29 +282,29 @@ def test_a_server_that_knows_no_parts_of_files_is_hung_up_on(elsewhere: Elsewher
             asked.reply(200, json.dumps({"id": "some/model", "siblings": files}).encode())
 
     elsewhere.answer = answer
-    found = look("some/model", elsewhere.url)
-    assert (found.weights, found.dtypes) == (100_000_000, {})
+    repository = describe("some/model", elsewhere.url)
+    assert (repository.weights, repository.dtypes) == (100_000_000, {})
     assert sum(sent) < 50_000_000
 
 
 # What stays secret
 
 
-def test_the_token_does_not_follow_to_another_host(stand_in: Hub, elsewhere: Elsewhere) -> None:
+def test_the_token_is_not_sent_to_another_host_after_a_redirect(stand_in: Hub, elsewhere: Elsewhere) -> None:
     elsewhere.answer = lambda asked: asked.reply(307, Location=stand_in.url + asked.path)
-    refusal(look, "meta/gated", elsewhere.url, TOKEN)
+    refusal(describe, "meta/gated", elsewhere.url, TOKEN)
     assert stand_in.requests
     assert {request.headers.get("authorization") for request in stand_in.requests} == {None}
 
 
-def test_the_token_is_not_shown_with_what_is_asked() -> None:
+def test_the_token_is_not_in_the_repr_of_a_question() -> None:
     assert TOKEN not in repr(hub._question("meta/gated", TOKEN, None, 1))
 
 
 @pytest.mark.parametrize("token", [TOKEN, f"{TOKEN}\n", f"{TOKEN} x", f"{TOKEN}é"])
-def test_the_token_is_in_no_error(stand_in: Hub, token: str) -> None:
+def test_no_error_contains_the_token(stand_in: Hub, token: str) -> None:
     stand_in.revoked.add(TOKEN)
-    for ask, model in ((look, "meta/gated"), (check, "meta/gated"), (look, "no/such")):
+    for ask, model in ((describe, "meta/gated"), (check, "meta/gated"), (describe, "no/such")):
         error: BaseException | None = refusal(ask, model, stand_in, token)
         while error is not None:
             assert TOKEN not in f"{error} {error!r} {error.args} {getattr(error, 'hint', '')} {vars(error)}"
@@ -312,5 +312,5 @@ def test_the_token_is_in_no_error(stand_in: Hub, token: str) -> None:
 
 
 def test_a_password_in_the_address_is_not_shown() -> None:
-    error = silence(look, "some/model", "http://me:secret@127.0.0.1:1")
-    assert error.message == "cannot ask the Hugging Face Hub at http://127.0.0.1:1: Connection refused"
+    error = silence(describe, "some/model", "http://me:secret@127.0.0.1:1")
+    assert error.message == "cannot query the Hugging Face Hub at http://127.0.0.1:1: Connection refused"

@@ -1,0 +1,52 @@
+"""Which files of a repository hold the weights that vLLM loads, and what they contain. Pure."""
+
+import fnmatch
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# The files that vLLM 0.32 looks for at the top of a repository; it loads the first kind that exists
+# (`DefaultModelLoader`).
+PATTERNS = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.gguf")
+OTHER_FILES = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"}
+
+
+def choose(names: Iterable[str]) -> list[str]:
+    """Return the files at the top of a repository in which vLLM looks for weights.
+
+    >>> choose(["config.json", "model.safetensors", "pytorch_model.bin", "original/model.safetensors"])
+    ['model.safetensors']
+    """
+    top = [name for name in names if "/" not in name and name not in OTHER_FILES and not name.startswith("mmproj")]
+    return next((matches for pattern in PATTERNS if (matches := fnmatch.filter(top, pattern))), [])
+
+
+def count_sets(names: Sequence[str]) -> int:
+    """Count the sets of files that belong together: the shards of one model are one set.
+
+    >>> count_sets(["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "adapter.safetensors"])
+    2
+    """
+    return len({re.sub(r"\d+-of-", "", name) for name in names})
+
+
+def total_size(sizes: Mapping[str, int | None], names: Iterable[str]) -> int | None:
+    """Return the sum of file sizes; None if there are no files, or if the size of one is not known."""
+    chosen = [sizes[name] for name in names]
+    known = [size for size in chosen if isinstance(size, int)]
+    return sum(known) if known and len(known) == len(chosen) else None
+
+
+def count_parameters(header: Mapping[str, Any]) -> Counter[str]:
+    """Count the elements of the tensors in a safetensors header, by dtype.
+
+    >>> count_parameters({"w": {"dtype": "BF16", "shape": [3, 4]}, "b": {"dtype": "F32", "shape": [4]}})
+    Counter({'BF16': 12, 'F32': 4})
+    """
+    counts: Counter[str] = Counter()
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            counts[tensor["dtype"]] += math.prod(tensor["shape"])
+    return counts
