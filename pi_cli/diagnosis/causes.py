@@ -1,7 +1,7 @@
-"""Say why a model did not start, or died: the cause in words, vLLM's own line, and what to do about it.
+"""Find out from a log why a model did not start, or died: a summary, vLLM's own line, and what to do about it.
 
-vLLM prints the root cause first, from the engine; the API server's last error only says that the engine failed. So the
-first error counts, and of several processes' the first that we know. Whatever is merely a warning never does.
+vLLM prints the root cause first, in the engine; the API server's last error only says that the engine failed. So the
+first error counts, and of several processes' errors the first known one. Warnings never count.
 """
 
 import re
@@ -12,12 +12,14 @@ from pi_cli.diagnosis import known_machine, known_vllm, log_statements
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.log_statements import Statement
 from pi_cli.diagnosis.start_command import StartCommand
+from pi_cli.hints import Value, fill
 
 KNOWN_CAUSES = (*known_vllm.CAUSES, *known_machine.CAUSES)
 SILENT_DEATHS = known_machine.SILENT_DEATHS
-NEARBY = (*known_machine.GPUS, *known_machine.MACHINE)  # what PyTorch, NCCL and compilers say besides an exception
+# What PyTorch, NCCL and compilers print without raising an exception.
+UNRAISED_CAUSES = tuple(known for known in (*known_machine.GPUS, *known_machine.MACHINE) if not known.is_vague)
 
-# Not causes: what the other processes say once one has failed.
+# What the other processes print once one has failed.
 CONSEQUENCE = re.compile(
     r"Engine ?[Cc]ore (?:initialization failed|failed to start|encountered a fatal error|proc \S+ died)|Engine\w*Dead"
     r"|Frontend process failed"
@@ -26,30 +28,32 @@ CONSEQUENCE = re.compile(
     r"|DistNetworkError|TCPStore|Broken pipe|Connection (?:reset|closed) by peer"
     r"|^(?:SystemExit|KeyboardInterrupt|EOFError)"
 )
-READY = "Application startup complete."
-FATAL = re.compile(
+READY_LINE = "Application startup complete."
+FATAL_ERROR = re.compile(
     r"(?m)^.*(?:WorkerProc hit an exception|EngineCore encountered a fatal error|proc \S+ died unexpectedly|EngineDead)"
 )
-PYDANTIC = re.compile(r"\s*\[type=\w+, input_value=.*$")
-PAGE = re.compile(r"(https?://[^/\s'\"]+/)(?:api/models/)?([\w.-]+/[\w.-]*\w)")
+PYDANTIC_DETAILS = re.compile(r"\s*\[type=\w+, input_value=.*$")
+MODEL_PAGE = re.compile(r"(https?://[^/\s'\"]+/)(?:api/models/)?([\w.-]+/[\w.-]*\w)")
 
-WORDS = 200  # characters that the first line of an error has room for
-LINE = 1000  # more is a list of everything that vLLM supports
-SIGNALS = {
-    4: "it wants instructions that the machine's processor lacks",
-    6: "it gave up",
+MAX_SUMMARY = 200  # characters, the length of an error's first line
+MAX_LINE = 1000  # characters: longer lines list everything that vLLM supports
+MAX_GROUP = 4000  # characters of what a pattern matches; Python refuses to read longer numbers
+SIGNAL_MEANINGS = {
+    4: "it uses instructions that the machine's processor lacks",
+    6: "it aborted",
     7: "out of shared memory?",
     9: "out of host memory?",
     11: "it crashed",
-    15: "somebody ended it",
+    15: "terminated by another process",
 }
+OUT_OF_HOST_MEMORY = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a model failed; `line` is the line of the log that says it, `hint` what the user can do.
+    """Why a model failed; `line` is the line of the log that says so, `hint` what the user can do.
 
-    `is_known` is false where the words are merely those of the first exception.
+    `is_known` is false where the summary is only the message of the first exception.
     """
 
     summary: str
@@ -58,121 +62,142 @@ class Cause:
     is_known: bool = True
 
 
-def find(log: str, *, pod: str, model: str, command: StartCommand | None = None) -> Cause | None:
-    """Return the cause that a log tells, known or not; None when it holds no error at all.
+def find(
+    log: str, *, pod: str, model: str, command: StartCommand | None = None, was_serving: bool = False
+) -> Cause | None:
+    """Return the cause of a failure, known or not; None if the log contains no error.
 
-    With the `command` as it was typed, the hint holds the one to type next.
+    With the user's `command`, the hint contains the command to type next. `was_serving`: the model had been ready,
+    even if the log, of which only the end may be left, does not say so.
     """
-    served, said = _what_counts(log)
-    errors = [each for each in said if each.is_error and not each.is_background] or (said if _is_message(log) else [])
-    unknown = None if served else _first_unknown(errors)
-    certain = _first(errors, [known for known in KNOWN_CAUSES if not known.is_vague])
-    vague = None if certain else _first(errors, [known for known in KNOWN_CAUSES if known.is_vague])
-    if vague and (nearby := _before(said, vague[0])):
-        certain, vague = nearby, None
-    found = certain or vague or (_first([unknown], [REFUSED_ARGUMENTS]) if unknown else _silent_death(errors))
-    if found:
-        line = unknown.lines[0] if unknown and vague and unknown is not found[0] else None
-        return _cause(found, _names(pod, model, found[0]), command, line)
+    statements, is_request_error = _relevant(log, was_serving=was_serving)
+    errors = [statement for statement in statements if statement.is_error and not statement.is_background]
+    if not errors and _is_message(log):
+        errors = statements
+    unknown = None if is_request_error else _first_unknown(errors)
+    recognised = _first_known(statements, errors)
+    if recognised is None:
+        recognised = _first([unknown], [REFUSED_ARGUMENTS]) if unknown else _silent_death(errors)
+    if recognised:
+        is_elsewhere = recognised.known.is_vague and unknown is not recognised.statement
+        return _cause(recognised, pod, model, command, unknown.lines[0] if unknown and is_elsewhere else None)
     if unknown is None or not unknown.is_error:
         return None
-    return Cause(_shorten(unknown.lines[0], WORDS), _shorten(unknown.lines[0], LINE), is_known=False)
+    return Cause(_shorten(unknown.lines[0], MAX_SUMMARY), _shorten(unknown.lines[0], MAX_LINE), is_known=False)
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
-    """Say in words how vLLM ended."""
+    """Say how vLLM exited."""
     if signal is None:
-        return "vLLM has ended" if code is None else f"vLLM ended with exit code {code}"
-    why = SIGNALS.get(signal)
-    return f"vLLM was killed by signal {signal}{f' ({why})' if why else ''}"
+        return "vLLM exited" if code is None else f"vLLM exited with code {code}"
+    meaning = SIGNAL_MEANINGS.get(signal)
+    return f"vLLM was killed by signal {signal}{f' ({meaning})' if meaning else ''}"
 
 
 def hint_of_end(signal: int | None, *, pod: str) -> str | None:
     """Say what to do about a process that was killed."""
-    if signal != 9:
-        return None
-    return f"see with `pi ssh {pod} free -g`, or take a machine with more memory (not GPU memory)"
+    return fill(known_machine.MORE_HOST_MEMORY, pod=pod) if signal == OUT_OF_HOST_MEMORY else None
 
 
 def last_lines(log: str, count: int = 20) -> str:
-    """Return the end of a log as a person would read it: without blank lines, each as it is."""
+    """Return the last lines of a log that are not blank."""
     lines: Sequence[str] = [line.rstrip() for line in re.split(r"[\r\n]+", log) if line.strip()]
     return "\n".join(lines[-count:])
 
 
-Recognised = tuple[Statement, KnownCause, re.Match[str]]
+@dataclass(frozen=True, slots=True)
+class _Recognised:
+    """A statement that the pattern of a known cause matches."""
+
+    statement: Statement
+    known: KnownCause
+    match: re.Match[str]
 
 
-def _what_counts(log: str) -> tuple[bool, list[Statement]]:
-    """Tell whether the model had been ready and died of nothing that says so, and return what may say why.
+def _relevant(log: str, *, was_serving: bool) -> tuple[list[Statement], bool]:
+    """Return the statements that may contain the cause, and whether unknown errors are only about requests.
 
-    What a server that works logs as errors is what was wrong with requests.
+    The latter are what a serving model logs as errors, unless a fatal error precedes them.
     """
-    _, ready, after = log.rpartition(READY)
-    if not ready:
-        return False, log_statements.parse(log)
-    fatal = FATAL.search(after)
-    return fatal is None, log_statements.parse(after[fatal.start() :] if fatal else after)
+    _, ready, after = log.rpartition(READY_LINE)
+    if not ready and not was_serving:
+        return log_statements.parse(log), False
+    fatal = FATAL_ERROR.search(after)
+    return log_statements.parse(after[fatal.start() :] if fatal else after), fatal is None
 
 
 def _is_message(log: str) -> bool:
-    """Tell whether a text is no log, but what a program said in the end: all of that is about the error."""
+    """Return whether a text is not a log but the last message of a program: all of it is about the error."""
     return not any(log_statements.bare(line) != line for line in log.splitlines())
 
 
-def _first(said: Iterable[Statement], candidates: Iterable[KnownCause]) -> Recognised | None:
-    """Return the earliest statement that one of these matches, with the first that does."""
-    candidates = list(candidates)
-    for statement in said:
+def _first_known(statements: Sequence[Statement], errors: Sequence[Statement]) -> _Recognised | None:
+    """Return the first known cause. What precedes a vague one may explain it: NCCL and compilers raise nothing."""
+    certain = _first(errors, [known for known in KNOWN_CAUSES if not known.is_vague])
+    vague = None if certain else _first(errors, [known for known in KNOWN_CAUSES if known.is_vague])
+    if vague is None:
+        return certain
+    position = next(index for index, statement in enumerate(statements) if statement is vague.statement)
+    return _first(statements[:position], UNRAISED_CAUSES) or vague
+
+
+def _first(statements: Iterable[Statement], causes: Sequence[KnownCause]) -> _Recognised | None:
+    """Return the earliest statement that one of these causes matches, with the first cause that does."""
+    for statement in statements:
         text = statement.text
-        for known in candidates:
+        for known in causes:
             if match := re.search(known.pattern, text):
-                return statement, known, match
+                return _Recognised(statement, known, match)
     return None
 
 
-def _silent_death(errors: Sequence[Statement]) -> Recognised | None:
-    """Return what the others say when a process has died without a word."""
-    return next((found for known in SILENT_DEATHS if (found := _first(errors, [known]))), None)
-
-
-def _before(said: Sequence[Statement], vague: Statement) -> Recognised | None:
-    """Return what was said before a vague error and explains it: by NCCL, or a compiler, which raise nothing."""
-    earlier = said[: next(index for index, each in enumerate(said) if each is vague)]
-    return _first(earlier, [known for known in NEARBY if not known.is_vague])
+def _silent_death(errors: Sequence[Statement]) -> _Recognised | None:
+    """Return the report of another process on one that died without an error message."""
+    return next((recognised for known in SILENT_DEATHS if (recognised := _first(errors, [known]))), None)
 
 
 def _first_unknown(errors: Sequence[Statement]) -> Statement | None:
-    """Return the first traceback's end that is a cause; without one, whatever else is called an error."""
-    causes = [each for each in errors if not CONSEQUENCE.search(each.lines[0])]
-    return next((each for each in causes if each.is_raised), causes[0] if causes else None)
+    """Return the end of the first traceback that is not a consequence; without one, the first other error."""
+    causes = [error for error in errors if not CONSEQUENCE.search(error.lines[0])]
+    return next((error for error in causes if error.is_raised), causes[0] if causes else None)
 
 
-def _cause(found: Recognised, names: dict[str, str], command: StartCommand | None, line: str | None) -> Cause:
-    statement, known, match = found
-    names |= {name: value for name, value in match.groupdict().items() if value is not None}
-    remedy = known.remedy(command, names) if command and known.remedy else None
-    words = _shorten(" ".join(known.summary.format(**names).split()), WORDS)
-    place = match.start("what") if "what" in names and "what" in match.groupdict() else match.start()
-    told = _shorten(line or _line_around(statement.text, place), LINE)
-    return Cause(words, told, remedy or known.hint.format(**names))
+def _cause(
+    recognised: _Recognised, pod: str, model: str, command: StartCommand | None, line: str | None = None
+) -> Cause:
+    known, statement = recognised.known, recognised.statement
+    groups = {name: _safe(text) for name, text in recognised.match.groupdict().items() if text is not None}
+    matches = _about_the_model(pod, model, statement) | groups
+    values: dict[str, Value] = {**matches}
+    if "packages" in groups:
+        values["packages"] = groups["packages"].split()
+    remedy = known.remedy(command, matches) if command and known.remedy else None
+    position = recognised.match.start("what" if "what" in groups else 0)
+    shown = line or _line_around(statement.text, position)
+    summary = _shorten(fill(known.summary, **values), MAX_SUMMARY)
+    return Cause(summary, _shorten(shown, MAX_LINE), remedy or fill(known.hint, **values))
 
 
-def _names(pod: str, model: str, statement: Statement) -> dict[str, str]:
-    page = PAGE.search(statement.text)
+def _about_the_model(pod: str, model: str, statement: Statement) -> dict[str, str]:
+    page = MODEL_PAGE.search(statement.text)
     return {
         "pod": pod,
         "model": model,
-        "page": "".join(page.groups()) if page else f"https://huggingface.co/{model}",
+        "page": _safe("".join(page.groups())) if page else f"https://huggingface.co/{model}",
         "folder": re.sub(r"[^\w.-]", "-", model.replace("/", "--")),
     }
+
+
+def _safe(text: str) -> str:
+    """Return a text from a log as one line of limited length that cannot end the backticks around it."""
+    return " ".join(text[:MAX_GROUP].split()).replace("`", "'")
 
 
 def _line_around(text: str, position: int) -> str:
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
-    return PYDANTIC.sub("", text[start : end if end >= 0 else None]).strip()
+    return PYDANTIC_DETAILS.sub("", text[start : end if end >= 0 else None]).strip()
 
 
-def _shorten(line: str, most: int) -> str:
-    return line if len(line) <= most else line[:most] + "…"
+def _shorten(line: str, length: int) -> str:
+    return line if len(line) <= length else line[:length] + "…"

@@ -1,4 +1,4 @@
-"""What a known failure is: how it is recognised, the cause in words, and what to do."""
+"""A known cause of failure: its pattern, its summary, and what to do about it."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ from pi_cli.diagnosis.remedies import Remedy
 
 @dataclass(frozen=True, slots=True)
 class KnownCause:
-    """A failure we recognise: a pattern, the cause in words, and a hint; both may name groups of the pattern.
+    """A cause of failure that pi recognises by a pattern.
 
-    Where it is known what was typed, the `remedy` takes the place of the hint. `is_vague`: the message tells only what
-    followed from something, which may be said elsewhere in the log.
+    `summary` and `hint` are templates for `hints.fill`, with the pattern's groups, `pod`, `model`, and the model's
+    `page` and cache `folder`. Where the user's command is known, `remedy` replaces the hint. `is_vague`: the message
+    reports only a consequence, and the cause may be elsewhere in the log.
     """
 
     pattern: str
@@ -20,9 +21,9 @@ class KnownCause:
     is_vague: bool = False
 
 
-# For an error that is none of them: vLLM says why it refuses a setting on the lines that follow.
+# For an error without a known cause: vLLM says on the following lines why it rejects a setting.
 REFUSED_ARGUMENTS = KnownCause(
     r"validation errors? for (?P<config>\w+)\n\s*(?:Value error, )?(?P<why>(?s:.*?))\s*(?:\[type=|$)",
-    "vLLM refused its arguments ({config}): {why}",
-    "correct what follows `--vllm` and start again",
+    "vLLM rejected its arguments ({config}): {why}",
+    "correct the arguments after `--vllm` and start again",
 )

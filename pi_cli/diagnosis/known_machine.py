@@ -1,81 +1,85 @@
-"""The failures of a start that are the machine's or the Hub's: GPUs, disks, compilers; and dead engines."""
+"""Known causes outside vLLM: GPUs, disks, compilers, the Hub; and processes that died without an error message."""
 
 from pi_cli.diagnosis import remedies
 from pi_cli.diagnosis.known_cause import KnownCause
+
+MORE_HOST_MEMORY = "check with `pi ssh {pod} free -g`, or use a machine with more memory (not GPU memory)"
 
 GPUS = (
     KnownCause(
         r"NVIDIA driver on your system is too old|CUDA driver version is insufficient for CUDA runtime version",
         "the pod's NVIDIA driver is too old for this vLLM",
-        "take a machine with a newer driver, or get a vLLM for this one with `pi pods setup {pod} --vllm release`",
+        "use a machine with a newer driver, or install a vLLM for this one with `pi pods setup {pod} --vllm release`",
     ),
     KnownCause(
         r"unsupported display driver / cuda driver combination|forward compatibility was attempted on non supported HW",
-        "the pod's NVIDIA driver and its CUDA libraries do not belong together",
-        "let `pi pods setup {pod}` set its environment right, or restart the machine",
+        "the pod's NVIDIA driver and its CUDA libraries are not compatible",
+        "repair the environment with `pi pods setup {pod}`, or restart the machine",
     ),
     KnownCause(
         r"Failed to infer device type|No CUDA GPUs are available|no CUDA-capable device is detected"
         r"|Found no NVIDIA driver on your system|libcuda\.so\S*: cannot open shared object file",
         "vLLM finds no GPU on the pod",
-        "see what it has with `pi pods --check` and `pi ssh {pod} nvidia-smi`",
+        "check with `pi pods --check` and `pi ssh {pod} nvidia-smi`",
     ),
     KnownCause(
         r"no kernel image is available for execution on the device",
         "this vLLM is not built for this kind of GPU",
-        "get a newer vLLM with `pi pods setup {pod} --vllm nightly`, or take another kind of GPU",
+        "install a newer vLLM with `pi pods setup {pod} --vllm nightly`, or use another kind of GPU",
         remedies.newer_vllm,
     ),
     KnownCause(
         r"(?P<what>[Tt]he quantization method \S+|Quantization scheme) is not supported for the current GPU\. "
         r"Min(?:imum)? capability: (?P<need>\d+)\. Current capability: (?P<have>\d+)",
-        "this kind of GPU cannot do the model's quantisation (compute capability {have}, it needs {need})",
-        "choose one that is not quantised, or quantised in another way: `pi models` shows what fits",
+        "this kind of GPU does not support the model's quantisation (compute capability {have}, {need} needed)",
+        "choose a model that is not quantised, or quantised in another way: `pi models` shows what fits",
     ),
     KnownCause(
         r"Bfloat16 is only supported on GPUs with compute capability of at least",
         "the GPU is too old for bfloat16",
         "add `--dtype half` after `--vllm`",
-        remedies.adding("--dtype", "half", why="take float16"),
+        remedies.adding("--dtype", "half", hint="use float16: `{start}`"),
     ),
     KnownCause(
         r"No valid attention backend found for",
-        "vLLM has no attention for this model on this kind of GPU, as its arguments want it",
-        "leave out `--kv-cache-dtype` if it is given, or get a newer vLLM with `pi pods setup {pod} --vllm nightly`",
-        remedies.omitting("--kv-cache-dtype", why="leave the KV cache's type to vLLM"),
+        "no attention backend supports this model on this GPU with these arguments",
+        "leave out `--kv-cache-dtype`, if it is given, or install a newer vLLM with "
+        "`pi pods setup {pod} --vllm nightly`",
+        remedies.omitting("--kv-cache-dtype", hint="let vLLM choose the type of the KV cache: `{start}`"),
     ),
     KnownCause(
         r"peer access is not supported between these two devices",
-        "the GPUs cannot reach each other's memory",
+        "the GPUs cannot access each other's memory",
         "add `--disable-custom-all-reduce` after `--vllm`",
-        remedies.adding("--disable-custom-all-reduce", why="let them do without"),
+        remedies.adding("--disable-custom-all-reduce", hint="start it without that access: `{start}`"),
     ),
     KnownCause(
         r"uncorrectable ECC error|GPU has fallen off the bus|GPU is lost|device\(s\) is/are busy or unavailable",
-        "a GPU of the pod is broken, or hangs",
-        "see with `pi ssh {pod} nvidia-smi -q`, restart the machine, or take another one",
+        "a GPU of the pod is broken or hangs",
+        "check with `pi ssh {pod} nvidia-smi -q`, restart the machine, or use another one",
     ),
     KnownCause(
         r"illegal memory access|device-side assert triggered|unspecified launch failure|misaligned address",
         "a GPU kernel of vLLM crashed",
-        "add `--enforce-eager` after `--vllm`, or get another vLLM with `pi pods setup {pod} --vllm nightly`",
-        remedies.adding("--enforce-eager", why="see if it goes without CUDA graphs"),
+        "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`",
+        remedies.adding("--enforce-eager", hint="try it without CUDA graphs: `{start}`"),
     ),
     KnownCause(
         r"insufficient shared memory|creating shared memory segment|posix_fallocate failed|left on device: '/dev/shm",
         "the pod's shared memory, /dev/shm, is too small",
-        "see with `pi ssh {pod} df -h /dev/shm`; in a container its size is set when it is made (`--shm-size`)",
+        "check with `pi ssh {pod} df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
     ),
     KnownCause(
         r"NCCL error.*|ncclUnhandledCudaError.*|ncclSystemError.*",
-        "the GPUs could not be connected with each other (NCCL)",
-        "start it again after `pi ssh {pod} 'echo export NCCL_DEBUG=INFO >> ~/.pi/env'`: then NCCL says more",
+        "NCCL could not connect the GPUs with each other",
+        "start it again after `pi ssh {pod} 'echo export NCCL_DEBUG=INFO >> ~/.pi/env'`: NCCL then logs more",
         is_vague=True,
     ),
     KnownCause(
         r"Cannot re-initialize CUDA in forked subprocess",
-        "a process of vLLM was forked after CUDA had begun",
-        "let it spawn them with `pi ssh {pod} 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn >> ~/.pi/env'`",
+        "a process of vLLM was forked after CUDA had been initialised",
+        "make vLLM spawn its processes with "
+        "`pi ssh {pod} 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn >> ~/.pi/env'`",
     ),
 )  # fmt: skip
 
@@ -97,8 +101,8 @@ HUB = (
     ),
     KnownCause(
         r"Invalid repository ID or local directory specified: '(?P<what>[^']*)'",
-        "`{what}` is no model: neither a repository of the Hugging Face Hub nor a folder with a config.json",
-        "check the name; a folder on the pod is given with its whole path",
+        "`{what}` is neither a repository of the Hugging Face Hub nor a folder with a config.json",
+        "check the name; give the full path of a folder on the pod",
         is_vague=True,
     ),
     KnownCause(
@@ -113,8 +117,8 @@ HUB = (
     ),
     KnownCause(
         r"outgoing traffic has been disabled|OfflineModeIsEnabled|offline mode is enabled",
-        "vLLM wants a file that is not in the pod's cache, and may not ask the Hub",
-        "give its arguments after `--vllm`: then it may",
+        "vLLM needs a file that is not in the pod's cache, and is not allowed to use the Hub",
+        "give its arguments after `--vllm`: then it is allowed to",
         remedies.online,
     ),
     KnownCause(
@@ -133,80 +137,80 @@ MACHINE = (
     ),
     KnownCause(
         r"(?i:address already in use)",
-        "somebody took the port meanwhile",
+        "another process took the port",
         "start it again: another port will be chosen",
         remedies.again,
     ),
     KnownCause(
         r"\[Errno \d+\] (?P<what>Stale file handle|Transport endpoint is not connected|Input/output error)",
-        "the pod's volume does not answer: {what}",
+        "the pod's volume does not respond: {what}",
         "mount it again with `pi pods setup {pod}`, or restart the machine",
     ),
     KnownCause(
         r"PermissionError: \[Errno 13\] Permission denied: '(?P<what>/[\w./@-]+)'",
-        "vLLM may not use `{what}` on the pod",
-        "see whose it is with `pi ssh {pod} ls -ld {what}`",
+        "vLLM has no permission to use `{what}` on the pod",
+        "see its owner with `pi ssh {pod} ls -ld {what}`",
     ),
     KnownCause(
         r"Too many open files|can't start new thread",
         "the pod allows too few open files or processes",
-        "see its limits with `pi ssh {pod} ulimit -a`, and raise them",
+        "check its limits with `pi ssh {pod} ulimit -a`, and raise them",
     ),
     KnownCause(
         r"Failed to find C compiler|Python\.h: No such file or directory",
-        "a kernel cannot be compiled: there is no C compiler, or no Python.h, on the pod",
+        "a kernel cannot be compiled: the pod has no C compiler or no Python.h",
         "install them with `pi pods setup {pod}`",
     ),
     KnownCause(
         r"Could not find nvcc|nvcc: not found|No such file or directory: '\S*nvcc'|No such file or directory: 'ninja'"
         r"|Ninja is required",
-        "a kernel cannot be compiled: nvcc, or ninja, is not on the pod",
+        "a kernel cannot be compiled: the pod has no nvcc or no ninja",
         "install them with `pi pods setup {pod} --cuda auto`",
     ),
     KnownCause(
         r"Ninja build failed|CalledProcessError: Command '\['?\S*(?:gcc|cc|nvcc|ninja)\b.*",
         "a kernel could not be compiled on the pod",
-        "let `pi pods setup {pod} --cuda auto` set up what vLLM compiles with",
+        "install vLLM's build tools with `pi pods setup {pod} --cuda auto`",
         is_vague=True,
     ),
     KnownCause(
         r"(?P<what>lib(?:cudart|nvrtc|cublas|cudnn|nccl)\S*): cannot open shared object file"
         r"|version `(?P<name>GLIBC\w*)' not found",
-        "this vLLM does not belong on this machine: it wants a library that is not there",
-        "get one that does with `pi pods setup {pod} --vllm release`, or choose a newer image",
+        "this vLLM does not match the machine: it needs a library that is missing",
+        "install one that does with `pi pods setup {pod} --vllm release`, or choose a newer image",
     ),
     KnownCause(
         r"cannot run /\S+: (?P<what>.*)",
-        "vLLM cannot be run on the pod: {what}",
+        "vLLM cannot be started on the pod: {what}",
         "repair it with `pi pods setup {pod}`",
     ),
     KnownCause(
         r"ModuleNotFoundError: No module named '(?P<what>\w+)",
         "the Python package `{what}` is missing on the pod",
-        "repair vLLM with `pi pods setup {pod}`; what is not vLLM's is added with `pi ssh {pod} "
+        "repair vLLM with `pi pods setup {pod}`; install a package that is not vLLM's with `pi ssh {pod} "
         "'PATH=~/.pi/uv/bin:$PATH uv pip install -p ~/venv {what}'`",
         is_vague=True,
     ),
     KnownCause(
         r"Timed out waiting for engine core processes to start",
-        "the engine was not ready in the time that vLLM gives it",
-        "give it an hour with `pi ssh {pod} 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 >> ~/.pi/env'`",
+        "the engine was not ready within vLLM's time limit",
+        "allow an hour with `pi ssh {pod} 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 >> ~/.pi/env'`",
     ),
 )  # fmt: skip
 
 CAUSES = (*GPUS, *MACHINE, *HUB)
 
-# Said when there is nothing else: a process has died and left no word. The first that is anywhere in the log counts.
+# For logs without another cause: a process died without an error message. The first that is anywhere in the log counts.
 SILENT_DEATHS = (
     KnownCause(
         r"Failed core proc\(s\): \{'\w+': -9\b",
         "the engine was killed by signal 9 (out of host memory?)",
-        "see with `pi ssh {pod} free -g`, or take a machine with more memory (not GPU memory)",
+        MORE_HOST_MEMORY,
     ),
     KnownCause(
         r"Failed core proc\(s\): \{'\w+': -4\b",
         "the machine's processor lacks instructions that this vLLM needs",
-        "take another machine",
+        "use another machine",
     ),
     KnownCause(
         r"Failed core proc\(s\): \{'\w+': -(?P<signal>\d+)",
@@ -216,11 +220,11 @@ SILENT_DEATHS = (
     KnownCause(
         r"Worker proc (?P<what>\S+) died unexpectedly",
         "the engine's worker `{what}` was killed (out of host memory?)",
-        "see with `pi ssh {pod} free -g`, or take a machine with more memory (not GPU memory)",
+        MORE_HOST_MEMORY,
     ),
     KnownCause(
         r"WorkerProc initialization failed|Failed core proc\(s\): \{\}",
-        "a process of the engine died without a word (out of host memory?)",
-        "see with `pi ssh {pod} free -g`, or take a machine with more memory (not GPU memory)",
+        "a process of the engine died without an error message (out of host memory?)",
+        MORE_HOST_MEMORY,
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Read vLLM's log as what its processes say: where an error begins and ends, and who only warns.
+"""Parse vLLM's log into the statements of its processes: where each error begins and ends, without warnings.
 
-Each of them (`APIServer`, `EngineCore`, `Worker_TP1`…) puts its name before its lines, which come interleaved. A record
-of its logger repeats its head on every line; tracebacks and progress bars have none.
+Each process (`APIServer`, `EngineCore`, `Worker_TP1`…) prefixes its lines with its name, and their lines interleave. A
+log record repeats its head on every line; tracebacks and progress bars have no head.
 """
 
 import re
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-SPEAKER = re.compile(r"^(?:\((?P<process>[^()]*?\bpid=\d+)[^()]*\)|\[(?P<rank>rank\d+)\]:) ?")
-# vLLM's own; what it looked like in older versions, without brackets; uvicorn's and Python's, with a colon.
-HEAD = re.compile(
+PROCESS_NAME = re.compile(r"^(?:\((?P<process>[^()]*?\bpid=\d+)[^()]*\)|\[(?P<rank>rank\d+)\]:) ?")
+# The heads of vLLM, of its older versions (without brackets), and of uvicorn and Python (with a colon).
+RECORD_HEAD = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: [\d-]+ [\d:.,]+ (?:\[[^\]]*\]|[\w.]+:\d+\]) ?|:\s*(?=\S))"
 )
-QUIET = ("DEBUG", "INFO", "WARNING")
+QUIET_LEVELS = ("DEBUG", "INFO", "WARNING")
 
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):")
 CHAIN = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
@@ -24,15 +24,17 @@ EXCEPTION = re.compile(
     r"|^\S+(?: serve)?: error: |^Fatal Python error|^terminate called|^cannot run /"
 )
 RETRIED = re.compile(r", retrying \d+ of \d+$")
-# What cannot belong to the message of an exception: PyTorch's and NCCL's own records, warnings, what follows a death.
-RECORD = re.compile(r"^(?:\[?[WEIF]\d{4} |\S+:\d+:\d+ \[\d+\] |\S+\.py:\d+: \w*Warning|sys:1: |Process \S+:$|Loading )")
+# Lines that cannot belong to an exception's message: records of PyTorch and NCCL, warnings, what follows a death.
+OTHER_RECORD = re.compile(
+    r"^(?:\[?[WEIF]\d{4} |\S+:\d+:\d+ \[\d+\] |\S+\.py:\d+: \w*Warning|sys:1: |Process \S+:$|Loading )"
+)
 
 
 @dataclass(slots=True)
 class Statement:
-    """What one process says at one time: an error with its whole message, or a line that is neither good nor bad.
+    """One statement of one process: an error with its full message, or a plain line.
 
-    `is_raised`: it ends a traceback. `is_background`: that of a thread which nobody waits for.
+    `is_raised`: it ends a traceback. `is_background`: the traceback is that of a background thread.
     """
 
     lines: list[str]
@@ -49,13 +51,12 @@ NOTHING = Statement([])
 
 
 def parse(log: str) -> list[Statement]:
-    """Return what is said, in the order in which it begins; what a logger calls a warning, or less, is left out."""
-    speakers: dict[str, _Speaker] = {}
-    return list(_heard(log, speakers))
+    """Return the statements in the order in which they begin, without log records at the level of warnings or below."""
+    return list(_statements(log))
 
 
 def bare(line: str) -> str:
-    """Return a line without its speaker and head.
+    """Return a line without its process name and head.
 
     >>> bare("(EngineCore pid=71) ERROR 11-23 13:31:46 [core.py:1510] ValueError: no")
     'ValueError: no'
@@ -63,61 +64,62 @@ def bare(line: str) -> str:
     return _split(line)[2]
 
 
-def _heard(log: str, speakers: "dict[str, _Speaker]") -> Iterator[Statement]:
+def _statements(log: str) -> Iterator[Statement]:
+    readers: dict[str, _Reader] = {}
     for line in re.split(r"[\r\n]+", COLOUR.sub("", log)):
-        name, level, text = _split(line)
-        if text.strip() and (new := speakers.setdefault(name, _Speaker()).hear(level, text.rstrip())):
+        process, level, text = _split(line)
+        if text.strip() and (new := readers.setdefault(process, _Reader()).read(level, text.rstrip())):
             yield new
 
 
 def _split(line: str) -> tuple[str, str, str]:
-    """Return who speaks, how loud, and what."""
-    name = level = ""
-    while speaker := SPEAKER.match(line):
-        name, line = name or speaker[1] or speaker[2], line[speaker.end() :]
-    if head := HEAD.match(line):
+    """Return the process name, the log level and the text of a line."""
+    process = level = ""
+    while name := PROCESS_NAME.match(line):
+        process, line = process or name[1] or name[2], line[name.end() :]
+    if head := RECORD_HEAD.match(line):
         level, line = head["level"], line[head.end() :]
-    return name, level, line
+    return process, level, line
 
 
 @dataclass(slots=True)
-class _Speaker:
-    """One process while we listen to it; `goes_on` is the error whose message may have more lines."""
+class _Reader:
+    """Reads the lines of one process; `unfinished` is the error whose message may have more lines."""
 
-    goes_on: Statement | None = None
+    unfinished: Statement | None = None
     level: str = ""
     in_frames: bool = False
     is_background: bool = False
 
-    def hear(self, level: str, text: str) -> Statement | None:
-        """Take in a line, and return the statement that begins with it, if one does."""
-        if level in QUIET or RETRIED.search(text):
-            self.goes_on, self.in_frames = None, False
+    def read(self, level: str, text: str) -> Statement | None:
+        """Read a line, and return the statement that begins with it, if one does."""
+        if level in QUIET_LEVELS or RETRIED.search(text):
+            self.unfinished, self.in_frames = None, False
             return None
         if self.in_frames:
             if text[0].isspace():
-                return None  # source code: it may quote any error there is
+                return None  # source code, which may quote any error
             self.in_frames = False
             return self._begin(level, Statement([text], is_error=True, is_raised=True))
         if TRACEBACK.match(text):
-            self.goes_on, self.in_frames = None, True
+            self.unfinished, self.in_frames = None, True
             return None
         if BACKGROUND.match(text) or CHAIN.match(text):
-            self.is_background = BACKGROUND.match(text) is not None or (self.goes_on or NOTHING).is_background
-            self.goes_on = None
+            self.is_background = BACKGROUND.match(text) is not None or (self.unfinished or NOTHING).is_background
+            self.unfinished = None
             return None
-        return self._outside(level, text)
+        return self._outside_frames(level, text)
 
-    def _outside(self, level: str, text: str) -> Statement | None:
+    def _outside_frames(self, level: str, text: str) -> Statement | None:
         is_exception = EXCEPTION.match(text) is not None
-        belongs = self.goes_on is not None and self.level == level and (not level or self.goes_on.is_raised)
-        if self.goes_on and belongs and not is_exception and not RECORD.match(text):
-            self.goes_on.lines.append(text)
+        belongs = self.unfinished is not None and self.level == level and (not level or self.unfinished.is_raised)
+        if self.unfinished and belongs and not is_exception and not OTHER_RECORD.match(text):
+            self.unfinished.lines.append(text)
             return None
         self.is_background = False
         return self._begin(level, Statement([text], is_error=is_exception or bool(level)))
 
     def _begin(self, level: str, statement: Statement) -> Statement:
         statement.is_background, self.is_background = self.is_background, False
-        self.goes_on, self.level = statement if statement.is_error else None, level
+        self.unfinished, self.level = statement if statement.is_error else None, level
         return statement

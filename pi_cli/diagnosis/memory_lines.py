@@ -1,16 +1,16 @@
-"""Read from vLLM's log what memory it had for the KV cache. Texts are vLLM 0.32's."""
+"""Find in vLLM's log how much memory it had for the KV cache. The patterns are vLLM 0.32's."""
 
 import re
 from dataclasses import dataclass
 
-AVAILABLE = re.compile(r"Available KV cache memory: (-?[\d.]+) GiB")
-TOKENS = re.compile(r"(?:GPU|CPU) KV cache size: ([\d,]+) tokens")
-VERSION = re.compile(r"Initializing a V\d LLM engine \(v([^)]+)\)")
+AVAILABLE_MEMORY = re.compile(r"Available KV cache memory: (-?\d+(?:\.\d+)?) GiB")
+CACHE_SIZE = re.compile(r"(?:GPU|CPU) KV cache size: (\d[\d,]{0,20}) tokens")
+VLLM_VERSION = re.compile(r"Initializing a V\d LLM engine \(v([^)]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
-    """GiB per GPU, the tokens that they hold, and the version of vLLM that says so."""
+    """The GiB per GPU of the KV cache, the tokens that fit, and the version of vLLM that logged them."""
 
     memory: float
     tokens: int
@@ -18,11 +18,11 @@ class KvCache:
 
 
 def find(log: str) -> KvCache | None:
-    """Return the last start's figures; of several workers the one with the least, which decides; None without them."""
-    begun = list(VERSION.finditer(log))
-    text = log[begun[-1].start() :] if begun else log
-    available = [float(found) for found in AVAILABLE.findall(text)]
-    tokens = [int(found.replace(",", "")) for found in TOKENS.findall(text)]
+    """Return the figures of the last start in a log; None without them. Of several workers, the least counts."""
+    starts = list(VLLM_VERSION.finditer(log))
+    text = log[starts[-1].start() :] if starts else log
+    available = [float(memory) for memory in AVAILABLE_MEMORY.findall(text)]
+    tokens = [int(count.replace(",", "")) for count in CACHE_SIZE.findall(text)]
     if not available or not tokens:
         return None
-    return KvCache(min(available), min(tokens), begun[-1][1] if begun else "")
+    return KvCache(min(available), min(tokens), starts[-1][1] if starts else "")

@@ -1,156 +1,186 @@
-"""What to do about a failed start, as a command to paste: what the user typed, with one thing changed. Pure."""
+"""What to do about a failed start: the user's command with one thing changed, to be pasted. Pure."""
 
 import difflib
+import math
 import re
-import shlex
 from collections.abc import Callable, Mapping
 
 from pi_cli.diagnosis.start_command import StartCommand
+from pi_cli.hints import fill
 from pi_cli.planning import vllm_arguments
 from pi_cli.planning.profile import is_folder
 
-RENAMED = {"--disable-log-requests": "--no-enable-log-requests", "--tool-call-parser-plugin": "--tool-parser-plugin"}
-LEAST_SHARE = 5  # percent of a GPU's memory: below that nothing is worth starting
-LEAST_CONTEXT = 512  # tokens
+RENAMED_OPTIONS = {
+    "--disable-log-requests": "--no-enable-log-requests",
+    "--tool-call-parser-plugin": "--tool-parser-plugin",
+}
+LISTED_VALUE = re.compile(r"\w[\w.-]*")  # a value that vLLM lists, which can never be an option
+MIN_SHARE = 5  # percent of a GPU's memory: less is not worth a start
+MIN_CONTEXT = 512  # tokens
+MAX_GPUS = 1024
 
-Found = Mapping[str, str]
-"""What a failure's pattern has found in the log, by name, and the `pod` and the `model`."""
+Matches = Mapping[str, str]
+"""The groups that a cause's pattern has matched in the log, and `pod`, `model`, `page` and `folder`."""
 
-Remedy = Callable[[StartCommand, Found], str | None]
-"""Says what to do, or nothing where there is no more to say than what is so for everybody."""
-
-
-def again(command: StartCommand, _: Found) -> str:
-    return f"start it again: {_shown(command)}"
-
-
-def shorter_context(command: StartCommand, found: Found) -> str | None:
-    """Offer the context that vLLM says would fit, and more GPUs for the whole of it."""
-    fits = int(found.get("fits") or found.get("most") or 0)
-    shorter = f"start it with a shorter context: {_shown(command.with_context(fits))}" if fits >= LEAST_CONTEXT else ""
-    more = more_room(command, found) if "most" not in found else None
-    return "; or ".join(filter(None, [shorter, more])) or None
+Remedy = Callable[[StartCommand, Matches], str | None]
+"""Returns the hint for a user's command; None if there is no better one than the cause's own."""
 
 
-def more_room(command: StartCommand, found: Found) -> str:
-    """Offer more memory, or say that only another model will do."""
+def again(command: StartCommand, _: Matches) -> str:
+    return fill("start it again: `{start}`", start=command.argv)
+
+
+def shorter_context(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the context that fits according to vLLM, and more GPUs for the full context."""
+    tokens = int(matches.get("fits") or matches.get("most") or 0)
+    hints = []
+    if tokens >= MIN_CONTEXT:
+        hints.append(fill("start it with a shorter context: `{start}`", start=command.with_context(tokens).argv))
+    if "most" not in matches:
+        hints.append(more_memory(command, matches))
+    return "; or ".join(hints) or None
+
+
+def more_memory(command: StartCommand, matches: Matches) -> str:
+    """Offer a larger share of the memory, or more GPUs, or else another model."""
     if whole := command.with_all_memory():
-        return f"start it with all of the memory: {_shown(whole)}"
+        return fill("start it with all of the memory: `{start}`", start=whole.argv)
     if more := command.with_twice_the_gpus():
-        return f"start it on more GPUs: {_shown(more)}"
-    fitting = f"pi models --pod {found['pod']}" if command.pod_gpus else "pi models"
-    return f"choose a smaller or quantised model: `{fitting}` shows what fits"
+        return fill("start it on more GPUs: `{start}`", start=more.argv)
+    if not command.pod_gpus:
+        return "choose a smaller or quantised model: `pi models` shows what fits"
+    return fill("choose a smaller or quantised model: `pi models --pod {pod}` shows what fits", pod=matches["pod"])
 
 
-def free_memory(command: StartCommand, found: Found) -> str | None:
-    """Offer the share of the memory that is free, less two percent of it all that others may take meanwhile."""
-    free = int(float(found["have"]) / float(found["all"]) * 100) - 2
-    return f"start it with what is free: {_shown(command.with_memory(free))}" if free >= LEAST_SHARE else None
+def free_memory(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the share of the memory that is free, less the two percent that others may start to use."""
+    start = _with_free_memory(command, matches)
+    return fill("start it with the memory that is free: `{start}`", start=start.argv) if start else None
 
 
-def free_gpu(command: StartCommand, found: Found) -> str | None:
-    """Offer the share of the GPU that is free, and to see who has the rest."""
-    rest = free_memory(command, found)
-    return rest and f"see what holds it with `pi list` and `pi ssh {found['pod']} nvidia-smi`, or {rest}"
+def free_gpu(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the share of the GPU that is free, and to see what uses the rest."""
+    start = _with_free_memory(command, matches)
+    template = (
+        "see what uses it with `pi list` and `pi ssh {pod} nvidia-smi`, "
+        "or start it with the memory that is free: `{start}`"
+    )
+    return fill(template, pod=matches["pod"], start=start.argv) if start else None
 
 
-def fewer_requests(command: StartCommand, found: Found) -> str:
-    """Offer to serve fewer requests at once: as many as there is room for, or half of those that were too many."""
-    fits = int(found.get("fits") or int(found["requests"]) // 2)
-    return f"serve fewer requests at once: {_shown(command.with_vllm_option(['--max-num-seqs'], str(max(1, fits))))}"
+def _with_free_memory(command: StartCommand, matches: Matches) -> StartCommand | None:
+    free, total = float(matches["have"]), float(matches["all"])
+    if not 0 < free <= total < math.inf:
+        return None
+    percent = int(free / total * 100) - 2
+    return command.with_memory(percent) if percent >= MIN_SHARE else None
 
 
-def larger_batches(command: StartCommand, found: Found) -> str:
-    return f"make batches as long: {_shown(command.with_vllm_option(vllm_arguments.BATCHED_TOKENS, found['context']))}"
+def fewer_requests(command: StartCommand, matches: Matches) -> str:
+    """Offer to serve as many requests at once as fit, or half as many as did not."""
+    count = max(1, int(matches.get("fits") or int(matches["requests"]) // 2))
+    start = command.with_vllm_option(vllm_arguments.SEQUENCES, str(count))
+    return fill("serve fewer requests at once: `{start}`", start=start.argv)
 
 
-def dividing(command: StartCommand, found: Found) -> str:
-    """Offer the largest number of GPUs over which so many heads can be split."""
-    heads, size = int(found["heads"]), int(found["size"])
-    fits = next(count for count in range(min(heads, size), 0, -1) if heads % count == 0)
-    return f"split it over {fits}: {_shown(command.with_tensor(fits))}"
+def larger_batches(command: StartCommand, matches: Matches) -> str:
+    start = command.with_vllm_option(vllm_arguments.BATCHED_TOKENS, matches["context"])
+    return fill("allow batches of that size: `{start}`", start=start.argv)
 
 
-def fewer_gpus(command: StartCommand, found: Found) -> str:
-    return f"use those that are there: {_shown(command.with_gpus(int(found['have'])))}"
+def dividing(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the largest number of GPUs over which the heads can be split."""
+    heads, size = int(matches["heads"]), int(matches["size"])
+    count = max((count for count in range(1, min(heads, size, MAX_GPUS) + 1) if heads % count == 0), default=0)
+    start = command.with_tensor_size(count)
+    return fill("split it over {count}: `{start}`", count=count, start=start.argv) if count else None
 
 
-def fewer_ranks(command: StartCommand, found: Found) -> str:
-    """Offer as many data-parallel ranks as the GPUs that are there can hold."""
-    read = vllm_arguments.parse(command.arguments)
-    ranks = max(1, int(found["have"]) // (read.tensor * read.pipeline))
-    return f"use fewer ranks: {_shown(command.with_vllm_option(vllm_arguments.DATA_PARALLEL, str(ranks)))}"
+def fewer_gpus(command: StartCommand, matches: Matches) -> str | None:
+    count = int(matches["have"])
+    return fill("use the GPUs of the pod: `{start}`", start=command.with_gpus(count).argv) if count else None
 
 
-def expert_parallel(command: StartCommand, _: Found) -> str:
-    """Offer whole experts instead of slices of them, and fewer GPUs."""
-    whole = f"leave its experts whole: {_shown(command.with_vllm_option(vllm_arguments.EXPERT_PARALLEL))}"
+def fewer_ranks(command: StartCommand, matches: Matches) -> str:
+    """Offer as many data-parallel ranks as the GPUs can serve."""
+    options = vllm_arguments.parse(command.arguments)
+    ranks = max(1, int(matches["have"]) // (options.tensor * options.pipeline))
+    start = command.with_vllm_option(vllm_arguments.DATA_PARALLEL, str(ranks))
+    return fill("use fewer ranks: `{start}`", start=start.argv)
+
+
+def expert_parallel(command: StartCommand, _: Matches) -> str:
+    """Offer expert parallelism instead of splitting the experts, and fewer GPUs."""
+    unsplit = command.with_vllm_option(vllm_arguments.EXPERT_PARALLEL)
     tensor = vllm_arguments.parse(command.arguments).tensor
-    return f"{whole}; or use half the GPUs: {_shown(command.with_tensor(tensor // 2))}" if tensor > 1 else whole
+    if tensor == 1:
+        return fill("do not split its experts: `{unsplit}`", unsplit=unsplit.argv)
+    template = "do not split its experts: `{unsplit}`; or use half the GPUs: `{fewer}`"
+    return fill(template, unsplit=unsplit.argv, fewer=command.with_tensor_size(tensor // 2).argv)
 
 
-def newer_vllm(command: StartCommand, found: Found) -> str | None:
-    """Offer the nightly build, of which there is none for CPUs."""
+def newer_vllm(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the nightly build, which does not exist for CPUs."""
     if not command.pod_gpus:
         return None
-    return f"get a newer vLLM with `pi pods setup {found['pod']} --vllm nightly`, then {_shown(command)}"
+    template = "install a newer vLLM with `pi pods setup {pod} --vllm nightly`, then `{start}`"
+    return fill(template, pod=matches["pod"], start=command.argv)
 
 
-def fresh_copy(command: StartCommand, found: Found) -> str:
-    """Offer to delete what lies in the cache; a folder of the user's own is the user's."""
+def fresh_copy(command: StartCommand, matches: Matches) -> str:
+    """Offer to delete the model from the cache; a folder of the user is left to the user."""
+    template = "delete it with `pi ssh {pod} 'rm -r ~/.cache/huggingface/hub/models--{folder}'`, then `{start}`"
     if is_folder(command.model):
-        return f"copy {shlex.quote(command.model)} to `{found['pod']}` again, then {_shown(command)}"
-    delete = shlex.quote(f"rm -r ~/.cache/huggingface/hub/models--{found['folder']}")
-    return f"delete it with `pi ssh {found['pod']} {delete}`, then {_shown(command)}"
+        template = "copy `{model}` to `{pod}` again, then `{start}`"
+    return fill(template, pod=matches["pod"], folder=matches["folder"], model=command.model, start=command.argv)
 
 
-def adding(option: str, *values: str, why: str) -> Remedy:
-    """Return the remedy that sets a vLLM option."""
-    return lambda command, _: f"{why}: {_shown(command.with_vllm_option([option], *values))}"
+def adding(option: str, *values: str, hint: str) -> Remedy:
+    """Return a remedy that sets a vLLM option; `hint` is a template with `{start}`."""
+    return lambda command, _: fill(hint, start=command.with_vllm_option([option], *values).argv)
 
 
-def omitting(*options: str, why: str) -> Remedy:
-    """Return the remedy that leaves a vLLM option out, where it is among the arguments."""
+def omitting(*options: str, hint: str) -> Remedy:
+    """Return a remedy that removes vLLM options, if they were given; `hint` is a template with `{start}`."""
 
-    def omit(command: StartCommand, _: Found) -> str | None:
+    def omit(command: StartCommand, _: Matches) -> str | None:
         without = command.without_vllm_options(options)
-        return f"{why}: {_shown(without)}" if without.arguments != command.arguments else None
+        return fill(hint, start=without.argv) if without.arguments != command.arguments else None
 
     return omit
 
 
-def online(command: StartCommand, _: Found) -> str | None:
-    """Offer a start with which vLLM may ask the Hub: pi forbids it where its plan needs nothing but the model."""
-    return f"let it ask the Hub: {_shown(command.with_own_arguments())}" if command.own_arguments is None else None
+def online(command: StartCommand, _: Matches) -> str | None:
+    """Offer a start with which vLLM may use the Hub: pi forbids it where its plan needs only the model."""
+    if command.own_arguments is not None:
+        return None
+    return fill("allow it to use the Hub: `{start}`", start=command.with_own_arguments().argv)
 
 
-def without_unknown(command: StartCommand, found: Found) -> str | None:
-    """Offer the command without an option that this vLLM does not know, or with the name that it has now."""
-    unknown = next((word for word in found["what"].split() if word.startswith("-")), "")
+def without_unknown(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the command without an option that this vLLM does not know, or with the option's new name."""
+    unknown = next((argument for argument in matches["what"].split() if argument.startswith("-")), "")
     name = vllm_arguments.name_of(unknown)
     if not unknown or not any(vllm_arguments.name_of(argument) == name for argument in command.arguments):
         return None
-    if name in RENAMED:
-        value = vllm_arguments.value(command.arguments, [name]) or ""
-        values = [value] if value and not vllm_arguments.is_option(value) else []
-        renamed = command.without_vllm_options([name]).with_vllm_option([RENAMED[name]], *values)
-        return f"it is called `{RENAMED[name]}` now: {_shown(renamed)}"
-    return f"leave it out: {_shown(command.without_vllm_options([name]))}"
+    if name not in RENAMED_OPTIONS:
+        return fill("leave it out: `{start}`", start=command.without_vllm_options([name]).argv)
+    value = vllm_arguments.value(command.arguments, [name]) or ""
+    values = [value] if value and not vllm_arguments.is_option(value) else []
+    renamed = command.without_vllm_options([name]).with_vllm_option([RENAMED_OPTIONS[name]], *values)
+    return fill("it is called `{name}` now: `{start}`", name=RENAMED_OPTIONS[name], start=renamed.argv)
 
 
 def nearest(option: str = "") -> Remedy:
-    """Return the remedy that takes, of the values that vLLM lists, the one that is most like what was given."""
+    """Return a remedy that replaces the value of an option by the most similar one that vLLM lists."""
 
-    def take(command: StartCommand, found: Found) -> str | None:
-        listed = [word for word in re.split(r"[\s,'\"]+", found.get("listed") or "") if word]
-        like = difflib.get_close_matches(found["what"], listed, n=1, cutoff=0.5)
-        name = option or found["option"]
-        if not like or name not in map(vllm_arguments.name_of, command.arguments):
+    def replace(command: StartCommand, matches: Matches) -> str | None:
+        values = LISTED_VALUE.findall(matches.get("listed") or "")
+        similar = difflib.get_close_matches(matches["what"], values, n=1, cutoff=0.5)
+        name = option or matches["option"]
+        if not similar or name not in map(vllm_arguments.name_of, command.arguments):
             return None
-        return f"did you mean `{like[0]}`? {_shown(command.with_vllm_option([name], like[0]))}"
+        start = command.with_vllm_option([name], similar[0])
+        return fill("did you mean `{value}`? `{start}`", value=similar[0], start=start.argv)
 
-    return take
-
-
-def _shown(command: StartCommand) -> str:
-    return f"`{command.command}`"
+    return replace

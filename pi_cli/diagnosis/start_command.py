@@ -1,7 +1,6 @@
-"""A `pi start` as it was typed, and the same with one thing changed. Pure."""
+"""A `pi start` as the user typed it, and the same command with one thing changed. Pure."""
 
 import itertools
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,11 +9,11 @@ from pi_cli.planning import vllm_arguments
 
 @dataclass(frozen=True, slots=True)
 class StartCommand:
-    """A `pi start` as it was typed.
+    """A `pi start` as the user typed it.
 
-    `pod` is set where `--pod` was given. `own_arguments` are those behind `--vllm`, and `planned_arguments` those that
-    pi chose. `other_options` change nothing about how the model is served, e.g. `--detach`. `pod_gpus` is how many GPUs
-    the pod has.
+    `pod` is set if `--pod` was given. `own_arguments` are the user's, after `--vllm`; `planned_arguments` are pi's own
+    choice. `other_options` do not affect how the model is served, e.g. `--detach`. `pod_gpus` is how many GPUs the pod
+    has.
     """
 
     model: str
@@ -29,16 +28,16 @@ class StartCommand:
     pod_gpus: int = 0
 
     @property
-    def command(self) -> str:
-        """Write the command as it can be pasted."""
+    def argv(self) -> tuple[str, ...]:
+        """Return the words of the command."""
         options = {"--pod": self.pod, "--gpus": self.gpus, "--memory": self.memory, "--context": self.context}
-        words = ["pi", "start", self.model, "--name", self.name]
-        words += itertools.chain(*((option, str(value)) for option, value in options.items() if value is not None))
-        words += [*self.other_options, *(() if self.own_arguments is None else ("--vllm", *self.own_arguments))]
-        return shlex.join(words)
+        given = itertools.chain(*((option, str(value)) for option, value in options.items() if value is not None))
+        own = () if self.own_arguments is None else ("--vllm", *self.own_arguments)
+        return ("pi", "start", self.model, "--name", self.name, *given, *self.other_options, *own)
 
     @property
     def arguments(self) -> tuple[str, ...]:
+        """Return the arguments that vLLM was started with."""
         return self.planned_arguments if self.own_arguments is None else self.own_arguments
 
     def with_context(self, tokens: int) -> "StartCommand":
@@ -47,44 +46,42 @@ class StartCommand:
         return replace(self, context=str(tokens))
 
     def with_memory(self, percent: int) -> "StartCommand":
-        """Take so much of each GPU; on a CPU pod, where pi has no word for it, of the machine's memory."""
+        """Use this share of each GPU's memory; on a CPU pod, where `--memory` does not exist, of the machine's."""
         if self.own_arguments is not None or not self.pod_gpus:
             return self.with_vllm_option(vllm_arguments.MEMORY_SHARE, f"{percent / 100:.2f}")
         return replace(self, memory=f"{percent}%")
 
     def with_gpus(self, count: int) -> "StartCommand":
-        """Use so many GPUs in all; how many replicas and stages the user's own arguments make of them stays."""
+        """Use this many GPUs in all; the user's own numbers of replicas and pipeline stages stay."""
         if self.own_arguments is None:
             return replace(self, gpus=count)
-        read = vllm_arguments.parse(self.own_arguments)
-        return self.with_tensor(max(1, count // (read.pipeline * read.data)))
+        options = vllm_arguments.parse(self.own_arguments)
+        return self.with_tensor_size(max(1, count // (options.pipeline * options.data)))
 
-    def with_tensor(self, size: int) -> "StartCommand":
-        """Split the model over so many GPUs."""
-        return (
-            replace(self, gpus=size)
-            if self.own_arguments is None
-            else self.with_vllm_option(vllm_arguments.TENSOR_PARALLEL, str(size))
-        )
+    def with_tensor_size(self, size: int) -> "StartCommand":
+        """Split the model over this many GPUs."""
+        if self.own_arguments is None:
+            return replace(self, gpus=size)
+        return self.with_vllm_option(vllm_arguments.TENSOR_PARALLEL, str(size))
 
     def with_all_memory(self) -> "StartCommand | None":
-        """Take all of each GPU's memory, if it was a share that the user chose."""
+        """Use all of each GPU's memory; None if the user has not chosen a share."""
         if self.memory:
             return replace(self, memory=None)
-        is_share = (
-            self.own_arguments is not None
-            and vllm_arguments.parse(self.own_arguments).memory < vllm_arguments.DEFAULT_MEMORY
-        )
-        return self.without_vllm_options(vllm_arguments.MEMORY_SHARE) if is_share else None
+        own = self.own_arguments
+        if own is None or vllm_arguments.parse(own).memory >= vllm_arguments.DEFAULT_MEMORY:
+            return None
+        return self.without_vllm_options(vllm_arguments.MEMORY_SHARE)
 
     def with_twice_the_gpus(self) -> "StartCommand | None":
+        """Use twice as many GPUs; None if the pod has too few."""
         twice = 2 * vllm_arguments.parse(self.arguments).gpus
         return self.with_gpus(twice) if twice <= self.pod_gpus else None
 
     def with_vllm_option(self, names: Sequence[str], *values: str) -> "StartCommand":
-        """Set a vLLM option, known by these names, where it stands or at the end.
+        """Set the vLLM option with these names, in its place or at the end.
 
-        Where the arguments were pi's, they become the user's own, which pi takes as they are.
+        Arguments that pi chose become the user's own, which pi passes on unchanged.
         """
         changed: list[str] = []
         is_set = False
@@ -94,14 +91,14 @@ class StartCommand:
             elif not is_set:
                 changed += [names[0], *values]
                 is_set = True
-        return self._with(changed if is_set else [*changed, names[0], *values])
+        return self._with_own(changed if is_set else [*changed, names[0], *values])
 
     def without_vllm_options(self, names: Sequence[str]) -> "StartCommand":
-        return self._with(vllm_arguments.without(self.arguments, names))
+        return self._with_own(vllm_arguments.without(self.arguments, names))
 
     def with_own_arguments(self) -> "StartCommand":
-        """Give pi's arguments as the user's own: vLLM may then ask the Hub for more than the model's files."""
-        return self._with(self.arguments)
+        """Give pi's arguments as the user's own: vLLM may then use the Hub for more than the model's files."""
+        return self._with_own(self.arguments)
 
-    def _with(self, own: Sequence[str]) -> "StartCommand":
-        return replace(self, own_arguments=tuple(own), gpus=None, memory=None, context=None)
+    def _with_own(self, arguments: Sequence[str]) -> "StartCommand":
+        return replace(self, own_arguments=tuple(arguments), gpus=None, memory=None, context=None)

@@ -124,7 +124,7 @@ def _cause(log: str, pod: str, model: str) -> str | None:
     """Return the cause of a death; the line that says that the model was ready may have come long before."""
     from pi_cli.diagnosis import causes  # all that is known of failures: few logs end with one
 
-    found = causes.find(f"{causes.READY}\n{log}" if SERVES.search(log) else log, pod=pod, model=model)
+    found = causes.find(log, pod=pod, model=model, was_serving=SERVES.search(log) is not None)
     return found.summary if found else None
 
 

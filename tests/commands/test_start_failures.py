@@ -147,7 +147,7 @@ def test_one_that_says_nothing_is_told_by_its_exit_code(pi: Pi, pod: EmbeddedPod
     """Fault 22."""
     that_says(pod, BEGIN)
     result = pi(*START)
-    assert (result.code, error_of(result)) == (4, f"`{MODEL}` did not start on `dc1`: vLLM ended with exit code 1")
+    assert (result.code, error_of(result)) == (4, f"`{MODEL}` did not start on `dc1`: vLLM exited with code 1")
 
 
 def test_an_argument_vllm_does_not_know_is_named_and_left_out(pi: Pi, pod: EmbeddedPod) -> None:

@@ -1,6 +1,6 @@
-"""Logs as vLLM 0.32 writes them: who speaks before every record, tracebacks without, and the launcher's at the end.
+"""Logs as vLLM 0.32 writes them: a process name before every record, tracebacks without one, the launcher last.
 
-Where its output is no file but a pipe, tracebacks have their speaker too.
+Where its output is a pipe instead of a file, tracebacks have the process name too.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 LAUNCHER = (
     "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}"
 )
-HEAD = "11-23 13:31:46"
+TIME = "11-23 13:31:46"
 BEGIN = """\
 (APIServer pid=7) INFO 11-23 13:31:40 [utils.py:299]   █▄█▀ █     █     █     █  model   Qwen/Qwen3-8B
 (APIServer pid=7) INFO 11-23 13:31:40 [utils.py:233] non-default args: {'model': 'Qwen/Qwen3-8B', 'port': 8001}
@@ -18,18 +18,18 @@ BEGIN = """\
 """
 
 
-def said(process: str, level: str, source: str, text: str) -> str:
-    """Write a record: every line of it has the whole head."""
-    return "".join(f"({process}) {level} {HEAD} [{source}] {line}\n" for line in text.split("\n"))
+def record(process: str, level: str, source: str, text: str) -> str:
+    """Write a log record: every line of it has the full head."""
+    return "".join(f"({process}) {level} {TIME} [{source}] {line}\n" for line in text.split("\n"))
 
 
 def raw(process: str, text: str) -> str:
-    """Write what is no record, such as a traceback on stderr."""
+    """Write text that is not a log record, e.g. a traceback on stderr."""
     return "".join(f"({process}) {line}\n" for line in text.split("\n"))
 
 
 def traceback(error: str, *code: str) -> str:
-    """Write a traceback that ends with an error; `code` are lines of source that it shows on the way."""
+    """Write a traceback that ends with an error; `code` are lines of source code in its frames."""
     frames = "\n".join(
         f'  File "/root/venv/lib/python3.12/site-packages/vllm/v1/engine/core.py", line {number}, in step\n    {line}'
         for number, line in enumerate(["engine_core = EngineCoreProc(*args, **kwargs)", *code], start=1501)
@@ -38,13 +38,13 @@ def traceback(error: str, *code: str) -> str:
 
 
 def of_the_engine(error: str, *code: str, before: str = "") -> str:
-    """Write the log of a start whose engine failed: it says why twice, and then the launcher that it failed."""
+    """Write the log of a start whose engine failed: it logs the reason twice, then the launcher logs the failure."""
     return "".join(
         [
             BEGIN,
             before,
-            said("EngineCore pid=71", "ERROR", "core.py:1510", "EngineCore failed to start."),
-            said("EngineCore pid=71", "ERROR", "core.py:1510", traceback(error, *code)),
+            record("EngineCore pid=71", "ERROR", "core.py:1510", "EngineCore failed to start."),
+            record("EngineCore pid=71", "ERROR", "core.py:1510", traceback(error, *code)),
             f"Process EngineCore:\n{traceback(error, *code)}\n",
             f"{traceback(LAUNCHER, 'raise RuntimeError(')}\n",
         ]
@@ -52,21 +52,21 @@ def of_the_engine(error: str, *code: str, before: str = "") -> str:
 
 
 def of_the_server(error: str) -> str:
-    """Write the log of a start that ended before there was an engine."""
+    """Write the log of a start that failed before there was an engine."""
     return BEGIN[: BEGIN.index("(EngineCore")] + raw("APIServer pid=7", traceback(error))
 
 
 def of_workers(errors: Iterable[str]) -> str:
-    """Write the log of a start of which several workers failed at once, their lines interleaved."""
+    """Write the log of a start in which several workers failed at once, their lines interleaved."""
     names = [(f"Worker_TP{rank} pid={80 + rank}", error) for rank, error in enumerate(errors)]
-    told = [
-        said(
+    records = [
+        record(
             name, "ERROR", "multiproc_executor.py:890", f"WorkerProc failed to start.\n{traceback(error)}"
         ).splitlines()
         for name, error in names
     ]
-    longest = max(map(len, told), default=0)
-    lines = [lines[index] for index in range(longest) for lines in told if index < len(lines)]
+    longest = max(map(len, records), default=0)
+    lines = [lines[index] for index in range(longest) for lines in records if index < len(lines)]
     executor = (
         "Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace."
     )
@@ -74,6 +74,6 @@ def of_workers(errors: Iterable[str]) -> str:
         BEGIN
         + "\n".join(lines)
         + "\n"
-        + said("EngineCore pid=71", "ERROR", "core.py:1510", f"EngineCore failed to start.\n{traceback(executor)}")
+        + record("EngineCore pid=71", "ERROR", "core.py:1510", f"EngineCore failed to start.\n{traceback(executor)}")
         + f"Process EngineCore:\n{traceback(executor)}\n{traceback(LAUNCHER)}\n"
     )

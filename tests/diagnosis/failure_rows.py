@@ -1,4 +1,4 @@
-"""Real words of vLLM, PyTorch, NCCL and the Hub, with what pi makes of each."""
+"""Real messages of vLLM, PyTorch, NCCL and the Hub, with the summary and the hint for each."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ from pi_cli.diagnosis.start_command import StartCommand
 
 MODEL = "Qwen/Qwen3-8B"
 PLANNED = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--max-model-len", "auto")
-TYPED = StartCommand(MODEL, "q", planned_arguments=PLANNED, pod_gpus=4)
+COMMAND = StartCommand(MODEL, "q", planned_arguments=PLANNED, pod_gpus=4)
 START = f"pi start {MODEL} --name q"
 AS_OWN = f"{START} --vllm {' '.join(PLANNED)}"
-NIGHTLY = f"get a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`"
+NIGHTLY = f"install a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`"
 IN_ENV = ">> ~/.pi/env'`"
 
 
 class Row(NamedTuple):
-    """How an exception reads, the cause in words, and the hint for `TYPED`."""
+    """The text of an exception, the summary of its cause, and the hint for `COMMAND`."""
 
     error: str
     summary: str
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def simulated(name: str) -> str:
-    """Return what the simulated vLLM says: vLLM's own words."""
+    """Return a message of the simulated vLLM, which is vLLM's own."""
     return failures.KNOWN[name].text.replace("{model}", MODEL)
 
 
@@ -34,18 +34,18 @@ ROWS = [
     Row(
         "vllm: error: unrecognized arguments: --swap-space 4",
         "vLLM does not know the argument `--swap-space 4`",
-        "check it with `pi ssh dc1 '~/venv/bin/vllm serve --help=all'`, and start again",
+        "list the arguments it knows with `pi ssh dc1 '~/venv/bin/vllm serve --help=all'`, and start again",
     ),
     Row(
         "vllm serve: error: argument --dtype: invalid choice: 'fp16' (choose from 'auto', 'bfloat16', "
         "'float16', 'half')",
-        "vLLM does not take `fp16` for `--dtype`",
+        "vLLM does not accept `fp16` for `--dtype`",
         "choose one of those in the line above, after `--vllm`",
     ),
     Row(
         "vllm serve: error: argument --max-model-len: invalid human_readable_int value: '32q'",
-        "vLLM refused its arguments: argument --max-model-len: invalid human_readable_int value: '32q'",
-        "correct what follows `--vllm` and start again",
+        "vLLM rejected its arguments: argument --max-model-len: invalid human_readable_int value: '32q'",
+        "correct the arguments after `--vllm` and start again",
     ),
     Row(
         "KeyError: 'invalid tool call parser: hermesx (chose from { granite,hermes,hf,mistral })'",
@@ -64,8 +64,8 @@ ROWS = [
     ),
     Row(
         simulated("tools-without-parser"),
-        "`--enable-auto-tool-choice` needs a parser",
-        "add the model's `--tool-call-parser`, or do without tools: "
+        "`--enable-auto-tool-choice` needs a tool-call parser",
+        "add the model's `--tool-call-parser`, or start it without tools: "
         f"`{START} --vllm --tool-call-parser hermes --max-model-len auto`",
     ),
     Row(
@@ -77,18 +77,18 @@ ROWS = [
     Row(
         "ValueError: Unknown vLLM environment variable detected: VLLM_ATTENTION_BACKEND",
         "vLLM does not know the environment variable VLLM_ATTENTION_BACKEND",
-        "take it out of ~/.pi/env on the pod",
+        "remove it from ~/.pi/env on the pod",
     ),
     Row(
         simulated("kv-cache"),
-        "the context is too long for the GPU memory: one request needs 8.0 GiB of KV cache and 0.99 GiB are left",
+        "the context is too long for the GPU memory: one request needs 8.0 GiB of KV cache, 0.99 GiB are left",
         f"start it with a shorter context: `{START} --context 16256`; or start it on more GPUs: `{START} --gpus 2`",
     ),
     Row(
         "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can "
         "be stored in KV "
         "cache (48192). Try increasing `gpu_memory_utilization` or decreasing `max_model_len`",
-        "the context is too long for the GPU memory: 48192 tokens fit, and 131072 were asked for",
+        "the context is too long for the GPU memory: 48192 tokens fit, 131072 requested",
         f"start it with a shorter context: `{START} --context 48192`; or start it on more GPUs: `{START} --gpus 2`",
     ),
     Row(
@@ -101,7 +101,7 @@ ROWS = [
         "memory utilization "
         "(0.92, 73.28 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.",
         "the GPU is in use: 43.25 of 79.65 GiB are free",
-        "see what holds it with `pi list` and `pi ssh dc1 nvidia-smi`, or start it with what is free: "
+        "see what uses it with `pi list` and `pi ssh dc1 nvidia-smi`, or start it with the memory that is free: "
         f"`{START} --memory 52%`",
     ),
     Row(
@@ -110,12 +110,12 @@ ROWS = [
         "(0.92, 16.56 GiB). On the CPU backend, the `--gpu-memory-utilization` flag controls the fraction of "
         "CPU memory",
         "the machine's memory is in use: 4.85 of 18.0 GiB are free",
-        "start it with what is free: "
+        "start it with the memory that is free: "
         f"`{START} --memory 24%`",
     ),
     Row(
         simulated("profiling"),
-        "somebody else gave GPU memory back while vLLM measured it",
+        "another process freed GPU memory while vLLM measured it",
         f"start it again: `{START}`",
     ),
     Row(
@@ -126,7 +126,7 @@ ROWS = [
     Row(
         "ValueError: max_num_seqs (1024) exceeds available Mamba cache blocks (854). Each decode sequence "
         "requires one",
-        "the GPU memory holds the state of 854 requests, and vLLM wants to serve 1024 at once",
+        "the GPU memory is enough for the state of 854 requests, but vLLM would serve 1024 at once",
         f"serve fewer requests at once: `{AS_OWN} --max-num-seqs 854`",
     ),
     Row(
@@ -144,18 +144,18 @@ ROWS = [
     Row(
         "RuntimeError: [enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you "
         "tried to",
-        "the machine's memory is full (not that of the GPU)",
-        "see what fills it with `pi ssh dc1 free -g`, or take a machine with more",
+        "the machine's memory is full (not the GPU memory)",
+        "check with `pi ssh dc1 free -g`, or use a machine with more memory",
     ),
     Row(
         simulated("context").replace("{context}", "131072"),
-        "the model's context is at most 40960 tokens, and 131072 were asked for",
+        "the model supports at most 40960 tokens of context, 131072 requested",
         f"start it with a shorter context: `{START} --context 40960`",
     ),
     Row(
         "ValueError: max_num_batched_tokens (4096) is smaller than max_model_len (4608). This effectively limits the",
-        "a request may have 4608 tokens, and a batch takes 4096",
-        f"make batches as long: `{AS_OWN} --max-num-batched-tokens 4608`",
+        "a request may have 4608 tokens, but a batch at most 4096",
+        f"allow batches of that size: `{AS_OWN} --max-num-batched-tokens 4608`",
     ),
     Row(
         simulated("tp-heads"),
@@ -164,28 +164,28 @@ ROWS = [
     ),
     Row(
         "AssertionError: 14 is not divisible by 4",
-        "what the model has 14 of cannot be split over 4 GPUs",
+        "one of the model's dimensions, 14, cannot be split over 4 GPUs",
         f"split it over 2: `{START} --gpus 2`",
     ),
     Row(
         simulated("too-few-gpus").replace("{size}", "8").replace("{count}", "4"),
-        "8 GPUs were asked for and 4 are there",
-        f"use those that are there: `{START} --gpus 4`",
+        "8 GPUs were requested, but the pod has 4",
+        f"use the GPUs of the pod: `{START} --gpus 4`",
     ),
     Row(
         simulated("dp-ranks"),
-        "there are more data-parallel ranks than 2 GPUs have room for",
+        "the data-parallel ranks need more than 2 GPUs",
         f"use fewer ranks: `{AS_OWN} --data-parallel-size 2`",
     ),
     Row(
         simulated("fp8-block"),
-        "the quantised weights cannot be split over so many GPUs (blocks of 128)",
-        f"leave its experts whole: `{AS_OWN} --enable-expert-parallel`",
+        "the quantised weights cannot be split over this many GPUs (blocks of 128)",
+        f"do not split its experts: `{AS_OWN} --enable-expert-parallel`",
     ),
     Row(
         simulated("driver"),
         "the pod's NVIDIA driver is too old for this vLLM",
-        "take a machine with a newer driver, or get a vLLM for this one with `pi pods setup dc1 --vllm release`",
+        "use a machine with a newer driver, or install a vLLM for this one with `pi pods setup dc1 --vllm release`",
     ),
     Row(
         "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
@@ -193,18 +193,18 @@ ROWS = [
         "Devices() that might have already set an error? Error 803: system has unsupported display driver / "
         "cuda driver "
         "combination",
-        "the pod's NVIDIA driver and its CUDA libraries do not belong together",
-        "let `pi pods setup dc1` set its environment right, or restart the machine",
+        "the pod's NVIDIA driver and its CUDA libraries are not compatible",
+        "repair the environment with `pi pods setup dc1`, or restart the machine",
     ),
     Row(
         "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG`",
         "vLLM finds no GPU on the pod",
-        "see what it has with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
+        "check with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
     ),
     Row(
         "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
         "vLLM finds no GPU on the pod",
-        "see what it has with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
+        "check with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
     ),
     Row(
         "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device\n"
@@ -215,55 +215,55 @@ ROWS = [
     Row(
         "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89. "
         "Current capability: 86.",
-        "this kind of GPU cannot do the model's quantisation (compute capability 86, it needs 89)",
-        "choose one that is not quantised, or quantised in another way: `pi models` shows what fits",
+        "this kind of GPU does not support the model's quantisation (compute capability 86, 89 needed)",
+        "choose a model that is not quantised, or quantised in another way: `pi models` shows what fits",
     ),
     Row(
         simulated("bf16"),
         "the GPU is too old for bfloat16",
-        f"take float16: `{AS_OWN} --dtype half`",
+        f"use float16: `{AS_OWN} --dtype half`",
     ),
     Row(
         "ValueError: No valid attention backend found for cuda with AttentionSelectorConfig(head_size=576, "
         "dtype=torch.bfloat16, kv_cache_dtype=fp8, use_mla=True). Reasons: {FLASHMLA: [compute capability "
         "not supported]}.",
-        "vLLM has no attention for this model on this kind of GPU, as its arguments want it",
-        "leave out `--kv-cache-dtype` if it is given, or get a newer vLLM with `pi pods setup dc1 --vllm nightly`",
+        "no attention backend supports this model on this GPU with these arguments",
+        "leave out `--kv-cache-dtype`, if it is given, or install a newer vLLM with `pi pods setup dc1 --vllm nightly`",
     ),
     Row(
         "RuntimeError: CUDA error: peer access is not supported between these two devices",
-        "the GPUs cannot reach each other's memory",
-        f"let them do without: `{AS_OWN} --disable-custom-all-reduce`",
+        "the GPUs cannot access each other's memory",
+        f"start it without that access: `{AS_OWN} --disable-custom-all-reduce`",
     ),
     Row(
         "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
-        "a GPU of the pod is broken, or hangs",
-        "see with `pi ssh dc1 nvidia-smi -q`, restart the machine, or take another one",
+        "a GPU of the pod is broken or hangs",
+        "check with `pi ssh dc1 nvidia-smi -q`, restart the machine, or use another one",
     ),
     Row(
         "terminate called after throwing an instance of 'c10::AcceleratorError'\n  what():  CUDA error: an "
         "illegal memory "
         "access was encountered",
         "a GPU kernel of vLLM crashed",
-        f"see if it goes without CUDA graphs: `{AS_OWN} --enforce-eager`",
+        f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`",
     ),
     Row(
         "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared "
         "memory (shm).",
         "the pod's shared memory, /dev/shm, is too small",
-        "see with `pi ssh dc1 df -h /dev/shm`; in a container its size is set when it is made (`--shm-size`)",
+        "check with `pi ssh dc1 df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
     ),
     Row(
         "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
-        "the GPUs could not be connected with each other (NCCL)",
-        f"start it again after `pi ssh dc1 'echo export NCCL_DEBUG=INFO {IN_ENV}: then NCCL says more",
+        "NCCL could not connect the GPUs with each other",
+        f"start it again after `pi ssh dc1 'echo export NCCL_DEBUG=INFO {IN_ENV}: NCCL then logs more",
     ),
     Row(
         "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you "
         "must use the "
         "'spawn' start method",
-        "a process of vLLM was forked after CUDA had begun",
-        f"let it spawn them with `pi ssh dc1 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn {IN_ENV}",
+        "a process of vLLM was forked after CUDA had been initialised",
+        f"make vLLM spawn its processes with `pi ssh dc1 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn {IN_ENV}",
     ),
     Row(
         simulated("unknown-arch"),
@@ -272,8 +272,8 @@ ROWS = [
     Row(
         "ValueError: Model architecture MotifForCausalLM was supported in vLLM until v0.10.2, and is not supported "
         "anymore. Please use an older version of vLLM if you want to use this model architecture.",
-        "this vLLM no longer knows the architecture `MotifForCausalLM`",
-        "get an older one with `pi pods setup dc1 --vllm 0.10.2`",
+        "this vLLM no longer supports the architecture `MotifForCausalLM`",
+        "install an older one with `pi pods setup dc1 --vllm 0.10.2`",
     ),
     Row(
         simulated("unknown-model-type"),
@@ -281,41 +281,41 @@ ROWS = [
     ),
     Row(
         simulated("custom-code"),
-        "the model brings code of its own, which vLLM runs only when told to",
+        "the model contains its own code, which vLLM runs only with `--trust-remote-code`",
         f"if you trust its authors: `{AS_OWN} --trust-remote-code`",
     ),
     Row(
         "ImportError: This modeling file requires the following packages that were not found in your "
         "environment: einops, "
         "open_clip. Run `pip install einops open_clip`",
-        "the model's own code needs what is not in vLLM's environment: einops, open_clip",
-        "put it there with `pi ssh dc1 'PATH=~/.pi/uv/bin:$PATH uv pip install -p ~/venv einops open_clip'`, "
+        "the model's own code needs packages that vLLM's environment lacks: einops, open_clip",
+        "install them with `pi ssh dc1 'PATH=~/.pi/uv/bin:$PATH uv pip install -p ~/venv einops open_clip'`, "
         "and start again",
     ),
     Row(
         f"ValueError: Unrecognized model in {MODEL}. Should have a `model_type` key in its config.json, or "
         "contain one of",
-        f"`{MODEL}` is no model that vLLM can read: its config.json does not say what it is",
-        "choose another form of it: `pi models` shows what fits",
+        f"vLLM cannot read `{MODEL}`: its config.json does not name a model type",
+        "choose another version of it: `pi models` shows what fits",
     ),
     Row(
         "ValueError: Model architectures ['Qwen3ForCausalLM'] failed to be inspected. Please check the logs for more",
         "this vLLM cannot load its code for `Qwen3ForCausalLM`",
-        "repair what is missing with `pi pods setup dc1`, or get another vLLM with `--vllm nightly`",
+        "repair vLLM with `pi pods setup dc1`, or install another one with `pi pods setup dc1 --vllm nightly`",
     ),
     Row(
         "ValueError: There is no module or parameter named 'language_model' in Qwen3_5Model",
-        "this vLLM cannot read the model's weights: they are named or made otherwise than it expects",
+        "this vLLM cannot read the model's weights: their names or their layout are not what it expects",
         NIGHTLY,
     ),
     Row(
         "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
-        "a file of the model is damaged, or missing, on the pod",
+        "a file of the model is damaged or missing on the pod",
         f"delete it with `pi ssh dc1 'rm -r ~/.cache/huggingface/hub/models--Qwen--Qwen3-8B'`, then `{START}`",
     ),
     Row(
         f"RuntimeError: Cannot find any model weights with `{MODEL}`",
-        "a file of the model is damaged, or missing, on the pod",
+        "a file of the model is damaged or missing on the pod",
         f"delete it with `pi ssh dc1 'rm -r ~/.cache/huggingface/hub/models--Qwen--Qwen3-8B'`, then `{START}`",
     ),
     Row(
@@ -346,8 +346,8 @@ ROWS = [
     ),
     Row(
         f"ValueError: Invalid repository ID or local directory specified: '{MODEL}'.\nPlease verify the following",
-        f"`{MODEL}` is no model: neither a repository of the Hugging Face Hub nor a folder with a config.json",
-        "check the name; a folder on the pod is given with its whole path",
+        f"`{MODEL}` is neither a repository of the Hugging Face Hub nor a folder with a config.json",
+        "check the name; give the full path of a folder on the pod",
     ),
     Row(
         "huggingface_hub.errors.HfHubHTTPError: 401 Client Error.\nInvalid credentials in Authorization header",
@@ -360,8 +360,8 @@ ROWS = [
     ),
     Row(
         simulated("offline"),
-        "vLLM wants a file that is not in the pod's cache, and may not ask the Hub",
-        f"let it ask the Hub: `{AS_OWN}`",
+        "vLLM needs a file that is not in the pod's cache, and is not allowed to use the Hub",
+        f"allow it to use the Hub: `{AS_OWN}`",
     ),
     Row(
         simulated("no-internet"),
@@ -376,68 +376,68 @@ ROWS = [
     Row(
         "OSError: [Errno 28] No space left on device: '/dev/shm/psm_5d3f'",
         "the pod's shared memory, /dev/shm, is too small",
-        "see with `pi ssh dc1 df -h /dev/shm`; in a container its size is set when it is made (`--shm-size`)",
+        "check with `pi ssh dc1 df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
     ),
     Row(
         simulated("port-busy"),
-        "somebody took the port meanwhile", f"start it again: `{START}`",
+        "another process took the port", f"start it again: `{START}`",
     ),
     Row(
         "OSError: [Errno 116] Stale file handle: '/mnt/models/huggingface/hub'",
-        "the pod's volume does not answer: Stale file handle",
+        "the pod's volume does not respond: Stale file handle",
         "mount it again with `pi pods setup dc1`, or restart the machine",
     ),
     Row(
         "PermissionError: [Errno 13] Permission denied: '/mnt/models/huggingface/hub'",
-        "vLLM may not use `/mnt/models/huggingface/hub` on the pod",
-        "see whose it is with `pi ssh dc1 ls -ld /mnt/models/huggingface/hub`",
+        "vLLM has no permission to use `/mnt/models/huggingface/hub` on the pod",
+        "see its owner with `pi ssh dc1 ls -ld /mnt/models/huggingface/hub`",
     ),
     Row(
         "OSError: [Errno 24] Too many open files",
         "the pod allows too few open files or processes",
-        "see its limits with `pi ssh dc1 ulimit -a`, and raise them",
+        "check its limits with `pi ssh dc1 ulimit -a`, and raise them",
     ),
     Row(
         "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set "
         "triton.knobs.build.cc",
-        "a kernel cannot be compiled: there is no C compiler, or no Python.h, on the pod",
+        "a kernel cannot be compiled: the pod has no C compiler or no Python.h",
         "install them with `pi pods setup dc1`",
     ),
     Row(
         "RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",
-        "a kernel cannot be compiled: nvcc, or ninja, is not on the pod",
+        "a kernel cannot be compiled: the pod has no nvcc or no ninja",
         "install them with `pi pods setup dc1 --cuda auto`",
     ),
     Row(
         "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'",
-        "a kernel cannot be compiled: nvcc, or ninja, is not on the pod",
+        "a kernel cannot be compiled: the pod has no nvcc or no ninja",
         "install them with `pi pods setup dc1 --cuda auto`",
     ),
     Row(
         "RuntimeError: Ninja build failed. Ninja output:\nninja: Entering directory "
         "`/root/.cache/flashinfer/0.6.4/90a'",
         "a kernel could not be compiled on the pod",
-        "let `pi pods setup dc1 --cuda auto` set up what vLLM compiles with",
+        "install vLLM's build tools with `pi pods setup dc1 --cuda auto`",
     ),
     Row(
         "ImportError: libcudart.so.13: cannot open shared object file: No such file or directory",
-        "this vLLM does not belong on this machine: it wants a library that is not there",
-        "get one that does with `pi pods setup dc1 --vllm release`, or choose a newer image",
+        "this vLLM does not match the machine: it needs a library that is missing",
+        "install one that does with `pi pods setup dc1 --vllm release`, or choose a newer image",
     ),
     Row(
         "cannot run /root/venv/bin/vllm: [Errno 2] No such file or directory: '/root/venv/bin/vllm'",
-        "vLLM cannot be run on the pod: [Errno 2] No such file or directory: '/root/venv/bin/vllm'",
+        "vLLM cannot be started on the pod: [Errno 2] No such file or directory: '/root/venv/bin/vllm'",
         "repair it with `pi pods setup dc1`",
     ),
     Row(
         "ModuleNotFoundError: No module named 'vllm._C'",
         "the Python package `vllm` is missing on the pod",
-        "repair vLLM with `pi pods setup dc1`; what is not vLLM's is added with `pi ssh dc1 "
+        "repair vLLM with `pi pods setup dc1`; install a package that is not vLLM's with `pi ssh dc1 "
         "'PATH=~/.pi/uv/bin:$PATH uv pip install -p ~/venv vllm'`",
     ),
     Row(
         simulated("ready-timeout"),
-        "the engine was not ready in the time that vLLM gives it",
-        f"give it an hour with `pi ssh dc1 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 {IN_ENV}",
+        "the engine was not ready within vLLM's time limit",
+        f"allow an hour with `pi ssh dc1 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 {IN_ENV}",
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What vLLM says about its KV cache, in the words of 0.32."""
+"""What vLLM 0.32 logs about its KV cache."""
 
 from pi_cli.diagnosis import memory_lines
 from pi_cli.diagnosis.memory_lines import KvCache
@@ -16,11 +16,11 @@ def test_the_least_of_all_workers_counts() -> None:
     assert memory_lines.find(LOG) == KvCache(40.9, 337_392, "0.32.0")
 
 
-def test_the_last_start_of_a_log_counts() -> None:
+def test_the_last_start_in_a_log_counts() -> None:
     assert memory_lines.find(LOG + LOG.replace("40.90", "30.50").replace("337,392", "251,600")) == KvCache(
         30.5, 251_600, "0.32.0"
     )
 
 
-def test_a_log_without_them_says_nothing() -> None:
+def test_a_log_without_these_lines_has_no_figures() -> None:
     assert memory_lines.find(LOG.partition("Available")[0]) is None

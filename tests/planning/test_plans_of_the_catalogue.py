@@ -35,22 +35,22 @@ def made(profile: KnownModel, hardware: str) -> Plan | DoesNotFit:
 def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> None:
     spaces = spaces_of(hardware)
     for profile in profiles():
-        found = made(profile, hardware)
-        if isinstance(found, DoesNotFit):
-            assert str(found).startswith(f"`{profile.id}` does not fit `dc1`: ")
-            assert found.hint
+        outcome = made(profile, hardware)
+        if isinstance(outcome, DoesNotFit):
+            assert str(outcome).startswith(f"`{profile.id}` does not fit `dc1`: ")
+            assert outcome.hint
             continue
-        assert found.fit is not None
-        options, memory = vllm_arguments.parse(found.arguments), found.fit.memory
-        assert options.gpus == len(found.gpus) <= len(spaces), profile.id
+        assert outcome.fit is not None
+        options, memory = vllm_arguments.parse(outcome.arguments), outcome.fit.memory
+        assert options.gpus == len(outcome.gpus) <= len(spaces), profile.id
         assert memory.kv_cache > 0, profile.id
         assert memory.weights + memory.overhead + memory.kv_cache <= memory.total * options.memory + 0.01, profile.id
         assert memory.total <= min(space.total for space in spaces) / 1024
         if architecture := profile.shape.architecture:
             assert fit.divides(architecture, options.tensor), profile.id
-            assert found.fit.longest is not None
-            assert 0 < (found.fit.context or 0) <= min(found.fit.longest, architecture.max_context), profile.id
-            assert (found.fit.concurrency or 0) >= 1, profile.id
+            assert outcome.fit.longest is not None
+            assert 0 < (outcome.fit.context or 0) <= min(outcome.fit.longest, architecture.max_context), profile.id
+            assert (outcome.fit.concurrency or 0) >= 1, profile.id
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_every_configuration_of_the_catalogue_can_be_planned_on_its_own_hardware
         kinds = ["H100"] if configuration.gpus == ("any",) else configuration.gpus
         for kind in kinds:
             spaces = spaces_of(f"{configuration.count}x {kind}")
-            found = plan.make(profile, Constraints(gpus=configuration.count), spaces, pod="dc1")
-            assert len(found.gpus) == configuration.count
+            outcome = plan.make(profile, Constraints(gpus=configuration.count), spaces, pod="dc1")
+            assert len(outcome.gpus) == configuration.count
