@@ -8,7 +8,7 @@ blocks of all its groups (`v1/kv_cache_interface.py`):
 - sliding window: (window - 1 + tokens in flight) / block, rounded up, and one more for a window that starts inside
   a block, but never for more than the context;
 - linear attention: its number of states, for any context. The state is padded to a page of the attention layers,
-  whose blocks grow until one holds the state (`platforms/interface.py`).
+  whose blocks grow until the state fits into one (`platforms/interface.py`).
 
 What vLLM prints as `KV cache size` is blocks / blocks of one request of the full context, times that context.
 """

@@ -1,4 +1,4 @@
-"""Which files of a repository hold the weights that vLLM loads, and what they contain. Pure."""
+"""Which files of a repository contain the weights that vLLM loads, and what is in them. Pure."""
 
 import fnmatch
 import math

@@ -205,17 +205,17 @@ def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection()
 
 
 @pytest.mark.parametrize(
-    ("codes", "words"),
+    ("codes", "summary"),
     [
         ("{'EngineCore': -9}", "the engine was killed by signal 9 (out of host memory?)"),
         ("{'EngineCore_DP0': -4}", "the machine's processor lacks instructions that this vLLM needs"),
         ("{'EngineCore': -11}", "the engine was killed by signal 11"),
     ],
 )
-def test_the_launcher_reports_an_engine_that_was_killed(codes: str, words: str) -> None:
+def test_the_launcher_reports_an_engine_that_was_killed(codes: str, summary: str) -> None:
     """Fault 22."""
     launcher = f"RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {codes}"
-    assert cause_of(BEGIN + raw("APIServer pid=7", traceback(launcher))).summary == words
+    assert cause_of(BEGIN + raw("APIServer pid=7", traceback(launcher))).summary == summary
 
 
 def test_the_executor_reports_a_worker_that_was_killed() -> None:
@@ -234,7 +234,7 @@ def test_a_killed_process_that_no_other_process_reports_is_guessed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "signal", "words"),
+    ("code", "signal", "summary"),
     [
         (None, 9, "vLLM was killed by signal 9 (out of host memory?)"),
         (None, 11, "vLLM was killed by signal 11 (it crashed)"),
@@ -242,8 +242,8 @@ def test_a_killed_process_that_no_other_process_reports_is_guessed() -> None:
         (3, None, "vLLM exited with code 3"),
     ],
 )
-def test_an_exit_without_a_log_is_described(code: int | None, signal: int | None, words: str) -> None:
-    assert causes.describe_end(code, signal) == words
+def test_an_exit_without_a_log_is_described(code: int | None, signal: int | None, summary: str) -> None:
+    assert causes.describe_end(code, signal) == summary
 
 
 # Models that had been ready
@@ -335,8 +335,8 @@ def test_packages_that_a_models_code_needs_become_words_of_their_own() -> None:
         "ImportError: This modeling file requires the following packages that were not found in your environment: "
         "einops, open_clip. Run `pip install einops open_clip`"
     )
-    [words] = re.findall("`(pi [^`]*)`", cause_of(of_the_engine(error)).hint or "")
-    assert shlex.split(shlex.split(words)[3])[-2:] == ["einops", "open_clip"]
+    [command] = re.findall("`(pi [^`]*)`", cause_of(of_the_engine(error)).hint or "")
+    assert shlex.split(shlex.split(command)[3])[-2:] == ["einops", "open_clip"]
 
 
 def test_the_last_lines_of_a_log_contain_only_the_final_state_of_progress_bars() -> None:

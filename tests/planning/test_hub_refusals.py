@@ -112,8 +112,8 @@ def test_a_mirror_that_redirects_to_the_hub_gives_access(stand_in: Hub, elsewher
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_a_missing_model_is_reported_as_missing(stand_in: Hub, ask: Ask, token: str | None) -> None:
     error = refusal(ask, "no/such", stand_in, token)
-    words = "there is no model `no/such` on the Hugging Face Hub, or it is private"
-    assert error.message == f"cannot download `no/such`: {words}"
+    reason = "there is no model `no/such` on the Hugging Face Hub, or it is private"
+    assert error.message == f"cannot download `no/such`: {reason}"
     assert error.hint == "check the name, and that HF_TOKEN may read it"
     assert error.log == ("Repository not found" if token else "")
 
