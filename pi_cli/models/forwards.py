@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Down, Up
 from pi_cli.models import listing
-from pi_cli.ssh import forwarding
+from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
+from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import NobodyListens, PodSession
 from pi_cli.store import forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod
 
-PAUSES = forwarding.PAUSES
 HIGHEST = 65535
 FRESH = 30.0  # seconds for which it is not doubted that a port is the model's
 COUNT = re.compile(r" \d+/\d+")
@@ -47,7 +47,7 @@ async def keep_open(
     pods: Mapping[str, Pod],
     report: Report,
     *,
-    pauses: Sequence[float] = PAUSES,
+    pauses: Sequence[float] = reconnect.PAUSES,
     fresh: float = FRESH,
 ) -> dict[str, PiError]:
     """Keep ports open to models until cancelled, or until none can be; return the pods that failed, with why.
@@ -94,7 +94,7 @@ async def opened(target: Target, pod: Pod, report: Report) -> AsyncIterator[str]
 
     async def keep(way: _Way) -> None:
         try:
-            await _Keeping(target.pod, pod, [way], PAUSES).for_ever()
+            await _Keeping(target.pod, pod, [way], reconnect.PAUSES).for_ever()
         except PiError as error:
             if not first.done():
                 raise
@@ -182,7 +182,8 @@ class _Keeping:
         self._has_looked = False
 
     async def for_ever(self) -> NoReturn:
-        await forwarding.hold(self._pod, self._entry, self._tend, self._lost, pauses=self._pauses)
+        reconnection = Reconnection(self._lost, each_reason=True, pauses=self._pauses)
+        await forwarding.hold(self._pod, self._entry, self._tend, reconnection)
 
     def _lost(self, error: PiError) -> None:
         for way in self._ways:

@@ -12,6 +12,7 @@ from pi_cli.models import reach
 from pi_cli.models.model_status import Listed, as_json, endpoint, kept_of, remembered
 from pi_cli.pods import agent
 from pi_cli.ssh import login
+from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
@@ -40,19 +41,23 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
     """Look at pods every two seconds until cancelled, over one connection each for as long as it lasts."""
 
     async def look(name: str, pod: Pod) -> None:
-        said = ""
+        reconnection = Reconnection(
+            on_lost=lambda error: report(Note(name, str(error))),
+            on_back=lambda: report(Note(name, f"`{name}` answers again")),
+            each_reason=True,
+        )
         while True:
             try:
                 async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
                     while True:
-                        see(name, await survey(session, state.load().pod(name), report))
+                        models = await survey(session, state.load().pod(name), report)
+                        reconnection.connected()
+                        see(name, models)
                         await asyncio.sleep(INTERVAL)
             except PiError as error:
-                if str(error) != said:
-                    said = str(error)
-                    report(Note(name, said))
+                pause = reconnection.pause_after(error)
                 see(name, remembered(name, state.load().pod(name), "unreachable"))
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as group:
         for name, pod in pods.items():

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
+from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Note, Report
+from pi_cli.hints import fill
 from pi_cli.pods import agent
 from pi_cli.pods.agent import AgentRefused, Frame
-from pi_cli.ssh import login
+from pi_cli.ssh import reconnect
+from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Model, Pod
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries to reach a pod again; the last one stays
-STEADY = 60.0  # seconds after which a link that is back counts as good: the pauses begin anew
 GIVE_UP = 600.0  # seconds in which a lost link may come back
 KEPT = 1 << 17  # bytes of a log in which the cause of a death is looked for
 SHUT_DOWN = re.compile(r"Application shutdown complete|Finished server process")
@@ -69,9 +69,7 @@ async def follow(
     async def attempt(pod: str) -> None:
         here = [each for each in readings if each.source.pod == pod]
         try:
-            again = f"pi logs {' '.join(each.source.name for each in here)} --pod {pod}"
-            link = _Link(pod, again, report, give_up)
-            await _Following(pod, pods[pod], here, wanted, sink, report).to_the_end(link)
+            await _Following(pod, pods[pod], here, wanted, sink, report).to_the_end(give_up)
         except PiError as error:
             failures[pod] = error
             if any(not each.is_done for each in readings if each.source.pod not in failures):
@@ -129,48 +127,6 @@ def _cause(log: str, pod: str, model: str) -> str | None:
 
 
 @dataclass(slots=True)
-class _Link:
-    """The link to a pod, as often as it was lost and made again; `again` is the command that would do so later."""
-
-    pod: str
-    again: str
-    report: Report
-    give_up: float
-    _stands_since: float | None = None
-    _lost_since: float | None = None
-    _tries: int = 0
-
-    def is_made(self) -> None:
-        """Remember that the pod has answered, and say so if the link was lost."""
-        if self._lost_since is not None:
-            self.report(Note(self.pod, f"the link to `{self.pod}` is back"))
-        if self._lost_since is not None or self._stands_since is None:
-            self._stands_since, self._lost_since = asyncio.get_running_loop().time(), None
-
-    def carries(self) -> None:
-        """Remember that the link is good for something: the next time that it is lost, it is tried again at once."""
-        self._tries = 0
-
-    def pause_after(self, error: PodUnreachable) -> float:
-        """Return how long to wait before the next try, and say once that the link is lost.
-
-        Raises the error when there has been no link yet, or none for too long.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._stands_since is None:
-            raise error
-        if self._lost_since is None:
-            self._tries = 0 if now - self._stands_since > STEADY else self._tries
-            self._lost_since = now
-            self.report(Note(self.pod, f"the link to `{self.pod}` is lost; trying to get it back"))
-        if now - self._lost_since > self.give_up:
-            error.hint = f"once the pod answers, see what the log said meanwhile with `{self.again}`"
-            raise error
-        self._tries += 1
-        return PAUSES[min(self._tries, len(PAUSES)) - 1]
-
-
-@dataclass(slots=True)
 class _Following:
     """The logs of one pod, over as many connections as it takes."""
 
@@ -181,25 +137,26 @@ class _Following:
     sink: Sink
     report: Report
 
-    async def to_the_end(self, link: _Link) -> None:
-        while True:
-            try:
-                async with login.connect(self.pod, self.entry.ssh, connect_timeout=self.entry.connect_timeout) as way:
-                    return await self._read(way, link)
-            except HostKeyChanged:
-                raise
-            except PodUnreachable as error:
-                pause = link.pause_after(error)
-            await asyncio.sleep(pause)
+    async def to_the_end(self, give_up: float) -> None:
+        again = "once the pod answers, see what the log said meanwhile with `pi logs {names} --pod {pod}`"
+        reconnection = Reconnection(
+            on_lost=lambda _: self._say(f"the link to `{self.pod}` is lost; trying to get it back"),
+            on_back=lambda: self._say(f"the link to `{self.pod}` is back"),
+            give_up_after=give_up,
+            give_up_hint=fill(again, names=[each.source.name for each in self.readings], pod=self.pod),
+        )
+        await reconnect.keep_connected(
+            self.pod, self.entry, lambda session: self._read(session, reconnection), reconnection
+        )
 
-    async def _read(self, session: PodSession, link: _Link) -> None:
+    async def _read(self, session: PodSession, reconnection: Reconnection) -> None:
         """Read what is not done yet, until it is."""
         opened = [each for each in self.readings if not each.is_done]
 
         def take(frame: Frame) -> Awaitable[None] | None:
-            link.is_made()
+            reconnection.connected()
             if not frame.is_event:
-                link.carries()
+                reconnection.progressed()
             return self._take(opened[frame.source], frame)
 
         try:

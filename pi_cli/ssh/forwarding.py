@@ -4,19 +4,18 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
-from pi_cli.errors import BadUsage, HostKeyChanged, PodUnreachable
-from pi_cli.ssh import login
+from pi_cli.errors import BadUsage, PodUnreachable
+from pi_cli.ssh import reconnect
 from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import NobodyListens, PodSession
 from pi_cli.store.records import Pod
 
 LOOPBACK = "127.0.0.1"
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries to reach a pod again; the last one stays
-STEADY = 60.0  # seconds after which a link that is back counts as good: the pauses begin anew
 CHUNK = 1 << 16
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 
@@ -93,37 +92,20 @@ async def opened(ports: Iterable[int]) -> AsyncIterator[LocalPort]:
 
 
 async def hold(
-    name: str,
-    pod: Pod,
-    use: Callable[[PodSession], Awaitable[NoReturn]],
-    lost: Callable[[PodUnreachable], None],
-    *,
-    pauses: Sequence[float] = PAUSES,
+    name: str, pod: Pod, use: Callable[[PodSession], Awaitable[NoReturn]], reconnection: Reconnection
 ) -> NoReturn:
-    """Be connected to a pod for ever: `use` every connection, and when it is `lost` make another one.
+    """Be connected to a pod for ever: `use` every connection, and when it is lost make another one.
 
-    Raises what the first login fails with, `HostKeyChanged` at any time, for that is another machine, and what `use`
-    raises but for `PodUnreachable`.
+    Raises what `reconnect.keep_connected` does, and an error where sshd forbids forwarding.
     """
-    clock = asyncio.get_running_loop().time
-    tries, has_stood = 0, False
-    while True:
-        began = clock()
-        try:
-            async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
-                await session.require_forwarding()
-                has_stood = True
-                async with session.while_connected():
-                    await use(session)
-        except HostKeyChanged:
-            raise
-        except PodUnreachable as error:
-            if not has_stood:
-                raise
-            lost(error)
-        tries = 0 if clock() - began > STEADY else tries
-        await asyncio.sleep(pauses[min(tries, len(pauses) - 1)])
-        tries += 1
+
+    async def use_while_connected(session: PodSession) -> NoReturn:
+        await session.require_forwarding()
+        reconnection.connected()
+        async with session.while_connected():
+            await use(session)
+
+    await reconnect.keep_connected(name, pod, use_while_connected, reconnection)
 
 
 async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
