@@ -8,6 +8,10 @@ PiError                 exit 1
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
 ├── NoRoom              exit 4   a model would fit the GPUs, but their memory is in use
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
+├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/agent.py`)
+├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
+├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
+├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
 ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
 └── everything else     exit 1   raised as a plain `PiError`
 """

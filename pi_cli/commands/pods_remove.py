@@ -127,7 +127,7 @@ def _stop_all(name: str, pod: Pod) -> None:
     with progress.following([name]):
         failures = asyncio.run(fleet.on_each({name: pod}, end))
     for error in failures.values():
-        if type(error) is PodUnreachable:
+        if isinstance(error, PodUnreachable) and error.may_be_gone:
             error.hint = f"`{name}` was kept; forget it without stopping anything with `pi pods remove {name} --yes`"
     raise_any(failures)
     for model in stopped:

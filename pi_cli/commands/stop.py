@@ -71,7 +71,7 @@ def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
                 on, PiError(f"there is no model `{unknown[0]}` on `{on}`", hint="see them with `pi list`")
             )
     for on, error in failures.items():
-        if type(error) is PodUnreachable and where[on].models:
+        if isinstance(error, PodUnreachable) and error.may_be_gone and where[on].models:
             error.hint = (
                 f"nothing was forgotten; if the machine is gone: `{_forgetting(on, names)}`, or `pi pods remove {on}`"
             )

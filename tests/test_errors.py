@@ -1,0 +1,60 @@
+"""The tree of errors in the docstring of `pi_cli/errors.py` is complete, and its exit codes are true."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pi_cli import errors
+from pi_cli.errors import PiError
+
+ROOT = Path(__file__).parents[1]
+LINE = re.compile(r"([│ ├└─]*)(\w+) +exit (\d)   .*?(?:\(`(\S+)`\))?")
+OF_ITS_OWN = {"PodsFailed"}  # its code is that of the worst of several errors
+
+
+def subclasses() -> dict[str, type[PiError]]:
+    """Return every subclass of `PiError` in the source, by name."""
+    modules: dict[str, str] = {}
+    bases: dict[str, list[str]] = {}
+    for path in (ROOT / "pi_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                modules[node.name] = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                bases[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    known: set[str] = {"PiError"}
+    while more := {name for name in bases if known.intersection(bases[name])} - known:
+        known |= more
+    return {name: getattr(importlib.import_module(modules[name]), name) for name in known - {"PiError"}}
+
+
+def tree() -> dict[str, tuple[str, int, str]]:
+    """Return what the docstring says of every class: its parent, its exit code and the file that defines it."""
+    found = {}
+    parents = {0: "PiError"}
+    for line in (errors.__doc__ or "").splitlines():
+        if match := LINE.fullmatch(line):
+            depth = len(match[1]) // 4
+            parents[depth] = match[2]
+            found[match[2]] = (parents[max(depth - 1, 0)], int(match[3]), match[4] or "pi_cli/errors.py")
+    return found
+
+
+SUBCLASSES = subclasses()
+
+
+def test_the_tree_has_every_subclass() -> None:
+    assert {"AgentRefused", "HostKeyChanged"} < set(SUBCLASSES)
+    assert set(tree()) == SUBCLASSES.keys() - OF_ITS_OWN
+    assert all(f" {name} " in (errors.__doc__ or "") for name in OF_ITS_OWN)
+
+
+@pytest.mark.parametrize("name", sorted(SUBCLASSES.keys() - OF_ITS_OWN))
+def test_the_tree_knows_where_a_class_stands(name: str) -> None:
+    error = SUBCLASSES[name]
+    parent, code, file = tree()[name]
+    assert error.__bases__[0].__name__ == parent
+    assert error.exit_code == code
+    assert f"{error.__module__.replace('.', '/')}.py" == file
