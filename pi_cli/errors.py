@@ -63,10 +63,11 @@ class PodUnreachable(PiError):
     may_be_gone: ClassVar[bool] = True
 
     def __init__(self, pod: str, reason: object, *, hint: str | None = None) -> None:
-        super().__init__(
-            f"cannot reach pod `{pod}`: {reason}",
-            hint=hint or f"check that the machine is running, or forget it with `pi pods remove {pod}`",
-        )
+        if hint is None:
+            from pi_cli.hints import fill  # not at the top: few commands fail, and it takes the regular expressions
+
+            hint = fill("check that the machine is running, or forget it with `pi pods remove {pod}`", pod=pod)
+        super().__init__(f"cannot reach pod `{pod}`: {reason}", hint=hint)
         self.pod = pod
 
 
@@ -75,12 +76,15 @@ class HostKeyChanged(PodUnreachable):
 
     may_be_gone = False
 
-    def __init__(self, pod: str, *, known: str, shown: str, setup: str, whose: str = "its host key") -> None:
+    def __init__(self, pod: str, *, known: str, shown: str, ssh: str, whose: str = "its host key") -> None:
+        from pi_cli.hints import fill
+
+        accept = "if you recreated it, accept the new key with `pi pods setup {pod} {ssh} --accept-new-host-key`"
         super().__init__(
             pod,
             f"{whose} changed (known {known}, now {shown}): "
             "either the machine was recreated, or somebody is in between",
-            hint=f"if you recreated it, accept the new key with `{setup}`",
+            hint=fill(accept, pod=pod, ssh=ssh),
         )
 
 

@@ -1,14 +1,15 @@
-"""The tree of errors in the docstring of `pi_cli/errors.py` is complete, and its exit codes are true."""
+"""The tree of errors in the docstring of `pi_cli/errors.py` is complete and true; hints can be pasted."""
 
 import ast
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from pi_cli import errors
-from pi_cli.errors import PiError
+from pi_cli.errors import HostKeyChanged, PiError
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"([│ ├└─]*)(\w+) +exit (\d)   .*?(?:\(`(\S+)`\))?")
@@ -58,3 +59,9 @@ def test_the_tree_knows_where_a_class_stands(name: str) -> None:
     assert error.__bases__[0].__name__ == parent
     assert error.exit_code == code
     assert f"{error.__module__.replace('.', '/')}.py" == file
+
+
+def test_the_command_that_accepts_a_new_host_key_can_be_pasted_whatever_the_ssh_command() -> None:
+    ssh = """ssh -i "/my key" root@h -o 'ProxyCommand=nc %h %p; true'"""
+    [command] = re.findall("`(.*)`", str(HostKeyChanged("dc1", known="a", shown="b", ssh=ssh).hint))
+    assert shlex.split(command) == ["pi", "pods", "setup", "dc1", ssh, "--accept-new-host-key"]

@@ -10,6 +10,7 @@ import typer
 from pi_cli.commands.names import complete_pod
 from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
 from pi_cli.store import state
 
 Words = Annotated[
@@ -61,10 +62,11 @@ def ssh(
 def _warn(name: str, ssh: str) -> None:
     from pi_cli.view import terminal
 
-    terminal.note(
-        f"pi does not know the host key of `{name}`, so ssh accepts only one that your own known_hosts has; "
-        f"learn it with `pi pods setup {name} {shlex.quote(ssh)}`"
+    text = (
+        "pi does not know the host key of `{name}`, so ssh accepts only one that your own known_hosts has; "
+        "learn it with `pi pods setup {name} {ssh}`"
     )
+    terminal.note(fill(text, name=name, ssh=ssh))
 
 
 def _become(argv: list[str], pod: str) -> None:

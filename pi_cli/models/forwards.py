@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Down, Up
+from pi_cli.hints import fill
 from pi_cli.models import listing
 from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
@@ -120,7 +121,8 @@ def _url(target: Target, found: Up | Down) -> str:
 
 
 def out_of_reach(pod: str, name: str, reason: str) -> PiError:
-    return PiError(f"`{name}` on `{pod}` cannot be reached: {reason}", hint=f"see how it is with `pi list --pod {pod}`")
+    hint = fill("see how it is with `pi list --pod {pod}`", pod=pod)
+    return PiError(f"`{name}` on `{pod}` cannot be reached: {reason}", hint=hint)
 
 
 class _Way:
@@ -220,7 +222,8 @@ class _Keeping:
 
 def _not_there(pod: str, names: Sequence[str]) -> PiError:
     quoted = " or ".join(f"`{name}`" for name in names)
-    return PiError(f"nothing called {quoted} runs on `{pod}`", hint=f"see what became of it with `pi list --pod {pod}`")
+    hint = fill("see what became of it with `pi list --pod {pod}`", pod=pod)
+    return PiError(f"nothing called {quoted} runs on `{pod}`", hint=hint)
 
 
 def why_not(record: Mapping[str, Any] | None) -> str | None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 
 WIDTH = 76  # columns of an excerpt: it is shown indented, and must not be wrapped
 SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"), " ")  # fmt: skip # noqa: E501
@@ -79,7 +80,7 @@ def _only_one(text: str) -> str:
     if not machines:
         raise refused(text, 0, len(text), "the machine has none yet", "wait until your provider shows one")
     if len(machines) > 1:
-        hint = f'set up each as a pod of its own, the first with "{machines[0]}"'
+        hint = fill("set up each as a pod of its own, the first with `pi pods setup NAME {ssh}`", ssh=machines[0])
         raise refused(text, 0, len(text), f"it is a list of {len(machines)} machines", hint)
     return machines[0].strip()
 

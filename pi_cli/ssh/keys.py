@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from pi_cli.hints import fill
 from pi_cli.ssh.passphrases import keyring
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.ssh_config import Destination
@@ -136,7 +137,8 @@ def _sort(destination: Destination, held: list[asyncssh.SSHKeyPair], waiting: Wa
         f"`{file.path}`: {file.without_agent}" for file in rest if file.public and file.public.public_data not in known
     ]
     if provider := destination.one("pkcs11provider"):
-        keys.skipped.append(f"PKCS11Provider: pi reaches such keys through the agent only (`ssh-add -s {provider}`)")
+        reason = "PKCS11Provider: pi reaches such keys through the agent only (`ssh-add -s {provider}`)"
+        keys.skipped.append(fill(reason, provider=provider))
     return keys
 
 
@@ -182,7 +184,7 @@ def _read(path: Path, is_named: bool, keys: Keys) -> _KeyFile | None:
         keys.skipped.append(f"`{path}`: {error.strerror}")
         return None
     if b"PRIVATE KEY" in data and mode.st_uid == os.getuid() and stat.S_IMODE(mode.st_mode) & 0o077:
-        keys.skipped.append(f"`{path}`: others may read it (`chmod 600 {path}`)")
+        keys.skipped.append(fill("`{path}`: others may read it (`chmod 600 {path}`)", path=str(path)))
         return None
     try:
         return _import(path, is_named, data)
@@ -201,7 +203,7 @@ def _import(path: Path, is_named: bool, data: bytes) -> _KeyFile:
         cipher, blob = _read_envelope(data)
         public, is_locked = _decode(blob), cipher != b"none"
         if public.get_algorithm().startswith("sk-"):
-            reason = f"pi uses FIDO2 keys through the agent only (`ssh-add {path}`)"
+            reason = fill("pi uses FIDO2 keys through the agent only (`ssh-add {path}`)", path=str(path))
             return _KeyFile(path, is_named, public, without_agent=reason)
     if is_locked:
         return _KeyFile(path, is_named, public, is_locked=True)

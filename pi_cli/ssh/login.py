@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
+from pi_cli.hints import fill
 from pi_cli.ssh import host_keys, keys, ssh_command, ssh_config, transport
 from pi_cli.ssh.keys import Keys, Offer
 from pi_cli.ssh.quick_asyncssh import asyncssh
@@ -83,8 +84,7 @@ def refuse_known_traps(pod: str, command: SshCommand) -> None:
 def _trust(pod: str, ssh: str, destination: Destination, *, is_pod: bool, learn: bool, accept_new: bool) -> Trust:
     name = pod if is_pod else host_keys.of_jump_host(pod, destination.known_name)
     whose = "its host key" if is_pod else f"the host key of jump host {destination}"
-    quoted = f'"{ssh}"' if '"' not in ssh else f"'{ssh}'"
-    return Trust(pod, name, whose, f"pi pods setup {pod} {quoted}", destination, learn or accept_new, accept_new)
+    return Trust(pod, name, whose, ssh, destination, learn or accept_new, accept_new)
 
 
 def _connect_timeout(command: SshCommand, pods_own: float | None, destination: Destination) -> float:
@@ -312,18 +312,19 @@ class _Login:
     def _refused(self, when: str) -> PodUnreachable:
         """Name the keys that were tried, and those that were not."""
         if self.keys.locked:
-            file = self.keys.locked[0]
+            file = str(self.keys.locked[0])
+            hint = "load it into your ssh agent with `ssh-add {file}`, or run pi on a terminal and type it"
             return PodUnreachable(
                 self.pod,
                 f"{self.where} refused the login of `{self.destination.user}`{when}: `{file}` needs its passphrase",
-                hint=f"load it into your ssh agent with `ssh-add {file}`, or run pi on a terminal and type it",
+                hint=fill(hint, file=file),
             )
         tried = [str(offer) for offer in self.tried]
         reason = f"it takes none of {_some(tried)}" if tried else "there is no key to try"
         if not tried and self.keys.offers:
             reason = "it does not ask for a key, and pi has nothing else"
         skipped = f"; not tried: {_some(self.keys.skipped)}" if self.keys.skipped else ""
-        hint = f"check that `{self.ssh}` logs in without a password"
+        hint = fill("check that `{ssh}` logs in without a password", ssh=self.ssh)
         if when:
             hint = "name the right key: add `-i KEY -o IdentitiesOnly=yes` to the ssh command"
         return PodUnreachable(

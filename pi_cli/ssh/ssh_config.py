@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 from pi_cli.errors import PiError
+from pi_cli.hints import fill
 from pi_cli.ssh import ssh_config_files, ssh_home
 from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.ssh.ssh_config_files import Answers
@@ -127,7 +128,7 @@ async def _resolve(command: SshCommand) -> Destination:
         if answers.get(keyword, ("no",))[0].lower() not in ("no", "none"):
             raise PiError(
                 f"your ssh configuration cannot be used: pi does not know how to honour `{name}`",
-                hint=f"set `{name} none` for `{command.host}` if you can do without",
+                hint=fill("set `{name} none` for `{host}` if you can do without", name=name, host=command.host),
             )
     [host] = answers.get("hostname", (command.host,))
     [user] = answers.get("user", (command.user or pwd.getpwuid(os.getuid()).pw_name,))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.errors import HostKeyChanged, PodUnreachable
+from pi_cli.hints import fill
 from pi_cli.ssh import host_keys
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.ssh_config import Destination
@@ -37,7 +38,7 @@ class Trust:
     pod: str
     name: str
     whose: str
-    setup: str
+    ssh: str
     destination: Destination
     learn: bool
     accept_new: bool
@@ -80,7 +81,6 @@ class Trust:
     def error(self, reason: str) -> PodUnreachable:
         """Say why a machine is not trusted; `reason` is asyncssh's."""
         shown = self.shown.get_fingerprint() if self.shown else "unknown"
-        accept = f"{self.setup} --accept-new-host-key"
         if self.shown is None:  # asyncssh has decided by itself: revoked, or a certificate that does not fit
             return PodUnreachable(
                 self.pod,
@@ -89,15 +89,17 @@ class Trust:
             )
         if self.pinned:
             known = self.pinned.get_fingerprint()
-            return HostKeyChanged(self.pod, known=known, shown=shown, setup=accept, whose=self.whose)
+            return HostKeyChanged(self.pod, known=known, shown=shown, ssh=self.ssh, whose=self.whose)
         if self.learn:
+            accept = "if it is a new machine, accept its key with `pi pods setup {pod} {ssh} --accept-new-host-key`"
             return PodUnreachable(
                 self.pod,
                 f"{self.whose} {shown} is not the one that your own known_hosts has for {self._known()}: "
                 "either another machine had this address before, or somebody is in between",
-                hint=f"if it is a new machine, accept its key with `{accept}`",
+                hint=fill(accept, pod=self.pod, ssh=self.ssh),
             )
-        return PodUnreachable(self.pod, f"{self.whose} {shown} is not known here", hint=f"learn it with `{self.setup}`")
+        hint = fill("learn it with `pi pods setup {pod} {ssh}`", pod=self.pod, ssh=self.ssh)
+        return PodUnreachable(self.pod, f"{self.whose} {shown} is not known here", hint=hint)
 
     def _known(self) -> str:
         """Name what contradicts: the entry of the user's, and whose key it is as far as pi knows."""

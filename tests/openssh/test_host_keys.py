@@ -82,7 +82,7 @@ def test_a_changed_key_is_refused_until_it_is_accepted_for_this_pod(openssh_pod:
             said(openssh_pod.ssh, learn=setting_up)
         told = f"its host key changed (known {before}, now {now}): either the machine was recreated, or somebody is in"
         assert told in str(raised.value)
-        assert f'pi pods setup dc1 "{openssh_pod.ssh}" --accept-new-host-key' in str(raised.value.hint)
+        assert f"`pi pods setup dc1 '{openssh_pod.ssh}' --accept-new-host-key`" in str(raised.value.hint)
     assert learn(openssh_pod, accept_new=True).learned == now
     assert said(openssh_pod.ssh, learn=False) == "root"
     assert host_keys.read("dc2") != host_keys.read("dc1")

@@ -87,7 +87,7 @@ def test_the_keys_of_jump_hosts_are_learned_at_setup_shown_and_verified_ever_aft
         with pytest.raises(HostKeyChanged) as raised:
             said("ssh dc1", learn=setting_up)
         assert f"the host key of jump host `inner` ({inner.address}) changed (known {before}, now" in str(raised.value)
-        assert 'pi pods setup dc1 "ssh dc1" --accept-new-host-key' in str(raised.value.hint)
+        assert "`pi pods setup dc1 'ssh dc1' --accept-new-host-key`" in str(raised.value.hint)
     assert learn(pod, "ssh dc1", accept_new=True).learned is None
     assert said("ssh dc1", learn=False) == "root"
 
