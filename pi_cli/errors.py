@@ -83,7 +83,7 @@ class HostKeyChanged(PodUnreachable):
         super().__init__(
             pod,
             f"{whose} changed (known {known}, now {shown}): "
-            "either the machine was recreated, or somebody is in between",
+            "either the machine was recreated, or the connection is being intercepted",
             hint=fill(accept, pod=pod, ssh=ssh),
         )
 

@@ -32,15 +32,15 @@ def subclasses() -> dict[str, type[PiError]]:
 
 
 def tree() -> dict[str, tuple[str, int, str]]:
-    """Return what the docstring says of every class: its parent, its exit code and the file that defines it."""
-    found = {}
+    """Return the parent, exit code and file of every class in the docstring."""
+    entries = {}
     parents = {0: "PiError"}
     for line in (errors.__doc__ or "").splitlines():
         if match := LINE.fullmatch(line):
             depth = len(match[1]) // 4
             parents[depth] = match[2]
-            found[match[2]] = (parents[max(depth - 1, 0)], int(match[3]), match[4] or "pi_cli/errors.py")
-    return found
+            entries[match[2]] = (parents[max(depth - 1, 0)], int(match[3]), match[4] or "pi_cli/errors.py")
+    return entries
 
 
 SUBCLASSES = subclasses()
@@ -53,7 +53,7 @@ def test_the_tree_has_every_subclass() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SUBCLASSES.keys() - OF_ITS_OWN))
-def test_the_tree_knows_where_a_class_stands(name: str) -> None:
+def test_the_tree_has_the_right_parent_code_and_file(name: str) -> None:
     error = SUBCLASSES[name]
     parent, code, file = tree()[name]
     assert error.__bases__[0].__name__ == parent

@@ -22,9 +22,9 @@ class Commands(LazyGroup):
         "prompt": Command("prompt.prompt", "Ask a model, and let it look at files here."),
         "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
         "env": Command("env.env", "Print lines for your shell that point OpenAI's clients to a model."),
-        "forward": Command("forward.forward", "Keep a port of this machine open to a model, for other programs."),
+        "forward": Command("forward.forward", "Keep a local port open to a model, for other programs."),
         "check": Command("check.check", "Find out whether a model is fit for an agent."),
-        "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command there.", OPTIONS_FIRST),
+        "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command on it.", OPTIONS_FIRST),
         "demo": Command("demo.demo", "Show pi at work on a pod inside this command."),
         "pods": Command("pods.app", "Set up, list, check, choose and forget pods."),
     }

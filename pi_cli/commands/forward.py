@@ -1,4 +1,4 @@
-"""`pi forward`: a port of this machine that leads to a model, for other programs."""
+"""`pi forward`: a local port forwarded to a model, for other programs."""
 
 from typing import Annotated
 
@@ -18,18 +18,17 @@ def forward(
     pod: OnPod = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=65535, help="Port of this machine; else the model's own, or the next one that is free here."
-        ),
+        typer.Option(min=1, max=65535, help="Local port; by default the model's own, or the next free one."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep a port of this machine open to a model, for other programs.
+    """Keep a local port open to a model, for other programs.
 
-    Prints the URL once it leads to the model: encrypted, and for programs of this machine only. Several models get a
-    port each, and their lines begin with their names. Stays until Ctrl+C: a link that is lost is made again, a model
-    that is started again is found again, and meanwhile the port closes at once what connects. With `--json` a line for
-    every time that a model comes within reach, or is lost.
+    Prints the URL once the model can be reached through it. The connection is encrypted, and only programs on this
+    machine can use the port. Several models get a port each, and each line begins with the model's name.
+
+    Runs until Ctrl+C. pi reconnects after a lost connection and finds a model that was restarted; during an outage the
+    port closes connections at once. With `--json`, one line for every time that a model can be reached or is lost.
 
     \b
     Examples:
@@ -40,15 +39,15 @@ def forward(
     import asyncio
 
     current = state.load()
-    found = {(on, called): model for on, _, called, model in (find_model(current, each, pod) for each in names)}
-    if port and len(found) > 1:
+    models = {(on, name): model for on, _, name, model in (find_model(current, typed, pod) for typed in names)}
+    if port and len(models) > 1:
         raise BadUsage("`--port` is for one model", hint="leave it out, and each gets a port of its own")
     from pi_cli.models import forwards
     from pi_cli.models.forwards import Target
     from pi_cli.view import forwards as view
 
     targets = [
-        Target(on, called, [port] if port else forwards.ports_from(model.port)) for (on, called), model in found.items()
+        Target(on, name, [port] if port else forwards.ports_from(model.port)) for (on, name), model in models.items()
     ]
-    report = view.tell_as_json if as_json else view.Telling(is_alone=len(targets) == 1).tell
-    raise_any(asyncio.run(forwards.keep_open(targets, current.pods, report)))
+    on_link = view.show_as_json if as_json else view.ForwardPrinter(is_alone=len(targets) == 1).show
+    raise_any(asyncio.run(forwards.keep_open(targets, current.pods, on_link)))

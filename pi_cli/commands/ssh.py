@@ -1,4 +1,4 @@
-"""`pi ssh`: a shell on a pod, or a command there, by the user's own ssh."""
+"""`pi ssh`: a shell or a command on a pod, through the user's own ssh."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from pi_cli.store import state
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run there.", autocompletion=complete_pod),
+    typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run on it.", autocompletion=complete_pod),
 ]
 
 
@@ -23,13 +23,13 @@ def ssh(
     words: Words = None,
     pod: OnPod = None,
     tty: Annotated[
-        bool, typer.Option("--tty", "-t", help="Give the command a terminal, as `htop` and `watch` need.")
+        bool, typer.Option("--tty", "-t", help="Give the command a terminal; `htop` and `watch` need one.")
     ] = False,
 ) -> None:
-    """Open a shell on a pod, or run a command there.
+    """Open a shell on a pod, or run a command on it.
 
-    Your own ssh does it, by the same way as pi and with the pod's host key as pi knows it; its exit code is passed
-    on. Options stand before the pod: what comes behind it is the command's.
+    Runs your own ssh with the route and the pinned host key that pi uses, and exits with its exit code. Options go
+    before the pod: everything after it belongs to the command.
 
     \b
     Examples:
@@ -49,14 +49,14 @@ def ssh(
         command.pop(0)
     if command and command[0].startswith("-"):
         raise BadUsage(
-            f"`{command[0]}` is not a command: the options of `pi ssh` stand before the pod", hint="see `pi ssh --help`"
+            f"`{command[0]}` is not a command: the options of `pi ssh` go before the pod", hint="see `pi ssh --help`"
         )
-    [(name, chosen)] = current.select([pod] if pod else []).items()
+    [(name, entry)] = current.select([pod] if pod else []).items()
     if host_keys.read(name) is None:
-        _warn(name, chosen.ssh)
-    # ssh joins its words with blanks for the remote shell: one word is taken as a command line, several as they are.
+        _warn(name, entry.ssh)
+    # ssh joins its arguments with blanks for the remote shell: one is taken as a command line, several are quoted.
     remote = command if len(command) <= 1 else [shlex.join(command)]
-    _become([*users_ssh.words(name, chosen, tty=tty), *remote], name)
+    _exec([*users_ssh.argv(name, entry, tty=tty), *remote], name)
 
 
 def _warn(name: str, ssh: str) -> None:
@@ -69,8 +69,8 @@ def _warn(name: str, ssh: str) -> None:
     terminal.note(fill(text, name=name, ssh=ssh))
 
 
-def _become(argv: list[str], pod: str) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is executed would too
+def _exec(argv: list[str], pod: str) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and ssh would inherit that
     try:
         os.execvp(argv[0], argv)  # noqa: S606
     except OSError as error:

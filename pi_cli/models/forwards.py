@@ -1,4 +1,4 @@
-"""Local ports that lead programs of this machine to models, whatever becomes of links and models meanwhile."""
+"""Local ports forwarded to models, kept open while connections are lost and models are restarted."""
 
 import asyncio
 import itertools
@@ -16,62 +16,61 @@ from pi_cli.models import listing
 from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
 from pi_cli.ssh.reconnect import Reconnection
-from pi_cli.ssh.session import NobodyListens, PodSession
+from pi_cli.ssh.session import PodSession, PortClosed
 from pi_cli.store import forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod
 
-HIGHEST = 65535
-FRESH = 30.0  # seconds for which it is not doubted that a port is the model's
-COUNT = re.compile(r" \d+/\d+")
+HIGHEST_PORT = 65535
+RECHECK_AFTER = 30.0  # seconds after which a new connection has pi check that the port still belongs to the model
+SHARD_COUNT = re.compile(r" \d+/\d+")
+
+OnLink = Callable[[Up | Down], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model to lead to; `ports` are those of this machine that would do, the best first."""
+    """A model to forward to; `ports` are the local ports to try, in order."""
 
     pod: str
     name: str
     ports: Sequence[int]
 
 
-Report = Callable[[Up | Down], None]
-
-
 def ports_from(first: int) -> Sequence[int]:
-    """Return the ports to try for a model whose port on its pod is `first`."""
-    return range(first, HIGHEST + 1)
+    """Return the local ports to try for a model whose port on its pod is `first`."""
+    return range(first, HIGHEST_PORT + 1)
 
 
 async def keep_open(
     targets: Sequence[Target],
     pods: Mapping[str, Pod],
-    report: Report,
+    on_link: OnLink,
     *,
     pauses: Sequence[float] = reconnect.PAUSES,
-    fresh: float = FRESH,
+    recheck_after: float = RECHECK_AFTER,
 ) -> dict[str, PiError]:
-    """Keep ports open to models until cancelled, or until none can be; return the pods that failed, with why.
+    """Keep ports to models open until cancelled, or until all pods have failed; return the failed pods and why.
 
-    One pod's failure never stops the others. Other commands of this machine find the ports (`store.forwards`).
+    One pod's failure never stops the others. Other commands on this machine find the ports in `store.forwards`.
     """
     failures: dict[str, PiError] = {}
     names = dict.fromkeys(target.pod for target in targets)
     async with AsyncExitStack() as stack:
-        ways = []
+        ports = []
         for target in targets:
-            port = await stack.enter_async_context(forwarding.opened(target.ports))
-            stack.enter_context(forwards.remembered(Forward(target.pod, target.name, port.number, os.getpid())))
-            ways.append(_Way(target, port, report, fresh))
+            local = await stack.enter_async_context(forwarding.opened(target.ports))
+            stack.enter_context(forwards.remembered(Forward(target.pod, target.name, local.number, os.getpid())))
+            ports.append(_ModelPort(target, local, on_link, recheck_after))
 
         async def attempt(pod: str) -> None:
-            here = [way for way in ways if way.pod == pod]
+            of_pod = [port for port in ports if port.pod == pod]
             try:
-                await _Keeping(pod, pods[pod], here, pauses).for_ever()
+                await _PodForwarding(pod, pods[pod], of_pod, pauses).run()
             except PiError as error:
                 failures[pod] = error
-                for way in here if len(failures) < len(names) else ():  # the last one's failure ends the command
-                    way.close(f"{error}; given up")
+                for port in of_pod if len(failures) < len(names) else ():  # the last one's failure ends the command
+                    port.disconnect(f"{error}; giving up")
 
         async with asyncio.TaskGroup() as group:
             for pod in names:
@@ -80,29 +79,29 @@ async def keep_open(
 
 
 @asynccontextmanager
-async def opened(target: Target, pod: Pod, report: Report) -> AsyncIterator[str]:
-    """Keep a port open to a model while the block runs, and yield its URL, which leads there.
+async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[str]:
+    """Keep a port to a model open while the block runs, and yield its URL.
 
-    Raises `PiError` where it does not at once; what becomes of it later is reported.
+    Raises `PiError` if the model cannot be reached at first; later outages go to `on_link`.
     """
     first: asyncio.Future[Up | Down] = asyncio.get_running_loop().create_future()
 
-    def hear(event: Up | Down) -> None:
+    def handle(event: Up | Down) -> None:
         if first.done():
-            report(event)
+            on_link(event)
         else:
             first.set_result(event)
 
-    async def keep(way: _Way) -> None:
+    async def keep(port: _ModelPort) -> None:
         try:
-            await _Keeping(target.pod, pod, [way], reconnect.PAUSES).for_ever()
+            await _PodForwarding(target.pod, pod, [port], reconnect.PAUSES).run()
         except PiError as error:
             if not first.done():
                 raise
-            way.close(f"{error}; given up")
+            port.disconnect(f"{error}; giving up")
 
-    async with forwarding.opened(target.ports) as port:
-        keeping = asyncio.create_task(keep(_Way(target, port, hear, FRESH)))
+    async with forwarding.opened(target.ports) as local:
+        keeping = asyncio.create_task(keep(_ModelPort(target, local, handle, RECHECK_AFTER)))
         try:
             either: list[asyncio.Future[Any]] = [first, keeping]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -114,126 +113,129 @@ async def opened(target: Target, pod: Pod, report: Report) -> AsyncIterator[str]
             await asyncio.wait([keeping])
 
 
-def _url(target: Target, found: Up | Down) -> str:
-    if isinstance(found, Down):
-        raise out_of_reach(target.pod, target.name, found.reason)
-    return found.url
+def _url(target: Target, event: Up | Down) -> str:
+    if isinstance(event, Down):
+        raise out_of_reach(target.pod, target.name, event.reason)
+    return event.url
 
 
 def out_of_reach(pod: str, name: str, reason: str) -> PiError:
-    hint = fill("see how it is with `pi list --pod {pod}`", pod=pod)
+    hint = fill("see its status with `pi list --pod {pod}`", pod=pod)
     return PiError(f"`{name}` on `{pod}` cannot be reached: {reason}", hint=hint)
 
 
-class _Way:
-    """The way from a local port to a model."""
+class _ModelPort:
+    """A local port forwarded to a model."""
 
-    def __init__(self, target: Target, port: LocalPort, report: Report, fresh: float) -> None:
+    def __init__(self, target: Target, local: LocalPort, on_link: OnLink, recheck_after: float) -> None:
         self.pod, self.name = target.pod, target.name
         self.is_up = False
-        self._port, self._report, self._fresh = port, report, fresh
-        self._url = f"http://{forwarding.LOOPBACK}:{port.number}/v1"
-        self._there: int | None = None
-        self._seen_at = 0.0
+        self._local, self._on_link, self._recheck_after = local, on_link, recheck_after
+        self._url = f"http://{forwarding.LOOPBACK}:{local.number}/v1"
+        self._port_on_pod: int | None = None
+        self._checked_at = 0.0
         self._down_since: float | None = None
         self._reason: str | None = None
 
-    def see(self, session: PodSession, record: Mapping[str, Any] | None, doubt: asyncio.Event) -> None:
-        """Take in how the model is: `record` is what its pod tells of it, None where it does not run."""
+    def update(self, session: PodSession, record: Mapping[str, Any] | None, recheck: asyncio.Event) -> None:
+        """Forward to the model if it can answer; `record` is the pod's report on it, None if it is not running.
+
+        `recheck` is set when the port may no longer belong to the model.
+        """
         if reason := why_not(record):
-            self.close(reason)
+            self.disconnect(reason)
             return
         assert record
         now = asyncio.get_running_loop().time()
-        if self._there not in (None, there := int(record["port"])):
-            self._port.shut()
-        self._there, self._seen_at = there, now
-        self._port.lead(session, lambda: self._reach(session, there, doubt))
+        if self._port_on_pod not in (None, port := int(record["port"])):
+            self._local.disconnect()
+        self._port_on_pod, self._checked_at = port, now
+        self._local.forward_to(session, lambda: self._open_stream(session, port, recheck))
         if not self.is_up:
             after = None if self._down_since is None else now - self._down_since
             self.is_up, self._reason, self._down_since = True, None, None
-            self._report(Up(self.pod, self.name, self._url, after))
+            self._on_link(Up(self.pod, self.name, self._url, after))
 
-    async def _reach(self, session: PodSession, there: int, doubt: asyncio.Event) -> Stream:
-        """Connect to the model's port. Once in a while, it is looked again whether that port is still the model's."""
-        if asyncio.get_running_loop().time() - self._seen_at > self._fresh:
-            doubt.set()
+    async def _open_stream(self, session: PodSession, port: int, recheck: asyncio.Event) -> Stream:
+        """Connect to the model's port, and ask for a check if the last one is old or the port is closed."""
+        if asyncio.get_running_loop().time() - self._checked_at > self._recheck_after:
+            recheck.set()
         try:
-            return await session.reach(there)
-        except NobodyListens:
-            doubt.set()
+            return await session.open_stream(port)
+        except PortClosed:
+            recheck.set()
             raise
 
-    def close(self, reason: str) -> None:
-        """Let nobody through, and say why if that is news."""
-        self._port.shut()
-        self._there = None
+    def disconnect(self, reason: str) -> None:
+        """Stop forwarding, and report the reason if it is new."""
+        self._local.disconnect()
+        self._port_on_pod = None
         if self.is_up:
             self._down_since = asyncio.get_running_loop().time()
         self.is_up = False
         if reason != self._reason:
             self._reason = reason
-            self._report(Down(self.pod, self.name, self._url, reason))
+            self._on_link(Down(self.pod, self.name, self._url, reason))
 
 
-class _Keeping:
-    """The ways to the models of one pod, over as many connections as it takes."""
+class _PodForwarding:
+    """The ports forwarded to the models of one pod, over all its connections."""
 
-    def __init__(self, pod: str, entry: Pod, ways: Sequence[_Way], pauses: Sequence[float]) -> None:
-        self._pod, self._entry, self._ways, self._pauses = pod, entry, ways, pauses
-        self._has_looked = False
+    def __init__(self, pod: str, entry: Pod, ports: Sequence[_ModelPort], pauses: Sequence[float]) -> None:
+        self._pod, self._entry, self._ports, self._pauses = pod, entry, ports, pauses
+        self._has_checked = False
 
-    async def for_ever(self) -> NoReturn:
-        reconnection = Reconnection(self._lost, each_reason=True, pauses=self._pauses)
-        await forwarding.hold(self._pod, self._entry, self._tend, reconnection)
+    async def run(self) -> NoReturn:
+        reconnection = Reconnection(self._disconnect, each_reason=True, pauses=self._pauses)
+        await forwarding.keep_forwarding(self._pod, self._entry, self._monitor, reconnection)
 
-    def _lost(self, error: PiError) -> None:
-        for way in self._ways:
-            way.close(str(error))
+    def _disconnect(self, error: PiError) -> None:
+        for port in self._ports:
+            port.disconnect(str(error))
 
-    async def _tend(self, session: PodSession) -> NoReturn:
-        """Look how the models are: at first, when one of them is in doubt, and until all of them are well."""
-        doubt = asyncio.Event()
+    async def _monitor(self, session: PodSession) -> NoReturn:
+        """Check the models until all can be reached, then again whenever a port asks for it."""
+        recheck = asyncio.Event()
         while True:
             for pause in itertools.chain(self._pauses, itertools.repeat(self._pauses[-1])):
-                doubt.clear()
-                await self._look(session, doubt)
-                if all(way.is_up for way in self._ways):
+                recheck.clear()
+                await self._check(session, recheck)
+                if all(port.is_up for port in self._ports):
                     break
                 await asyncio.sleep(pause)
             await asyncio.sleep(self._pauses[0])
-            await doubt.wait()
+            await recheck.wait()
 
-    async def _look(self, session: PodSession, doubt: asyncio.Event) -> None:
+    async def _check(self, session: PodSession, recheck: asyncio.Event) -> None:
         try:
-            found = await listing.alive(session)
+            running = await listing.alive(session)
         except PodUnreachable:
             raise
         except PiError:
-            if not self._has_looked:
+            if not self._has_checked:
                 raise
-            return  # the ways are as good as before
-        if not self._has_looked and not any(way.name in found for way in self._ways):
-            raise _not_there(self._pod, [way.name for way in self._ways])
-        self._has_looked = True
-        for way in self._ways:
-            way.see(session, found.get(way.name), doubt)
+            return  # the ports stay as they were
+        if not self._has_checked and not any(port.name in running for port in self._ports):
+            raise _not_running(self._pod, [port.name for port in self._ports])
+        self._has_checked = True
+        for port in self._ports:
+            port.update(session, running.get(port.name), recheck)
 
 
-def _not_there(pod: str, names: Sequence[str]) -> PiError:
+def _not_running(pod: str, names: Sequence[str]) -> PiError:
     quoted = " or ".join(f"`{name}`" for name in names)
-    hint = fill("see what became of it with `pi list --pod {pod}`", pod=pod)
-    return PiError(f"nothing called {quoted} runs on `{pod}`", hint=hint)
+    hint = fill("see what happened to it with `pi list --pod {pod}`", pod=pod)
+    return PiError(f"no model called {quoted} is running on `{pod}`", hint=hint)
 
 
 def why_not(record: Mapping[str, Any] | None) -> str | None:
-    """Say why a model can answer nobody, if that is so."""
+    """Return why a model cannot answer, or None if it can."""
     if record is None:
-        return "it does not run"
+        return "it is not running"
     match record["status"]:
         case "starting":
-            return f"it is still starting ({COUNT.sub('', listing.phase(record))})"
+            return f"it is still starting ({SHARD_COUNT.sub('', listing.phase(record))})"
         case "orphaned":
-            return "its server is dead"
+            return "its server has died"
         case _:
             return None

@@ -1,4 +1,4 @@
-"""What a person pasted, taken apart into words as a shell would, but with nothing run; the wrong place is marked."""
+"""Split a pasted command like a shell, expanding variables and running nothing; errors mark the part at fault."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
 
-WIDTH = 76  # columns of an excerpt: it is shown indented, and must not be wrapped
+EXCERPT_WIDTH = 76  # columns: an excerpt is shown indented, and must not wrap
 SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"), " ")  # fmt: skip # noqa: E501
 INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
-QUOTES = {ord(each): '"' for each in "“”„‟«»"} | {ord(each): "'" for each in "‘’‚‛"}
-DASHES = re.compile(r"(?<![^\s'\"])[‐‑‒–—−](?=[A-Za-z0-9])")  # where an option begins
+QUOTES = {ord(sign): '"' for sign in "“”„‟«»"} | {ord(sign): "'" for sign in "‘’‚‛"}
+DASHES = re.compile(r"(?<![^\s'\"])[‐‑‒–—−](?=[A-Za-z0-9])")  # at the start of an option
 FENCE = re.compile(r"(`{3,}|~{3,})(?:[^\S\n]*[\w-]*[^\S\n]*\n)?(.*?)\s*\1", re.DOTALL)
 PROMPT = re.compile(r"(?:PS [A-Za-z]:[^>\n]*>|[$#%>❯➜])\s+")
 LIST = re.compile(r"\[\s*(?:[\"']|null\b|None\b|\])")
@@ -22,11 +22,12 @@ PLACEHOLDER = re.compile(r"<[^<>\s]+>")
 WINDOWS_PATH = re.compile(r"[A-Za-z]:\\\S*")
 SHELL_SIGNS = "<>()*?"
 SEPARATORS = ";|&"
+NO_COMMAND_YET = "the machine has no ssh command yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word without its quotes, and where it stands in the text."""
+    """A word without its quotes, and its position in the text."""
 
     text: str
     start: int
@@ -34,21 +35,21 @@ class Word:
 
 
 def refused(text: str, start: int, end: int, why: str, hint: str) -> BadUsage:
-    """Return the error that shows the text with a part of it underlined."""
+    """Return an error that shows the text with the part at fault underlined."""
     return BadUsage(f"cannot use this ssh command: {why}", hint=hint, excerpt=_excerpt(text, start, end))
 
 
 def _excerpt(text: str, start: int, end: int) -> str:
-    line = "".join(each if each.isprintable() else " " for each in text)
-    begin = max(0, min(start - WIDTH // 3, len(line) - WIDTH))
-    shown = line[begin : begin + WIDTH]
-    shown = ("…" + shown[1:] if begin else shown) + ("…" if begin + WIDTH < len(line) else "")
-    marked = min(max(end, start + 1), begin + WIDTH) - start
-    return f"{shown.rstrip()}\n{' ' * (start - begin)}{'^' * marked}"
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    begin = max(0, min(start - EXCERPT_WIDTH // 3, len(line) - EXCERPT_WIDTH))
+    visible = line[begin : begin + EXCERPT_WIDTH]
+    visible = ("…" + visible[1:] if begin else visible) + ("…" if begin + EXCERPT_WIDTH < len(line) else "")
+    carets = min(max(end, start + 1), begin + EXCERPT_WIDTH) - start
+    return f"{visible.rstrip()}\n{' ' * (start - begin)}{'^' * carets}"
 
 
 def unwrap(text: str) -> str:
-    """Take a command out of what people copy along: code fences, prompts, quotes and dashes of a word processor.
+    """Remove what is copied along with a command: code fences, prompts, and a word processor's quotes and dashes.
 
     >>> unwrap("```sh\\n$ ssh root@h\\n```")
     'ssh root@h'
@@ -60,48 +61,48 @@ def unwrap(text: str) -> str:
         text = fenced[2].strip()
     elif re.fullmatch(r"`[^`]+`", text):
         text = text[1:-1].strip()
-    text = _only_one(PROMPT.sub("", text, count=1) if PROMPT.match(text) else text)
+    text = _single(PROMPT.sub("", text, count=1) if PROMPT.match(text) else text)
     if quoted := re.fullmatch(r"""(["'])((?:(?!\1).)*\s(?:(?!\1).)*)\1""", text):
         text = quoted[2].strip()
     return DASHES.sub("-", text)
 
 
-def _only_one(text: str) -> str:
-    """Read what an API gives: nothing yet, or a list with a command for each machine."""
+def _single(text: str) -> str:
+    """Return the only command of a list from an API; a text that is neither a list nor null is returned as it is."""
     if text in ("null", "None"):
-        raise refused(text, 0, len(text), "the machine has none yet", "wait until your provider shows one")
+        raise refused(text, 0, len(text), NO_COMMAND_YET, "wait until your provider shows one")
     if not LIST.match(text):
         return text
     try:
-        found = json.loads(text.replace("'", '"').replace("None", "null"))
+        entries = json.loads(text.replace("'", '"').replace("None", "null"))
     except ValueError as error:
-        raise refused(text, 0, len(text), "it is a piece of a list", "paste the command alone") from error
-    machines = [each for each in found if isinstance(each, str)]
+        raise refused(text, 0, len(text), "it is part of a list", "paste the command alone") from error
+    machines = [entry for entry in entries if isinstance(entry, str)]
     if not machines:
-        raise refused(text, 0, len(text), "the machine has none yet", "wait until your provider shows one")
+        raise refused(text, 0, len(text), NO_COMMAND_YET, "wait until your provider shows one")
     if len(machines) > 1:
-        hint = fill("set up each as a pod of its own, the first with `pi pods setup NAME {ssh}`", ssh=machines[0])
+        hint = fill("set up each as its own pod, the first with `pi pods setup NAME {ssh}`", ssh=machines[0])
         raise refused(text, 0, len(text), f"it is a list of {len(machines)} machines", hint)
     return machines[0].strip()
 
 
 def split(text: str) -> list[Word]:
-    """Take a command apart as a shell does: quotes, backslashes, variables, a comment.
+    """Split a command into words as a shell does: quotes, backslashes, variables, a comment.
 
-    Raises `BadUsage` at whatever a shell would run, or that cannot be told.
+    Raises `BadUsage` for syntax that only a shell can evaluate, and for text that is cut off.
     """
     return _Splitter(text).words()
 
 
 class _Splitter:
-    """Goes through a text from left to right; `at` is the place reached, `word` what stands in the word begun."""
+    """Goes through a text from left to right; `at` is the position, `word` holds the pieces of the current word."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.start = 0
         self.word: list[str] | None = None
-        self.found: list[Word] = []
+        self.complete: list[Word] = []
 
     def words(self) -> list[Word]:
         while self.at < len(self.text):
@@ -109,7 +110,7 @@ class _Splitter:
                 self.start = self.at
             self._step(self.text[self.at])
         self._end_word()
-        return self.found
+        return self.complete
 
     def _step(self, sign: str) -> None:
         if sign in " \t\n":
@@ -139,9 +140,9 @@ class _Splitter:
     def _backslash(self) -> None:
         following = self.text[self.at + 1 : self.at + 2]
         if not following:
-            raise self._refused(self.at + 1, "it goes on after the backslash", "paste the whole command")
+            raise self._refused(self.at + 1, "nothing follows the backslash", "paste the whole command")
         if following == "\n":
-            self.at += 2  # the command goes on in the next line
+            self.at += 2  # the command continues on the next line
         else:
             self._take(following, 2)
 
@@ -164,11 +165,11 @@ class _Splitter:
         if variable := VARIABLE.match(self.text, self.at):
             name = variable[1] or variable[2]
             if name not in os.environ:
-                raise self._refused(variable.end(), f"`${name}` is not set here", "export it, or write its value")
+                raise self._refused(variable.end(), f"`${name}` is not set", "export it, or write its value")
             self._take(os.environ[name], len(variable[0]))
         elif substitution := SUBSTITUTION.match(self.text, self.at):
-            why = f"`{substitution[0]}` is for a shell, and pi runs none"
-            raise self._refused(substitution.end(), why, "write what it stands for")
+            why = f"`{substitution[0]}` is shell syntax, and pi runs no shell"
+            raise self._refused(substitution.end(), why, "write its value")
         else:
             self._take("$")
 
@@ -176,34 +177,32 @@ class _Splitter:
         if sign in SEPARATORS:
             raise self._refused(len(self.text), f"`{sign}` begins a second command", "paste the ssh command alone")
         if placeholder := PLACEHOLDER.match(self.text, self.at):
-            why = f"`{placeholder[0]}` stands for something"
+            why = f"`{placeholder[0]}` is a placeholder"
             raise self._refused(placeholder.end(), why, "paste the line with the machine's own values")
         if sign in SHELL_SIGNS:
-            raise self._refused(
-                self.at + 1, f"`{sign}` is for a shell, and pi runs none", "paste the ssh command alone"
-            )
+            why = f"`{sign}` is shell syntax, and pi runs no shell"
+            raise self._refused(self.at + 1, why, "paste the ssh command alone")
 
     def _took_windows_path(self) -> bool:
-        """Take `C:\\…\\ssh.exe` as a word: its backslashes are no escapes. No other file of Windows can be meant."""
+        """Take `C:\\…\\ssh.exe` as a word: its backslashes are not escapes. Other Windows paths are refused."""
         path = WINDOWS_PATH.match(self.text, self.at)
         if path is None or (self.word and not "".join(self.word).startswith("-")):
             return False
         if not path[0].lower().endswith(("\\ssh", "\\ssh.exe")):
-            raise self._refused(path.end(), f"`{path[0]}` is a path of Windows", "give the file's path on this machine")
+            raise self._refused(path.end(), f"`{path[0]}` is a Windows path", "give the file's path on this machine")
         self._take("ssh", len(path[0]))
         return True
 
-    def _take(self, what: str, width: int = 1) -> None:
-        if not what.isprintable():
-            raise self._refused(
-                self.at + width, f"it holds a control character, {what!a}", "type it instead of pasting"
-            )
-        self.word = [*(self.word or []), what]
+    def _take(self, text: str, width: int = 1) -> None:
+        if not text.isprintable():
+            why = f"it contains a control character, {text!a}"
+            raise self._refused(self.at + width, why, "type it instead of pasting")
+        self.word = [*(self.word or []), text]
         self.at += width
 
     def _end_word(self) -> None:
         if self.word is not None:
-            self.found.append(Word("".join(self.word), self.start, self.at))
+            self.complete.append(Word("".join(self.word), self.start, self.at))
         self.word = None
 
     def _refused(self, end: int, why: str, hint: str) -> BadUsage:

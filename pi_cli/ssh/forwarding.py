@@ -1,4 +1,4 @@
-"""Ports of this machine that lead to a pod, and stay open while the connection to it is lost and made again."""
+"""Local ports that are forwarded to a pod, and stay open while the connection to it is lost and made again."""
 
 import asyncio
 import os
@@ -12,63 +12,63 @@ from pi_cli.errors import BadUsage, PodUnreachable
 from pi_cli.ssh import reconnect
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.reconnect import Reconnection
-from pi_cli.ssh.session import NobodyListens, PodSession
+from pi_cli.ssh.session import PodSession, PortClosed
 from pi_cli.store.records import Pod
 
 LOOPBACK = "127.0.0.1"
-CHUNK = 1 << 16
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
+COPY_SIZE = 1 << 16  # bytes read at a time, at most
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for zero seconds
 
 Stream = tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]
-Way = Callable[[], Awaitable[Stream]]
-"""Opens a connection on the pod. Raises `NobodyListens`, or `PodUnreachable`."""
+OpenStream = Callable[[], Awaitable[Stream]]
+"""Opens a connection on the pod. Raises `PortClosed` or `PodUnreachable`."""
 
 
 class LocalPort:
-    """A port on this machine's loopback. Who connects is led to a pod; while there is no way there, let go at once."""
+    """A loopback port forwarded to a pod; it closes connections while the pod cannot be reached."""
 
     number: int
 
     def __init__(self) -> None:
         self._session: PodSession | None = None
-        self._way: Way | None = None
-        self._visits: set[asyncio.Task[bool]] = set()
+        self._open_stream: OpenStream | None = None
+        self._connections: set[asyncio.Task[bool]] = set()
 
-    def lead(self, session: PodSession, way: Way) -> None:
-        """Let whoever comes from now on go this way."""
-        self._session, self._way = session, way
+    def forward_to(self, session: PodSession, open_stream: OpenStream) -> None:
+        """Forward new connections through `open_stream`."""
+        self._session, self._open_stream = session, open_stream
 
-    def shut(self) -> None:
-        """Let go of all who are connected, and of whoever comes."""
-        self._session = self._way = None
-        for visit in self._visits:
-            visit.cancel()
+    def disconnect(self) -> None:
+        """Close all connections, and new ones as soon as they are made."""
+        self._session = self._open_stream = None
+        for connection in self._connections:
+            connection.cancel()
 
-    async def wait_until_empty(self) -> None:
-        await asyncio.gather(*self._visits, return_exceptions=True)  # what was a bug, asyncio has shown
+    async def wait_until_closed(self) -> None:
+        await asyncio.gather(*self._connections, return_exceptions=True)  # asyncio has already shown bugs
 
-    def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end.
 
-        The task is ours, not one of asyncio's: when those are cancelled, Python 3.11 prints a traceback.
+        The task is ours and not one of asyncio's: when those are cancelled, Python 3.11 prints a traceback.
         """
-        session, way = self._session, self._way
-        if not (session and way):
+        session, open_stream = self._session, self._open_stream
+        if not (session and open_stream):
             writer.close()
             return
-        visit = asyncio.create_task(_carry(reader, writer, way))
-        self._visits.add(visit)
-        visit.add_done_callback(lambda visit: self._see_off(visit, writer, session))
+        connection = asyncio.create_task(_relay(reader, writer, open_stream))
+        self._connections.add(connection)
+        connection.add_done_callback(lambda connection: self._close(connection, writer, session))
 
-    def _see_off(self, visit: asyncio.Task[bool], writer: asyncio.StreamWriter, session: PodSession) -> None:
-        """Close a connection; one that was cut ends with a reset, so that no answer looks complete."""
-        self._visits.discard(visit)
-        is_whole = False
+    def _close(self, connection: asyncio.Task[bool], writer: asyncio.StreamWriter, session: PodSession) -> None:
+        """Close a connection; reset the socket if the transfer was cut short, so that no answer looks complete."""
+        self._connections.discard(connection)
+        is_complete = False
         try:
-            with suppress(asyncio.CancelledError, NobodyListens, PodUnreachable):
-                is_whole = visit.result() and not session.is_lost
+            with suppress(asyncio.CancelledError, PortClosed, PodUnreachable):
+                is_complete = connection.result() and not session.is_lost
         finally:
-            if is_whole:
+            if is_complete:
                 writer.close()
             else:
                 with suppress(OSError):
@@ -79,7 +79,7 @@ class LocalPort:
 
 @asynccontextmanager
 async def opened(ports: Iterable[int]) -> AsyncIterator[LocalPort]:
-    """Keep the first of some ports that is free on the loopback open while the block runs; 0 is any."""
+    """Listen on the first free port of `ports` on the loopback while the block runs; 0 means any."""
     port = LocalPort()
     server = await _listen(port, ports)
     try:
@@ -87,16 +87,16 @@ async def opened(ports: Iterable[int]) -> AsyncIterator[LocalPort]:
         yield port
     finally:
         server.close()
-        port.shut()
-        await port.wait_until_empty()
+        port.disconnect()
+        await port.wait_until_closed()
 
 
-async def hold(
+async def keep_forwarding(
     name: str, pod: Pod, use: Callable[[PodSession], Awaitable[NoReturn]], reconnection: Reconnection
 ) -> NoReturn:
-    """Be connected to a pod for ever: `use` every connection, and when it is lost make another one.
+    """Stay connected to a pod whose sshd allows forwarding, and run `use` on each connection until that is lost.
 
-    Raises what `reconnect.keep_connected` does, and an error where sshd forbids forwarding.
+    Raises what `reconnect.keep_connected` raises, and `PodUnreachable` if sshd forbids forwarding.
     """
 
     async def use_while_connected(session: PodSession) -> NoReturn:
@@ -109,36 +109,37 @@ async def hold(
 
 
 async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
-    why: OSError | None = None
+    failure: OSError | None = None
     number = 0
     for number in numbers:
         try:
-            return await asyncio.start_server(port.meet, LOOPBACK, number)
+            return await asyncio.start_server(port.serve, LOOPBACK, number)
         except OSError as error:
-            why = error
+            failure = error
+    reason = os.strerror(failure.errno or 0) if failure else "there is no port to try"
     raise BadUsage(
-        f"port {number} of this machine cannot be used: {os.strerror(why.errno or 0) if why else 'there is none'}",
-        hint="leave out `--port`, and a free one is chosen",
+        f"port {number} of this machine cannot be used: {reason}",
+        hint="leave out `--port`, and pi chooses a free one",
     )
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> bool:
-    """Carry bytes both ways until both ends have said all; tell whether it came to that."""
-    from_pod, to_pod = await way()
-    is_whole = True
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: OpenStream) -> bool:
+    """Copy bytes both ways until both ends have sent everything; return whether the transfer is complete."""
+    from_pod, to_pod = await open_stream()
+    is_complete = True
     try:
-        async with asyncio.TaskGroup() as ways:
-            ways.create_task(_pass_on(reader, to_pod))
-            ways.create_task(_pass_on(from_pod, writer))
+        async with asyncio.TaskGroup() as directions:
+            directions.create_task(_copy(reader, to_pod))
+            directions.create_task(_copy(from_pod, writer))
     except* (OSError, asyncssh.Error):
-        is_whole = False
+        is_complete = False
     finally:
         to_pod.channel.abort()
-    return is_whole
+    return is_complete
 
 
-async def _pass_on(source: Any, target: Any) -> None:
-    while chunk := await source.read(CHUNK):
+async def _copy(source: Any, target: Any) -> None:
+    while chunk := await source.read(COPY_SIZE):
         target.write(chunk)
         await target.drain()
     target.write_eof()

@@ -1,6 +1,6 @@
-"""pi's own `known_hosts`: one key per pod, under the pod's name, so a recycled address is no false alarm.
+"""pi's own `known_hosts`: one key per pod, under the pod's name, so a recycled address raises no false alarm.
 
-The jump hosts on the way to a pod are kept as `POD/HOST`: they belong to the pod, and go with it.
+The jump hosts of a pod are kept as `POD/HOST`: they belong to the pod, and are removed with it.
 """
 
 import functools
@@ -13,23 +13,23 @@ from pi_cli.store import files, paths
 
 
 def read(name: str) -> str | None:
-    """Return the key learned for a pod, or a jump host, as an OpenSSH public key line (`ssh-ed25519 AAAA…`)."""
+    """Return the pinned key of a pod or jump host, as an OpenSSH public key line (`ssh-ed25519 AAAA…`)."""
     return _read_all().get(name)
 
 
-def of_jump_host(pod: str, host: str) -> str:
-    """Return the name for a jump host on the way to a pod."""
+def jump_host_name(pod: str, host: str) -> str:
+    """Return the name in pi's `known_hosts` of a jump host of a pod."""
     return f"{pod}/{host}"
 
 
 def has_jump_hosts(pod: str) -> bool:
-    """Tell whether the key of any jump host on the way to a pod was learned."""
+    """Return whether the key of any jump host of a pod is pinned."""
     return any(name.startswith(f"{pod}/") for name in _read_all())
 
 
-def owner(key: str, *, but: str) -> str | None:
-    """Return another pod that is known to have a key."""
-    return next((name for name, each in _read_all().items() if each == key and name != but), None)
+def owner(key: str, *, other_than: str) -> str | None:
+    """Return another pod whose pinned key this is."""
+    return next((name for name, pinned in _read_all().items() if pinned == key and name != other_than), None)
 
 
 def remember(name: str, key: str) -> None:
@@ -38,7 +38,7 @@ def remember(name: str, key: str) -> None:
 
 
 def forget(pod: str) -> None:
-    """Forget the key of a pod, and those of its jump hosts."""
+    """Remove the key of a pod, and those of its jump hosts."""
     with files.locked(paths.known_hosts_file()):
         keys = _read_all()
         kept = {name: key for name, key in keys.items() if name != pod and not name.startswith(f"{pod}/")}
@@ -59,7 +59,7 @@ def _read_all() -> Mapping[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def _parsed(path: Path, *version: int) -> Mapping[str, str]:
-    """Read a version of the file, once for all pods."""
+    """Read a version of the file, once for all pods of a run."""
     del version
     lines = path.read_text(encoding="utf-8").splitlines()
     pairs = (line.partition(" ") for line in lines if line.strip() and not line.startswith("#"))

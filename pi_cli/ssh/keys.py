@@ -1,4 +1,4 @@
-"""The private keys that pi logs in with: ssh's own, in an order that asks for no passphrase without need."""
+"""The private keys that pi logs in with: those of ssh, ordered so that no passphrase is asked without need."""
 
 import asyncio
 import copy
@@ -18,13 +18,14 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.ssh_config import Destination
 
 OPENSSH_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
-MAGIC = b"openssh-key-v1\0"
-Waiting = Callable[[], AbstractContextManager[None]]
+OPENSSH_MAGIC = b"openssh-key-v1\0"
+PauseTimeout = Callable[[], AbstractContextManager[None]]
+"""Returns a context that stops the login time-out, entered while the user is asked for a passphrase."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A key to log in with. A key without `pair` does not even say what it is before it is unlocked."""
+class KeyOffer:
+    """A key to log in with. `pair` is None for an encrypted key whose public half is unknown."""
 
     name: str
     pair: asyncssh.SSHKeyPair | None
@@ -37,37 +38,40 @@ class Offer:
 
 @dataclass(slots=True)
 class Keys:
-    """What there is to log in with, in order, and why the rest is of no use."""
+    """The keys to log in with, in order, and why others cannot be used."""
 
-    offers: list[Offer] = field(default_factory=list)
+    offers: list[KeyOffer] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     locked: list[Path] = field(default_factory=list)
-    """Keys that the pod would take and that nobody could unlock."""
+    """Keys that the pod would accept and that could not be unlocked."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KeyFile:
-    """A private key's file. `public` is None where it is encrypted and does not say, `private` where it is no use."""
+    """A private key's file.
+
+    `public` is None if the file is encrypted and does not contain it, `private` if the key cannot be used directly.
+    """
 
     path: Path
     is_named: bool
     public: asyncssh.SSHKey | None
     private: asyncssh.SSHKey | None = None
     is_locked: bool = False
-    without_agent: str = "only its public half is there, and the agent does not have it"
+    without_agent: str = "only its public half exists, and the agent does not hold the key"
 
 
 class _LockedKey(asyncssh.SSHKeyPair):
-    """A key whose passphrase is asked for when a pod has said that it would take it."""
+    """A key whose passphrase is asked for once a pod has said that it would accept the key."""
 
-    def __init__(self, file: Path, public: asyncssh.SSHKey, keys: Keys, waiting: Waiting) -> None:
+    def __init__(self, file: Path, public: asyncssh.SSHKey, keys: Keys, pause_timeout: PauseTimeout) -> None:
         algorithms = list(public.sig_algorithms)
         super().__init__(public.algorithm, public.algorithm, algorithms, algorithms, public.public_data, None)
-        self._file, self._keys, self._waiting = file, keys, waiting
+        self._file, self._keys, self._pause_timeout = file, keys, pause_timeout
 
     async def sign_async(self, data: bytes) -> bytes:
-        """Sign, once unlocked. Raises `ValueError` if nobody can: asyncssh goes on with the next key then."""
-        with self._waiting():
+        """Unlock the key and sign. Raises `ValueError` if it stays locked: asyncssh then tries the next key."""
+        with self._pause_timeout():
             key = await unlock(self._file)
         if key is None:
             self._keys.locked.append(self._file)
@@ -77,28 +81,29 @@ class _LockedKey(asyncssh.SSHKeyPair):
 
 
 async def unlock(file: Path) -> asyncssh.SSHKey | None:
-    """Return a key once somebody has told its passphrase; None if nobody does."""
+    """Return a key after asking for its passphrase, or None if it stays locked."""
     data = file.read_bytes()  # noqa: ASYNC240 - a few hundred bytes
-    key: asyncssh.SSHKey | None = await keyring.get().unlock(file, lambda said: asyncssh.import_private_key(data, said))
+
+    def read(passphrase: str) -> asyncssh.SSHKey:
+        return asyncssh.import_private_key(data, passphrase)
+
+    key: asyncssh.SSHKey | None = await keyring.get().unlock(file, read)
     return key
 
 
 @asynccontextmanager
-async def found(destination: Destination, waiting: Waiting) -> AsyncIterator[Keys]:
-    """Find the keys for a machine; those in the agent can be used while the block runs.
-
-    `waiting` is entered while somebody is asked for a passphrase.
-    """
+async def available(destination: Destination, pause_timeout: PauseTimeout) -> AsyncIterator[Keys]:
+    """Find the keys for a machine; those in the agent can be used while the block runs."""
     agent = await _open_agent(destination.agent)
     if agent is None:
-        yield _sort(destination, [], waiting)
+        yield _order(destination, [], pause_timeout)
         return
     async with agent:
         try:
-            held = list(await agent.get_keys())
-        except ValueError:  # an agent that talks nonsense, or has hung up
-            held = []
-        yield _sort(destination, held, waiting)
+            agent_keys = list(await agent.get_keys())
+        except ValueError:  # the agent has sent nonsense, or has closed the connection
+            agent_keys = []
+        yield _order(destination, agent_keys, pause_timeout)
 
 
 async def _open_agent(path: str | None) -> asyncssh.SSHAgentClient | None:
@@ -111,50 +116,54 @@ async def _open_agent(path: str | None) -> asyncssh.SSHAgentClient | None:
         return None
 
 
-def _sort(destination: Destination, held: list[asyncssh.SSHKeyPair], waiting: Waiting) -> Keys:
-    """Put the keys in order: certificates, named keys in the agent, named files, the agent's others, default files.
+def _order(destination: Destination, agent_keys: list[asyncssh.SSHKeyPair], pause_timeout: PauseTimeout) -> Keys:
+    """Put the keys in order: certificates, named keys in the agent, named files, other agent keys, default files.
 
-    ssh tries the agent's others before the files that were named, and is turned away for too many failures when there
-    are six of them. What needs a passphrase comes last.
+    Keys that need a passphrase come last. (ssh tries the agent's other keys before the named files; with six of them
+    sshd ends the login for too many failures.)
     """
     keys = Keys()
     files = [file for path, is_named in destination.identity_files if (file := _read(path, is_named, keys))]
-    named = {file.public.public_data for file in files if file.public}
-    in_agent = [Offer(f"`{pair.get_comment(errors='replace') or 'a key'}` of the agent", pair) for pair in held]
-    ours = [offer for offer in in_agent if offer.pair and offer.pair.key_public_data in named]
-    others = [] if destination.one("identitiesonly") == "yes" else [each for each in in_agent if each not in ours]
-    here = {offer.pair.key_public_data for offer in in_agent if offer.pair}
-    rest = [file for file in files if file.public is None or file.public.public_data not in here]
-    open_ones = [(file, _local(file)) for file in rest if file.private]
-    locked = [_locked(file, keys, waiting) for file in rest if file.is_locked]
-    plain = [
-        *ours, *(offer for file, offer in open_ones if file.is_named), *others,
-        *(offer for file, offer in open_ones if not file.is_named), *locked,
-    ]  # fmt: skip
-    keys.offers = [*_certified(destination, files, plain), *plain]
-    known = {offer.pair.key_public_data for offer in keys.offers if offer.pair}
-    keys.skipped += [
-        f"`{file.path}`: {file.without_agent}" for file in rest if file.public and file.public.public_data not in known
+    publics = {file.public.public_data for file in files if file.public}
+    in_agent = [
+        KeyOffer(f"`{pair.get_comment(errors='replace') or 'a key'}` from the agent", pair) for pair in agent_keys
     ]
-    if provider := destination.one("pkcs11provider"):
-        reason = "PKCS11Provider: pi reaches such keys through the agent only (`ssh-add -s {provider}`)"
+    named = [offer for offer in in_agent if offer.pair and offer.pair.key_public_data in publics]
+    others = [] if destination.option("identitiesonly") == "yes" else [key for key in in_agent if key not in named]
+    agent_publics = {offer.pair.key_public_data for offer in in_agent if offer.pair}
+    rest = [file for file in files if file.public is None or file.public.public_data not in agent_publics]
+    unlocked = [(file, _offer_file(file)) for file in rest if file.private]
+    locked = [_offer_locked(file, keys, pause_timeout) for file in rest if file.is_locked]
+    plain = [
+        *named, *(offer for file, offer in unlocked if file.is_named), *others,
+        *(offer for file, offer in unlocked if not file.is_named), *locked,
+    ]  # fmt: skip
+    keys.offers = [*_certificates(destination, files, plain), *plain]
+    offered = {offer.pair.key_public_data for offer in keys.offers if offer.pair}
+    keys.skipped += [
+        f"`{file.path}`: {file.without_agent}"
+        for file in rest
+        if file.public and file.public.public_data not in offered
+    ]
+    if provider := destination.option("pkcs11provider"):
+        reason = "PKCS11Provider: pi uses such keys through the agent only (`ssh-add -s {provider}`)"
         keys.skipped.append(fill(reason, provider=provider))
     return keys
 
 
-def _local(file: _KeyFile) -> Offer:
+def _offer_file(file: _KeyFile) -> KeyOffer:
     assert file.private
     [pair] = asyncssh.load_keypairs(file.private)
-    return Offer(f"`{file.path}`", pair, file.path)
+    return KeyOffer(f"`{file.path}`", pair, file.path)
 
 
-def _locked(file: _KeyFile, keys: Keys, waiting: Waiting) -> Offer:
-    pair = _LockedKey(file.path, file.public, keys, waiting) if file.public else None
-    return Offer(f"`{file.path}`", pair, file.path)
+def _offer_locked(file: _KeyFile, keys: Keys, pause_timeout: PauseTimeout) -> KeyOffer:
+    pair = _LockedKey(file.path, file.public, keys, pause_timeout) if file.public else None
+    return KeyOffer(f"`{file.path}`", pair, file.path)
 
 
-def _certified(destination: Destination, files: Iterable[_KeyFile], plain: list[Offer]) -> list[Offer]:
-    """Return an offer for every certificate that one of the keys can use: `KEY-cert.pub`, and any `CertificateFile`."""
+def _certificates(destination: Destination, files: Iterable[_KeyFile], plain: list[KeyOffer]) -> list[KeyOffer]:
+    """Return an offer for every certificate of one of the keys: `KEY-cert.pub`, and every `CertificateFile`."""
     beside = [Path(f"{file.path}-cert.pub") for file in files]
     offers = []
     for path in dict.fromkeys([*destination.certificate_files, *beside]):
@@ -166,12 +175,12 @@ def _certified(destination: Destination, files: Iterable[_KeyFile], plain: list[
             if offer.pair and not offer.pair.has_cert and offer.pair.key_public_data == certificate.key.public_data:
                 pair = copy.copy(offer.pair)
                 pair.set_certificate(certificate)
-                offers.append(Offer(f"`{path}`", pair, offer.file))
+                offers.append(KeyOffer(f"`{path}`", pair, offer.file))
     return offers
 
 
 def _read(path: Path, is_named: bool, keys: Keys) -> _KeyFile | None:
-    """Read a private key's file; what is no use goes to `keys.skipped` with the reason, unless nobody asked for it."""
+    """Read a private key's file; one that cannot be used goes to `keys.skipped` unless it is a missing default."""
     try:
         data = path.read_bytes()
         mode = path.stat()
@@ -184,7 +193,7 @@ def _read(path: Path, is_named: bool, keys: Keys) -> _KeyFile | None:
         keys.skipped.append(f"`{path}`: {error.strerror}")
         return None
     if b"PRIVATE KEY" in data and mode.st_uid == os.getuid() and stat.S_IMODE(mode.st_mode) & 0o077:
-        keys.skipped.append(fill("`{path}`: others may read it (`chmod 600 {path}`)", path=str(path)))
+        keys.skipped.append(fill("`{path}`: other users can read it (`chmod 600 {path}`)", path=str(path)))
         return None
     try:
         return _import(path, is_named, data)
@@ -195,7 +204,7 @@ def _read(path: Path, is_named: bool, keys: Keys) -> _KeyFile | None:
 
 @functools.lru_cache(maxsize=64)
 def _import(path: Path, is_named: bool, data: bytes) -> _KeyFile:
-    """Make sense of a key file, once for all pods. Raises `ValueError`, saying why it is no use."""
+    """Parse a key file, once for all pods of a run. Raises `ValueError` with the reason if it cannot be used."""
     if b"PRIVATE KEY" not in data:
         return _KeyFile(path, is_named, asyncssh.import_public_key(data))
     public, is_locked = _public_beside(path), b"ENCRYPTED" in data
@@ -212,24 +221,24 @@ def _import(path: Path, is_named: bool, data: bytes) -> _KeyFile:
 
 
 def _read_envelope(data: bytes) -> tuple[bytes, bytes]:
-    """Return the cipher and the public half of a key in OpenSSH's format, neither of which is encrypted."""
+    """Return the cipher and the public half of a key in OpenSSH's format; neither is encrypted."""
     body = b64decode(data.partition(OPENSSH_KEY)[2].partition(b"-----END")[0])
-    if not body.startswith(MAGIC):
-        raise ValueError("it is no private key")
-    cipher, rest = _take(body[len(MAGIC) :])
-    _, rest = _take(rest)  # how the passphrase becomes a key
-    _, rest = _take(rest)
-    return cipher, _take(rest[4:])[0]
+    if not body.startswith(OPENSSH_MAGIC):
+        raise ValueError("it is not a private key")
+    cipher, rest = _split_string(body[len(OPENSSH_MAGIC) :])
+    _, rest = _split_string(rest)  # the key derivation function
+    _, rest = _split_string(rest)  # its options
+    return cipher, _split_string(rest[4:])[0]
 
 
-def _take(data: bytes) -> tuple[bytes, bytes]:
-    """Take a string off the front: four bytes of length, then itself."""
+def _split_string(data: bytes) -> tuple[bytes, bytes]:
+    """Split an SSH string off the front: four bytes of length, then the bytes."""
     end = 4 + int.from_bytes(data[:4], "big")
     return data[4:end], data[end:]
 
 
 def _decode(blob: bytes) -> asyncssh.SSHKey:
-    return asyncssh.import_public_key(_take(blob)[0] + b" " + b64encode(blob))
+    return asyncssh.import_public_key(_split_string(blob)[0] + b" " + b64encode(blob))
 
 
 def _public_beside(path: Path) -> asyncssh.SSHKey | None:

@@ -1,4 +1,4 @@
-"""Passphrases of private keys: who can be asked for one, and what has been asked already."""
+"""Passphrases of private keys: asked for once per key and run."""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -8,47 +8,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 
-Ask = Callable[[str], Awaitable[str]]
+AskPassphrase = Callable[[str], Awaitable[str]]
 
 
 class Keyring:
-    """The keys that were unlocked in this run. Each is asked for once, however many pods want it; one at a time.
+    """Unlocked keys of this run; each passphrase is asked once, however many pods need the key, and one at a time.
 
-    `ask` shows a question and returns the answer, which is empty where somebody passes over it, or nobody is there;
-    without it nobody is asked. `open` has None for a key whose passphrase nobody knew.
+    `ask` shows a prompt and returns the passphrase, or "" when skipped or when there is no terminal; without `ask`
+    there is no prompt. `unlocked` has None for a key that stays locked.
     """
 
-    def __init__(self, ask: Ask | None = None) -> None:
+    def __init__(self, ask: AskPassphrase | None = None) -> None:
         self.ask = ask
-        self.open: dict[Path, Any] = {}
-        self.turn: asyncio.Lock | None = None
+        self.unlocked: dict[Path, Any] = {}
+        self.lock: asyncio.Lock | None = None
 
     async def unlock(self, file: Path, read: Callable[[str], Any]) -> Any:
-        """Return what `read` makes of a passphrase, or None; `read` raises `ValueError` if it is wrong."""
-        import asyncio  # not at the top: every command has a keyring, few have a use for it
+        """Return the key that `read` loads with the passphrase, or None; `read` raises `ValueError` if it is wrong."""
+        import asyncio  # not at the top: every command has a keyring, few use it
 
         if self.ask is None:
             return None
-        self.turn = self.turn or asyncio.Lock()
-        async with self.turn:
-            if file not in self.open:
-                self.open[file] = await self._ask_for(self.ask, file, read)
-            return self.open[file]
+        self.lock = self.lock or asyncio.Lock()
+        async with self.lock:
+            if file not in self.unlocked:
+                self.unlocked[file] = await self._unlock(self.ask, file, read)
+            return self.unlocked[file]
 
-    async def _ask_for(self, ask: Ask, file: Path, read: Callable[[str], Any]) -> Any:
-        question = f"Passphrase for {file}: "
-        for _ in range(TRIES):
-            said = await ask(question)
-            if not said:
+    async def _unlock(self, ask: AskPassphrase, file: Path, read: Callable[[str], Any]) -> Any:
+        prompt = f"Passphrase for {file}: "
+        for _ in range(MAX_ATTEMPTS):
+            passphrase = await ask(prompt)
+            if not passphrase:
                 return None
             try:
-                return read(said)
+                return read(passphrase)
             except ValueError:
-                question = f"Wrong. Passphrase for {file}: "
+                prompt = f"Wrong. Passphrase for {file}: "
         return None
 
 
-keyring: ContextVar[Keyring] = ContextVar("keyring", default=Keyring())  # noqa: B039 - nobody to ask: it stays empty
-"""The keyring of this run. A context variable, since whether somebody is there to ask is a fact about the whole run."""
+keyring: ContextVar[Keyring] = ContextVar("keyring", default=Keyring())  # noqa: B039 - without `ask` it stays empty
+"""The keyring of this run. A context variable, since whether there is a terminal to ask on holds for the whole run."""

@@ -1,9 +1,9 @@
-"""asyncssh, loaded without what pi has no use for: import it from here.
+"""asyncssh, imported without the parts that pi does not use: import it from here.
 
-For two libraries it asks ldconfig, gcc and ld, as processes of their own; all that depends on them are the MAC `umac`
-and the key exchange `sntrup761`, in whose place others are agreed on. Without, its import takes 161 ms of 182 (not
-counting what those take on other cores). X.509 certificates in place of host keys, which few servers have and pi trusts
-none of, are another tenth: 112 ms of 126.
+asyncssh searches for two libraries by running ldconfig, gcc and ld. Only the MAC `umac` and the key exchange
+`sntrup761` need them, and others are negotiated instead. Without the search the import takes 161 ms instead of 182,
+not counting those processes on other cores. X.509 certificates as host keys are another tenth (112 ms instead of 126);
+few servers have them, and pi trusts none.
 """
 
 import ctypes.util
@@ -19,7 +19,7 @@ def _find_nothing(name: str) -> str | None:
 
 _find_library = ctypes.util.find_library
 ctypes.util.find_library = _find_nothing
-sys.modules.setdefault("asyncssh.crypto.x509", None)  # type: ignore[arg-type]  # asyncssh goes on without
+sys.modules.setdefault("asyncssh.crypto.x509", None)  # type: ignore[arg-type]  # asyncssh does without
 try:
     import asyncssh
 finally:

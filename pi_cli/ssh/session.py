@@ -1,4 +1,4 @@
-"""One SSH connection to a pod, and what can be done over it."""
+"""One SSH connection to a pod, and the operations on it."""
 
 import asyncio
 import tempfile
@@ -12,37 +12,37 @@ from typing import Any
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.ssh.quick_asyncssh import asyncssh
 
-LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up after us
-SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # and where it refuses a session (MaxSessions)
-CHUNK = 1 << 18  # bytes read at a time, at most
-MOST_STDERR = 1 << 16  # bytes of a command's stderr that are kept, the last ones
-DISCARD_PORT = 9  # a well-known port where hardly ever anybody listens
+LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up when we stop reading it
+SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
+READ_SIZE = 1 << 18  # bytes read at a time, at most
+MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
+DISCARD_PORT = 9  # a well-known port on which hardly any server listens
 
-Sink = Callable[[bytes], Awaitable[None] | None]
+OutputSink = Callable[[bytes], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a remote command said and how it ended; output is bytes, since remote text may hold anything."""
+    """The output and exit status of a remote command; output is bytes, since remote text may not be UTF-8."""
 
     status: int
     stdout: bytes
     stderr: bytes
 
 
-class NobodyListens(Exception):
-    """A port on a pod takes no connections."""
+class PortClosed(Exception):
+    """A port on a pod accepts no connections."""
 
 
 class PodSession:
-    """An open connection to a pod, which is at `host`.
+    """An open connection to a pod at `host`.
 
-    `learned` is the fingerprint of its host key if we met it only now.
+    `learned` is the fingerprint of its host key if this connection has pinned it.
     """
 
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
-    """Fingerprints of the jump hosts that we met only now, by host."""
+    """Fingerprints of the jump hosts whose keys this connection has pinned, by host."""
 
     def __init__(self, pod: str, host: str, connection: asyncssh.SSHClientConnection) -> None:
         self.pod = pod
@@ -51,7 +51,7 @@ class PodSession:
 
     @property
     def host_key(self) -> str:
-        """The key the pod showed, as an OpenSSH public key line."""
+        """The host key that the pod presented, as an OpenSSH public key line."""
         key = self._connection.get_server_host_key()
         assert key is not None
         return " ".join(key.export_public_key("openssh").decode().split()[:2])
@@ -59,45 +59,45 @@ class PodSession:
     async def run(self, command: str, *, input: bytes = b"") -> Completed:
         """Run a short command to its end."""
         with connection_errors(self.pod):
-            process = await self._begin(command, input=input)
+            process = await self._start(command, input=input)
             done = await process.wait(check=False)
-        return Completed(_status(self.pod, done.exit_status), _bytes(done.stdout), _bytes(done.stderr))
+        return Completed(_status(self.pod, done.exit_status), _as_bytes(done.stdout), _as_bytes(done.stderr))
 
     async def stream(
-        self, command: str, sink: Sink, *, input: bytes = b"", patience: float = LET_GO_TIMEOUT
+        self, command: str, sink: OutputSink, *, input: bytes = b"", patience: float = LET_GO_TIMEOUT
     ) -> Completed:
-        """Run a command that watches its stdin and ends with it; pass on its output as it comes.
+        """Run a command that exits when its stdin ends; pass its output to `sink` as it arrives.
 
-        What `sink` returns is waited for before more is read. When we go, the command has `patience` seconds to clean
-        up while we still listen; it goes on with that when we have left.
+        An awaitable that `sink` returns is awaited before more is read. When the caller is cancelled or fails, the
+        command has `patience` seconds to clean up while its output is still read; after that it cleans up unobserved.
 
-        stdin stays open until the command has ended, or we go: Ctrl+C, a lost link and `kill -9` of pi alike close
-        it. (Closing a channel on OpenSSH leaves a plain command running, and root's sshd ignores signals before
-        OpenSSH 10.)
+        stdin stays open until the command exits or the caller leaves: Ctrl+C, a lost connection and `kill -9` of pi all
+        close it. (When a channel is closed, OpenSSH leaves a plain command running, and before OpenSSH 10 root's sshd
+        ignores signals.)
         """
         with connection_errors(self.pod):
-            process = await self._begin(command)
-            with suppress(BrokenPipeError):  # what has ended already says why below
+            process = await self._start(command)
+            with suppress(BrokenPipeError):  # if the command has exited already, its status below says why
                 process.stdin.write(input)
-        complaints = asyncio.create_task(_last_of(process.stderr))
+        stderr_tail = asyncio.create_task(_read_tail(process.stderr))
         try:
             while chunk := await self._read(process.stdout):
                 if waiting := sink(chunk):  # its errors are its own, not the pod's
                     await waiting
             with connection_errors(self.pod):
                 await process.wait_closed()
-                stderr = await complaints
+                stderr = await stderr_tail
         except BaseException:
-            await self._let_go(process, patience)
+            await self._stop(process, patience)
             raise
         finally:
-            complaints.cancel()
+            stderr_tail.cancel()
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
 
     async def require_forwarding(self) -> None:
-        """Find out before a model is loaded whether sshd lets us reach its port; some are told not to.
+        """Check that sshd allows port forwarding, which some forbid, before a model is loaded.
 
-        Nobody listens on the port asked for: that it could not be reached is as good an answer as that it could.
+        No server needs to listen on the port: a refused connection proves as much as an accepted one.
         """
         try:
             with connection_errors(self.pod):
@@ -111,13 +111,13 @@ class PodSession:
             if refusal.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                 raise PodUnreachable(
                     self.pod,
-                    "its sshd forbids port forwarding, without which no model there can be reached",
+                    "its sshd forbids port forwarding, which pi needs to reach models",
                     hint="set `AllowTcpForwarding yes` in the pod's /etc/ssh/sshd_config and restart its sshd",
                 ) from error
 
     @asynccontextmanager
     async def forward(self, port: int) -> AsyncIterator[Path]:
-        """Open a unix socket that leads to a port on the pod's loopback; nobody else on this machine can use it."""
+        """Forward a unix socket to a port on the pod's loopback; other users of this machine cannot connect to it."""
         with tempfile.TemporaryDirectory(prefix="pi-") as folder:
             path = Path(folder, "pod")
             with connection_errors(self.pod):
@@ -130,29 +130,30 @@ class PodSession:
     def is_lost(self) -> bool:
         return self._connection.is_closed()
 
-    async def reach(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
-        """Open a connection to a port on the pod's loopback. Raises `NobodyListens` where that is refused there."""
+    async def open_stream(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        """Open a connection to a port on the pod's loopback. Raises `PortClosed` if the pod refuses it."""
         try:
             with connection_errors(self.pod):
                 return await self._connection.open_connection("127.0.0.1", port)
         except PodUnreachable as error:
             if isinstance(error.__cause__, asyncssh.ChannelOpenError) and not self.is_lost:
-                raise NobodyListens(str(error.__cause__)) from error
+                raise PortClosed(str(error.__cause__)) from error
             raise
 
     @asynccontextmanager
     async def while_connected(self) -> AsyncIterator[None]:
-        """End the block with `PodUnreachable` when the connection is lost, whatever the block makes of that.
+        """End the block with `PodUnreachable` when the connection is lost, whatever error the block raises then.
 
-        A forwarded port that is being opened in that moment stays open, and silent: asyncssh does not close it.
+        This interrupts the block: asyncssh does not close a forwarded port that is being opened at that moment, so it
+        would stay open and silent.
         """
         lost = asyncio.create_task(self._connection.wait_closed())
         try:
-            async with asyncio.timeout(None) as patience:
+            async with asyncio.timeout(None) as timeout:
 
                 def interrupt(_: object) -> None:
                     with suppress(RuntimeError):  # the block has ended already
-                        patience.reschedule(0)
+                        timeout.reschedule(0)
 
                 lost.add_done_callback(interrupt)
                 yield
@@ -163,8 +164,8 @@ class PodSession:
         finally:
             lost.cancel()
 
-    async def _begin(self, command: str, **options: Any) -> asyncssh.SSHClientProcess[bytes]:
-        """Begin a command; where sshd allows one session only, it needs a moment to see that the last one has ended."""
+    async def _start(self, command: str, **options: Any) -> asyncssh.SSHClientProcess[bytes]:
+        """Start a command. An sshd that allows one session at a time needs a moment to see that the last one ended."""
         for pause in SESSION_PAUSES:
             try:
                 return await self._connection.create_process(command, encoding=None, **options)
@@ -176,24 +177,24 @@ class PodSession:
 
     async def _read(self, stream: asyncssh.SSHReader[bytes]) -> bytes:
         with connection_errors(self.pod):
-            return await stream.read(CHUNK)
+            return await stream.read(READ_SIZE)
 
-    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
-        """Close a command's stdin and give it a moment to clean up; the connection may be gone already.
+    async def _stop(self, process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
+        """Close a command's stdin and give it a moment to clean up; the connection may be lost already.
 
-        What it still says is thrown away, so that it never waits for us to read it.
+        Its remaining output is read and discarded, so that the command never blocks on it.
         """
         with suppress(OSError, asyncssh.Error):
             process.stdin.write_eof()
             async with asyncio.timeout(seconds):
-                while await process.stdout.read(CHUNK):
+                while await process.stdout.read(READ_SIZE):
                     pass
                 await process.wait_closed()
 
 
 @contextmanager
 def connection_errors(pod: str) -> Iterator[None]:
-    """Turn every way an open connection can fail into `PodUnreachable`, naming the pod."""
+    """Turn every failure of an open connection into `PodUnreachable`, naming the pod."""
     try:
         yield
     except asyncssh.ChannelOpenError as error:
@@ -203,20 +204,20 @@ def connection_errors(pod: str) -> Iterator[None]:
 
 
 def _status(pod: str, status: int | None) -> int:
-    """A lost connection ends a command without a status, and without an exception."""
+    """Return the exit status, which asyncssh leaves at None, without an exception, when the connection is lost."""
     if status is None:
         raise PodUnreachable(pod, "the connection was lost")
     return status
 
 
-async def _last_of(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    """Read a stream to its end and return the last of it: unread, it would fill the window that stdout needs too."""
+async def _read_tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    """Return the end of a stream, reading all of it: unread, it would fill the window that stdout shares."""
     last = b""
-    with suppress(OSError, asyncssh.Error):  # of a lost link, stdout tells
-        while chunk := await stream.read(CHUNK):
-            last = (last + chunk)[-MOST_STDERR:]
+    with suppress(OSError, asyncssh.Error):  # reading stdout reports a lost connection
+        while chunk := await stream.read(READ_SIZE):
+            last = (last + chunk)[-MAX_STDERR:]
     return last
 
 
-def _bytes(output: Any) -> bytes:
+def _as_bytes(output: Any) -> bytes:
     return output if isinstance(output, bytes) else b""

@@ -1,4 +1,4 @@
-"""What the user's own ssh makes of an ssh command: `ssh -G` reads the configuration, as only ssh itself can."""
+"""The settings of the user's own ssh for an ssh command, from `ssh -G`: only ssh can resolve its configuration."""
 
 import asyncio
 import os
@@ -16,16 +16,16 @@ from pi_cli.errors import PiError
 from pi_cli.hints import fill
 from pi_cli.ssh import ssh_config_files, ssh_home
 from pi_cli.ssh.ssh_command import SshCommand
-from pi_cli.ssh.ssh_config_files import Answers
+from pi_cli.ssh.ssh_config_files import Settings
 
 SSH_PORT = 22
-MOST_HOPS = 8
+MAX_HOPS = 8
 DEFAULT_KEYS = tuple(
     f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "dsa")
 )
 DEFAULT_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-REFUSED = {  # what pi can neither do nor leave out without doing something else than ssh would
+UNSUPPORTED = {  # pi can neither honour these nor ignore them without differing from ssh
     "proxyusefdpass": "ProxyUseFdpass",
     "revokedhostkeys": "RevokedHostKeys",
 }
@@ -33,174 +33,173 @@ REFUSED = {  # what pi can neither do nor leave out without doing something else
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A machine on the way to a pod, or the pod: `given` is the host as it was typed, `answers` what `ssh -G` says."""
+    """A jump host or the pod: `given` is the host as it was typed, `settings` are those of `ssh -G`."""
 
     given: str
     host: str
     port: int
     user: str
-    answers: Answers
+    settings: Settings
 
-    def one(self, keyword: str) -> str | None:
-        """Return the value of an option; None if there is none, or it is `none`."""
-        [value, *_] = self.answers.get(keyword, ("none",))
+    def option(self, keyword: str) -> str | None:
+        """Return the value of an option; None if it is not set, or is `none`."""
+        [value, *_] = self.settings.get(keyword, ("none",))
         return None if value.lower() == "none" else value
 
     def algorithms(self, keyword: str) -> list[str]:
-        return (self.one(keyword) or "").split(",") if self.one(keyword) else []
+        return (self.option(keyword) or "").split(",") if self.option(keyword) else []
 
     def path(self, text: str) -> Path:
-        """Fill in a path as ssh does: `~`, `${VARIABLE}` and tokens such as `%h`."""
-        return Path(os.path.expandvars(self.filled_in(text))).expanduser()
+        """Expand a path as ssh does: `~`, `${VARIABLE}`, and tokens, e.g. `%h`."""
+        return Path(os.path.expandvars(self.expand(text))).expanduser()
 
-    def filled_in(self, text: str) -> str:
-        """Replace tokens. Raises `PiError`, naming the one that pi does not know."""
+    def expand(self, text: str) -> str:
+        """Replace tokens. Raises `PiError` for a token that pi does not support."""
         return re.sub("%(.)", lambda match: self._token(match[1], text), text)
 
     @property
     def identity_files(self) -> list[tuple[Path, bool]]:
-        """Return (file, whether somebody named it) for every private key that ssh would look for."""
-        named = [value for value in self.answers.get("identityfile", DEFAULT_KEYS) if value.lower() != "none"]
-        return [(self.path(value), value not in DEFAULT_KEYS) for value in named]
+        """Return every private key file that ssh would try, and whether the user named it."""
+        values = [value for value in self.settings.get("identityfile", DEFAULT_KEYS) if value.lower() != "none"]
+        return [(self.path(value), value not in DEFAULT_KEYS) for value in values]
 
     @property
     def certificate_files(self) -> list[Path]:
-        return [self.path(value) for value in self.answers.get("certificatefile", ())]
+        return [self.path(value) for value in self.settings.get("certificatefile", ())]
 
     @property
     def agent(self) -> str | None:
         """Return the path of the agent's socket."""
-        said = self.answers.get("identityagent", ("SSH_AUTH_SOCK",))[0]
-        if said.lower() == "none":
+        value = self.settings.get("identityagent", ("SSH_AUTH_SOCK",))[0]
+        if value.lower() == "none":
             return None
-        if said == "SSH_AUTH_SOCK" or said.startswith("$"):
-            return os.environ.get(said.strip("${}")) or None
-        return str(self.path(said))
+        if value == "SSH_AUTH_SOCK" or value.startswith("$"):
+            return os.environ.get(value.strip("${}")) or None
+        return str(self.path(value))
 
     @property
     def known_hosts_files(self) -> list[Path]:
-        users = _files(self.answers.get("userknownhostsfile", DEFAULT_KNOWN_HOSTS))
-        return [
-            self.path(file) for file in (*users, *_files(self.answers.get("globalknownhostsfile", GLOBAL_KNOWN_HOSTS)))
-        ]
+        users = _split_files(self.settings.get("userknownhostsfile", DEFAULT_KNOWN_HOSTS))
+        systems = _split_files(self.settings.get("globalknownhostsfile", GLOBAL_KNOWN_HOSTS))
+        return [self.path(file) for file in (*users, *systems)]
 
     @property
     def known_name(self) -> str:
-        """Return the name under which a `known_hosts` file has the machine's key."""
-        return self.one("hostkeyalias") or (self.host if self.port == SSH_PORT else f"[{self.host}]:{self.port}")
+        """Return the name of the machine in `known_hosts` files."""
+        return self.option("hostkeyalias") or (self.host if self.port == SSH_PORT else f"[{self.host}]:{self.port}")
 
     def __str__(self) -> str:
-        alias = f" ({self.host})" if self.given.lower() != self.host else ""
-        return f"`{self.given}`{alias}" + (f" port {self.port}" if self.port != SSH_PORT else "")
+        address = f" ({self.host})" if self.given.lower() != self.host else ""
+        return f"`{self.given}`{address}" + (f" port {self.port}" if self.port != SSH_PORT else "")
 
     def _token(self, letter: str, text: str) -> str:
         me = pwd.getpwuid(os.getuid())
         values = {
-            "%": "%", "d": str(Path.home()), "h": self.host, "i": str(me.pw_uid), "j": self.one("proxyjump") or "",
-            "k": self.one("hostkeyalias") or self.given, "L": socket.gethostname().partition(".")[0],
+            "%": "%", "d": str(Path.home()), "h": self.host, "i": str(me.pw_uid), "j": self.option("proxyjump") or "",
+            "k": self.option("hostkeyalias") or self.given, "L": socket.gethostname().partition(".")[0],
             "l": socket.gethostname(), "n": self.given, "p": str(self.port), "r": self.user, "u": me.pw_name,
         }  # fmt: skip
         if letter not in values:
-            raise PiError(f"your ssh configuration cannot be used: pi does not know `%{letter}` in `{text}`")
+            raise PiError(f"your ssh configuration cannot be used: pi does not support `%{letter}` in `{text}`")
         return values[letter]
 
 
 async def route(command: SshCommand, *, hops: int = 0) -> tuple[Destination, ...]:
-    """Return the machines that an ssh command leads through, the pod last.
+    """Return the jump hosts of an ssh command and the pod, in order.
 
-    As with ssh, `-o` and `-i` are for the pod alone; a jump host has what the configuration says about it, its own
-    jump hosts included.
+    As with ssh, `-o` and `-i` apply to the pod only; a jump host has the settings of the configuration, its own jump
+    hosts included.
     """
     destination = await _resolve(command)
-    jump = destination.one("proxyjump")
+    jump = destination.option("proxyjump")
     if jump is None:
         return (destination,)
-    if hops == MOST_HOPS:
+    if hops == MAX_HOPS:
         raise PiError(f"your ssh configuration cannot be used: `{command.host}` is reached through itself")
     before, _, last = jump.rpartition(",")
-    hop = _read_hop(last, command.config_file, before)
+    hop = _parse_hop(last, command.config_file, before)
     return (*await route(hop, hops=hops + 1), destination)
 
 
 async def _resolve(command: SshCommand) -> Destination:
-    answers = await _answers(command)
-    for keyword, name in REFUSED.items():
-        if answers.get(keyword, ("no",))[0].lower() not in ("no", "none"):
+    settings = await _settings(command)
+    for keyword, name in UNSUPPORTED.items():
+        if settings.get(keyword, ("no",))[0].lower() not in ("no", "none"):
             raise PiError(
-                f"your ssh configuration cannot be used: pi does not know how to honour `{name}`",
+                f"your ssh configuration cannot be used: pi does not support `{name}`",
                 hint=fill("set `{name} none` for `{host}` if you can do without", name=name, host=command.host),
             )
-    [host] = answers.get("hostname", (command.host,))
-    [user] = answers.get("user", (command.user or pwd.getpwuid(os.getuid()).pw_name,))
-    [port] = answers.get("port", (str(command.port or SSH_PORT),))
-    return Destination(command.host, host.lower(), int(port), user, answers)
+    [host] = settings.get("hostname", (command.host,))
+    [user] = settings.get("user", (command.user or pwd.getpwuid(os.getuid()).pw_name,))
+    [port] = settings.get("port", (str(command.port or SSH_PORT),))
+    return Destination(command.host, host.lower(), int(port), user, settings)
 
 
-async def _answers(command: SshCommand) -> Answers:
-    """Ask the ssh that is here, unless it has said the same of another host a moment ago."""
+async def _settings(command: SshCommand) -> Settings:
+    """Return the settings of the installed ssh, from the cache if they are those of another recent host."""
     match shutil.which("ssh"):
         case None:
             return _without_ssh(command)
-        case ssh_config_files.SSH:
+        case ssh_config_files.SYSTEM_SSH:
             with_system = not command.config_file and not ssh_home.is_elsewhere()
-            return await ssh_config_files.answers(command, _ask_ssh, with_system=with_system)
+            return await ssh_config_files.settings(command, _run_ssh_g, with_system=with_system)
         case _:
-            return await _ask_ssh(command)
+            return await _run_ssh_g(command)
 
 
-async def _ask_ssh(command: SshCommand) -> Answers:
-    """Have ssh read its configuration: `Match exec`, `Include`, canonical names and all.
+async def _run_ssh_g(command: SshCommand) -> Settings:
+    """Have ssh resolve its configuration: `Match exec`, `Include`, canonical names and the rest.
 
-    With a thread, since of asyncio's own processes one that is cancelled while it begins is waited for without end.
+    This waits in a thread: a process of asyncio's own that is cancelled while it starts is waited for forever.
     """
-    words = ["ssh", "-G", "-T", *ssh_home.option(command.config_file), *command.words()]
-    begun = subprocess.Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
-    with begun as asked:
+    argv = ["ssh", "-G", "-T", *ssh_home.config_option(command.config_file), *command.arguments()]
+    started = subprocess.Popen(argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does
+    with started as process:
         try:
-            said, complaint = await asyncio.to_thread(asked.communicate)
+            stdout, stderr = await asyncio.to_thread(process.communicate)
         except BaseException:
-            asked.kill()  # a `Match exec` may take for ever
+            process.kill()  # a `Match exec` may run forever
             raise
-    if asked.returncode != 0:
-        lines = complaint.decode("utf-8", "replace").strip().splitlines()
+    if process.returncode != 0:
+        lines = stderr.decode("utf-8", "replace").strip().splitlines()
         raise PiError(f"your ssh configuration cannot be used: {lines[0] if lines else 'ssh -G failed'}")
-    answers = _collect(said.decode("utf-8", "replace").splitlines())
-    account = pwd.getpwuid(os.getuid()).pw_dir  # ssh goes by the password database, pi by $HOME
-    if answers.get("userknownhostsfile") == (" ".join(DEFAULT_KNOWN_HOSTS).replace("~", account),):
-        answers |= {"userknownhostsfile": DEFAULT_KNOWN_HOSTS}
-    return answers
+    settings = _parse_settings(stdout.decode("utf-8", "replace").splitlines())
+    account_home = pwd.getpwuid(os.getuid()).pw_dir  # ssh uses the password database, pi uses $HOME
+    if settings.get("userknownhostsfile") == (" ".join(DEFAULT_KNOWN_HOSTS).replace("~", account_home),):
+        settings |= {"userknownhostsfile": DEFAULT_KNOWN_HOSTS}
+    return settings
 
 
-def _without_ssh(command: SshCommand) -> Answers:
-    """Go by the ssh command alone, as long as there is no configuration that it would be wrong to pass over."""
+def _without_ssh(command: SshCommand) -> Settings:
+    """Return the settings of the ssh command alone. Raises `PiError` if there is a configuration to read as well."""
     config = Path(command.config_file or "~/.ssh/config").expanduser()
     if config.exists():
         raise PiError(
-            f"your ssh configuration cannot be used: there is no ssh here to read `{config}`",
+            f"your ssh configuration cannot be used: no ssh client is installed to read `{config}`",
             hint="install the OpenSSH client",
         )
-    return _collect(option.replace('"', "") for option in command.options)
+    return _parse_settings(option.replace('"', "") for option in command.options)
 
 
-def _collect(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    answers: dict[str, tuple[str, ...]] = {}
+def _parse_settings(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    settings: dict[str, tuple[str, ...]] = {}
     for line in lines:
         keyword, _, value = line.strip().partition(" ")
-        answers[keyword.lower()] = (*answers.get(keyword.lower(), ()), value)
-    return answers
+        settings[keyword.lower()] = (*settings.get(keyword.lower(), ()), value)
+    return settings
 
 
-def _read_hop(text: str, config_file: str | None, before: str) -> SshCommand:
-    """Read one hop of a `ProxyJump`: `[user@]host[:port]` or an ssh URI; an address of IPv6 stands in brackets."""
-    user, _, where = text.removeprefix("ssh://").rstrip("/").rpartition("@")
-    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?|([0-9a-fA-F:]+)", where)
+def _parse_hop(text: str, config_file: str | None, before: str) -> SshCommand:
+    """Parse one hop of a `ProxyJump`: `[user@]host[:port]` or an ssh URI; an IPv6 address is in brackets."""
+    user, _, address = text.removeprefix("ssh://").rstrip("/").rpartition("@")
+    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?|([0-9a-fA-F:]+)", address)
     if match is None:
-        raise PiError(f"your ssh configuration cannot be used: `{text}` is no jump host")
+        raise PiError(f"your ssh configuration cannot be used: `{text}` is not a valid jump host")
     port = match[2] or match[4]
     options = (f"ProxyJump {before}",) if before else ()
     return SshCommand(match[1] or match[3] or match[5], user or None, int(port) if port else None, options, config_file)
 
 
-def _files(values: tuple[str, ...]) -> list[str]:
-    """Split what `ssh -G` prints on one line, unless it is one path with a blank in it."""
+def _split_files(values: tuple[str, ...]) -> list[str]:
+    """Split the paths that `ssh -G` prints on one line, unless the line is one existing path with blanks."""
     return [file for value in values for file in ([value] if Path(value).exists() else value.split()) if file != "none"]

@@ -1,21 +1,21 @@
-"""Whose configuration ssh reads: it goes by the account, pi by $HOME."""
+"""Make ssh read the configuration under $HOME: by itself it uses the home in the password database."""
 
 import os
 import pwd
 from pathlib import Path
 
 
-def option(config_file: str | None) -> list[str]:
-    """Return the option with which ssh reads the configuration below $HOME: by itself it reads that of the account.
+def config_option(config_file: str | None) -> list[str]:
+    """Return the option that makes ssh read the configuration under $HOME.
 
-    None is needed where the two are the same, or the ssh command names a `config_file`.
+    Empty if that is the account's home, or if the ssh command names a `config_file`.
     """
     if config_file or not is_elsewhere():
         return []
-    users = Path.home() / ".ssh/config"
-    return ["-F", str(users) if users.exists() else "none"]
+    users_file = Path.home() / ".ssh/config"
+    return ["-F", str(users_file) if users_file.exists() else "none"]
 
 
 def is_elsewhere() -> bool:
-    """Tell whether $HOME is not the home that the password database has for the account."""
+    """Return whether $HOME differs from the account's home in the password database."""
     return str(Path.home()) != pwd.getpwuid(os.getuid()).pw_dir

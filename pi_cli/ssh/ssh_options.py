@@ -1,6 +1,7 @@
-"""The options of ssh(1) and ssh_config(5), OpenSSH 10: which pi honours, which mean nothing to it, which it refuses.
+"""The options of ssh(1) and ssh_config(5), OpenSSH 10: those that pi honours, ignores and refuses.
 
-Honoured is what the way in obeys: `ssh_config`, `ways`, `keys`, `trust` and `login` of this room. A test sees to that.
+An option is honoured if the login obeys it: `ssh_config`, `transport`, `keys`, `trust` and `login` in this folder. A
+test checks that.
 """
 
 import os
@@ -9,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 KEYS_ONLY = "pi logs in with keys only"
-VERIFIED = "pi verifies the host key all the same"
-NOT_FORWARDED = "nothing of yours is forwarded to a pod: no agent, display or ticket"
-FORWARDINGS = "pi forwards ports by itself, when it needs one"
-TERMINAL = "pi needs no terminal, and `pi ssh` has one"
-ENVIRONMENT = "no variables are sent to a pod"
-CONNECTIONS = "pi makes connections of its own"
-PATIENCE = "pi tries again, and keeps a connection alive, by itself"
-TALK = "pi says by itself what went wrong"
-NO_MATTER = "it makes no difference to pi"
+VERIFIED = "pi verifies the host key anyway"
+NOT_FORWARDED = "pi forwards no agent, display or ticket to a pod"
+OWN_FORWARDS = "pi forwards ports itself, as needed"
+TERMINAL = "pi needs no terminal; `pi ssh` has one"
+ENVIRONMENT = "pi sends no variables to a pod"
+OWN_CONNECTIONS = "pi opens its own connections"
+OWN_RETRIES = "pi retries and keeps connections alive itself"
+OWN_ERRORS = "pi reports errors itself"
+NO_EFFECT = "it has no effect on pi"
 
 # Letters of ssh(1).
 WITH_ARGUMENT = set("BbcDEeFIiJLlmOoPpQRSWw")
@@ -25,11 +26,11 @@ IGNORED_FLAGS = {
     letter: why
     for letters, why in {
         "AaXxYyKk": NOT_FORWARDED,
-        "gLRDw": FORWARDINGS,
+        "gLRDw": OWN_FORWARDS,
         "fNnTte": TERMINAL,
-        "MS": CONNECTIONS,
-        "C": NO_MATTER,
-        "qvyE": TALK,
+        "MS": OWN_CONNECTIONS,
+        "C": NO_EFFECT,
+        "qvyE": OWN_ERRORS,
     }.items()
     for letter in letters
 }
@@ -38,14 +39,14 @@ FLAGS_FOR_KEYWORDS = {
     "l": "User", "m": "MACs", "p": "Port",
 }  # fmt: skip
 REFUSED_FLAGS = {
-    "B": ("it binds to a network interface", "give its address, with `-b`"),
+    "B": ("it binds to a network interface", "give the interface's address with `-b`"),
     "G": ("it shows settings instead of logging in", "leave it out"),
-    "I": ("it uses a key on a token", "load that key into your agent with `ssh-add -s`"),
+    "I": ("it uses a key on a hardware token", "load that key into your agent with `ssh-add -s`"),
     "O": ("it controls another connection", "leave it out"),
     "Q": ("it lists algorithms instead of logging in", "leave it out"),
     "V": ("it shows a version instead of logging in", "leave it out"),
-    "W": ("it leads on to another host", "give the host in between with `-J`, and that other host as the pod"),
-    "s": ("it asks for a subsystem instead of a shell", "leave it out"),
+    "W": ("it forwards to another host", "give the jump host with `-J`, and the other host as the pod"),
+    "s": ("it requests a subsystem instead of a shell", "leave it out"),
 }
 
 # Keywords of ssh_config(5), in small letters.
@@ -61,15 +62,15 @@ IGNORED_KEYWORDS = {
             NOT_FORWARDED
         ),
         "ClearAllForwardings DynamicForward ExitOnForwardFailure GatewayPorts LocalForward PermitRemoteOpen "
-        "RemoteForward StreamLocalBindMask StreamLocalBindUnlink Tunnel TunnelDevice": FORWARDINGS,
+        "RemoteForward StreamLocalBindMask StreamLocalBindUnlink Tunnel TunnelDevice": OWN_FORWARDS,
         "EnableEscapeCommandline EscapeChar ForkAfterAuthentication ObscureKeystrokeTiming RequestTTY SessionType "
         "StdinNull": TERMINAL,
         "SendEnv SetEnv": ENVIRONMENT,
-        "ControlMaster ControlPath ControlPersist": CONNECTIONS,
-        "ConnectionAttempts ServerAliveCountMax ServerAliveInterval TCPKeepAlive": PATIENCE,
-        "LogLevel LogVerbose SyslogFacility WarnWeakCrypto": TALK,
+        "ControlMaster ControlPath ControlPersist": OWN_CONNECTIONS,
+        "ConnectionAttempts ServerAliveCountMax ServerAliveInterval TCPKeepAlive": OWN_RETRIES,
+        "LogLevel LogVerbose SyslogFacility WarnWeakCrypto": OWN_ERRORS,
         "AddKeysToAgent ChannelTimeout Compression IgnoreUnknown IPQoS RekeyLimit UseKeychain VersionAddendum": (
-            NO_MATTER
+            NO_EFFECT
         ),
     }.items()
     for keyword in keywords.split()
@@ -78,12 +79,12 @@ IGNORED_KEYWORDS = {
 REFUSED_KEYWORDS = {
     keyword.lower(): reason
     for keywords, reason in {
-        "KnownHostsCommand LocalCommand PermitLocalCommand": ("it is about running commands here", "leave it out"),
+        "KnownHostsCommand LocalCommand PermitLocalCommand": ("it runs commands on this machine", "leave it out"),
         "PKCS11Provider": REFUSED_FLAGS["I"],
-        "PreferredAuthentications": (KEYS_ONLY, "log in with a key, or leave it out if that is possible"),
-        "RemoteCommand": ("it would run a command on the pod", "leave it out; for commands use `pi ssh`"),
-        "SecurityKeyProvider": ("it uses a key on a token", "load that key into your agent with `ssh-add`"),
-        "Host Include Match": ("it is for files", "put it into ~/.ssh/config"),
+        "PreferredAuthentications": (KEYS_ONLY, "leave it out, and log in with a key"),
+        "RemoteCommand": ("it would run a command on the pod", "leave it out; to run commands use `pi ssh`"),
+        "SecurityKeyProvider": ("it uses a key on a hardware token", "load that key into your agent with `ssh-add`"),
+        "Host Include Match": ("it belongs in a configuration file", "put it into ~/.ssh/config"),
     }.items()
     for keyword in keywords.split()
 }
@@ -92,7 +93,7 @@ REFUSED_KEYWORDS = {
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value.lower() not in choices:
-            raise ValueError(f"`{value}` is none of {', '.join(choices)}")
+            raise ValueError(f"`{value}` is not one of {', '.join(choices)}")
         return value.lower()
 
     return read
@@ -105,11 +106,11 @@ def _word(value: str) -> str:
 
 
 def _words(value: str) -> str:
-    return " ".join(_word(each) for each in value.split())
+    return " ".join(_word(word) for word in value.split())
 
 
 def _jumps(value: str) -> str:
-    """Check `[USER@]HOST[:PORT]`, several of them with commas in between."""
+    """Check one or more `[USER@]HOST[:PORT]`, separated by commas."""
     if value.lower() == "none":
         return "none"
     for hop in value.split(","):
@@ -121,30 +122,30 @@ def _jumps(value: str) -> str:
 
 
 def path(value: str) -> str:
-    """Return a file's absolute path, as it is from now on, wherever pi is called.
+    """Return a file's absolute path, which holds wherever pi is called later.
 
-    `~`, `~user` and variables stand for what they are here; `%d` and its like are left to ssh.
+    `~`, `~user` and variables are expanded now; `%d` and other tokens are left to ssh.
     """
 
     def variable(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if name not in os.environ:
-            raise ValueError(f"`${name}` is not set here")
+            raise ValueError(f"`${name}` is not set")
         return os.environ[name]
 
     if re.match(r"[A-Za-z]:", value):
-        raise ValueError(f"`{value}` is a path of Windows")
-    value = os.path.expanduser(re.sub(r"\$(?:\{(\w+)\}|(\w+))", variable, value))  # noqa: PTH111 - leaves ~nobody
+        raise ValueError(f"`{value}` is a Windows path")
+    value = os.path.expanduser(re.sub(r"\$(?:\{(\w+)\}|(\w+))", variable, value))  # noqa: PTH111 - leaves an unknown ~user
     if value.startswith("~"):
-        raise ValueError(f"there is no user `{value[1:].partition('/')[0]}` here")
+        raise ValueError(f"there is no user `{value[1:].partition('/')[0]}` on this machine")
     return value if value.startswith(("/", "%")) else f"{str(Path.cwd()).replace('%', '%%')}/{value}"
 
 
 def _file(value: str) -> str:
     if value.lower() == "none":
         return "none"
-    found = path(value)
-    return '"' + re.sub(r'(["\\])', r"\\\1", found) + '"' if re.search(r"[\s\"'\\#]", found) else found
+    absolute = path(value)
+    return '"' + re.sub(r'(["\\])', r"\\\1", absolute) + '"' if re.search(r"[\s\"'\\#]", absolute) else absolute
 
 
 def _agent(value: str) -> str:
@@ -168,26 +169,26 @@ HONOURED: dict[str, Callable[[str], str]] = {
     "IdentityFile": _file,
     "KexAlgorithms": _word,
     "MACs": _word,
-    "ProxyCommand": str,  # a shell runs it, as ssh has it: who typed it can type any command
+    "ProxyCommand": str,  # a shell runs it, as with ssh: the user who typed it can type any command
     "ProxyJump": _jumps,
     "PubkeyAuthentication": _one_of("yes", "true", "unbound", "host-bound"),
     "Tag": _word,
 }
-FILES = {"CertificateFile", "IdentityAgent", "IdentityFile"}
-NAMES = {name.lower(): name for name in HONOURED}
+FILE_OPTIONS = {"CertificateFile", "IdentityAgent", "IdentityFile"}
+CANONICAL_NAMES = {name.lower(): name for name in HONOURED}
 
 
 def ignored(keyword: str, value: str) -> str | None:
-    """Return why an option means nothing to pi, if that is so."""
+    """Return why pi ignores an option, or None if it does not."""
     if keyword.lower() == "preferredauthentications" and "publickey" not in value.lower().split(","):
         return None
     if keyword.lower() == "remotecommand" and value.lower() == "none":
-        return NO_MATTER
+        return NO_EFFECT
     return IGNORED_KEYWORDS.get(keyword.lower())
 
 
 def seconds(value: str) -> float:
-    """Read a time as ssh_config(5) has it.
+    """Parse a time in the format of ssh_config(5).
 
     >>> seconds("1m30")
     90.0

@@ -1,4 +1,4 @@
-"""The way to an SSH server: a socket, over the network or through a `ProxyCommand`."""
+"""The transport to an SSH server: a TCP socket or a `ProxyCommand`."""
 
 import asyncio
 import os
@@ -14,129 +14,135 @@ from pi_cli.ssh.ssh_config import Destination
 
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+HANG_UP_TIMEOUT = 2.0  # seconds that a `ProxyCommand` has to react to SIGHUP before SIGKILL
+
+Address = tuple[int, tuple[object, ...]]
+"""An address family and an address, as `getaddrinfo` returns them."""
 
 
-class Blocked(Exception):
-    """The way ends before an SSH server has said a word."""
+class NoBanner(Exception):
+    """No SSH banner was received."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A socket that leads to where an SSH server should be.
+class Transport:
+    """An open transport.
 
-    `left` are the seconds within which it has to say its first word, and `silence` is what it means if it does not.
+    `seconds_left` is the time until the banner is due, `silence` the error message if it never arrives.
     """
 
     socket: socket.socket
-    left: float
+    seconds_left: float
     silence: str
-    _complaints: IO[bytes] | None = None
+    _proxy_stderr: IO[bytes] | None = None
 
-    def refuse_end(self, destination: Destination) -> None:
-        """Raise `Blocked` if what has ended without a word was a `ProxyCommand`."""
-        if self._complaints:
-            self._complaints.seek(0)
-            lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-            raise Blocked(f"the ProxyCommand of {destination} ended: {lines[-1] if lines else 'it said nothing'}")
+    def raise_if_proxy_exited(self, destination: Destination) -> None:
+        """Raise `NoBanner` if the connection that was closed without a banner was a `ProxyCommand`."""
+        if self._proxy_stderr:
+            self._proxy_stderr.seek(0)
+            lines = self._proxy_stderr.read().decode("utf-8", "replace").strip().splitlines()
+            raise NoBanner(f"the ProxyCommand of {destination} exited: {lines[-1] if lines else 'it printed no error'}")
 
 
 @asynccontextmanager
-async def opened(destination: Destination, seconds: float) -> AsyncIterator[Way]:
-    """Open a way; that, and the server's first word after it, may take so many seconds.
+async def opened(destination: Destination, seconds: float) -> AsyncIterator[Transport]:
+    """Open a transport; connecting and the server's banner together may take this many seconds.
 
-    Raises `Blocked`, saying how far it came.
+    Raises `NoBanner`, naming the step that failed.
     """
     clock = asyncio.get_running_loop().time
-    until = clock() + seconds
-    if command := destination.one("proxycommand"):
-        async with _proxied(destination, command) as (end, complaints):
-            silence = f"the ProxyCommand of {destination} said nothing within {seconds:g} s"
-            yield Way(end, until - clock(), silence, complaints)
+    deadline = clock() + seconds
+    if command := destination.option("proxycommand"):
+        async with _through_proxy_command(destination, command) as (sock, stderr):
+            silence = f"the ProxyCommand of {destination} sent no SSH banner within {seconds:g} s"
+            yield Transport(sock, deadline - clock(), silence, stderr)
         return
-    addresses = await _resolved(destination, until, seconds)
-    with closing(await _connected(destination, addresses, until, seconds)) as end:
-        silence = f"{destination} accepts connections but says nothing (no SSH banner within {seconds:g} s)"
-        yield Way(end, until - clock(), silence)
+    addresses = await _resolve(destination, deadline, seconds)
+    with closing(await _connect(destination, addresses, deadline, seconds)) as sock:
+        silence = f"{destination} accepts connections but sent no SSH banner within {seconds:g} s"
+        yield Transport(sock, deadline - clock(), silence)
 
 
-def acknowledge_at_once(end: socket.socket) -> None:
-    """Have the kernel acknowledge what has come so far now, not in 40 ms; that holds for a moment only.
+def acknowledge_at_once(sock: socket.socket) -> None:
+    """Have the kernel acknowledge the received data now instead of in 40 ms; this holds only for a moment.
 
-    After the login sshd has a small packet out, and keeps the next until that is acknowledged (Nagle's algorithm): the
-    first command took 52 ms where it takes 9. Linux alone can be told so.
+    After the login, sshd has a small packet in flight and holds the next one back until the first is acknowledged
+    (Nagle's algorithm): the first command took 52 ms, and takes 9 with this. Only Linux has the option.
     """
-    if QUICK_ACK is not None and end.family in FAMILIES.values():
+    if QUICK_ACK is not None and sock.family in FAMILIES.values():
         with suppress(OSError):
-            end.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
 
-async def _resolved(destination: Destination, until: float, seconds: float) -> list[tuple[int, tuple[object, ...]]]:
-    family = FAMILIES.get(destination.one("addressfamily") or "", socket.AF_UNSPEC)
+async def _resolve(destination: Destination, deadline: float, seconds: float) -> list[Address]:
+    family = FAMILIES.get(destination.option("addressfamily") or "", socket.AF_UNSPEC)
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout_at(until):
-            found = await loop.getaddrinfo(destination.host, destination.port, family=family, type=socket.SOCK_STREAM)
+        async with asyncio.timeout_at(deadline):
+            infos = await loop.getaddrinfo(destination.host, destination.port, family=family, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Blocked(f"there is no host {destination} ({reason})") from error
+        raise NoBanner(f"there is no host {destination} ({reason})") from error
     except TimeoutError as error:
-        raise Blocked(f"the name of {destination} was not resolved within {seconds:g} s") from error
-    return [(family, address) for family, _, _, _, address in found]
+        raise NoBanner(f"the name of {destination} was not resolved within {seconds:g} s") from error
+    return [(family, address) for family, _, _, _, address in infos]
 
 
-async def _connected(
-    destination: Destination, addresses: list[tuple[int, tuple[object, ...]]], until: float, seconds: float
+async def _connect(
+    destination: Destination, addresses: list[Address], deadline: float, seconds: float
 ) -> socket.socket:
-    """Connect to the first address that answers; each gets its share of the time that is left."""
+    """Connect to the first address that answers; each gets an equal share of the remaining time."""
     loop = asyncio.get_running_loop()
     failure: OSError = TimeoutError()
     for number, (family, address) in enumerate(addresses):
-        end = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            end.setblocking(False)
-            if source := destination.one("bindaddress"):
-                end.bind((source, 0))
-            async with asyncio.timeout((until - loop.time()) / (len(addresses) - number)):
-                await loop.sock_connect(end, address)
+            sock.setblocking(False)
+            if source := destination.option("bindaddress"):
+                sock.bind((source, 0))
+            async with asyncio.timeout((deadline - loop.time()) / (len(addresses) - number)):
+                await loop.sock_connect(sock, address)
         except OSError as error:
             failure = error
-            end.close()
+            sock.close()
         except BaseException:
-            end.close()
+            sock.close()
             raise
         else:
-            return end
+            return sock
     if isinstance(failure, ConnectionRefusedError):
-        raise Blocked(f"{destination} refused the connection: no SSH server answers there") from failure
+        raise NoBanner(f"{destination} refused the connection: no SSH server answers there") from failure
     if isinstance(failure, TimeoutError):
-        raise Blocked(f"{destination} did not answer within {seconds:g} s") from failure
-    raise Blocked(f"{destination} cannot be reached: {failure.strerror or failure}") from failure
+        raise NoBanner(f"{destination} did not answer within {seconds:g} s") from failure
+    raise NoBanner(f"{destination} cannot be reached: {failure.strerror or failure}") from failure
 
 
 @asynccontextmanager
-async def _proxied(destination: Destination, command: str) -> AsyncIterator[tuple[socket.socket, IO[bytes]]]:
-    """Run a `ProxyCommand` as ssh does, in a session of its own: nothing in it can ask the terminal behind our back."""
+async def _through_proxy_command(
+    destination: Destination, command: str
+) -> AsyncIterator[tuple[socket.socket, IO[bytes]]]:
+    """Run a `ProxyCommand` as ssh does, but in a session of its own: it must not prompt on the terminal unnoticed."""
     ours, its = socket.socketpair()
     shell = os.environ.get("SHELL") or "/bin/sh"
-    with closing(ours), tempfile.TemporaryFile() as complaints:
+    with closing(ours), tempfile.TemporaryFile() as stderr:
         with closing(its):
             process = await asyncio.create_subprocess_exec(
-                shell, "-c", f"exec {destination.filled_in(command)}",
-                stdin=its.fileno(), stdout=its.fileno(), stderr=complaints, start_new_session=True,
+                shell, "-c", f"exec {destination.expand(command)}",
+                stdin=its.fileno(), stdout=its.fileno(), stderr=stderr, start_new_session=True,
             )  # fmt: skip
         try:
             ours.setblocking(False)
-            yield ours, complaints
+            yield ours, stderr
         finally:
-            await _end(process)
+            await _stop(process)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Hang up on a command as ssh does, and insist after a moment."""
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Send SIGHUP, as ssh does, then SIGKILL after 2 s."""
     for number in (signal.SIGHUP, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(HANG_UP_TIMEOUT):
                 await process.wait()
                 return

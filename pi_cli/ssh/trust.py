@@ -1,4 +1,4 @@
-"""Whether a machine is the one we know: pi's own `known_hosts` by name, and the user's by address."""
+"""Verify host keys: against pi's own `known_hosts`, by name, and against the user's, by address."""
 
 import functools
 from contextlib import suppress
@@ -15,10 +15,10 @@ from pi_cli.ssh.ssh_config import Destination
 
 @dataclass(slots=True)
 class KnownHosts:
-    """What the user's own `known_hosts` files say about a machine.
+    """The entries for a machine in the user's own `known_hosts` files.
 
-    `exact` are keys for its very address and port; `trusted` also those for the host whatever the port, which ssh
-    accepts too, but whose absence proves nothing.
+    `exact` are keys for its address and port. `trusted` includes keys for the host without a port: ssh accepts those
+    too, but their absence proves nothing.
     """
 
     exact: set[asyncssh.SSHKey] = field(default_factory=set)
@@ -29,10 +29,10 @@ class KnownHosts:
 
 @dataclass(slots=True)
 class Trust:
-    """The judge of one machine's host key; it keeps the key that it was shown.
+    """Decides on one host key and remembers the key presented.
 
-    `name` is that in pi's `known_hosts`, `whose` begins what is said about the key. With `learn` the key of a machine
-    that is not known is accepted, with `accept_new` any.
+    `name` is the machine's in pi's `known_hosts`; `whose` names the key in messages. `learn` accepts the key of an
+    unknown machine, `accept_new` any key.
     """
 
     pod: str
@@ -44,49 +44,50 @@ class Trust:
     accept_new: bool
     pinned: asyncssh.SSHKey | None = None
     users: KnownHosts = field(default_factory=KnownHosts)
-    shown: asyncssh.SSHKey | None = None
+    presented: asyncssh.SSHKey | None = None
 
     def __post_init__(self) -> None:
         line = host_keys.read(self.name)
         self.pinned = asyncssh.import_public_key(line) if line else None
-        self.users = _look_up(self.destination, only_revoked=self.pinned is not None)
+        self.users = _users_known_hosts(self.destination, only_revoked=self.pinned is not None)
 
     @property
     def trusted(self) -> set[asyncssh.SSHKey]:
         return {self.pinned} if self.pinned else self.users.trusted
 
     def options(self) -> dict[str, Any]:
-        """Return what asyncssh needs; what is not trusted here it asks `accepts` about."""
+        """Return the options for asyncssh, which asks `accepts` about a key that is not trusted."""
         return {
             "known_hosts": (list(self.trusted), list(self.users.authorities), list(self.users.revoked)),
-            "host_key_alias": self.destination.one("hostkeyalias"),
+            "host_key_alias": self.destination.option("hostkeyalias"),
             "server_host_key_algs": self._algorithms(),
         }
 
     def accepts(self, key: asyncssh.SSHKey) -> bool:
-        """Decide about a key that is not trusted."""
-        self.shown = key
+        """Decide on a key that is not trusted."""
+        self.presented = key
         return self.accept_new or (self.learn and self.pinned is None and not self.users.exact)
 
     def remember(self, key: asyncssh.SSHKey) -> str | None:
-        """Pin the key of a machine that has let us in; return its fingerprint if it is new here.
+        """Pin the key of a machine after a successful login; return its fingerprint if it was not pinned before.
 
-        A key that an authority of the user's vouches for is not pinned: the authority vouches for the next one too.
+        A key that one of the user's certificate authorities has signed is not pinned: the authority will sign the next
+        one too.
         """
-        if key == self.pinned or (key not in self.users.trusted and key != self.shown):
+        if key == self.pinned or (key not in self.users.trusted and key != self.presented):
             return None
         host_keys.remember(self.name, " ".join(key.export_public_key("openssh").decode().split()[:2]))
         return str(key.get_fingerprint())
 
     def error(self, reason: str) -> PodUnreachable:
-        """Say why a machine is not trusted; `reason` is asyncssh's."""
-        shown = self.shown.get_fingerprint() if self.shown else "unknown"
-        if self.shown is None:  # asyncssh has decided by itself: revoked, or a certificate that does not fit
+        """Return the error for a host key that is not trusted; `reason` is asyncssh's."""
+        if self.presented is None:  # asyncssh decided by itself: a revoked key, or a certificate that does not match
             return PodUnreachable(
                 self.pod,
                 f"{self.whose} cannot be trusted: {reason}",
-                hint="your own known_hosts says so; ask whoever runs that machine",
+                hint="your own known_hosts rules it out; ask the administrator of that machine",
             )
+        shown = self.presented.get_fingerprint()
         if self.pinned:
             known = self.pinned.get_fingerprint()
             return HostKeyChanged(self.pod, known=known, shown=shown, ssh=self.ssh, whose=self.whose)
@@ -94,53 +95,53 @@ class Trust:
             accept = "if it is a new machine, accept its key with `pi pods setup {pod} {ssh} --accept-new-host-key`"
             return PodUnreachable(
                 self.pod,
-                f"{self.whose} {shown} is not the one that your own known_hosts has for {self._known()}: "
-                "either another machine had this address before, or somebody is in between",
+                f"{self.whose} {shown} is not the one that your own known_hosts has for {self._contradiction()}: "
+                "either another machine had this address before, or the connection is being intercepted",
                 hint=fill(accept, pod=self.pod, ssh=self.ssh),
             )
         hint = fill("learn it with `pi pods setup {pod} {ssh}`", pod=self.pod, ssh=self.ssh)
-        return PodUnreachable(self.pod, f"{self.whose} {shown} is not known here", hint=hint)
+        return PodUnreachable(self.pod, f"{self.whose} {shown} is not known to pi", hint=hint)
 
-    def _known(self) -> str:
-        """Name what contradicts: the entry of the user's, and whose key it is as far as pi knows."""
+    def _contradiction(self) -> str:
+        """Describe the user's entry that contradicts, and the pod that has the key, if pi knows one."""
         keys = sorted(self.users.exact, key=lambda key: key.get_fingerprint())
         lines = [" ".join(key.export_public_key("openssh").decode().split()[:2]) for key in keys]
-        owners = [owner for line in lines if (owner := host_keys.owner(line, but=self.name))]
+        owners = [owner for line in lines if (owner := host_keys.owner(line, other_than=self.name))]
         was = f", the key of pod `{owners[0]}`" if owners else ""
         return f"`{self.destination.known_name}` ({', '.join(key.get_fingerprint() for key in keys)}{was})"
 
     def _algorithms(self) -> list[str]:
-        """Ask for the types of key that we know first: a machine mostly has several keys, and one is known."""
+        """Return the key algorithms, known types first: most machines have keys of several types, and one is known."""
         known = [algorithm.decode() for key in self.trusted for algorithm in key.sig_algorithms]
         configured = self.destination.algorithms("hostkeyalgorithms")
         possible = [algorithm.decode() for algorithm in asyncssh.public_key.get_public_key_algs()]
-        plain = [each for each in configured if each in possible] or _names(
+        plain = [name for name in configured if name in possible] or _decode(
             asyncssh.public_key.get_default_public_key_algs()
         )
-        first = [each for each in plain if each in known] or [each for each in known if each != "ssh-rsa"]
-        certified = _names(asyncssh.public_key.get_certificate_algs()) if self.users.authorities else []
+        first = [name for name in plain if name in known] or [name for name in known if name != "ssh-rsa"]
+        certified = _decode(asyncssh.public_key.get_certificate_algs()) if self.users.authorities else []
         return list(dict.fromkeys([*certified, *first, *plain]))
 
 
-def _names(algorithms: list[bytes]) -> list[str]:
+def _decode(algorithms: list[bytes]) -> list[str]:
     return [algorithm.decode() for algorithm in algorithms]
 
 
-def _look_up(destination: Destination, *, only_revoked: bool) -> KnownHosts:
-    """Read what the user's files say. Once pi knows a machine by name, they can only say that its key is revoked."""
-    found = KnownHosts()
-    without_port = destination.one("hostkeyalias") or destination.host
+def _users_known_hosts(destination: Destination, *, only_revoked: bool) -> KnownHosts:
+    """Return the user's entries for a machine. Once its key is pinned, only revocations count."""
+    known = KnownHosts()
+    without_port = destination.option("hostkeyalias") or destination.host
     for file in destination.known_hosts_files:
         entries = _read(file, _changed_at(file), only_revoked)
         if entries is None:
             continue
         exact, authorities, revoked, *_ = entries.match(destination.known_name, "", None)
         trusted, more_authorities, more_revoked, *_ = entries.match(without_port, "", None)
-        found.exact.update(exact)
-        found.trusted.update(exact, trusted)
-        found.authorities.update(authorities, more_authorities)
-        found.revoked.update(revoked, more_revoked)
-    return found
+        known.exact.update(exact)
+        known.trusted.update(exact, trusted)
+        known.authorities.update(authorities, more_authorities)
+        known.revoked.update(revoked, more_revoked)
+    return known
 
 
 def _changed_at(file: Path) -> int:
@@ -151,9 +152,9 @@ def _changed_at(file: Path) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _read(file: Path, changed_at: int, only_revoked: bool) -> asyncssh.SSHKnownHosts | None:
-    """Read a `known_hosts` file, once for all pods; None if nothing in it counts.
+    """Read a `known_hosts` file, once for all pods of a run; None if no line in it counts.
 
-    Lines that make no sense are passed over, as ssh does.
+    Malformed lines are ignored, as with ssh.
     """
     del changed_at
     entries: asyncssh.SSHKnownHosts | None = None

@@ -1,4 +1,4 @@
-"""The user's own ssh, made to go the way that pi goes: to the same machine, and to no other."""
+"""Run the user's own ssh with the route and the pinned host keys that pi uses."""
 
 import dataclasses
 import shlex
@@ -15,26 +15,27 @@ from pi_cli.store.records import Pod
 if TYPE_CHECKING:
     from pi_cli.ssh.ssh_config import Destination
 
-# All of these stand first, so that neither the ssh command nor the user's configuration can say otherwise.
+# These come first, so that neither the ssh command nor the user's configuration can override them.
 NOTHING_FORWARDED = ("-a", "-k", "-x")  # no agent, no ticket, no display
-OWN_CONNECTION = ("-o", "ControlPath=none")  # one opened before leads to whatever machine had the address then
-NO_COMMAND_OF_ITS_OWN = ("-o", "RemoteCommand=none")
+OWN_CONNECTION = ("-o", "ControlPath=none")  # a shared one may lead to the machine that had the address before
+NO_CONFIGURED_COMMAND = ("-o", "RemoteCommand=none")
 
 
-def words(name: str, pod: Pod, *, tty: bool = False) -> list[str]:
-    """Return the words that open a shell on a pod; a command may follow. With `tty` it gets a terminal."""
+def argv(name: str, pod: Pod, *, tty: bool = False) -> list[str]:
+    """Return the command that opens a shell on a pod; a remote command may follow. `tty` gives that a terminal."""
     command = ssh_command.parse(pod.ssh)
     route = _route(command) if host_keys.has_jump_hosts(name) else ()
     if command.connect_timeout is None:
         command = dataclasses.replace(command, connect_timeout=pod.connect_timeout)
     terminal = ("-t",) if tty else ("-o", "RequestTTY=auto")
-    safely = [*NOTHING_FORWARDED, *_trusting(name), *OWN_CONNECTION, *NO_COMMAND_OF_ITS_OWN]
-    config = ssh_home.option(command.config_file)
-    return ["ssh", *config, *safely, *terminal, *_jumps(name, route, command.config_file), *command.words()]
+    safe = [*NOTHING_FORWARDED, *_trust_options(name), *OWN_CONNECTION, *NO_CONFIGURED_COMMAND]
+    config = ssh_home.config_option(command.config_file)
+    jumps = _jump_option(name, route, command.config_file)
+    return ["ssh", *config, *safe, *terminal, *jumps, *command.arguments()]
 
 
 def _route(command: SshCommand) -> "Sequence[Destination]":
-    """Ask ssh for the jump hosts. What pi cannot make sense of in the configuration, ssh can, or says so."""
+    """Ask ssh for the jump hosts. Settings that pi does not support are left to ssh, which reports errors itself."""
     import asyncio
 
     from pi_cli.ssh import ssh_config
@@ -44,10 +45,10 @@ def _route(command: SshCommand) -> "Sequence[Destination]":
     return ()
 
 
-def _trusting(name: str) -> list[str]:
-    """Return the options with which ssh trusts the key that pi has under a name, and no other.
+def _trust_options(name: str) -> list[str]:
+    """Return the options with which ssh trusts only the key that pi has pinned under a name.
 
-    Without one it goes by the user's own files, and by nothing that somebody would have to confirm now.
+    Without a pinned key ssh uses the user's own files, and asks for no confirmation.
     """
     settings = ["StrictHostKeyChecking=yes", "UpdateHostKeys=no", "VerifyHostKeyDNS=no"]
     if host_keys.read(name):
@@ -56,18 +57,18 @@ def _trusting(name: str) -> list[str]:
     return [word for setting in settings for word in ("-o", setting)]
 
 
-def _jumps(pod: str, route: "Sequence[Destination]", config_file: str | None) -> list[str]:
-    """Return the option that leads through the jump hosts, if pi has learned their keys: `ProxyJump` cannot name them.
+def _jump_option(pod: str, route: "Sequence[Destination]", config_file: str | None) -> list[str]:
+    """Return the option for the jump hosts if pi has pinned their keys: `ProxyJump` cannot name the keys.
 
-    It is a `ProxyCommand` that holds that of the hop before, and so on.
+    It is a `ProxyCommand` that contains the one of the hop before, and so on.
     """
-    names = [host_keys.of_jump_host(pod, hop.known_name) for hop in route[:-1]]
+    names = [host_keys.jump_host_name(pod, hop.known_name) for hop in route[:-1]]
     if not any(map(host_keys.read, names)):
         return []
-    config = ["-F", config_file] if config_file else ssh_home.option(None)
+    config = ["-F", config_file] if config_file else ssh_home.config_option(None)
     option: list[str] = []
     for hop, name, following in zip(route, names, route[1:], strict=False):
         login = ["-p", str(hop.port), "-l", hop.user, "-W", f"[{following.host}]:{following.port}", hop.given]
-        through = ["ssh", *NOTHING_FORWARDED, *config, *_trusting(name), *OWN_CONNECTION, *option, *login]
-        option = ["-o", f"ProxyCommand={shlex.join(through).replace('%', '%%')}"]
+        proxy = ["ssh", *NOTHING_FORWARDED, *config, *_trust_options(name), *OWN_CONNECTION, *option, *login]
+        option = ["-o", f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}"]
     return option

@@ -121,7 +121,7 @@ def test_a_model_that_cannot_be_asked_is_said(pi: Pi, embed: Callable[..., Embed
     result = pi("check", "q")
     said = {
         "starting": "error: `q` on `dc1` cannot be reached: it is still starting",
-        "stopped": "error: `q` on `dc1` cannot be reached: it does not run",
+        "stopped": "error: `q` on `dc1` cannot be reached: it is not running",
         "gone": "error: cannot reach pod `dc1`",
     }
     assert (result.code, said[state] in result.err) == (3 if state == "gone" else 1, True), result.err

@@ -1,4 +1,4 @@
-"""`pi forward`: a port that leads to a model, whatever becomes of the link and of the model meanwhile."""
+"""`pi forward`: a local port forwarded to a model, over lost connections and restarts of the model."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def port_of(url: str) -> int:
 
 
 def is_closed_at_once(port: int) -> bool:
-    """Tell whether who connects is let go within a second, unheard."""
+    """Return whether a connection is closed within a second, without an answer."""
     began = time.monotonic()
     with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: pod\r\n\r\n")
@@ -45,8 +45,8 @@ def is_closed_at_once(port: int) -> bool:
 
 
 @pytest.fixture
-def way(pod: EmbeddedPod) -> Iterator[Relay]:
-    """A way to `dc1` that can be cut."""
+def relay(pod: EmbeddedPod) -> Iterator[Relay]:
+    """A relay between pi and `dc1` that can be cut."""
     with Relay(pod.address, pod.port) as relay:
         state = pods_json()
         state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {pod.key} root@127.0.0.1"
@@ -54,17 +54,17 @@ def way(pod: EmbeddedPod) -> Iterator[Relay]:
         yield relay
 
 
-def test_the_official_client_answers_through_it(pi: Pi, pod: EmbeddedPod) -> None:
-    there = start(pi)
+def test_the_official_client_gets_an_answer_through_it(pi: Pi, pod: EmbeddedPod) -> None:
+    port = start(pi)
     with staying("forward", "q") as forward:
         [url] = forward.prints()
-        assert port_of(url) > there  # which an embedded pod holds on this machine
+        assert port_of(url) > port  # the embedded pod uses that one on this machine
         assert answer(url) == "\n\n4"
         assert forward.err == []
     assert pod.commands
 
 
-def test_ctrl_c_ends_it_and_frees_the_port(pi: Pi, pod: EmbeddedPod) -> None:
+def test_ctrl_c_stops_it_and_frees_the_port(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
     with staying("forward", "q", "--port", str(free_port())) as forward:
         port = port_of(forward.prints()[0])
@@ -83,7 +83,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_only_programs_of_this_machine_reach_it(pi: Pi, pod: EmbeddedPod) -> None:
+def test_only_programs_on_this_machine_can_connect(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
     with staying("forward", "q") as forward:
         port = port_of(forward.prints()[0])
@@ -94,7 +94,7 @@ def test_only_programs_of_this_machine_reach_it(pi: Pi, pod: EmbeddedPod) -> Non
     assert pod.processes()
 
 
-def test_several_models_get_a_port_each(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+def test_each_of_several_models_gets_its_own_port(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     embed("dc1"), embed("dc2")
     start(pi, "q")
     start(pi, "r", pod="dc2")
@@ -106,7 +106,7 @@ def test_several_models_get_a_port_each(pi: Pi, embed: Callable[..., EmbeddedPod
     assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
 
 
-def test_a_port_that_is_taken_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_port_in_use_is_reported_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
     asked = len(pod.commands)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -116,31 +116,31 @@ def test_a_port_that_is_taken_is_said_before_any_connection(pi: Pi, pod: Embedde
     assert len(pod.commands) == asked
 
 
-def test_a_lost_link_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, way: Relay) -> None:
-    """Faults 5 and 84: a client that waits is cut off, one that comes meanwhile is let go at once."""
+def test_a_lost_connection_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, relay: Relay) -> None:
+    """Faults 5 and 84: a waiting client is cut off; during the outage new connections are closed at once."""
     start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         with counting(url) as stream:
-            way.block()
+            relay.block()
             with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
                 list(stream)
         forward.says("`q` on `dc1` is down: cannot reach pod `dc1`: the connection was lost")
         assert is_closed_at_once(port_of(url))
-        way.unblock()
+        relay.unblock()
         assert re.search(rf"`q` on `dc1` is up again, after \d+s: {url}$", forward.says("is up again"))
         assert answer(url) == "\n\n4"
         assert forward.out == [url]
     assert pod.processes()
 
 
-def test_each_coming_and_going_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, way: Relay) -> None:
+def test_each_loss_and_each_return_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, relay: Relay) -> None:
     start(pi)
     with staying("forward", "q", "--json") as forward:
         first = json.loads(forward.prints()[0])
-        way.block()
+        relay.block()
         lost = json.loads(forward.prints(2)[1])
-        way.unblock()
+        relay.unblock()
         back = json.loads(forward.prints(3)[2])
         assert forward.err == []
     known = {"pod": "dc1", "name": "q", "url": first["url"]}
@@ -151,42 +151,42 @@ def test_each_coming_and_going_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, way: 
     assert pod.processes()
 
 
-def test_a_model_that_is_started_again_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_restarted_model_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         assert pi("stop", "q").code == 0
         until(lambda: is_closed_at_once(port_of(url)))
-        forward.says("`q` on `dc1` is down: it does not run")
-        start(pi, "r")  # takes the place that `q` had
+        forward.says("`q` on `dc1` is down: it is not running")
+        start(pi, "r")  # takes the port that `q` had
         start(pi, "q")
         forward.says("is up again")
         assert answer(url) == "\n\n4"
     assert pod.processes()
 
 
-def test_a_model_that_is_starting_is_waited_for(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_starting_model_is_waited_for(pi: Pi, pod: EmbeddedPod) -> None:
     own = ("--vllm", *TOOLS, "--simulate", "slow=4")
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", *own).code == 0
-    # Its own port is held, and not listened on yet, which on one machine with it would look free.
+    # Its own port is reserved but not listened on yet; on the pod's machine, which is this one, it would look free.
     with staying("forward", "q", "--port", str(free_port())) as forward:
         forward.says("`q` on `dc1` is down: it is still starting (")
         assert answer(forward.prints()[0]) == "\n\n4"
     assert pod.processes()
 
 
-def test_a_model_that_does_not_run_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_that_is_not_running_is_reported(pi: Pi, pod: EmbeddedPod) -> None:
     state = pods_json()
     state["pods"]["dc1"]["models"]["q"] = {"model": "m", "port": 8001, "gpu": "0", "pid": 4711}
     Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
     result = pi("forward", "q")
     assert (result.code, result.out) == (1, "")
-    assert "error: nothing called `q` runs on `dc1`" in result.err
+    assert "error: no model called `q` is running on `dc1`" in result.err
     assert pi("forward", "other").code == 2
     assert pod.commands
 
 
-def test_a_pod_that_is_gone_does_not_disturb_the_others(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+def test_a_pod_that_is_gone_does_not_affect_the_others(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     embed("dc1")
     gone = embed("dc2")
     start(pi)
@@ -194,14 +194,14 @@ def test_a_pod_that_is_gone_does_not_disturb_the_others(pi: Pi, embed: Callable[
     gone.close()
     with staying("forward", "q", "dc2/r") as forward:
         assert forward.prints()[0].startswith("q http://")
-        assert "given up" in forward.says("`r` on `dc2` is down: cannot reach pod `dc2`")
+        assert "giving up" in forward.says("`r` on `dc2` is down: cannot reach pod `dc2`")
         assert answer(forward.out[0].split()[1]) == "\n\n4"
     alone = pi("forward", "dc2/r")
     assert alone.code == 3
     assert alone.err.count("cannot reach pod `dc2`") == 1
 
 
-def test_who_hangs_up_stops_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_client_that_disconnects_stops_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()

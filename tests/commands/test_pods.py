@@ -30,7 +30,7 @@ def test_a_host_never_met_is_refused_outside_setup(pi: Pi, pod: EmbeddedPod) -> 
     Path(os.environ["PI_CONFIG_DIR"], "known_hosts").unlink()
     result = pi("list")
     assert result.code == 3
-    assert "is not known here" in result.err
+    assert "is not known to pi" in result.err
     assert pod.commands == []
 
 

@@ -1,4 +1,4 @@
-"""`pi ssh`: which ssh it runs, with which words, and what comes back."""
+"""`pi ssh`: the ssh command that it runs, and its exit code and output."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from tests.conftest import Pi, pods_json
 SSH = shutil.which("ssh")
 pytestmark = pytest.mark.skipif(SSH is None, reason="needs the OpenSSH client")
 
-# Shows how it was called; `ssh -G` is the real one's to answer.
+# Prints its arguments; `ssh -G` is passed to the real ssh.
 RECORDER = f"""#!/bin/sh
 [ "$1" = -G ] && exec {SSH} "$@"
 python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 exit 255
 """
-OF_THIS_HOME = ["-F", "none"]  # which is not the account's, and has no configuration
-SAFELY = [
+OF_THIS_HOME = ["-F", "none"]  # $HOME is not the account's home here, and has no configuration
+SAFE = [
     "-a", "-k", "-x", "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "VerifyHostKeyDNS=no",
     "-o", "HostKeyAlias=dc1", "-o", 'UserKnownHostsFile="{config}/known_hosts"', "-o", "ControlPath=none",
     "-o", "RemoteCommand=none",
@@ -42,7 +42,7 @@ def register(ssh: str, *, known: str = "dc1", **more: object) -> None:
 
 @pytest.fixture
 def called(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
-    """Run `pi ssh` where `ssh` is a recorder, and return its words behind those that make it safe."""
+    """Run `pi ssh` with a recorder as `ssh`, and return the arguments after those that make it safe."""
     recorder = tmp_path / "bin/ssh"
     executables.put(recorder, RECORDER)
     monkeypatch.setenv("PATH", f"{recorder.parent}:{os.environ['PATH']}")
@@ -52,9 +52,9 @@ def called(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
         assert result.code == 255, result.err
         argv: list[str] = result.json
         argv = argv[2:] if argv[:2] == OF_THIS_HOME else argv
-        safely = [word.format(config=os.environ["PI_CONFIG_DIR"]) for word in SAFELY]
-        assert argv[: len(safely)] == safely
-        return argv[len(safely) :]
+        safe = [word.format(config=os.environ["PI_CONFIG_DIR"]) for word in SAFE]
+        assert argv[: len(safe)] == safe
+        return argv[len(safe) :]
 
     return call
 
@@ -72,7 +72,7 @@ def called(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
         ("ssh -o RequestTTY=no -o RemoteCommand=none -o UserKnownHostsFile=/dev/null h", ["h"]),
     ],
 )
-def test_it_goes_the_way_that_pi_goes_and_leads_to_a_shell(called: Called, ssh: str, words: list[str]) -> None:
+def test_it_takes_the_route_of_pi_and_opens_a_shell(called: Called, ssh: str, words: list[str]) -> None:
     """Security checks 14 and 15."""
     register(ssh)
     assert called("dc1") == ["-o", "RequestTTY=auto", *words]
@@ -93,17 +93,17 @@ def test_it_goes_the_way_that_pi_goes_and_leads_to_a_shell(called: Called, ssh: 
         (["dc1", "echo", "dc1", "$HOME", "*"], ["echo dc1 '$HOME' '*'"]),
     ],
 )
-def test_what_comes_behind_the_pod_is_the_commands(called: Called, words: list[str], remote: list[str]) -> None:
+def test_everything_after_the_pod_belongs_to_the_command(called: Called, words: list[str], remote: list[str]) -> None:
     register("ssh h")
     assert called(*words) == ["-o", "RequestTTY=auto", "h", *remote]
 
 
-def test_a_command_gets_a_terminal_if_asked_for(called: Called) -> None:
+def test_a_command_gets_a_terminal_on_request(called: Called) -> None:
     register("ssh h")
     assert called("-t", "dc1", "htop") == ["-t", "h", "htop"]
 
 
-def test_a_slow_pod_keeps_its_patience(called: Called) -> None:
+def test_the_connect_timeout_of_a_pod_is_passed_to_ssh(called: Called) -> None:
     register("ssh h", connect_timeout=90)
     assert called("dc1")[2:] == ["-o", "ConnectTimeout 90", "h"]
     register("ssh -o ConnectTimeout=60 h", connect_timeout=90)
@@ -121,7 +121,7 @@ def test_jump_hosts_are_verified_with_the_keys_that_setup_learned(called: Called
     assert option == "ProxyCommand=" + second.format(proxy=shlex.quote(f"ProxyCommand={first}"))
 
 
-def test_an_option_that_no_command_can_be_is_refused(pi: Pi) -> None:
+def test_an_option_in_place_of_the_command_is_refused(pi: Pi) -> None:
     register("ssh h")
     for words in (["dc1", "--help"], ["dc1", "--", "-la"], ["--", "-la"]):
         result = pi("ssh", *words)
@@ -130,7 +130,7 @@ def test_an_option_that_no_command_can_be_is_refused(pi: Pi) -> None:
     assert "No such option: -L" in pi("ssh", "-L", "1:h:2", "dc1").err
 
 
-def test_a_wrong_ssh_command_is_shown_with_the_place_marked(pi: Pi) -> None:
+def test_an_invalid_ssh_command_is_shown_with_the_part_at_fault_marked(pi: Pi) -> None:
     register("ssh root@h; reboot")
     result = pi("ssh", "dc1")
     assert (result.code, result.out) == (2, "")
@@ -142,7 +142,7 @@ def test_a_wrong_ssh_command_is_shown_with_the_place_marked(pi: Pi) -> None:
     )
 
 
-def test_a_key_that_pi_does_not_know_is_said_to_be_the_reason(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_missing_pinned_key_is_reported_as_the_reason(pi: Pi, pod: EmbeddedPod) -> None:
     Path(os.environ["PI_CONFIG_DIR"], "known_hosts").unlink()
     result = pi("ssh", "dc1", "true")
     assert result.code == 255
@@ -151,14 +151,14 @@ def test_a_key_that_pi_does_not_know_is_said_to_be_the_reason(pi: Pi, pod: Embed
     assert pod.commands == []
 
 
-def test_without_ssh_it_says_so(pi: Pi, tmp_path: Path) -> None:
+def test_a_missing_ssh_client_is_reported(pi: Pi, tmp_path: Path) -> None:
     register("ssh -F none h")
     result = pi("ssh", "dc1", PATH=str(tmp_path))
     assert result.code == 1
     assert "cannot run ssh for pod `dc1`: No such file or directory" in result.err
 
 
-def test_exit_codes_and_streams_are_passed_on(pi: Pi, pod: EmbeddedPod) -> None:
+def test_exit_code_stdin_and_output_are_passed_on(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("ssh", "dc1", "cat; echo no >&2; exit 7", input="yes\n")
     assert (result.code, result.out, result.err) == (7, "yes\n", "no\n")
     assert pi("ssh", "dc1", "--", "ls", "-d", "-1", "/").out == "/\n"

@@ -1,4 +1,4 @@
-"""Ways to models: they lead to the model, and not to whoever has its port now."""
+"""Forwarded ports follow the model, and not the port that it had: another model may have that now."""
 
 import asyncio
 import time
@@ -22,24 +22,24 @@ def start(pi: Pi, name: str) -> int:
 
 
 async def served(url: str) -> str | None:
-    """Return the name of the model that answers, None where the connection is cut."""
+    """Return the name of the model that answers, or None if the connection is cut."""
     async with httpx2.AsyncClient(trust_env=False) as client:
         with suppress(httpx2.TransportError):
-            listed = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {KEY}"})
-            return str(listed.json()["data"][0]["id"])
+            models = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {KEY}"})
+            return str(models.json()["data"][0]["id"])
     return None
 
 
-def test_a_port_that_another_model_has_by_now_is_found_out(
+def test_a_port_that_now_belongs_to_another_model_is_detected(
     pi: Pi, pod: EmbeddedPod, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = start(pi, "q")
     events: asyncio.Queue[Up | Down] = asyncio.Queue()
 
-    async def look() -> None:
+    async def check() -> None:
         keeping = asyncio.create_task(
             forwards.keep_open(
-                [Target("dc1", "q", [0])], state.load().pods, events.put_nowait, pauses=(0.1,), fresh=0.0
+                [Target("dc1", "q", [0])], state.load().pods, events.put_nowait, pauses=(0.1,), recheck_after=0.0
             )
         )
         up = await events.get()
@@ -48,12 +48,12 @@ def test_a_port_that_another_model_has_by_now_is_found_out(
         assert await asyncio.to_thread(start, pi, "r") == first
         await asyncio.to_thread(start, pi, "q")
         deadline = time.monotonic() + 20
-        while await served(up.url) != "q":  # who is led to the other one when it is found out, is cut
+        while await served(up.url) != "q":  # a connection to the other model is cut when that is detected
             assert time.monotonic() < deadline
-        assert events.empty(), "it was never out of reach, as far as anybody has asked"
+        assert events.empty(), "no check has found it down"
         keeping.cancel()
         await asyncio.wait([keeping])
 
-    asyncio.run(look())
-    assert not caplog.records, "asyncio's errors are tracebacks on the user's screen"
+    asyncio.run(check())
+    assert not caplog.records, "errors that asyncio logs are tracebacks on the user's screen"
     assert pod.processes()

@@ -1,4 +1,4 @@
-"""Logins that fail, are rationed, or lead into a shell with habits: pi gets in, or says what stands in the way."""
+"""Logins that fail, are limited, or end in an unusual shell: pi logs in, or reports the reason."""
 
 import shlex
 import shutil
@@ -30,10 +30,10 @@ from tests.until import until
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
-FOR_PEOPLE_ONLY = """echo "Error: Your SSH client doesn't support PTY"; exit 1"""  # RunPod's proxy, word for word
+TERMINAL_ONLY = """echo "Error: Your SSH client doesn't support PTY"; exit 1"""  # RunPod's proxy, verbatim
 KINDS = ("ed25519", "ecdsa", "rsa")  # of host keys
 PENALTY = b"Not allowed at this time\r\n"  # OpenSSH 9.8 and newer, to an address with PerSourcePenalties
-MEDDLING_ENVIRONMENT = """\
+HOSTILE_ENVIRONMENT = """\
 BASH_ENV=/root/.noise
 PYTHONHOME=/nowhere
 PYTHONPATH=/nowhere
@@ -41,7 +41,7 @@ PYTHONSTARTUP=/nowhere
 PYTHONDONTWRITEBYTECODE=
 LS_OPTIONS=--color=always
 """
-MEDDLING_BASHRC = """
+HOSTILE_BASHRC = """
 echo Welcome; printf '\\033[1mno newline'; echo oops >&2
 for word in ls cat rm mkdir cd sh bash python3 env setsid command; do alias "$word=echo no $word"; done
 shopt -s expand_aliases
@@ -57,8 +57,8 @@ def write_key(path: Path) -> Path:
     return path
 
 
-def user_knows(pod: OpensshPod, home: Path) -> None:
-    """Write a pod's key into the user's own `known_hosts`."""
+def add_to_known_hosts(pod: OpensshPod, home: Path) -> None:
+    """Add a pod's key to the user's own `known_hosts`."""
     (home / ".ssh").mkdir(exist_ok=True)
     key = (pod.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
     with (home / ".ssh/known_hosts").open("a") as file:
@@ -71,15 +71,15 @@ def test_two_sessions_and_three_logins_at_a_time_are_enough_for_many_commands_at
     pod.restart_sshd()
     names = ("a", "b", "c", "d")
     shared = (*QUICK, "--gpu-memory-utilization", "0.4")  # two on each GPU
-    starts = [ended(each) for each in [begin("start", MODEL, "--name", name, *shared) for name in names]]
-    assert [each.code for each in starts] == [0] * 4, starts
-    stops = [ended(each) for each in [begin("stop", name) for name in names]]
-    assert [each.out for each in stops] == [f"stopped `{name}` on `dc1`\n" for name in names], stops
+    starts = [ended(process) for process in [begin("start", MODEL, "--name", name, *shared) for name in names]]
+    assert [result.code for result in starts] == [0] * 4, starts
+    stops = [ended(process) for process in [begin("stop", name) for name in names]]
+    assert [result.out for result in stops] == [f"stopped `{name}` on `dc1`\n" for name in names], stops
     assert living(pod) == []
     assert pods_json()["pods"]["dc1"]["models"] == {}
 
 
-def test_a_changed_key_ends_prompts_and_shells_too_before_anybody_logs_in(pi: Pi, pod: OpensshPod) -> None:
+def test_a_changed_host_key_stops_prompts_and_shells_before_the_login(pi: Pi, pod: OpensshPod) -> None:
     """Fault 8; `test_setup.py` has the other commands."""
     start(pi, own=(*QUICK, *TOOLS))
     before = pods_file().read_bytes()
@@ -94,8 +94,8 @@ def test_a_changed_key_ends_prompts_and_shells_too_before_anybody_logs_in(pi: Pi
     assert pods_file().read_bytes() == before
 
 
-def test_the_first_contact_shows_the_key_and_pins_it_even_if_setup_fails(pi: Pi, openssh_pod: OpensshPod) -> None:
-    """Fault 9: the machine has no GPU, so that nothing is registered."""
+def test_the_first_login_shows_the_key_and_pins_it_even_if_setup_fails(pi: Pi, openssh_pod: OpensshPod) -> None:
+    """Fault 9: the machine has no GPU, so the pod is not registered."""
     pod = openssh_pod
     first = pi("pods", "setup", "dc1", pod.ssh)
     assert first.code == 1
@@ -107,7 +107,7 @@ def test_the_first_contact_shows_the_key_and_pins_it_even_if_setup_fails(pi: Pi,
     assert not pods_file().exists()
 
 
-def test_accepting_the_key_of_a_recreated_machine_concerns_this_pod_alone(pi: Pi, prepare: Prepare) -> None:
+def test_accepting_the_key_of_a_recreated_machine_affects_only_this_pod(pi: Pi, prepare: Prepare) -> None:
     """Fault 10."""
     pod, other = prepare("dc1"), prepare("dc2")
     for name in ("dc1", "dc2"):
@@ -115,7 +115,7 @@ def test_accepting_the_key_of_a_recreated_machine_concerns_this_pod_alone(pi: Pi
     known_hosts = pods_file().with_name("known_hosts")
     [others_key] = [line for line in known_hosts.read_text().splitlines() if line.startswith("dc2 ")]
     others_models = pods_json()["pods"]["dc2"]
-    pod.check(f"kill -KILL {' '.join(str(each.pid) for each in living(pod))}; rm -r ~/.pi ~/.vllm_logs")
+    pod.check(f"kill -KILL {' '.join(str(process.pid) for process in living(pod))}; rm -r ~/.pi ~/.vllm_logs")
     pod.new_host_key()
     prepared.simulate_installers(pod)
     accepted = pi("pods", "setup", "dc1", pod.ssh, "--accept-new-host-key")
@@ -125,36 +125,38 @@ def test_accepting_the_key_of_a_recreated_machine_concerns_this_pod_alone(pi: Pi
     assert pods_json()["pods"]["dc1"]["models"] == {}
     assert others_key in known_hosts.read_text().splitlines()
     assert pods_json()["pods"]["dc2"] == others_models
-    assert [each["status"] for each in pi("list", "--pod", "dc2", "--json").json] == ["ready"]
+    assert [model["status"] for model in pi("list", "--pod", "dc2", "--json").json] == ["ready"]
     assert living(other)
 
 
-def test_a_key_that_does_not_open_is_said_in_time_and_nobody_is_asked(pod: OpensshPod, tmp_path: Path) -> None:
-    """Fault 11, security check 16: no terminal, no question."""
+def test_a_key_that_cannot_be_unlocked_is_reported_in_time_and_without_a_prompt(
+    pod: OpensshPod, tmp_path: Path
+) -> None:
+    """Fault 11, security check 16: without a terminal there is no prompt."""
     other, locked = write_key(tmp_path / "other"), tmp_path / "locked"
     shutil.copy(pod.key, locked)
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", locked], check=True)
-    ways = {"other": other, "missing": tmp_path / "missing", "locked": locked, "none": None}
-    for name, key in ways.items():
+    keys = {"other": other, "missing": tmp_path / "missing", "locked": locked, "none": None}
+    for name, key in keys.items():
         register_way(pod, name, f"ssh {f'-i {key} ' if key else ''}root@{pod.address}")
     before = pods_file().read_bytes()
-    begun = time.monotonic()
-    attempts = {name: begin("list", "--pod", name) for name in ways}
-    ends = {name: ended(attempt, timeout=15) for name, attempt in attempts.items()}
-    assert time.monotonic() - begun < 15
-    assert {end.code for end in ends.values()} == {3}, ends
-    for name, end in ends.items():
-        assert f"cannot reach pod `{name}`" in end.err
-        assert end.out == ""
-    assert "missing" in ends["missing"].err.partition("cannot reach pod")[2].replace("`missing`", "", 1)
-    assert str(locked) in ends["locked"].err
-    assert "assphrase" in ends["locked"].err
+    started = time.monotonic()
+    attempts = {name: begin("list", "--pod", name) for name in keys}
+    results = {name: ended(attempt, timeout=15) for name, attempt in attempts.items()}
+    assert time.monotonic() - started < 15
+    assert {result.code for result in results.values()} == {3}, results
+    for name, result in results.items():
+        assert f"cannot reach pod `{name}`" in result.err
+        assert result.out == ""
+    assert "missing" in results["missing"].err.partition("cannot reach pod")[2].replace("`missing`", "", 1)
+    assert str(locked) in results["locked"].err
+    assert "assphrase" in results["locked"].err
     assert pods_file().read_bytes() == before
 
 
 @pytest.fixture
 def agent_with_many_keys(pod: OpensshPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An ssh agent that holds more keys than sshd lets a client try, the pod's last."""
+    """An ssh agent that holds more keys than sshd lets a client try; the pod's key is the last one."""
     socket = tmp_path / "agent"
     keys = [write_key(tmp_path / f"key-{number}") for number in range(8)]
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
@@ -168,7 +170,7 @@ def agent_with_many_keys(pod: OpensshPod, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("agent_with_many_keys")
-def test_the_key_that_was_named_is_tried_first_however_many_the_agent_has(pi: Pi, pod: OpensshPod) -> None:
+def test_a_named_key_is_tried_first_however_many_the_agent_has(pi: Pi, pod: OpensshPod) -> None:
     """Fault 11."""
     assert pi("list").code == 0
     register_way(pod, "unnamed", f"ssh root@{pod.address}")
@@ -177,7 +179,9 @@ def test_the_key_that_was_named_is_tried_first_however_many_the_agent_has(pi: Pi
     assert "cannot reach pod `unnamed`" in refused.err
 
 
-def test_what_people_paste_leads_to_the_machine(pi: Pi, prepare: Prepare, environment: Path, tmp_path: Path) -> None:
+def test_every_form_that_users_paste_reaches_the_machine(
+    pi: Pi, prepare: Prepare, environment: Path, tmp_path: Path
+) -> None:
     """Fault 12."""
     jump, pod = prepare("jump"), prepare("dc1")
     pod.sshd_config(Port=2222)
@@ -185,7 +189,7 @@ def test_what_people_paste_leads_to_the_machine(pi: Pi, prepare: Prepare, enviro
     with_blank = tmp_path / "my key"
     shutil.copy(pod.key, with_blank)
     shutil.copy(pod.key, environment / "key")
-    user_knows(jump, environment)
+    add_to_known_hosts(jump, environment)
     host, key = pod.address, shlex.quote(str(pod.key))
     (environment / ".ssh/config").write_text(
         f"Host lab\n  HostName {host}\n  Port 2222\n  User root\n  IdentityFile {key}\n"
@@ -209,16 +213,16 @@ def test_what_people_paste_leads_to_the_machine(pi: Pi, prepare: Prepare, enviro
         register_way(pod, name, ssh)
     register_way(pod, "dc1", pod.ssh)
     start(pi, pod="dc1")
-    ways = [word for name in pasted for word in ("--pod", name)]
-    listed = pi("list", "--json", *ways)
-    assert listed.code == 0, listed.err
-    assert [each["pod"] for each in listed.json] == list(pasted)
+    pods = [word for name in pasted for word in ("--pod", name)]
+    result = pi("list", "--json", *pods)
+    assert result.code == 0, result.err
+    assert [model["pod"] for model in result.json] == list(pasted)
     assert {name: pods_json()["pods"][name]["ssh"] for name in pasted} == pasted
 
 
-def test_a_proxy_for_people_only_is_found_out_at_setup_whatever_its_name(pi: Pi, openssh_pod: OpensshPod) -> None:
+def test_a_proxy_that_runs_no_commands_is_detected_at_setup_by_any_name(pi: Pi, openssh_pod: OpensshPod) -> None:
     """Fault 13."""
-    openssh_pod.sshd_config(ForceCommand=FOR_PEOPLE_ONLY)
+    openssh_pod.sshd_config(ForceCommand=TERMINAL_ONLY)
     openssh_pod.restart_sshd()
     result = pi("pods", "setup", "dc1", openssh_pod.ssh)
     assert result.code in (1, 3)
@@ -226,30 +230,30 @@ def test_a_proxy_for_people_only_is_found_out_at_setup_whatever_its_name(pi: Pi,
     assert not pods_file().exists()
 
 
-def test_a_login_environment_full_of_traps_changes_nothing(pi: Pi, prepare: Prepare) -> None:
-    """Fault 14, for setup and for a model whose Python would fall into the traps."""
+def test_a_hostile_login_environment_changes_nothing(pi: Pi, prepare: Prepare) -> None:
+    """Fault 14, for setup and for a model, whose Python the environment would break."""
     pod = prepare(registered=False)
     prepared.simulate_installers(pod)
-    (pod.home / ".bashrc").write_text(MEDDLING_BASHRC)
+    (pod.home / ".bashrc").write_text(HOSTILE_BASHRC)
     (pod.home / ".noise").write_text("echo noise; alias cd=false\n")
     with (pod.root / "etc/environment").open("a") as variables:
-        variables.write(MEDDLING_ENVIRONMENT)
+        variables.write(HOSTILE_ENVIRONMENT)
     plain_ssh = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *pod.ssh.split()[1:]]
-    told = subprocess.run([*plain_ssh, "env"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert "Welcome" in told.stdout
+    printed = subprocess.run([*plain_ssh, "env"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert "Welcome" in printed.stdout
     result = pi("pods", "setup", "dc1", pod.ssh)
     assert result.code == 0, result.err
-    assert "Checking the machine: Debian 12" in result.err  # though it came behind half a line of the shell's
+    assert "Checking the machine: Debian 12" in result.err  # although it came after half a line from the shell
     pod.check("sed -i --follow-symlinks '1a python3 -c pass || exit 9' ~/venv/bin/vllm")
     pid = start(pi)
-    [listed] = pi("list", "--json").json
-    assert (listed["status"], listed["pid"]) == ("ready", pid)
+    [model] = pi("list", "--json").json
+    assert (model["status"], model["pid"]) == ("ready", pid)
     assert pi("logs", "q", "-n", "all", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
     assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
     assert living(pod) == []
 
 
-def test_a_restricted_shell_is_named_as_the_reason(pi: Pi, pod: OpensshPod) -> None:
+def test_a_restricted_shell_is_reported_as_the_reason(pi: Pi, pod: OpensshPod) -> None:
     """Fault 15."""
     pod.check("usermod --shell /bin/rbash root")
     before = pods_file().read_bytes()
@@ -259,18 +263,18 @@ def test_a_restricted_shell_is_named_as_the_reason(pi: Pi, pod: OpensshPod) -> N
     assert pods_file().read_bytes() == before
 
 
-def test_an_sshd_that_hangs_up_for_a_while_is_asked_again_and_one_that_goes_on_is_given_up(pod: OpensshPod) -> None:
-    """Fault 19. Debian 12's OpenSSH knows no PerSourcePenalties yet: a relay does what it would do."""
+def test_a_login_is_retried_for_a_while_when_sshd_closes_the_connection(pod: OpensshPod) -> None:
+    """Fault 19. Debian 12's OpenSSH does not have PerSourcePenalties yet: a relay simulates them."""
     with ExitStack() as stack:
         soon = stack.enter_context(way_to(pod, "soon", turned_away=3))
         never = stack.enter_context(way_to(pod, "never", turned_away=99, last_word=PENALTY))
         before = pods_file().read_bytes()
         attempts = [begin("list", "--pod", name) for name in ("soon", "never")]
-        patient, in_vain = (ended(each, timeout=25) for each in attempts)
-        assert patient.code == 0, patient.err
+        succeeded, failed = (ended(attempt, timeout=25) for attempt in attempts)
+        assert succeeded.code == 0, succeeded.err
         assert soon.met == 4
-        assert in_vain.code == 3
-        assert "cannot reach pod `never`" in in_vain.err
-        assert "takes no further logins for now (it says `Not allowed at this time`)" in in_vain.err
+        assert failed.code == 3
+        assert "cannot reach pod `never`" in failed.err
+        assert "accepts no more logins for now (it sent `Not allowed at this time`)" in failed.err
         assert never.met <= 8
         assert pods_file().read_bytes() == before

@@ -1,4 +1,4 @@
-"""Jump hosts and proxy commands: real sshd on every hop."""
+"""Jump hosts and proxy commands, with a real sshd on every hop."""
 
 import subprocess
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test m
 
 @pytest.fixture
 def hosts(openssh_lab: OpensshLab) -> Iterator[tuple[OpensshPod, OpensshPod, OpensshPod]]:
-    """The pod, and two hosts on the way to it; each lets in another key. The pod answers the inner one only."""
+    """The pod and two jump hosts; each accepts another key. The pod answers the inner one only."""
     with openssh_lab.pod("dc1") as pod, openssh_lab.pod("inner") as inner, openssh_lab.pod("outer") as outer:
         yield pod, inner, outer
 
 
-def configure(environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod], pods_way: str, inners: str) -> Path:
-    """Write a configuration with the three hosts, and the ways to the pod and to the inner host."""
+def configure(environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod], pods: str, inners: str) -> Path:
+    """Write a configuration with the three hosts, and the proxy options of the pod and of the inner host."""
     pod, inner, outer = hosts
     config = environment / ".ssh/config"
     config.parent.mkdir(exist_ok=True)
     lines = []
-    for host, way in ((pod, pods_way), (inner, inners), (outer, "")):
+    for host, proxy in ((pod, pods), (inner, inners), (outer, "")):
         lines += [f"Host {host.name}", f"  HostName {host.address}", "  User root", f"  IdentityFile {host.key}"]
-        lines += [f"  {way}"] if way else []
+        lines += [f"  {proxy}"] if proxy else []
     config.write_text("".join(f"{line}\n" for line in lines))
     return config
 
 
-WAYS = {
+ROUTES = {
     "one hop": ("ProxyJump inner", ""),
     "several hops on one line": ("ProxyJump outer,inner", ""),
     "a hop that has a hop of its own": ("ProxyJump inner", "ProxyJump outer"),
@@ -43,35 +43,37 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(("pods_way", "inners"), WAYS.values(), ids=WAYS.keys())
-def test_every_way_that_ssh_finds_pi_finds(
-    environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod], pods_way: str, inners: str
+@pytest.mark.parametrize(("pods", "inners"), ROUTES.values(), ids=ROUTES.keys())
+def test_pi_takes_the_route_that_ssh_takes(
+    environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod], pods: str, inners: str
 ) -> None:
     """Fault 12."""
     names = {"config": environment / ".ssh/config", "believing": " ".join(BELIEVING)}
-    config = configure(environment, hosts, pods_way.format(**names), inners.format(**names))
-    come_from = 'echo "$(hostname) from ${SSH_CLIENT%% *}"'
-    # ssh trusts nobody on the way by itself: that is for `-o`, which a jump host does not inherit.
+    config = configure(environment, hosts, pods.format(**names), inners.format(**names))
+    client = 'echo "$(hostname) from ${SSH_CLIENT%% *}"'
+    # ssh has to trust the jump hosts too, and they do not inherit `-o`: the file sets that.
     config.write_text(f"StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n{config.read_text()}")
-    assert said("ssh dc1", come_from) == ssh_says(config, "dc1", come_from)
+    assert said("ssh dc1", client) == ssh_says(config, "dc1", client)
 
 
-def test_hops_on_the_command_line(environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]) -> None:
+def test_jump_hosts_can_be_given_in_the_ssh_command(
+    environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
+) -> None:
     """Fault 12."""
     pod, inner, outer = hosts
     configure(environment, hosts, "", "")
-    where = f"ssh -i {pod.key} -J root@outer:22,inner root@{pod.address}"
-    assert said(where, "hostname") == "dc1"
+    ssh = f"ssh -i {pod.key} -J root@outer:22,inner root@{pod.address}"
+    assert said(ssh, "hostname") == "dc1"
     assert {name: host_keys.read(name) is not None for name in ("dc1", f"dc1/{inner.address}", f"dc1/{outer.address}")}
 
 
-def test_the_keys_of_jump_hosts_are_learned_at_setup_shown_and_verified_ever_after(
+def test_the_keys_of_jump_hosts_are_pinned_and_shown_at_setup_and_verified_from_then_on(
     environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
 ) -> None:
     """Faults 8 and 9, security check 12."""
     pod, inner, outer = hosts
     configure(environment, hosts, "ProxyJump outer,inner", "")
-    with pytest.raises(PodUnreachable, match=r"the host key of jump host `outer` .* is not known here"):
+    with pytest.raises(PodUnreachable, match=r"the host key of jump host `outer` .* is not known to pi"):
         said("ssh dc1", learn=False)
 
     session = learn(pod, "ssh dc1")
@@ -92,7 +94,7 @@ def test_the_keys_of_jump_hosts_are_learned_at_setup_shown_and_verified_ever_aft
     assert said("ssh dc1", learn=False) == "root"
 
 
-def test_forgetting_a_pod_forgets_the_jump_hosts_on_its_way_and_no_others(
+def test_forgetting_a_pod_forgets_its_jump_hosts_and_no_others(
     environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
 ) -> None:
     pod, inner, _ = hosts
@@ -104,7 +106,7 @@ def test_forgetting_a_pod_forgets_the_jump_hosts_on_its_way_and_no_others(
     assert host_keys.read(f"dc1/{inner.address}") is None
 
 
-def test_a_jump_host_in_the_users_known_hosts_needs_no_learning(
+def test_a_jump_host_in_the_users_known_hosts_need_not_be_pinned(
     environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
 ) -> None:
     pod, inner, _ = hosts
@@ -116,19 +118,21 @@ def test_a_jump_host_in_the_users_known_hosts_needs_no_learning(
     assert said("ssh dc1", learn=False) == "root"
 
 
-def test_the_step_that_fails_is_said_with_the_host(
+def test_the_step_that_fails_is_reported_with_the_host(
     environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
 ) -> None:
     """Fault 1."""
     pod, inner, _ = hosts
     configure(environment, hosts, "ProxyJump inner", "")
     learn(pod, "ssh dc1")
-    for host, key in ((pod, "what"), (inner, "jump host what")):
+    for host, prefix in ((pod, ""), (inner, "jump host ")):
         authorized = host.home / ".ssh/authorized_keys"
         kept = authorized.read_text()
         authorized.write_text("")
-        what = key.replace("what", f"`{host.name}`")
-        with pytest.raises(PodUnreachable, match=f"pod `dc1`: {what} .* refused the login of `root`: it takes none"):
+        machine = f"{prefix}`{host.name}`"
+        with pytest.raises(
+            PodUnreachable, match=f"pod `dc1`: {machine} .* refused the login of `root`: it accepted none"
+        ):
             said("ssh dc1")
         authorized.write_text(kept)
     pod.stop_sshd()
@@ -139,7 +143,7 @@ def test_the_step_that_fails_is_said_with_the_host(
         said("ssh dc1")
 
 
-def test_a_pod_that_says_nothing_behind_a_jump_host_is_given_up_in_time(
+def test_a_silent_pod_behind_a_jump_host_is_given_up_in_time(
     environment: Path, hosts: tuple[OpensshPod, OpensshPod, OpensshPod]
 ) -> None:
     """Fault 3."""
@@ -151,17 +155,17 @@ def test_a_pod_that_says_nothing_behind_a_jump_host_is_given_up_in_time(
         said("ssh dc1", connect_timeout=1)
 
 
-def test_what_a_proxy_command_says_last_is_passed_on(environment: Path) -> None:
+def test_the_last_line_of_a_proxy_command_is_shown(environment: Path) -> None:
     (environment / ".ssh").mkdir()
     (environment / ".ssh/config").write_text("Host gpu\n  ProxyCommand sh -c 'echo first; echo no way; exit 1' >&2\n")
-    with pytest.raises(PodUnreachable, match="the ProxyCommand of `gpu` ended: no way"):
+    with pytest.raises(PodUnreachable, match="the ProxyCommand of `gpu` exited: no way"):
         said("ssh gpu")
     (environment / ".ssh/config").write_text("Host gpu\n  ProxyCommand sleep 60\n")
-    with pytest.raises(PodUnreachable, match="the ProxyCommand of `gpu` said nothing within 1 s"):
+    with pytest.raises(PodUnreachable, match="the ProxyCommand of `gpu` sent no SSH banner within 1 s"):
         said("ssh gpu", connect_timeout=1)
 
 
-def test_a_way_that_leads_through_itself_is_said_so(environment: Path) -> None:
+def test_a_route_that_leads_through_itself_is_reported(environment: Path) -> None:
     (environment / ".ssh").mkdir()
     (environment / ".ssh/config").write_text("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
     with pytest.raises(PiError, match="`a` is reached through itself"):

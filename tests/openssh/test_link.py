@@ -1,4 +1,4 @@
-"""What pi says and does when the pod, its sshd or the way there fails."""
+"""Failures of the pod, of its sshd and of the network: errors, time-outs and cleaning up."""
 
 import json
 import signal
@@ -26,8 +26,8 @@ from tests.openssh.conftest import Prepare
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 
-def fall_silent(pod: OpensshPod) -> None:
-    """Accept connections, as the kernel does, and say nothing."""
+def stall(pod: OpensshPod) -> None:
+    """Stop sshd with SIGSTOP: the kernel still accepts connections, and no data is sent."""
     pod.check("kill -STOP $(cat /run/sshd.pid)")
 
 
@@ -35,7 +35,7 @@ def swallow_packets(pod: OpensshPod) -> None:
     pod.check(f"ip route replace blackhole {pod.host}/32")
 
 
-def test_a_pod_that_refuses_is_said_at_once_and_nothing_is_forgotten(pi: Pi, pod: OpensshPod) -> None:
+def test_a_refused_connection_is_reported_at_once_and_nothing_is_forgotten(pi: Pi, pod: OpensshPod) -> None:
     """Faults 1 and 54."""
     start(pi)
     recorded = pods_json()
@@ -48,8 +48,8 @@ def test_a_pod_that_refuses_is_said_at_once_and_nothing_is_forgotten(pi: Pi, pod
     assert pods_json() == recorded
 
 
-def test_silence_is_given_up_in_time_and_nothing_is_forgotten(pi: Pi, prepare: Prepare) -> None:
-    """Faults 2, 3, 5 and 54: before the login 15 s are enough, on an open connection 28 s."""
+def test_a_silent_pod_is_given_up_in_time_and_nothing_is_forgotten(pi: Pi, prepare: Prepare) -> None:
+    """Faults 2, 3, 5 and 54: after 15 s before the login, after 28 s on an open connection."""
     silent, unreachable, frozen = prepare("dc1"), prepare("dc2"), prepare("dc3")
     for name in ("dc1", "dc2"):
         start(pi, pod=name)
@@ -57,7 +57,7 @@ def test_silence_is_given_up_in_time_and_nothing_is_forgotten(pi: Pi, prepare: P
     on_frozen = ("--pod", "dc3", "--vllm", "--simulate", "slow=60")
     with pi_at("starting vLLM", "start", MODEL, "--name", "q", *on_frozen) as starting:
         frozen.check(f"kill -STOP {session_of_sshd(frozen).pid}")
-        fall_silent(silent)
+        stall(silent)
         swallow_packets(unreachable)
         started = time.monotonic()
         both = ("--pod", "dc1", "--pod", "dc2")
@@ -68,33 +68,33 @@ def test_silence_is_given_up_in_time_and_nothing_is_forgotten(pi: Pi, prepare: P
             err = attempt.communicate(timeout=30)[1]
             assert attempt.returncode == 3, err
             assert f"cannot reach pod `dc2`: `{unreachable.address}` did not answer within 15 s" in err
-            assert f"cannot reach pod `dc1`: `{silent.address}` accepts connections but says nothing (no SSH ban" in err
+            assert f"cannot reach pod `dc1`: `{silent.address}` accepts connections but sent no SSH banner" in err
         assert time.monotonic() - started < 20
         starting.wait(timeout=30)
         assert time.monotonic() - started < 32
         assert starting.returncode == 3
     assert pods_json() == recorded
-    assert [each["name"] for each in pi("list", "--pod", "dc3", "--json").json] == ["q"]
+    assert [model["name"] for model in pi("list", "--pod", "dc3", "--json").json] == ["q"]
 
 
 @pytest.mark.parametrize("silence", ["session", "network"])
-def test_ctrl_c_does_not_wait_for_a_link_that_fell_silent(pi: Pi, pod: OpensshPod, silence: str) -> None:
+def test_ctrl_c_does_not_wait_for_a_stalled_connection(pi: Pi, pod: OpensshPod, silence: str) -> None:
     """Fault 5."""
     start(pi)
-    with begin("logs", "q") as watching:
-        assert watching.stdout
-        watching.stdout.readline()
+    with begin("logs", "q") as following:
+        assert following.stdout
+        following.stdout.readline()
         if silence == "session":
             pod.check(f"kill -STOP {session_of_sshd(pod).pid}")
         else:
             swallow_packets(pod)
-        watching.send_signal(signal.SIGINT)
-        assert seconds_until_end(watching) < 3
-        assert watching.returncode == 130
+        following.send_signal(signal.SIGINT)
+        assert seconds_until_end(following) < 3
+        assert following.returncode == 130
 
 
-def test_a_second_ctrl_c_leaves_without_cleaning_up(pi: Pi, pod: OpensshPod) -> None:
-    """Fault 5: over a silent link the model cannot be stopped, and the first Ctrl+C goes on trying."""
+def test_a_second_ctrl_c_exits_without_cleaning_up(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 5: over a stalled connection the model cannot be stopped, and the first Ctrl+C keeps trying."""
     with pi_at("loading weights", "start", MODEL, "--name", "q", *SLOW) as starting:
         pod.check(f"kill -STOP {session_of_sshd(pod).pid}")
         starting.send_signal(signal.SIGINT)
@@ -103,7 +103,7 @@ def test_a_second_ctrl_c_leaves_without_cleaning_up(pi: Pi, pod: OpensshPod) -> 
         starting.send_signal(signal.SIGINT)
         assert seconds_until_end(starting) < 1
         assert starting.returncode == 130
-    assert [each["name"] for each in pi("list", "--json").json] == ["q"]
+    assert [model["name"] for model in pi("list", "--json").json] == ["q"]
 
 
 def test_one_session_at_a_time_is_enough(pi: Pi, pod: OpensshPod) -> None:
@@ -124,17 +124,17 @@ def test_one_session_at_a_time_is_enough(pi: Pi, pod: OpensshPod) -> None:
     assert living(pod) == []
 
 
-def test_an_sshd_that_drops_all_but_one_login_at_once_is_asked_again(pi: Pi, pod: OpensshPod) -> None:
+def test_logins_are_retried_with_an_sshd_that_allows_one_at_a_time(pi: Pi, pod: OpensshPod) -> None:
     """Fault 7."""
     start(pi)
     pod.sshd_config(MaxStartups=1)
     pod.restart_sshd()
     listings = [begin("list", "--json") for _ in range(4)]
-    ends = [listing.communicate(timeout=40) for listing in listings]
-    assert [json.loads(out)[0]["status"] for out, _ in ends] == ["ready"] * 4, ends
+    outputs = [listing.communicate(timeout=40) for listing in listings]
+    assert [json.loads(out)[0]["status"] for out, _ in outputs] == ["ready"] * 4, outputs
 
 
-def test_a_link_lost_in_an_answer_is_the_links_fault(pi: Pi, pod: OpensshPod) -> None:
+def test_a_connection_lost_during_an_answer_is_reported_as_lost(pi: Pi, pod: OpensshPod) -> None:
     """Fault 84."""
     start(pi, own=(*QUICK, "rate=5", *TOOLS))
     with begin("prompt", "q", "Count to 100") as asking:

@@ -1,4 +1,4 @@
-"""Login shells, banners and sshd settings that a rented machine may have: pi works all the same."""
+"""pi works with the login shells, banners and sshd settings that rented machines have."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from tests.until import until
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
-TALK = "echo 'Welcome! {\"result\": 1}'; printf 'no newline'; echo 'and an error' >&2"
-TALKATIVE_BASHRC = f"""{TALK}
+NOISE = "echo 'Welcome! {\"result\": 1}'; printf 'no newline'; echo 'and an error' >&2"
+NOISY_BASHRC = f"""{NOISE}
 alias python3=false exec=false
 set -o noclobber
 umask 077
@@ -39,7 +39,7 @@ def check_that_all_works(pi: Pi, pod: OpensshPod) -> None:
 
 
 @pytest.mark.parametrize("shell", ["/bin/dash", "/usr/bin/fish", "/bin/tcsh", "/bin/zsh"])
-def test_any_login_shell_will_do(pi: Pi, pod: OpensshPod, shell: str) -> None:
+def test_every_login_shell_works(pi: Pi, pod: OpensshPod, shell: str) -> None:
     """Fault 15."""
     pod.check(f"usermod --shell {shell} root")
     (pod.home / ".config/fish").mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_any_login_shell_will_do(pi: Pi, pod: OpensshPod, shell: str) -> None:
     check_that_all_works(pi, pod)
 
 
-def test_a_shell_that_runs_nothing_is_said_to_be_the_reason(pi: Pi, pod: OpensshPod) -> None:
+def test_a_shell_that_runs_no_commands_is_reported_as_the_reason(pi: Pi, pod: OpensshPod) -> None:
     """Fault 15."""
     pod.check("usermod --shell /usr/sbin/nologin root")
     result = pi("list")
@@ -56,7 +56,7 @@ def test_a_shell_that_runs_nothing_is_said_to_be_the_reason(pi: Pi, pod: Openssh
     assert "pod `dc1` did not answer (exit code 1): This account is currently not available." in result.err
 
 
-def test_an_sshd_that_forbids_forwarding_is_found_out_before_a_model_is_loaded(pi: Pi, pod: OpensshPod) -> None:
+def test_an_sshd_that_forbids_forwarding_is_detected_before_a_model_is_loaded(pi: Pi, pod: OpensshPod) -> None:
     pod.sshd_config(AllowTcpForwarding="no")
     pod.restart_sshd()
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
@@ -66,9 +66,9 @@ def test_an_sshd_that_forbids_forwarding_is_found_out_before_a_model_is_loaded(p
     assert pi("list").code == 0
 
 
-def test_a_bashrc_that_talks_and_meddles_changes_nothing(pi: Pi, pod: OpensshPod) -> None:
+def test_a_bashrc_that_prints_and_sets_aliases_changes_nothing(pi: Pi, pod: OpensshPod) -> None:
     """Fault 14."""
-    (pod.home / ".bashrc").write_text(TALKATIVE_BASHRC)
+    (pod.home / ".bashrc").write_text(NOISY_BASHRC)
     check_that_all_works(pi, pod)
 
 
@@ -82,7 +82,7 @@ def test_banners_greetings_and_a_missing_sftp_change_nothing(pi: Pi, pod: Openss
     check_that_all_works(pi, pod)
 
 
-def test_an_sshd_that_forwards_nothing_still_lists_and_stops(pi: Pi, pod: OpensshPod) -> None:
+def test_listing_and_stopping_work_without_forwarding(pi: Pi, pod: OpensshPod) -> None:
     start(pi, own=(*QUICK, *TOOLS))
     pod.sshd_config(AllowTcpForwarding="no", DisableForwarding="yes")
     pod.restart_sshd()
@@ -93,22 +93,22 @@ def test_an_sshd_that_forwards_nothing_still_lists_and_stops(pi: Pi, pod: Openss
     assert pi("stop", "q").code == 0
 
 
-def test_tmux_at_login_is_for_people_and_does_not_hold_up_commands(pi: Pi, pod: OpensshPod) -> None:
-    """Fault 14: as on Vast, where a login with a terminal ends up in tmux."""
+def test_tmux_at_login_does_not_block_commands(pi: Pi, pod: OpensshPod) -> None:
+    """Fault 14: on Vast, a login with a terminal ends up in tmux."""
     pod.install("tmux", "#!/bin/sh\nexec sleep 600\n")
     for name in (".bashrc", ".profile", ".bash_profile"):
         (pod.home / name).write_text('if [ -t 0 ] && [ -z "$TMUX" ]; then exec tmux; fi\n')
     check_that_all_works(pi, pod)
 
 
-def test_a_user_who_is_not_root_has_models_of_its_own(pi: Pi, pod: OpensshPod, environment: Path) -> None:
+def test_a_user_other_than_root_has_separate_models(pi: Pi, pod: OpensshPod, environment: Path) -> None:
     """Fault 82."""
     pod.check("useradd --create-home --shell /bin/bash ubuntu")
     pod.check("cp -r ~/.ssh ~/.demo ~ubuntu && chown -R ubuntu ~ubuntu")
     pods = environment / ".pi/pods.json"
     pods.write_text(pods.read_text().replace("root@", "ubuntu@"))
     start(pi)
-    [server] = [each for each in living(pod) if "serve" in each.args]
+    [server] = [process for process in living(pod) if "serve" in process.args]
     assert server.environ["HOME"] == "/home/ubuntu"
     assert (pod.root / "home/ubuntu/.vllm_logs/q.log").exists()
     assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
@@ -117,7 +117,7 @@ def test_a_user_who_is_not_root_has_models_of_its_own(pi: Pi, pod: OpensshPod, e
 
 @pytest.fixture
 def agent(environment: Path, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An ssh agent that holds the pod's key, and a user who forwards it and X11 everywhere."""
+    """An ssh agent that holds the pod's key, and a configuration that forwards it and X11 to every host."""
     config = environment / ".ssh/config"
     config.parent.mkdir()
     config.write_text(USERS_CONFIG)
@@ -133,21 +133,25 @@ def agent(environment: Path, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_users_agent_display_and_variables_stay_here(pi: Pi, pod: OpensshPod, environment: Path) -> None:
+def test_the_users_agent_display_and_variables_are_not_sent_to_the_pod(
+    pi: Pi, pod: OpensshPod, environment: Path
+) -> None:
     """Security check 15."""
     pod.sshd_config(AcceptEnv="*")
     pod.restart_sshd()
     config = f"-F {environment}/.ssh/config -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     config += " -o RequestTTY=no -o RemoteCommand=none"
     plain_ssh = ["ssh", *config.split(), *pod.ssh.split()[1:], "env"]
-    told = subprocess.run(plain_ssh, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
-    assert "SSH_AUTH_SOCK=" in told  # as the config says
-    assert "PI_LEAK=1" in told
+    sent = subprocess.run(plain_ssh, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+    assert "SSH_AUTH_SOCK=" in sent  # as configured
+    assert "PI_LEAK=1" in sent
 
     start(pi)
     with pi_at("", "logs", "q"):
-        until(lambda: any("-I" in each.args for each in living(pod)))
-        processes = [each for each in pod.processes() if not is_sshd(each)]
+        until(lambda: any("-I" in process.args for process in living(pod)))
+        processes = [process for process in pod.processes() if not is_sshd(process)]
         assert processes
-        assert not [each for each in processes if {"SSH_AUTH_SOCK", "DISPLAY", "PI_LEAK"} & each.environ.keys()]
+        assert not [
+            process for process in processes if {"SSH_AUTH_SOCK", "DISPLAY", "PI_LEAK"} & process.environ.keys()
+        ]
         assert list((pod.root / "tmp").glob("ssh-*")) == []

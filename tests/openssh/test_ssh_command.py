@@ -1,4 +1,4 @@
-"""`pi ssh` with real OpenSSH on both ends, and ways of writing the ssh command that have to lead to one machine."""
+"""`pi ssh` with real OpenSSH on both ends, and the forms in which an ssh command can be written."""
 
 import os
 import pty
@@ -36,13 +36,13 @@ CARELESS_CONFIG = """Host *
 
 @pytest.fixture
 def machine(openssh_pod: OpensshPod) -> OpensshPod:
-    """A bare pod, registered; its command has all that pi leaves out."""
+    """A bare pod, registered."""
     register(openssh_pod)
     return openssh_pod
 
 
-def ways(pod: OpensshPod) -> dict[str, str]:
-    """Return many ways to write the way to one machine; the key is `key` in the folder where they are given."""
+def forms(pod: OpensshPod) -> dict[str, str]:
+    """Return many forms of the ssh command for one machine."""
     host, port = pod.address, pod.port
     return {
         "as given": pod.ssh,
@@ -62,20 +62,20 @@ def ways(pod: OpensshPod) -> dict[str, str]:
     }
 
 
-def test_every_way_of_writing_it_leads_pi_and_ssh_to_the_machine(
+def test_every_form_of_the_command_leads_pi_and_ssh_to_the_machine(
     pi: Pi, pod: OpensshPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_TEST_KEY", str(pod.key))
     shutil.copy(pod.key, f"{pod.key} copy")
-    for number, (name, ssh) in enumerate(ways(pod).items()):
-        register_way(pod, f"way{number}", ssh)
-        listed = pi("list", "--pod", f"way{number}")
+    for number, (name, ssh) in enumerate(forms(pod).items()):
+        register_way(pod, f"form{number}", ssh)
+        listed = pi("list", "--pod", f"form{number}")
         assert listed.code == 0, (name, listed.err)
-        shown = pi("ssh", f"way{number}", "hostname; tty")
-        assert (shown.code, shown.out) == (1, "dc1\nnot a tty\n"), (name, shown.err)
+        remote = pi("ssh", f"form{number}", "hostname; tty")
+        assert (remote.code, remote.out) == (1, "dc1\nnot a tty\n"), (name, remote.err)
 
 
-def test_exit_codes_words_and_streams_arrive_whole(pi: Pi, machine: OpensshPod) -> None:
+def test_exit_codes_arguments_and_streams_arrive_unchanged(pi: Pi, machine: OpensshPod) -> None:
     assert pi("ssh", "dc1", "exit 7").code == 7
     assert pi("ssh", "dc1", "kill -9 $$").code == 255
     assert "total" in pi("ssh", "dc1", "--", "ls", "-la").out
@@ -86,16 +86,16 @@ def test_exit_codes_words_and_streams_arrive_whole(pi: Pi, machine: OpensshPod) 
     assert (refused.code, "refused" in refused.err) == (255, True)
 
 
-def test_a_reader_that_leaves_ends_it(machine: OpensshPod) -> None:
+def test_the_command_stops_when_its_reader_exits(machine: OpensshPod) -> None:
     line = f"{sys.executable} -m pi_cli ssh dc1 yes | head -n 1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "y\n"
-    until(lambda: not [each for each in machine.processes() if each.args == ["yes"]])
+    until(lambda: not [process for process in machine.processes() if process.args == ["yes"]])
 
 
 @contextmanager
 def on_terminal(*words: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Run `pi ssh` on a terminal of its own, and yield it and the other end."""
+    """Run `pi ssh` on a terminal of its own, and yield the process and the other end of the terminal."""
     ours, its = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "pi_cli", "ssh", *words],
@@ -110,27 +110,31 @@ def on_terminal(*words: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
             os.close(ours)
 
 
-def read_until(terminal: int, wanted: bytes) -> bytes:
-    said = b""
-    while wanted not in said:
-        said += os.read(terminal, 4096)
-    return said
+def read_until(terminal: int, expected: bytes) -> bytes:
+    output = b""
+    while expected not in output:
+        output += os.read(terminal, 4096)
+    return output
 
 
-def test_a_shell_on_the_terminal(machine: OpensshPod) -> None:
+def test_a_shell_gets_the_terminal(machine: OpensshPod) -> None:
     with on_terminal() as (process, terminal):
         os.write(terminal, b"stty -echo; echo $((6*7)) $(hostname) $(tty) $-\n")
-        said = read_until(terminal, b"42 dc1 /dev/pts/")
+        output = read_until(terminal, b"42 dc1 /dev/pts/")
         os.write(terminal, b"sleep 1000\n")
-        until(lambda: [each for each in machine.processes() if each.args == ["sleep", "1000"]])
-        os.write(terminal, b"\x03")  # for the command there, not for ssh here
-        until(lambda: not [each for each in machine.processes() if each.args == ["sleep", "1000"]])
+        until(lambda: sleeping(machine))
+        os.write(terminal, b"\x03")  # it is for the remote command, not for ssh
+        until(lambda: not sleeping(machine))
         os.write(terminal, b"exit 3\n")
-        assert process.wait(30) == 3, said
+        assert process.wait(30) == 3, output
+
+
+def sleeping(machine: OpensshPod) -> bool:
+    return any(process.args == ["sleep", "1000"] for process in machine.processes())
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_command_on_the_terminal_gets_one_if_asked_for() -> None:
+def test_a_command_gets_a_terminal_on_request() -> None:
     with on_terminal("-t", "dc1", "test -t 1 && echo yes; exit 4") as (process, terminal):
         assert b"yes" in read_until(terminal, b"yes")
         assert process.wait(30) == 4
@@ -138,7 +142,7 @@ def test_a_command_on_the_terminal_gets_one_if_asked_for() -> None:
 
 @pytest.fixture
 def careless(environment: Path, machine: OpensshPod, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An ssh command of a user who forwards an agent everywhere and believes every host."""
+    """An ssh command of a user who forwards an agent to every host and trusts every host."""
     (environment / ".ssh").mkdir()
     config = environment / ".ssh/config"
     config.write_text(CARELESS_CONFIG.format(folder=environment))
@@ -154,7 +158,7 @@ def careless(environment: Path, machine: OpensshPod, monkeypatch: pytest.MonkeyP
             agent.terminate()
 
 
-def test_nothing_is_forwarded_and_no_stranger_believed_whatever_the_user_is_used_to(
+def test_nothing_is_forwarded_and_no_unknown_host_trusted_whatever_the_users_configuration(
     pi: Pi, machine: OpensshPod, careless: str
 ) -> None:
     """Security checks 14 and 15."""
@@ -162,15 +166,15 @@ def test_nothing_is_forwarded_and_no_stranger_believed_whatever_the_user_is_used
     machine.restart_sshd()
     plain = "-o RemoteCommand=none -o RequestTTY=no -o ControlPath=none env"
     argv = [*careless.split(), *plain.split()]
-    told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    assert "SSH_AUTH_SOCK=" in told  # as the config says
+    sent = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert "SSH_AUTH_SOCK=" in sent  # as configured
 
     register_way(machine, "careless", careless)
-    shown = pi("ssh", "careless", "env; ls /tmp; tty")
-    assert shown.code == 1
-    assert "not a tty" in shown.out
-    assert "SSH_AUTH_SOCK" not in shown.out
-    assert "DISPLAY" not in shown.out
+    remote = pi("ssh", "careless", "env; ls /tmp; tty")
+    assert remote.code == 1
+    assert "not a tty" in remote.out
+    assert "SSH_AUTH_SOCK" not in remote.out
+    assert "DISPLAY" not in remote.out
     before = Path(os.environ["PI_CONFIG_DIR"], "known_hosts").read_text()
 
     machine.new_host_key()
@@ -181,16 +185,16 @@ def test_nothing_is_forwarded_and_no_stranger_believed_whatever_the_user_is_used
     assert Path(os.environ["PI_CONFIG_DIR"], "known_hosts").read_text() == before
 
 
-def test_a_pod_whose_name_has_capital_letters_is_known(pi: Pi, machine: OpensshPod) -> None:
+def test_the_pinned_key_of_a_pod_with_capital_letters_in_its_name_is_found(pi: Pi, machine: OpensshPod) -> None:
     register_way(machine, "DC-1.Big", machine.ssh)
     assert pi("ssh", "DC-1.Big", "hostname").out == "dc1\n"
 
 
-def learned(host: OpensshPod) -> str:
+def public_key(host: OpensshPod) -> str:
     return " ".join((host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2])
 
 
-def test_jump_hosts_that_only_pi_knows_are_verified_too(pi: Pi, openssh_lab: OpensshLab) -> None:
+def test_jump_hosts_that_only_pi_has_pinned_are_verified_too(pi: Pi, openssh_lab: OpensshLab) -> None:
     """Fault 12."""
     with openssh_lab.pod("dc1") as pod, openssh_lab.pod("inner") as inner, openssh_lab.pod("outer") as outer:
         config = Path(os.environ["HOME"], "cfg")
@@ -200,13 +204,13 @@ def test_jump_hosts_that_only_pi_knows_are_verified_too(pi: Pi, openssh_lab: Ope
                 for host in (pod, inner, outer)
             )
         )
-        way = f"ssh -F {config} -J outer,inner dc1"
+        ssh = f"ssh -F {config} -J outer,inner dc1"
         register(pod)
-        learn(pod, way)
-        register_way(pod, "far", way)
+        learn(pod, ssh)
+        register_way(pod, "far", ssh)
         for host in (inner, outer):
-            assert host_keys.read(f"dc1/{host.address}") == learned(host)
-            host_keys.remember(f"far/{host.address}", learned(host))
+            assert host_keys.read(f"dc1/{host.address}") == public_key(host)
+            host_keys.remember(f"far/{host.address}", public_key(host))
         assert pi("ssh", "far", "hostname").out == "dc1\n"
 
         for host in (inner, outer):
@@ -215,11 +219,11 @@ def test_jump_hosts_that_only_pi_knows_are_verified_too(pi: Pi, openssh_lab: Ope
             assert changed.code == 255
             assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in changed.err
             assert not (pod.home / "was-here").exists()
-            host_keys.remember(f"far/{host.address}", learned(host))
+            host_keys.remember(f"far/{host.address}", public_key(host))
             assert pi("ssh", "far", "hostname").out == "dc1\n"
 
 
-def test_what_is_not_an_ssh_command_is_shown_with_the_place_marked_before_anything_is_done(
+def test_an_invalid_ssh_command_is_shown_with_the_part_at_fault_marked_before_any_connection(
     pi: Pi, machine: OpensshPod
 ) -> None:
     for words in (["pods", "setup", "dc2", f"{machine.ssh} && reboot"], ["pods", "setup", "dc2", f"{machine.ssh} ls"]):

@@ -1,4 +1,4 @@
-"""What the user's own ssh would do, pi does: configuration, agents, certificates, encrypted keys."""
+"""pi does what the user's own ssh does: configuration, agents, certificates, encrypted keys."""
 
 import subprocess
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ CONFIGS = {
           Port 2222
           IdentityFile {key}
     """,
-    "a Match for names that are final": """
+    "a Match for the final name": """
         Host gpu
           HostName {address}
         Match final host {address}
@@ -39,7 +39,7 @@ CONFIGS = {
           Port 2222
           IdentityFile {key}
     """,
-    "another file, and what only ssh knows": """
+    "another file, and options that only ssh knows": """
         IgnoreUnknown NoSuchOption,UseKeychain
         Host *
           NoSuchOption yes
@@ -54,7 +54,7 @@ CONFIGS = {
           Port 2222
           IdentityFile ${{KEYS}}/%r@%n-%p
     """,
-    "a command that carries the bytes": """
+    "a proxy command": """
         Host gpu
           HostName {address}
           User root
@@ -62,7 +62,7 @@ CONFIGS = {
           IdentityFile {key}
           ProxyCommand bash -c 'exec 3<>/dev/tcp/%h/%p; echo talk >&2; cat <&3 & cat >&3'
     """,
-    "algorithms that this pi does not all have": """
+    "algorithms that pi does not all support": """
         Host gpu
           HostName {address}
           User root
@@ -84,7 +84,7 @@ def machine(openssh_pod: OpensshPod) -> OpensshPod:
 
 @pytest.fixture
 def agent(environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An agent that nobody else talks to."""
+    """An agent for this test alone."""
     socket = environment / "agent"
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as running:
         try:
@@ -122,7 +122,7 @@ def fingerprint(key: Path) -> str:
 
 
 @pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS.keys())
-def test_the_users_configuration_means_what_it_means_to_ssh(
+def test_the_users_configuration_means_the_same_to_pi_and_ssh(
     machine: OpensshPod, environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     """Fault 12."""
@@ -138,7 +138,7 @@ def test_the_users_configuration_means_what_it_means_to_ssh(
     assert said("ssh gpu") == "root"
 
 
-def test_a_line_that_ssh_does_not_understand_is_said_in_its_words(environment: Path) -> None:
+def test_an_error_in_the_configuration_is_reported_in_the_words_of_ssh(environment: Path) -> None:
     config = configure(environment, "Host *\n  Bogus yes\n")
     with pytest.raises(PiError, match=r"cannot be used: .*line 2: Bad configuration option: bogus") as raised:
         said("ssh gpu")
@@ -146,26 +146,26 @@ def test_a_line_that_ssh_does_not_understand_is_said_in_its_words(environment: P
 
 
 @pytest.mark.parametrize("option", ["RevokedHostKeys /etc/revoked", "ProxyUseFdpass yes"])
-def test_what_pi_cannot_honour_is_named(environment: Path, option: str) -> None:
+def test_an_unsupported_option_of_the_configuration_is_named(environment: Path, option: str) -> None:
     configure(environment, f"Host *\n  {option}\n")
-    with pytest.raises(PiError, match=f"does not know how to honour `{option.split(maxsplit=1)[0]}`"):
+    with pytest.raises(PiError, match=f"pi does not support `{option.split(maxsplit=1)[0]}`"):
         said("ssh gpu")
 
 
-def test_an_agent_that_the_configuration_names_is_used(
+def test_the_agent_of_the_configuration_is_used(
     machine: OpensshPod, environment: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(machine.key)
     monkeypatch.delenv("SSH_AUTH_SOCK")
-    where = f"ssh -p 2222 root@{machine.address}"
-    with pytest.raises(PodUnreachable, match="there is no key to try"):
-        said(where)
+    ssh = f"ssh -p 2222 root@{machine.address}"
+    with pytest.raises(PodUnreachable, match="no SSH key found"):
+        said(ssh)
     configure(environment, f"Host *\n  IdentityAgent {agent}\n")
-    assert said(where) == "root"
+    assert said(ssh) == "root"
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_public_half_is_enough_where_the_agent_has_the_other(machine: OpensshPod, environment: Path) -> None:
+def test_a_public_half_is_enough_if_the_agent_holds_the_key(machine: OpensshPod, environment: Path) -> None:
     add(machine.key)
     generate(environment / ".ssh/other")
     add(environment / ".ssh/other")
@@ -174,21 +174,20 @@ def test_a_public_half_is_enough_where_the_agent_has_the_other(machine: OpensshP
     machine.sshd_config(Port=2222, MaxAuthTries=1)
     machine.restart_sshd()
     for name in ("only", "only.pub"):
-        where = f"ssh -p 2222 -i {environment}/.ssh/{name} -o IdentitiesOnly=yes root@{machine.address}"
-        assert said(where) == "root"
+        ssh = f"ssh -p 2222 -i {environment}/.ssh/{name} -o IdentitiesOnly=yes root@{machine.address}"
+        assert said(ssh) == "root"
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_key_that_was_named_comes_before_an_agent_full_of_others(machine: OpensshPod, environment: Path) -> None:
-    """Fault 11: sshd hangs up after six keys."""
+def test_a_named_key_is_tried_before_the_other_keys_of_the_agent(machine: OpensshPod, environment: Path) -> None:
+    """Fault 11: sshd closes the connection after six keys."""
     for number in range(8):
         add(generate(environment / f".ssh/key{number}", comment=f"key {number}"))
     assert said(machine.ssh) == "root"
     with pytest.raises(PodUnreachable) as raised:
         said(f"ssh -p 2222 root@{machine.address}")
-    assert "refused the login of `root` after so many keys: it takes none of `key 0` of the agent (SHA256:" in str(
-        raised.value
-    )
+    refused = "refused the login of `root` after too many keys: it accepted none of the keys: `key 0` from the agent"
+    assert f"{refused} (SHA256:" in str(raised.value)
     assert "-o IdentitiesOnly=yes" in str(raised.value.hint)
 
 
@@ -204,10 +203,11 @@ def test_a_refusal_names_the_keys_that_were_tried_and_those_that_were_not(
     files = " ".join(f"-i {environment}/.ssh/{name}" for name in ("named", "readable", "missing"))
     with pytest.raises(PodUnreachable) as raised:
         said(f"ssh -p 2222 {files} root@{machine.address}")
-    told = str(raised.value)
-    assert f"it takes none of `{named}` ({fingerprint(named)}), `laptop` of the agent ({fingerprint(held)})" in told
-    assert f"not tried: `{readable}`: others may read it" in told
-    assert f"`{environment}/.ssh/missing`: there is no such file" in told
+    message = str(raised.value)
+    tried = f"`{named}` ({fingerprint(named)}), `laptop` from the agent ({fingerprint(held)})"
+    assert f"it accepted none of the keys: {tried}" in message
+    assert f"not tried: `{readable}`: other users can read it (`chmod 600 {readable}`)" in message
+    assert f"`{environment}/.ssh/missing`: there is no such file" in message
 
 
 def test_a_certificate_logs_in(machine: OpensshPod, environment: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_certificate_logs_in(machine: OpensshPod, environment: Path) -> None:
 
 @pytest.mark.parametrize("form", [(), ("-m", "PEM"), ("-m", "PKCS8")], ids=["OpenSSH", "PEM", "PKCS8"])
 @pytest.mark.parametrize("public", ["with", "without"])
-def test_an_encrypted_key_asks_for_its_passphrase(
+def test_the_passphrase_of_an_encrypted_key_is_asked(
     machine: OpensshPod, environment: Path, form: tuple[str, ...], public: str
 ) -> None:
     """Fault 11."""
@@ -237,16 +237,16 @@ def test_an_encrypted_key_asks_for_its_passphrase(
     authorize(machine, key)
     if public == "without":
         Path(f"{key}.pub").unlink()
-    where = f"ssh -p 2222 -i {key} root@{machine.address}"
-    assert said(where, answers=["wrong", "öpen"]) == "root"
+    ssh = f"ssh -p 2222 -i {key} root@{machine.address}"
+    assert said(ssh, answers=["wrong", "öpen"]) == "root"
     for answers in (None, ["a", "b", "c"], [""]):
         with pytest.raises(PodUnreachable, match=f"`{key}` needs its passphrase") as raised:
-            said(where, answers=answers)
+            said(ssh, answers=answers)
         assert not answers
         assert f"ssh-add {key}" in str(raised.value.hint)
 
 
-def test_an_encrypted_key_that_is_not_needed_asks_nothing(machine: OpensshPod, environment: Path) -> None:
+def test_an_encrypted_key_that_is_not_needed_stays_locked(machine: OpensshPod, environment: Path) -> None:
     generate(environment / ".ssh/id_ed25519", passphrase="secret")
     assert said(machine.ssh, answers=[]) == "root"
     (environment / ".ssh/id_rsa").write_bytes(machine.key.read_bytes())
@@ -254,37 +254,37 @@ def test_an_encrypted_key_that_is_not_needed_asks_nothing(machine: OpensshPod, e
     assert said(f"ssh -p 2222 root@{machine.address}", answers=[]) == "root"
 
 
-def test_an_encrypted_key_that_the_pod_would_not_take_asks_nothing(machine: OpensshPod, environment: Path) -> None:
+def test_an_encrypted_key_that_the_pod_does_not_accept_stays_locked(machine: OpensshPod, environment: Path) -> None:
     key = generate(environment / "key", passphrase="secret")
-    with pytest.raises(PodUnreachable, match="it takes none of"):
+    with pytest.raises(PodUnreachable, match="it accepted none of the keys"):
         said(f"ssh -p 2222 -i {key} root@{machine.address}", answers=[])
 
 
 @pytest.mark.usefixtures("agent")
-def test_an_encrypted_key_that_the_agent_has_asks_nothing(machine: OpensshPod) -> None:
+def test_an_encrypted_key_that_the_agent_holds_stays_locked(machine: OpensshPod) -> None:
     add(machine.key)
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", machine.key], check=True)
     assert said(machine.ssh, answers=[]) == "root"
 
 
-def test_a_server_that_wants_something_else_than_a_key_is_said_so(machine: OpensshPod) -> None:
+def test_a_server_that_does_not_accept_public_keys_is_reported(machine: OpensshPod) -> None:
     machine.sshd_config(Port=2222, PubkeyAuthentication="no", PasswordAuthentication="yes")
     machine.restart_sshd()
-    with pytest.raises(PodUnreachable, match="it does not ask for a key, and pi has nothing else"):
+    with pytest.raises(PodUnreachable, match="it does not accept public keys, and pi has no other method"):
         said(machine.ssh)
 
 
 def test_a_passphrase_may_take_longer_than_the_server_waits(machine: OpensshPod) -> None:
-    """sshd ends a login that takes too long; the passphrase is not asked for again."""
+    """sshd ends a login that takes too long; pi logs in again without asking for the passphrase again."""
     machine.sshd_config(Port=2222, LoginGraceTime=1)
     machine.restart_sshd()
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", machine.key], check=True)
-    questions = []
+    prompts = []
 
-    def ask(question: str) -> str:
-        questions.append(question)
-        until(lambda: not any("[priv]" in title for each in machine.processes() for title in each.args))
+    def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        until(lambda: not any("[priv]" in title for process in machine.processes() for title in process.args))
         return "secret"
 
     assert said(machine.ssh, ask=ask) == "root"
-    assert questions == [f"Passphrase for {machine.key}: "]
+    assert prompts == [f"Passphrase for {machine.key}: "]

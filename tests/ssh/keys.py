@@ -4,7 +4,7 @@ import asyncssh
 
 from pi_cli.demo.pod import EmbeddedPod
 
-ROUNDS = 16  # as many as `ssh-keygen` takes; asyncssh would make opening the key take eight times as long
+ROUNDS = 16  # as many as `ssh-keygen` uses; with those of asyncssh, unlocking the key takes eight times as long
 
 
 def lock(pod: EmbeddedPod, passphrase: str) -> None:

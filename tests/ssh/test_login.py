@@ -1,4 +1,4 @@
-"""Logging in to an embedded pod: time-outs, passphrases, and servers that are none."""
+"""Logging in to an embedded pod: time-outs, passphrases, and servers that are not SSH servers."""
 
 import asyncio
 import os
@@ -23,28 +23,28 @@ from tests.ssh.keys import lock
 
 
 def greet(ssh: str, *, name: str = "dc1", learn: bool = True, connect_timeout: float | None = None) -> str:
-    """Log in and out again, and return what the pod said in between."""
+    """Log in, and return the output of `echo hello` on the pod."""
 
-    async def visit() -> str:
+    async def log_in() -> str:
         async with login.connect(name, ssh, learn=learn, connect_timeout=connect_timeout) as session:
             return (await session.run("echo hello")).stdout.decode().strip()
 
-    return asyncio.run(visit())
+    return asyncio.run(log_in())
 
 
 @contextmanager
-def server(said: bytes | None) -> Iterator[int]:
-    """Accept connections on a port, say something and hang up; with None, say nothing and wait."""
+def server(greeting: bytes | None) -> Iterator[int]:
+    """Accept connections on a port, send a greeting and close; with None, send nothing and stay open."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        kept = []
+        connections = []
 
         def serve() -> None:
-            with suppress(OSError):  # the end
+            with suppress(OSError):  # the socket was shut down
                 while True:
                     connection, _ = listening.accept()
-                    kept.append(connection)
-                    if said is not None:
-                        connection.sendall(said)
+                    connections.append(connection)
+                    if greeting is not None:
+                        connection.sendall(greeting)
                         connection.close()
 
         thread = threading.Thread(target=serve)
@@ -54,11 +54,11 @@ def server(said: bytes | None) -> Iterator[int]:
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()
-            for connection in kept:
+            for connection in connections:
                 connection.close()
 
 
-def test_the_time_to_connect_is_the_first_that_is_said(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connect_timeout_is_the_first_that_is_set(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 3: the environment, the ssh command, the pod's own, the configuration."""
     config = environment / ".ssh/config"
     config.parent.mkdir()
@@ -66,31 +66,33 @@ def test_the_time_to_connect_is_the_first_that_is_said(environment: Path, monkey
     with server(None) as port:
 
         def seconds(ssh: str, connect_timeout: float | None = None) -> str:
-            with pytest.raises(PodUnreachable, match="says nothing") as raised:
+            with pytest.raises(PodUnreachable, match="sent no SSH banner") as raised:
                 greet(ssh, connect_timeout=connect_timeout)
             return str(raised.value).partition("within ")[2]
 
-        where = f"ssh -p {port} me@127.0.0.1"
-        assert seconds(where) == "1 s)"
-        assert seconds(where, connect_timeout=0.2) == "0.2 s)"
-        assert seconds(f"{where} -o ConnectTimeout=2", connect_timeout=0.2) == "2 s)"
+        ssh = f"ssh -p {port} me@127.0.0.1"
+        assert seconds(ssh) == "1 s"
+        assert seconds(ssh, connect_timeout=0.2) == "0.2 s"
+        assert seconds(f"{ssh} -o ConnectTimeout=2", connect_timeout=0.2) == "2 s"
         monkeypatch.setenv("PI_CONNECT_TIMEOUT", "0.1")
-        assert seconds(f"{where} -o ConnectTimeout=2", connect_timeout=0.2) == "0.1 s)"
+        assert seconds(f"{ssh} -o ConnectTimeout=2", connect_timeout=0.2) == "0.1 s"
 
 
-@pytest.mark.parametrize("said", ["soon", "0", "-1", "inf", "nan"])
-def test_a_time_to_connect_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    monkeypatch.setenv("PI_CONNECT_TIMEOUT", said)
-    with pytest.raises(BadUsage, match=f"PI_CONNECT_TIMEOUT is `{said}`, which is no number of seconds"):
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "inf", "nan"])
+def test_a_connect_timeout_that_is_not_a_positive_number_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("PI_CONNECT_TIMEOUT", value)
+    with pytest.raises(BadUsage, match=f"PI_CONNECT_TIMEOUT is `{value}`, which is not a number of seconds"):
         greet("ssh me@127.0.0.1")
 
 
-def test_a_name_that_nobody_has_is_said_so() -> None:
+def test_an_unknown_host_name_is_reported() -> None:
     with pytest.raises(PodUnreachable, match=r"there is no host `nowhere.invalid` "):
         greet("ssh me@nowhere.invalid")
 
 
-def test_a_port_that_is_closed_is_said_so() -> None:
+def test_a_closed_port_is_reported() -> None:
     """Fault 1."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -100,56 +102,56 @@ def test_a_port_that_is_closed_is_said_so() -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("greeting", "message"),
     [
-        (b"Not allowed at this time\r\n", "takes no further logins for now (it says `Not allowed at this time`)"),
-        (b"Exceeded MaxStartups\r\n", "takes no further logins for now (it says `Exceeded MaxStartups`)"),
-        (b"220 mail.example.com ESMTP\x1b[2J\r\n", "is no SSH server: it says `220 mail.example.com ESMTP[2J`"),
-        (b"", "hung up before the login was done"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "hung up before the login was done"),
+        (b"Not allowed at this time\r\n", "accepts no more logins for now (it sent `Not allowed at this time`)"),
+        (b"Exceeded MaxStartups\r\n", "accepts no more logins for now (it sent `Exceeded MaxStartups`)"),
+        (b"220 mail.example.com ESMTP\x1b[2J\r\n", "is not an SSH server: it sent `220 mail.example.com ESMTP[2J`"),
+        (b"", "closed the connection before the login was complete"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "closed the connection before the login was complete"),
     ],
     ids=["penalty", "MaxStartups", "mail", "nothing", "banner"],
 )
-def test_a_server_that_hangs_up_is_asked_again_and_then_quoted(said: bytes, told: str) -> None:
+def test_a_server_that_closes_the_connection_is_tried_again_and_then_quoted(greeting: bytes, message: str) -> None:
     """Faults 4, 7 and 19."""
-    with server(said) as port, pytest.raises(PodUnreachable) as raised:
+    with server(greeting) as port, pytest.raises(PodUnreachable) as raised:
         greet(f"ssh -p {port} me@127.0.0.1")
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("user", ["root", "abc-64411"])
-def test_runpods_proxy_is_refused_with_the_step_that_leads_on(user: str) -> None:
+def test_runpods_proxy_is_refused_with_a_hint_at_the_right_command(user: str) -> None:
     """Fault 13."""
     with pytest.raises(PodUnreachable, match="RunPod's basic proxy, which runs no commands") as raised:
         greet(f"ssh {user}@ssh.runpod.io -i ~/.ssh/id_ed25519")
     assert 'under "SSH over exposed TCP"' in str(raised.value.hint)
 
 
-def test_a_key_is_asked_for_once_however_many_pods_want_it(environment: Path) -> None:
+def test_a_passphrase_is_asked_once_however_many_pods_need_the_key(environment: Path) -> None:
     """Fault 11."""
-    questions = []
+    prompts = []
 
-    async def ask(question: str) -> str:
-        questions.append(question)
+    async def ask(prompt: str) -> str:
+        prompts.append(prompt)
         return "secret"
 
-    async def visit(session: PodSession) -> None:
+    async def use(session: PodSession) -> None:
         await session.run("true")
 
-    async def visit_all(pods: dict[str, Pod]) -> dict[str, PiError]:
+    async def log_in_to_all(pods: dict[str, Pod]) -> dict[str, PiError]:
         keyring.set(Keyring(ask=ask))
-        return await fleet.on_each(pods, visit)
+        return await fleet.on_each(pods, use)
 
     with EmbeddedPod() as machine:
         lock(machine, "secret")
         known = environment / ".ssh/known_hosts"
         known.parent.mkdir()
         known.write_text(f"[127.0.0.1]:{machine.port} {machine.host_key}\n")
-        assert asyncio.run(visit_all({f"dc{number}": Pod(machine.ssh) for number in range(5)})) == {}
-        assert questions == [f"Passphrase for {machine.key}: "]
+        assert asyncio.run(log_in_to_all({f"dc{number}": Pod(machine.ssh) for number in range(5)})) == {}
+        assert prompts == [f"Passphrase for {machine.key}: "]
 
 
-def test_nobody_is_asked_where_nobody_is_there() -> None:
+def test_without_a_terminal_there_is_no_prompt() -> None:
     """Fault 11, security check 16."""
     with EmbeddedPod() as machine:
         lock(machine, "secret")
@@ -160,7 +162,7 @@ def test_nobody_is_asked_where_nobody_is_there() -> None:
         assert f"`ssh-add {machine.key}`" in str(raised.value.hint)
 
 
-def test_a_fido2_key_without_the_agent_is_named(environment: Path) -> None:
+def test_a_fido2_key_that_is_not_in_the_agent_is_named(environment: Path) -> None:
     def string(value: bytes) -> bytes:
         return len(value).to_bytes(4, "big") + value
 
@@ -175,13 +177,13 @@ def test_a_fido2_key_without_the_agent_is_named(environment: Path) -> None:
     assert f"`{key}`: pi uses FIDO2 keys through the agent only (`ssh-add {key}`)" in str(raised.value)
 
 
-def test_keys_on_a_token_are_named(environment: Path) -> None:
+def test_keys_on_a_hardware_token_are_named(environment: Path) -> None:
     config = environment / ".ssh/config"
     config.parent.mkdir()
     config.write_text("Host *\n  PKCS11Provider /usr/lib/token.so\n")
     with EmbeddedPod() as machine, pytest.raises(PodUnreachable) as raised:
         greet(f"ssh -p {machine.port} root@127.0.0.1")
-    assert "PKCS11Provider: pi reaches such keys through the agent only (`ssh-add -s /usr/lib/token.so`)" in str(
+    assert "PKCS11Provider: pi uses such keys through the agent only (`ssh-add -s /usr/lib/token.so`)" in str(
         raised.value
     )
 
@@ -192,12 +194,12 @@ def test_without_an_ssh_client_the_command_alone_counts(environment: Path, monke
         assert greet(machine.ssh) == "hello"
         (environment / ".ssh").mkdir()
         (environment / ".ssh/config").write_text("Host *\n")
-        with pytest.raises(PiError, match="there is no ssh here to read") as raised:
+        with pytest.raises(PiError, match="no ssh client is installed to read") as raised:
             greet(machine.ssh)
         assert raised.value.hint == "install the OpenSSH client"
 
 
-def test_a_pod_with_all_the_time_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_connect_timeout_does_not_delay_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_CONNECT_TIMEOUT", "60")
     with EmbeddedPod() as machine:
         assert greet(machine.ssh) == "hello"

@@ -29,14 +29,14 @@ PI = [sys.executable, "-m", "pi_cli"]
 
 
 class Terminal:
-    """A person at a terminal, and the command that runs there; stdout leads to a file, as in `pi list > file`."""
+    """A terminal, and the command that runs on it; stdout goes to a file, as in `pi list > file`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", leader: int, out: Path) -> None:
         self.process, self._leader, self._out = process, leader, out
         self.seen = ""
 
     def sees(self, text: str, *, times: int = 1, seconds: float = 20) -> None:
-        """Wait until the text has appeared so many times."""
+        """Wait until the text has appeared this many times."""
         deadline = time.monotonic() + seconds
         while self.seen.count(text) < times:
             assert time.monotonic() < deadline, self.seen
@@ -63,7 +63,7 @@ class Terminal:
         return self._out.read_text()
 
     def _look(self, seconds: float) -> None:
-        with suppress(OSError):  # EIO: nobody has it open
+        with suppress(OSError):  # EIO: no process has it open
             while select.select([self._leader], [], [], seconds)[0]:
                 self.seen += os.read(self._leader, 4096).decode("utf-8", "replace")
                 seconds = 0
@@ -99,7 +99,7 @@ def locked(embed: Callable[..., EmbeddedPod]) -> EmbeddedPod:
     return machine
 
 
-def test_it_is_asked_for_once_unseen_and_stdout_has_data_only(locked: EmbeddedPod, tmp_path: Path) -> None:
+def test_it_is_asked_once_without_echo_and_stdout_has_only_data(locked: EmbeddedPod, tmp_path: Path) -> None:
     """Fault 11."""
     with at_a_terminal(tmp_path / "out", "list", "--json", "--pod", "dc1", "--pod", "dc2") as terminal:
         terminal.sees(f"Passphrase for {locked.key}: ")
@@ -114,7 +114,7 @@ def test_it_is_asked_for_once_unseen_and_stdout_has_data_only(locked: EmbeddedPo
         assert terminal.echoes
 
 
-def test_three_wrong_ones_are_enough(locked: EmbeddedPod, tmp_path: Path) -> None:
+def test_after_three_wrong_passphrases_the_login_fails(locked: EmbeddedPod, tmp_path: Path) -> None:
     """Fault 11."""
     with at_a_terminal(tmp_path / "out", "list", "--pod", "dc1", "--pod", "dc2") as terminal:
         for number in range(1, 4):
@@ -126,7 +126,7 @@ def test_three_wrong_ones_are_enough(locked: EmbeddedPod, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["typed", "sent"])
-def test_ctrl_c_at_the_question_ends_at_once_and_leaves_the_terminal_as_it_was(
+def test_ctrl_c_at_the_prompt_exits_at_once_and_restores_the_terminal(
     locked: EmbeddedPod, tmp_path: Path, how: str
 ) -> None:
     """Fault 11."""
@@ -142,14 +142,14 @@ def test_ctrl_c_at_the_question_ends_at_once_and_leaves_the_terminal_as_it_was(
         assert "Traceback" not in terminal.seen
 
 
-def test_a_live_view_makes_room_for_the_question(locked: EmbeddedPod, tmp_path: Path) -> None:
+def test_a_live_view_makes_room_for_the_prompt(locked: EmbeddedPod, tmp_path: Path) -> None:
     words = ("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc1")
     with at_a_terminal(tmp_path / "out", *words) as terminal:
         terminal.sees(f"Passphrase for {locked.key}: ")
-        asked = len(terminal.seen)
+        prompted = len(terminal.seen)
         with pytest.raises(AssertionError):
             terminal.sees("connecting", times=terminal.seen.count("connecting") + 1, seconds=1)
-        assert terminal.seen[asked:] == ""  # nothing was drawn over it
+        assert terminal.seen[prompted:] == ""  # nothing was drawn over it
         terminal.types("secret\n")
         assert terminal.end(seconds=60) == 0
         assert "downloading" in terminal.seen
@@ -159,7 +159,7 @@ def test_a_live_view_makes_room_for_the_question(locked: EmbeddedPod, tmp_path: 
         assert terminal.end() == 0
 
 
-def test_where_stderr_is_no_terminal_nobody_is_asked(pi: Pi, locked: EmbeddedPod) -> None:
+def test_there_is_no_prompt_if_stderr_is_not_a_terminal(pi: Pi, locked: EmbeddedPod) -> None:
     """Fault 11, security check 16."""
     result = pi("list", "--pod", "dc1", timeout=15)
     assert result.code == 3

@@ -1,4 +1,4 @@
-"""ssh commands as dashboards show them, and as people copy them."""
+"""ssh commands as dashboards show them and as users copy them."""
 
 import os
 import pwd
@@ -11,8 +11,8 @@ from pi_cli.errors import BadUsage
 from pi_cli.ssh import ssh_options
 from pi_cli.ssh.ssh_command import lasting, parse
 
-PODS = Path(ssh_options.__file__).parent
-WAY_IN = [PODS / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
+FOLDER = Path(ssh_options.__file__).parent
+LOGIN_MODULES = [FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
 BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
 
 # ssh(1) and ssh_config(5) of OpenSSH 10.0.
@@ -107,12 +107,12 @@ KEYWORDS = re.findall(
         ("ssh -A -T -N root@h -L 8080:localhost:8080", "root", "h", None),
     ],
 )
-def test_who_and_where(text: str, user: str | None, host: str, port: int | None) -> None:
+def test_user_host_and_port(text: str, user: str | None, host: str, port: int | None) -> None:
     command = parse(text)
     assert (command.user, command.host, command.port) == (user, host, port)
 
 
-def test_keys_and_ways_become_ssh_config_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_and_proxies_become_lines_of_ssh_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", "/keys")
     command = parse(
         'ssh -i "$KEYS/my key" -i ${KEYS}/b -J a@b,c@d:22 -b 10.0.0.2 -c aes256-ctr -m hmac-sha2-256 root@h'
@@ -128,10 +128,10 @@ def test_keys_and_ways_become_ssh_config_lines(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_a_path_may_be_written_in_many_ways(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_key_can_be_written_in_many_forms(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(environment)
     me = pwd.getpwuid(os.getuid())
-    ways = {
+    forms = {
         "-i ~/.ssh/key": f"{environment}/.ssh/key",
         '-i "~/.ssh/key"': f"{environment}/.ssh/key",
         "-i $HOME/key": f"{environment}/key",
@@ -145,27 +145,27 @@ def test_a_path_may_be_written_in_many_ways(environment: Path, monkeypatch: pyte
         "-i my\\ key": f'"{environment}/my key"',
         "-i none": "none",
     }
-    assert {way: parse(f"ssh {way} h").options for way in ways} == {
-        way: (f"IdentityFile {path}",) for way, path in ways.items()
+    assert {form: parse(f"ssh {form} h").options for form in forms} == {
+        form: (f"IdentityFile {path}",) for form, path in forms.items()
     }
     assert parse("ssh -F ~/cfg h").config_file == f"{environment}/cfg"
     assert parse("ssh -F none h").config_file == "none"
     assert parse("ssh -o IdentityAgent=SSH_AUTH_SOCK h").options == ("IdentityAgent SSH_AUTH_SOCK",)
 
 
-def test_a_proxy_command_is_the_users_own_and_whole() -> None:
+def test_a_proxy_command_is_kept_as_the_user_wrote_it() -> None:
     command = parse("""ssh -o "ProxyCommand=nc -X 5 %h %p | tee 'a;b'" -o ProxyJump=c root@h""")
     assert command.options == ("ProxyCommand nc -X 5 %h %p | tee 'a;b'",)
     assert command.ignored == {"-o ProxyJump=c": "the first one counts, as with ssh"}
 
 
-def test_address_families_follow_ssh() -> None:
+def test_the_address_family_is_chosen_as_by_ssh() -> None:
     assert parse("ssh -4 -6 h").options == ("AddressFamily inet6",)
     assert parse("ssh -4 -o AddressFamily=inet6 h").options == ("AddressFamily inet",)
 
 
 @pytest.mark.parametrize(("option", "seconds"), [("60", 60), ("1m30", 90), ("2H", 7200)], ids=str)
-def test_the_patience_asked_for_is_kept(option: str, seconds: float) -> None:
+def test_the_connect_timeout_of_the_command_is_kept(option: str, seconds: float) -> None:
     assert parse(f"ssh -o ConnectTimeout={option} h").connect_timeout == seconds
     assert parse("ssh h").connect_timeout is None
 
@@ -173,44 +173,44 @@ def test_the_patience_asked_for_is_kept(option: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("option", "why"),
     [
-        ("-A", "forwarded"),
-        ("-X", "forwarded"),
-        ("-o ForwardAgent=yes", "forwarded"),
-        ("-L 8080:localhost:8080", "forwards ports by itself"),
-        ("-D 1080", "forwards ports by itself"),
-        ("-R 1:h:2", "forwards ports by itself"),
+        ("-A", "forwards no agent"),
+        ("-X", "forwards no agent, display"),
+        ("-o ForwardAgent=yes", "forwards no agent"),
+        ("-L 8080:localhost:8080", "forwards ports itself"),
+        ("-D 1080", "forwards ports itself"),
+        ("-R 1:h:2", "forwards ports itself"),
         ("-N", "terminal"),
         ("-t", "terminal"),
         ("-o RequestTTY=force", "terminal"),
-        ("-v", "what went wrong"),
-        ("-q", "what went wrong"),
-        ("-E log", "what went wrong"),
-        ("-C", "no difference"),
-        ("-o ServerAliveInterval=60", "keeps a connection alive"),
+        ("-v", "reports errors itself"),
+        ("-q", "reports errors itself"),
+        ("-E log", "reports errors itself"),
+        ("-C", "no effect"),
+        ("-o ServerAliveInterval=60", "keeps connections alive"),
         ("-o SetEnv=A=b", "no variables"),
         ("-o PasswordAuthentication=yes", "keys only"),
         ("-o PreferredAuthentications=publickey,password", "keys only"),
-        ("-o UserKnownHostsFile=/dev/null", "verifies the host key all the same"),
-        ("-o StrictHostKeyChecking=no", "verifies the host key all the same"),
-        ("-o RemoteCommand=none", "no difference"),
+        ("-o UserKnownHostsFile=/dev/null", "verifies the host key anyway"),
+        ("-o StrictHostKeyChecking=no", "verifies the host key anyway"),
+        ("-o RemoteCommand=none", "no effect"),
     ],
 )
-def test_what_means_nothing_to_pi_is_named_with_the_reason(option: str, why: str) -> None:
-    """Security check 14: also what would weaken it."""
+def test_an_option_that_pi_ignores_is_named_with_the_reason(option: str, why: str) -> None:
+    """Security check 14: also options that would weaken the check of the host key."""
     command = parse(f"ssh {option} root@h")
     assert list(command.ignored) == [option]
     assert why in command.ignored[option]
     assert command.options == ()
 
 
-def test_a_second_value_is_not_dropped_in_silence() -> None:
+def test_a_second_value_is_reported_as_ignored() -> None:
     assert list(parse("ssh -tt -p 22 -p 23 root@h -l me").ignored) == ["-t", "-p 23", "-l me"]
     assert parse("ssh -p 22 -p 22 root@h -l root").ignored == {}
     assert parse("sudo ssh h").ignored == {"sudo": "pi logs in as you, with your keys"}
 
 
-def is_dealt_with(option: str, named: str) -> bool:
-    """Return whether an option changes what is read, or is refused by its name with a hint."""
+def is_handled(option: str, named: str) -> bool:
+    """Return whether an option changes the parsed command, or is refused by name with a hint."""
     try:
         return parse(f"ssh {option} h") != parse("ssh h")
     except BadUsage as error:
@@ -220,18 +220,18 @@ def is_dealt_with(option: str, named: str) -> bool:
 @pytest.mark.parametrize("letter", [*LETTERS, "Z"])
 def test_every_letter_is_honoured_or_ignored_or_refused_by_name(letter: str) -> None:
     value = {"p": " 22", "o": " Port=22", "J": " j", "l": " me"}.get(letter, " x")
-    assert is_dealt_with(f"-{letter}{value if letter in ssh_options.WITH_ARGUMENT else ''}", f"`-{letter}`")
+    assert is_handled(f"-{letter}{value if letter in ssh_options.WITH_ARGUMENT else ''}", f"`-{letter}`")
 
 
 @pytest.mark.parametrize("keyword", [*KEYWORDS, "NoSuchKeyword"])
 @pytest.mark.parametrize("value", ["yes", "none", "22", "/x"])
 def test_every_keyword_is_honoured_or_ignored_or_refused_by_name(keyword: str, value: str) -> None:
-    assert is_dealt_with(f"-o {keyword}={value}", f"`-o {keyword}={value}`")
+    assert is_handled(f"-o {keyword}={value}", f"`-o {keyword}={value}`")
 
 
 @pytest.mark.parametrize("keyword", sorted(ssh_options.HONOURED))
-def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in WAY_IN)
+def test_an_honoured_option_is_obeyed_by_the_login(keyword: str) -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in LOGIN_MODULES)
     assert keyword in BY_SSH_ITSELF or f'"{keyword.lower()}"' in source
 
 
@@ -241,7 +241,7 @@ def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
         ("", "", "no host"),
         ("ssh", "", "no host"),
         ("ssh -p 22", "", "no host"),
-        # a shell's work
+        # shell syntax
         ("ssh root@h rm -rf /", "rm -rf /", "`rm` would run a command"),
         ("ssh root@h -- -la", "-la", "`-la` would run a command"),
         ("ssh root@h -- ls", "ls", "`ls` would run a command"),
@@ -249,36 +249,36 @@ def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
         ("ssh root@h; reboot", "; reboot", "`;` begins a second command"),
         ("ssh root@h && x", "&& x", "`&` begins a second command"),
         ("ssh root@h | tee log", "| tee log", "`|` begins a second command"),
-        ("ssh root@h > log", ">", "`>` is for a shell"),
-        ("ssh -i ~/.ssh/*.pem root@h", "*", "`*` is for a shell"),
-        ("ssh $(hostname)", "$(hostname)", "`$(hostname)` is for a shell"),
-        ('ssh "root@$(id)"', "$(id)", "`$(id)` is for a shell"),
-        ("ssh root@`id`", "`id`", "is for a shell"),
-        ("ssh root@${IP:-h}", "${IP:-h}", "is for a shell"),
-        ("ssh root@h -p $1", "$1", "is for a shell"),
+        ("ssh root@h > log", ">", "`>` is shell syntax"),
+        ("ssh -i ~/.ssh/*.pem root@h", "*", "`*` is shell syntax"),
+        ("ssh $(hostname)", "$(hostname)", "`$(hostname)` is shell syntax"),
+        ('ssh "root@$(id)"', "$(id)", "`$(id)` is shell syntax"),
+        ("ssh root@`id`", "`id`", "is shell syntax"),
+        ("ssh root@${IP:-h}", "${IP:-h}", "is shell syntax"),
+        ("ssh root@h -p $1", "$1", "is shell syntax"),
         ("ssh root@h\nreboot", " reboot", "a second line"),
         ("ssh root@a\nssh root@b", " ssh root@b", "a second line"),
-        ("ssh root@h \\", "\\", "after the backslash"),
-        ("ssh -i $NO_SUCH/key root@h", "$NO_SUCH", "`$NO_SUCH` is not set here"),
-        ("ssh -i '${NO_SUCH}/key' root@h", "-i '${NO_SUCH}/key'", "`$NO_SUCH` is not set here"),
-        ("ssh -o IdentityFile='$NO_SUCH' h", "-o IdentityFile='$NO_SUCH'", "`$NO_SUCH` is not set here"),
+        ("ssh root@h \\", "\\", "follows the backslash"),
+        ("ssh -i $NO_SUCH/key root@h", "$NO_SUCH", "`$NO_SUCH` is not set"),
+        ("ssh -i '${NO_SUCH}/key' root@h", "-i '${NO_SUCH}/key'", "`$NO_SUCH` is not set"),
+        ("ssh -o IdentityFile='$NO_SUCH' h", "-o IdentityFile='$NO_SUCH'", "`$NO_SUCH` is not set"),
         ("ssh -i ~no_such_user/key root@h", "-i ~no_such_user/key", "no user `no_such_user`"),
         ("ssh 'root@h", "'root@h", "quote is not closed"),
         ("ssh ro'ot@h", "'ot@h", "quote is not closed"),
         ("ssh 'root@h\x1b[2J'", " ", "control character"),
         ("ssh 'root@h\n-o' x", " ", "control character"),
-        ("ssh root@<IP>", "<IP>", "`<IP>` stands for something"),
-        # something else than ssh
-        ("mosh root@h", "mosh", "`mosh` stands before `root@h`"),
-        ("sshpass -p secret ssh root@h", "sshpass -p secret", "stands before `ssh`"),
-        ("TERM=xterm ssh root@h", "TERM=xterm", "stands before `ssh`"),
-        ("gcloud compute ssh vm", "gcloud compute", "stands before `ssh`"),
-        ("sudo -i ssh root@h", "sudo", "stands before `root@h`"),
+        ("ssh root@<IP>", "<IP>", "`<IP>` is a placeholder"),
+        # other programs than ssh
+        ("mosh root@h", "mosh", "`mosh` comes before `root@h`"),
+        ("sshpass -p secret ssh root@h", "sshpass -p secret", "comes before `ssh`"),
+        ("TERM=xterm ssh root@h", "TERM=xterm", "comes before `ssh`"),
+        ("gcloud compute ssh vm", "gcloud compute", "comes before `ssh`"),
+        ("sudo -i ssh root@h", "sudo", "comes before `root@h`"),
         ("me@laptop:~$ ssh root@h", "me@laptop:~$", "not a host name"),
-        ("null", "null", "the machine has none yet"),
-        ("[]", "[]", "the machine has none yet"),
+        ("null", "null", "the machine has no ssh command yet"),
+        ("[]", "[]", "the machine has no ssh command yet"),
         ('["root@1.2.3.4", "root@1.2.3.5"]', '["root@1.2.3.4", "root@1.2.3.5"]', "list of 2 machines"),
-        ('["root@1.2.3.4", ', '["root@1.2.3.4",', "a piece of a list"),
+        ('["root@1.2.3.4", ', '["root@1.2.3.4",', "part of a list"),
         # values
         ("ssh -p abc root@h", "-p abc", "not a port"),
         ("ssh -p 70000 root@h", "-p 70000", "not a port"),
@@ -291,7 +291,7 @@ def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
         ("ssh -o PermitLocalCommand=yes root@h", "-o PermitLocalCommand=yes", "`-o PermitLocalCommand=yes`"),
         ("ssh -o LocalCommand root@h", "-o LocalCommand", "Key=value"),
         ("ssh -o RemoteCommand=tmux h", "-o RemoteCommand=tmux", "would run a command"),
-        ("ssh -o PubkeyAuthentication=no h", "-o PubkeyAuthentication=no", "none of yes"),
+        ("ssh -o PubkeyAuthentication=no h", "-o PubkeyAuthentication=no", "not one of yes"),
         ("ssh -o PreferredAuthentications=password h", "-o PreferredAuthentications=password", "keys only"),
         ("ssh -o ConnectTimeout=soon h", "-o ConnectTimeout=soon", "not a number of seconds"),
         ("ssh -o ConnectTimeout=0 h", "-o ConnectTimeout=0", "not a number of seconds"),
@@ -299,9 +299,9 @@ def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
         ("ssh -J 'a b' h", "-J 'a b'", "USER@HOST:PORT"),
         ("ssh -J 'a;b' h", "-J 'a;b'", "USER@HOST:PORT"),
         ("ssh -J -oProxyCommand=x h", "-J -oProxyCommand=x", "USER@HOST:PORT"),
-        ("ssh -W h:22 root@j", "-W h:22", "`-W`: it leads on"),
-        ("ssh -i C:\\Users\\me\\key root@h", "C:\\Users\\me\\key", "path of Windows"),
-        ("ssh -i 'C:\\Users\\me\\key' root@h", "-i 'C:\\Users\\me\\key'", "path of Windows"),
+        ("ssh -W h:22 root@j", "-W h:22", "`-W`: it forwards to another host"),
+        ("ssh -i C:\\Users\\me\\key root@h", "C:\\Users\\me\\key", "a Windows path"),
+        ("ssh -i 'C:\\Users\\me\\key' root@h", "-i 'C:\\Users\\me\\key'", "a Windows path"),
         ("ssh ssh://h:x", "ssh://h:x", "ssh://USER@HOST:PORT"),
         ("ssh ssh://h/path", "ssh://h/path", "ssh://USER@HOST:PORT"),
         ("ssh root@h:/tmp/file", "root@h:/tmp/file", "not a host name"),
@@ -313,7 +313,7 @@ def test_what_is_honoured_is_obeyed_on_the_way_in(keyword: str) -> None:
         ("ssh -l -x h", "-l -x", "not a user name"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_with_the_place_marked(text: str, marked: str, named: str) -> None:
+def test_a_part_that_cannot_be_honoured_is_refused_and_marked(text: str, marked: str, named: str) -> None:
     with pytest.raises(BadUsage) as raised:
         parse(text)
     assert raised.value.message.startswith("cannot use this ssh command: ")
@@ -324,7 +324,7 @@ def test_what_cannot_be_honoured_is_refused_with_the_place_marked(text: str, mar
         assert "".join(sign for sign, caret in zip(line, carets, strict=False) if caret == "^") == marked
 
 
-def test_a_long_command_shows_the_part_that_is_wrong() -> None:
+def test_of_a_long_command_the_part_at_fault_is_shown() -> None:
     with pytest.raises(BadUsage) as raised:
         parse(f"ssh -i /{'a' * 200} root@h; reboot {'b' * 200}")
     line, carets = raised.value.excerpt.split("\n")
@@ -345,12 +345,12 @@ def test_a_long_command_shows_the_part_that_is_wrong() -> None:
         ("ssh –p 22 h", "ssh -p 22 h"),
     ],
 )
-def test_what_is_remembered_means_the_same_elsewhere(
+def test_a_remembered_command_means_the_same_in_another_folder(
     environment: Path, monkeypatch: pytest.MonkeyPatch, text: str, kept: str
 ) -> None:
     monkeypatch.chdir(environment)
-    here = parse(text)
-    lasts = lasting(text)
-    assert lasts == kept.format(home=environment)
+    arguments = parse(text).arguments()
+    remembered = lasting(text)
+    assert remembered == kept.format(home=environment)
     monkeypatch.chdir("/")
-    assert (parse(lasts).words(), lasting(lasts)) == (here.words(), lasts)
+    assert (parse(remembered).arguments(), lasting(remembered)) == (arguments, remembered)

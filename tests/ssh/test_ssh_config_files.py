@@ -1,4 +1,4 @@
-"""Of hosts that ssh's configuration does not tell apart, ssh is asked about one; the answers are as if about each."""
+"""Hosts that match the same patterns share one `ssh -G`; the settings are those that each would get alone."""
 
 import asyncio
 import shutil
@@ -10,35 +10,37 @@ from pi_cli.errors import PiError
 from pi_cli.ssh import ssh_command, ssh_config, ssh_config_files
 from pi_cli.ssh.ssh_config import Destination
 
-pytestmark = pytest.mark.skipif(shutil.which("ssh") != ssh_config_files.SSH, reason="no ssh with a known configuration")
+pytestmark = pytest.mark.skipif(
+    shutil.which("ssh") != ssh_config_files.SYSTEM_SSH, reason="no ssh with a known configuration"
+)
 
 ALIASES = "Host pod-*\n  HostName 10.1.2.3\n  User me\nHost *\n  ServerAliveInterval 7\n"
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The hosts that ssh is asked about."""
+    """The hosts for which `ssh -G` was run."""
     hosts: list[str] = []
-    ask = ssh_config._ask_ssh
+    run = ssh_config._run_ssh_g
 
-    async def count(command: ssh_command.SshCommand) -> ssh_config_files.Answers:
+    async def count(command: ssh_command.SshCommand) -> ssh_config_files.Settings:
         hosts.append(command.host)
-        return await ask(command)
+        return await run(command)
 
-    monkeypatch.setattr(ssh_config, "_ask_ssh", count)
+    monkeypatch.setattr(ssh_config, "_run_ssh_g", count)
     return hosts
 
 
 def destinations(*commands: str) -> list[Destination]:
     async def all_at_once() -> list[Destination]:
-        routes = await asyncio.gather(*(ssh_config.route(ssh_command.parse(each)) for each in commands))
+        routes = await asyncio.gather(*(ssh_config.route(ssh_command.parse(command)) for command in commands))
         return [route[-1] for route in routes]
 
     return asyncio.run(all_at_once())
 
 
 def one_by_one(*commands: str) -> list[Destination]:
-    return [destinations(each)[0] for each in commands]
+    return [destinations(command)[0] for command in commands]
 
 
 def configure(home: Path, text: str) -> None:
@@ -58,14 +60,14 @@ def configure(home: Path, text: str) -> None:
         ("Host pod-*\n  HostName pod-1\n", ["ssh pod-1", "ssh pod-2", "ssh pod-3"], 2),
         ("Host a* !ab\n  Port 7\n", ["ssh aa", "ssh ab", "ssh ac"], 2),
         ("Include more\n", ["ssh x1", "ssh x2", "ssh y"], 2),
-        ("IdentityFile /keys/a\n", ["ssh a", "ssh b", "ssh c"], 3),  # the answers for `a` may be of its name
+        ("IdentityFile /keys/a\n", ["ssh a", "ssh b", "ssh c"], 3),  # the settings of `a` may contain its name
         ("Match host x\n  Port 7\n", ["ssh x", "ssh y", "ssh z"], 3),
         ("HostName %h.example.com\n", ["ssh x", "ssh y"], 2),
         ("CanonicalizeHostname no\n", ["ssh x", "ssh y"], 2),
         ("Include ${HOME}/.ssh/more\n", ["ssh x", "ssh y"], 2),
     ],
 )
-def test_answers_are_those_of_each_alone(
+def test_each_host_gets_the_settings_that_it_would_get_alone(
     environment: Path, asked: list[str], config: str, commands: list[str], count: int
 ) -> None:
     configure(environment, config)
@@ -82,7 +84,7 @@ def test_a_configuration_that_ssh_refuses_is_refused_for_all(environment: Path) 
             destinations(command, "ssh c")
 
 
-def test_a_change_counts_for_the_next_run(environment: Path) -> None:
+def test_a_changed_configuration_counts_for_the_next_run(environment: Path) -> None:
     configure(environment, "Port 7\n")
     assert destinations("ssh a")[0].port == 7
     configure(environment, "Port 8\n")
