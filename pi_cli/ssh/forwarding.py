@@ -45,7 +45,7 @@ class LocalPort:
             connection.cancel()
 
     async def wait_until_closed(self) -> None:
-        await asyncio.gather(*self._connections, return_exceptions=True)  # asyncio has already shown bugs
+        await asyncio.gather(*self._connections, return_exceptions=True)  # asyncio has logged any bug already
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end.
