@@ -1,1 +1,1 @@
-"""Talking to a model."""
+"""Ask a model, in a single prompt or a chat."""

@@ -1,4 +1,4 @@
-"""The conversation: the model speaks, uses tools, gets their results, and speaks again, until it has answered."""
+"""The conversation: the model takes turns and uses tools until it has answered."""
 
 import asyncio
 import json
@@ -7,48 +7,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pi_cli.chat import completions, room
-from pi_cli.chat.client import Served, TooLong, ToolsNotServed
-from pi_cli.chat.events import Notice, Report, Usage
+from pi_cli.chat import completions, context
+from pi_cli.chat.client import ServedModel, TooLong, ToolsNotServed
+from pi_cli.chat.events import ChatReport, Notice, Usage
 from pi_cli.chat.tools import Toolbox, use
 from pi_cli.chat.turn import Message, Request, Sampling, TakeTurn, Turn
+from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from pi_cli.chat.client import Client
 
 MAX_TURNS = 12  # for one prompt
 MAX_CALLS = 32  # in one turn
-TOO_MANY = f"error: only {MAX_CALLS} calls are answered at once; ask again for this one"
+TOO_MANY_CALLS = f"error: at most {MAX_CALLS} calls run at once; repeat this call"
 INTERRUPTED = "(interrupted)"
-GREETING = "You are a helpful assistant in a terminal."
+DEFAULT_SYSTEM = "You are a helpful assistant in a terminal."
 
 
-async def _unknown() -> None:
+async def _no_parser() -> None:
     return None
 
 
 @dataclass(slots=True)
 class Conversation:
-    """What is said between the user and a model. `messages` is fit for JSON, and may be an earlier conversation's.
+    """The messages between the user and a model. `messages` is plain JSON, and may continue an earlier conversation.
 
-    `system` stands in place of our own first words to the model. `tool_parser` finds out which tool-call parser a model
-    should have been started with; it is asked only where there is none.
+    `system` replaces the default system prompt. `tool_parser` looks up the tool-call parser for the model; it is called
+    only if the server runs without one.
     """
 
-    model: Served
+    model: ServedModel
     cwd: Path
-    report: Report
+    report: ChatReport
     tools: Toolbox
     take_turn: TakeTurn = completions.take_turn
     messages: list[Message] = field(default_factory=list)
     system: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    tool_parser: Callable[[], Awaitable[str | None]] = _unknown
+    tool_parser: Callable[[], Awaitable[str | None]] = _no_parser
 
     async def ask(self, client: "Client", prompt: str) -> None:
-        """Ask the model and report its answer as it streams in, letting it use the tools until it is done.
+        """Ask the model and report its answer as it streams in; it may use the tools until it has answered.
 
-        `messages` grow as it goes: what was said before a failure or Ctrl+C is kept.
+        `messages` are updated along the way: whatever arrived before a failure or Ctrl+C is kept.
         """
         turns: list[Turn] = []
         asked_at = len(self.messages)
@@ -56,48 +57,49 @@ class Conversation:
         try:
             await self._answer(client, turns)
         except TooLong:
-            del self.messages[asked_at:]  # with it, every later question would be too long as well
+            del self.messages[asked_at:]  # else every later question would be too long as well
             raise
         except BaseException:
-            self._break_off(asked_at, turns)
+            self._close_messages(asked_at, turns)
             raise
-        conclude(turns, self.report)
+        report_end(turns, self.report)
 
     async def _answer(self, client: "Client", turns: list[Turn]) -> None:
         while not turns or turns[-1].calls:
             is_last = len(turns) + 1 == MAX_TURNS
             if is_last:
-                self.report(Notice(f"{len(turns)} turns with tools are enough, asking for the answer now"))
+                self.report(Notice(f"{len(turns)} turns with tools, which is the limit; asking for the answer now"))
             turn = Turn(self.report)
             turns.append(turn)
-            while not await self._take(client, turn, is_last=is_last):
+            while not await self._take_turn(client, turn, is_last=is_last):
                 pass
             if is_last:
                 turn.drafts.clear()
-            self.messages += await replies(turn, self.tools, self.report)
+            self.messages += await run_calls(turn, self.tools, self.report)
 
-    async def _take(self, client: "Client", turn: Turn, *, is_last: bool) -> bool:
-        """Let the model speak once. Where it cannot as it was asked, make that easier, and return False."""
-        system = introduction(self.cwd, self.tools, self.system)
+    async def _take_turn(self, client: "Client", turn: Turn, *, is_last: bool) -> bool:
+        """Take one turn. If the server cannot serve the request as it is, simplify it and return False."""
+        system = system_prompt(self.cwd, self.tools, self.system)
         request = Request(self.model, system, self.messages, self.tools, is_last, self.sampling)
         try:
             await self.take_turn(client, request, turn)
         except ToolsNotServed as error:
             if not self.tools:
                 raise
-            hint = f"`--vllm … --enable-auto-tool-choice --tool-call-parser {await self.tool_parser() or 'PARSER'}`"
-            self.report(Notice(f"{error.message}, so it answers without looking at files; start it with {hint}"))
+            remedy = "start it with `--vllm … --enable-auto-tool-choice --tool-call-parser {parser}`"
+            remedy = fill(remedy, parser=await self.tool_parser() or "PARSER")
+            self.report(Notice(f"{error.message}, so it cannot look at files; to enable tools, {remedy}"))
             self.tools = {}
             return False
         except TooLong:
-            if not room.make(self.messages):
+            if not context.truncate_tool_results(self.messages):
                 raise
-            self.report(Notice("the model's context has no room for all that the tools have said, so it is cut"))
+            self.report(Notice("the model's context is full: tool results were truncated"))
             return False
         return True
 
-    def _break_off(self, asked_at: int, turns: Sequence[Turn]) -> None:
-        """Leave messages that a later question can follow: servers want question and answer to alternate."""
+    def _close_messages(self, asked_at: int, turns: Sequence[Turn]) -> None:
+        """Leave messages that a later question can follow: servers want user and assistant to alternate."""
         text = turns[-1].text if turns else ""
         if len(self.messages) == asked_at + 1 and not text.strip():
             self.messages.pop()
@@ -105,59 +107,59 @@ class Conversation:
             self.messages.append({"role": "assistant", "content": text if text.strip() else INTERRUPTED})
 
 
-def introduction(cwd: Path, tools: Toolbox, greeting: str | None = None) -> str:
-    """Return what the model is told before all else: who it is, where it is, and what it can do."""
-    text = f"{GREETING if greeting is None else greeting} The working directory is {cwd}."
+def system_prompt(cwd: Path, tools: Toolbox, system: str | None = None) -> str:
+    """Return the system prompt: the user's or the default one, the working directory, and the tools."""
+    text = f"{DEFAULT_SYSTEM if system is None else system} The working directory is {cwd}."
     if tools:
         text += (
-            f" You can look at files on this machine, and only look, with the tools {', '.join(tools)}."
+            f" You have read-only access to the files on this machine with the tools {', '.join(tools)}."
             " Use them when the question is about files; give them absolute paths."
         )
     return text.strip()
 
 
-async def replies(turn: Turn, tools: Toolbox, report: Report) -> list[Message]:
-    """Do what the model asked for in one turn, all at once; return what it said and what it gets back."""
+async def run_calls(turn: Turn, tools: Toolbox, report: ChatReport) -> list[Message]:
+    """Run the tool calls of one turn, all at once; return the messages to add: the model's own and the results."""
     if not turn.calls:
         return [{"role": "assistant", "content": turn.text}]
-    wanted, beyond = turn.calls[:MAX_CALLS], turn.calls[MAX_CALLS:]
-    for call in wanted:
+    calls, refused = turn.calls[:MAX_CALLS], turn.calls[MAX_CALLS:]
+    for call in calls:
         report(call)
-    if beyond:
-        report(Notice(f"the model wants {len(turn.calls)} things at once, doing the first {MAX_CALLS}"))
+    if refused:
+        report(Notice(f"the model made {len(turn.calls)} tool calls at once; only the first {MAX_CALLS} are run"))
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(use(tools, call)) for call in wanted]
+        tasks = [group.create_task(use(tools, call)) for call in calls]
     results = [task.result() for task in tasks]
     for result in results:
         report(result)
-    answers = [(result.id, result.output) for result in results] + [(call.id, TOO_MANY) for call in beyond]
-    return [spoken(turn), *({"role": "tool", "tool_call_id": id, "content": text} for id, text in answers)]
+    outputs = [(result.id, result.output) for result in results] + [(call.id, TOO_MANY_CALLS) for call in refused]
+    return [assistant_message(turn), *({"role": "tool", "tool_call_id": id, "content": text} for id, text in outputs)]
 
 
-def spoken(turn: Turn) -> Message:
-    """Return a turn with tool calls as a message. Models that think between calls want their thoughts back."""
+def assistant_message(turn: Turn) -> Message:
+    """Return a turn with tool calls as a message. Models that reason between calls want their reasoning sent back."""
     calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": valid(call.arguments)}}
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_object(call.arguments)}}
         for call in turn.calls
     ]
-    thoughts = {"reasoning": turn.thinking} if turn.thinking else {}
-    return {"role": "assistant", "content": turn.text or None, **thoughts, "tool_calls": calls}
+    reasoning = {"reasoning": turn.thinking} if turn.thinking else {}
+    return {"role": "assistant", "content": turn.text or None, **reasoning, "tool_calls": calls}
 
 
-def valid(arguments: str) -> str:
-    """Return the arguments if they are a JSON object, else an empty one: servers parse them and fail on the rest."""
+def json_object(arguments: str) -> str:
+    """Return the arguments if they are a JSON object, else `{}`: servers parse them, and fail on anything else."""
     try:
         return arguments if isinstance(json.loads(arguments), dict) else "{}"
     except (ValueError, RecursionError):
         return "{}"
 
 
-def conclude(turns: Sequence[Turn], report: Report) -> None:
+def report_end(turns: Sequence[Turn], report: ChatReport) -> None:
     last = turns[-1]
     if last.finish == "length":
-        report(Notice("the answer is cut off: the limit of tokens was reached"))
+        report(Notice("the answer was cut off at the token limit"))
     elif not last.text.strip():
-        report(Notice("the model ended without an answer"))
-    counted = [turn.completion_tokens for turn in turns if turn.completion_tokens is not None]
-    completion = sum(counted) if len(counted) == len(turns) else None
-    report(Usage(last.prompt_tokens, completion, sum(turn.seconds for turn in turns)))
+        report(Notice("the model finished without an answer"))
+    counts = [turn.completion_tokens for turn in turns if turn.completion_tokens is not None]
+    completion_tokens = sum(counts) if len(counts) == len(turns) else None
+    report(Usage(last.prompt_tokens, completion_tokens, sum(turn.seconds for turn in turns)))

@@ -1,4 +1,4 @@
-"""What happens in a conversation, in the order it happens. The view draws these; tests collect them in a list."""
+"""What happens in a conversation, in order. The view draws these events; tests collect them in a list."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """A piece of what the model thinks, as it came: any control characters are still in it."""
+    """A piece of the model's reasoning, as received: control characters are still in it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer, as it came: any control characters are still in it."""
+    """A piece of the answer, as received: control characters are still in it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model wants a tool used. `arguments` is the JSON it wrote, which may be broken."""
+    """The model calls a tool. `arguments` is the JSON text it wrote, which may be malformed."""
 
     id: str
     name: str
@@ -29,7 +29,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the model is told about its call; `failed` when it asked for something it cannot have."""
+    """The result that is sent back to the model; `failed` if the call was invalid or not allowed."""
 
     id: str
     name: str
@@ -39,10 +39,10 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The end of an answer, and what it took over all its turns; `seconds` are those in which the model spoke.
+    """The end of an answer, with its cost over all turns; `seconds` counts only the time the model was generating.
 
-    `prompt_tokens` counts what the last turn was given: how full the model's context is. A server that does not count
-    leaves both numbers None.
+    `prompt_tokens` is the prompt length of the last turn: how full the model's context is. Both counts are None if the
+    server does not report usage.
     """
 
     prompt_tokens: int | None
@@ -52,10 +52,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line worth knowing that is neither the model's words nor an error."""
+    """One line of information that is neither model output nor an error."""
 
     text: str
 
 
 ChatEvent = Thinking | Text | ToolCall | ToolResult | Usage | Notice
-Report = Callable[[ChatEvent], None]
+ChatReport = Callable[[ChatEvent], None]

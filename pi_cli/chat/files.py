@@ -1,6 +1,6 @@
-"""`ls`, `read` and `glob`: plain blocking functions over the local file system, which only look and always end.
+"""`ls`, `read` and `glob`: plain blocking functions on the local file system. They only read, and always return.
 
-Each gets a `stop` event and looks at it as it goes: it runs in a thread, and a thread cannot be cancelled.
+Each checks a `stop` event as it works: it runs in a thread, and a thread cannot be cancelled.
 """
 
 import fnmatch
@@ -14,159 +14,161 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from pi_cli.chat.paths import explained, is_closed, locate
+from pi_cli.chat.paths import is_closed, locate, tool_errors
 from pi_cli.chat.schema import ToolError
 
 MAX_LINES = 2000
 MAX_CHARACTERS = 100_000
-MAX_LINE = 2000
-MAX_ENTRIES = 200_000  # looked at by one call
-MAX_PATTERN = 500
+MAX_LINE = 2000  # bytes that are shown of a line
+MAX_ENTRIES = 200_000  # visited by one call
+MAX_PATTERN = 500  # characters
 MAX_ALTERNATIVES = 100
 MAX_SECONDS = 10.0
 
-# Nobody means these by `**`; a pattern that names one gets it.
+# `**` does not search these, unless the pattern names them.
 SKIPPED = frozenset({".git", ".hg", ".svn", ".tox", ".venv", "__pycache__", "node_modules", "venv"})
 
 
 def ls(path: str, ignore: Sequence[str] = (), *, cwd: Path, stop: Event) -> str:
-    """List a directory: one name a line, `/` after directories, an arrow after symlinks."""
-    place = locate(path, cwd)
-    with explained(place):
-        entries, more = entries_of(place, stop)
-        shown = [entry for entry in entries if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignore)]
-        if not shown:
-            return "(everything in it is ignored)" if entries else "(an empty directory)"
-        lines, left = bounded(described(entry) for entry in shown)
-    if left is not None or more:
-        count = f"{len(shown)}{' or more' if more else ''}"
-        lines.append(f"[{len(lines)} of {count} entries shown; use `glob` for the ones you mean]")
+    """List a directory: one name per line, `/` after directories, `->` and the target after symlinks."""
+    directory = locate(path, cwd)
+    with tool_errors(directory):
+        entries, has_more = list_entries(directory, stop)
+        listed = [entry for entry in entries if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignore)]
+        if not listed:
+            return "(all entries are ignored)" if entries else "(an empty directory)"
+        lines, left_out = limited(describe(entry) for entry in listed)
+    if left_out is not None or has_more:
+        count = f"{len(listed)}{' or more' if has_more else ''}"
+        lines.append(f"[{len(lines)} of {count} entries shown; use `glob` to select]")
     return "\n".join(lines)
 
 
-def entries_of(directory: Path, stop: Event) -> tuple[list[os.DirEntry[str]], bool]:
-    """Return the entries of a directory by name, and whether there are more than we look at."""
+def list_entries(directory: Path, stop: Event) -> tuple[list[os.DirEntry[str]], bool]:
+    """Return the first `MAX_ENTRIES` entries of a directory, sorted by name, and whether there are more."""
     entries = []
-    with os.scandir(directory) as found:
-        for entry in itertools.islice(found, MAX_ENTRIES):
+    with os.scandir(directory) as scan:
+        for entry in itertools.islice(scan, MAX_ENTRIES):
             if stop.is_set():
                 break
             entries.append(entry)
-        more = next(found, None) is not None
-    return sorted(entries, key=lambda entry: entry.name), more
+        has_more = next(scan, None) is not None
+    return sorted(entries, key=lambda entry: entry.name), has_more
 
 
-def described(entry: os.DirEntry[str]) -> str:
+def describe(entry: os.DirEntry[str]) -> str:
     try:
         if entry.is_symlink():
             return f"{entry.name} -> {Path(entry).readlink()}"
         return f"{entry.name}/" if entry.is_dir() else entry.name
-    except OSError:  # it went away meanwhile
+    except OSError:  # deleted in the meantime
         return entry.name
 
 
-def bounded(lines: Iterable[str]) -> tuple[list[str], str | None]:
-    """Take as many lines as a model should get at once, and return the first one left out, if any."""
+def limited(lines: Iterable[str]) -> tuple[list[str], str | None]:
+    """Take as many lines as fit one tool result; return them, and the first line left out, if any."""
     taken: list[str] = []
-    room = MAX_CHARACTERS
+    characters_left = MAX_CHARACTERS
     for line in lines:
-        room -= len(line) + 1
-        if len(taken) == MAX_LINES or room < 0:
+        characters_left -= len(line) + 1
+        if len(taken) == MAX_LINES or characters_left < 0:
             return taken, line
         taken.append(line)
     return taken, None
 
 
 def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, stop: Event) -> str:
-    """Show a text file from line `offset` (the first is 1), `limit` lines at most."""
-    place = locate(file_path, cwd)
+    """Return at most `limit` lines of a text file, from line `offset` on (the first is 1)."""
+    path = locate(file_path, cwd)
     first = max(offset, 1)
-    is_over = patience(stop, most=None)
-    with explained(place), open_regular(place) as file:
+    is_over = search_limit(stop, max_entries=None)
+    with tool_errors(path), open_regular(path) as file:
         if b"\0" in file.read(8192):
             size = os.fstat(file.fileno()).st_size
             raise ToolError(f"{file_path} is a binary file of {size} bytes, not text")
         file.seek(0)
-        text = enumerate(lines_of(file, is_over), start=1)
-        wanted = itertools.dropwhile(lambda numbered: numbered[0] < first, text)
-        lines, left = bounded(line for _, line in itertools.islice(wanted, max(limit, 1)))
-        more = left is not None or next(wanted, None) is not None
+        numbered_lines = enumerate(lines_of(file, is_over), start=1)
+        wanted = itertools.dropwhile(lambda numbered: numbered[0] < first, numbered_lines)
+        lines, left_out = limited(line for _, line in itertools.islice(wanted, max(limit, 1)))
+        has_more = left_out is not None or next(wanted, None) is not None
         if is_over():
             raise ToolError(f"{file_path} is too long to read that far in {MAX_SECONDS:.0f} s: search it with `rg`")
         if not lines:
             file.seek(0)
             count = sum(1 for _ in lines_of(file, is_over))
-            return f"({file_path} has {count} lines; none from {first} on)" if count else "(an empty file)"
-    if more:
+            return f"({file_path} has {count} lines, none from {first} on)" if count else "(an empty file)"
+    if has_more:
         last = first + len(lines) - 1
-        lines.append(f"[lines {first} to {last}; there is more: read on with offset={last + 1}]")
+        lines.append(f"[lines {first} to {last}; for more, use offset={last + 1}]")
     return "\n".join(lines)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file, and nothing else: a FIFO would block for ever, a device might act."""
-    kind = path.stat()
-    if stat.S_ISDIR(kind.st_mode):
+    """Open a file only if it is a regular one: a FIFO would block for ever, a device might do something."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(path)
-    if not stat.S_ISREG(kind.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ToolError(f"{path} is not a regular file")
     return path.open("rb")
 
 
 def lines_of(file: BinaryIO, is_over: Callable[[], bool]) -> Iterator[str]:
-    """Read lines as text, cutting overlong ones, without ever holding more than a piece of one."""
+    """Yield lines as text, truncated to `MAX_LINE` bytes; at most that much of a line is in memory."""
     while (line := file.readline(MAX_LINE)) and not is_over():
-        cut = 0
-        last = line
-        while not last.endswith(b"\n") and (last := file.readline(MAX_LINE)) and not is_over():
-            cut += len(last)
+        left_out = 0
+        piece = line
+        while not piece.endswith(b"\n") and (piece := file.readline(MAX_LINE)) and not is_over():
+            left_out += len(piece)
         text = line.decode("utf-8", "replace").rstrip("\r\n")
-        yield f"{text} […{cut} bytes more in this line]" if cut else text
+        yield f"{text} […{left_out} more bytes in this line]" if left_out else text
 
 
 def glob(pattern: str, path: str = ".", *, cwd: Path, stop: Event) -> str:
     """Find files by a pattern with `*`, `?`, `[…]`, `{a,b}` and `**`, sorted by path."""
     base = locate(path, cwd)
-    with explained(base):
+    with tool_errors(base):
         os.scandir(base).close()
-    is_over = patience(stop)
-    found = (
+    is_over = search_limit(stop)
+    matches = (
         match
-        for one in alternatives(pattern)
-        for root, segments in [anchored(one, base)]
+        for alternative in expand_braces(pattern)
+        for root, segments in [split_pattern(alternative, base)]
         for match in files_below(root, segments, is_over)
     )
-    lines, left = bounded(sorted(set(itertools.islice(found, MAX_LINES + 1))))
+    lines, left_out = limited(sorted(set(itertools.islice(matches, MAX_LINES + 1))))
     if not lines:
-        lines.append("no file matches" if "**" in pattern else "no file matches (`**/` in front looks below, too)")
-    if left is not None or is_over():
+        lines.append(
+            "no file matches" if "**" in pattern else "no file matches (start with `**/` to search below, too)"
+        )
+    if left_out is not None or is_over():
         lines.append("[there may be more: narrow the pattern or the path]")
     return "\n".join(lines)
 
 
-def alternatives(pattern: str) -> list[str]:
-    """Write out the braces of a pattern.
+def expand_braces(pattern: str) -> list[str]:
+    """Expand the braces of a pattern.
 
-    >>> alternatives("*.{py,md}")
+    >>> expand_braces("*.{py,md}")
     ['*.py', '*.md']
     """
     if not pattern.strip("/") or len(pattern) > MAX_PATTERN:
         raise ToolError(f"a pattern has 1 to {MAX_PATTERN} characters")
 
-    def written_out(text: str) -> Iterator[str]:
+    def expanded(text: str) -> Iterator[str]:
         if brace := re.search(r"\{([^{}]*)\}", text):
             for choice in brace[1].split(","):
-                yield from written_out(text[: brace.start()] + choice + text[brace.end() :])
+                yield from expanded(text[: brace.start()] + choice + text[brace.end() :])
         else:
             yield text
 
-    return list(itertools.islice(written_out(pattern), MAX_ALTERNATIVES))
+    return list(itertools.islice(expanded(pattern), MAX_ALTERNATIVES))
 
 
-def anchored(pattern: str, base: Path) -> tuple[Path, list[str]]:
-    """Divide a pattern into the directory it starts in and the segments to match below.
+def split_pattern(pattern: str, base: Path) -> tuple[Path, list[str]]:
+    """Split a pattern into the directory to start in and the segments to match below it.
 
-    >>> anchored("/srv/data/**/*.json", Path("/home"))
+    >>> split_pattern("/srv/data/**/*.json", Path("/home"))
     (PosixPath('/srv/data'), ['**', '*.json'])
     """
     segments = [segment for segment in Path(pattern).expanduser().parts if segment != "/"]
@@ -177,26 +179,26 @@ def anchored(pattern: str, base: Path) -> tuple[Path, list[str]]:
 
 
 def files_below(root: Path, segments: list[str], is_over: Callable[[], bool]) -> Iterator[str]:
-    """Walk the directories that can hold a match. Symlinks to directories are not followed: they may go in circles."""
-    pending = [(str(root), onward(segments, {0}))]
+    """Walk the directories that can contain a match. Symlinks to directories are not followed: they may form cycles."""
+    pending = [(str(root), skip_double_stars(segments, {0}))]
     while pending:
         directory, states = pending.pop()
         for entry in readable_entries(directory):
             if is_over():
                 return
-            after = step(segments, states, entry.name)
+            next_states = match_name(segments, states, entry.name)
             if is_directory(entry):
-                if after - {len(segments)} and not is_closed(entry.path) and is_meant(entry.name, segments):
-                    pending.append((entry.path, after))
-            elif len(segments) in after:
+                if next_states - {len(segments)} and not is_closed(entry.path) and is_searched(entry.name, segments):
+                    pending.append((entry.path, next_states))
+            elif len(segments) in next_states:
                 yield entry.path
 
 
 def readable_entries(directory: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(directory) as found:
-            return list(itertools.islice(found, MAX_ENTRIES))
-    except OSError:  # not ours to read, or gone: a search goes on without it
+        with os.scandir(directory) as scan:
+            return list(itertools.islice(scan, MAX_ENTRIES))
+    except OSError:  # no permission, or deleted: the search continues without it
         return []
 
 
@@ -207,26 +209,26 @@ def is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_meant(name: str, segments: list[str]) -> bool:
+def is_searched(name: str, segments: list[str]) -> bool:
     return name not in SKIPPED or name in segments
 
 
-def step(segments: list[str], states: set[int], name: str) -> set[int]:
-    """Return how far a pattern is matched after one more name; all ways at once, so that no pattern takes long.
+def match_name(segments: list[str], states: set[int], name: str) -> set[int]:
+    """Return the states of a pattern after one more name. All states advance together, so that no pattern takes long.
 
-    A state is the number of segments matched; `**` stays where it is for as many names as it likes.
+    A state is the number of segments matched; `**` keeps its state for any number of names.
     """
-    after = set()
+    next_states = set()
     for state in states - {len(segments)}:
         if segments[state] == "**":
-            after.add(state)
+            next_states.add(state)
         elif fnmatch.fnmatchcase(name, segments[state]):
-            after.add(state + 1)
-    return onward(segments, after)
+            next_states.add(state + 1)
+    return skip_double_stars(segments, next_states)
 
 
-def onward(segments: list[str], states: set[int]) -> set[int]:
-    """Add the states reached by letting `**` stand for nothing."""
+def skip_double_stars(segments: list[str], states: set[int]) -> set[int]:
+    """Add the states that are reached if `**` matches nothing."""
     reached = set(states)
     for state, segment in enumerate(segments):
         if state in reached and segment == "**":
@@ -234,8 +236,8 @@ def onward(segments: list[str], states: set[int]) -> set[int]:
     return reached
 
 
-def patience(stop: Event, *, most: int | None = MAX_ENTRIES) -> Callable[[], bool]:
-    """Return what says when one call has looked at enough entries, for long enough, or was stopped."""
+def search_limit(stop: Event, *, max_entries: int | None = MAX_ENTRIES) -> Callable[[], bool]:
+    """Return a function that is True once one call was stopped, took `MAX_SECONDS`, or asked it `max_entries` times."""
     deadline = time.monotonic() + MAX_SECONDS
-    left: Iterator[int] = itertools.count() if most is None else iter(range(most))
-    return lambda: stop.is_set() or time.monotonic() > deadline or next(left, None) is None
+    entries_left: Iterator[int] = itertools.count() if max_entries is None else iter(range(max_entries))
+    return lambda: stop.is_set() or time.monotonic() > deadline or next(entries_left, None) is None

@@ -1,4 +1,4 @@
-"""A chat: prompt after prompt, until there are no more. Neither Ctrl+C nor an error ends it."""
+"""A chat: ask prompt after prompt until there are no more. Neither Ctrl+C nor an error ends it."""
 
 import asyncio
 import signal
@@ -8,66 +8,74 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.events import Notice, Report
-from pi_cli.chat.lines import Lines
+from pi_cli.chat.events import ChatReport, Notice
+from pi_cli.chat.prompts import PromptSource
 from pi_cli.errors import PiError, PodUnreachable
 
 if TYPE_CHECKING:
     from pi_cli.chat.client import Client
 
-Ask = Callable[["Client", str], Coroutine[Any, Any, None]]
-Reach = Callable[[], AbstractAsyncContextManager["Client"]]
-Complain = Callable[[PiError], None]
+AskModel = Callable[["Client", str], Coroutine[Any, Any, None]]
+Connect = Callable[[], AbstractAsyncContextManager["Client"]]
+ShowError = Callable[[PiError], None]
 
 
 async def chat(
-    lines: Lines, *, first: Sequence[str], reach: Reach, ask: Ask, report: Report, complain: Complain
+    source: PromptSource,
+    *,
+    first: Sequence[str],
+    connect: Connect,
+    ask: AskModel,
+    report: ChatReport,
+    show_error: ShowError,
 ) -> int:
-    """Ask the first prompts, then every one of `lines`, and return how many could not be answered.
+    """Ask the `first` prompts, then every prompt of `source`; return how many failed.
 
-    A connection that is lost is made anew for the next prompt; only the first one has to succeed.
+    After a lost connection, pi reconnects for the next prompt; only the first attempt to connect has to succeed.
     """
     failures = 0
-    was_reached = False
+    was_connected = False
     given = deque(first)
 
-    async def following() -> str | None:
-        return given.popleft() if given else await lines.next()
+    async def next_prompt() -> str | None:
+        return given.popleft() if given else await source.next()
 
     prompt: str | None = None
     while True:
         try:
-            async with reach() as client:
-                was_reached = True
-                prompt = prompt or await following()
+            async with connect() as client:
+                was_connected = True
+                prompt = prompt or await next_prompt()
                 while prompt is not None:
                     asked, prompt = prompt, None
-                    if not await _attempt(ask(client, asked), lines, report, complain):
+                    if not await _attempt(ask(client, asked), source, report, show_error):
                         failures += 1
-                    prompt = await following()
+                    prompt = await next_prompt()
                 return failures
         except PodUnreachable as error:
-            if not was_reached:
+            if not was_connected:
                 raise
             failures += 1
-            complain(error)
-            prompt = await following()
+            show_error(error)
+            prompt = await next_prompt()
             if prompt is None:
                 return failures
 
 
-async def _attempt(answering: Coroutine[Any, Any, None], lines: Lines, report: Report, complain: Complain) -> bool:
-    """Let the model answer until it has, fails or is stopped; tell whether it did not fail."""
+async def _attempt(
+    answering: Coroutine[Any, Any, None], source: PromptSource, report: ChatReport, show_error: ShowError
+) -> bool:
+    """Run one answer until it ends, fails or is stopped; return False only if it failed."""
 
     async def answer() -> bool:
         try:
             await answering
         except PiError as error:
-            complain(error)
+            show_error(error)
             return False
         return True
 
-    if not lines.is_typed:
+    if not source.is_typed:
         return await answer()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(answer())
@@ -81,7 +89,7 @@ async def _attempt(answering: Coroutine[Any, Any, None], lines: Lines, report: R
 
 @contextmanager
 def stopped_by_ctrl_c(task: "asyncio.Task[bool]") -> Iterator[None]:
-    """Let Ctrl+C end a task instead of the command; what ends the command otherwise (SIGTERM, SIGHUP) still does."""
+    """Make Ctrl+C cancel the task instead of the command; SIGTERM and SIGHUP still end the command."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 

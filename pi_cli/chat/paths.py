@@ -1,4 +1,4 @@
-"""Where the tools may look, and what a model is told about a path that it cannot have."""
+"""Which paths the tools may read, and the errors that a model gets for the others."""
 
 import difflib
 import itertools
@@ -9,37 +9,37 @@ from pathlib import Path
 
 from pi_cli.chat.schema import ToolError
 
-# Reading these tells other processes' secrets (`/proc/*/environ`), never ends, or makes a device do something.
-CLOSED = ("/proc", "/sys", "/dev")
+# Reading these reveals other processes' secrets (`/proc/*/environ`), never ends, or makes a device do something.
+CLOSED_TREES = ("/proc", "/sys", "/dev")
 
 
 def locate(path: str, cwd: Path) -> Path:
-    """Make a path from a model absolute, taking a relative one from `cwd`.
+    """Return a path from a model as an absolute one; a relative path starts from `cwd`.
 
-    Raises ToolError for what lies in the kernel's own trees, also behind symlinks.
+    Raises ToolError for paths in the kernel's own trees, also behind symlinks.
     """
-    with explained(path):
-        place = os.path.normpath(cwd / Path(path).expanduser())
-        if is_closed(place) or is_closed(os.path.realpath(place)):
-            raise ToolError(f"{path} cannot be looked at: {', '.join(CLOSED)} are closed to tools")
-    return Path(place)
+    with tool_errors(path):
+        absolute = os.path.normpath(cwd / Path(path).expanduser())
+        if is_closed(absolute) or is_closed(os.path.realpath(absolute)):
+            raise ToolError(f"{path} cannot be read: {', '.join(CLOSED_TREES)} are closed to tools")
+    return Path(absolute)
 
 
-def is_closed(place: str) -> bool:
-    return any(place == tree or place.startswith(f"{tree}/") for tree in CLOSED)
+def is_closed(path: str) -> bool:
+    return any(path == tree or path.startswith(f"{tree}/") for tree in CLOSED_TREES)
 
 
 @contextmanager
-def explained(path: str | Path) -> Iterator[None]:
-    """Turn every way the file system can refuse into words that help the model to go on."""
+def tool_errors(path: str | Path) -> Iterator[None]:
+    """Turn every error of the file system into a ToolError that helps the model to continue."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ToolError(f"no such file or directory: {path}{advice(Path(path))}") from error
+        raise ToolError(f"no such file or directory: {path}{suggestion(Path(path))}") from error
     except NotADirectoryError as error:
-        raise ToolError(f"{path} is not a directory (`read` shows files)") from error
+        raise ToolError(f"{path} is not a directory (use `read` for files)") from error
     except IsADirectoryError as error:
-        raise ToolError(f"{path} is a directory (`ls` lists it)") from error
+        raise ToolError(f"{path} is a directory (use `ls`)") from error
     except PermissionError as error:
         raise ToolError(f"permission denied: {path}") from error
     except OSError as error:
@@ -48,8 +48,8 @@ def explained(path: str | Path) -> Iterator[None]:
         raise ToolError(f"{path!r} is not a usable path: {error}") from error
 
 
-def advice(missing: Path) -> str:
-    """Say how far a missing path exists, and which names there are like the one asked for."""
+def suggestion(missing: Path) -> str:
+    """Return which parent of a missing path exists, or the names in there that are similar to the missing one."""
     for child, parent in itertools.pairwise([missing, *missing.parents]):
         if parent.is_absolute() and parent.is_dir() and os.access(parent, os.R_OK):
             similar = difflib.get_close_matches(child.name, names_in(parent), n=3)

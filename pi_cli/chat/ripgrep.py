@@ -1,4 +1,4 @@
-"""`rg` for a model: the real ripgrep, without a shell, with only the options that read and print."""
+"""`rg` for a model: the real ripgrep, without a shell, and only with options that read and print."""
 
 import asyncio
 import os
@@ -12,16 +12,16 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from pi_cli.chat.files import MAX_CHARACTERS, MAX_LINES
-from pi_cli.chat.paths import explained, locate
+from pi_cli.chat.paths import locate, tool_errors
 from pi_cli.chat.schema import ToolError
 
 MAX_SECONDS = 20.0
 MAX_BYTES = MAX_CHARACTERS
 MAX_COLUMNS = 1000
 
-# Every option a model may use; whatever is in neither table does not reach `rg`. Left out on purpose: `--pre`,
-# `--hostname-bin` and `-z` run other programs, `-f` and `--ignore-file` read files we have not looked at, `-L` and
-# `--no-one-file-system` lead into /proc, where the environments (and so the secrets) of other processes are.
+# The options that a model may use; any other option is refused. Left out on purpose: `--pre`, `--hostname-bin` and
+# `-z` run other programs, `-f` and `--ignore-file` read files whose paths were not checked, `-L` and
+# `--no-one-file-system` can enter /proc, where the environments (and so the secrets) of other processes are.
 SWITCHES = {
     "a": "text", "b": "byte-offset", "c": "count", "F": "fixed-strings", "H": "with-filename", "i": "ignore-case",
     "I": "no-filename", "l": "files-with-matches", "n": "line-number", "N": "no-line-number", "o": "only-matching",
@@ -51,112 +51,112 @@ NOT_INSTALLED = (
 
 
 async def rg(args: str, *, cwd: Path, path: str | None = None, seconds: float = MAX_SECONDS) -> str:
-    """Search with ripgrep; `args` is what stands behind `rg` on a command line, and no shell sees it.
+    """Search with ripgrep; `args` are its arguments as on a command line, but no shell expands them.
 
-    `path` is where programs are looked for, PATH when it is None.
+    `path` is the search path for programs; None means PATH.
     """
     program = find_program(path)
     if program is None:
         raise ToolError(NOT_INSTALLED)
-    arguments = checked(args, cwd)
-    with tempfile.TemporaryFile() as complaints:
+    arguments = check_arguments(args, cwd)
+    with tempfile.TemporaryFile() as errors:
         command = [program, "--no-config", "--no-messages", "--line-number", "--no-heading"]
         command += [f"--max-columns={MAX_COLUMNS}", "--max-columns-preview", *arguments]
-        async with running(command, cwd=cwd, errors=complaints.fileno()) as process:
-            output, note = await collected(process, seconds)
-        complaints.seek(0)
-        return told(output, note, process.returncode, complaints.read(2000).decode("utf-8", "replace").strip())
+        async with running(command, cwd=cwd, errors=errors.fileno()) as process:
+            output, note = await read_output(process, seconds)
+        errors.seek(0)
+        return search_result(output, note, process.returncode, errors.read(2000).decode("utf-8", "replace").strip())
 
 
 def find_program(path: str | None = None) -> str | None:
-    """Find `rg` beside our own Python, where the `ripgrep` package puts it, or else on the PATH.
+    """Find `rg` next to pi's own Python, where the `ripgrep` package installs it, or else on the PATH.
 
-    Relative entries are left out: in a checkout of somebody else's, `./rg` is somebody else's program.
+    Relative entries are ignored: in a checkout of foreign code, `./rg` is a foreign program.
     """
     if path is None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return shutil.which("rg", path=os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep))))
 
 
-def checked(args: str, cwd: Path) -> list[str]:
-    """Return the arguments for `rg`, or raise ToolError for what it must not be asked."""
+def check_arguments(args: str, cwd: Path) -> list[str]:
+    """Return the arguments for `rg`, or raise ToolError if they are not allowed."""
     try:
         words = shlex.split(args)
     except ValueError as error:
         raise ToolError(f"the arguments cannot be split into words ({error}): quote them as in a shell") from error
-    options, rest = sort_out(words)
+    options, positional = split_options(words)
     has_pattern = any(option.startswith("--regexp=") or option in {"--files", "--type-list"} for option in options)
-    if not has_pattern and not rest:
+    if not has_pattern and not positional:
         raise ToolError("`args` has no pattern; for example: -n 'def main' /some/directory")
-    pattern, paths = ([], rest) if has_pattern else (rest[:1], rest[1:])
-    places = [str(existing(path, cwd)) for path in paths]
+    pattern, paths = ([], positional) if has_pattern else (positional[:1], positional[1:])
+    existing = [str(existing_path(path, cwd)) for path in paths]
     locate(".", cwd)
-    return [*options, "--color=never", "--one-file-system", "--", *pattern, *places]
+    return [*options, "--color=never", "--one-file-system", "--", *pattern, *existing]
 
 
-def sort_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide words into options, written out one by one, and the rest.
+def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split words into options, one per word, and positional arguments.
 
-    >>> sort_out(["-inC2", "--glob", "*.py", "def", "src"])
+    >>> split_options(["-inC2", "--glob", "*.py", "def", "src"])
     (['-i', '-n', '--context=2', '--glob=*.py'], ['def', 'src'])
     """
     options: list[str] = []
-    rest: list[str] = []
-    ahead = iter(words)
-    for word in ahead:
+    positional: list[str] = []
+    rest = iter(words)
+    for word in rest:
         if word == "--":
-            rest += ahead
+            positional += rest
         elif word.startswith("--"):
-            options.append(long_option(word, ahead))
+            options.append(long_option(word, rest))
         elif word.startswith("-") and word != "-":
-            options += short_options(word, ahead)
+            options += short_options(word, rest)
         else:
-            rest.append(word)
-    return options, rest
+            positional.append(word)
+    return options, positional
 
 
-def long_option(word: str, ahead: Iterator[str]) -> str:
+def long_option(word: str, rest: Iterator[str]) -> str:
     name, has_value, _ = word.removeprefix("--").partition("=")
     if name in LONG_SWITCHES and not has_value:
         return word
     if name in LONG_VALUES:
-        return word if has_value else f"{word}={value_of(word, ahead)}"
-    raise ToolError(f"the option {word} is not available here: only those that read and print are")
+        return word if has_value else f"{word}={next_value(word, rest)}"
+    raise ToolError(f"the option {word} is not allowed here, only options that read and print")
 
 
-def short_options(word: str, ahead: Iterator[str]) -> Iterator[str]:
+def short_options(word: str, rest: Iterator[str]) -> Iterator[str]:
     for position, letter in enumerate(word[1:], start=2):
         if letter in VALUES:
             value = word[position:].removeprefix("=")
-            yield f"--{VALUES[letter]}={value or value_of(f'-{letter}', ahead)}"
+            yield f"--{VALUES[letter]}={value or next_value(f'-{letter}', rest)}"
             return
         if letter not in SWITCHES:
-            raise ToolError(f"the option -{letter} is not available here: only those that read and print are")
+            raise ToolError(f"the option -{letter} is not allowed here, only options that read and print")
         yield f"-{letter}"
 
 
-def value_of(option: str, ahead: Iterator[str]) -> str:
-    value = next(ahead, None)
+def next_value(option: str, rest: Iterator[str]) -> str:
+    value = next(rest, None)
     if value is None:
         raise ToolError(f"the option {option} needs a value")
     return value
 
 
-def existing(path: str, cwd: Path) -> Path:
+def existing_path(path: str, cwd: Path) -> Path:
     if path in {"|", "||", "&&", ";", ">", ">>", "<", "&"}:
-        raise ToolError(f"there is no shell here: `{path}` means nothing, only `rg` runs")
-    place = locate(path, cwd)
-    if "*" in path and not os.path.lexists(place):
+        raise ToolError(f"there is no shell here: only `rg` is run, and `{path}` has no meaning")
+    absolute = locate(path, cwd)
+    if "*" in path and not os.path.lexists(absolute):
         raise ToolError(f"there is no shell here to expand {path}: search the directory with --glob PATTERN")
-    with explained(place):
-        place.stat()
-    return place
+    with tool_errors(absolute):
+        absolute.stat()
+    return absolute
 
 
 @asynccontextmanager
 async def running(command: Sequence[str], *, cwd: Path, errors: int) -> AsyncIterator[Process]:
-    """Run a program with nothing to read and no secret in its environment, and never leave it behind."""
-    with explained(cwd):
+    """Run a program while the block runs, without stdin and without secrets in its environment; kill it at the end."""
+    with tool_errors(cwd):
         process = await asyncio.create_subprocess_exec(
             *command, cwd=cwd, env=plain_environment(), stdin=DEVNULL, stdout=PIPE, stderr=errors
         )
@@ -169,12 +169,12 @@ async def running(command: Sequence[str], *, cwd: Path, errors: int) -> AsyncIte
 
 
 def plain_environment() -> dict[str, str]:
-    """Return only what `rg` needs: no PI_API_KEY, HF_TOKEN or OPENAI_API_KEY, and no RIPGREP_CONFIG_PATH."""
+    """Return only the variables that `rg` needs: no PI_API_KEY, HF_TOKEN or OPENAI_API_KEY, no RIPGREP_CONFIG_PATH."""
     return {name: os.environ[name] for name in ("HOME", "LANG", "LC_ALL", "XDG_CONFIG_HOME") if name in os.environ}
 
 
-async def collected(process: Process, seconds: float) -> tuple[bytes, str]:
-    """Read what a program prints until it ends, or has printed enough, or took too long; and say which."""
+async def read_output(process: Process, seconds: float) -> tuple[bytes, str]:
+    """Read the output of a program; return it, and a note if it was too long or took more than `seconds`."""
     assert process.stdout
     output = b""
     try:
@@ -189,11 +189,11 @@ async def collected(process: Process, seconds: float) -> tuple[bytes, str]:
     return output, ""
 
 
-def told(output: bytes, note: str, status: int | None, complaint: str) -> str:
-    """Put into words how a search ended; `rg` says 0 for matches, 1 for none, 2 for an error."""
+def search_result(output: bytes, note: str, status: int | None, error: str) -> str:
+    """Return the result of a search; `rg` exits with 0 for matches, 1 for none, 2 for an error."""
     lines = output.decode("utf-8", "replace").splitlines()
     if note:
         return "\n".join([*lines[:MAX_LINES], f"[{note}]"])
-    if status not in (0, 1, 2) or (status == 2 and complaint):
-        raise ToolError(complaint or f"`rg` ended with status {status}")
+    if status not in (0, 1, 2) or (status == 2 and error):
+        raise ToolError(error or f"`rg` exited with status {status}")
     return "\n".join(lines) or "no matches"

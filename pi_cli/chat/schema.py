@@ -1,4 +1,4 @@
-"""What a tool is, and whether what a model passed to it is what it takes."""
+"""What a tool is, and how the arguments from a model are checked."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class ToolError(Exception):
-    """A tool cannot do what the model asked, in words that help the model to do better."""
+    """A tool call failed; the message tells the model how to correct it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Something a model may do. `parameters` is a JSON schema; `run` takes its properties as keywords."""
+    """A tool that a model may call. `parameters` is a JSON schema; `run` takes its properties as keywords."""
 
     name: str
     description: str
@@ -20,7 +20,7 @@ class Tool:
     run: Callable[..., Awaitable[str]]
 
     def offer(self) -> dict[str, Any]:
-        """Describe the tool to a model, in the words that all APIs share."""
+        """Return the description for the model, in the form that all APIs share."""
         return {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
 
 
@@ -29,9 +29,9 @@ def parameters(required: list[str], **properties: Mapping[str, Any]) -> dict[str
 
 
 def read_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
-    """Read the JSON a model wrote for `tool`, making up for the usual slips (`"10"` for 10, one string for a list).
+    """Read the JSON arguments of a call of `tool`; correct common mistakes (`"10"` for 10, one string for a list).
 
-    Raises ToolError, naming the parameters, for everything that cannot be understood.
+    Raises ToolError, which names the parameters, for invalid arguments.
     """
     properties: Mapping[str, Mapping[str, Any]] = tool.parameters["properties"]
     usage = f"`{tool.name}` takes {', '.join(properties)}"
@@ -46,10 +46,10 @@ def read_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None}
     if missing := [name for name in tool.parameters["required"] if name not in given]:
         raise ToolError(f"{', '.join(f'`{name}`' for name in missing)} is missing; {usage}")
-    return {name: fitted(name, value, properties[name]["type"]) for name, value in given.items()}
+    return {name: converted(name, value, properties[name]["type"]) for name, value in given.items()}
 
 
-def fitted(name: str, value: Any, kind: str) -> Any:
+def converted(name: str, value: Any, kind: str) -> Any:
     match kind, value:
         case "string", str():
             return value

@@ -1,4 +1,4 @@
-"""One turn of a model: what it is asked, and what it says, piece by piece; the same for every API."""
+"""One turn of a model: the request, and the reply while it streams in; the same for every API."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.client import Served, interruptions, refusals
-from pi_cli.chat.events import Notice, Report, Text, Thinking, ToolCall
+from pi_cli.chat.client import ServedModel, request_errors, stream_errors
+from pi_cli.chat.events import ChatReport, Notice, Text, Thinking, ToolCall
 from pi_cli.chat.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-SHORTEST = 0.1  # seconds of speaking that tell a speed
-PATIENCE = 15.0  # seconds without a word before we say that we are still waiting
+MIN_GENERATION_SECONDS = 0.1  # below this, a generation time says nothing about speed
+SILENCE_SECONDS = 15.0  # without data, after which a notice is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the model is to choose its words; what is None is left to the server."""
+    """Sampling parameters; None leaves the choice to the server."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -31,12 +31,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a model is asked in one turn. In the last turn it sees the tools, but may not use them.
+    """The request of one turn. In the last turn the model sees the tools but may not use them.
 
-    `messages` are those of `/v1/chat/completions`, without the `system` one.
+    `messages` are those of `/v1/chat/completions`, without the system message.
     """
 
-    model: Served
+    model: ServedModel
     system: str
     messages: Sequence[Message]
     tools: Toolbox
@@ -59,22 +59,22 @@ class Draft:
 
 @dataclass(slots=True)
 class Turn:
-    """What the model says in one go. `finish` is why it stopped, in the server's words; None until it says."""
+    """The reply of one turn. `finish` is the server's reason for its end; None until the server has sent it."""
 
-    report: Report
+    report: ChatReport
     text: str = ""
     thinking: str = ""
     drafts: list[Draft] = field(default_factory=list)
     finish: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    asked: float = field(default_factory=time.monotonic)
-    began: float | None = None
-    ended: float = 0.0
+    asked_at: float = field(default_factory=time.monotonic)
+    first_piece_at: float | None = None
+    last_piece_at: float = 0.0
 
     @property
     def calls(self) -> list[ToolCall]:
-        """The tool calls. Only these tell whether the model wants tools: `finish` says `stop` on older servers."""
+        """The tool calls. Only these show whether the model wants tools: older servers set `finish` to `stop`."""
         return [
             ToolCall(draft.id or f"call-{number}", draft.name, draft.arguments)
             for number, draft in enumerate(self.drafts)
@@ -82,16 +82,16 @@ class Turn:
 
     @property
     def seconds(self) -> float:
-        """How long it spoke; where all came nearly at once, which has no duration, with the wait for it."""
-        if self.began is None:
+        """The generation time; if all pieces arrived at almost the same time, the time since the request."""
+        if self.first_piece_at is None:
             return 0.0
-        spoken = self.ended - self.began
-        return spoken if spoken >= SHORTEST else self.ended - self.asked
+        generation = self.last_piece_at - self.first_piece_at
+        return generation if generation >= MIN_GENERATION_SECONDS else self.last_piece_at - self.asked_at
 
-    def hear(self, *, thinking: str | None = None, text: str | None = None) -> None:
-        """Take in a piece, and report it. A piece of a tool call only counts the time."""
-        self.ended = time.monotonic()
-        self.began = self.began or self.ended
+    def add(self, *, thinking: str | None = None, text: str | None = None) -> None:
+        """Add a piece and report it. Without arguments (a piece of a tool call) only the time is recorded."""
+        self.last_piece_at = time.monotonic()
+        self.first_piece_at = self.first_piece_at or self.last_piece_at
         if thinking:
             self.thinking += thinking
             self.report(Thinking(thinking))
@@ -104,74 +104,75 @@ TakeTurn = Callable[["Client", Request, Turn], Awaitable[None]]
 
 
 @asynccontextmanager
-async def answer(
-    client: "Client", path: str, asked: Mapping[str, Any], model: Served, report: Report
+async def stream_answer(
+    client: "Client", path: str, body: Mapping[str, Any], model: ServedModel, report: ChatReport
 ) -> AsyncIterator[AsyncGenerator[Any]]:
-    """Ask a model, and give what it answers, piece by piece: the JSON of the server's events.
+    """Send a request and give the answer piece by piece: the JSON of the server's events.
 
-    By the SDK's way to routes that it does not know. For those it knows it looks its types up, which makes the first
-    token 40 ms later, and builds objects of all that comes: 10,000 tokens a second instead of 47,000.
+    Uses the SDK's method for routes that it does not know. For known routes the SDK looks up its types, which delays
+    the first token by 40 ms, and builds objects from everything: 10,000 tokens a second instead of 47,000.
 
-    Leaving early, by cancellation for one, closes the stream, whereupon vLLM stops generating.
+    Leaving early, for example by cancellation, closes the stream, and vLLM then stops generating.
     """
     import openai
 
-    with refusals(model), impatience(report):
-        stream = await client.post(path, body=asked, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object])
+    with request_errors(model), silence_notice(report):
+        stream = await client.post(path, body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object])
     async with stream, aclosing(_pieces(stream, model, report)) as pieces:
         yield pieces
 
 
-async def _pieces(stream: AsyncIterator[Any], model: Served, report: Report) -> AsyncGenerator[Any]:
-    """Yield the pieces of an answer; say so when one takes long."""
+async def _pieces(stream: AsyncIterator[Any], model: ServedModel, report: ChatReport) -> AsyncGenerator[Any]:
+    """Yield the pieces of an answer; show a notice when one takes long."""
     end = object()
-    with impatience(report) as came:
+    with silence_notice(report) as data_arrived:
         while True:
-            with interruptions(model):
+            with stream_errors(model):
                 piece = await anext(stream, end)
             if piece is end:
                 return
-            came()
+            data_arrived()
             yield piece
 
 
 @contextmanager
-def impatience(report: Report, *, after: float = PATIENCE) -> Iterator[Callable[[], None]]:
-    """Report when nothing comes for long while the block runs, so that nobody wonders whether anything still happens.
+def silence_notice(report: ChatReport, *, after: float = SILENCE_SECONDS) -> Iterator[Callable[[], None]]:
+    """Report once when no data arrives for `after` seconds while the block runs.
 
-    Gives what is to be called when something comes. One timer does for all of it: thousands of tokens come in a second.
+    Gives a function to call when data arrives. One timer is enough for all of it: thousands of tokens arrive in a
+    second.
     """
     loop = asyncio.get_running_loop()
-    notice = Notice(f"nothing came for {after:.0f} s, still waiting (Ctrl+C stops)")
+    notice = Notice(f"no data for {after:.0f} s, still waiting (Ctrl+C stops)")
     due = loop.time() + after
     timer: asyncio.TimerHandle | None = None
 
-    def look() -> None:
+    def check() -> None:
         nonlocal timer
         left = due - loop.time()
-        timer = loop.call_later(left, look) if left > 0 else None
+        timer = loop.call_later(left, check) if left > 0 else None
         if timer is None:
             report(notice)
 
-    def came() -> None:
+    def data_arrived() -> None:
         nonlocal due, timer
         due = loop.time() + after
-        timer = timer or loop.call_later(after, look)
+        timer = timer or loop.call_later(after, check)
 
-    timer = loop.call_later(after, look)
+    timer = loop.call_later(after, check)
     try:
-        yield came
+        yield data_arrived
     finally:
         if timer:
             timer.cancel()
 
 
-def string(data: Mapping[Any, Any], name: str) -> str:
-    """Return a string of an answer; the empty one where there is none."""
+def text_of(data: Mapping[Any, Any], name: str) -> str:
+    """Return a string field of an answer, or the empty string."""
     value = data.get(name)
     return value if isinstance(value, str) else ""
 
 
-def sendable(data: Any) -> Any:
-    """Return data as valid UTF-8 can hold it: a file name may contain what is no text at all."""
+def encodable(data: Any) -> Any:
+    """Return JSON data that UTF-8 can encode: file names may contain lone surrogates, which become `?`."""
     return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))

@@ -19,13 +19,13 @@ class Commands(LazyGroup):
         "models": Command("models.models", "Show which models of the catalogue fit, and how."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
         "logs": Command("logs.logs", "Show and follow what vLLM prints."),
-        "prompt": Command("prompt.prompt", "Ask a model, and let it look at files here."),
+        "prompt": Command("prompt.prompt", "Ask a model; it can read files on this machine."),
         "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
         "env": Command("env.env", "Print lines for your shell that point OpenAI's clients to a model."),
         "forward": Command("forward.forward", "Keep a local port open to a model, for other programs."),
         "check": Command("check.check", "Find out whether a model is fit for an agent."),
         "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command on it.", OPTIONS_FIRST),
-        "demo": Command("demo.demo", "Show pi at work on a pod inside this command."),
+        "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, choose and forget pods."),
     }
 

@@ -1,4 +1,4 @@
-"""`pi demo`: the whole tour on an embedded pod."""
+"""`pi demo`: a tour of pi on an embedded pod."""
 
 from typing import Annotated
 
@@ -7,14 +7,14 @@ import typer
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the pod running, to try commands in another terminal.")
+        bool, typer.Option("--keep", help="Keep the pod running, to try commands in another terminal.")
     ] = False,
 ) -> None:
-    """Show pi at work on a pod inside this command.
+    """Run a tour of pi on a simulated pod.
 
-    No GPU, account or network is needed, and nothing is left behind.
+    The pod runs inside this command: it needs no GPU, account or network, and leaves nothing behind.
 
-    SSH, files and processes are real; the GPUs, the download and the model behind vLLM's interface are simulated.
+    SSH, files and processes are real; the GPUs, the download, vLLM and the model are simulated.
 
     \b
     Examples:

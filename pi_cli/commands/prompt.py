@@ -3,12 +3,12 @@
 import os
 import select
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,22 +16,24 @@ from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError, StateUnreadable
+from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
     from pi_cli.chat.agent import Conversation
     from pi_cli.chat.client import Client
-    from pi_cli.chat.lines import Lines
+    from pi_cli.chat.interactive import AskModel
+    from pi_cli.chat.prompts import PromptSource
     from pi_cli.view.chat import Screen
 
-PATIENCE = 1.0  # seconds until we say that we wait for stdin
-LONGEST = 10_000_000  # bytes of stdin; more than any model's context
-LOOK_UP_SECONDS = 5.0  # for the parser that a model should have been started with
+STDIN_WAIT = 1.0  # seconds without input on stdin until a note is shown
+MAX_STDIN = 10_000_000  # bytes; more than any model's context
+LOOKUP_SECONDS = 5.0  # for the tool-call parser of a model that was started without one
 
 
 class Api(StrEnum):
-    """How the model is asked: over `/v1/chat/completions` or `/v1/responses`."""
+    """The API to use: `/v1/chat/completions` or `/v1/responses`."""
 
     chat = "chat"
     responses = "responses"
@@ -39,22 +41,21 @@ class Api(StrEnum):
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]…", help="What to ask; several are asked one after the other. None: read stdin."),
+    typer.Argument(metavar="[PROMPT]…", help="Questions, asked one after the other. Without any, stdin is the prompt."),
 ]
-Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat: go on asking until Ctrl+D.")]
-Continue = Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation of this directory.")]
-System = Annotated[str | None, typer.Option(metavar="TEXT", help="What the model is told before all else.")]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D.")]
+Continue = Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation of this directory.")]
+System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 Temperature = Annotated[
-    float | None,
-    typer.Option(metavar="NUMBER", min=0, max=2, help="How freely it chooses its words; 0: always the likeliest."),
+    float | None, typer.Option(metavar="NUMBER", min=0, max=2, help="Sampling temperature; 0 is deterministic.")
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option(metavar="COUNT", min=1, help="The most that it says in one turn, its thinking included.")
+    int | None, typer.Option(metavar="COUNT", min=1, help="Maximum tokens per turn, including reasoning.")
 ]
-Tools = Annotated[bool, typer.Option(help="Let the model list, read and search files here.")]
-Save = Annotated[bool, typer.Option(help="Keep the conversation for `--continue`.")]
-AsEvents = Annotated[bool, typer.Option("--json", help="Print one event a line on stdout, as JSON.")]
-Way = Annotated[Api, typer.Option("--api", help="How to ask it; gpt-oss knows both.")]
+Tools = Annotated[bool, typer.Option(help="Let the model list, read and search files on this machine.")]
+Save = Annotated[bool, typer.Option(help="Save the conversation for `--continue`.")]
+AsEvents = Annotated[bool, typer.Option("--json", help="Print events as JSON on stdout, one per line.")]
+ApiOption = Annotated[Api, typer.Option("--api", help="API to use: chat completions or responses.")]
 
 
 def prompt(
@@ -71,15 +72,15 @@ def prompt(
     max_tokens: MaxTokens = None,
     tools: Tools = True,
     save: Save = True,
-    api: Way = Api.chat,
+    api: ApiOption = Api.chat,
     as_json: AsEvents = False,
 ) -> None:
-    """Ask a model, and let it look at files here.
+    """Ask a model; it can read files on this machine.
 
-    Its answer streams to stdout, its thinking and its use of tools to stderr. Ctrl+C stops it.
+    The answer streams to stdout, reasoning and tool calls to stderr. Ctrl+C stops the answer.
 
-    It may list, read and search files on this machine (ls, read, glob, rg), and only look. The last conversation of
-    each directory is kept in pi's own folder, for `--continue`.
+    The model can list, read and search files on this machine (ls, read, glob, rg), but not change them. The last
+    conversation of each directory is saved in pi's own folder, for `--continue`.
 
     \b
     Examples:
@@ -93,58 +94,56 @@ def prompt(
     import asyncio
 
     current = state.load()
-    on, chosen, called, model = options.find_model(current, name, pod)
+    pod_name, pod_record, model_name, model = options.find_model(current, name, pod)
     key = options.api_key(model)
     prompts = _prompts(text or [], from_stdin=not interactive)
     if not prompts and not interactive:
-        raise BadUsage("there is nothing to ask", hint=f'such as `pi prompt {name} "What is 2+2?"`, or `-i` for a chat')
-    talk = _Talk(called, model, on, chosen, key, is_elsewhere=on != current.active)
+        hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=name)
+        raise BadUsage("no prompt is given", hint=hint)
+    target = _Target(model_name, model, pod_name, pod_record, key, is_on_active_pod=pod_name == current.active)
     cwd = _working_directory()
 
     from pi_cli.chat.turn import Sampling
     from pi_cli.view import chat as view
 
     with view.shown(sys.stdout, sys.stderr, as_json=as_json) as screen:
-        conversation = talk.begin(cwd, screen, api=api, use_tools=tools, go_on=go_on, system=system)
+        conversation = target.conversation(cwd, screen, api=api, use_tools=tools, go_on=go_on, system=system)
         conversation.sampling = Sampling(temperature, max_tokens)
         if interactive:
-            ask = _asking(conversation, screen, save=save, quoted=len(prompts) if _somebody_types() else sys.maxsize)
-            failures = asyncio.run(_chat(talk, prompts, screen, ask, save=save))
-            raise typer.Exit(1 if failures and not _somebody_types() else 0)
-        ask = _asking(conversation, screen, save=save, quoted=len(prompts) if len(prompts) > 1 else 0)
+            ask = _asker(conversation, screen, save=save, quoted=len(prompts) if _is_on_a_terminal() else sys.maxsize)
+            failures = asyncio.run(_chat(target, prompts, screen, ask, save=save))
+            raise typer.Exit(1 if failures and not _is_on_a_terminal() else 0)
+        ask = _asker(conversation, screen, save=save, quoted=len(prompts) if len(prompts) > 1 else 0)
         try:
-            asyncio.run(_ask_all(talk, prompts, ask))
+            asyncio.run(_ask_all(target, prompts, ask))
         except PiError as error:
             screen.fail(error)
             raise
 
 
-Ask = Callable[["Client", str], Coroutine[Any, Any, None]]
-
-
 @dataclass(frozen=True, slots=True)
-class _Talk:
-    """A model to talk to, and how it is reached."""
+class _Target:
+    """The model to ask, and how to connect to it."""
 
     name: str
     model: Model
-    on: str
+    pod_name: str
     pod: Pod
     key: str
-    is_elsewhere: bool
+    is_on_active_pod: bool
 
-    def begin(
+    def conversation(
         self, cwd: Path, screen: "Screen", *, api: Api, use_tools: bool, go_on: bool, system: str | None
     ) -> "Conversation":
         from pi_cli.chat import completions, responses
         from pi_cli.chat.agent import Conversation
-        from pi_cli.chat.client import Served
+        from pi_cli.chat.client import ServedModel
         from pi_cli.chat.tools import toolbox
         from pi_cli.store import conversations
 
         kept = conversations.load(cwd) if go_on else None
         return Conversation(
-            Served(self.name, self.on if self.is_elsewhere else None, self.model.key_variable),
+            ServedModel(self.name, None if self.is_on_active_pod else self.pod_name, self.model.key_variable),
             cwd,
             screen.draw,
             toolbox(cwd) if use_tools else {},
@@ -155,59 +154,62 @@ class _Talk:
         )
 
     @asynccontextmanager
-    async def reached(self) -> AsyncIterator["Client"]:
-        """Connect to the pod, and give a client whose requests go through that connection."""
+    async def connected(self) -> AsyncIterator["Client"]:
+        """Connect to the pod and give a client whose requests go through that connection."""
         import asyncio
 
         from pi_cli.chat import client
         from pi_cli.ssh import login
 
-        # openai takes as long to import as SSH to connect
-        warming = asyncio.create_task(asyncio.to_thread(client.warm_up))
-        connected = login.connect(self.on, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
-        async with connected as session, session.forward(self.model.port) as socket:
-            await warming
-            from pi_cli.models import plain_http  # only now: it needs what was just loaded
+        # importing openai takes as long as connecting over SSH
+        importing = asyncio.create_task(asyncio.to_thread(client.warm_up))
+        connecting = login.connect(self.pod_name, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
+        async with connecting as session, session.forward(self.model.port) as socket:
+            await importing
+            from pi_cli.models import plain_http  # not earlier: it imports what was just loaded in the thread
 
-            async with client.open_client(plain_http.over(socket), api_key=self.key) as opened:
-                yield opened
-
-
-async def _ask_all(talk: _Talk, prompts: Sequence[str], ask: Ask) -> None:
-    async with talk.reached() as client:
-        for each in prompts:
-            await ask(client, each)
+            async with client.open_client(plain_http.over(socket), api_key=self.key) as http:
+                yield http
 
 
-async def _chat(talk: _Talk, prompts: Sequence[str], screen: "Screen", ask: Ask, *, save: bool) -> int:
+async def _ask_all(target: _Target, prompts: Sequence[str], ask: "AskModel") -> None:
+    async with target.connected() as client:
+        for prompt in prompts:
+            await ask(client, prompt)
+
+
+async def _chat(target: _Target, prompts: Sequence[str], screen: "Screen", ask: "AskModel", *, save: bool) -> int:
     from pi_cli.chat import interactive
-    from pi_cli.chat.lines import KEYS
+    from pi_cli.chat.prompts import KEY_HELP
 
-    lines = _lines(screen, save=save)
-    if lines.is_typed:
-        screen.note(f"talking to `{talk.name}` on `{talk.on}`: {KEYS}")
+    source = _prompt_source(screen, save=save)
+    if source.is_typed:
+        screen.note(f"chatting with `{target.name}` on `{target.pod_name}`: {KEY_HELP}")
     return await interactive.chat(
-        lines, first=prompts, reach=talk.reached, ask=ask, report=screen.draw, complain=screen.complain
+        source, first=prompts, connect=target.connected, ask=ask, report=screen.draw, show_error=screen.show_error
     )
 
 
-def _lines(screen: "Screen", *, save: bool) -> "Lines":
-    from pi_cli.chat.lines import GivenLines, TypedLines
+def _prompt_source(screen: "Screen", *, save: bool) -> "PromptSource":
+    from pi_cli.chat.prompts import PipedPrompts, TypedPrompts
     from pi_cli.store import conversations
 
-    if not _somebody_types():
-        return GivenLines(sys.stdin.fileno() if sys.stdin else -1)
+    if not _is_on_a_terminal():
+        return PipedPrompts(sys.stdin.fileno() if sys.stdin else -1)
     history = None
     if save:
         try:
             history = conversations.history_file()
         except StateUnreadable as error:
             screen.note(error.message)
-    return TypedLines(screen.draw, history=history)
+    return TypedPrompts(screen.draw, history=history)
 
 
-def _asking(conversation: "Conversation", screen: "Screen", *, save: bool, quoted: int) -> Ask:
-    """Return what asks one prompt and keeps what was said; the first ones, that nobody has just typed, are `quoted`."""
+def _asker(conversation: "Conversation", screen: "Screen", *, save: bool, quoted: int) -> "AskModel":
+    """Return a function that asks one prompt and saves the conversation; it shows the first `quoted` prompts.
+
+    Those are the prompts that the user did not just type on this screen.
+    """
     asked = 0
 
     async def ask(client: "Client", prompt: str) -> None:
@@ -220,39 +222,39 @@ def _asking(conversation: "Conversation", screen: "Screen", *, save: bool, quote
         finally:
             screen.end_passage()
             if save and conversation.messages:
-                _keep(conversation, screen)
+                _save(conversation, screen)
 
     return ask
 
 
-def _keep(conversation: "Conversation", screen: "Screen") -> None:
+def _save(conversation: "Conversation", screen: "Screen") -> None:
     from pi_cli.store import conversations
 
     cwd, name = str(conversation.cwd), conversation.model.name
     try:
         conversations.save(conversations.Kept(cwd, name, conversation.system, conversation.messages))
     except StateUnreadable as error:
-        screen.note(f"this conversation is not kept: {error.message}")
+        screen.note(f"this conversation was not saved: {error.message}")
 
 
-def _somebody_types() -> bool:
+def _is_on_a_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _prompts(words: Sequence[str], *, from_stdin: bool) -> list[str]:
-    """Return the prompts given; what is piped in belongs to the first, behind it."""
+    """Return the prompts; text from a pipe is appended to the first."""
     given = [word for word in words if word.strip()]
     if not from_stdin or sys.stdin is None or sys.stdin.isatty():
         return given
-    if given and not select.select([sys.stdin], [], [], PATIENCE)[0]:
+    if given and not select.select([sys.stdin], [], [], STDIN_WAIT)[0]:
         from pi_cli.view import terminal
 
-        terminal.note("waiting for the end of stdin, which belongs to the prompt; without one, add `< /dev/null`")
-    piped = sys.stdin.buffer.read(LONGEST + 1)
-    if len(piped) > LONGEST:
+        terminal.note("reading the rest of the prompt from stdin; to prompt without it, add `< /dev/null`")
+    piped = sys.stdin.buffer.read(MAX_STDIN + 1)
+    if len(piped) > MAX_STDIN:
         raise BadUsage(
-            f"stdin holds more than {LONGEST // 1_000_000} MB, which is too long for any model",
-            hint="let the model look at it: name the file in the prompt",
+            f"stdin has more than {MAX_STDIN // 1_000_000} MB, which is too long for any model",
+            hint="name the file in the prompt: the model can read it",
         )
     first = "\n\n".join(part for part in (*given[:1], piped.decode("utf-8", "replace").strip()) if part)
     return [first, *given[1:]] if first else []
@@ -262,11 +264,11 @@ def _working_directory() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        raise BadUsage("the working directory is gone", hint="`cd` into one that exists") from error
+        raise BadUsage("the working directory no longer exists", hint="`cd` to one that exists") from error
 
 
 async def _tool_parser(model: str) -> str | None:
-    """Return the tool-call parser of a model, as far as it is known."""
+    """Return the tool-call parser for a model; None if it is unknown or the lookup failed."""
     import asyncio
 
     from pi_cli.planning import lookup
@@ -274,7 +276,7 @@ async def _tool_parser(model: str) -> str | None:
 
     token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
     with suppress(PiError, TimeoutError):
-        async with asyncio.timeout(LOOK_UP_SECONDS):
+        async with asyncio.timeout(LOOKUP_SECONDS):
             profile = await lookup.find(model, token=token, endpoint=endpoint)
             return profile.tool_call_parser if isinstance(profile, KnownModel) else None
     return None

@@ -1,4 +1,7 @@
-"""Chat completions asked for and read without a client library: what a server really sends is looked at here."""
+"""Minimal chat-completions client without a library, so that `pi check` sees what the server really sends.
+
+`chat.completions` reads the same API for `pi prompt`, on purpose with code of its own: it skips what is malformed.
+"""
 
 import json
 import time

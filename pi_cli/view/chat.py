@@ -36,7 +36,7 @@ class Screen(Protocol):
     def fail(self, error: PiError) -> None:
         """Show an error with which the command is going to end; it is printed then."""
 
-    def complain(self, error: PiError) -> None:
+    def show_error(self, error: PiError) -> None:
         """Show an error after which the conversation goes on."""
 
 
@@ -110,7 +110,7 @@ class Transcript:
         del error
         self.end_passage()
 
-    def complain(self, error: PiError) -> None:
+    def show_error(self, error: PiError) -> None:
         self.end_passage()
         self._has_commented = False
         terminal.show_error(error)
@@ -211,7 +211,7 @@ class Events:
     def fail(self, error: PiError) -> None:
         self._put("error", message=error.message, hint=error.hint, exit_code=error.exit_code)
 
-    def complain(self, error: PiError) -> None:
+    def show_error(self, error: PiError) -> None:
         self.fail(error)
 
     def _put(self, kind: str, **what: Any) -> None:

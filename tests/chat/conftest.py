@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def cwd(tmp_path: Path) -> Path:
-    """Offer an empty directory; `tmp_path` itself has the test's home in it."""
+    """Return an empty directory; `tmp_path` itself contains the test's home."""
     folder = tmp_path / "work"
     folder.mkdir()
     return folder

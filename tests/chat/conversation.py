@@ -1,4 +1,4 @@
-"""Hold a conversation with a model server and keep everything that was said."""
+"""Ask a model server and record everything that happens."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 from pi_cli.chat import tools
 from pi_cli.chat.agent import Conversation
-from pi_cli.chat.client import Served, open_client
-from pi_cli.chat.events import ChatEvent, Notice, Report, Text, Thinking, ToolCall, ToolResult
+from pi_cli.chat.client import ServedModel, open_client
+from pi_cli.chat.events import ChatEvent, ChatReport, Notice, Text, Thinking, ToolCall, ToolResult
 from pi_cli.chat.turn import Message
 from pi_cli.errors import PiError
 
@@ -18,7 +18,7 @@ KEY = "the-pods-own-key"
 
 
 @dataclass(frozen=True)
-class Heard:
+class Outcome:
     events: list[ChatEvent]
     messages: list[Message]
     requests: list[Request]
@@ -45,25 +45,25 @@ class Heard:
         return [event.text for event in self.events if isinstance(event, Notice)]
 
 
-def begin(cwd: Path, report: Report, **options: Any) -> Conversation:
-    """Begin a conversation with `qwen`; `use_tools=False` for one without tools."""
+def begin(cwd: Path, report: ChatReport, **options: Any) -> Conversation:
+    """Start a conversation with `qwen`; `use_tools=False` for one without tools."""
     box = tools.toolbox(cwd) if options.pop("use_tools", True) else {}
-    model = options.pop("model", Served("qwen"))
+    model = options.pop("model", ServedModel("qwen"))
     return Conversation(model, cwd, report, box, **options)
 
 
-def ask(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Heard:
-    """Ask a server that gives these replies, one for each request, with the real client."""
+def ask(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Outcome:
+    """Ask, with the real client, a server that sends these replies, one for each request."""
     events: list[ChatEvent] = []
     conversation = begin(cwd, events.append, **options)
 
-    async def talk() -> Heard:
+    async def talk() -> Outcome:
         error: PiError | None = None
         async with serving(*replies) as model, open_client(model.transport(), api_key=KEY) as client:
             try:
                 await conversation.ask(client, prompt)
             except PiError as raised:
                 error = raised
-        return Heard(events, list(conversation.messages), model.requests, error)
+        return Outcome(events, list(conversation.messages), model.requests, error)
 
     return asyncio.run(talk())

@@ -1,4 +1,4 @@
-"""A real HTTP server on a Unix socket that answers with what a model server once said, byte for byte."""
+"""A real HTTP server on a Unix socket that replays recorded answers of a model server, byte for byte."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ STREAMS = Path(__file__).parent / "streams"
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, cut into pieces of `piece` bytes. `ending`: `done`, `cut` the connection, or `hang` in there."""
+    """One answer, sent in pieces of `piece` bytes. Then `ending`: `done`, `cut` the connection, or `hang`."""
 
     body: bytes
     status: int = 200
@@ -84,7 +84,7 @@ async def read_request(reader: StreamReader) -> Request | None:
 
 @asynccontextmanager
 async def serving(*replies: Reply) -> AsyncIterator[ModelServer]:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are too deep for a socket's name
+    with tempfile.TemporaryDirectory() as folder:  # the paths of pytest's own are too long for a socket
         model = ModelServer(Path(folder) / "model.sock", list(replies))
         async with await asyncio.start_unix_server(model.serve, model.socket):
             yield model
@@ -99,7 +99,7 @@ def refusal(status: int, message: str) -> Reply:
 
 
 def streamed(*deltas: dict[str, Any], finish: str | None = "stop", usage: tuple[int, int] | None = None) -> Reply:
-    """Write a stream the way vLLM does, from the deltas of its chunks."""
+    """Return a stream in vLLM's format, from the deltas of its chunks."""
     chunks = [chunk({"index": 0, "delta": delta, "finish_reason": None}) for delta in deltas]
     if finish:
         chunks.append(chunk({"index": 0, "delta": {}, "finish_reason": finish}))
@@ -114,7 +114,7 @@ def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def called(*calls: tuple[str, Any]) -> Reply:
-    """Answer with tool calls only; arguments that are no text are written as JSON."""
+    """Return an answer with tool calls only; arguments that are not strings are written as JSON."""
     return streamed(
         *(
             {"tool_calls": [{"index": number, "id": f"id-{number}", "type": "function", "function": {

@@ -1,4 +1,4 @@
-"""The conversation with a model, over real HTTP and through the real client, with what vLLM really sent."""
+"""The conversation with a model, over real HTTP with the real client, and with recorded answers of vLLM."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from pi_cli.chat.client import TooLong, open_client
 from pi_cli.chat.events import ChatEvent, Notice, Text, Usage
-from pi_cli.chat.turn import Sampling, impatience
+from pi_cli.chat.turn import Sampling, silence_notice
 from pi_cli.errors import PiError
 
 from .conversation import KEY, ask, begin
@@ -19,102 +19,102 @@ ANSWER = streamed({"content": "Done."})
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-def test_thinking_and_answer_arrive_whole_however_the_bytes_are_cut(cwd: Path, piece: int) -> None:
-    heard = ask("What is 2+2?", recorded("chat_qa_contusage.sse", piece=piece), cwd=cwd)
+def test_reasoning_and_answer_arrive_complete_however_the_bytes_are_split(cwd: Path, piece: int) -> None:
+    outcome = ask("What is 2+2?", recorded("chat_qa_contusage.sse", piece=piece), cwd=cwd)
 
-    assert heard.thinking.strip() == "Simple arithmetic: two plus two is four."
-    assert heard.text.strip() == "4"
-    assert heard.messages == [
+    assert outcome.thinking.strip() == "Simple arithmetic: two plus two is four."
+    assert outcome.text.strip() == "4"
+    assert outcome.messages == [
         {"role": "user", "content": "What is 2+2?"},
-        {"role": "assistant", "content": heard.text},
+        {"role": "assistant", "content": outcome.text},
     ]
 
 
-def test_usage_counts_what_the_server_counted(cwd: Path) -> None:
-    heard = ask("What is 2+2?", recorded("chat_qa_contusage.sse"), cwd=cwd)
+def test_usage_has_the_servers_token_counts(cwd: Path) -> None:
+    outcome = ask("What is 2+2?", recorded("chat_qa_contusage.sse"), cwd=cwd)
 
-    assert isinstance(usage := heard.events[-1], Usage)
+    assert isinstance(usage := outcome.events[-1], Usage)
     assert (usage.prompt_tokens, usage.completion_tokens) == (6, 15)
     assert usage.seconds > 0
 
 
-def test_usage_is_summed_over_the_turns(cwd: Path) -> None:
+def test_completion_tokens_are_summed_over_the_turns(cwd: Path) -> None:
     call = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "ls", "arguments": '{"path": "."}'}}]}
-    heard = ask("List", streamed(call, usage=(10, 5)), streamed({"content": "Ok"}, usage=(30, 2)), cwd=cwd)
+    outcome = ask("List", streamed(call, usage=(10, 5)), streamed({"content": "Ok"}, usage=(30, 2)), cwd=cwd)
 
-    assert isinstance(usage := heard.events[-1], Usage)
+    assert isinstance(usage := outcome.events[-1], Usage)
     assert (usage.prompt_tokens, usage.completion_tokens) == (30, 7)
 
 
-def test_a_server_that_counts_nothing_is_fine(cwd: Path) -> None:
-    heard = ask("What is 2+2?", recorded("chat_qa_nousage.sse"), cwd=cwd)
+def test_a_server_may_omit_usage(cwd: Path) -> None:
+    outcome = ask("What is 2+2?", recorded("chat_qa_nousage.sse"), cwd=cwd)
 
-    assert heard.text.strip() == "4"
-    assert isinstance(usage := heard.events[-1], Usage)
+    assert outcome.text.strip() == "4"
+    assert isinstance(usage := outcome.events[-1], Usage)
     assert (usage.prompt_tokens, usage.completion_tokens) == (None, None)
 
 
 @pytest.mark.parametrize("stream", ["chat_noreasoning.sse", "chat_nothink.sse"])
-def test_a_model_that_does_not_think_just_answers(cwd: Path, stream: str) -> None:
-    heard = ask("What is 2+2?", recorded(stream), cwd=cwd)
+def test_a_model_may_answer_without_reasoning(cwd: Path, stream: str) -> None:
+    outcome = ask("What is 2+2?", recorded(stream), cwd=cwd)
 
-    assert (heard.thinking, heard.text.strip()) == ("", "4")
+    assert (outcome.thinking, outcome.text.strip()) == ("", "4")
 
 
-def test_thinking_in_the_older_field_is_thinking_too(cwd: Path) -> None:
-    heard = ask("Hello", streamed({"reasoning_content": "Hm."}, {"content": "Hi"}), cwd=cwd)
+def test_the_older_field_for_reasoning_is_read(cwd: Path) -> None:
+    outcome = ask("Hello", streamed({"reasoning_content": "Hm."}, {"content": "Hi"}), cwd=cwd)
 
-    assert (heard.thinking, heard.text) == ("Hm.", "Hi")
+    assert (outcome.thinking, outcome.text) == ("Hm.", "Hi")
 
 
 @pytest.mark.parametrize("piece", [1, 11, 1 << 20])
-def test_a_tool_call_in_pieces_with_one_index_twice_in_a_chunk_is_one_call(cwd: Path, piece: int) -> None:
-    heard = ask("List the files in /tmp/ab", recorded("chat_tool.sse", piece=piece), ANSWER, cwd=cwd)
+def test_pieces_with_the_same_index_in_one_chunk_are_one_call(cwd: Path, piece: int) -> None:
+    outcome = ask("List the files in /tmp/ab", recorded("chat_tool.sse", piece=piece), ANSWER, cwd=cwd)
 
-    assert [(call.name, json.loads(call.arguments)) for call in heard.calls] == [("ls", {"path": "/tmp/ab"})]
-    assert heard.text.strip() == "Done."
+    assert [(call.name, json.loads(call.arguments)) for call in outcome.calls] == [("ls", {"path": "/tmp/ab"})]
+    assert outcome.text.strip() == "Done."
 
 
-def test_two_calls_in_one_turn_are_both_answered_in_their_order(cwd: Path) -> None:
+def test_two_calls_in_one_turn_are_both_answered_in_order(cwd: Path) -> None:
     (cwd / "a.py").write_text("# TODO: all of it\n")
-    heard = ask("Survey /x", recorded("chat_parallel.sse"), ANSWER, cwd=cwd)
+    outcome = ask("Survey /x", recorded("chat_parallel.sse"), ANSWER, cwd=cwd)
 
-    assert [(call.name, json.loads(call.arguments)) for call in heard.calls] == [
+    assert [(call.name, json.loads(call.arguments)) for call in outcome.calls] == [
         ("ls", {"path": "/x"}),
         ("rg", {"args": "TODO"}),
     ]
-    tool_messages = heard.requests[1].body["messages"][-2:]
-    assert [message["tool_call_id"] for message in tool_messages] == [call.id for call in heard.calls]
+    tool_messages = outcome.requests[1].body["messages"][-2:]
+    assert [message["tool_call_id"] for message in tool_messages] == [call.id for call in outcome.calls]
     assert "no such file or directory: /x" in tool_messages[0]["content"]
     assert tool_messages[1]["content"] == "a.py:1:# TODO: all of it"
 
 
-def test_calls_that_all_have_index_0_are_told_apart_by_their_ids(cwd: Path) -> None:
+def test_calls_that_all_have_index_0_are_distinguished_by_id(cwd: Path) -> None:
     def call(id: str, path: str) -> dict[str, object]:
         function = {"name": "ls", "arguments": json.dumps({"path": path})}
         return {"tool_calls": [{"index": 0, "id": id, "function": function}]}
 
-    heard = ask("Survey", streamed(call("a", "/x"), call("b", "/y")), ANSWER, cwd=cwd)
+    outcome = ask("Survey", streamed(call("a", "/x"), call("b", "/y")), ANSWER, cwd=cwd)
 
-    assert [json.loads(call.arguments)["path"] for call in heard.calls] == ["/x", "/y"]
+    assert [json.loads(call.arguments)["path"] for call in outcome.calls] == ["/x", "/y"]
 
 
-def test_a_turn_that_says_stop_but_holds_a_call_goes_on(cwd: Path) -> None:
+def test_a_turn_with_a_call_continues_even_if_its_finish_reason_is_stop(cwd: Path) -> None:
     call = {"tool_calls": [{"index": 0, "function": {"name": "ls", "arguments": '{"path": "."}'}}]}
-    heard = ask("List", streamed(call, finish="stop"), ANSWER, cwd=cwd)
+    outcome = ask("List", streamed(call, finish="stop"), ANSWER, cwd=cwd)
 
-    assert heard.text == "Done."
-    assert heard.calls[0].id
+    assert outcome.text == "Done."
+    assert outcome.calls[0].id
 
 
-def test_the_model_gets_back_what_it_thought_and_called_and_what_came_of_it(cwd: Path) -> None:
+def test_the_model_gets_its_reasoning_its_calls_and_their_results(cwd: Path) -> None:
     (cwd / "notes.txt").write_text("remember the milk\n")
     path = str(cwd / "notes.txt")
     call = {"index": 0, "id": "call-7", "type": "function",
             "function": {"name": "read", "arguments": json.dumps({"file_path": path})}}  # fmt: skip
-    heard = ask("Read it", streamed({"reasoning": "A file."}, {"tool_calls": [call]}), ANSWER, cwd=cwd)
+    outcome = ask("Read it", streamed({"reasoning": "A file."}, {"tool_calls": [call]}), ANSWER, cwd=cwd)
 
-    assert heard.requests[1].body["messages"][1:] == [
+    assert outcome.requests[1].body["messages"][1:] == [
         {"role": "user", "content": "Read it"},
         {
             "role": "assistant",
@@ -124,10 +124,10 @@ def test_the_model_gets_back_what_it_thought_and_called_and_what_came_of_it(cwd:
         },
         {"role": "tool", "tool_call_id": "call-7", "content": "remember the milk"},
     ]
-    assert heard.messages == [*heard.requests[1].body["messages"][1:], {"role": "assistant", "content": "Done."}]
+    assert outcome.messages == [*outcome.requests[1].body["messages"][1:], {"role": "assistant", "content": "Done."}]
 
 
-def test_the_model_is_told_where_it_is_and_which_tools_it_has(cwd: Path) -> None:
+def test_the_request_has_the_working_directory_and_the_tools(cwd: Path) -> None:
     request = ask("Hello", ANSWER, cwd=cwd).requests[0]
 
     assert request.path == "/v1/chat/completions"
@@ -136,7 +136,7 @@ def test_the_model_is_told_where_it_is_and_which_tools_it_has(cwd: Path) -> None
     assert request.body["tools"][0]["function"]["parameters"]["required"] == ["path"]
 
 
-def test_without_tools_none_are_mentioned(cwd: Path) -> None:
+def test_without_tools_the_request_mentions_none(cwd: Path) -> None:
     request = ask("Hello", ANSWER, cwd=cwd, use_tools=False).requests[0]
 
     assert "tools" not in request.body
@@ -164,59 +164,61 @@ def test_without_tools_none_are_mentioned(cwd: Path) -> None:
         ("ls", json.dumps({"path": "a" * 100_000}), "file name too long"),
     ],
 )
-def test_a_broken_call_goes_back_to_the_model_as_an_error(cwd: Path, name: str, arguments: str, answer: str) -> None:
-    heard = ask("Go", called((name, arguments)), ANSWER, cwd=cwd)
+def test_an_invalid_call_is_returned_to_the_model_as_an_error(
+    cwd: Path, name: str, arguments: str, answer: str
+) -> None:
+    outcome = ask("Go", called((name, arguments)), ANSWER, cwd=cwd)
 
-    assert heard.error is None
-    assert [result.failed for result in heard.results] == [True]
-    assert answer in heard.results[0].output
-    assert heard.text == "Done."
-    sent_back = heard.requests[1].body["messages"][-2]["tool_calls"][0]["function"]["arguments"]
+    assert outcome.error is None
+    assert [result.failed for result in outcome.results] == [True]
+    assert answer in outcome.results[0].output
+    assert outcome.text == "Done."
+    sent_back = outcome.requests[1].body["messages"][-2]["tool_calls"][0]["function"]["arguments"]
     assert isinstance(json.loads(sent_back), dict)
 
 
-def test_a_number_written_as_text_is_understood(cwd: Path) -> None:
+def test_a_number_written_as_a_string_is_accepted(cwd: Path) -> None:
     (cwd / "a").write_text("one\ntwo\nthree\n")
-    heard = ask("Go", called(("read", {"file_path": "a", "offset": "2", "limit": 1.0})), ANSWER, cwd=cwd)
+    outcome = ask("Go", called(("read", {"file_path": "a", "offset": "2", "limit": 1.0})), ANSWER, cwd=cwd)
 
-    assert heard.results[0].output.startswith("two\n[lines 2 to 2")
-
-
-def test_after_twelve_turns_the_answer_is_demanded(cwd: Path) -> None:
-    heard = ask("Go", *[called(("ls", {"path": "."}))] * 12, cwd=cwd)
-
-    assert len(heard.requests) == 12
-    assert [request.body["tool_choice"] for request in heard.requests] == ["auto"] * 11 + ["none"]
-    assert len(heard.results) == 11
-    assert "11 turns with tools are enough" in heard.notices[0]
+    assert outcome.results[0].output.startswith("two\n[lines 2 to 2")
 
 
-def test_a_thousand_calls_at_once_are_not_all_done(cwd: Path) -> None:
-    heard = ask("Go", called(*[("ls", {"path": "."})] * 1000), ANSWER, cwd=cwd)
+def test_the_twelfth_turn_has_to_be_the_answer(cwd: Path) -> None:
+    outcome = ask("Go", *[called(("ls", {"path": "."}))] * 12, cwd=cwd)
 
-    assert len(heard.results) == 32
-    assert heard.notices == ["the model wants 1000 things at once, doing the first 32"]
-    answers = [message["content"] for message in heard.requests[1].body["messages"][3:]]
+    assert len(outcome.requests) == 12
+    assert [request.body["tool_choice"] for request in outcome.requests] == ["auto"] * 11 + ["none"]
+    assert len(outcome.results) == 11
+    assert outcome.notices[0] == "11 turns with tools, which is the limit; asking for the answer now"
+
+
+def test_of_a_thousand_calls_only_the_first_32_are_run(cwd: Path) -> None:
+    outcome = ask("Go", called(*[("ls", {"path": "."})] * 1000), ANSWER, cwd=cwd)
+
+    assert len(outcome.results) == 32
+    assert outcome.notices == ["the model made 1000 tool calls at once; only the first 32 are run"]
+    answers = [message["content"] for message in outcome.requests[1].body["messages"][3:]]
     assert answers[31:33] == [
         "(an empty directory)",
-        "error: only 32 calls are answered at once; ask again for this one",
+        "error: at most 32 calls run at once; repeat this call",
     ]
     assert len(answers) == 1000
 
 
-def test_a_model_without_a_tool_parser_answers_without_tools_and_says_how_to_get_them(cwd: Path) -> None:
+def test_without_a_tool_parser_the_model_answers_and_a_notice_says_how_to_enable_tools(cwd: Path) -> None:
     """Fault 85."""
     wanting = refusal(400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
-    heard = ask("Hello", wanting, ANSWER, cwd=cwd)
+    outcome = ask("Hello", wanting, ANSWER, cwd=cwd)
 
-    assert heard.text == "Done."
-    assert "tools" not in heard.requests[1].body
-    [notice] = heard.notices
-    assert notice.startswith("`qwen` was started without tools, so it answers without looking at files; start it with")
+    assert outcome.text == "Done."
+    assert "tools" not in outcome.requests[1].body
+    [notice] = outcome.notices
+    assert notice.startswith("`qwen` was started without a tool-call parser, so it cannot look at files; to enable")
     assert notice.endswith("`--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`")
 
 
-def test_the_parser_is_named_where_it_is_known_and_tools_are_offered_no_more(cwd: Path) -> None:
+def test_the_notice_names_the_parser_if_known_and_later_requests_have_no_tools(cwd: Path) -> None:
     """Fault 85."""
 
     async def parser() -> str:
@@ -235,15 +237,15 @@ def test_the_parser_is_named_where_it_is_known_and_tools_are_offered_no_more(cwd
     assert asyncio.run(talk()) == [True, False, False]
 
 
-def test_a_server_that_never_stops_asking_for_a_parser_is_not_asked_for_ever(cwd: Path) -> None:
+def test_a_server_that_keeps_asking_for_a_parser_is_asked_only_twice(cwd: Path) -> None:
     wanting = refusal(400, "--tool-call-parser to be set")
-    heard = ask("Hello", wanting, wanting, cwd=cwd)
+    outcome = ask("Hello", wanting, wanting, cwd=cwd)
 
-    assert isinstance(heard.error, PiError)
-    assert len(heard.requests) == 2
+    assert isinstance(outcome.error, PiError)
+    assert len(outcome.requests) == 2
 
 
-# An answer up to its last word, without the chunk that says why it ended.
+# An answer up to its last word, without the chunk with the reason for its end.
 BEGUN = streamed({"reasoning": "Hm."}, {"content": "One, two"}, finish=None).body.removesuffix(b"data: [DONE]\n\n")
 
 
@@ -251,21 +253,21 @@ BEGUN = streamed({"reasoning": "Hm."}, {"content": "One, two"}, finish=None).bod
     ("reply", "reason"),
     [
         (Reply(BEGUN, ending="cut"), "the connection was lost"),
-        (Reply(BEGUN), "its answer ended early"),
-        (Reply(BEGUN + b"data: [DONE]\n\n"), "its answer ended early"),
+        (Reply(BEGUN), "the stream ended early"),
+        (Reply(BEGUN + b"data: [DONE]\n\n"), "the stream ended early"),
         (Reply(BEGUN + b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'), "EngineCore died"),
-        (Reply(BEGUN + b"data: <html>\n\n"), "it sent what is no answer"),
-        (Reply(BEGUN + b"data: \xff\n\n"), "it sent what is no answer"),
+        (Reply(BEGUN + b"data: <html>\n\n"), "it sent invalid data"),
+        (Reply(BEGUN + b"data: \xff\n\n"), "it sent invalid data"),
     ],
 )
-def test_an_answer_that_breaks_off_keeps_what_was_said_and_says_why(cwd: Path, reply: Reply, reason: str) -> None:
+def test_an_interrupted_answer_is_kept_and_the_reason_is_shown(cwd: Path, reply: Reply, reason: str) -> None:
     """Fault 84."""
-    heard = ask("Count", reply, cwd=cwd)
+    outcome = ask("Count", reply, cwd=cwd)
 
-    assert heard.text == "One, two"
-    assert isinstance(heard.error, PiError)
-    assert heard.error.message.startswith(f"`qwen` stopped answering: {reason}")
-    assert heard.messages == [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "One, two"}]
+    assert outcome.text == "One, two"
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message.startswith(f"`qwen` stopped answering: {reason}")
+    assert outcome.messages == [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "One, two"}]
 
 
 @pytest.mark.parametrize(
@@ -282,49 +284,49 @@ def test_an_answer_that_breaks_off_keeps_what_was_said_and_says_why(cwd: Path, r
         '{"choices": [{"delta": {"content": null, "tool_calls": [null, []]}}]}',
     ],
 )
-def test_what_no_model_should_send_is_passed_over(cwd: Path, chunk: str) -> None:
+def test_malformed_data_in_a_stream_is_skipped(cwd: Path, chunk: str) -> None:
     reply = streamed({"content": "One, "}, {"content": "two"})
     pieces = reply.body.split(b"\n\n")
     assert b"One, " in pieces[0]
     pieces.insert(1, f"data: {chunk}".encode())
-    heard = ask("Count", Reply(b"\n\n".join(pieces)), cwd=cwd)
+    outcome = ask("Count", Reply(b"\n\n".join(pieces)), cwd=cwd)
 
-    assert (heard.text, heard.thinking, heard.calls, heard.error) == ("One, two", "", [], None)
+    assert (outcome.text, outcome.thinking, outcome.calls, outcome.error) == ("One, two", "", [], None)
 
 
-def test_a_call_without_a_number_is_a_call(cwd: Path) -> None:
+def test_a_call_without_an_index_is_a_call(cwd: Path) -> None:
     pieces = [{"id": "a", "function": {"name": "ls"}}, {"function": {"arguments": '{"path": "/tmp/ab"}'}}]
-    heard = ask("List", streamed(*({"tool_calls": [piece]} for piece in pieces)), ANSWER, cwd=cwd)
+    outcome = ask("List", streamed(*({"tool_calls": [piece]} for piece in pieces)), ANSWER, cwd=cwd)
 
-    assert [(call.name, json.loads(call.arguments)) for call in heard.calls] == [("ls", {"path": "/tmp/ab"})]
-
-
-def test_an_answer_cut_by_the_token_limit_says_so(cwd: Path) -> None:
-    heard = ask("Count", streamed({"content": "1, 2"}, finish="length"), cwd=cwd)
-
-    assert heard.notices == ["the answer is cut off: the limit of tokens was reached"]
+    assert [(call.name, json.loads(call.arguments)) for call in outcome.calls] == [("ls", {"path": "/tmp/ab"})]
 
 
-def test_a_model_that_says_nothing_is_noticed(cwd: Path) -> None:
-    heard = ask("Hello", streamed({"reasoning": "Hm."}), cwd=cwd)
+def test_an_answer_cut_off_at_the_token_limit_is_reported(cwd: Path) -> None:
+    outcome = ask("Count", streamed({"content": "1, 2"}, finish="length"), cwd=cwd)
 
-    assert heard.notices == ["the model ended without an answer"]
+    assert outcome.notices == ["the answer was cut off at the token limit"]
+
+
+def test_an_empty_answer_is_reported(cwd: Path) -> None:
+    outcome = ask("Hello", streamed({"reasoning": "Hm."}), cwd=cwd)
+
+    assert outcome.notices == ["the model finished without an answer"]
 
 
 ENDLESS = Reply(BEGUN, ending="hang")
 
 
-def test_cancelling_closes_the_stream_so_that_the_server_stops(cwd: Path) -> None:
+def test_cancelling_closes_the_stream_and_the_server_stops(cwd: Path) -> None:
     async def talk() -> None:
-        spoke = asyncio.Event()
+        has_answered = asyncio.Event()
 
         def report(event: ChatEvent) -> None:
             if event == Text("One, two"):
-                spoke.set()
+                has_answered.set()
 
         async with serving(ENDLESS) as model, open_client(model.transport(), api_key=KEY) as client:
             talking = asyncio.create_task(begin(cwd, report).ask(client, "Count"))
-            await spoke.wait()
+            await has_answered.wait()
             talking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await talking
@@ -333,7 +335,7 @@ def test_cancelling_closes_the_stream_so_that_the_server_stops(cwd: Path) -> Non
     asyncio.run(talk())
 
 
-def test_a_reader_who_goes_away_stops_the_server_too(cwd: Path) -> None:
+def test_a_broken_pipe_on_stdout_stops_the_server(cwd: Path) -> None:
     def report(event: ChatEvent) -> None:
         if isinstance(event, Text):
             raise BrokenPipeError
@@ -347,24 +349,24 @@ def test_a_reader_who_goes_away_stops_the_server_too(cwd: Path) -> None:
     asyncio.run(talk())
 
 
-def test_silence_is_remarked_on_once() -> None:
+def test_silence_is_reported_once() -> None:
     events: list[ChatEvent] = []
 
     async def wait() -> None:
-        remarked = asyncio.Event()
+        was_reported = asyncio.Event()
 
         def report(event: ChatEvent) -> None:
             events.append(event)
-            remarked.set()
+            was_reported.set()
 
-        with impatience(report, after=0.01):
-            await asyncio.wait_for(remarked.wait(), 5)
+        with silence_notice(report, after=0.01):
+            await asyncio.wait_for(was_reported.wait(), 5)
 
     asyncio.run(wait())
     assert [type(event) for event in events] == [Notice]
 
 
-def test_silence_is_measured_from_what_came_last() -> None:
+def test_silence_is_measured_from_the_last_data() -> None:
     events: list[ChatEvent] = []
 
     async def wait() -> None:
@@ -378,22 +380,22 @@ def test_silence_is_measured_from_what_came_last() -> None:
             for _ in range(3):
                 await asyncio.sleep(0)
 
-        with impatience(events.append, after=10) as came:
+        with silence_notice(events.append, after=10) as data_arrived:
             for _ in range(5):
                 await let_pass(9)
-                came()
+                data_arrived()
             assert not events
             await let_pass(11)
             await let_pass(11)
             assert len(events) == 1
-            came()
+            data_arrived()
             await let_pass(11)
 
     asyncio.run(wait())
     assert [type(event) for event in events] == [Notice, Notice]
 
 
-def test_a_second_question_goes_on_with_the_conversation(cwd: Path) -> None:
+def test_a_second_question_continues_the_conversation(cwd: Path) -> None:
     async def talk() -> list[object]:
         async with serving(ANSWER, ANSWER) as model, open_client(model.transport(), api_key=KEY) as client:
             conversation = begin(cwd, print)
@@ -405,18 +407,18 @@ def test_a_second_question_goes_on_with_the_conversation(cwd: Path) -> None:
     assert asyncio.run(talk()) == ["One", "Done.", "Two"]
 
 
-def test_text_that_is_no_unicode_reaches_the_model_as_question_marks(cwd: Path) -> None:
+def test_lone_surrogates_reach_the_model_as_question_marks(cwd: Path) -> None:
     (cwd / "caf\udce9").touch()
-    heard = ask("caf\udce9?", called(("ls", {"path": "."})), ANSWER, cwd=cwd)
+    outcome = ask("caf\udce9?", called(("ls", {"path": "."})), ANSWER, cwd=cwd)
 
-    assert heard.requests[0].body["messages"][1]["content"] == "caf??"
-    assert heard.requests[1].body["messages"][-1]["content"] == "caf?"
+    assert outcome.requests[0].body["messages"][1]["content"] == "caf??"
+    assert outcome.requests[1].body["messages"][-1]["content"] == "caf?"
 
 
-def test_text_is_reported_while_the_answer_still_streams(cwd: Path) -> None:
-    heard = ask("Hello", streamed({"content": "a"}, {"content": "b"}), cwd=cwd)
+def test_text_is_reported_while_the_answer_streams(cwd: Path) -> None:
+    outcome = ask("Hello", streamed({"content": "a"}, {"content": "b"}), cwd=cwd)
 
-    assert heard.events[:2] == [Text("a"), Text("b")]
+    assert outcome.events[:2] == [Text("a"), Text("b")]
 
 
 def test_sampling_and_the_users_own_system_prompt_are_passed_on(cwd: Path) -> None:
@@ -429,14 +431,14 @@ def test_sampling_and_the_users_own_system_prompt_are_passed_on(cwd: Path) -> No
     assert str(cwd) in system
 
 
-def test_what_is_not_wished_for_is_left_to_the_server(cwd: Path) -> None:
+def test_unset_sampling_parameters_are_left_to_the_server(cwd: Path) -> None:
     [request] = ask("Hello", ANSWER, cwd=cwd).requests
 
     assert not {"temperature", "max_tokens"} & set(request.body)
 
 
 def later(cwd: Path, *replies: Reply) -> list[Any]:
-    """Ask a second question after a first that breaks off; return the messages of the last request."""
+    """Ask a second question after a first one that failed; return the messages of the last request."""
 
     async def talk() -> list[Any]:
         async with serving(*replies) as model, open_client(model.transport(), api_key=KEY) as client:
@@ -449,19 +451,19 @@ def later(cwd: Path, *replies: Reply) -> list[Any]:
     return asyncio.run(talk())
 
 
-def test_after_a_question_without_a_word_of_an_answer_it_is_as_if_it_had_not_been_asked(cwd: Path) -> None:
+def test_a_question_without_any_answer_is_removed_from_the_conversation(cwd: Path) -> None:
     assert later(cwd, refusal(400, "no"), ANSWER) == [("user", "Two")]
 
 
-def test_after_half_an_answer_the_conversation_goes_on_from_there(cwd: Path) -> None:
+def test_after_half_an_answer_the_conversation_continues_from_there(cwd: Path) -> None:
     half = Reply(BEGUN + b"data: [DONE]\n\n")
     assert later(cwd, half, ANSWER) == [("user", "One"), ("assistant", "One, two"), ("user", "Two")]
 
 
-def test_after_tools_without_an_answer_roles_still_alternate(cwd: Path) -> None:
-    said = later(cwd, called(("ls", {"path": "."})), refusal(400, "no"), ANSWER)
-    assert [role for role, _ in said] == ["user", "assistant", "tool", "assistant", "user"]
-    assert said[3] == ("assistant", "(interrupted)")
+def test_after_tool_calls_without_an_answer_roles_still_alternate(cwd: Path) -> None:
+    messages = later(cwd, called(("ls", {"path": "."})), refusal(400, "no"), ANSWER)
+    assert [role for role, _ in messages] == ["user", "assistant", "tool", "assistant", "user"]
+    assert messages[3] == ("assistant", "(interrupted)")
 
 
 OVERFLOW = refusal(
@@ -469,27 +471,27 @@ OVERFLOW = refusal(
 )
 
 
-def test_what_tools_said_is_cut_until_it_fits_the_context(cwd: Path) -> None:
+def test_tool_results_are_truncated_until_they_fit_the_context(cwd: Path) -> None:
     lines = [f"line {number}" for number in range(1, 2001)]
     (cwd / "long.txt").write_text("\n".join(lines))
     reading = called(("read", {"file_path": "long.txt"}))
-    heard = ask("Read it", reading, OVERFLOW, OVERFLOW, ANSWER, cwd=cwd)
+    outcome = ask("Read it", reading, OVERFLOW, OVERFLOW, ANSWER, cwd=cwd)
 
-    assert heard.text == "Done."
-    sent = [request.body["messages"][-1]["content"] for request in heard.requests[1:]]
+    assert outcome.text == "Done."
+    sent = [request.body["messages"][-1]["content"] for request in outcome.requests[1:]]
     assert len(sent[0]) > len(sent[1]) > len(sent[2]) > 1000
     *kept, note = sent[2].splitlines()
     assert kept == lines[: len(kept)]
-    assert note == f"[only the first {len(kept)} lines are left, for want of room: ask for less at once]"
-    assert heard.notices == ["the model's context has no room for all that the tools have said, so it is cut"] * 2
+    assert note == f"[truncated to the first {len(kept)} lines to fit the context; request less at once]"
+    assert outcome.notices == ["the model's context is full: tool results were truncated"] * 2
 
 
-def test_a_question_that_does_not_fit_is_not_in_the_way_of_the_next(cwd: Path) -> None:
+def test_a_question_that_does_not_fit_is_removed_from_the_conversation(cwd: Path) -> None:
     assert later(cwd, OVERFLOW, ANSWER) == [("user", "Two")]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     [
         "This model's maximum context length is 8192 tokens. However, your prompt contains 9000 input tokens",
         "Input length (9000) exceeds model's maximum context length (8192).",
@@ -497,8 +499,8 @@ def test_a_question_that_does_not_fit_is_not_in_the_way_of_the_next(cwd: Path) -
         "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
     ],
 )
-def test_every_way_of_vllm_to_say_that_the_context_is_full_is_understood(cwd: Path, words: str) -> None:
-    heard = ask("Hello", refusal(400, words), cwd=cwd)
+def test_every_wording_of_vllm_for_a_full_context_is_recognised(cwd: Path, message: str) -> None:
+    outcome = ask("Hello", refusal(400, message), cwd=cwd)
 
-    assert isinstance(heard.error, TooLong)
-    assert heard.messages == []
+    assert isinstance(outcome.error, TooLong)
+    assert outcome.messages == []

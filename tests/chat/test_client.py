@@ -1,4 +1,4 @@
-"""The client: what leaves this machine with a request, and what the user is told when there is no answer."""
+"""The client: what a request contains, and the errors when there is no answer."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from pi_cli.chat.client import Served, open_client
+from pi_cli.chat.client import ServedModel, open_client
 from pi_cli.errors import PiError
 
 from .conversation import KEY, ask, begin
@@ -15,7 +15,7 @@ from .server import refusal, streamed
 ANSWER = streamed({"content": "Done."})
 
 
-def test_nothing_of_the_users_openai_account_reaches_the_pod(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_from_the_users_openai_account_reaches_the_pod(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = {
         "OPENAI_API_KEY": "sk-users-own",
         "OPENAI_ADMIN_KEY": "sk-admin",
@@ -37,10 +37,10 @@ def test_nothing_of_the_users_openai_account_reaches_the_pod(cwd: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "said", "hint"),
+    ("status", "message", "shown", "hint"),
     [
         (401, "Unauthorized", "`qwen` refused the API key (401)", "PI_API_KEY"),
-        (404, "The model `qwen` does not exist.", "there is no model `qwen` there", "pi list"),
+        (404, "The model `qwen` does not exist.", "the server has no model `qwen`", "pi list"),
         (
             400,
             "This model's maximum context length is 8192 tokens. However, your request has 9000 input tokens.",
@@ -53,22 +53,22 @@ def test_nothing_of_the_users_openai_account_reaches_the_pod(cwd: Path, monkeypa
             "the conversation is too long",
             "--context",
         ),
-        (400, "1 validation error:\n  'x'", "`qwen` did not answer: 1 validation error: 'x'", "pi logs qwen"),
+        (400, "1 validation error:\n  'x'", "the request to `qwen` failed: 1 validation error: 'x'", "pi logs qwen"),
     ],
 )
 def test_a_refusal_says_what_is_wrong_and_what_to_do(
-    cwd: Path, status: int, message: str, said: str, hint: str
+    cwd: Path, status: int, message: str, shown: str, hint: str
 ) -> None:
-    heard = ask("Hello", refusal(status, message), cwd=cwd)
+    outcome = ask("Hello", refusal(status, message), cwd=cwd)
 
-    assert isinstance(heard.error, PiError)
-    assert said in heard.error.message
-    assert hint in (heard.error.hint or "")
-    assert KEY not in str(heard.error)
+    assert isinstance(outcome.error, PiError)
+    assert shown in outcome.error.message
+    assert hint in (outcome.error.hint or "")
+    assert KEY not in str(outcome.error)
 
 
-def test_hints_have_the_names_that_this_model_has_here(cwd: Path) -> None:
-    model = Served("qwen", pod="dc2", key_variable="TEAM_KEY")
+def test_hints_use_the_users_names_for_pod_and_key(cwd: Path) -> None:
+    model = ServedModel("qwen", pod="dc2", key_variable="TEAM_KEY")
     refused = ask("Hello", refusal(401, "Unauthorized"), cwd=cwd, model=model).error
     failed = ask("Hello", refusal(400, "no"), cwd=cwd, model=model).error
 
@@ -78,13 +78,13 @@ def test_hints_have_the_names_that_this_model_has_here(cwd: Path) -> None:
     assert failed.hint == "see why with `pi logs qwen --pod dc2`"
 
 
-def test_a_server_that_fails_for_a_moment_is_asked_again(cwd: Path) -> None:
-    heard = ask("Hello", refusal(500, "EngineDeadError"), ANSWER, cwd=cwd)
+def test_a_request_is_retried_after_a_server_error(cwd: Path) -> None:
+    outcome = ask("Hello", refusal(500, "EngineDeadError"), ANSWER, cwd=cwd)
 
-    assert heard.text == "Done."
+    assert outcome.text == "Done."
 
 
-def test_a_server_that_is_not_there_is_said_to_be_unreachable(cwd: Path) -> None:
+def test_an_unreachable_server_is_reported_as_such(cwd: Path) -> None:
     async def talk() -> None:
         nowhere = httpx2.AsyncHTTPTransport(uds=str(cwd / "none"))
         async with open_client(nowhere, api_key=KEY) as client:

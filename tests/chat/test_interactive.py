@@ -12,13 +12,13 @@ import pytest
 
 from pi_cli.chat import interactive
 from pi_cli.chat.events import ChatEvent, Notice
-from pi_cli.chat.lines import GivenLines
+from pi_cli.chat.prompts import PipedPrompts
 from pi_cli.errors import PiError, PodUnreachable
 
 
 @dataclass
-class Said:
-    """Prompts that are there already; `lost_at` is the one instead of which the connection goes."""
+class FixedPrompts:
+    """A fixed list of prompts; in place of the prompt `lost_at`, the connection is lost."""
 
     prompts: list[str]
     is_typed: bool = True
@@ -33,48 +33,48 @@ class Said:
 
 @dataclass
 class Chat:
-    """Everything that happens in a chat; `ask` does what the test wants for a prompt."""
+    """A chat, and everything that happens in it; `ask` runs the action that the test has set for a prompt."""
 
-    lines: Said
-    does: dict[str, Callable[[], Any]] = field(default_factory=dict)
-    reached: list[str] = field(default_factory=list)
+    source: FixedPrompts
+    actions: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    connections: int = 0
     asked: list[str] = field(default_factory=list)
     errors: list[PiError] = field(default_factory=list)
     events: list[ChatEvent] = field(default_factory=list)
-    refusing: int = 0
+    failing: int = 0
     """Which attempt to connect fails, counted from 1."""
 
     def run(self, *first: str) -> int:
         return asyncio.run(
             interactive.chat(
-                self.lines,
+                self.source,
                 first=first,
-                reach=self.reach,
+                connect=self.connect,
                 ask=self.ask,
                 report=self.events.append,
-                complain=self.errors.append,
+                show_error=self.errors.append,
             )
         )
 
     @asynccontextmanager
-    async def reach(self) -> AsyncIterator[Any]:
-        self.reached.append("reached")
-        if len(self.reached) == self.refusing:
+    async def connect(self) -> AsyncIterator[Any]:
+        self.connections += 1
+        if self.connections == self.failing:
             raise PodUnreachable("dc1", "it is off")
         yield cast("Any", None)
 
     async def ask(self, client: Any, prompt: str) -> None:
         del client
         self.asked.append(prompt)
-        if does := self.does.get(prompt):
-            await does()
+        if action := self.actions.get(prompt):
+            await action()
 
 
-def test_all_prompts_are_asked_in_their_order_the_given_ones_first() -> None:
-    chat = Chat(Said(["two", "three"]))
+def test_the_given_prompts_are_asked_first_then_the_source_in_order() -> None:
+    chat = Chat(FixedPrompts(["two", "three"]))
 
     assert chat.run("one") == 0
-    assert (chat.asked, chat.reached) == (["one", "two", "three"], ["reached"])
+    assert (chat.asked, chat.connections) == (["one", "two", "three"], 1)
 
 
 def failing(error: PiError) -> Callable[[], Any]:
@@ -85,8 +85,8 @@ def failing(error: PiError) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize("is_typed", [True, False])
-def test_an_error_is_told_and_the_chat_goes_on(is_typed: bool) -> None:
-    chat = Chat(Said(["one", "two"], is_typed), {"one": failing(PiError("it is dead"))})
+def test_an_error_is_shown_and_the_chat_continues(is_typed: bool) -> None:
+    chat = Chat(FixedPrompts(["one", "two"], is_typed), {"one": failing(PiError("it is dead"))})
 
     assert chat.run() == 1
     assert (chat.asked, [str(error) for error in chat.errors]) == (["one", "two"], ["it is dead"])
@@ -97,9 +97,9 @@ async def interrupted() -> None:
     await asyncio.sleep(60)
 
 
-def test_ctrl_c_stops_the_answer_and_nothing_else() -> None:
+def test_ctrl_c_stops_only_the_answer() -> None:
     before = signal.getsignal(signal.SIGINT)
-    chat = Chat(Said(["one", "two"]), {"one": interrupted})
+    chat = Chat(FixedPrompts(["one", "two"]), {"one": interrupted})
 
     assert chat.run() == 0
     assert chat.asked == ["one", "two"]
@@ -107,8 +107,8 @@ def test_ctrl_c_stops_the_answer_and_nothing_else() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_ends_a_chat_that_nobody_types() -> None:
-    chat = Chat(Said(["one", "two"], is_typed=False), {"one": interrupted})
+def test_ctrl_c_ends_a_chat_whose_prompts_come_from_a_pipe() -> None:
+    chat = Chat(FixedPrompts(["one", "two"], is_typed=False), {"one": interrupted})
 
     with pytest.raises(KeyboardInterrupt):
         chat.run()
@@ -116,15 +116,15 @@ def test_ctrl_c_ends_a_chat_that_nobody_types() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_what_ends_the_command_still_does(number: signal.Signals) -> None:
-    """As `pi` has it: the handler of both signals ends the command as Ctrl+C does."""
+def test_sigterm_and_sighup_still_end_the_command(number: signal.Signals) -> None:
+    """As in `pi`: the handler of both signals ends the command like Ctrl+C."""
 
     async def ended() -> None:
         os.kill(os.getpid(), number)
         await asyncio.sleep(60)
 
     before = signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    chat = Chat(Said(["one", "two"]), {"one": ended})
+    chat = Chat(FixedPrompts(["one", "two"]), {"one": ended})
     try:
         with pytest.raises(KeyboardInterrupt):
             chat.run()
@@ -133,41 +133,41 @@ def test_what_ends_the_command_still_does(number: signal.Signals) -> None:
     assert chat.asked == ["one"]
 
 
-def test_a_lost_connection_is_made_anew_for_the_next_prompt() -> None:
-    chat = Chat(Said(["one", "lost", "two"], lost_at="lost"))
+def test_pi_reconnects_for_the_next_prompt() -> None:
+    chat = Chat(FixedPrompts(["one", "lost", "two"], lost_at="lost"))
 
     assert chat.run() == 1
-    assert (chat.asked, chat.reached) == (["one", "two"], ["reached"] * 2)
+    assert (chat.asked, chat.connections) == (["one", "two"], 2)
     assert [error.exit_code for error in chat.errors] == [3]
 
 
-def test_a_pod_that_stays_away_does_not_end_the_chat() -> None:
-    chat = Chat(Said(["one", "lost", "two", "three"], lost_at="lost"), refusing=2)
+def test_a_chat_survives_a_failed_reconnect() -> None:
+    chat = Chat(FixedPrompts(["one", "lost", "two", "three"], lost_at="lost"), failing=2)
 
     assert chat.run() == 2
-    assert (chat.asked, chat.reached) == (["one", "three"], ["reached"] * 3)
+    assert (chat.asked, chat.connections) == (["one", "three"], 3)
 
 
-def test_a_pod_that_was_never_reached_does() -> None:
+def test_a_failed_first_connection_ends_the_chat() -> None:
     with pytest.raises(PodUnreachable):
-        Chat(Said(["one"]), refusing=1).run()
+        Chat(FixedPrompts(["one"]), failing=1).run()
 
 
-def lines_of(*pieces: bytes) -> list[str]:
-    """Read prompts from a pipe into which these pieces are written."""
+def prompts_of(*pieces: bytes) -> list[str]:
+    """Return the prompts from a pipe into which these pieces are written."""
 
     async def read() -> list[str]:
         ours, theirs = os.pipe()
         with os.fdopen(ours, "rb"), os.fdopen(theirs, "wb", buffering=0) as pipe:
-            lines = GivenLines(ours)
+            source = PipedPrompts(ours)
             for piece in pieces:
                 pipe.write(piece)
             pipe.close()
-            found = []
-            while line := await lines.next():
-                found.append(line)
-            assert await lines.next() is None
-            return found
+            prompts = []
+            while prompt := await source.next():
+                prompts.append(prompt)
+            assert await source.next() is None
+            return prompts
 
     return asyncio.run(read())
 
@@ -181,12 +181,12 @@ def lines_of(*pieces: bytes) -> list[str]:
         ([], []),
     ],
 )
-def test_lines_of_a_pipe_are_prompts(pieces: Sequence[bytes], prompts: list[str]) -> None:
-    assert lines_of(*pieces) == prompts
+def test_each_line_of_a_pipe_is_a_prompt(pieces: Sequence[bytes], prompts: list[str]) -> None:
+    assert prompts_of(*pieces) == prompts
 
 
 def test_a_closed_stdin_has_no_prompts() -> None:
     async def read() -> str | None:
-        return await GivenLines(-1).next()
+        return await PipedPrompts(-1).next()
 
     assert asyncio.run(read()) is None

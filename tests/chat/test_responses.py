@@ -1,4 +1,4 @@
-"""The conversation over `/v1/responses`, with what vLLM really sent."""
+"""The conversation over `/v1/responses`, with recorded answers of vLLM."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,16 @@ from pi_cli.chat.events import Usage
 from pi_cli.chat.turn import Sampling
 from pi_cli.errors import PiError
 
-from .conversation import Heard, ask
+from .conversation import Outcome, ask
 from .server import Reply, recorded, refusal
 
 
-def asked(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Heard:
+def asked(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Outcome:
     return ask(prompt, *replies, cwd=cwd, take_turn=responses.take_turn, **options)
 
 
 def events(*happened: dict[str, Any]) -> Reply:
-    """Write a stream the way vLLM does."""
+    """Return a stream in vLLM's format."""
     return Reply("".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in happened).encode())
 
 
@@ -33,21 +33,21 @@ def completed(status: str = "completed", **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("piece", [1, 13, 1 << 20])
-def test_thinking_answer_and_usage_arrive_whole(cwd: Path, piece: int) -> None:
-    heard = asked("What is 2+2?", recorded("resp_qa.sse", piece=piece), cwd=cwd)
+def test_reasoning_answer_and_usage_arrive_complete(cwd: Path, piece: int) -> None:
+    outcome = asked("What is 2+2?", recorded("resp_qa.sse", piece=piece), cwd=cwd)
 
-    assert heard.thinking.strip() == "Simple arithmetic: two plus two is four."
-    assert heard.text.strip() == "4"
-    assert isinstance(usage := heard.events[-1], Usage)
+    assert outcome.thinking.strip() == "Simple arithmetic: two plus two is four."
+    assert outcome.text.strip() == "4"
+    assert isinstance(usage := outcome.events[-1], Usage)
     assert (usage.prompt_tokens, usage.completion_tokens) == (6, 15)
 
 
-def test_a_tool_is_called_and_its_result_sent_back_with_the_thoughts_and_the_call(cwd: Path) -> None:
-    heard = asked("List the files in /tmp/ab", recorded("resp_tool.sse"), recorded("resp_qa.sse"), cwd=cwd)
+def test_reasoning_call_and_result_are_sent_back_to_the_model(cwd: Path) -> None:
+    outcome = asked("List the files in /tmp/ab", recorded("resp_tool.sse"), recorded("resp_qa.sse"), cwd=cwd)
 
-    [call] = heard.calls
+    [call] = outcome.calls
     assert (call.name, json.loads(call.arguments)) == ("ls", {"path": "/tmp/ab"})
-    prompt, thought, words, called, result = heard.requests[1].body["input"]
+    prompt, thought, words, called, result = outcome.requests[1].body["input"]
     assert prompt == {"type": "message", "role": "user", "content": "List the files in /tmp/ab"}
     assert thought["content"] == [
         {"type": "reasoning_text", "text": "\nListing a directory is a job for the ls tool.\n"}
@@ -55,22 +55,22 @@ def test_a_tool_is_called_and_its_result_sent_back_with_the_thoughts_and_the_cal
     assert words["content"][0]["text"] == "\n\n"
     assert called == {"type": "function_call", "call_id": call.id, "name": "ls", "arguments": call.arguments}
     assert result["type"] == "function_call_output"
-    assert (result["call_id"], result["output"]) == (call.id, heard.results[0].output)
-    assert heard.text.strip() == "4"
+    assert (result["call_id"], result["output"]) == (call.id, outcome.results[0].output)
+    assert outcome.text.strip() == "4"
 
 
 def test_two_calls_in_one_turn_are_both_answered(cwd: Path) -> None:
-    heard = asked("Survey /x", recorded("resp_parallel.sse"), recorded("resp_qa.sse"), cwd=cwd)
+    outcome = asked("Survey /x", recorded("resp_parallel.sse"), recorded("resp_qa.sse"), cwd=cwd)
 
-    assert [(call.name, json.loads(call.arguments)) for call in heard.calls] == [
+    assert [(call.name, json.loads(call.arguments)) for call in outcome.calls] == [
         ("ls", {"path": "/x"}),
         ("rg", {"args": "TODO"}),
     ]
-    outputs = [item for item in heard.requests[1].body["input"] if item["type"] == "function_call_output"]
-    assert [item["call_id"] for item in outputs] == [call.id for call in heard.calls]
+    outputs = [item for item in outcome.requests[1].body["input"] if item["type"] == "function_call_output"]
+    assert [item["call_id"] for item in outputs] == [call.id for call in outcome.calls]
 
 
-def test_the_request_is_in_the_words_of_this_api_and_nothing_is_to_be_stored(cwd: Path) -> None:
+def test_the_request_uses_the_fields_of_this_api_and_asks_the_server_to_store_nothing(cwd: Path) -> None:
     wishes = Sampling(temperature=0.5, max_tokens=7)
     [request] = asked("Hello", recorded("resp_qa.sse"), cwd=cwd, sampling=wishes).requests
 
@@ -82,19 +82,19 @@ def test_the_request_is_in_the_words_of_this_api_and_nothing_is_to_be_stored(cwd
     assert request.body["tools"][0]["type"] == "function"
 
 
-def test_a_call_that_comes_only_whole_is_a_call(cwd: Path) -> None:
+def test_a_call_may_arrive_in_one_piece(cwd: Path) -> None:
     item = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "ls", "arguments": '{"path": "."}'}
     whole = {"type": "response.output_item.done", "item": item, "output_index": 0, "sequence_number": 3}
-    heard = asked("List", events(whole, completed()), events(delta("Ok"), completed()), cwd=cwd)
+    outcome = asked("List", events(whole, completed()), events(delta("Ok"), completed()), cwd=cwd)
 
-    assert [call.id for call in heard.calls] == ["c1"]
-    assert heard.text == "Ok"
+    assert [call.id for call in outcome.calls] == ["c1"]
+    assert outcome.text == "Ok"
 
 
-def test_older_names_for_thoughts_are_understood(cwd: Path) -> None:
-    heard = asked("Hello", events(delta("Hm.", "response.reasoning.delta"), delta("Hi"), completed()), cwd=cwd)
+def test_older_names_for_reasoning_events_are_understood(cwd: Path) -> None:
+    outcome = asked("Hello", events(delta("Hm.", "response.reasoning.delta"), delta("Hi"), completed()), cwd=cwd)
 
-    assert (heard.thinking, heard.text) == ("Hm.", "Hi")
+    assert (outcome.thinking, outcome.text) == ("Hm.", "Hi")
 
 
 @pytest.mark.parametrize(
@@ -110,52 +110,52 @@ def test_older_names_for_thoughts_are_understood(cwd: Path) -> None:
         {"type": "response.completed", "response": None},
     ],
 )
-def test_what_no_model_should_send_is_passed_over(cwd: Path, event: dict[str, Any]) -> None:
-    heard = asked("Hello", events(delta("Hel"), event, delta("lo"), completed()), cwd=cwd)
+def test_malformed_data_in_a_stream_is_skipped(cwd: Path, event: dict[str, Any]) -> None:
+    outcome = asked("Hello", events(delta("Hel"), event, delta("lo"), completed()), cwd=cwd)
 
-    assert (heard.text, heard.thinking, heard.calls, heard.error) == ("Hello", "", [], None)
+    assert (outcome.text, outcome.thinking, outcome.calls, outcome.error) == ("Hello", "", [], None)
 
 
-def test_an_answer_cut_by_the_token_limit_says_so(cwd: Path) -> None:
-    heard = asked("Count", events(delta("1, 2"), completed("incomplete")), cwd=cwd)
+def test_an_answer_cut_off_at_the_token_limit_is_reported(cwd: Path) -> None:
+    outcome = asked("Count", events(delta("1, 2"), completed("incomplete")), cwd=cwd)
 
-    assert heard.notices == ["the answer is cut off: the limit of tokens was reached"]
+    assert outcome.notices == ["the answer was cut off at the token limit"]
 
 
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
-        ([], "its answer ended early"),
+        ([], "the stream ended early"),
         ([{"type": "response.failed", "response": {"error": {"message": "it broke", "code": "x"}}}], "it broke"),
         ([{"type": "error", "message": "EngineCore died", "code": "500"}], "EngineCore died"),
         ([{"type": "error", "error": {"message": "EngineCore died", "code": 500}}], "EngineCore died"),
     ],
 )
-def test_an_answer_that_breaks_off_keeps_what_was_said_and_says_why(
+def test_an_interrupted_answer_is_kept_and_the_reason_is_shown(
     cwd: Path, end: list[dict[str, Any]], reason: str
 ) -> None:
     """Fault 84."""
-    heard = asked("Count", events(delta("One, two"), *end), cwd=cwd)
+    outcome = asked("Count", events(delta("One, two"), *end), cwd=cwd)
 
-    assert heard.text == "One, two"
-    assert isinstance(heard.error, PiError)
-    assert heard.error.message == f"`qwen` stopped answering: {reason}"
-    assert heard.messages[-1] == {"role": "assistant", "content": "One, two"}
+    assert outcome.text == "One, two"
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message == f"`qwen` stopped answering: {reason}"
+    assert outcome.messages[-1] == {"role": "assistant", "content": "One, two"}
 
 
-def test_a_server_without_this_api_is_told_from_one_without_the_model(cwd: Path) -> None:
+def test_a_missing_api_is_distinguished_from_a_missing_model(cwd: Path) -> None:
     missing = Reply(b'{"detail":"Not Found"}', status=404)
-    heard = asked("Hello", missing, cwd=cwd)
+    outcome = asked("Hello", missing, cwd=cwd)
 
-    assert isinstance(heard.error, PiError)
-    assert heard.error.message == "`qwen` does not serve /v1/responses"
-    assert heard.error.hint == "try it without `--api`"
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message == "`qwen` does not serve /v1/responses"
+    assert outcome.error.hint == "leave out `--api`"
 
 
-def test_a_server_without_a_tool_parser_is_asked_without_tools(cwd: Path) -> None:
+def test_a_server_without_a_tool_parser_is_asked_again_without_tools(cwd: Path) -> None:
     """Fault 85."""
     wanting = refusal(400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
-    heard = asked("Hello", wanting, recorded("resp_qa.sse"), cwd=cwd)
+    outcome = asked("Hello", wanting, recorded("resp_qa.sse"), cwd=cwd)
 
-    assert heard.text.strip() == "4"
-    assert "tools" not in heard.requests[1].body
+    assert outcome.text.strip() == "4"
+    assert "tools" not in outcome.requests[1].body

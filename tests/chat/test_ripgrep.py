@@ -1,4 +1,4 @@
-"""`rg` as a tool: the real program, held so that it can only read and print."""
+"""`rg` as a tool: the real program, restricted to options that read and print."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ def tree(cwd: Path) -> Path:
         ("nowhere-to-be-found", ["no matches"]),
     ],
 )
-def test_rg_finds_what_it_finds_in_a_shell(tree: Path, search: Search, args: str, lines: list[str]) -> None:
+def test_rg_finds_the_same_as_in_a_shell(tree: Path, search: Search, args: str, lines: list[str]) -> None:
     assert search(args.replace("{cwd}", str(tree))).splitlines() == [line.replace("{cwd}", str(tree)) for line in lines]
 
 
@@ -93,7 +93,7 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("args", ESCAPES)
-def test_nothing_makes_rg_run_or_write_anything(tree: Path, search: Search, args: str) -> None:
+def test_no_arguments_make_rg_run_or_write_anything(tree: Path, search: Search, args: str) -> None:
     canary = tree / "canary"
     executables.put(canary, f"#!/bin/sh\ntouch {tree}/was-run\n")
     (tree / "archive.gz").write_bytes(b"\x1f\x8b\x08" + b"\0" * 20)
@@ -118,7 +118,7 @@ def test_programs_in_the_working_directory_are_not_run(
     assert not (tree / "was-run").exists()
 
 
-def test_a_configuration_of_the_user_does_not_count(
+def test_the_users_ripgrep_configuration_is_ignored(
     tree: Path, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tree / "rc").write_text("--hidden\n--count\n")
@@ -134,7 +134,7 @@ def test_a_search_from_the_root_does_not_enter_proc(search: Search) -> None:
     assert not [path for path in paths if path.startswith(("/proc/", "/sys/"))]
 
 
-def test_links_are_not_followed_into_proc(tree: Path, search: Search) -> None:
+def test_symlinks_into_proc_are_not_followed(tree: Path, search: Search) -> None:
     (tree / "src" / "link").symlink_to("/proc/self/environ")
 
     assert "src/link" not in search("-uuu --files")
@@ -142,13 +142,13 @@ def test_links_are_not_followed_into_proc(tree: Path, search: Search) -> None:
         search(". src/link")
 
 
-def test_words_that_look_like_closed_paths_may_be_searched_for(tree: Path, search: Search) -> None:
+def test_a_closed_path_may_be_a_search_pattern(tree: Path, search: Search) -> None:
     (tree / "run.sh").write_text("echo > /dev/null\n")
 
     assert search("/dev/null") == "run.sh:1:echo > /dev/null"
 
 
-def test_much_output_is_cut_and_said_so(tree: Path, search: Search) -> None:
+def test_long_output_is_truncated_with_a_note(tree: Path, search: Search) -> None:
     (tree / "big.txt").write_text("needle\n" * 1_000_000)
     (tree / "wide.txt").write_text("needle" * 1_000_000)
 
@@ -171,14 +171,14 @@ def test_wrong_patterns_and_paths_are_explained(search: Search) -> None:
         search("x 'src/*.py'")
 
 
-def test_a_machine_without_rg_says_how_to_get_it(cwd: Path) -> None:
+def test_without_rg_the_error_says_how_to_install_it(cwd: Path) -> None:
     with pytest.raises(ToolError, match="pip install ripgrep"):
         asyncio.run(ripgrep.rg("x", cwd=cwd, path=str(cwd)))
 
 
 @pytest.fixture
 def slow(cwd: Path) -> Path:
-    """A stand-in for a search that prints one match and never ends; its PID is in `pid`."""
+    """Install a stand-in for `rg` that prints one match and never ends; its PID is in `pid`."""
     executables.put(
         cwd / "bin" / "rg",
         f"#!{sys.executable}\nimport os, time\n"
@@ -197,14 +197,14 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_a_search_that_takes_too_long_is_ended_and_what_it_found_is_kept(slow: Path) -> None:
-    found = asyncio.run(ripgrep.rg("x", cwd=slow, path=str(slow / "bin"), seconds=1.0))
+def test_a_search_that_takes_too_long_is_killed_and_its_matches_are_kept(slow: Path) -> None:
+    result = asyncio.run(ripgrep.rg("x", cwd=slow, path=str(slow / "bin"), seconds=1.0))
 
-    assert found == "a:1:first\n[stopped after 1 s: narrow the path or --glob]"
+    assert result == "a:1:first\n[stopped after 1 s: narrow the path or --glob]"
     assert is_gone(int((slow / "pid").read_text()))
 
 
-def test_cancelling_a_search_ends_it(slow: Path) -> None:
+def test_cancelling_a_search_kills_it(slow: Path) -> None:
     async def cancel() -> None:
         searching = asyncio.create_task(ripgrep.rg("x", cwd=slow, path=str(slow / "bin")))
         deadline = time.monotonic() + 10
@@ -220,21 +220,19 @@ def test_cancelling_a_search_ends_it(slow: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_cancelling_a_search_that_just_begins_ends_it(slow: Path, steps: int) -> None:
+def test_cancelling_a_search_that_is_just_starting_kills_it(slow: Path, steps: int) -> None:
     async def cancel() -> None:
         searching = asyncio.create_task(ripgrep.rg("x", cwd=slow, path=str(slow / "bin")))
         for _ in range(steps):
             await asyncio.sleep(0)
         searching.cancel()
         done, _ = await asyncio.wait({searching}, timeout=10)
-        assert done, "it is still waited for"
+        assert done, "the search still runs"
 
     asyncio.run(cancel())
 
 
-def test_rg_starts_without_secrets_and_without_the_users_configuration(
-    cwd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rg_gets_no_secrets_and_not_the_users_configuration(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = f"#!{sys.executable}\nimport os, sys\nprint(sys.argv[1])\nprint(*os.environ, sep='\\n')\n"
     executables.put(cwd / "bin" / "rg", script)
     for name in ("PI_API_KEY", "HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "RIPGREP_CONFIG_PATH"):
@@ -243,5 +241,5 @@ def test_rg_starts_without_secrets_and_without_the_users_configuration(
     first, *names = asyncio.run(ripgrep.rg("x", cwd=cwd, path=str(cwd / "bin"))).splitlines()
 
     assert first == "--no-config"
-    # LC_CTYPE is Python's own doing, where no locale is set.
+    # Python itself sets LC_CTYPE if no locale is set.
     assert set(names) <= {"HOME", "LANG", "LC_ALL", "LC_CTYPE", "XDG_CONFIG_HOME"}

@@ -1,4 +1,4 @@
-"""`pi prompt`: the answer on stdout, everything else on stderr; conversations, chats, and what can go wrong."""
+"""`pi prompt`: the answer on stdout, everything else on stderr; conversations, chats and errors."""
 
 import json
 import os
@@ -37,13 +37,13 @@ MODELS = {
 
 @dataclass
 class Models:
-    """A pod called `dc1`, and `dc2` too, with models that are only talked to; who first wants one starts it."""
+    """One pod, registered as `dc1` and as `dc2`, with models that tests start when they first need them."""
 
     pod: EmbeddedPod
     ports: dict[str, int] = field(default_factory=dict)
 
-    def want(self, name: str, *, on: str = "dc1") -> str:
-        """Have a model run, and pi know of it."""
+    def ensure(self, name: str, *, on: str = "dc1") -> str:
+        """Start a model if it does not run yet, and register it in `pods.json`."""
         if name not in self.ports:
             self.ports[name] = free_port()
             command = f"vllm serve tiny/model --served-model-name {name} --host 127.0.0.1 --port {self.ports[name]}"
@@ -64,11 +64,11 @@ class Models:
             return False
 
     def running(self, name: str) -> float:
-        """Return how many requests a model works on."""
-        told = self.get(name, "/metrics").text
-        found = re.search(r"^vllm:num_requests_running\S* (\S+)$", told, re.MULTILINE)
-        assert found, told
-        return float(found[1])
+        """Return the number of requests that a model is working on."""
+        metrics = self.get(name, "/metrics").text
+        match = re.search(r"^vllm:num_requests_running\S* (\S+)$", metrics, re.MULTILINE)
+        assert match, metrics
+        return float(match[1])
 
     def get(self, name: str, path: str) -> httpx2.Response:
         return httpx2.get(f"http://127.0.0.1:{self.ports[name]}{path}", trust_env=False)
@@ -82,10 +82,10 @@ def served() -> Iterator[Models]:
 
 @pytest.fixture(autouse=True)
 def models(served: Models, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
-    """Every test has a folder and conversations of its own, and a model called `q`."""
+    """Give every test its own folder and conversations, and a model called `q`."""
     register("dc1", served.pod, count=2)
     register("dc2", served.pod, count=2)
-    served.want("q")
+    served.ensure("q")
     work = environment / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -99,13 +99,13 @@ def events(out: str) -> list[Any]:
 # One question
 
 
-def test_the_answer_is_on_stdout_and_all_else_on_stderr(pi: Pi) -> None:
+def test_the_answer_is_on_stdout_and_everything_else_on_stderr(pi: Pi) -> None:
     result = pi("prompt", "q", "What is 2+2?")
     assert (result.code, result.out) == (0, "4\n")
     assert re.fullmatch(r"Simple arithmetic: two plus two is four\.\n12 tokens · \d+ tok/s\n", result.err)
 
 
-def test_the_model_looks_at_real_files_here(pi: Pi) -> None:
+def test_the_model_reads_real_files_on_this_machine(pi: Pi) -> None:
     Path("apples.txt").write_text("TODO: pick them\n")
     result = pi("prompt", "q", f"Survey {Path.cwd()}")
     assert result.code == 0, result.err
@@ -114,14 +114,14 @@ def test_the_model_looks_at_real_files_here(pi: Pi) -> None:
     assert "  ⎿ ls: apples.txt\n  ⎿ rg: apples.txt:1:TODO: pick them\n" in result.err
 
 
-def test_what_is_piped_in_belongs_to_the_first_of_several_prompts(pi: Pi) -> None:
+def test_text_from_a_pipe_is_appended_to_the_first_prompt(pi: Pi) -> None:
     result = pi("prompt", "q", "Look at this:", "Hello", input="What is the capital of France?\n")
     assert result.out == "Paris\nHello! Ask me to list the files in a folder, for example.\n"
     assert result.err.startswith("> Look at this: What is the capital of France?\n")
     assert "\n> Hello\n" in result.err
 
 
-def test_stdin_that_is_no_text_is_taken_as_well_as_possible() -> None:
+def test_stdin_that_is_not_utf8_is_read_with_replacement_characters() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pi_cli", "prompt", "q"],
         input=b"\xff\xfe\nWhat is 2+2?\n",
@@ -132,13 +132,13 @@ def test_stdin_that_is_no_text_is_taken_as_well_as_possible() -> None:
     assert done.stdout == b"4\n", done.stderr
 
 
-def test_more_than_any_model_can_take_is_refused_at_once(pi: Pi) -> None:
+def test_stdin_too_long_for_any_model_is_refused(pi: Pi) -> None:
     result = pi("prompt", "q", input="x" * 10_000_001)
     assert result.code == 2
-    assert "stdin holds more than 10 MB" in result.err
+    assert "stdin has more than 10 MB" in result.err
 
 
-def test_every_event_can_be_had_as_a_line_of_json(pi: Pi) -> None:
+def test_events_can_be_printed_as_lines_of_json(pi: Pi) -> None:
     Path("apples.txt").touch()
     result = pi("prompt", "q", "--json", f"List the files in {Path.cwd()}")
     assert (result.code, result.err) == (0, "")
@@ -161,28 +161,30 @@ def test_the_responses_api_does_the_same(pi: Pi) -> None:
 def test_a_limit_of_tokens_is_passed_on(pi: Pi) -> None:
     result = pi("prompt", "q", "--max-tokens", "14", "--temperature", "0", "Count to 100")
     assert result.code == 0, result.err
-    assert "note: the answer is cut off: the limit of tokens was reached\n14 tokens" in result.err
+    assert "note: the answer was cut off at the token limit\n14 tokens" in result.err
 
 
 @pytest.mark.parametrize("words", [["--temperature", "3"], ["--max-tokens", "0"], ["--api", "telepathy"]])
-def test_nonsense_is_refused(pi: Pi, words: list[str]) -> None:
+def test_invalid_option_values_are_refused(pi: Pi, words: list[str]) -> None:
     assert pi("prompt", "q", *words, "Hello").code == 2
 
 
-def test_nothing_to_ask_is_bad_usage(pi: Pi) -> None:
+def test_without_a_prompt_the_usage_is_wrong(pi: Pi) -> None:
     result = pi("prompt", "q")
     assert result.code == 2
-    assert "there is nothing to ask" in result.err
+    assert (
+        'error: no prompt is given\nhint: for example: `pi prompt q "What is 2+2?"`, or `-i` for a chat\n' in result.err
+    )
 
 
-def test_a_directory_that_is_gone_is_said_to_be() -> None:
+def test_a_deleted_working_directory_is_reported() -> None:
     with asking("q", "Hello", launcher="rmdir $PWD; exec") as process:
         _, err = the_rest(process)
     assert process.returncode == 2
-    assert "error: the working directory is gone\n" in err
+    assert "error: the working directory no longer exists\n" in err
 
 
-def test_another_openai_account_stays_out_of_it(pi: Pi) -> None:
+def test_the_users_openai_account_is_not_used(pi: Pi) -> None:
     """Fault 18, security check 32."""
     result = pi(
         "prompt",
@@ -199,7 +201,7 @@ def test_another_openai_account_stays_out_of_it(pi: Pi) -> None:
 
 
 def test_a_model_is_found_by_pod_and_name(pi: Pi, models: Models) -> None:
-    models.want("short", on="dc2")
+    models.ensure("short", on="dc2")
     for words in (["dc2/short"], ["short"]):
         assert pi("prompt", *words, "What is 2+2?").out.strip() == "4"
     missing = pi("prompt", "dc1/short", "Hello")
@@ -207,11 +209,11 @@ def test_a_model_is_found_by_pod_and_name(pi: Pi, models: Models) -> None:
     assert "there is no model `short` on `dc1`" in missing.err
 
 
-# What can go wrong
+# Errors
 
 
-def test_a_wrong_key_is_named_and_never_shown(pi: Pi) -> None:
-    """Fault 83. The error is an event, too."""
+def test_a_wrong_key_is_reported_and_never_shown(pi: Pi) -> None:
+    """Fault 83. The error is also an event."""
     result = pi("prompt", "q", "--json", "Hello", PI_API_KEY="another-key-entirely")
     assert result.code == 1
     assert "error: `q` refused the API key (401)\nhint: set PI_API_KEY to the key" in result.err
@@ -220,33 +222,33 @@ def test_a_wrong_key_is_named_and_never_shown(pi: Pi) -> None:
     assert (error["type"], error["message"], error["exit_code"]) == ("error", "`q` refused the API key (401)", 1)
 
 
-def test_a_model_without_a_tool_parser_answers_and_says_what_to_start_it_with(pi: Pi, models: Models) -> None:
-    """Fault 85. The parser is the catalogue's for this model."""
-    result = pi("prompt", models.want("bare"), "What is 2+2?")
+def test_without_a_tool_parser_the_model_answers_and_a_note_says_how_to_start_it(pi: Pi, models: Models) -> None:
+    """Fault 85. The parser comes from the catalogue's entry for this model."""
+    result = pi("prompt", models.ensure("bare"), "What is 2+2?")
     assert (result.code, result.out) == (0, "4\n")
     assert "start it with `--vllm … --enable-auto-tool-choice --tool-call-parser hermes`" in result.err
 
 
-def test_a_file_too_long_for_the_context_is_cut(pi: Pi, models: Models) -> None:
+def test_a_file_too_long_for_the_context_is_truncated(pi: Pi, models: Models) -> None:
     Path("long.txt").write_text("".join(f"word {number}\n" for number in range(3000)))
-    result = pi("prompt", models.want("short"), f"Read {Path.cwd() / 'long.txt'} and summarize")
+    result = pi("prompt", models.ensure("short"), f"Read {Path.cwd() / 'long.txt'} and summarize")
     assert result.code == 0, result.err
     assert 'The file starts with this line: "word 0"' in result.out
-    assert "note: the model's context has no room for all that the tools have said, so it is cut" in result.err
+    assert "note: the model's context is full: tool results were truncated" in result.err
 
 
-def test_an_answer_that_breaks_off_keeps_what_was_said(pi: Pi, models: Models) -> None:
-    """Fault 84. What came is kept for `--continue`, too."""
-    result = pi("prompt", models.want("cut"), "Count to 100")
+def test_an_interrupted_answer_is_kept(pi: Pi, models: Models) -> None:
+    """Fault 84. The part that arrived is also saved for `--continue`."""
+    result = pi("prompt", models.ensure("cut"), "Count to 100")
     assert result.code == 1
     assert re.fullmatch(r"1, 2, 3, [\d, ]+\n", result.out)
     assert "error: `cut` stopped answering: the connection was lost\nhint: see why with `pi logs cut`" in result.err
-    assert kept_messages()[1]["content"].strip() == result.out.strip()
+    assert saved_messages()[1]["content"].strip() == result.out.strip()
 
 
-def test_a_model_that_dies_while_it_answers_is_noticed(models: Models, pi: Pi) -> None:
+def test_a_model_that_dies_during_an_answer_is_reported(models: Models, pi: Pi) -> None:
     """Fault 84."""
-    models.want("mortal", on="dc2")
+    models.ensure("mortal", on="dc2")
     with asking("mortal", "Count to 100") as process:
         answer = first_words(process)
         [pid] = [each.pid for each in models.pod.processes() if {"serve", "mortal"} <= set(each.command)]
@@ -257,7 +259,7 @@ def test_a_model_that_dies_while_it_answers_is_noticed(models: Models, pi: Pi) -
     assert "`mortal` stopped answering: the connection was lost\nhint: see why with `pi logs mortal --pod dc2`" in err
     gone = pi("prompt", "mortal", "Hello")
     assert gone.code == 1
-    assert "error: `mortal` cannot be reached: nothing answers on its port\nhint: see what runs" in gone.err
+    assert "error: `mortal` cannot be reached: nothing answers on its port\nhint: see which models run" in gone.err
 
 
 def asking(*words: str, launcher: str = "exec") -> "subprocess.Popen[str]":
@@ -278,29 +280,29 @@ def first_words(process: "subprocess.Popen[str]") -> str:
 def the_rest(process: "subprocess.Popen[str]") -> tuple[str, str]:
     assert process.stdout is not None
     assert process.stderr is not None
-    said = process.stdout.read(), process.stderr.read()
+    out, err = process.stdout.read(), process.stderr.read()
     process.wait(30)
-    return said
+    return out, err
 
 
-def test_ctrl_c_stops_the_model_and_keeps_what_it_said(models: Models) -> None:
+def test_ctrl_c_stops_the_model_and_keeps_the_partial_answer(models: Models) -> None:
     """Fault 84."""
-    with asking(models.want("slow"), "Count to 100") as process:
+    with asking(models.ensure("slow"), "Count to 100") as process:
         answer = first_words(process)
         assert models.running("slow") == 1
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         out, err = the_rest(process)
-    assert time.monotonic() - began < 5  # 0.2 s where nothing else runs
+    assert time.monotonic() - began < 5  # takes 0.2 s on an idle machine
     assert process.returncode == 130
     assert (answer + out).startswith("1, 2, 3, ")
     assert "Traceback" not in err
-    assert kept_messages()[1]["content"].strip() == (answer + out).strip()
+    assert saved_messages()[1]["content"].strip() == (answer + out).strip()
     until(lambda: models.running("slow") == 0)
 
 
-def test_a_reader_who_goes_away_stops_the_model_too(models: Models) -> None:
-    with asking(models.want("slow"), "Count to 100") as process:
+def test_a_broken_pipe_on_stdout_stops_the_model(models: Models) -> None:
+    with asking(models.ensure("slow"), "Count to 100") as process:
         first_words(process)
         assert process.stdout is not None
         process.stdout.close()
@@ -311,34 +313,36 @@ def test_a_reader_who_goes_away_stops_the_model_too(models: Models) -> None:
 # Conversations
 
 
-def kept() -> Any:
-    [path] = kept_files()
+def saved() -> Any:
+    [path] = saved_files()
     return json.loads(path.read_text())
 
 
-def kept_messages() -> Any:
-    return kept()["messages"]
+def saved_messages() -> Any:
+    return saved()["messages"]
 
 
-def kept_files() -> list[Path]:
+def saved_files() -> list[Path]:
     return list((Path(os.environ["PI_CONFIG_DIR"]) / "conversations").glob("*.json"))
 
 
-def test_the_last_conversation_of_a_directory_goes_on(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the other API, too. Security check 3: no secret is kept."""
+def test_the_last_conversation_of_a_directory_continues(
+    pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also over the other API. Security check 3: no secret is saved."""
     assert pi("prompt", "q", "--system", "Be terse.", f"List the files in {Path.cwd()}").code == 0
-    [path] = kept_files()
+    [path] = saved_files()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
     assert pi("prompt", "q", "-c", "--api", "responses", "What is the capital of France?").out == "Paris\n"
-    assert [message["role"] for message in kept_messages()] == [
+    assert [message["role"] for message in saved_messages()] == [
         "user",
         "assistant",
         "tool",
         *["assistant", "user"] * 2,
     ][:6]
-    assert kept()["system"] == "Be terse."
+    assert saved()["system"] == "Be terse."
     for each in Path(os.environ["PI_CONFIG_DIR"]).rglob("*"):
         assert not each.is_file() or not re.search(f"{KEY}|{TOKEN}", each.read_text())
 
@@ -348,42 +352,42 @@ def test_the_last_conversation_of_a_directory_goes_on(pi: Pi, tmp_path: Path, mo
     assert "there is no conversation to continue in" in elsewhere.err
 
 
-def test_nothing_is_kept_that_is_not_to_be(pi: Pi) -> None:
+def test_with_no_save_nothing_is_saved(pi: Pi) -> None:
     result = pi("prompt", "q", "--no-save", "--no-tools", "List the files in /tmp")
     assert "<tool_call>" in result.out
     assert "●" not in result.err
-    assert kept_files() == []
+    assert saved_files() == []
 
 
-def test_an_answer_counts_more_than_its_being_kept(pi: Pi) -> None:
+def test_the_answer_is_shown_even_if_it_cannot_be_saved(pi: Pi) -> None:
     Path(os.environ["PI_CONFIG_DIR"], "conversations").write_text("in the way")
     result = pi("prompt", "q", "What is 2+2?")
     assert (result.code, result.out) == (0, "4\n")
-    assert "note: this conversation is not kept: cannot write" in result.err
+    assert "note: this conversation was not saved: cannot write" in result.err
 
 
 # Chats
 
 
-def test_a_chat_takes_its_prompts_from_a_pipe_line_by_line(pi: Pi) -> None:
+def test_a_chat_reads_its_prompts_from_a_pipe_line_by_line(pi: Pi) -> None:
     result = pi("prompt", "q", "-i", "Hello", input="What is 2+2?\n\nWhat is the capital of France?")
     assert (result.code, result.out) == (0, "Hello! Ask me to list the files in a folder, for example.\n4\nParis\n")
     assert "\n> What is 2+2?\n" in result.err
 
 
-def test_a_chat_goes_on_after_an_error_and_its_exit_code_tells(pi: Pi, models: Models) -> None:
-    result = pi("prompt", models.want("short"), "-i", "--json", input=f"{'x ' * 3000}\nWhat is 2+2?\n")
+def test_a_chat_continues_after_an_error_and_exits_with_1(pi: Pi, models: Models) -> None:
+    result = pi("prompt", models.ensure("short"), "-i", "--json", input=f"{'x ' * 3000}\nWhat is 2+2?\n")
     assert result.code == 1
-    happened = events(result.out)
-    assert happened[0]["message"].startswith("the conversation is too long for `short`")
-    assert "".join(event.get("text", "") for event in happened if event["type"] == "text").strip() == "4"
-    assert happened[-1]["type"] == "usage"
+    shown = events(result.out)
+    assert shown[0]["message"].startswith("the conversation is too long for `short`")
+    assert "".join(event.get("text", "") for event in shown if event["type"] == "text").strip() == "4"
+    assert shown[-1]["type"] == "usage"
 
 
 def test_a_chat_on_a_terminal(models: Models) -> None:
     """Typing, a prompt of several lines, Ctrl+C at the prompt and during an answer, history, Ctrl+D."""
-    with at_a_terminal("prompt", models.want("slow"), "-i") as terminal:
-        terminal.shows("note: talking to `slow` on `dc1`: Enter sends, Alt+Enter begins a new line, Ctrl+C stops")
+    with at_a_terminal("prompt", models.ensure("slow"), "-i") as terminal:
+        terminal.shows("note: chatting with `slow` on `dc1`: Enter sends, Alt+Enter starts a new line, Ctrl+C stops")
         terminal.asks()
         terminal.type("What is 2+2?\r")
         terminal.shows("12 tokens")
@@ -398,38 +402,38 @@ def test_a_chat_on_a_terminal(models: Models) -> None:
         terminal.type("First\x1b\rWhat is the capital of France?\r")
         terminal.shows("Paris")
         terminal.asks(times=4)
-        terminal.type("\x1b[A" * 4 + "\r")  # the third last prompt, over the last one's two lines
+        terminal.type("\x1b[A" * 4 + "\r")  # up to the third last prompt, over the two lines of the last one
         terminal.shows("12 tokens", times=2)
         terminal.asks(times=5)
         terminal.type("\x03")
-        terminal.shows("note: Ctrl+D leaves")
+        terminal.shows("note: press Ctrl+D to quit")
         terminal.type("\x04")
         assert terminal.wait() == 0
     history = Path(os.environ["PI_CONFIG_DIR"], "prompt_history")
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert "never sent" not in history.read_text()
-    assert [message["content"] for message in kept_messages() if message["role"] == "user"] == [
+    assert [message["content"] for message in saved_messages() if message["role"] == "user"] == [
         "What is 2+2?",
         "Count to 100",
         "First\nWhat is the capital of France?",
         "What is 2+2?",
     ]
-    assert kept_messages()[3]["content"].strip().startswith("1, 2, 3")
+    assert saved_messages()[3]["content"].strip().startswith("1, 2, 3")
 
 
-def test_a_chat_outlives_its_connection(models: Models) -> None:
-    """While somebody types, what is typed stays; while the model speaks, what it said stays."""
-    models.want("slow")
+def test_a_chat_survives_lost_connections(models: Models) -> None:
+    """A loss while the user types keeps the text being typed; a loss during an answer keeps its first part."""
+    models.ensure("slow")
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-    with Relay(models.pod.address, models.pod.port) as way:
+    with Relay(models.pod.address, models.pod.port) as relay:
         state = json.loads(path.read_text())
-        state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {models.pod.key} root@127.0.0.1"
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {models.pod.key} root@127.0.0.1"
         path.write_text(json.dumps(state))
         with at_a_terminal("prompt", "slow", "-i") as terminal:
             terminal.asks()
             terminal.type("What is ")
             terminal.shows("What is")
-            way.cut()
+            relay.cut()
             terminal.shows("error: cannot reach pod `dc1`: the connection was lost")
             terminal.asks(times=2)
             terminal.type("2+2?\r")
@@ -437,19 +441,19 @@ def test_a_chat_outlives_its_connection(models: Models) -> None:
             terminal.asks(times=3)
             terminal.type("Count to 100\r")
             terminal.shows("3, 4")
-            way.cut()
+            relay.cut()
             terminal.asks(times=4)
             terminal.type("What is the capital of France?\r")
             terminal.shows("Paris")
             terminal.asks(times=5)
             terminal.type("\x04")
             assert terminal.wait() == 0
-    asked = [message["content"] for message in kept_messages() if message["role"] == "user"]
+    asked = [message["content"] for message in saved_messages() if message["role"] == "user"]
     assert asked == ["What is 2+2?", "Count to 100", "What is the capital of France?"]
-    assert kept_messages()[3]["content"].strip().startswith("1, 2, 3")
+    assert saved_messages()[3]["content"].strip().startswith("1, 2, 3")
 
 
-def test_a_chat_that_is_not_kept_leaves_no_history() -> None:
+def test_a_chat_with_no_save_leaves_no_history() -> None:
     with at_a_terminal("prompt", "q", "-i", "--no-save") as terminal:
         terminal.asks()
         terminal.type("What is 2+2?\r")
@@ -458,11 +462,11 @@ def test_a_chat_that_is_not_kept_leaves_no_history() -> None:
         terminal.type("\x04")
         assert terminal.wait() == 0
     assert not Path(os.environ["PI_CONFIG_DIR"], "prompt_history").exists()
-    assert kept_files() == []
+    assert saved_files() == []
 
 
-def test_sigterm_ends_a_chat_in_the_middle_of_an_answer(models: Models) -> None:
-    with at_a_terminal("prompt", models.want("slow"), "-i") as terminal:
+def test_sigterm_ends_a_chat_during_an_answer(models: Models) -> None:
+    with at_a_terminal("prompt", models.ensure("slow"), "-i") as terminal:
         terminal.asks()
         terminal.type("Count to 100\r")
         terminal.shows("3, 4")
@@ -471,7 +475,7 @@ def test_sigterm_ends_a_chat_in_the_middle_of_an_answer(models: Models) -> None:
     until(lambda: models.running("slow") == 0)
 
 
-def test_on_a_terminal_the_answer_is_rendered_and_in_a_pipe_it_is_not(pi: Pi) -> None:
+def test_the_answer_is_rendered_only_on_a_terminal(pi: Pi) -> None:
     assert "1. Read the **README**.\n2. Run `make test`.\n\n```python\n" in pi("prompt", "q", "Show markdown").out
     with at_a_terminal("prompt", "q", "Show markdown", columns=160) as terminal:
         assert terminal.wait() == 0
@@ -481,7 +485,7 @@ def test_on_a_terminal_the_answer_is_rendered_and_in_a_pipe_it_is_not(pi: Pi) ->
 
 
 def test_ctrl_c_on_a_terminal_ends_the_command_and_leaves_the_terminal_as_it_was(models: Models) -> None:
-    with at_a_terminal("prompt", models.want("slow"), "Count to 100") as terminal:
+    with at_a_terminal("prompt", models.ensure("slow"), "Count to 100") as terminal:
         terminal.shows("3, 4")
         terminal.type("\x03")
         assert terminal.wait() == 130

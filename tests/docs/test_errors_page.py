@@ -46,7 +46,7 @@ def template(node: ast.expr) -> str:
 
 def test_every_error_is_in_the_page() -> None:
     found = list(messages())
-    assert ("pi_cli/chat/client.py", "there is no model `{}` there: {}") in found
+    assert ("pi_cli/chat/client.py", "the server has no model `{}`: {}") in found
     assert [(module, message) for module, message in found if message not in BARE_PAGE] == []
 
 
