@@ -1,15 +1,20 @@
-"""The two streams: data goes to stdout, everything said along the way to stderr."""
+"""The two streams: data goes to stdout, everything else to stderr."""
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
 
-if TYPE_CHECKING:  # rich takes longer to load than all else that a quick command does
+if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick command
     from rich.console import Console
 
-WIDE = 10_000  # columns for what is not a terminal: nothing is wrapped or cut there
+UNLIMITED_WIDTH = 10_000  # columns of a file or a pipe, where nothing is wrapped or truncated
+
+# Characters that `json.dumps` leaves as they are, although they can steer a terminal or cannot be encoded: DEL, C1,
+# the bidirectional controls, lone surrogates. The C0 controls it escapes itself.
+UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def out() -> "Console":
@@ -18,28 +23,28 @@ def out() -> "Console":
 
 
 def err() -> "Console":
-    """Return the console for what is said along the way."""
+    """Return the console for everything else: progress, notes, errors."""
     return _console(stderr=True)
 
 
 def show_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(data, indent=2) + "\n")
 
 
 def show_json_line(data: Any) -> None:
-    """Print JSON on one line, at once: somebody reads along."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    """Print JSON on one line and flush: the reader waits for each line."""
+    sys.stdout.write(_json(data) + "\n")
     sys.stdout.flush()
 
 
 def show_error(error: PiError) -> None:
-    """Print what happened, where in what was typed or in vLLM's own words, and what to do next, on stderr."""
+    """Print an error on stderr: the message, the wrong place in the input or the end of vLLM's log, and the hint."""
     from rich.text import Text
 
     console = err()
     if isinstance(error, PodsFailed):
-        for each in error.failures.values():
-            show_error(each)
+        for failure in error.failures.values():
+            show_error(failure)
         return
     console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
     if isinstance(error, BadUsage):
@@ -53,24 +58,30 @@ def show_error(error: PiError) -> None:
 
 
 def say(*parts: str | tuple[str, str]) -> None:
-    """Print a line on stdout; parts are texts, or (text, style)."""
+    """Print a line on stdout, from parts that are a text or (text, style)."""
     from rich.text import Text
 
     out().print(Text.assemble(*parts), soft_wrap=True)
 
 
 def note(text: str, console: "Console | None" = None) -> None:
-    """Print a line worth knowing on stderr; while a live view is drawn, through its console."""
+    """Print a note on stderr; while a live view is drawn, through its console."""
     from rich.text import Text
 
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
+
+
+def _json(data: Any, *, indent: int | None = None) -> str:
+    """Write data as JSON that cannot steer a terminal; letters of all languages stay readable."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDE
+    width = None if stream.isatty() else UNLIMITED_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
