@@ -1,4 +1,4 @@
-"""What work reports while it runs. The view draws these; tests collect them in a list."""
+"""The progress events of a command. The view draws them; tests collect them in a list."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A pod entered a new phase of the work, named as people say it (`downloading`, `loading weights`).
+    """A pod entered a new phase; `text` is its name for users (`downloading`, `loading weights`).
 
-    `expected` is how many seconds it took the last time.
+    `expected` is the number of seconds that the phase took last time.
     """
 
     pod: str
@@ -22,9 +22,9 @@ StepState = Literal["began", "working", "waiting", "done", "skipped", "failed", 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of setup began, said something meanwhile, or ended; `detail` is what it said last.
+    """A step of setup began, made progress or ended; `detail` is its latest message.
 
-    `waiting`: it says what it waits for. `stopped`: it was ended, by us or because another step failed.
+    `waiting`: the message says what it waits for. `stopped`: pi stopped it, or another step failed.
     """
 
     pod: str
@@ -36,9 +36,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Text a remote program printed, in chunks as it came: any control characters are still in it.
+    """Output of a remote program, in chunks as received: control characters are still in it.
 
-    In setup `step` is the step it belongs to, and the text is a line.
+    During setup, the text is one line, and `step` is the step that printed it.
     """
 
     pod: str
@@ -48,9 +48,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes of a download so far; `total` is None while it is unknown.
+    """Bytes downloaded so far; `total` is None while it is unknown.
 
-    `by` is who downloads, if it is somebody else and this pod waits for it: "`dc2`", or "another start".
+    `by` is set if this pod waits for a download of another one: "`dc2`", or "another start".
     """
 
     pod: str
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line worth knowing that is neither progress nor an error."""
+    """One line of information that is neither progress nor an error."""
 
     pod: str
     text: str
@@ -69,7 +69,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A pod is done while others may go on: `failure` says why it came to nothing, in one line."""
+    """A pod has finished, other pods may still be working; `failure` is the reason if it failed, in one line."""
 
     pod: str
     failure: str | None = None
@@ -77,7 +77,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A model can be reached at a URL of this machine, again `after` so many seconds."""
+    """A model can be reached at a URL on this machine; `after` is the length of the outage before, in seconds."""
 
     pod: str
     name: str
@@ -87,7 +87,7 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """A model cannot be reached for now; its port here lets go of whoever connects."""
+    """A model cannot be reached at the moment; its local port closes every connection."""
 
     pod: str
     name: str

@@ -1,4 +1,4 @@
-"""What Ctrl+C does to pi itself: while a command works it cleans up, before and after it ends pi without a word."""
+"""What Ctrl+C does: while a command runs, clean up; before and after it, exit silently."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ from types import FrameType
 
 
 def leave_at_once() -> None:
-    """Let Ctrl+C end pi where it stands from now on: nothing is begun yet, or all is done."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # whoever started us may want us to ignore it
+    """From now on, exit immediately on Ctrl+C: nothing was started yet, or everything is done."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # else the parent process wants Ctrl+C to be ignored
         signal.signal(signal.SIGINT, _leave)
 
 
 def clean_up() -> None:
-    """Let Ctrl+C raise `KeyboardInterrupt` from now on, which whatever is open answers to."""
+    """From now on, raise `KeyboardInterrupt` on Ctrl+C: everything that is open cleans up after itself."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

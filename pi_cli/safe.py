@@ -1,30 +1,30 @@
-"""Foreign text made safe: what a model, a pod, a file or a log says must never steer a terminal.
+"""Make foreign text safe: text from a model, a pod, a file or a log must never steer the terminal.
 
-On the ground floor, since such text is made safe where it enters: from a pod, from `pods.json`, from a model.
+On the ground floor, because such text is made safe where it enters: from a pod, from `pods.json`, from a model.
 """
 
 import re
 from functools import cache
 
-LONGEST = 4096  # characters held back at most, waiting for the end of a sequence
+MAX_BUFFERED = 4096  # characters of an unfinished sequence that are buffered until its end arrives
 
 
-@cache  # compiled when first needed: most text has nothing in it that acts
+@cache  # compiled when first needed: most text has no control characters
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Return the patterns of what must not act, of the beginning of a sequence at the end of a piece, and of colours.
+    """Return three patterns: unsafe text, a sequence that starts at the end of a piece, and a colour sequence.
 
-    Escape sequences are as ECMA-48 has them, 7-bit and 8-bit. A string that is never ended hides nothing: only its
-    introducer matches then, as a sequence of two characters.
+    Escape sequences follow ECMA-48, 7-bit and 8-bit. A string sequence without an end hides nothing: then only its
+    introducer matches, as a sequence of two characters.
     """
     sequence = re.compile(
         r"""
           (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                                       # CSI: colour, cursor, clearing
         | (?:\x1b\]|\x9d) [^\x07\n\r\x1b\x80-\x9f]* (?:\x07|\x1b\\|\x9c)            # OSC: title, clipboard, links
         | (?:\x1b[PX^_]|[\x90\x98\x9e\x9f]) [^\n\r\x1b\x80-\x9f]* (?:\x1b\\|\x9c)   # DCS, SOS, PM, APC
-        | \x1b [ -/]* [0-~]                                                         # everything else behind ESC
-        | [\x00-\x08\x0b-\x1f\x7f-\x9f]                                             # what is left of C0 and C1
-        | [\u202a-\u202e\u2066-\u2069]                                              # reorders what is read
-        | [\ud800-\udfff]                                                           # half a character
+        | \x1b [ -/]* [0-~]                                                         # every other ESC sequence
+        | [\x00-\x08\x0b-\x1f\x7f-\x9f]                                             # the rest of C0 and C1
+        | [\u202a-\u202e\u2066-\u2069]                                              # reorders the text that follows
+        | [\ud800-\udfff]                                                           # lone surrogates
         """,
         re.VERBOSE,
     )
@@ -42,30 +42,30 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
 
 
 class Sanitizer:
-    """Makes a stream of text safe, however it is cut into pieces.
+    """Makes a stream of text safe, however it is split into pieces.
 
-    Escape sequences go, but for colours if `colour` is set; other control characters are shown as `^G` or `<U+009B>`,
-    and so are the characters that reverse the direction of text. A carriage return becomes a new line, unless
-    `returns` lets it overwrite the line, as progress bars do.
+    Escape sequences are removed, except colours if `colour` is set. Other control characters, and those that reverse
+    the direction of text, are shown as `^G` or `<U+202E>`. A carriage return becomes a newline, unless `returns` lets
+    it overwrite the line, as progress bars do.
     """
 
     def __init__(self, *, colour: bool, returns: bool = False) -> None:
         self._colour = colour
         self._returns = returns
-        self._held = ""
+        self._buffer = ""
 
     def feed(self, text: str) -> str:
-        """Take in the next piece and return what can be shown by now."""
-        text = self._held + text
+        """Add the next piece and return the text that can be shown now."""
+        text = self._buffer + text
         beginning = _patterns()[1].search(text)
-        end = beginning.start() if beginning and len(text) - beginning.start() <= LONGEST else len(text)
-        self._held = text[end:]
+        end = beginning.start() if beginning and len(text) - beginning.start() <= MAX_BUFFERED else len(text)
+        self._buffer = text[end:]
         return self._made_safe(text[:end])
 
     def end(self) -> str:
-        """Return what was held back."""
-        held, self._held = self._held, ""
-        return self._made_safe(held)
+        """Return the text that is still buffered."""
+        text, self._buffer = self._buffer, ""
+        return self._made_safe(text)
 
     def _made_safe(self, text: str) -> str:
         if not self._returns:
@@ -73,18 +73,18 @@ class Sanitizer:
         return _patterns()[0].sub(self._replaced, text)
 
     def _replaced(self, match: re.Match[str]) -> str:
-        found = match[0]
-        if found == "\r":
-            return found
-        if len(found) > 1:
-            return found if self._colour and _patterns()[2].fullmatch(found) else ""
-        return shown(found)
+        unsafe = match[0]
+        if unsafe == "\r":
+            return unsafe
+        if len(unsafe) > 1:
+            return unsafe if self._colour and _patterns()[2].fullmatch(unsafe) else ""
+        return visible(unsafe)
 
 
-def shown(character: str) -> str:
-    """Spell a character that must not act.
+def visible(character: str) -> str:
+    """Return a visible name of a control character.
 
-    >>> shown(chr(7)), shown(chr(0x202E))
+    >>> visible(chr(7)), visible(chr(0x202E))
     ('^G', '<U+202E>')
     """
     code = ord(character)
@@ -96,7 +96,7 @@ def shown(character: str) -> str:
 
 
 def safe(text: str, *, colour: bool = False, returns: bool = False) -> str:
-    """Make a whole text safe for a terminal; see `Sanitizer`."""
+    """Make a complete text safe for a terminal; see `Sanitizer`."""
     if text.isprintable():
         return text
     sanitizer = Sanitizer(colour=colour, returns=returns)
@@ -104,7 +104,7 @@ def safe(text: str, *, colour: bool = False, returns: bool = False) -> str:
 
 
 def safe_line(text: str) -> str:
-    r"""Make a text safe that belongs on one line: a name, a path, a reason.
+    r"""Make a text safe and put it on one line, for example a name, a path or a reason.
 
     >>> safe_line("q\x1b]0;title\x07wen\n72b")
     'qwen 72b'

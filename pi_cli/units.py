@@ -1,4 +1,4 @@
-"""Sizes, times, tokens and GPUs as people read them."""
+"""Format sizes, times, token counts and GPUs for people."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ class _Gpu(Protocol):
 
 
 def size(count: float) -> str:
-    """Write bytes as the Hub does, in powers of ten.
+    """Format bytes in decimal units, as the Hugging Face Hub does.
 
     >>> size(1_520_000_000)
     '1.5 GB'
@@ -27,7 +27,7 @@ def size(count: float) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """Write a span of time in its two largest units.
+    """Format a duration in its two largest units.
 
     >>> age(4), age(100), age(7500), age(100_000)
     ('4s', '1m40s', '2h5m', '1d3h')
@@ -43,7 +43,7 @@ def age(seconds: float | None) -> str:
 
 
 def duration(seconds: float, *, running: bool = False) -> str:
-    """Write a time with its units apart, as in a sentence; a clock that runs shows no tenths.
+    """Format a duration for a sentence, with a space before each unit; `running` clocks show no tenths.
 
     >>> duration(0.43), duration(12.3), duration(372), duration(3720)
     ('0.4 s', '12 s', '6 min 12 s', '1 h 2 min')
@@ -57,7 +57,7 @@ def duration(seconds: float, *, running: bool = False) -> str:
 
 
 def tokens(count: int | None) -> str:
-    """Write a context length as models' contexts are named.
+    """Format a context length in binary units, as model cards do.
 
     >>> tokens(131072), tokens(1048576), tokens(118784), tokens(900)
     ('128k', '1M', '116k', '900')
@@ -70,7 +70,7 @@ def tokens(count: int | None) -> str:
 
 
 def counted(names: Iterable[str]) -> str:
-    """Count names as people do; nothing where there are none.
+    """Count equal names; the empty string if there are none.
 
     >>> counted(["H100", "H100", "L4"])
     '2x H100, 1x L4'
@@ -80,14 +80,14 @@ def counted(names: Iterable[str]) -> str:
 
 
 def gpus(gpus: Iterable[_Gpu]) -> str:
-    """Name GPUs shortly: `2x H100 80GB`."""
+    """Format GPUs with their short names: `2x H100 80GB`."""
     return counted(short_name(gpu) for gpu in gpus) or "-"
 
 
 def short_name(gpu: _Gpu) -> str:
-    """Leave out the maker and what the memory says already: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
+    """Shorten a GPU's name to model and memory: `NVIDIA H100 80GB HBM3` → `H100 80GB`.
 
-    The profile of a MIG slice says how large it is: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
+    The profile of a MIG slice has its memory already: `NVIDIA H100 80GB HBM3 MIG 3g.40gb` → `H100 MIG 3g.40gb`.
     """
     name = re.sub(r"-\d+GB\b", "", gpu.name)
     words = [word for word in name.split() if word not in FILLER and not MEMORY_WORDS.fullmatch(word)]

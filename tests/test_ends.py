@@ -1,4 +1,4 @@
-"""How pi ends when its output goes nowhere."""
+"""How pi exits when its output cannot be written."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def test_output_that_cannot_be_written_is_an_error(words: list[str]) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--version"], ["pods", "--json"], ["models", "--gpu", "1x L4"]], ids=" ".join)
-def test_a_reader_who_has_gone_is_told_nothing(words: list[str], unbuffered: str) -> None:
+def test_a_broken_pipe_is_not_reported(words: list[str], unbuffered: str) -> None:
     read, write = os.pipe()
     os.close(read)
     environ = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -28,7 +28,7 @@ def test_a_reader_who_has_gone_is_told_nothing(words: list[str], unbuffered: str
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
-def test_streams_may_be_closed(closed: str) -> None:
+def test_closed_streams_are_not_an_error(closed: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f'exec "$@" {closed}', "bash", *PI, "--version"], capture_output=True, text=True
     )

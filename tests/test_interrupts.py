@@ -1,4 +1,4 @@
-"""Ctrl+C before a command works, and after it."""
+"""Ctrl+C while pi is being loaded."""
 
 import subprocess
 import sys
@@ -24,10 +24,10 @@ def end(before: str = "") -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_while_pi_is_being_loaded_it_ends_without_a_word() -> None:
+def test_ctrl_c_while_pi_is_loading_exits_silently() -> None:
     assert end() == (130, "", "")
 
 
-def test_who_wants_it_ignored_is_obeyed() -> None:
-    code, said, _ = end("signal.signal(signal.SIGINT, signal.SIG_IGN)")
-    assert (code, said.startswith("pi ")) == (0, True)
+def test_an_ignored_sigint_stays_ignored() -> None:
+    code, out, _ = end("signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    assert (code, out.startswith("pi ")) == (0, True)

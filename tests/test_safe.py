@@ -1,4 +1,4 @@
-"""What a terminal must never get from a model, a pod or a log."""
+"""The text that a terminal must never get from a model, a pod or a log."""
 
 import itertools
 
@@ -34,36 +34,36 @@ HARMLESS = ["", "plain\n\ttext", "[bold]x[/bold] [/INST] :smile: {} %s \\x1b", "
 
 
 @pytest.mark.parametrize(("text", "shown"), HOSTILE)
-def test_what_would_steer_a_terminal_does_not_reach_it(text: str, shown: str) -> None:
+def test_sequences_that_steer_a_terminal_are_removed_or_made_visible(text: str, shown: str) -> None:
     assert safe(text) == shown
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_everything_else_is_shown_as_typed(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert safe(text) == text
     assert safe(text, colour=True, returns=True) == text
 
 
 @pytest.mark.parametrize(("text", "shown"), HOSTILE)
-def test_it_does_not_matter_where_the_text_is_cut(text: str, shown: str) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_split(text: str, shown: str) -> None:
     for cuts in itertools.chain(itertools.combinations(range(1, len(text)), 2), [range(1, len(text))]):
         sanitizer = Sanitizer(colour=False)
         pieces = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
         assert "".join([*map(sanitizer.feed, pieces), sanitizer.end()]) == shown
 
 
-def test_colour_stays_where_it_is_wanted_and_nothing_else_does() -> None:
+def test_only_colours_are_kept_if_colour_is_set() -> None:
     text = "\x1b[1;31mred\x1b[0m \x1b[38:5:1mred\x1b[m \x1b[2K\x1b[?25l\x9b31m \x1b]0;t\x07"
 
     assert safe(text, colour=True) == "\x1b[1;31mred\x1b[0m \x1b[38:5:1mred\x1b[m  "
     assert safe(text) == "red red  "
 
 
-def test_a_progress_bar_may_overwrite_its_line_where_it_is_wanted() -> None:
+def test_carriage_returns_are_kept_if_returns_is_set() -> None:
     assert safe("10%\r20%\r\n", returns=True) == "10%\r20%\r\n"
 
 
-def test_a_sequence_that_never_ends_is_shown_before_long() -> None:
+def test_an_unfinished_sequence_is_shown_after_4096_characters() -> None:
     sanitizer = Sanitizer(colour=False)
 
     shown = "".join(sanitizer.feed("x" if piece else "\x1b]") for piece in range(10_000))
@@ -71,7 +71,7 @@ def test_a_sequence_that_never_ends_is_shown_before_long() -> None:
     assert len(shown) > 9000 - 4096
 
 
-def test_hostile_text_takes_no_longer_than_other_text() -> None:
+def test_long_hostile_text_is_made_safe_quickly() -> None:
     for text in (
         "\x1b]" * 200_000,
         "\x9d" * 400_000,
