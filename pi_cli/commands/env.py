@@ -113,7 +113,7 @@ def _show(found: _Found, name: str, model: Model, key: str | None, language: str
     for line in exports.lines(settings, language, key_variable=model.key_variable):
         terminal.say(line)
     if sys.stdout.isatty():
-        terminal.note(f"set them with `{exports.how_to_run(f'pi env {found.pod}/{name}', language)}`")
+        terminal.note(f"set them with `{exports.eval_command(f'pi env {found.pod}/{name}', language)}`")
     if found.is_public:
         terminal.note(
             "that URL is plain HTTP: whoever is in between can read the key and what is said; "

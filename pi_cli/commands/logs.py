@@ -77,7 +77,7 @@ def logs(
 
     async def watch() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}
-        async with view.opened(sources) as shown:
+        async with view.showing(sources) as shown:
             failures |= await models.follow(where, sources, wanted, sink=shown.write, report=shown.note)
         return failures
 

@@ -63,7 +63,7 @@ def _run(words: list[str]) -> None:
 async def _ask(question: str) -> str:
     from pi_cli.view import questions
 
-    return await questions.ask_secretly(question) if questions.can_be_asked() else ""
+    return await questions.ask_secret(question) if questions.can_ask() else ""
 
 
 def open_vllm_arguments(words: list[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""What the user sees."""
+"""The screens: tables, progress, answers, logs."""

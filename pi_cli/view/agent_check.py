@@ -1,4 +1,4 @@
-"""What `pi check` finds out: a line for each check, as it is done."""
+"""The results of `pi check`: one line per check, printed when it is done."""
 
 from rich.text import Text
 
@@ -7,18 +7,18 @@ from pi_cli.safe import safe
 from pi_cli.view import terminal
 
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}
-WIDTH = 24  # of a check's name
+NAME_WIDTH = 24  # columns
 
 
 def show(check: Check) -> None:
-    """Print a check: what came of it, its name, how long it took, and why."""
+    """Print a check: its result, its name, its duration and the reason."""
     reason = " ".join(safe(check.reason).split())
-    line = Text.assemble(MARKS[check.passed], " ", check.name.ljust(WIDTH), f"{check.seconds:5.1f} s")
+    line = Text.assemble(MARKS[check.passed], " ", check.name.ljust(NAME_WIDTH), f"{check.seconds:5.1f} s")
     if reason:
         line.append(f"  {reason}")
     terminal.out().print(line, soft_wrap=True)
 
 
 def as_json(check: Check) -> dict[str, object]:
-    told = {"check": check.name, "passed": check.passed, "reason": check.reason or None, "hint": check.hint or None}
-    return told | {"seconds": round(check.seconds, 2)}
+    result = {"check": check.name, "passed": check.passed, "reason": check.reason or None, "hint": check.hint or None}
+    return result | {"seconds": round(check.seconds, 2)}

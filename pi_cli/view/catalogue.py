@@ -1,13 +1,12 @@
-"""The catalogue against GPUs: a line for each model, or everything about one."""
+"""How the models of the catalogue fit given GPUs: one line per model, or the details of one."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from pi_cli import units
+from pi_cli import hints, units
 from pi_cli.planning import gpu_space
 from pi_cli.view import plans, terminal
 from pi_cli.view.plans import show_row
@@ -19,18 +18,22 @@ if TYPE_CHECKING:
     from pi_cli.store.measurements import Measurement
 
 STYLES = {"fits": "green", "tight": "yellow", "no room": "yellow", "no": "red"}
-WORDS = {"fits": "fits", "tight": "fits tightly", "no room": "fits, but others hold its room", "no": "does not fit"}
+WORDS = {
+    "fits": "fits",
+    "tight": "fits tightly",
+    "no room": "fits, but its memory is in use",
+    "no": "does not fit",
+}
 GAP = "  "
 COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
-NUMBERS = ("CONTEXT", "AT ONCE")
-LEAST_FOR_REASONS = 24  # columns, in fewer of which a reason is not read
-HUNDRED = 100
+NUMERIC = ("CONTEXT", "AT ONCE")
+MIN_REASON_WIDTH = 24  # columns that a reason gets at least
 
 
 def show_list(
     place: str, spaces: "Sequence[GpuSpace]", verdicts: "Sequence[CatalogueVerdict]", *, is_headed: bool = False
 ) -> None:
-    """Print a line for each model: how it fits, or why not. On narrow terminals with less, or on two lines."""
+    """Print a line for each model: how it fits, or why not. On narrow terminals with less detail, or on two lines."""
     console = terminal.out()
     if is_headed:
         console.print(Text(f"{place}: {gpu_space.kinds(spaces)}", style="bold"), soft_wrap=True)
@@ -46,7 +49,7 @@ def show_list(
     counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
     against = place if place == gpu_space.kinds(spaces) else f"`{place}` has {gpu_space.kinds(spaces)}"
     terminal.note(
-        f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; all about one: `pi models MODEL`"
+        f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; details of one: `pi models MODEL`"
     )
 
 
@@ -59,7 +62,7 @@ def show_model(
     measured: "Sequence[Measurement]",
     command: str,
 ) -> None:
-    """Print all that is known of a model: what it is, how it fits, how else it can run, what was measured here."""
+    """Print the details of a model: what it is, how it fits, its other configurations, what was measured here."""
     entry = verdict.profile.entry
     assert entry is not None
     console = terminal.out()
@@ -73,37 +76,37 @@ def show_model(
     else:
         show_row(console, "WHY", Text(f"- {verdict.reason}"))
         if verdict.status == "no":
-            show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "nothing that is commonly rented"))
+            show_row(console, "WOULD FIT", Text(", ".join(would_fit) or "none of the commonly rented GPUs"))
     _show_configurations(console, entry, spaces)
     _show_measured(console, measured)
     if verdict.plan:
         console.print(Text("START IT", style="bold"))
-        for each in (f"{command} --dry-run", command):
-            console.print(Text(each), soft_wrap=True)
+        for line in (f"{command} --dry-run", command):
+            console.print(Text(line), soft_wrap=True)
 
 
 def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
-    """Return what stands in a row; without `is_full` only the number of GPUs, and no longest context."""
-    made = verdict.plan
+    """Return the cells of a row; without `is_full`, ON has only the number of GPUs, and CONTEXT not the maximum."""
+    plan = verdict.plan
     cells = {"MODEL": verdict.model, "FITS": verdict.status}
-    if made is None:
+    if plan is None:
         return cells
-    found = made.fit
-    context = found.context if found else None
+    fit = plan.fit
+    context = fit.context if fit else None
     longest = verdict.profile.max_context
-    of = f" of {units.tokens(longest)}" if is_full and context and longest and context < longest else ""
-    at_once = found.concurrency if found else None
+    of_longest = f" of {units.tokens(longest)}" if is_full and context and longest and context < longest else ""
+    at_once = fit.concurrency if fit else None
     return cells | {
-        "ON": f"{len(made.gpus)}x {made.kind}" if is_full else f"{len(made.gpus)}x",
-        "CONTEXT": f"{units.tokens(context)}{of}",
-        "AT ONCE": "?" if at_once is None else f"{at_once:.1f}" if at_once < HUNDRED else f"{at_once:.0f}",
+        "ON": f"{len(plan.gpus)}x {plan.kind}" if is_full else f"{len(plan.gpus)}x",
+        "CONTEXT": f"{units.tokens(context)}{of_longest}",
+        "AT ONCE": "?" if at_once is None else f"{at_once:.1f}" if at_once < 100 else f"{at_once:.0f}",
     }
 
 
 def _show_lines(
     console: Console, verdicts: "Sequence[CatalogueVerdict]", rows: Sequence[dict[str, str]], widths: dict[str, int]
 ) -> None:
-    heads = [name.rjust(widths[name]) if name in NUMBERS else name.ljust(widths[name]) for name in COLUMNS]
+    heads = [name.rjust(widths[name]) if name in NUMERIC else name.ljust(widths[name]) for name in COLUMNS]
     console.print(Text(GAP.join(heads).rstrip(), style="bold"), soft_wrap=True)
     for verdict, row in zip(verdicts, rows, strict=True):
         model = row["MODEL"].ljust(widths["MODEL"]) + GAP
@@ -114,14 +117,14 @@ def _show_lines(
             continue
         status.append(" " * (widths["FITS"] - len(verdict.status)))
         cells = [
-            row[name].rjust(widths[name]) if name in NUMBERS else row[name].ljust(widths[name]) for name in COLUMNS
+            row[name].rjust(widths[name]) if name in NUMERIC else row[name].ljust(widths[name]) for name in COLUMNS
         ]
         console.print(Text.assemble(model, status, GAP, GAP.join(cells[2:])), soft_wrap=True)
 
 
 def _show_reason(console: Console, before: Text, reason: str) -> None:
-    """Print a reason behind the model's name, folded beneath itself where the terminal is narrow."""
-    width = max(console.width - before.cell_len, LEAST_FOR_REASONS)
+    """Print a reason after the model's name, wrapped and indented if the terminal is narrow."""
+    width = max(console.width - before.cell_len, MIN_REASON_WIDTH)
     for line in Text(reason, style="dim").wrap(console, width):
         line.rstrip()
         console.print(Text.assemble(before, line), soft_wrap=True)
@@ -137,8 +140,8 @@ def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]") -> Non
             _show_reason(console, status, verdict.brief)
             continue
         cells = _cells(verdict, is_full=True)
-        said = [cells["ON"], f"{cells['CONTEXT']} of context", f"{cells['AT ONCE']} at once"]
-        console.print(Text.assemble(status, ", ".join(said)), soft_wrap=True)
+        details = [cells["ON"], f"{cells['CONTEXT']} of context", f"{cells['AT ONCE']} requests at once"]
+        console.print(Text.assemble(status, ", ".join(details)), soft_wrap=True)
 
 
 def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
@@ -146,7 +149,7 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         yield "ABOUT", entry.about
     parameters = f"{entry.params_b:g} billion parameters" if entry.params_b else ""
     if parameters and entry.active_params_b and entry.active_params_b != entry.params_b:
-        parameters += f", {entry.active_params_b:g} of them active for a token"
+        parameters += f", {entry.active_params_b:g} billion active per token"
     yield "SIZE", "; ".join(filter(None, [f"{entry.weights_gb:g} GB of weights in {entry.dtype or '?'}", parameters]))
     if entry.architecture:
         yield (
@@ -155,42 +158,44 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         )
     yield (
         "TOOLS",
-        f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no parser for its calls",
+        f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no tool-call parser",
     )
     if entry.reasoning_parser:
         yield "THINKING", f"--reasoning-parser {entry.reasoning_parser}"
     if entry.min_vllm:
         yield "VLLM", f"{entry.min_vllm} or newer"
     if entry.gated:
-        yield "LICENCE", f"to be accepted at https://huggingface.co/{entry.id}, for the account of HF_TOKEN"
+        yield "LICENCE", f"accept it at https://huggingface.co/{entry.id} with the account of HF_TOKEN"
     yield (
         "VERIFIED",
-        "we have run it ourselves" if entry.is_verified else "not by us: likely to work, see the sources below",
+        "tested with pi" if entry.is_verified else "not tested with pi, but likely to work: see the sources below",
     )
 
 
 def _show_configurations(console: Console, entry: "Entry", spaces: "Sequence[GpuSpace]") -> None:
-    """Print the catalogue's configurations, `*` before those that these GPUs are made for."""
+    """Print the catalogue's configurations, with `*` before those for these GPUs."""
     gpus = [space.gpu for space in spaces]
-    are_marked = any(each.suits(gpus) for each in entry.hardware)
+    are_marked = any(configuration.suits(gpus) for configuration in entry.hardware)
     console.print(Text.assemble(("CONFIGURATIONS", "bold"), ("  * for these GPUs" if are_marked else "", "dim")))
-    for each in entry.hardware:
-        mark = "*" if each.suits(gpus) else " "
-        environment = [f"{name}={shlex.quote(value)}" for name, value in each.env.items()]
-        lines = [" ".join([*environment, shlex.join(each.args)]), each.notes, f"source: {each.source}"]
-        show_row(console, f"{mark} {each.count}x", Text(_names(each), style="bold"), *map(Text, filter(None, lines)))
+    for configuration in entry.hardware:
+        mark = "*" if configuration.suits(gpus) else " "
+        environment = [f"{name}={hints.command(value)}" for name, value in configuration.env.items()]
+        arguments = " ".join([*environment, hints.command(*configuration.args)])
+        lines = filter(None, [arguments, configuration.notes, f"source: {configuration.source}"])
+        names = Text(_gpu_names(configuration), style="bold")
+        show_row(console, f"{mark} {configuration.count}x", names, *map(Text, lines))
 
 
 def _show_measured(console: Console, measured: "Sequence[Measurement]") -> None:
-    """Print what earlier starts told against what was predicted for them."""
+    """Print the KV cache measured at earlier starts beside the predictions for them."""
     if not measured:
         return
     console.print(Text.assemble(("MEASURED", "bold"), ("  tokens of KV cache at earlier starts", "dim")))
     rows = [("GPUS", "VLLM", "PREDICTED", "REAL", "ERROR")]
-    for each in measured:
-        predicted = f"{each.predicted_tokens:,}" if each.predicted_tokens else "-"
-        error = f"{each.error:+.1%}" if each.error is not None else "-"
-        rows.append((f"{each.count}x {each.gpu}", each.vllm or "?", predicted, f"{each.tokens:,}", error))
+    for start in measured:
+        predicted = f"{start.predicted_tokens:,}" if start.predicted_tokens else "-"
+        error = f"{start.error:+.1%}" if start.error is not None else "-"
+        rows.append((f"{start.count}x {start.gpu}", start.vllm or "?", predicted, f"{start.tokens:,}", error))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
@@ -198,5 +203,5 @@ def _show_measured(console: Console, measured: "Sequence[Measurement]") -> None:
         console.print(Text(GAP + GAP.join(cells)), soft_wrap=True)
 
 
-def _names(configuration: "Configuration") -> str:
+def _gpu_names(configuration: "Configuration") -> str:
     return ", ".join("any GPU" if name == "any" else name for name in configuration.gpus)

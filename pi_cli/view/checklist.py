@@ -1,4 +1,4 @@
-"""Setup while it runs: a live checklist on a terminal, a line per step elsewhere. All of it on stderr."""
+"""Progress of a setup: a live checklist on a terminal, one line per step elsewhere. All of it on stderr."""
 
 import os
 import sys
@@ -18,14 +18,15 @@ from pi_cli.view import questions, terminal
 if TYPE_CHECKING:
     from rich.text import Text
 
-TAIL = 15  # lines of a failed step's output that are shown
-STYLES = {"done": "green", "skipped": "dim", "failed": "red", "stopped": "yellow"}
-ENDED = STYLES.keys()
+TAIL_LINES = 15  # shown of a failed step's output
+MIN_DETAIL_WIDTH = 8  # columns; a message in fewer is not shown
+STATE_STYLES = {"done": "green", "skipped": "dim", "failed": "red", "stopped": "yellow"}
+END_STATES = STATE_STYLES.keys()
 
 
 @contextmanager
 def following(pod: str, *, verbose: bool = False) -> Iterator[Report]:
-    """Show the setup of a pod while the block runs; with `verbose` plainly, and with all that programs print."""
+    """Show the setup of a pod while the block runs; with `verbose` as plain lines, with the output of all programs."""
     setup = _Setup(pod)
     try:
         if _is_live() and not verbose:
@@ -39,59 +40,61 @@ def following(pod: str, *, verbose: bool = False) -> Iterator[Report]:
         raise
     except BaseException:
         if setup.items:
-            terminal.note(f"setup of `{pod}` is broken off: what it started there ends too; run it again to go on")
+            terminal.note(
+                f"setup of `{pod}` was interrupted, and its processes there are stopped; run it again to continue"
+            )
         raise
     _print(f"{pod}: ready in {units.duration(time.monotonic() - setup.began)}", "dim")
 
 
 @dataclass(slots=True)
-class _Item:
-    """A step as it is shown; `detail` is what it, or a program in it, said last."""
+class _ShownStep:
+    """A step on the screen; `detail` is the latest message of the step or of a program in it."""
 
     title: str
     state: StepState = "began"
     detail: str = ""
     began: float = field(default_factory=time.monotonic)
     took: float | None = None
-    output: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
+    output: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began if self.took is None else self.took
 
-    def see(self, event: Step | Output) -> None:
+    def update(self, event: Step | Output) -> None:
         if isinstance(event, Output):
             self.output.append(event.text)
             self.detail = event.text if event.text.strip() else self.detail
             return
         self.state = event.state
         self.detail = event.detail
-        if event.state in ENDED:
+        if event.state in END_STATES:
             self.took = self.seconds
 
 
 @dataclass(slots=True)
 class _Setup:
-    """All that is known of a setup, in the order in which its steps began."""
+    """The state of a setup; its steps are in the order in which they began."""
 
     pod: str
-    items: dict[str, _Item] = field(default_factory=dict)
+    items: dict[str, _ShownStep] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
-    failed: _Item | None = None
+    failed: _ShownStep | None = None
 
-    def see(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         if isinstance(event, Step) and event.state == "began":
-            self.items[event.name] = _Item(event.title)
+            self.items[event.name] = _ShownStep(event.title)
         elif isinstance(event, Step):
-            self.items[event.name].see(event)
+            self.items[event.name].update(event)
             if event.state == "failed" and not self.failed:
                 self.failed = self.items[event.name]
         elif isinstance(event, Output) and event.step in self.items:
-            self.items[event.step].see(event)
+            self.items[event.step].update(event)
 
 
 def _is_live() -> bool:
-    """Tell whether the screen can be drawn over: it cannot on dumb terminals, and FORCE_COLOR makes none of a file."""
+    """Return whether stderr can be redrawn: not on dumb terminals, and not in a file, even with FORCE_COLOR."""
     return sys.stderr.isatty() and terminal.err().is_interactive
 
 
@@ -100,15 +103,15 @@ def _live(setup: _Setup) -> Iterator[Report]:
     from rich.live import Live
 
     console = terminal.err()
-    draw = _Draw(is_ascii=wants_ascii(console.encoding))
+    renderer = _ChecklistRenderer(is_ascii=wants_ascii(console.encoding))
 
     def report(event: Event) -> None:
-        setup.see(event)
+        setup.update(event)
         if isinstance(event, Note):
             terminal.note(f"{event.pod}: {event.text}", console)
 
     def render() -> "Text":
-        return draw.checklist(setup, console.width - len("^C") - 1)  # terminals echo that
+        return renderer.checklist(setup, console.width - len("^C") - 1)  # terminals echo `^C`
 
     try:
         with questions.drawing(
@@ -117,21 +120,21 @@ def _live(setup: _Setup) -> Iterator[Report]:
             yield report
     finally:
         if setup.items:
-            console.print(draw.checklist(setup, console.width - 1))
+            console.print(renderer.checklist(setup, console.width - 1))
 
 
-class _Draw:
-    """Draws the checklist into a given width, in ASCII where the terminal knows no better."""
+class _ChecklistRenderer:
+    """Draws the checklist in a given width, in ASCII if the terminal has nothing else."""
 
     def __init__(self, *, is_ascii: bool) -> None:
-        self._marks = dict(zip(STYLES, "+-x!" if is_ascii else "✓–✗■", strict=True))
+        self._marks = dict(zip(STATE_STYLES, "+-x!" if is_ascii else "✓–✗■", strict=True))
         self._frames = "|/-\\" if is_ascii else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         self._ellipsis = "..." if is_ascii else "…"
 
     def checklist(self, setup: _Setup, width: int) -> "Text":
         from rich.text import Text
 
-        items = list(setup.items.values())  # drawn by a thread of its own: more may begin meanwhile
+        items = list(setup.items.values())  # a copy: this runs in another thread, and more steps may begin
         rows = [self._row(item, items, max(width, 1)) for item in items]
         if not rows:
             rows = [Text(self._cut(f"{self._frame()} connecting to {setup.pod}", max(width, 1)))]
@@ -139,23 +142,24 @@ class _Draw:
         text.no_wrap, text.overflow = True, "crop"
         return text
 
-    def _row(self, item: _Item, items: list[_Item], width: int) -> "Text":
-        """Draw a step: mark, title, what it said last where there is room, and its time at the right."""
+    def _row(self, item: _ShownStep, items: list[_ShownStep], width: int) -> "Text":
+        """Draw a step: mark, title, latest message if it fits, and its time at the right."""
         from rich.cells import cell_len, set_cell_size
         from rich.text import Text
 
-        clock = units.duration(item.seconds, running=item.took is None)
-        titles = max(cell_len(each.title) for each in items)
-        clocks = max(len(units.duration(each.seconds, running=each.took is None)) for each in items)
-        room = width - titles - clocks - len("m ") - 2 * len("  ")
-        mark = (self._marks.get(item.state) or self._frame(), STYLES.get(item.state, "cyan"))
-        title = item.title if room >= 0 else self._cut(item.title, width - clocks - len("m ") - len("  "))
+        time_text = units.duration(item.seconds, running=item.took is None)
+        title_width = max(cell_len(other.title) for other in items)
+        time_width = max(len(units.duration(other.seconds, running=other.took is None)) for other in items)
+        detail_width = width - title_width - time_width - len("m ") - 2 * len("  ")
+        mark = (self._marks.get(item.state) or self._frame(), STATE_STYLES.get(item.state, "cyan"))
+        title = item.title if detail_width >= 0 else self._cut(item.title, width - time_width - len("m ") - len("  "))
         gap = "  " if title else ""
-        if room < 8:  # columns, fewer than which say nothing
-            titles, detail = max(width - clocks - len("m ") - len("  "), 0), ""
+        if detail_width < MIN_DETAIL_WIDTH:
+            title_width, detail = max(width - time_width - len("m ") - len("  "), 0), ""
         else:
-            detail = "  " + set_cell_size(self._cut(_one_line(item.detail), room), room)
-        row = Text.assemble(mark, " ", set_cell_size(title, titles), (detail, "dim"), gap, (clock.rjust(clocks), "dim"))
+            detail = "  " + set_cell_size(self._cut(_one_line(item.detail), detail_width), detail_width)
+        title = set_cell_size(title, title_width)
+        row = Text.assemble(mark, " ", title, (detail, "dim"), gap, (time_text.rjust(time_width), "dim"))
         row.truncate(width)
         return row
 
@@ -172,7 +176,7 @@ class _Draw:
 
 
 def wants_ascii(encoding: str) -> bool:
-    """Tell whether the terminal's locale is C. Python itself turns LANG=C into LC_CTYPE=C.UTF-8."""
+    """Return whether the terminal's locale is C. Python itself turns LANG=C into LC_CTYPE=C.UTF-8."""
     chosen = [os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
     effective = next((value for value in chosen if value), "")
     if not chosen[0] and chosen[1].upper().replace("UTF8", "UTF-8") == "C.UTF-8":
@@ -181,16 +185,16 @@ def wants_ascii(encoding: str) -> bool:
 
 
 def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
-    """Print a line where a step has ended, waits or warns; with `verbose` also where it begins, and what it prints."""
-    setup.see(event)
+    """Print a line when a step ends, waits or warns; with `verbose` also when it begins, and its output."""
+    setup.update(event)
     say: Callable[[str], None] = lambda text: _print(f"{setup.pod}: {text}")  # noqa: E731
     match event:
         case Step(state="began", title=title) if verbose:
             say(f"{title}...")
         case Step(state="waiting", title=title, detail=detail):
             say(f"{title}: {detail}")
-        case Step(name=name, state=state) if state in ENDED:
-            say(_ended(setup.items[name]))
+        case Step(name=name, state=state) if state in END_STATES:
+            say(_end_line(setup.items[name]))
         case Output(text=text, step=step) if verbose:
             say(f"{step} | {text}")
         case Note(text=text):
@@ -199,15 +203,15 @@ def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
             pass
 
 
-def _ended(item: _Item) -> str:
-    said = [item.detail] if item.detail else []
-    words = said or ["done"] if item.state == "done" else [item.state, *said]
+def _end_line(item: _ShownStep) -> str:
+    details = [item.detail] if item.detail else []
+    parts = details or ["done"] if item.state == "done" else [item.state, *details]
     took = "" if item.state == "skipped" and item.seconds < 1 else f" ({units.duration(item.seconds)})"
-    return f"{item.title}: {', '.join(words)}{took}"
+    return f"{item.title}: {', '.join(parts)}{took}"
 
 
 def _show_tail(setup: _Setup) -> None:
-    """Show what programs printed last in the step that failed first."""
+    """Show the last output of the step that failed first."""
     for line in setup.failed.output if setup.failed else ():
         _print(f"  {line}", "dim")
 
@@ -219,5 +223,5 @@ def _print(line: str, style: str = "") -> None:
 
 
 def _one_line(text: str) -> str:
-    """Make what a remote program printed fit for one row of a screen."""
+    """Make the output of a remote program safe, on one line."""
     return safe(text, colour=False).expandtabs(1).replace("\n", " ").rstrip()

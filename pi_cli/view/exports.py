@@ -1,16 +1,18 @@
-"""Variables as lines for a shell, each value quoted as that shell wants it."""
+"""Variables as lines for a shell, with each value quoted for that shell."""
 
 import shlex
 from collections.abc import Iterator, Mapping
 
 PREFIXES = {"bash": "export {}=", "fish": "set -gx {} ", "powershell": "$env:{} = "}
 REFERENCES = {"bash": '"${}"', "fish": '"${}"', "powershell": "$env:{}"}
-WAYS_TO_RUN = {"bash": 'eval "$({})"', "fish": "{} | source", "powershell": "{} | Out-String | Invoke-Expression"}
-POWERSHELL_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})  # all end a text there
+EVAL_COMMANDS = {"bash": 'eval "$({})"', "fish": "{} | source", "powershell": "{} | Out-String | Invoke-Expression"}
+POWERSHELL_QUOTES = str.maketrans(
+    {quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"}
+)  # each of them ends a string
 
 
 def lines(settings: Mapping[str, str | None], shell: str, *, key_variable: str) -> Iterator[str]:
-    """Yield a line for each variable; one without a value is set from `key_variable`.
+    """Yield one line per variable; a variable without a value is set from `key_variable`.
 
     >>> list(lines({"A": "it's", "K": None}, "fish", key_variable="PI_API_KEY"))
     ["set -gx A 'it\\\\'s'", 'set -gx K "$PI_API_KEY"']
@@ -21,7 +23,7 @@ def lines(settings: Mapping[str, str | None], shell: str, *, key_variable: str) 
 
 
 def quoted(value: str, shell: str) -> str:
-    """Write a value so that a shell takes it as it is.
+    """Quote a value so that the shell does not change it.
 
     >>> [quoted("it's $HOME", shell) for shell in ("bash", "fish", "powershell")]
     ['\\'it\\'"\\'"\\'s $HOME\\'', "'it\\\\'s $HOME'", "'it''s $HOME'"]
@@ -33,6 +35,6 @@ def quoted(value: str, shell: str) -> str:
     return "'" + value.translate(POWERSHELL_QUOTES) + "'"
 
 
-def how_to_run(command: str, shell: str) -> str:
-    """Return what a person types to have a shell run the lines that a command prints."""
-    return WAYS_TO_RUN[shell].format(command)
+def eval_command(command: str, shell: str) -> str:
+    """Return the command line that makes a shell run the lines that `command` prints."""
+    return EVAL_COMMANDS[shell].format(command)

@@ -1,4 +1,4 @@
-"""Models as they are on their pods: a table, and a live one while pods answer or are watched."""
+"""The models on the pods now: a table, also a live one for pods that are still being asked or are watched."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pi_cli import units
 from pi_cli.events import Event, Note
+from pi_cli.hints import command, fill
 from pi_cli.safe import safe
 from pi_cli.view import questions, tables, terminal
 
@@ -24,18 +25,18 @@ MIB = 1024**2
 
 
 def show(models: "Sequence[Listed]") -> None:
-    """Print the table, and below it what can be done about engines without a server."""
+    """Print the table, and below it how to stop engines without a server."""
     console = terminal.out()
     console.print(_table(models, console.width))
     for each in models:
         if each.status == "orphaned":
-            held = f" and {units.size(each.memory[0] * MIB)} of GPU memory are still held" if each.memory else ""
-            stop = f"pi stop {each.name} --pod {each.pod}"
-            terminal.note(f"the server of `{each.name}` is dead{held}; free them with `{stop}`")
+            used = f"{units.size(each.memory[0] * MIB)} of GPU memory" if each.memory else "GPU memory"
+            remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=each.name, pod=each.pod)
+            terminal.note(f"the server of `{each.name}` is dead, but its engine still uses {used}; {remedy}")
 
 
 class Board:
-    """What is known of every pod so far, drawn again whenever that changes."""
+    """The answers of the pods so far, as a table that is redrawn when they change."""
 
     def __init__(self, pods: Iterable[str], console: "Console") -> None:
         self._models: dict[str, Sequence[Listed] | None] = dict.fromkeys(pods)
@@ -43,7 +44,7 @@ class Board:
         self._console = console
 
     def see(self, pod: str, models: "Sequence[Listed]") -> None:
-        """Take in what a pod has answered."""
+        """Set the models of a pod that has answered."""
         self._models[pod] = models
 
     def report(self, event: Event) -> None:
@@ -66,7 +67,7 @@ class Board:
 
 @contextmanager
 def live(pods: Iterable[str], *, stays: bool) -> Iterator[Board]:
-    """Draw a board while the block runs; what `stays` is drawn on stdout and left there, the rest goes at the end."""
+    """Draw a board while the block runs; if it `stays`, on stdout for good, else on stderr until the end."""
     from rich.live import Live
 
     console = terminal.out() if stays else terminal.err()
@@ -99,7 +100,7 @@ def _row(each: "Listed") -> dict[str, Text]:
 
 
 def _status(each: "Listed") -> str:
-    """Say how a model is: `starting (loading weights 3/8, 1m40s)`, `dead (the pod was rebooted)`."""
+    """Format a model's status: `starting (loading weights 3/8, 1m40s)`, `dead (the pod was rebooted)`."""
     details = []
     if each.status == "starting" and each.phase:
         details.append(each.phase)
@@ -118,7 +119,7 @@ def _memory(memory: tuple[int, int] | None) -> str:
 
 
 def _requests(requests: tuple[int, int] | None) -> str:
-    """Say how many requests run, and how many wait if any do: `3`, `256 +12 waiting`."""
+    """Format the number of running requests, and of waiting ones if there are any: `3`, `256 +12 waiting`."""
     if requests is None:
         return "-"
     running, waiting = requests
@@ -128,4 +129,4 @@ def _requests(requests: tuple[int, int] | None) -> str:
 def _url(each: "Listed") -> str:
     if each.status == "dead":
         return "-"
-    return f"pi forward {each.name}" if each.url is None or each.answers_here is False else each.url
+    return command("pi", "forward", each.name) if each.url is None or each.answers_here is False else each.url

@@ -1,9 +1,10 @@
-"""Logs of models on stdout: as they are where it is no terminal, on a terminal without what would steer it."""
+"""Logs of models on stdout: unchanged in a file or a pipe, and made safe on a terminal."""
 
 import asyncio
 import codecs
 import errno
 import fcntl
+import itertools
 import os
 import stat
 import sys
@@ -15,26 +16,26 @@ from pi_cli.errors import PiError
 from pi_cli.events import Event, Note
 from pi_cli.models.logs import Source
 
-MOST_WAITING = 1 << 20  # bytes that wait for whoever reads stdout; when there are more, the pods wait
-LONGEST = 1 << 20  # bytes after which a line counts as complete
+MAX_BACKLOG = 1 << 20  # bytes that may wait for the reader of stdout; beyond that, reading from the pods pauses
+MAX_LINE = 1 << 20  # bytes after which a line counts as complete
 NEWLINE = ord("\n")
-COLOURS = (36, 33, 32, 35, 34, 31)  # of the terminal's own: cyan, yellow, green, magenta, blue, red
+LABEL_COLOURS = (36, 33, 32, 35, 34, 31)  # the terminal's own cyan, yellow, green, magenta, blue, red
 
 
 @asynccontextmanager
-async def opened(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
-    """Show logs while the block runs, and at its end wait until they are written.
+async def showing(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
+    """Show logs while the block runs; at its end, wait until everything is written.
 
-    When nobody reads stdout any more, the block is ended, and that is no error. Raises `PiError` when stdout cannot be
-    written to.
+    If the reader of stdout closes its end, the block is cancelled, and that is not an error. Raises `PiError` if stdout
+    cannot be written for another reason.
     """
-    patience = asyncio.timeout(None)
-    writer = _Writer(interrupt=lambda: patience.reschedule(0))
+    scope = asyncio.timeout(None)
+    writer = _StdoutWriter(interrupt=lambda: scope.reschedule(0))
     try:
-        async with patience:
-            with writer.at_work():
+        async with scope:
+            with writer.running():
                 yield Logs(sources, writer)
-                await writer.until_all_is_written()
+                await writer.wait_until_written()
     except TimeoutError:
         if writer.failure is None:
             raise
@@ -43,28 +44,30 @@ async def opened(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
 
 
 class Logs:
-    """Logs of several models on one stdout: each line says whose it is, unless there is only one."""
+    """Logs of several models on one stdout: each line is labelled with its model, unless there is only one."""
 
-    def __init__(self, sources: Sequence[Source], writer: "_Writer") -> None:
+    def __init__(self, sources: Sequence[Source], writer: "_StdoutWriter") -> None:
         self._writer = writer
         is_terminal = sys.stdout.isatty()
         is_coloured = is_terminal and _has_colours()
         labels = _labels(sources, is_coloured) if len(sources) > 1 else [b""]
-        self._ways = {
-            source: _Way(_Cleaner(is_coloured) if is_terminal else None, _Marker(label) if label else None)
+        self._pipelines = {
+            source: _LogPipeline(
+                _TerminalCleaner(is_coloured) if is_terminal else None, _LineLabeller(label) if label else None
+            )
             for source, label in zip(sources, labels, strict=True)
         }
 
     def write(self, source: Source, data: bytes) -> Awaitable[None] | None:
-        """Show the next bytes of a log; nothing means that a file has ended. What is returned is to be waited for."""
-        way = self._ways[source]
-        shown = way.feed(data) if data else way.end()
-        if shown:
-            self._writer.put(memoryview(shown))
-        return self._writer.until_there_is_room() if self._writer.is_full else None
+        """Show the next bytes of a log; empty `data` is the end of a file. The caller has to await the result."""
+        pipeline = self._pipelines[source]
+        output = pipeline.feed(data) if data else pipeline.end()
+        if output:
+            self._writer.put(memoryview(output))
+        return self._writer.wait_for_space() if self._writer.is_full else None
 
     def note(self, event: Event) -> None:
-        """Print a note when all that came before it is written."""
+        """Print a note after everything before it has been written."""
         if isinstance(event, Note):
             self._writer.put(event)
 
@@ -82,12 +85,13 @@ def _labels(sources: Sequence[Source], is_coloured: bool) -> list[bytes]:
     width = max(map(len, names))
     labels = [f"{name:{width}} │" for name in names]
     if is_coloured:
-        labels = [f"\x1b[0;{COLOURS[at % len(COLOURS)]}m{label}\x1b[0m" for at, label in enumerate(labels)]
+        colours = itertools.cycle(LABEL_COLOURS)
+        labels = [f"\x1b[0;{next(colours)}m{label}\x1b[0m" for label in labels]
     return [f"{label} ".encode(sys.stdout.encoding, "replace") for label in labels]
 
 
-class _Cleaner:
-    """Makes the bytes of a log fit for a terminal."""
+class _TerminalCleaner:
+    """Makes the bytes of a log safe for a terminal."""
 
     def __init__(self, is_coloured: bool) -> None:
         from pi_cli.safe import Sanitizer
@@ -106,62 +110,62 @@ class _Cleaner:
         return text.encode(sys.stdout.encoding, "replace")
 
 
-class _Marker:
-    """Puts a label before every line, and holds a line back until it is complete."""
+class _LineLabeller:
+    """Puts a label before every line, and buffers a line until it is complete."""
 
     def __init__(self, label: bytes) -> None:
         self._label = label
-        self._held = bytearray()
+        self._partial = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        cut = data.rfind(b"\n") + 1
-        if not cut and len(self._held) < LONGEST:
-            self._held += data
+        end = data.rfind(b"\n") + 1
+        if not end and len(self._partial) < MAX_LINE:
+            self._partial += data
             return b""
-        lines = bytes(self._held) + (data[:cut] if cut else data + b"\n")
-        self._held = bytearray(data[cut:] if cut else b"")
-        break_off = b"\x1b[0m\n" if b"\x1b" in lines else b"\n"  # no colour leaves its line
-        return self._label + lines[:-1].replace(b"\n", break_off + self._label) + break_off
+        lines = bytes(self._partial) + (data[:end] if end else data + b"\n")
+        self._partial = bytearray(data[end:] if end else b"")
+        line_end = b"\x1b[0m\n" if b"\x1b" in lines else b"\n"  # a colour ends with its line
+        return self._label + lines[:-1].replace(b"\n", line_end + self._label) + line_end
 
     def end(self) -> bytes:
-        return self.feed(b"\n") if self._held else b""
+        return self.feed(b"\n") if self._partial else b""
 
 
-class _Way:
-    """The way of a log to stdout."""
+class _LogPipeline:
+    """What is done to the bytes of one log before they are written."""
 
-    def __init__(self, cleaner: _Cleaner | None, marker: _Marker | None) -> None:
-        self._cleaner, self._marker = cleaner, marker
+    def __init__(self, cleaner: _TerminalCleaner | None, labeller: _LineLabeller | None) -> None:
+        self._cleaner, self._labeller = cleaner, labeller
 
     def feed(self, data: bytes) -> bytes:
         if self._cleaner:
             data = self._cleaner.feed(data)
-        return self._marker.feed(data) if self._marker and data else data
+        return self._labeller.feed(data) if self._labeller and data else data
 
     def end(self) -> bytes:
         rest = self._cleaner.end() if self._cleaner else b""
-        return self._marker.feed(rest) + self._marker.end() if self._marker else rest
+        return self._labeller.feed(rest) + self._labeller.end() if self._labeller else rest
 
 
-class _Writer:
-    """Writes to stdout as its reader takes it: neither Ctrl+C nor the link to a pod waits for him."""
+class _StdoutWriter:
+    """Writes to stdout at its reader's speed, without blocking: a slow reader delays neither Ctrl+C nor SSH."""
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self.failure: OSError | None = None
         self._interrupt = interrupt
         self._loop = asyncio.get_running_loop()
         self._backlog: deque[memoryview | Note] = deque()
-        self._waiting = 0  # bytes in it
-        self._has_room, self._is_empty = asyncio.Event(), asyncio.Event()
+        self._backlog_bytes = 0
+        self._has_space, self._is_empty = asyncio.Event(), asyncio.Event()
         self._is_empty.set()
         self._is_line_open = False
         self._shares_terminal = sys.stdout.isatty() and sys.stderr.isatty()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Write while the block runs."""
-        with _without_blocking(sys.stdout.fileno()) as self._stdout:
-            if stat.S_ISFIFO(os.fstat(self._stdout).st_mode):  # the loop tells at once when its reader has gone
+        with _non_blocking(sys.stdout.fileno()) as self._stdout:
+            if stat.S_ISFIFO(os.fstat(self._stdout).st_mode):  # reports immediately that the reader closed its end
                 self._loop.add_reader(self._stdout, self._fail, BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             try:
                 yield
@@ -171,30 +175,30 @@ class _Writer:
 
     @property
     def is_full(self) -> bool:
-        return self._waiting > MOST_WAITING
+        return self._backlog_bytes > MAX_BACKLOG
 
     def put(self, piece: memoryview | Note) -> None:
-        """Write a piece as soon as there is room for it."""
+        """Write a piece as soon as stdout accepts it."""
         self._backlog.append(piece)
-        self._waiting += 0 if isinstance(piece, Note) else len(piece)
+        self._backlog_bytes += 0 if isinstance(piece, Note) else len(piece)
         if self.is_full:
-            self._has_room.clear()
+            self._has_space.clear()
         if self._is_empty.is_set():
             self._is_empty.clear()
             self._write()
 
-    async def until_there_is_room(self) -> None:
-        await self._has_room.wait()
+    async def wait_for_space(self) -> None:
+        await self._has_space.wait()
 
-    async def until_all_is_written(self) -> None:
+    async def wait_until_written(self) -> None:
         await self._is_empty.wait()
 
     def _write(self) -> None:
-        """Write as much as there is room for, and go on when there is more."""
+        """Write as much as stdout accepts, and continue when it accepts more."""
         while self._backlog:
             piece = self._backlog.popleft()
             if isinstance(piece, Note):
-                self._say(piece)
+                self._print_note(piece)
                 continue
             try:
                 written = os.write(self._stdout, piece)
@@ -206,15 +210,15 @@ class _Writer:
                 self._fail(error)
                 return
             self._is_line_open = piece[written - 1] != NEWLINE
-            self._waiting -= written
+            self._backlog_bytes -= written
             if written < len(piece):
                 self._backlog.appendleft(piece[written:])
             if not self.is_full:
-                self._has_room.set()
+                self._has_space.set()
         self._loop.remove_writer(self._stdout)
         self._is_empty.set()
 
-    def _say(self, note: Note) -> None:
+    def _print_note(self, note: Note) -> None:
         from pi_cli.view import terminal
 
         if self._is_line_open and self._shares_terminal:
@@ -231,22 +235,22 @@ class _Writer:
 
 
 @contextmanager
-def _without_blocking(descriptor: int) -> Iterator[int]:
-    """Open a pipe or a terminal once more, since a flag set on `descriptor` would be set for all who share it.
+def _non_blocking(descriptor: int) -> Iterator[int]:
+    """Open a pipe or a terminal again: a flag set on `descriptor` itself would affect every process that shares it.
 
-    Where that cannot be done, elsewhere than on Linux, we wait for its reader after all.
+    Where that is not possible (on systems other than Linux), `descriptor` itself is used, and writing may block.
     """
-    again = None
+    reopened = None
     if os.isatty(descriptor) or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         with suppress(OSError):
-            again = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    if again is None:
+            reopened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    if reopened is None:
         yield descriptor
         return
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with suppress(OSError):  # a terminal, or one pipe too many
-            fcntl.fcntl(again, fcntl.F_SETPIPE_SZ, MOST_WAITING)
+        with suppress(OSError):  # a terminal, or the limit for pipes is reached
+            fcntl.fcntl(reopened, fcntl.F_SETPIPE_SZ, MAX_BACKLOG)
     try:
-        yield again
+        yield reopened
     finally:
-        os.close(again)
+        os.close(reopened)

@@ -1,4 +1,4 @@
-"""Markdown as lines for a terminal. All of a text stays readable: what is no Markdown is shown as it stands."""
+"""Render Markdown as lines for a terminal. No text is lost: anything that is not Markdown is shown as it is."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from rich.text import Text
 
 from pi_cli.safe import safe
 
-LISTS = ("bullet_list_open", "ordered_list_open")
-CODES = ("fence", "code_block")
-NARROWEST = 20  # columns for text, however deep lists and quotations are
-HEADINGS = {"h1": "bold underline", "h2": "bold"}  # the others are italic, too
-INLINE = {"strong": "bold", "em": "italic", "s": "strike"}
-CODE, LINK, QUIET = "bold cyan", "underline", "dim"
-CODE_COLOURS = "ansi_dark"  # of the terminal's own, on its own ground
-CODE_AHEAD = 200  # lines of code that are looked at again to colour the next
+LIST_TOKENS = ("bullet_list_open", "ordered_list_open")
+CODE_TOKENS = ("fence", "code_block")
+MIN_WIDTH = 20  # columns for text, however deeply lists and quotations are nested
+HEADING_STYLES = {"h1": "bold underline", "h2": "bold"}  # deeper ones are bold italic
+INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
+CODE_STYLE, LINK_STYLE, DIM_STYLE = "bold cyan", "underline", "dim"
+CODE_THEME = "ansi_dark"  # the terminal's own colours, on its own background
+CODE_CONTEXT = 200  # lines of code that are highlighted again to colour the next one
 
 
 @cache
 def parser() -> MarkdownIt:
-    """Return a parser that keeps tags (`Vec<T>` is none) and definitions of links as text."""
+    """Return a parser that keeps HTML tags (`Vec<T>` is not one) and link definitions as text."""
     return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MarkdownBlock:
     """A block of the outermost level, or one item of a list there: the lines `[start, end)` of the source.
 
-    `follows` tells that the item before belongs to the same list.
+    `follows`: the item before it belongs to the same list.
     """
 
     token: Token
@@ -44,26 +44,26 @@ class Block:
     follows: bool = False
 
 
-def blocks(source: str) -> list[Block]:
-    """Divide a text into blocks."""
-    found: list[Block] = []
+def blocks(source: str) -> list[MarkdownBlock]:
+    """Split a text into blocks."""
+    result: list[MarkdownBlock] = []
     for token, inner in nodes(parser().parse(source)):
-        if token.type in LISTS:
+        if token.type in LIST_TOKENS:
             items = nodes(inner[:-1])
-            found += [_block(item, content, follows=index > 0) for index, (item, content) in enumerate(items)]
+            result += [_block(item, content, follows=index > 0) for index, (item, content) in enumerate(items)]
         else:
-            found.append(_block(token, inner))
-    return found
+            result.append(_block(token, inner))
+    return result
 
 
-def _block(token: Token, inner: Sequence[Token], *, follows: bool = False) -> Block:
+def _block(token: Token, inner: Sequence[Token], *, follows: bool = False) -> MarkdownBlock:
     assert token.map
     start, end = token.map
-    return Block(token, tuple(inner), start, end, follows)
+    return MarkdownBlock(token, tuple(inner), start, end, follows)
 
 
 def nodes(tokens: Sequence[Token]) -> Iterator[tuple[Token, list[Token]]]:
-    """Yield each node of the outermost level as its first token and the tokens behind it, its closing one included."""
+    """Yield each node of the outermost level: its first token, and the rest of its tokens with the closing one."""
     index = 0
     while index < len(tokens):
         end = index + 1
@@ -75,11 +75,11 @@ def nodes(tokens: Sequence[Token]) -> Iterator[tuple[Token, list[Token]]]:
         index = end
 
 
-def lines(block: Block, console: Console, width: int) -> list[Text]:
-    """Render a block. Lines of code may be wider: broken by us they could not be copied."""
-    if block.token.type in CODES:
+def lines(block: MarkdownBlock, console: Console, width: int) -> list[Text]:
+    """Render a block. Lines of code may be wider than `width`: wrapped by pi they could not be copied."""
+    if block.token.type in CODE_TOKENS:
         return list(code(block.token.content, block.token.info).split("\n", allow_blank=True))
-    return list(_Renderer(console).render(block.token, block.inner, max(width, NARROWEST)))
+    return list(_Renderer(console).render(block.token, block.inner, max(width, MIN_WIDTH)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,35 +89,35 @@ class _Renderer:
     def render(self, token: Token, inner: Sequence[Token], width: int) -> Iterator[Text]:
         match token.type:
             case "heading_open":
-                yield from self.wrapped(inline(inner[0], HEADINGS.get(token.tag, "bold italic")), width)
+                yield from self.wrapped(inline(inner[0], HEADING_STYLES.get(token.tag, "bold italic")), width)
             case "paragraph_open":
                 yield from self.wrapped(inline(inner[0]), width)
             case "blockquote_open":
-                yield from self.indented(inner[:-1], width, Text("│ ", QUIET), Text("│ ", QUIET))
+                yield from self.indented(inner[:-1], width, Text("│ ", DIM_STYLE), Text("│ ", DIM_STYLE))
             case "list_item_open":
                 label = f"{token.info}{token.markup} " if token.info else "• "
                 yield from self.indented(inner[:-1], width, Text(label), Text(" " * len(label)), is_tight=True)
-            case kind if kind in LISTS:
+            case kind if kind in LIST_TOKENS:
                 for item, content in nodes(inner[:-1]):
                     yield from self.render(item, content, width)
-            case kind if kind in CODES:
+            case kind if kind in CODE_TOKENS:
                 yield from self.wrapped(code(token.content, token.info), width)
             case "table_open":
                 yield from self.drawn(table(inner), width)
             case "hr":
-                yield from self.drawn(Rule(style=QUIET), width)
+                yield from self.drawn(Rule(style=DIM_STYLE), width)
             case _:
                 yield from self.wrapped(Text(safe(token.content)), width)
 
     def indented(
         self, tokens: Sequence[Token], width: int, first: Text, other: Text, *, is_tight: bool = False
     ) -> Iterator[Text]:
-        """Render blocks behind a mark. In an item of a list, only a further paragraph stands apart."""
+        """Render blocks after a mark. In a list item (`is_tight`), only a further paragraph gets an empty line."""
         mark = first
         for index, (token, inner) in enumerate(nodes(tokens)):
             if index and (not is_tight or token.type == "paragraph_open"):
                 yield other.copy()
-            for line in self.render(token, inner, max(width - len(other), NARROWEST)):
+            for line in self.render(token, inner, max(width - len(other), MIN_WIDTH)):
                 yield Text.assemble(mark, line)
                 mark = other
         if mark is first:
@@ -133,51 +133,51 @@ class _Renderer:
 
 
 def inline(token: Token, style: str = "") -> Text:
-    """Render the text of one block, on as many lines as it has: models break lines where they mean it."""
+    """Render the text of one block and keep its line breaks: models break lines on purpose."""
     text = Text(style=style)
     styles = [Style()]
     addresses: list[tuple[int, str]] = []
-    for each in token.children or ():
-        match each.type:
+    for child in token.children or ():
+        match child.type:
             case "softbreak" | "hardbreak":
                 text.append("\n")
             case "code_inline":
-                text.append(safe(each.content), styles[-1] + Style.parse(CODE))
+                text.append(safe(child.content), styles[-1] + Style.parse(CODE_STYLE))
             case "image":
-                text.append(safe(f"{each.content} ({each.attrs.get('src', '')})".strip()), styles[-1])
+                text.append(safe(f"{child.content} ({child.attrs.get('src', '')})".strip()), styles[-1])
             case "link_open":
-                addresses.append((len(text), str(each.attrs.get("href", ""))))
-                styles.append(styles[-1] + Style.parse(LINK))
+                addresses.append((len(text), str(child.attrs.get("href", ""))))
+                styles.append(styles[-1] + Style.parse(LINK_STYLE))
             case "link_close":
                 styles.pop()
                 begin, address = addresses.pop()
                 if address not in (text.plain[begin:], f"mailto:{text.plain[begin:]}"):
                     text.append(safe(f" ({address})"), styles[-1])
-            case _ if each.nesting > 0:
-                styles.append(styles[-1] + Style.parse(INLINE.get(each.tag, "")))
-            case _ if each.nesting < 0:
+            case _ if child.nesting > 0:
+                styles.append(styles[-1] + Style.parse(INLINE_STYLES.get(child.tag, "")))
+            case _ if child.nesting < 0:
                 styles.pop()
             case _:
-                text.append(safe(each.content), styles[-1])
+                text.append(safe(child.content), styles[-1])
     return text
 
 
 def code(content: str, info: str) -> Text:
-    """Colour code by the language that its fence names."""
+    """Highlight code in the language that its fence names."""
     from rich.syntax import Syntax
 
     language = (info.split() or [""])[0]
     plain = content.removesuffix("\n")
     if not language:
         return Text(safe(plain))
-    coloured = Syntax("", language, theme=CODE_COLOURS, background_color="default").highlight(safe(plain))
+    coloured = Syntax("", language, theme=CODE_THEME, background_color="default").highlight(safe(plain))
     coloured.rstrip()
     return coloured
 
 
 def code_line(before: Sequence[str], line: str, info: str) -> Text:
-    """Colour one more line of code, as it stands behind those before."""
-    *_, last = code("\n".join([*before[-CODE_AHEAD:], line]), info).split("\n", allow_blank=True)
+    """Highlight one more line of code, in the context of the lines before it."""
+    *_, last = code("\n".join([*before[-CODE_CONTEXT:], line]), info).split("\n", allow_blank=True)
     return last
 
 

@@ -1,4 +1,4 @@
-"""A plan as people see it: the choices and why, where the memory goes, and the command."""
+"""A plan for people: the choices and their reasons, the use of GPU memory, and the command."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pi_cli.planning.fit import Memory, MemoryFit
     from pi_cli.planning.plan import Plan
 
-LABELS = 11  # columns, the gap behind the longest label included
-LONGEST_BAR = 40
-SHORTEST_BAR = 8
-# What a bar is made of: its sign, the same in ASCII, and its colour. Signs differ, so that colours are not needed.
-PARTS = {
+LABEL_WIDTH = 11  # columns, including the gap after the longest label
+MAX_BAR = 40  # columns
+MIN_BAR = 8
+# The parts of a bar: character, ASCII character and colour. The characters differ, so that colours are not needed.
+BAR_PARTS = {
     "weights": ("█", "#", "blue"),
     "KV cache": ("▓", "=", "green"),
     "overhead": ("▒", "+", "magenta"),
@@ -28,9 +28,9 @@ PARTS = {
 
 
 def show_plan(pod: str, plan: "Plan", command: str) -> None:
-    """Print what `pi start --dry-run` has found: all that is shown, and the command on one line, to be pasted."""
+    """Print the result of `pi start --dry-run`: the plan, and the command on one line, ready to paste."""
     console = terminal.out()
-    console.print(Text.assemble((_sayable(plan.model, console), "bold"), f" on {pod}"), soft_wrap=True)
+    console.print(Text.assemble((_printable(plan.model, console), "bold"), f" on {pod}"), soft_wrap=True)
     show_choices(console, plan)
     if plan.min_vllm:
         show_row(console, "VLLM", Text(f"{plan.min_vllm} or newer"))
@@ -39,9 +39,9 @@ def show_plan(pod: str, plan: "Plan", command: str) -> None:
 
 
 def show_choices(console: Console, plan: "Plan") -> None:
-    """Print a plan without its command: GPUs, what is expected of them, reasons, memory, environment."""
-    show_row(console, "GPUS", _gpus(plan))
-    show_row(console, "EXPECTED", *_expected(plan))
+    """Print a plan without its command: GPUs, expected capacity, reasons, memory, environment."""
+    show_row(console, "GPUS", _gpu_summary(plan))
+    show_row(console, "EXPECTED", *_capacity(plan))
     show_row(console, "WHY", *(Text(f"- {reason}") for reason in plan.reasons))
     if plan.fit and plan.gpus:
         show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU"))
@@ -51,21 +51,21 @@ def show_choices(console: Console, plan: "Plan") -> None:
 
 
 def show_row(console: Console, label: str, *values: Text) -> None:
-    """Print a label and what belongs to it, each value on a line of its own, folded where it is long."""
-    width = max(console.width - LABELS, 20)
+    """Print a label and its values, each on a line of its own and wrapped if it is long."""
+    width = max(console.width - LABEL_WIDTH, 20)
     for value in values:
-        text = Text(_sayable(value.plain, console), style=value.style)
+        text = Text(_printable(value.plain, console), style=value.style)
         indent = "  " if value.plain.startswith("- ") else ""
-        for at, line in enumerate(text.wrap(console, width - len(indent))):
+        for number, line in enumerate(text.wrap(console, width - len(indent))):
             line.rstrip()
-            before = " " * (LABELS - len(label)) + (indent if at else "")
+            before = " " * (LABEL_WIDTH - len(label)) + (indent if number else "")
             console.print(Text.assemble((label, "bold"), before, line), soft_wrap=True)
             label = ""
 
 
 def plan_as_json(plan: "Plan", command: str | None = None) -> dict[str, Any]:
-    """Return a plan as `--json` shows it: contexts and KV cache in tokens, memory in GiB per GPU."""
-    found = plan.fit
+    """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU."""
+    fit = plan.fit
     return {
         "model": plan.model,
         "gpus": list(plan.gpus),
@@ -76,84 +76,84 @@ def plan_as_json(plan: "Plan", command: str | None = None) -> dict[str, Any]:
         "environment": plan.environment,
         "min_vllm": plan.min_vllm,
         "reasons": list(plan.reasons),
-        "fits": found.is_enough if found else None,
+        "fits": fit.is_enough if fit else None,
         "tight": plan.is_tight,
-        "context": found.context if found else None,
-        "longest_context": found.longest if found else None,
-        "kv_cache_tokens": found.tokens if found else None,
-        "at_once": found.concurrency if found else None,
-        "measured": found.is_measured if found else False,
-        "memory": asdict(found.memory) | {"free": found.memory.free} if found else None,
+        "context": fit.context if fit else None,
+        "longest_context": fit.longest if fit else None,
+        "kv_cache_tokens": fit.tokens if fit else None,
+        "at_once": fit.concurrency if fit else None,
+        "measured": fit.is_measured if fit else False,
+        "memory": asdict(fit.memory) | {"free": fit.memory.free} if fit else None,
         **({"command": command} if command is not None else {}),
     }
 
 
-def _gpus(plan: "Plan") -> Text:
+def _gpu_summary(plan: "Plan") -> Text:
     if not plan.gpus:
-        return Text("none: it runs on the CPU")
+        return Text("none, it runs on the CPU")
     ids = ", ".join(map(str, plan.gpus))
     share = f", {plan.memory:.0%} of the memory" if plan.memory else ""
-    beside = f", beside {', '.join(f'`{name}`' for name in plan.beside)}" if plan.beside else ""
-    return Text(f"{len(plan.gpus)}x {plan.kind} (GPU {ids}){share}{beside}")
+    shared = f", shared with {', '.join(f'`{name}`' for name in plan.beside)}" if plan.beside else ""
+    return Text(f"{len(plan.gpus)}x {plan.kind} (GPU {ids}){share}{shared}")
 
 
-def _expected(plan: "Plan") -> list[Text]:
-    """Say which context is served to how many at once."""
-    found = plan.fit
-    if found is None:
-        return [Text("nobody can tell how much fits: vLLM will say")]
-    if not found.is_enough:
-        return [Text(f"vLLM will not start: {_lack(found)}", style="red")]
-    if found.context is None or found.concurrency is None or found.tokens is None:
-        return [Text("it fits; what its KV cache holds is not known, as its architecture is not")]
-    served = f"{found.context:,} tokens of context, {found.concurrency:.1f} requests of it at once"
-    told = "as measured here" if found.is_measured else "estimated"
-    cache = Text(f"{found.tokens:,} tokens in the KV cache, {told}")
+def _capacity(plan: "Plan") -> list[Text]:
+    """Return the context and how many requests of that length are served at once, and the size of the KV cache."""
+    fit = plan.fit
+    if fit is None:
+        return [Text("memory fit unknown; vLLM will determine it")]
+    if not fit.is_enough:
+        return [Text(f"vLLM will not start: {_shortfall(fit)}", style="red")]
+    if fit.context is None or fit.concurrency is None or fit.tokens is None:
+        return [Text("it fits; the size of its KV cache is unknown, because its architecture is unknown")]
+    capacity = f"{fit.context:,} tokens of context, {fit.concurrency:.1f} such requests at once"
+    source = "as measured here" if fit.is_measured else "estimated"
+    cache = Text(f"{fit.tokens:,} tokens in the KV cache, {source}")
     if plan.is_tight:
-        return [Text(f"tight: {served}", style="yellow"), cache]
-    return [Text(served, style="green"), cache]
+        return [Text(f"tight: {capacity}", style="yellow"), cache]
+    return [Text(capacity, style="green"), cache]
 
 
-def _lack(found: "MemoryFit") -> str:
-    if found.memory.kv_cache <= 0:
-        return "nothing is left for its KV cache"
-    return f"{found.context or 0:,} tokens of context are too many, {found.longest or 0:,} would fit"
+def _shortfall(fit: "MemoryFit") -> str:
+    if fit.memory.kv_cache <= 0:
+        return "no memory is left for its KV cache"
+    return f"{fit.context or 0:,} tokens of context do not fit, {fit.longest or 0:,} would"
 
 
 def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:
-    """Print a bar for each GPU, with the figures beside it."""
+    """Print a bar for each GPU, followed by the numbers."""
     sizes = {
         "weights": memory.weights, "KV cache": memory.kv_cache, "overhead": memory.overhead,
         "others": memory.taken, "free": memory.free,
     }  # fmt: skip
-    if memory.taken < 0.05:  # GiB: what one decimal shows as nothing
+    if memory.taken < 0.05:  # GiB, shown as 0.0
         del sizes["others"]
     is_ascii = checklist.wants_ascii(console.encoding)
-    signs = {name: PARTS[name][is_ascii] for name in sizes}
-    heads = {name: f"{signs[name]} {name}" for name in sizes}
-    names = [f"GPU {id}" for id in gpus]
-    first = max(map(len, names)) + 2
-    room = console.width - 2 - first - sum(len(head) + 2 for head in heads.values()) - 1
-    length = min(LONGEST_BAR, room)
-    drawn = _bar(sizes, signs, length) if length >= SHORTEST_BAR else Text()
-    blank = " " * (2 + first + drawn.cell_len)
-    legend = [(f"  {head}", PARTS[name][2]) for name, head in heads.items()]
+    characters = {name: BAR_PARTS[name][is_ascii] for name in sizes}
+    headings = {name: f"{characters[name]} {name}" for name in sizes}
+    gpu_names = [f"GPU {id}" for id in gpus]
+    name_width = max(map(len, gpu_names)) + 2
+    width_left = console.width - 2 - name_width - sum(len(heading) + 2 for heading in headings.values()) - 1
+    length = min(MAX_BAR, width_left)
+    bar = _bar(sizes, characters, length) if length >= MIN_BAR else Text()
+    blank = " " * (2 + name_width + bar.cell_len)
+    legend = [(f"  {heading}", BAR_PARTS[name][2]) for name, heading in headings.items()]
     console.print(Text.assemble(blank, *legend), soft_wrap=True)
-    figures = "".join(f"  {sizes[name]:{len(head)}.1f}" for name, head in heads.items())
-    for name in names:
-        console.print(Text.assemble("  ", name.ljust(first), drawn, figures), soft_wrap=True)
+    numbers = "".join(f"  {sizes[name]:{len(heading)}.1f}" for name, heading in headings.items())
+    for gpu_name in gpu_names:
+        console.print(Text.assemble("  ", gpu_name.ljust(name_width), bar, numbers), soft_wrap=True)
 
 
-def _bar(sizes: dict[str, float], signs: dict[str, str], length: int) -> Text:
-    """Draw parts of a whole in proportion; each ends where the sum up to it does, so that errors do not add up."""
-    whole = sum(sizes.values()) or 1.0
+def _bar(sizes: dict[str, float], characters: dict[str, str], length: int) -> Text:
+    """Draw the parts in proportion; each ends at the rounded sum up to it, so that rounding errors do not add up."""
+    total = sum(sizes.values()) or 1.0
     bar, so_far = Text(), 0.0
     for name, size in sizes.items():
-        begin, so_far = round(so_far / whole * length), so_far + size
-        bar.append(signs[name] * (round(so_far / whole * length) - begin), style=PARTS[name][2])
+        begin, so_far = round(so_far / total * length), so_far + size
+        bar.append(characters[name] * (round(so_far / total * length) - begin), style=BAR_PARTS[name][2])
     return bar
 
 
-def _sayable(text: str, console: Console) -> str:
-    """Make foreign text fit for this terminal: harmless, and in its encoding."""
+def _printable(text: str, console: Console) -> str:
+    """Make foreign text safe, and replace what the terminal's encoding does not have."""
     return safe(text).encode(console.encoding, "replace").decode(console.encoding)

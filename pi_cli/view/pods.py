@@ -1,4 +1,4 @@
-"""The list of pods, drawn without rich where it fits: to load rich takes longer than all else that `pi pods` does."""
+"""The list of pods, drawn without rich if it fits: loading rich takes longer than everything else in `pi pods`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ BOLD, GREEN, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[0m"
 
 
 def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
-    """Print the pods, `*` before the active one."""
+    """Print the pods, with `*` before the active one."""
     rows = [
         {
             "": "*" if name == active else "",
@@ -36,7 +36,7 @@ def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
 
 
 def _drawn(rows: Sequence[Mapping[str, str]]) -> str | None:
-    """Draw a table as rich would; None where it has to be folded, or may hold what is not one cell wide."""
+    """Draw a table as rich would; None if it has to be wrapped, or may have characters that are not one cell wide."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if not all(cell.isascii() and cell.isprintable() for line in lines for cell in line):
         return None

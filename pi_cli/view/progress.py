@@ -1,4 +1,4 @@
-"""Work on pods while it runs: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr."""
+"""Progress of work on pods: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr."""
 
 import re
 import sys
@@ -17,16 +17,16 @@ from pi_cli.view import questions, terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
-STEP = 25  # percent of a download between two plain lines
-QUIET = 60.0  # seconds after which there is one anyway
+PERCENT_STEP = 25  # percent of a download between two plain lines
+LINE_INTERVAL = 60.0  # seconds after which another line is printed in any case
 DOWNLOADING = "downloading"
-SMOOTHING = 10.0  # seconds over which the rate of a download is taken
+RATE_WINDOW = 10.0  # seconds over which the rate of a download is averaged
 
 
 @contextmanager
 def following(pods: Iterable[str]) -> Iterator[Report]:
-    """Show what pods do while the block runs."""
-    rows = {pod: _Row(pod) for pod in pods}
+    """Show the progress of pods while the block runs."""
+    rows = {pod: _PodRow(pod) for pod in pods}
     if sys.stderr.isatty():
         with _live(rows) as report:
             yield report
@@ -35,75 +35,77 @@ def following(pods: Iterable[str]) -> Iterator[Report]:
 
 
 @dataclass(slots=True)
-class Download:
-    """How far a download is, and how fast it was during the last seconds."""
+class DownloadProgress:
+    """The state of a download, and its rate during the last seconds."""
 
     done: int = 0
     total: int | None = None
     by: str = ""
-    seen: deque[tuple[float, int]] = field(default_factory=deque)
-    said: tuple[float, int] | None = None
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+    last_line: tuple[float, int] | None = None  # its time, and its percent rounded down to a step
 
-    def see(self, done: int, total: int | None, by: str, now: float) -> None:
+    def update(self, done: int, total: int | None, by: str, now: float) -> None:
         self.done, self.total, self.by = done, total, by
-        if self.seen and done < self.seen[-1][1]:  # it was begun anew
-            self.seen.clear()
-        self.seen.append((now, done))
-        while len(self.seen) > 1 and self.seen[1][0] <= now - SMOOTHING:
-            self.seen.popleft()
+        if self.samples and done < self.samples[-1][1]:  # the download was restarted
+            self.samples.clear()
+        self.samples.append((now, done))
+        while len(self.samples) > 1 and self.samples[1][0] <= now - RATE_WINDOW:
+            self.samples.popleft()
 
     def rate(self) -> float | None:
-        """Return bytes per second; None before there was a second to tell them from."""
-        if not self.seen or self.seen[-1][0] - self.seen[0][0] < 1:
+        """Return bytes per second; None during the first second."""
+        if not self.samples or self.samples[-1][0] - self.samples[0][0] < 1:
             return None
-        (began, before), (now, done) = self.seen[0], self.seen[-1]
+        (began, before), (now, done) = self.samples[0], self.samples[-1]
         return (done - before) / (now - began)
 
-    def is_news(self, now: float) -> bool:
-        """Tell whether a line of its own is due: at first, at each quarter, and each minute."""
+    def is_line_due(self, now: float) -> bool:
+        """Return whether to print a plain line: the first time, at each quarter, and each minute."""
         percent = 100 * self.done // self.total if self.total else 0
-        if self.said and now < self.said[0] + QUIET and percent < self.said[1] + STEP:
-            return False
-        self.said = now, percent // STEP * STEP
+        if self.last_line:
+            printed_at, printed_percent = self.last_line
+            if now < printed_at + LINE_INTERVAL and percent < printed_percent + PERCENT_STEP:
+                return False
+        self.last_line = now, percent // PERCENT_STEP * PERCENT_STEP
         return True
 
     def text(self) -> str:
-        """Write it as `12.3 GB of 140.0 GB (8 %), 85.2 MB/s, 24m58s left`."""
-        words = [units.size(self.done)]
+        """Format the state as `12.3 GB of 140.0 GB (8 %), 85.2 MB/s, 24m58s left`."""
+        parts = [units.size(self.done)]
         if self.total:
             done = min(self.done, self.total)
-            words = [f"{units.size(done)} of {units.size(self.total)} ({100 * done // self.total} %)"]
+            parts = [f"{units.size(done)} of {units.size(self.total)} ({100 * done // self.total} %)"]
         rate = self.rate()
         if rate is not None and self.done != self.total:
-            words.append(f"{units.size(rate)}/s")
+            parts.append(f"{units.size(rate)}/s")
             if rate and self.total and self.done < self.total:
-                words.append(f"{units.age((self.total - self.done) / rate)} left")
-        return ", ".join(words) + (f"; {self.by} downloads it" if self.by else "")
+                parts.append(f"{units.age((self.total - self.done) / rate)} left")
+        return ", ".join(parts) + (f"; {self.by} is downloading it" if self.by else "")
 
 
 @dataclass(slots=True)
-class _Row:
-    """What the live view knows of a pod."""
+class _PodRow:
+    """The state of one pod in the view."""
 
     pod: str
     phase: str = "connecting"
     began: float = field(default_factory=time.monotonic)
-    download: Download = field(default_factory=Download)
-    last_line: str = ""
-    phase_said: str = ""
+    download: DownloadProgress = field(default_factory=DownloadProgress)
+    last_output: str = ""
+    printed_phase: str = ""
     ended: float | None = None
     failure: str | None = None
 
-    def see(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         match event:
             case Phase():
                 self.phase = _phase(event)
             case Progress(done=done, total=total, by=by):
                 self.phase = DOWNLOADING
-                self.download.see(done, total, by, time.monotonic())
+                self.download.update(done, total, by, time.monotonic())
             case Output(text=text):
                 lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
-                self.last_line = lines[-1] if lines else self.last_line
+                self.last_output = lines[-1] if lines else self.last_output
             case Ended(failure=failure):
                 self.ended, self.failure = time.monotonic(), failure
                 self.phase = "failed" if failure else "done"
@@ -115,17 +117,17 @@ class _Row:
             return safe(self.failure or "", colour=False)
         if self.phase == DOWNLOADING:
             return self.download.text()
-        return safe(self.last_line, colour=False)
+        return safe(self.last_output, colour=False)
 
-    def is_news(self, phase: Phase) -> bool:
-        """Tell whether a phase deserves a line of its own: another count of the same (`3/8`) does not."""
+    def is_line_due(self, phase: Phase) -> bool:
+        """Return whether to print a line for a phase: not if only its count (`3/8`) has changed."""
         bare = _without_count(phase.text)
-        is_new, self.phase_said = bare != self.phase_said, bare
+        is_new, self.printed_phase = bare != self.printed_phase, bare
         return is_new
 
 
 @contextmanager
-def _live(rows: dict[str, _Row]) -> Iterator[Report]:
+def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
     from rich.live import Live
 
     console = terminal.err()
@@ -137,8 +139,8 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
 
         def report(event: Event) -> None:
             row = rows[event.pod]
-            row.see(event)
-            if isinstance(event, Phase) and row.is_news(event):
+            row.update(event)
+            if isinstance(event, Phase) and row.is_line_due(event):
                 line = f"{row.pod}  {_clock(row)}  {_without_count(_phase(event))}"
                 console.print(line, style="dim", soft_wrap=True)
             if isinstance(event, Ended) and event.failure and len(rows) > 1:
@@ -149,8 +151,8 @@ def _live(rows: dict[str, _Row]) -> Iterator[Report]:
         yield report
 
 
-def _render(rows: Iterable[_Row], width: int) -> "Table":
-    """Draw a row per pod. The log's last line gets the room that is left, and the `^C` that terminals echo some too."""
+def _render(rows: Iterable[_PodRow], width: int) -> "Table":
+    """Draw a row per pod. The last line of the log gets the rest of the width, less the `^C` that terminals echo."""
     from rich.spinner import Spinner
     from rich.table import Table
     from rich.text import Text
@@ -169,14 +171,14 @@ def _render(rows: Iterable[_Row], width: int) -> "Table":
     return table
 
 
-def _print_plainly(row: _Row, event: Event, *, is_alone: bool) -> None:
-    """Print a line when something changed that a person reading a file would want to know."""
-    row.see(event)
+def _print_plainly(row: _PodRow, event: Event, *, is_alone: bool) -> None:
+    """Print a line for an event that matters to the reader of a log file."""
+    row.update(event)
     say: Callable[[str], None] = lambda text: terminal.err().print(f"{row.pod}: {text}", soft_wrap=True)  # noqa: E731
     match event:
-        case Phase() if row.is_news(event):
+        case Phase() if row.is_line_due(event):
             say(_without_count(_phase(event)))
-        case Progress() if row.download.is_news(time.monotonic()):
+        case Progress() if row.download.is_line_due(time.monotonic()):
             say(f"{DOWNLOADING} {row.download.text()}")
         case Note(text=text):
             say(text)
@@ -196,6 +198,6 @@ def _phase(phase: Phase) -> str:
     return f"{phase.text} (last time {units.age(phase.expected)})"
 
 
-def _clock(row: _Row) -> str:
+def _clock(row: _PodRow) -> str:
     minutes, seconds = divmod(int((row.ended or time.monotonic()) - row.began), 60)
     return f"{minutes}:{seconds:02}"

@@ -1,4 +1,4 @@
-"""Questions on the terminal, and live views that make room for them."""
+"""Questions on the terminal, and live views that are removed while a question is open."""
 
 import os
 import select
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.live import Live
 
-TERMINAL = "/dev/tty"
-LOOK_AGAIN = 0.05  # seconds between two looks whether a line was typed
-LONGEST_LINE = 4096  # bytes; what a terminal takes
+TERMINAL_DEVICE = "/dev/tty"
+POLL_INTERVAL = 0.05  # seconds between two checks whether a line was typed
+MAX_LINE = 4096  # bytes, the limit of a terminal
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ _drawings: list[_Drawing] = []
 
 @contextmanager
 def drawing(make: "Callable[[], Live]") -> Iterator[None]:
-    """Show a live view while the block runs; a question takes it away, and makes it anew when it is answered."""
+    """Show a live view while the block runs; a question removes it, and makes a new one when it was answered."""
     shown = _Drawing(make, make())
     _drawings.append(shown)
     shown.live.start()
@@ -39,37 +39,37 @@ def drawing(make: "Callable[[], Live]") -> Iterator[None]:
         shown.live.stop()
 
 
-def can_be_asked() -> bool:
-    """Tell whether somebody is there who would see a question: stderr is a terminal, and we have one to read from.
+def can_ask() -> bool:
+    """Return whether the user can see and answer a question: stderr is a terminal, and there is one to read from.
 
-    The stream that Python began with counts: a live view puts one of its own in its place.
+    This checks the stream that Python started with: a live view replaces `sys.stderr`.
     """
     if sys.__stderr__ is None or not sys.__stderr__.isatty():
         return False
     try:
-        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open(TERMINAL_DEVICE, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return False
     return True
 
 
-async def ask_secretly(question: str) -> str:
-    """Ask on the terminal, wherever stdin and stdout lead, and do not show what is typed.
+async def ask_secret(question: str) -> str:
+    """Ask on the terminal, wherever stdin and stdout are redirected to, without echo.
 
-    It is waited for without blocking: Ctrl+C ends the wait like any other, and the terminal is as before. (On macOS
-    an event loop cannot watch `/dev/tty`, and a thread that reads could not be left alone.)
+    The wait does not block: Ctrl+C ends it, and the terminal is restored. (On macOS an event loop cannot watch
+    `/dev/tty`, and a thread that reads from it could not be abandoned.)
     """
     import asyncio
 
-    with _undisturbed(), _secretive() as terminal:
+    with _live_views_paused(), _echo_off() as terminal:
         os.write(terminal, question.encode())
-        while not select.select([terminal], [], [], 0)[0]:  # noqa: ASYNC110 - the kernel tells no event
-            await asyncio.sleep(LOOK_AGAIN)
-        return os.read(terminal, LONGEST_LINE).decode("utf-8", "replace").rstrip("\r\n")
+        while not select.select([terminal], [], [], 0)[0]:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(POLL_INTERVAL)
+        return os.read(terminal, MAX_LINE).decode("utf-8", "replace").rstrip("\r\n")
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _live_views_paused() -> Iterator[None]:
     for shown in _drawings:
         shown.live.stop()
     try:
@@ -81,9 +81,9 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def _secretive() -> Iterator[int]:
-    """Open the terminal with its echo off, and end the line that nobody saw being typed."""
-    terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+def _echo_off() -> Iterator[int]:
+    """Open the terminal with echo off; afterwards print the newline that was not echoed."""
+    terminal = os.open(TERMINAL_DEVICE, os.O_RDWR | os.O_NOCTTY)
     try:
         before = termios.tcgetattr(terminal)
         silent = list(before)

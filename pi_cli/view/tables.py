@@ -1,4 +1,4 @@
-"""Pods as tables for people."""
+"""Tables of pods, and tables that fit every terminal."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,18 +15,18 @@ if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.pods.machine import Disk, Machine
 
 STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red"}
-FOLDED = {  # columns that may be folded, and how narrow they can be read
+FOLDED = {  # columns that may be wrapped, and their minimum width
     "MODELS": 12, "SSH": 16, "URL": 24, "MODEL": 12, "STATUS": 12, "REQUESTS": 8,
 }  # fmt: skip
 
 
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows of plain cells; `*` marks the active one."""
+    """Print rows of plain cells; `*` marks the active pod."""
     _show([{name: Text(cell, style="green" if cell == "*" else "") for name, cell in row.items()} for row in rows])
 
 
 def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
-    """Print pods as they were found; of one that did not answer, what is remembered."""
+    """Print pods as they are now; for a pod that did not answer, print what `pods.json` says."""
     rows = []
     for each in pods:
         now, pod = each.machine, each.pod
@@ -53,9 +53,9 @@ def _show(rows: Sequence[Mapping[str, Text]]) -> None:
 def laid_out(
     rows: Sequence[Mapping[str, Text]], width: int, *, title: str = "POD", spare: Collection[str] = ()
 ) -> RenderableType:
-    """Draw a table where it can be read, if need be without the columns that one can `spare`.
+    """Draw a table, if necessary without the `spare` columns.
 
-    On narrow terminals there are a few lines for every row instead, below its `title`.
+    On terminals that are too narrow for that, draw a few lines for every row, below its `title`.
     """
     for columns in (list(rows[0]), [name for name in rows[0] if name not in spare]):
         if _least_width(rows, columns) <= width:
@@ -69,7 +69,7 @@ def laid_out(
 
 
 def _least_width(rows: Sequence[Mapping[str, Text]], columns: Sequence[str]) -> int:
-    """Return how many cells these columns take when those that may be folded are."""
+    """Return the width of these columns in cells when the ones that may be wrapped are as narrow as possible."""
     widths = [(name, max([len(name), *(row[name].cell_len for row in rows)])) for name in columns]
     return sum(min(size, FOLDED.get(name, size)) for name, size in widths) + 2 * (len(columns) - 1)
 
@@ -81,7 +81,7 @@ def _as_card(row: Mapping[str, Text], title: str) -> list[RenderableType]:
 
 
 def _card(row: Mapping[str, Text]) -> Table:
-    """Draw a row as lines of a name and a value; what is empty is left out."""
+    """Draw a row as lines of a name and a value, without empty values."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=len("  STORAGE"))
     table.add_column(overflow="fold")
@@ -96,7 +96,7 @@ def _mark(name: str, active: str | None) -> Text:
 
 
 def _in_use(now: "Machine") -> str:
-    """Write the memory in use of every GPU, in GB of the board's size: `73/80, 0/80 GB`."""
+    """Format the used memory of every GPU, in GB of the board's size: `73/80, 0/80 GB`."""
     shares = []
     for gpu in now.gpus:
         used, total = now.used.get(gpu.id, (0, 0))
@@ -113,7 +113,7 @@ def _free(disk: "Disk") -> str:
 
 
 def _free_there(disk: "Disk") -> str:
-    """Write what is left on a volume: a pool does not tell, and one that is gone has nothing."""
+    """Format the free space of a volume; shared pools do not report it, and an unmounted one has none."""
     if disk.trouble:
         return f"{disk.path}: {disk.trouble}"
     return f"{disk.path} {_free(disk)} free" if disk.free is not None else f"{disk.path}, of unknown size"

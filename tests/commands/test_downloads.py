@@ -147,7 +147,7 @@ def test_two_starts_of_a_model_on_one_pod_download_it_once(pi: Pi, pod: Embedded
         assert first.wait(30) == 0
     said = "dc1: another start downloads `Qwen/Qwen3-8B` to the same cache already: waiting for it\n"
     assert said in second.err
-    assert "; another start downloads it\n" in second.err
+    assert "; another start is downloading it\n" in second.err
     assert {model["name"] for model in pi("list", "--json").json} == {"a", "b"}
 
 

@@ -161,7 +161,9 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
     until(lambda: pi("list", "--json").json[0]["status"] == "orphaned")
     shown = pi("list")
     assert "orphaned" in shown.out
-    assert re.search(r"the server of `q` is dead and [\d.]+ GB of GPU memory are still held; .*`pi stop q", shown.err)
+    assert re.search(
+        r"the server of `q` is dead, but its engine still uses [\d.]+ GB of GPU memory; .*`pi stop q", shown.err
+    )
     stopped = pi("stop", "q")
     assert stopped.code == 0
     assert re.search(r"[\d.]+ GB of GPU memory are free again on `dc1`", stopped.err)

@@ -203,7 +203,8 @@ def test_ctrl_c_ends_the_script_on_the_pod_too(pi: Pi, machine: EmbeddedPod) -> 
         assert setting_up.returncode == 130
     until(lambda: machine.processes() == [])
     assert re.search(r"^dc1: [^:]+: stopped \(", said, re.MULTILINE)
-    assert said.endswith("note: setup of `dc1` is broken off: what it started there ends too; run it again to go on\n")
+    note = "note: setup of `dc1` was interrupted, and its processes there are stopped; run it again to continue\n"
+    assert said.endswith(note)
     assert pi("pods", "--json").json == []
 
 

@@ -108,7 +108,7 @@ def test_pods_that_share_a_volume_download_a_model_once(pi: Pi, prepare: Prepare
     assert sorted(each["pod"] for each in result.json) == ["dc1", "dc2"]
     [said] = re.findall(rf"(dc[12]): `(dc[12])` downloads `{MODEL}` to the same cache already: waiting", result.err)
     assert sorted(said) == ["dc1", "dc2"]
-    assert re.search(rf"{said[0]}: downloading .* of 16\.0 GB .*; `{said[1]}` downloads it\n", result.err)
+    assert re.search(rf"{said[0]}: downloading .* of 16\.0 GB .*; `{said[1]}` is downloading it\n", result.err)
     assert list((tmp_path / "huggingface/hub/.locks").glob("*.pi-lease*")) == []
 
 

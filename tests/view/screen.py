@@ -1,4 +1,4 @@
-"""A terminal as programs see it, and what stands on it."""
+"""A pseudo-terminal for programs, and the text on its screen."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
 
 class Screen:
-    """What a program has drawn: rows of text, without end at the bottom; lines longer than the screen are wrapped."""
+    """The rows that a program has drawn, on a screen of unlimited height; longer lines are wrapped."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -24,7 +24,7 @@ class Screen:
 
     @property
     def rows(self) -> list[str]:
-        """Return what stands there now, without blanks at the right and empty rows at the bottom."""
+        """Return the rows on the screen now, without blanks at the right and empty rows at the bottom."""
         cells: list[list[str]] = [[]]
         row = column = 0
         for number, letter, carriage, line, text in MOVES.findall(self.raw):
@@ -56,7 +56,7 @@ def shown(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen,
     screen = Screen(width)
 
     def read() -> None:
-        with suppress(OSError):  # a terminal whose programs have ended answers so
+        with suppress(OSError):  # raised by a terminal whose programs have exited
             while piece := os.read(ours, 65536):
                 screen.raw += piece.decode()
 
@@ -81,14 +81,14 @@ def shown(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen,
 
 
 def drawn(program: str, *, width: int, **environ: str) -> Screen:
-    """Return the screen when the program has ended."""
+    """Return the screen after the program has exited."""
     with shown(program, width=width, **environ) as (screen, process):
         process.wait(30)
     return screen
 
 
 def on_a_terminal(columns: int, *words: str) -> str:
-    """Run pi on a terminal of so many columns; return what stands there, without colours and blanks at line ends."""
+    """Run pi on a terminal of that width; return the text, without colours and without blanks at line ends."""
     screen, terminal = pty.openpty()
     with os.fdopen(screen, "rb", buffering=0) as shown:
         done = subprocess.Popen(
@@ -99,16 +99,16 @@ def on_a_terminal(columns: int, *words: str) -> str:
             env=os.environ | {"COLUMNS": str(columns)},
         )
         os.close(terminal)
-        said = b""
+        output = b""
         while chunk := _read(shown.fileno()):
-            said += chunk
+            output += chunk
         assert done.wait(10) == 0
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())
     return "".join(line.rstrip() + "\n" for line in plain.splitlines())
 
 
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # EIO: nobody has the terminal any more
+    except OSError:  # EIO: no process has the terminal open any more
         return b""

@@ -1,4 +1,4 @@
-"""Markdown that streams in: nothing is lost, nothing is drawn twice, and it looks the same however it came."""
+"""Markdown that streams in: no text is lost or drawn twice, however the answer is split."""
 
 import os
 import pty
@@ -124,8 +124,8 @@ def streamed(*pieces: str, width: int = 60, height: int = 24, notes: Iterable[in
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     screen = Screen(width)
-    got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.extend(everything(ours)))
+    output: list[bytes] = []
+    reader = threading.Thread(target=lambda: output.extend(everything(ours)))
     reader.start()
     with os.fdopen(theirs, "w", encoding="utf-8") as stream:
         answer = Rendered(stream)
@@ -137,7 +137,7 @@ def streamed(*pieces: str, width: int = 60, height: int = 24, notes: Iterable[in
         answer.end()
     reader.join()
     os.close(ours)
-    screen.raw = b"".join(got).decode()
+    screen.raw = b"".join(output).decode()
     return screen
 
 
@@ -145,17 +145,17 @@ def everything(descriptor: int) -> Iterator[bytes]:
     try:
         while piece := os.read(descriptor, 65536):
             yield piece
-    except OSError:  # how Linux says that the terminal was closed
+    except OSError:  # raised on Linux when the terminal is closed
         return
 
 
-def test_markdown_is_rendered_and_everything_in_it_is_there() -> None:
+def test_markdown_is_rendered_completely() -> None:
     assert "\n".join(streamed(MARKDOWN).rows) == SHOWN
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_it_looks_the_same_however_it_came(seed: int) -> None:
-    """The pieces are drawn by chance, from a fixed seed."""
+def test_the_result_does_not_depend_on_how_the_answer_is_split(seed: int) -> None:
+    """The pieces are random, from a fixed seed."""
     chance = random.Random(seed)
     width = chance.choice([30, 60, 80, 160])
     pieces, rest = [], MARKDOWN
@@ -171,14 +171,14 @@ def test_it_looks_the_same_however_it_came(seed: int) -> None:
     assert parts.rows.count("note") == 3
 
 
-def test_what_is_final_is_written_once() -> None:
-    """Only the block that grows is drawn again; what has scrolled away would stay there twice."""
+def test_final_text_is_written_once() -> None:
+    """Only the growing block is redrawn: text that has left the screen would be in the scrollback twice."""
     paragraphs = [f"Paragraph {number} of the answer." for number in range(40)]
     screen = streamed(*"\n\n".join(paragraphs), height=6)
 
     assert screen.rows == "\n\n".join(paragraphs).split("\n")
     for number in range(39):
-        assert screen.raw.count(f"Paragraph {number} of the answer.\r\n") <= 2  # as it grew, and for good
+        assert screen.raw.count(f"Paragraph {number} of the answer.\r\n") <= 2  # while it grew, and when it was final
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_what_is_final_is_written_once() -> None:
         "> " + "\n> ".join(f"- quoted {number}" for number in range(40)),
     ],
 )
-def test_no_more_is_drawn_again_than_the_screen_has_room_for(block: str) -> None:
+def test_no_more_is_redrawn_than_fits_the_screen(block: str) -> None:
     screen = streamed(*re.findall(r"(?s).{1,7}", block), width=40, height=10)
 
     climbs = [run.count("\x1b[1A") for run in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", screen.raw)]
@@ -199,7 +199,7 @@ def test_no_more_is_drawn_again_than_the_screen_has_room_for(block: str) -> None
     assert screen.rows == streamed(block, width=40, height=10).rows
 
 
-def test_code_is_final_line_by_line_and_coloured() -> None:
+def test_each_line_of_code_is_final_and_coloured() -> None:
     screen = streamed("```python\n", "def f():\n", "    return 1\n", "x = ", "2\n```\n")
 
     assert screen.rows == ["def f():", "    return 1", "x = 2"]
@@ -207,16 +207,16 @@ def test_code_is_final_line_by_line_and_coloured() -> None:
     assert re.search(r"\x1b\[[0-9;]*mdef", screen.raw)
 
 
-def test_code_that_is_never_closed_is_shown_to_its_end() -> None:
+def test_code_without_a_closing_fence_is_shown_completely() -> None:
     assert streamed("Look:\n```\nrm", " -rf\n\n", "end").rows == ["Look:", "", "rm -rf", "", "end"]
 
 
-def test_long_lines_of_code_are_not_broken_by_us() -> None:
+def test_long_lines_of_code_are_not_wrapped() -> None:
     line = "x" * 150
     assert f"{line}\r\n" in streamed(f"```\n{line}\n```\n", width=60).raw
 
 
-def test_the_cursor_is_shown_again_and_nothing_is_left_behind() -> None:
+def test_at_the_end_the_cursor_is_visible_and_no_line_is_left_over() -> None:
     raw = streamed("One", " two").raw
     assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
     assert streamed("One", " two").rows == ["One two"]
@@ -229,8 +229,8 @@ HOSTILE = "\x1b]52;c;c3Rv\x07\x1b[2J\x9b6n[bold]x[/bold] [/INST] :smile:\u202e &
 @pytest.mark.parametrize(
     "pattern", ["{}", "# {}", "- {}", "`{}`", "```\n{}\n```", "|{}|\n|-|\n|{}|", "[{}](http://x/{})"]
 )
-def test_nothing_in_it_steers_the_terminal(pattern: str) -> None:
-    """Security checks 28 and 29: escape sequences of the model's, raw or as entities, and rich's own markup."""
+def test_an_answer_cannot_steer_the_terminal(pattern: str) -> None:
+    """Security checks 28 and 29: escape sequences in model output, raw or as entities, and rich's own markup."""
     raw = streamed(*pattern.replace("{}", HOSTILE), width=200).raw
     ours = re.sub(r"\x1b\[(\?25[lh]|[0-9;]*m|2K|1A)", "", raw)
 
@@ -239,8 +239,8 @@ def test_nothing_in_it_steers_the_terminal(pattern: str) -> None:
     assert ":smile:" in ours
 
 
-def test_a_link_is_written_out() -> None:
-    """Terminals hide the address of a link that is an escape sequence, and some cannot follow it."""
+def test_the_address_of_a_link_is_shown() -> None:
+    """A terminal hides the address of a link made with an escape sequence, and some cannot open it."""
     assert streamed("[docs](http://x/y)\n").rows == ["docs (http://x/y)"]
 
 
@@ -253,12 +253,12 @@ def test_a_link_is_written_out() -> None:
         ("", []),
     ],
 )
-def test_a_text_is_divided_into_blocks(source: str, kinds: list[str]) -> None:
+def test_a_text_is_split_into_blocks(source: str, kinds: list[str]) -> None:
     assert [block.token.type for block in markdown.blocks(source)] == kinds
 
 
 @pytest.mark.parametrize("width", [1, 5, 20])
-def test_a_narrow_terminal_breaks_nothing(width: int) -> None:
+def test_markdown_is_rendered_on_very_narrow_terminals(width: int) -> None:
     console = Console(width=width)
     for block in markdown.blocks(MARKDOWN):
         assert markdown.lines(block, console, width)
@@ -268,5 +268,5 @@ def test_a_narrow_terminal_breaks_nothing(width: int) -> None:
     "source", ["[" * 3000, "> " * 500 + "x", "- " * 300 + "x", "*a **a " * 2000, "|a" * 2000 + "|\n|-|"]
 )
 def test_no_answer_takes_long_to_render(source: str) -> None:
-    """What a model repeats for ever must not keep the command from reading on, or Ctrl+C from being heard."""
+    """Endless repetitions of a model must not delay reading or Ctrl+C."""
     assert streamed(source, width=80).rows

@@ -1,4 +1,4 @@
-"""The catalogue against GPUs, as people see it: a line for each model, and everything about one."""
+"""How the catalogue fits given GPUs, on the screen: a line for each model, and the details of one."""
 
 import json
 import os
@@ -56,26 +56,26 @@ me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
 """
 PAIRS = """\
 me/large
-  fits  2x H100, 128k of context, 2.4 at once
+  fits  2x H100, 128k of context, 2.4 requests at once
 me/larger
-  tight  2x H100, 128k of context, 1.1 at once
+  tight  2x H100, 128k of context, 1.1 requests at once
 me/a-model-with-quite-a-long-name-that-is-too-large
   no  needs 287 GiB, has 144
 """
 ONE = """\
 me/large
 ABOUT      Good for tests.
-SIZE       65.5 GB of weights in bfloat16; 32.8 billion parameters, 3 of them
-           active for a token
+SIZE       65.5 GB of weights in bfloat16; 32.8 billion parameters, 3 billion
+           active per token
 CONTEXT    at most 131,072 tokens (128k)
-TOOLS      no parser for its calls
+TOOLS      no tool-call parser
 VLLM       0.20.0 or newer
-LICENCE    to be accepted at https://huggingface.co/me/large, for the account of
+LICENCE    accept it at https://huggingface.co/me/large with the account of
            HF_TOKEN
-VERIFIED   we have run it ourselves
+VERIFIED   tested with pi
 ON         2x H100: fits
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
-EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+EXPECTED   131,072 tokens of context, 2.4 such requests at once
            308,640 tokens in the KV cache, as measured here
 WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
              context, about 2.4 such requests at once
@@ -108,7 +108,7 @@ def a_catalogue() -> None:
 
 
 def remember(*models: str) -> None:
-    """Write down a pod with two GPUs, and these models on both of them."""
+    """Register a pod with two GPUs, and these models on both of them."""
     gpus = [{"id": id, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"} for id in range(2)]
     running = {name: {"model": "m/m", "port": 8001, "gpu": "0,1", "pid": 7} for name in models}
     state = {"pods": {"dc1": {"ssh": "ssh root@1.2.3.4", "gpus": gpus, "models": running}}, "active": "dc1"}
@@ -116,22 +116,22 @@ def remember(*models: str) -> None:
 
 
 @pytest.mark.parametrize(("columns", "screen"), [(160, WIDE), (80, NARROW), (60, PAIRS)])
-def test_the_list_can_be_read_on_every_terminal(columns: int, screen: str) -> None:
+def test_the_list_fits_terminals_of_all_widths(columns: int, screen: str) -> None:
     assert on_a_terminal(columns, "models", "me/", "--gpu", "2x H100") == screen
 
 
-def test_piped_a_model_is_a_line_whatever_the_terminal_is(pi: Pi) -> None:
+def test_in_a_pipe_each_model_is_one_line(pi: Pi) -> None:
     result = pi("models", "me/", "--gpu", "2x H100", COLUMNS="20")
     assert result.out == WIDE
-    assert result.err == "note: 2x H100: 1 of 3 fit, 1 more tightly; all about one: `pi models MODEL`\n"
+    assert result.err == "note: 2x H100: 1 of 3 fit, 1 more tightly; details of one: `pi models MODEL`\n"
 
 
-def test_one_model_is_explained_with_what_was_measured_at_earlier_starts() -> None:
+def test_the_details_of_a_model_include_measurements_of_earlier_starts() -> None:
     Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
     assert on_a_terminal(80, "models", "me/large", "--gpu", "2x H100") == ONE
 
 
-def test_what_was_measured_is_there_as_json_with_its_error(pi: Pi) -> None:
+def test_measurements_and_their_errors_are_in_the_json(pi: Pi) -> None:
     Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
     [row] = pi("models", "me/large", "--gpu", "2x H100", "--json").json
     [measured] = row["measured"]
@@ -139,10 +139,10 @@ def test_what_was_measured_is_there_as_json_with_its_error(pi: Pi) -> None:
     assert row["plan"]["measured"] is True
 
 
-def test_a_model_without_room_says_who_is_there_and_not_what_else_to_rent(pi: Pi) -> None:
+def test_a_model_whose_memory_is_in_use_names_the_user_and_suggests_no_other_gpus(pi: Pi) -> None:
     remember("coder")
     told = pi("models", "me/larger").out
-    assert "ON         dc1 (2x H100): fits, but others hold its room\n" in told
+    assert "ON         dc1 (2x H100): fits, but its memory is in use\n" in told
     assert "GPU 0: 73.3 of 79.6 GiB are used by `coder`" in told
     assert "WOULD FIT" not in told
     assert "me/larger" in pi("models", "me/").out.splitlines()[2]

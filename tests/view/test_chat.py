@@ -1,4 +1,4 @@
-"""What a conversation looks like: in a pipe, and on a real (pseudo-)terminal."""
+"""The output of a conversation, in a pipe and on a real (pseudo-)terminal."""
 
 import io
 import json
@@ -60,13 +60,13 @@ Draw = Callable[..., str]
 
 @pytest.fixture
 def on_a_terminal() -> Draw:
-    """Draw on a pseudo-terminal and return what it got; `out=` sends the answer elsewhere."""
+    """Draw on a pseudo-terminal and return its raw output; `out=` redirects the answer."""
 
     def draw(*events: ChatEvent, environ: Mapping[str, str] | None = None, out: io.StringIO | None = None) -> str:
         controller, terminal = pty.openpty()
         ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
-        got: list[bytes] = []
-        reader = Thread(target=lambda: got.extend(everything(controller)))
+        output: list[bytes] = []
+        reader = Thread(target=lambda: output.extend(everything(controller)))
         reader.start()
         colours = {"TERM": "xterm"} if environ is None else environ
         with (
@@ -77,13 +77,13 @@ def on_a_terminal() -> Draw:
                 conversation.draw(event)
         reader.join()
         os.close(controller)
-        return b"".join(got).decode().replace("\r\n", "\n")
+        return b"".join(output).decode().replace("\r\n", "\n")
 
     return draw
 
 
 def rows(drawn: str) -> list[str]:
-    """Return what stands on the terminal in the end."""
+    """Return the rows on the terminal at the end."""
     screen = Screen(WIDTH)
     screen.raw = drawn.replace("\n", "\r\n")
     return screen.rows
@@ -93,15 +93,15 @@ def everything(controller: int) -> Iterator[bytes]:
     try:
         while piece := os.read(controller, 65536):
             yield piece
-    except OSError:  # how Linux says that the terminal was closed
+    except OSError:  # raised on Linux when the terminal is closed
         return
 
 
-def test_in_a_pipe_stdout_holds_the_answer_and_nothing_else() -> None:
+def test_in_a_pipe_stdout_has_only_the_answer() -> None:
     assert in_a_pipe(*CONVERSATION) == ("It is\n\nan app.\n", ERR + COST)
 
 
-def test_on_a_terminal_all_but_the_answer_is_dim_and_the_answer_stands_apart(on_a_terminal: Draw) -> None:
+def test_on_a_terminal_the_answer_is_set_apart_and_everything_else_is_dim(on_a_terminal: Draw) -> None:
     screen = on_a_terminal(*CONVERSATION)
 
     assert "\x1b[2mI should\x1b[0m\x1b[2m look.\x1b[0m\n\x1b[2m● ls(path=/srv/app)\x1b[0m\n" in screen
@@ -111,13 +111,13 @@ def test_on_a_terminal_all_but_the_answer_is_dim_and_the_answer_stands_apart(on_
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {}])
-def test_a_plain_terminal_gets_the_same_text_without_styles(on_a_terminal: Draw, environ: Mapping[str, str]) -> None:
+def test_a_dumb_terminal_gets_the_same_text_without_styles(on_a_terminal: Draw, environ: Mapping[str, str]) -> None:
     screen = on_a_terminal(*CONVERSATION, environ=environ)
 
     assert screen == f"{ERR}\nIt is\n\nan app.\n{COST}"
 
 
-def test_without_colours_what_is_not_the_answer_is_still_told_from_it(
+def test_without_colours_the_answer_is_still_distinguishable(
     on_a_terminal: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -128,7 +128,7 @@ def test_without_colours_what_is_not_the_answer_is_still_told_from_it(
     assert not re.search(r"\x1b\[[0-9;]*(3[0-79]|4[0-8]|9[0-7])[;m]", screen)
 
 
-def test_an_answer_in_a_file_is_not_on_the_terminal(on_a_terminal: Draw) -> None:
+def test_an_answer_in_a_file_is_not_shown_on_the_terminal(on_a_terminal: Draw) -> None:
     file = io.StringIO()
     screen = on_a_terminal(*CONVERSATION, environ={}, out=file)
 
@@ -136,7 +136,7 @@ def test_an_answer_in_a_file_is_not_on_the_terminal(on_a_terminal: Draw) -> None
     assert screen == f"{ERR}{COST}"
 
 
-def test_a_note_does_not_break_what_is_said(on_a_terminal: Draw) -> None:
+def test_a_note_does_not_interrupt_the_answer(on_a_terminal: Draw) -> None:
     events = (Text("One, "), Notice("still waiting"), Text("two.\n"))
 
     assert in_a_pipe(*events) == ("One, two.\n", "note: still waiting\n")
@@ -146,7 +146,7 @@ def test_a_note_does_not_break_what_is_said(on_a_terminal: Draw) -> None:
     assert rows(on_a_terminal(*events)) == ["note: still waiting", "One, two."]
 
 
-def test_an_answer_of_empty_lines_leaves_no_trace(on_a_terminal: Draw) -> None:
+def test_an_answer_of_empty_lines_is_not_shown(on_a_terminal: Draw) -> None:
     events = (Thinking("Hm.\n"), Text("\n"), Text("\n"), ToolCall("1", "ls", "{}"))
 
     assert in_a_pipe(*events) == ("", "Hm.\n● ls()\n")
@@ -156,7 +156,7 @@ def test_an_answer_of_empty_lines_leaves_no_trace(on_a_terminal: Draw) -> None:
 HOSTILE = "\x1b]52;c;c3Rv\x07\x1b[2J\x9b6n[bold]x[/bold] [/INST] :smile:\u202e"
 
 
-def test_a_models_words_cannot_steer_the_terminal(on_a_terminal: Draw) -> None:
+def test_model_output_cannot_steer_the_terminal(on_a_terminal: Draw) -> None:
     screen = on_a_terminal(
         Thinking(HOSTILE[:5]),
         Thinking(HOSTILE[5:]),
@@ -174,11 +174,11 @@ def test_a_models_words_cannot_steer_the_terminal(on_a_terminal: Draw) -> None:
     assert "● ls(path=/tmp)" in screen
 
 
-def test_data_in_a_pipe_stays_as_it_is() -> None:
+def test_an_answer_in_a_pipe_is_unchanged() -> None:
     assert in_a_pipe(Text("\x1b[31mred\x1b[0m\r\n")) == ("\x1b[31mred\x1b[0m\r\n", "")
 
 
-def test_the_line_is_ended_also_when_the_answer_breaks_off() -> None:
+def test_the_last_line_is_ended_even_after_an_error() -> None:
     out = io.StringIO()
 
     def talk() -> None:
@@ -191,7 +191,7 @@ def test_the_line_is_ended_also_when_the_answer_breaks_off() -> None:
     assert out.getvalue() == "One, two\n"
 
 
-def test_a_long_call_or_result_takes_one_line(on_a_terminal: Draw) -> None:
+def test_a_long_call_or_result_is_truncated_to_one_line(on_a_terminal: Draw) -> None:
     screen = on_a_terminal(
         ToolCall("1", "rg", '{"args": "' + "x" * 500 + '\\nsecond line"}'),
         ToolResult("1", "rg", "y" * 500 + "\nb\nc", failed=False),
@@ -203,12 +203,12 @@ def test_a_long_call_or_result_takes_one_line(on_a_terminal: Draw) -> None:
     assert (result[:5], result[-12:], len(result)) == ("  ⎿ y", "… (+2 lines)", WIDTH - 1)
 
 
-def test_broken_arguments_are_shown_as_the_model_wrote_them() -> None:
+def test_malformed_arguments_are_shown_as_the_model_wrote_them() -> None:
     assert in_a_pipe(ToolCall("1", "ls", '{"path": ')) == ("", '● ls({"path": )\n')
     assert in_a_pipe(ToolCall("1", "ls", "[1]")) == ("", "● ls([1])\n")
 
 
-def test_a_stream_that_cannot_write_a_character_gets_a_question_mark() -> None:
+def test_characters_that_a_stream_cannot_encode_become_question_marks() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii", newline="")
     with shown(out, io.StringIO()) as screen:
@@ -224,7 +224,7 @@ def test_a_stream_that_cannot_write_a_character_gets_a_question_mark() -> None:
         (Usage(None, None, 2.0), ""),
     ],
 )
-def test_what_it_took_is_told(usage: Usage, line: str) -> None:
+def test_the_last_line_shows_tokens_and_speed(usage: Usage, line: str) -> None:
     assert in_a_pipe(usage) == ("", line)
 
 
@@ -259,7 +259,7 @@ def test_every_event_is_a_line_of_json() -> None:
     ]
 
 
-def test_a_prompt_that_nobody_typed_is_shown() -> None:
+def test_a_prompt_that_was_not_typed_is_shown() -> None:
     out, err = io.StringIO(), io.StringIO()
     with shown(out, err) as screen:
         screen.quote("What is\n2+2?")

@@ -1,4 +1,4 @@
-"""The checklist of a setup, on screens of several widths and where there is no screen."""
+"""The checklist of a setup, on screens of several widths and without a terminal."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ TITLES = dict(machine="Checking the machine", storage="Mounting the models volum
 def step(name, state, detail=""):
     report(Step("dc1", name, TITLES[name], state, detail))
 
-def said(name, *lines):
+def output(name, *lines):
     for line in lines:
         report(Output("dc1", line, name))
 
@@ -31,7 +31,7 @@ def first_steps():
     step("storage", "began")
     step("packages", "began")
     step("vllm", "began")
-    said("packages", "Get:1 http://deb.example.org/debian bookworm/main amd64 gcc-12 [1 kB]")
+    output("packages", "Get:1 http://deb.example.org/debian bookworm/main amd64 gcc-12 [1 kB]")
     step("storage", "skipped", "no --mount")
 """
 
@@ -47,8 +47,8 @@ FAILURE = f"""{BEGIN}
 try:
     with checklist.following("dc1") as report:
         first_steps()
-        said("packages", *(f"line {{number}}" for number in range(20)))
-        said("packages", "\\x1b[31m[/INST]\\x1b]0;x\\x07 E: \\x1b[2Jfull\\tdisk")
+        output("packages", *(f"line {{number}}" for number in range(20)))
+        output("packages", "\\x1b[31m[/INST]\\x1b]0;x\\x07 E: \\x1b[2Jfull\\tdisk")
         step("packages", "failed", "no space left on /")
         step("vllm", "stopped")
         raise PiError("setup of `dc1` failed: no space left on /", hint="free some")
@@ -110,16 +110,16 @@ def without_times(rows: list[str]) -> str:
 
 
 @pytest.mark.parametrize(("width", "expected"), [(80, AT_80), (60, AT_60), (40, AT_40), (20, AT_20)])
-def test_a_setup_that_is_done_leaves_its_checklist_on_the_screen(width: int, expected: str) -> None:
+def test_a_finished_setup_leaves_its_checklist_on_the_screen(width: int, expected: str) -> None:
     assert without_times(drawn(SUCCESS, width=width).rows) == expected
 
 
-def test_on_a_wide_screen_the_times_stand_at_its_edge() -> None:
+def test_on_a_wide_screen_the_times_are_at_its_right_edge() -> None:
     rows = drawn(SUCCESS, width=200).rows
     assert [len(row) for row in rows[1:5]] == [199] * 4
 
 
-def test_steps_that_run_side_by_side_show_what_each_said_last() -> None:
+def test_parallel_steps_show_the_latest_message_of_each() -> None:
     with shown(WORKING, width=80) as (screen, process):
         until(lambda: any("trying it out" in row for row in screen.rows))
         rows = [row for row in screen.rows if row]
@@ -133,11 +133,11 @@ def test_steps_that_run_side_by_side_show_what_each_said_last() -> None:
         assert all(row[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" for row in rows[2:])
         assert re.fullmatch(r". Installing build tools      Get:1 http://deb.example.org/.*…    \d s", rows[2])
         frames = {rows[2][0], rows[3][0]}
-        until(lambda: screen.rows[2][0] not in frames)  # it turns
+        until(lambda: screen.rows[2][0] not in frames)  # the spinner turns
         process.communicate("\n", timeout=20)
 
 
-def test_a_failure_shows_the_last_lines_of_the_step_and_then_why() -> None:
+def test_a_failure_shows_the_last_lines_of_the_step_and_then_the_error() -> None:
     screen = drawn(FAILURE, width=80)
     assert without_times(screen.rows).splitlines() == [
         "✓ Checking the machine        2x NVIDIA H100 80GB HBM3, driver 570.86.15  N.N s",
@@ -153,14 +153,14 @@ def test_a_failure_shows_the_last_lines_of_the_step_and_then_why() -> None:
     assert "\x1b[2J" not in screen.raw
 
 
-def test_ctrl_c_leaves_the_steps_as_they_stood() -> None:
+def test_ctrl_c_leaves_the_checklist_on_the_screen() -> None:
     rows = without_times(drawn(INTERRUPTED, width=100).rows).splitlines()
     assert [row[0] for row in rows[:4]] == ["✓", "–", "■", "■"]
-    assert re.sub(r"\s+", " ", rows[4]).startswith("note: setup of `dc1` is broken off: what it started there ends too")
+    assert re.sub(r"\s+", " ", rows[4]).startswith("note: setup of `dc1` was interrupted, and its processes there")
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 12])
-def test_a_screen_that_is_far_too_narrow_does_no_harm(width: int) -> None:
+def test_a_very_narrow_screen_does_not_fail(width: int) -> None:
     screen = drawn(SUCCESS, width=width)
     assert "Traceback" not in screen.raw
     assert [row for row in screen.rows if row.startswith("✓")]
@@ -169,7 +169,7 @@ def test_a_screen_that_is_far_too_narrow_does_no_harm(width: int) -> None:
 @pytest.mark.parametrize(
     "variable", [{"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "ascii"}]
 )
-def test_a_terminal_that_knows_only_ascii_gets_only_ascii(variable: dict[str, str]) -> None:
+def test_an_ascii_terminal_gets_only_ascii(variable: dict[str, str]) -> None:
     none = {"LC_ALL": "", "LC_CTYPE": "", "LANG": ""}
     rows = without_times(drawn(SUCCESS, width=60, **none | variable).rows).splitlines()
     assert rows[1:5] == [
@@ -180,7 +180,7 @@ def test_a_terminal_that_knows_only_ascii_gets_only_ascii(variable: dict[str, st
     ]
 
 
-def test_without_colour_the_marks_still_tell() -> None:
+def test_without_colour_the_marks_show_the_state() -> None:
     """Fault 74."""
     screen = drawn(FAILURE, width=80, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", screen.raw)
@@ -202,24 +202,24 @@ def piped(program: str, **options: str) -> str:
     return re.sub(r"\d+\.\d s", "N.N s", done.stderr)
 
 
-def test_where_there_is_no_terminal_a_step_is_a_line() -> None:
+def test_without_a_terminal_each_step_is_a_line() -> None:
     assert piped(SUCCESS) == PLAIN
 
 
-def test_a_dumb_terminal_gets_lines_too() -> None:
+def test_a_dumb_terminal_gets_lines() -> None:
     """Fault 74."""
     screen = drawn(SUCCESS, width=100, TERM="dumb")
     assert without_times(screen.rows) == PLAIN.rstrip()
     assert "\x1b" not in screen.raw
 
 
-def test_a_step_that_waits_says_so_at_once_where_there_is_no_terminal() -> None:
+def test_without_a_terminal_a_waiting_step_is_shown_immediately() -> None:
     waiting = 'step("packages", "waiting", "waiting for the apt that holds the lock")'
     program = SUCCESS.replace('step("packages", "done"', f'{waiting}\n    step("packages", "done"')
     assert "dc1: Installing build tools: waiting for the apt that holds the lock\n" in piped(program)
 
 
-def test_a_failure_without_a_terminal_reads_the_same() -> None:
+def test_without_a_terminal_a_failure_shows_the_same_lines() -> None:
     assert piped(FAILURE).splitlines()[2:] == [
         "dc1: Installing build tools: failed, no space left on / (N.N s)",
         "dc1: Installing vLLM: stopped (N.N s)",
@@ -230,11 +230,11 @@ def test_a_failure_without_a_terminal_reads_the_same() -> None:
     ]
 
 
-def test_verbose_prints_everything_as_it_comes_and_nothing_twice() -> None:
-    said = piped(FAILURE.replace('following("dc1")', 'following("dc1", verbose=True)')).splitlines()
-    assert said[:2] == [
+def test_verbose_prints_all_output_immediately_and_only_once() -> None:
+    lines = piped(FAILURE.replace('following("dc1")', 'following("dc1", verbose=True)')).splitlines()
+    assert lines[:2] == [
         "dc1: Checking the machine...",
         "dc1: Checking the machine: 2x NVIDIA H100 80GB HBM3, driver 570.86.15 (N.N s)",
     ]
-    assert said.count("dc1: packages | line 19") == 1
-    assert "  line 19" not in said
+    assert lines.count("dc1: packages | line 19") == 1
+    assert "  line 19" not in lines

@@ -1,4 +1,4 @@
-"""Models as people see them, on wide and narrow terminals, while pods answer and are watched."""
+"""The list of models, on wide and narrow terminals, while pods answer and are watched."""
 
 import re
 import textwrap
@@ -38,7 +38,7 @@ dc2  old   dead (the pod was rebooted)                        Qwen/Qwen2.5-72B-I
 dc2  shut  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward shut
 dc2  own   ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward own
 dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                http://5.6.7.8:8001/v1
-note: the server of `lost` is dead and 77.0 GB of GPU memory are still held; free them with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
+note: the server of `lost` is dead, but its engine still uses 77.0 GB of GPU memory; stop it with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
 
 NARROW = """\
   qwen
@@ -68,15 +68,15 @@ def screen(width: int) -> str:
     return "\n".join(drawn(program, width=width).rows)
 
 
-def test_models_can_be_read_on_a_wide_terminal() -> None:
+def test_models_are_a_table_on_a_wide_terminal() -> None:
     assert re.sub("\x1b[^m]*m", "", screen(200)) == WIDE
 
 
-def test_on_a_narrow_terminal_each_has_its_lines() -> None:
+def test_on_a_narrow_terminal_each_model_has_several_lines() -> None:
     assert screen(80).startswith(NARROW)
 
 
-def test_in_between_what_stands_in_the_url_is_left_out() -> None:
+def test_on_a_terminal_of_100_columns_port_and_pid_are_left_out() -> None:
     head = screen(100).split("\n")[0].split()
     assert head == ["POD", "NAME", "STATUS", "MODEL", "GPU", "GPU", "MEM", "UP", "REQUESTS", "URL"]
 
@@ -88,7 +88,7 @@ def program(*words: str) -> str:
     return textwrap.dedent(LIST.format(words=list(words)))
 
 
-def test_one_silent_pod_delays_nobody(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+def test_a_silent_pod_does_not_delay_the_others(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     pods = [embed("dc1"), embed("dc2")]
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     pods[1].install("python3", "#!/bin/sh\nexec sleep 600\n")
@@ -98,7 +98,7 @@ def test_one_silent_pod_delays_nobody(pi: Pi, embed: Callable[..., EmbeddedPod])
         assert listing.poll() is None
 
 
-def test_a_watched_list_is_drawn_in_place(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_watched_list_is_redrawn_in_place(pi: Pi, pod: EmbeddedPod) -> None:
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     with shown(program("list", "--watch"), width=200) as (screen, listing):
         until(lambda: any(re.match(r"dc1 +q +ready", row) for row in screen.rows))
@@ -110,7 +110,7 @@ def test_a_watched_list_is_drawn_in_place(pi: Pi, pod: EmbeddedPod) -> None:
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_without_colours_nothing_is_lost(pi: Pi, pod: EmbeddedPod, environ: dict[str, str]) -> None:
+def test_without_colours_the_list_is_complete(pi: Pi, pod: EmbeddedPod, environ: dict[str, str]) -> None:
     """Fault 74."""
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     result = pi("list", **environ)

@@ -1,4 +1,4 @@
-"""A plan and the catalogue as people see them: on terminals of several widths, and piped."""
+"""A plan and the catalogue on terminals of several widths, and in a pipe."""
 
 import json
 import os
@@ -46,7 +46,7 @@ COMMAND += "--enable-auto-tool-choice --tool-call-parser hermes\n"
 WIDE = """\
 me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
-EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+EXPECTED   131,072 tokens of context, 2.4 such requests at once
            308,624 tokens in the KV cache, estimated
 WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of context, about 2.4 such requests at once
            - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2 or more requests at once
@@ -62,7 +62,7 @@ WIDE += COMMAND
 NARROW = """\
 me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
-EXPECTED   131,072 tokens of context, 2.4 requests of it at once
+EXPECTED   131,072 tokens of context, 2.4 such requests at once
            308,624 tokens in the KV cache, estimated
 WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
              context, about 2.4 such requests at once
@@ -88,7 +88,7 @@ def a_pod_and_a_catalogue() -> None:
     (folder / "pods.json").write_text(json.dumps({"pods": {"dc1": pod}, "active": "dc1"}))
 
 
-def test_a_plan_is_all_there_on_a_pipe_with_its_command_on_one_line(pi: Pi) -> None:
+def test_in_a_pipe_a_plan_is_complete_with_its_command_on_one_line(pi: Pi) -> None:
     assert pi(*DRY_RUN).out == WIDE
 
 
@@ -96,14 +96,14 @@ def test_a_plan_fits_a_narrow_terminal() -> None:
     assert on_a_terminal(80, *DRY_RUN) == NARROW
 
 
-def test_what_a_terminal_cannot_draw_is_drawn_in_ascii(pi: Pi) -> None:
-    told = pi(*DRY_RUN, PYTHONIOENCODING="ascii", LC_ALL="C")
-    assert told.code == 0, told.err
-    assert told.out.isascii()
-    assert "# weights  = KV cache  + overhead  . free" in told.out
+def test_on_an_ascii_terminal_a_plan_is_drawn_in_ascii(pi: Pi) -> None:
+    result = pi(*DRY_RUN, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert result.code == 0, result.err
+    assert result.out.isascii()
+    assert "# weights  = KV cache  + overhead  . free" in result.out
 
 
-def test_a_line_for_each_model_fits_a_narrow_terminal() -> None:
+def test_the_list_of_models_fits_a_narrow_terminal() -> None:
     lines = on_a_terminal(80, "models").splitlines()
     assert max(map(len, lines)) <= 80
     assert "me/mine" in lines[1]

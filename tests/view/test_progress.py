@@ -12,7 +12,7 @@ from fcntl import ioctl
 
 import pytest
 
-from pi_cli.view.progress import Download
+from pi_cli.view.progress import DownloadProgress
 
 SHOW = """
 from pi_cli.events import Output, Phase
@@ -25,14 +25,14 @@ with progress.following(["dc1"]) as report:
 
 def read_to_the_end(terminal: int) -> str:
     screen = b""
-    with suppress(OSError):  # a terminal whose programs have ended answers so
+    with suppress(OSError):  # raised by a terminal whose programs have exited
         while piece := os.read(terminal, 65536):
             screen += piece
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_long_line_of_the_log_never_pushes_the_pod_and_its_phase_away(width: int) -> None:
+def test_a_long_log_line_does_not_hide_the_pod_and_its_phase(width: int) -> None:
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -45,57 +45,58 @@ def test_a_long_line_of_the_log_never_pushes_the_pod_and_its_phase_away(width: i
     assert all("dc1" in row and "loading weights" in row and len(row) < width for row in rows)
 
 
-def steps(download: Download, *seen: tuple[float, int]) -> str:
-    """Let a download of 140 GB be so far (in GB) at these seconds; return how it is told at the last."""
-    for now, done in seen:
-        download.see(done * 10**9, 140 * 10**9, "", now)
+def text_after(download: DownloadProgress, *samples: tuple[float, int]) -> str:
+    """Update a download of 140 GB with these samples (seconds, GB done); return its text after the last one."""
+    for now, done in samples:
+        download.update(done * 10**9, 140 * 10**9, "", now)
     return download.text()
 
 
-def test_a_download_is_told_with_what_is_there_how_fast_it_comes_and_how_long_it_takes() -> None:
-    assert steps(Download(), (100.0, 40)) == "40.0 GB of 140.0 GB (28 %)"
-    assert steps(Download(), (100.0, 40), (104.0, 42)) == "42.0 GB of 140.0 GB (30 %), 500.0 MB/s, 3m16s left"
+def test_a_download_shows_its_size_its_rate_and_the_time_left() -> None:
+    assert text_after(DownloadProgress(), (100.0, 40)) == "40.0 GB of 140.0 GB (28 %)"
+    text = text_after(DownloadProgress(), (100.0, 40), (104.0, 42))
+    assert text == "42.0 GB of 140.0 GB (30 %), 500.0 MB/s, 3m16s left"
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
-    download = Download()
-    steps(download, *((float(second), second) for second in range(30)))
+    download = DownloadProgress()
+    text_after(download, *((float(second), second) for second in range(30)))
     assert download.rate() == 1e9
-    steps(download, *((float(second), 29 + 2 * (second - 29)) for second in range(30, 41)))
+    text_after(download, *((float(second), 29 + 2 * (second - 29)) for second in range(30, 41)))
     assert download.rate() == 2e9
 
 
-def test_a_download_that_stands_still_is_told_without_a_guess() -> None:
-    assert steps(Download(), (0.0, 70), (20.0, 70), (40.0, 70)) == "70.0 GB of 140.0 GB (50 %), 0 B/s"
+def test_a_stalled_download_shows_no_time_left() -> None:
+    assert text_after(DownloadProgress(), (0.0, 70), (20.0, 70), (40.0, 70)) == "70.0 GB of 140.0 GB (50 %), 0 B/s"
 
 
-def test_a_download_that_begins_anew_has_no_negative_rate() -> None:
-    assert steps(Download(), (0.0, 70), (5.0, 75), (6.0, 20)) == "20.0 GB of 140.0 GB (14 %)"
+def test_a_restarted_download_has_no_negative_rate() -> None:
+    assert text_after(DownloadProgress(), (0.0, 70), (5.0, 75), (6.0, 20)) == "20.0 GB of 140.0 GB (14 %)"
 
 
-def test_without_a_total_nothing_is_guessed_and_with_all_there_nothing_is_left_to_say() -> None:
-    download = Download()
+def test_without_a_total_or_when_complete_no_time_left_is_shown() -> None:
+    download = DownloadProgress()
     for now in (0.0, 2.0):
-        download.see(int(now) * 10**9, None, "", now)
+        download.update(int(now) * 10**9, None, "", now)
     assert download.text() == "2.0 GB, 1.0 GB/s"
-    assert steps(Download(), (0.0, 100), (2.0, 140)) == "140.0 GB of 140.0 GB (100 %)"
-    assert steps(Download(), (0.0, 150), (2.0, 150)) == "140.0 GB of 140.0 GB (100 %), 0 B/s"
+    assert text_after(DownloadProgress(), (0.0, 100), (2.0, 140)) == "140.0 GB of 140.0 GB (100 %)"
+    assert text_after(DownloadProgress(), (0.0, 150), (2.0, 150)) == "140.0 GB of 140.0 GB (100 %), 0 B/s"
 
 
-def test_who_waits_for_anothers_download_is_told_whose() -> None:
-    download = Download()
-    download.see(7, 10, "`dc2`", 0.0)
-    assert download.text() == "7 B of 10 B (70 %); `dc2` downloads it"
+def test_waiting_for_another_download_shows_its_pod() -> None:
+    download = DownloadProgress()
+    download.update(7, 10, "`dc2`", 0.0)
+    assert download.text() == "7 B of 10 B (70 %); `dc2` is downloading it"
 
 
-def test_where_nobody_watches_a_line_comes_at_each_quarter_and_each_minute() -> None:
-    download = Download()
-    news = []
+def test_without_a_terminal_a_line_is_printed_at_each_quarter_and_each_minute() -> None:
+    download = DownloadProgress()
+    printed = []
     for now, percent in [(0, 0), (1, 5), (2, 24), (3, 25), (4, 49), (5, 51), (30, 52), (66, 53), (67, 54), (70, 100)]:
-        download.see(percent, 100, "", now)
-        if download.is_news(now):
-            news.append(percent)
-    assert news == [0, 25, 51, 53, 100]
+        download.update(percent, 100, "", now)
+        if download.is_line_due(now):
+            printed.append(percent)
+    assert printed == [0, 25, 51, 53, 100]
 
 
 DOWNLOADING = """
@@ -106,11 +107,11 @@ with progress.following(["dc1"]) as report:
 """
 
 
-def test_the_row_of_a_download_fits_a_usual_terminal() -> None:
+def test_the_row_of_a_download_fits_80_columns() -> None:
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen([sys.executable, "-c", DOWNLOADING], stdout=subprocess.DEVNULL, stderr=theirs):
         os.close(theirs)
         screen = read_to_the_end(ours)
     os.close(ours)
-    assert "downloading  40.0 GB of 140.0 GB (28 %); `dc2` downloads it" in screen
+    assert "downloading  40.0 GB of 140.0 GB (28 %); `dc2` is downloading it" in screen

@@ -1,4 +1,4 @@
-"""Pods as people see them, on wide and narrow terminals."""
+"""The list of pods on wide and narrow terminals."""
 
 import json
 import os
@@ -63,7 +63,7 @@ NARROW = """\
     ("columns", "screen"),
     [(160, WIDE), (91, FOLDED), (80, NARROW.replace("runpod\n           ", "runpod ")), (40, NARROW)],
 )
-def test_pods_can_be_read_on_every_terminal(columns: int, screen: str) -> None:
+def test_the_list_of_pods_fits_terminals_of_all_widths(columns: int, screen: str) -> None:
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
     path.parent.mkdir()
     path.write_text(json.dumps({"pods": PODS, "active": "dc1"}))
