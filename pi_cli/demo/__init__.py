@@ -1,1 +1,1 @@
-"""A pod without a machine: a real SSH server in this process, with stub `nvidia-smi`, `hf` and `vllm` on its PATH."""
+"""The embedded pod: a real SSH server in this process, with simulated `nvidia-smi`, `hf` and `vllm` on its PATH."""

@@ -1,7 +1,7 @@
-"""The GPUs an embedded pod pretends to have, and who holds their memory.
+"""The simulated GPUs of an embedded pod, and the memory that processes have allocated on them.
 
-Kept as files under `$HOME/.demo`, because the stub `nvidia-smi` and the stub engines are programs of their own:
-`gpus.json` lists the cards, `holds/PID.json` says how much memory a process has on each.
+Stored in files under `$HOME/.demo`, because the stub `nvidia-smi` and the stub engines are separate programs:
+`gpus.json` lists the cards, `allocations/PID.json` the memory of a process on each.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-# What a dashboard calls it, what `nvidia-smi` prints, MiB in all, compute capability. The first that fits is taken.
+# The name in provider dashboards, the name in `nvidia-smi`, MiB, compute capability. The first match is used.
 CARDS = (
     ("H100 80GB", "NVIDIA H100 80GB HBM3", 81559, "9.0"),
     ("H100 94GB", "NVIDIA H100 NVL", 95830, "9.0"),
@@ -47,8 +47,8 @@ class Gpu(NamedTuple):
         return f"GPU-{self.id:08x}-de30-de30-de30-{self.memory:012x}"
 
 
-class Hold(NamedTuple):
-    """MiB that one process holds on one card."""
+class Allocation(NamedTuple):
+    """The MiB that one process has allocated on one card."""
 
     pid: int
     gpu: int
@@ -56,7 +56,7 @@ class Hold(NamedTuple):
 
 
 def parse(text: str) -> list[Gpu]:
-    """Read a list of cards as people write it; the empty text and `none` mean no card.
+    """Parse a list of GPUs as users write it; the empty string and `none` mean no GPU.
 
     >>> [gpu.name for gpu in parse("2x H100 80GB, 1x L4")]
     ['NVIDIA H100 80GB HBM3', 'NVIDIA H100 80GB HBM3', 'NVIDIA L4']
@@ -76,43 +76,43 @@ def _card(text: str) -> tuple[str, int, str]:
             return name, memory, capability
     name, _, size = text.rpartition(" ")
     if not size.removesuffix("GB").isdecimal():
-        raise ValueError(f"no such GPU: {text!r}; say for example `2x H100 80GB`")
+        raise ValueError(f"unknown GPU: {text!r}; write for example `2x H100 80GB`")
     return f"NVIDIA {name}", int(size.removesuffix("GB")) * 1024, "9.0"
 
 
 def install(home: Path, gpus: list[Gpu], *, driver: str | None = DRIVER) -> None:
-    """Put cards into the pod whose home this is; without a driver `nvidia-smi` fails as on such a machine."""
+    """Install cards on the pod with this home; without a driver, `nvidia-smi` fails like on a real machine."""
     _write(home / ".demo" / "gpus.json", {"driver": driver, "gpus": gpus})
 
 
 def installed(home: Path) -> tuple[str | None, list[Gpu]]:
-    """Return the driver version (None: not loaded) and the cards."""
-    found = json.loads((home / ".demo" / "gpus.json").read_text(encoding="utf-8"))
-    return found["driver"], [Gpu(*gpu) for gpu in found["gpus"]]
+    """Return the driver version (None if it is not loaded) and the cards."""
+    data = json.loads((home / ".demo" / "gpus.json").read_text(encoding="utf-8"))
+    return data["driver"], [Gpu(*gpu) for gpu in data["gpus"]]
 
 
 def visible(home: Path, environ: Mapping[str, str]) -> list[Gpu]:
     """Return the cards that CUDA would show to a process with this environment."""
     gpus = {str(gpu.id): gpu for gpu in installed(home)[1]}
-    wanted = environ.get("CUDA_VISIBLE_DEVICES")
-    if wanted is None:
+    visible_ids = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible_ids is None:
         return list(gpus.values())
-    return [gpus[id.strip()] for id in wanted.split(",") if id.strip() in gpus]
+    return [gpus[id.strip()] for id in visible_ids.split(",") if id.strip() in gpus]
 
 
-def hold(home: Path, pid: int, memory: dict[int, int]) -> None:
-    """Say that `pid` holds so many MiB on each of these cards, until it dies."""
-    _write(home / ".demo" / "holds" / f"{pid}.json", {"born": _birth(pid), "memory": memory})
+def allocate(home: Path, pid: int, memory: dict[int, int]) -> None:
+    """Record the MiB that `pid` has allocated on each of these cards, until it exits."""
+    _write(home / ".demo" / "allocations" / f"{pid}.json", {"started": _start_time(pid), "memory": memory})
 
 
-def holds(home: Path) -> list[Hold]:
-    """Return what living processes hold."""
-    found = []
-    for path in sorted((home / ".demo").glob("holds/*.json")):
-        pid, claim = int(path.stem), json.loads(path.read_text(encoding="utf-8"))
-        if _birth(pid) == claim["born"]:
-            found += [Hold(pid, int(gpu), memory) for gpu, memory in claim["memory"].items()]
-    return found
+def allocations(home: Path) -> list[Allocation]:
+    """Return the allocations of running processes."""
+    result = []
+    for path in sorted((home / ".demo").glob("allocations/*.json")):
+        pid, record = int(path.stem), json.loads(path.read_text(encoding="utf-8"))
+        if _start_time(pid) == record["started"]:
+            result += [Allocation(pid, int(gpu), memory) for gpu, memory in record["memory"].items()]
+    return result
 
 
 def _write(path: Path, content: object) -> None:
@@ -122,8 +122,8 @@ def _write(path: Path, content: object) -> None:
     fresh.replace(path)
 
 
-def _birth(pid: int) -> str:
-    """Return what tells this process from a later one with the same PID; `dead` for the dead, zombies included."""
+def _start_time(pid: int) -> str:
+    """Return the start time, which distinguishes processes with the same PID; `dead` if it exited or is a zombie."""
     if Path("/proc/self/stat").exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,12 +1,12 @@
-"""What the setup script reads of a machine, below a folder of the embedded pod's own: system, container, toolkit.
+"""The system files that the setup script reads (system, container, CUDA toolkit), in a folder of the embedded pod.
 
-The script looks there because of `PI_MACHINE_ROOT`, so that a demo runs alike on every Linux.
+`PI_MACHINE_ROOT` makes the script read them there, so that the demo behaves the same on every Linux.
 """
 
 from pathlib import Path
 
 VARIABLE = "PI_MACHINE_ROOT"
-CUDA = "13.0"  # what the simulated driver knows
+CUDA = "13.0"  # the newest version that the simulated driver supports
 CAPABILITIES = "000001ffffffffff"
 FILES = {
     "etc/os-release": 'NAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\nPRETTY_NAME="Ubuntu 22.04 (simulated)"\n',
@@ -17,14 +17,14 @@ FILES = {
     "proc/self/mounts": "",  # the simulated mount adds to it
 }
 NVCC = f"""#!/bin/sh
-# SIMULATED nvcc, on an embedded pod of `pi demo`: knows its version only.
+# SIMULATED nvcc, on an embedded pod of `pi demo`: only prints its version.
 echo "Cuda compilation tools, release {CUDA}, V{CUDA}.88 (simulated)"
 """
 HEADERS = ("cuda_runtime.h", "nvrtc.h", "curand.h", "cublas_v2.h")
 
 
 def write(root: Path) -> None:
-    """Lay out the machine."""
+    """Write the files of the simulated machine."""
     for name, text in FILES.items():
         _write(root / name, text)
     toolkit = root / f"usr/local/cuda-{CUDA}"

@@ -1,4 +1,4 @@
-"""Whether the process that made this pod still lives: killed outright, it could not clean up after itself."""
+"""Check whether the process that created this pod is alive: after a `kill -9` it could not clean up."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ CHECK_SECONDS = 1
 
 
 def write(folder: Path) -> None:
-    """Write down that this process owns the pod in `folder`."""
+    """Record this process as the owner of the pod in `folder`."""
     (folder / "owner").write_text(f"{os.getpid()}\n", encoding="utf-8")
 
 
 def is_alive() -> bool:
-    """Tell, on the pod, whether its owner lives. Outside of a pod there is none to ask for."""
+    """Return, on the pod, whether its owner is alive; outside of a pod, True."""
     try:
         os.kill(int(Path(os.environ["PI_DEMO_POD"], "owner").read_text(encoding="utf-8")), 0)
     except (KeyError, PermissionError):

@@ -1,9 +1,9 @@
-"""The embedded pod: a real SSH server that runs real commands under bash, in a home of its own.
+"""The embedded pod: a real SSH server that runs real commands under bash, in its own home.
 
     with EmbeddedPod("2x H100 80GB") as pod:
         subprocess.run([*shlex.split(pod.ssh), "nvidia-smi"])
 
-Only the machine is missing: `bin/` holds stubs for what a GPU machine has and this one has not.
+Only the GPU machine is simulated: `bin/` has stubs for the programs that this machine lacks.
 """
 
 import shlex
@@ -23,26 +23,26 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 
 MARKER = "PI_DEMO_POD"
 MEGABYTE = 10**6
-ROOM = 10**14  # bytes
+FREE_DISK_BYTES = 10**14
 STUBS = Path(__file__).parent / "bin"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class EmbeddedPod:
-    """A pod on a loopback port, ready when made; `close` (or `with`) leaves no process, thread or file of it behind.
+    """A pod on a loopback port, ready when it is created; `close` (or `with`) leaves no process, thread or file behind.
 
-    `gpus` is a list as people write it (`1x H100 80GB, 1x L4`, `none`). A `home` that is given stays.
+    `gpus` is a list as users write it (`1x H100 80GB, 1x L4`, `none`). A given `home` is not deleted.
     """
 
     address = "127.0.0.1"
 
     def __init__(self, gpus: str = "2x H100 80GB", *, home: Path | None = None) -> None:
         self.commands: list[str] = []
-        """The command strings received, in order: what a remote shell, and `ps` there, got to see."""
+        """The command strings received, in order: the remote shell and `ps` on the pod see these."""
         with ExitStack() as undo:
             self._folder = Path(tempfile.mkdtemp(prefix="pi-demo-")).resolve()
             undo.callback(shutil.rmtree, self._folder)
-            self._furnish(cards.parse(gpus), home)
+            self._create_home(cards.parse(gpus), home)
             self._first_port = undo.enter_context(ports.reserved())
             client_key = _write_key(self.key)
             self._host_key = _new_key()
@@ -59,7 +59,7 @@ class EmbeddedPod:
         self.close()
 
     def close(self) -> None:
-        """End every process of the pod, then its server, then remove its files."""
+        """Stop every process of the pod, then its server, then remove its files."""
         self._undo.close()
 
     @property
@@ -73,21 +73,21 @@ class EmbeddedPod:
 
     @property
     def ssh(self) -> str:
-        """The command line a provider's dashboard would show."""
+        """The ssh command that a provider's dashboard would show."""
         return f"ssh -p {self.port} -i {shlex.quote(str(self.key))} root@{self.address}"
 
     @property
     def host_key(self) -> str:
-        """The public host key, as a `known_hosts` line ends."""
+        """The public host key, in the format of `known_hosts`."""
         return self._host_key.export_public_key().decode().strip()
 
     def new_host_key(self) -> None:
-        """Be another machine from now on, to whoever connects: the pod was re-created at the same address."""
+        """Change the host key, as if the machine had been recreated at the same address."""
         self._host_key = _new_key()
         self._sshd.use_host_key(self._host_key)
 
     def install(self, name: str, script: str) -> Path:
-        """Put an executable first on the pod's PATH, in place of a stub of that name, which may be running."""
+        """Install an executable first on the pod's PATH; it replaces a stub of that name, even a running one."""
         path = self._folder / "bin" / name
         fresh = path.with_name(f"{name}.new")
         fresh.write_text(script, encoding="utf-8")
@@ -96,29 +96,29 @@ class EmbeddedPod:
         return path
 
     def processes(self) -> list[processes.Process]:
-        """Return all processes that descend from a command run here, whatever session they are in."""
+        """Return all processes that descend from a command on this pod, in any session."""
         return processes.marked(MARKER, str(self._folder))
 
     def files(self) -> dict[str, bytes]:
-        """Return what lies in the pod's home, by path, but for files over a megabyte: simulated weights are huge."""
+        """Return the files in the pod's home by path, except files over a megabyte: simulated weights are huge."""
         paths = [path for path in self.home.rglob("*") if path.is_file() and path.stat().st_size <= MEGABYTE]
         return {str(path.relative_to(self.home)): path.read_bytes() for path in paths}
 
-    def _furnish(self, gpus: list[cards.Gpu], home: Path | None) -> None:
-        """Lay out the pod's folder, which is also its identity in `MARKER`."""
+    def _create_home(self, gpus: list[cards.Gpu], home: Path | None) -> None:
+        """Create the pod's folder, whose path is also its identity in `MARKER`."""
         self.home = home or self._folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         cards.install(self.home, gpus)
         (self._folder / "bin").mkdir()
-        self._furnish_python(Path(sys.executable).resolve())
+        self._create_python(Path(sys.executable).resolve())
         owner.write(self._folder)
         machine.write(self._folder / "machine")
         for stub in STUBS.iterdir():
             if stub.is_file():
                 self.install(stub.name, _launcher(stub))
 
-    def _furnish_python(self, python: Path) -> None:
-        """Give the pod a Python that has no packages, as on a bare machine, whatever this one's has."""
+    def _create_python(self, python: Path) -> None:
+        """Give the pod a Python without packages, as on a bare machine."""
         (self._folder / "bin" / "python3").symlink_to(python)
         config = f"home = {python.parent}\ninclude-system-site-packages = false\n"
         (self._folder / "pyvenv.cfg").write_text(config, encoding="utf-8")
@@ -133,9 +133,9 @@ class EmbeddedPod:
             "SHELL": shutil.which("bash", path=SYSTEM_PATH) or "/bin/bash",
             "PATH": f"{self._folder / 'bin'}:{self.home / '.local/bin'}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
-            "SSH_CLIENT": f"{self.address} 0 {self.port}",  # as sshd does: Debian's bash reads ~/.bashrc then
-            "PI_FIRST_PORT": str(self._first_port),  # where models go: other embedded pods are on this machine
-            "PI_FREE_DISK": str(ROOM),  # weights are simulated, and take no room on this one
+            "SSH_CLIENT": f"{self.address} 0 {self.port}",  # set as by sshd: then Debian's bash reads ~/.bashrc
+            "PI_FIRST_PORT": str(self._first_port),  # of its models: this machine may run other embedded pods
+            "PI_FREE_DISK": str(FREE_DISK_BYTES),  # simulated weights take no space on this machine
             machine.VARIABLE: str(self._folder / "machine"),
             MARKER: str(self._folder),
         }
@@ -151,7 +151,7 @@ class EmbeddedPod:
 
 
 def _launcher(stub: Path) -> str:
-    """Return a script that runs a stub: a shell stub is its own, a Python one gets this interpreter, started lean."""
+    """Return a script that runs a stub: a shell stub itself, a Python stub with this interpreter, without packages."""
     text = stub.read_text(encoding="utf-8")
     if not text.startswith("#!/usr/bin/env python3"):
         return text

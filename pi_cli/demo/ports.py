@@ -1,27 +1,27 @@
-"""Ports for pods that share one machine: each gets a block of its own to start models in.
+"""Ports for embedded pods that share one machine: each pod starts its models in its own block of ports.
 
-Two real pods may both use port 8001; two embedded ones would fight over it.
+Two real pods may both use port 8001; two embedded pods would conflict.
 """
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FIRST, LAST, BLOCK = 8001, 32000, 50
+FIRST_PORT, LAST_PORT, BLOCK_SIZE = 8001, 32000, 50
 
 
 @contextmanager
 def reserved() -> Iterator[int]:
-    """Yield the first port of a block that no other embedded pod on this machine has; its last port says so."""
-    for first in range(FIRST, LAST, BLOCK):
-        sign = socket.socket()
+    """Reserve a block of ports, and yield its first port. A socket on its last port marks it as used."""
+    for first in range(FIRST_PORT, LAST_PORT, BLOCK_SIZE):
+        marker = socket.socket()
         try:
-            sign.bind(("127.0.0.1", first + BLOCK - 1))
-            sign.listen(1)
+            marker.bind(("127.0.0.1", first + BLOCK_SIZE - 1))
+            marker.listen(1)
         except OSError:
-            sign.close()
+            marker.close()
             continue
-        with sign:
+        with marker:
             yield first
         return
     raise OSError("no free block of ports on this machine")

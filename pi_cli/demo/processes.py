@@ -1,6 +1,6 @@
-"""Find and end every process that carries a marker in its environment, whoever its parent is by now.
+"""Find and stop every process with a marker in its environment, even if it was re-parented.
 
-The marker is inherited, and survives `setsid` and re-parenting, where process groups and parents do not.
+The marker is inherited. Unlike process groups and parents, it survives `setsid` and re-parenting.
 """
 
 import os
@@ -15,7 +15,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A running process; zombies are dead and never reported."""
+    """A running process; zombies are never included."""
 
     pid: int
     command: tuple[str, ...]
@@ -23,25 +23,26 @@ class Process:
 
 
 def marked(name: str, value: str) -> list[Process]:
-    """Return the processes whose environment at exec held `name=value`, by rising PID."""
-    found = _from_proc() if (PROC / "self" / "environ").exists() else _from_ps(f"{name}={value}")
-    return sorted((each for each in found if each.environ.get(name) == value), key=lambda each: each.pid)
+    """Return the processes whose environment at exec had `name=value`, sorted by PID."""
+    processes = _from_proc() if (PROC / "self" / "environ").exists() else _from_ps(f"{name}={value}")
+    marked_ones = (process for process in processes if process.environ.get(name) == value)
+    return sorted(marked_ones, key=lambda process: process.pid)
 
 
 def end(name: str, value: str, *, grace: float = 1.0, interval: float = 0.02) -> None:
-    """Send TERM to all marked processes and, after `grace` seconds, KILL until none is left."""
-    patience = time.monotonic() + grace
-    asked: set[int] = set()
-    looks_in_vain = 0
-    while looks_in_vain < 2:  # in the middle of exec a process shows no environment
-        found = marked(name, value)
-        looks_in_vain = 0 if found else looks_in_vain + 1
-        is_patient = time.monotonic() < patience
-        for process in found:
-            if not is_patient:
+    """Send SIGTERM to all marked processes and, after `grace` seconds, SIGKILL until none is left."""
+    kill_at = time.monotonic() + grace
+    terminated: set[int] = set()
+    empty_scans = 0
+    while empty_scans < 2:  # during exec, a process shows no environment
+        processes = marked(name, value)
+        empty_scans = 0 if processes else empty_scans + 1
+        is_kill_due = time.monotonic() >= kill_at
+        for process in processes:
+            if is_kill_due:
                 _signal(process.pid, signal.SIGKILL)
-            elif process.pid not in asked:
-                asked.add(process.pid)
+            elif process.pid not in terminated:
+                terminated.add(process.pid)
                 _signal(process.pid, signal.SIGTERM)
         time.sleep(interval)
 
@@ -55,34 +56,34 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _from_proc() -> list[Process]:
-    found = []
+    processes = []
     for folder in PROC.iterdir():
         if not folder.name.isdecimal():
             continue
         try:
             environ = (folder / "environ").read_bytes()
             cmdline = (folder / "cmdline").read_bytes()
-        except OSError:  # gone meanwhile, or somebody else's
+        except OSError:  # it has exited, or belongs to another user
             continue
-        words = os.fsdecode(cmdline).removesuffix("\0").split("\0")
-        found.append(Process(int(folder.name), tuple(words), _variables(os.fsdecode(environ).split("\0"))))
-    return found
+        argv = os.fsdecode(cmdline).removesuffix("\0").split("\0")
+        processes.append(Process(int(folder.name), tuple(argv), _variables(os.fsdecode(environ).split("\0"))))
+    return processes
 
 
 def _from_ps(marker: str) -> list[Process]:
-    """Ask `ps`, where there is no /proc (macOS).
+    """Read the processes from `ps`, for systems without /proc (macOS).
 
-    It prints the environment after the command line, so the two are told apart by their `=` only.
+    It prints the environment after the command line; only the `=` distinguishes the two.
     """
     listing = subprocess.run(["ps", "axeww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
-    found = []
+    processes = []
     for line in listing.splitlines():
         pid, _, rest = line.strip().partition(" ")
         if marker in rest:
             words = rest.split()
-            command = [word for word in words if "=" not in word]
-            found.append(Process(int(pid), tuple(command), _variables(words)))
-    return found
+            argv = [word for word in words if "=" not in word]
+            processes.append(Process(int(pid), tuple(argv), _variables(words)))
+    return processes
 
 
 def _variables(words: list[str]) -> dict[str, str]:

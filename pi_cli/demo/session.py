@@ -1,6 +1,6 @@
-"""Run one command for one SSH channel, as sshd does: under bash, in a session of its own, outliving the channel.
+"""Run one command for one SSH channel, as sshd does: under bash, in its own session, independent of the channel.
 
-The streams are pumped by hand: asyncssh's own `redirect` leaves a coroutine unawaited when its loop ends.
+The streams are copied by hand: asyncssh's own `redirect` leaves a coroutine unawaited when its loop ends.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 
 Channel = asyncssh.SSHServerProcess[bytes]
 
-CHUNK = 65536
+READ_SIZE = 65536
 
-# The signals RFC 4254 has names for; any other reaches the client as a plain status.
+# The signals that have a name in RFC 4254; the client gets any other as an exit status.
 NAMED_SIGNALS = {"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"}
 
-# Terminal modes of RFC 4254 that somebody asks for: number, word of `termios.tcgetattr`, flag.
+# The terminal modes of RFC 4254 that clients request: number, index in `termios.tcgetattr`, flag.
 TERMINAL_MODES = (
     (asyncssh.PTY_ICRNL, 0, termios.ICRNL),
     (asyncssh.PTY_OPOST, 1, termios.OPOST),
@@ -35,8 +35,8 @@ TERMINAL_MODES = (
 
 
 @dataclass
-class _Ends:
-    """Our ends of a command's streams, as non-blocking descriptors; on a terminal all of them are one."""
+class _StreamEnds:
+    """The server's ends of a command's streams, as non-blocking descriptors; with a terminal they are all the same."""
 
     stdin: int
     stdout: int
@@ -56,9 +56,9 @@ class _Ends:
 
 
 async def serve(channel: Channel, *, home: Path, environment: Mapping[str, str]) -> None:
-    """Run the command of `channel` (a login shell when it names none) and wait until it is dead.
+    """Run the command of `channel` (or a login shell if it has none) and wait until it exits.
 
-    When the client goes away the command only loses its streams, as with OpenSSH; on a terminal it is hung up.
+    If the client disconnects, the command only loses its streams, as with OpenSSH; on a terminal it gets SIGHUP.
     """
     variables = {name: value for name, value in channel.env.items() if name == "LANG" or name.startswith("LC_")}
     if channel.term_type:
@@ -66,7 +66,7 @@ async def serve(channel: Channel, *, home: Path, environment: Mapping[str, str])
     argv = ["bash", "-c", channel.command] if channel.command is not None else ["bash", "-l"]
     child, ends = await _start(channel, argv, home, {**environment, **variables})
     try:
-        await _attend(channel, child, ends)
+        await _pump(channel, child, ends)
     finally:
         ends.close()
         await child.wait()
@@ -74,11 +74,11 @@ async def serve(channel: Channel, *, home: Path, environment: Mapping[str, str])
 
 async def _start(
     channel: Channel, argv: list[str], home: Path, environment: Mapping[str, str]
-) -> tuple[asyncio.subprocess.Process, _Ends]:
-    with contextlib.ExitStack() as theirs:  # the child's ends, closed here once it has them
+) -> tuple[asyncio.subprocess.Process, _StreamEnds]:
+    with contextlib.ExitStack() as theirs:  # the child's ends, closed here once the child has them
         if channel.term_type:
             ends, streams, name = _open_terminal(channel)
-            # A session leader that opens a terminal gets it as its controlling one.
+            # When a session leader opens a terminal, it becomes the controlling terminal.
             argv = ["/bin/sh", "-c", 'exec "$@" < "$0" > "$0" 2>&1', name, *argv]
         else:
             ends, streams = _open_pipes()
@@ -95,32 +95,32 @@ async def _start(
     return child, ends
 
 
-def _open_pipes() -> tuple[_Ends, tuple[int, int, int]]:
+def _open_pipes() -> tuple[_StreamEnds, tuple[int, int, int]]:
     (their_in, our_in), (our_out, their_out), (our_err, their_err) = os.pipe(), os.pipe(), os.pipe()
     for descriptor in (our_in, our_out, our_err):
         os.set_blocking(descriptor, False)
-    return _Ends(our_in, our_out, our_err), (their_in, their_out, their_err)
+    return _StreamEnds(our_in, our_out, our_err), (their_in, their_out, their_err)
 
 
-def _open_terminal(channel: Channel) -> tuple[_Ends, tuple[int, int, int], str]:
+def _open_terminal(channel: Channel) -> tuple[_StreamEnds, tuple[int, int, int], str]:
     ours, theirs = os.openpty()
     attributes = termios.tcgetattr(theirs)
-    for mode, word, flag in TERMINAL_MODES:
+    for mode, index, flag in TERMINAL_MODES:
         if mode in channel.term_modes:
-            attributes[word] = attributes[word] | flag if channel.term_modes[mode] else attributes[word] & ~flag
+            attributes[index] = attributes[index] | flag if channel.term_modes[mode] else attributes[index] & ~flag
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
     _resize(ours, channel.term_size[0], channel.term_size[1])
     os.set_blocking(ours, False)
-    # Opened again by name in the child; until then this keeps the terminal from looking hung up.
-    return _Ends(ours, ours, None, terminal=ours), (theirs, theirs, theirs), os.ttyname(theirs)
+    # The child opens it again by name; until then, this open end keeps the terminal alive.
+    return _StreamEnds(ours, ours, None, terminal=ours), (theirs, theirs, theirs), os.ttyname(theirs)
 
 
 def _resize(terminal: int, width: int, height: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
 
-async def _attend(channel: Channel, child: asyncio.subprocess.Process, ends: _Ends) -> None:
-    """Pump until the command is dead and its output passed on, or until the client is gone."""
+async def _pump(channel: Channel, child: asyncio.subprocess.Process, ends: _StreamEnds) -> None:
+    """Copy the streams until the command has exited and its output is sent, or until the client disconnects."""
 
     async def finish() -> None:
         await asyncio.gather(_pass_on(ends.stdout, channel.stdout), _pass_on(ends.stderr, channel.stderr))
@@ -129,9 +129,9 @@ async def _attend(channel: Channel, child: asyncio.subprocess.Process, ends: _En
     tasks = [
         asyncio.create_task(work) for work in (finish(), channel.channel.wait_closed(), _feed(channel, child, ends))
     ]
-    finished, gone, _ = tasks
+    finished, disconnected, _ = tasks
     try:
-        await asyncio.wait([finished, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([finished, disconnected], return_when=asyncio.FIRST_COMPLETED)
         if finished.done():
             finished.result()
     finally:
@@ -142,18 +142,18 @@ async def _attend(channel: Channel, child: asyncio.subprocess.Process, ends: _En
 
 def _report_exit(channel: Channel, status: int) -> None:
     name = signal.Signals(-status).name.removeprefix("SIG") if status < 0 else ""
-    with contextlib.suppress(asyncssh.Error, OSError):  # the client may have left this very moment
+    with contextlib.suppress(asyncssh.Error, OSError):  # the client may have just disconnected
         if name in NAMED_SIGNALS:
             channel.exit_with_signal(name)
         else:
             channel.exit(status if status >= 0 else 128 - status)
 
 
-async def _feed(channel: Channel, child: asyncio.subprocess.Process, ends: _Ends) -> None:
-    """Pass on what the client types, its signals and the size of its window; EOF closes the command's stdin."""
+async def _feed(channel: Channel, child: asyncio.subprocess.Process, ends: _StreamEnds) -> None:
+    """Forward the client's input, signals and window size to the command; EOF closes the command's stdin."""
     while True:
         try:
-            data = await channel.stdin.read(CHUNK)
+            data = await channel.stdin.read(READ_SIZE)
         except asyncssh.TerminalSizeChanged as change:
             if ends.terminal is not None:
                 _resize(ends.terminal, change.width, change.height)
@@ -170,18 +170,18 @@ async def _feed(channel: Channel, child: asyncio.subprocess.Process, ends: _Ends
             break
         try:
             await _write(ends.stdin, data)
-        except OSError:  # the command reads no more
+        except OSError:  # the command has closed its stdin
             break
     ends.close_stdin()
 
 
 async def _pass_on(descriptor: int | None, writer: asyncssh.SSHWriter[bytes]) -> None:
-    """Pass on what the command prints, until it or its last child closes the stream."""
+    """Send the command's output to the client, until the command and all its children have closed the stream."""
     while descriptor is not None and (data := await _read(descriptor)):
         try:
             writer.write(data)
             await writer.drain()
-        except (asyncssh.Error, OSError):  # nobody listens any more
+        except (asyncssh.Error, OSError):  # the client has disconnected
             return
 
 
@@ -189,7 +189,7 @@ async def _read(descriptor: int) -> bytes:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            return os.read(descriptor, CHUNK)
+            return os.read(descriptor, READ_SIZE)
         except BlockingIOError:
             ready = asyncio.Event()
             loop.add_reader(descriptor, ready.set)
@@ -197,7 +197,7 @@ async def _read(descriptor: int) -> bytes:
                 await ready.wait()
             finally:
                 loop.remove_reader(descriptor)
-        except OSError:  # EIO: the last process left the terminal
+        except OSError:  # EIO: no process has the terminal open any more
             return b""
 
 

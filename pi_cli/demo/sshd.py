@@ -1,4 +1,4 @@
-"""An SSH server on a loopback port, in a thread with an event loop of its own."""
+"""An SSH server on a loopback port, in a thread with its own event loop."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Sshd:
-    """Serves every channel with `serve`, from the moment it is made until `stop`."""
+    """Serves every channel with `serve`, from its creation until `stop`."""
 
     def __init__(self, serve: Serve, *, host_key: asyncssh.SSHKey, client_key: asyncssh.SSHKey) -> None:
         self._serve = serve
@@ -23,31 +23,31 @@ class Sshd:
         self._channels: set[asyncio.Task[None]] = set()
         self._listening: Future[asyncssh.SSHAcceptor] = Future()
         self._ended: Future[None] = Future()
-        self._thread = threading.Thread(target=self._live, args=(host_key,), name="embedded-pod", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, args=(host_key,), name="embedded-pod", daemon=True)
         self._thread.start()
         self._acceptor = self._listening.result()
         self.port = self._acceptor.get_port()
 
     def use_host_key(self, key: asyncssh.SSHKey) -> None:
-        """Show another host key to whoever connects from now on."""
+        """Use another host key for new connections."""
         self._loop.call_soon_threadsafe(lambda: self._acceptor.update(server_host_keys=[key]))
 
     def stop(self) -> None:
-        """Drop every connection. The thread ends when the commands that ran here are dead too."""
+        """Close every connection. The thread ends after the last command has exited."""
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     def has_ended(self, timeout: float) -> bool:
-        """Wait for the thread to end, and raise what went wrong in it."""
+        """Wait for the thread to end, and raise its exception if it failed."""
         self._thread.join(timeout)
         if self._thread.is_alive():
             return False
         self._ended.result()
         return True
 
-    def _live(self, host_key: asyncssh.SSHKey) -> None:
+    def _run_thread(self, host_key: asyncssh.SSHKey) -> None:
         try:
             asyncio.run(self._listen(host_key))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
+        except BaseException as error:  # noqa: BLE001 - passed to the thread that waits for this one
             outcome: Future[asyncssh.SSHAcceptor] | Future[None] = (
                 self._ended if self._listening.done() else self._listening
             )
@@ -81,18 +81,18 @@ class Sshd:
         await asyncio.gather(*self._channels)
 
     def _open(self, channel: Channel) -> None:
-        """Serve a channel in a task that outlives it: asyncssh would cancel its own with the connection."""
+        """Serve a channel in a task of this server: asyncssh would cancel its own task with the connection."""
         task = asyncio.get_running_loop().create_task(self._serve(channel))
         self._channels.add(task)
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        if task.exception() is None:  # a bug stays, for `has_ended` to raise
+        if task.exception() is None:  # a failed task is kept: `has_ended` raises its exception
             self._channels.discard(task)
 
 
 class _Login(asyncssh.SSHServer):
-    """Lets the one key in, and forwards to loopback ports and to unix sockets."""
+    """Accepts one client key, and forwards to loopback ports and unix sockets."""
 
     def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._connections = connections

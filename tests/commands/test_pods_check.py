@@ -145,7 +145,7 @@ def test_a_volume_that_is_gone_is_told(pi: Pi, ready: EmbeddedPod) -> None:
 
 def test_memory_that_somebody_else_holds_is_told(pi: Pi, ready: EmbeddedPod) -> None:
     """Fault 34."""
-    cards.hold(ready.home, os.getpid(), {1: 73403})
+    cards.allocate(ready.home, os.getpid(), {1: 73403})
     assert notes(pi("pods", "--check")) == [
         "GPU 1: 72 of 80 GiB are in use by nothing that pi started; see by what with `pi ssh dc1 nvidia-smi`"
     ]

@@ -188,7 +188,7 @@ def test_who_holds_the_memory_is_said_before_anything_is_downloaded(
     pi: Pi, pod: EmbeddedPod, stranger: "subprocess.Popen[bytes]"
 ) -> None:
     """Fault 34."""
-    gpus.hold(pod.home, stranger.pid, {0: 73403, 1: 70000})
+    gpus.allocate(pod.home, stranger.pid, {0: 73403, 1: 70000})
     result = pi(*START)
     assert result.code == 4
     holder = f"pid {stranger.pid} (VLLM::EngineCore: "

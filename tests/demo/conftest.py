@@ -1,4 +1,4 @@
-"""A pod for each test or each module, and plain SSH into it."""
+"""An embedded pod per test, and plain SSH to it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from pi_cli.demo.pod import EmbeddedPod
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a remote command ended, and what it said."""
+    """The exit status and the output of a remote command."""
 
     status: int | None
     signal: str | None
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def connect(pod: EmbeddedPod) -> AbstractAsyncContextManager[asyncssh.SSHClientConnection]:
-    """Log in, trusting the pod's present host key and nothing else."""
+    """Log in, accepting only the pod's current host key."""
     return asyncssh.connect(
         pod.address,
         pod.port,
@@ -40,7 +40,7 @@ def connect(pod: EmbeddedPod) -> AbstractAsyncContextManager[asyncssh.SSHClientC
 
 
 def ssh(pod: EmbeddedPod, command: str, input: bytes = b"") -> Outcome:
-    """Run one command on a connection of its own."""
+    """Run one command on a new connection."""
 
     async def run() -> Outcome:
         async with connect(pod) as connection:
@@ -64,5 +64,5 @@ def machine() -> Iterator[EmbeddedPod]:
 
 @pytest.fixture
 def shell(machine: EmbeddedPod) -> Shell:
-    """Run a command on this test's pod."""
+    """Return a function that runs a command on this test's pod."""
     return partial(ssh, machine)

@@ -1,4 +1,4 @@
-"""`nvidia-smi`, `hf` and what `pod_setup.sh` calls, on the embedded pod."""
+"""`nvidia-smi`, `hf` and the programs that `pod_setup.sh` calls, on the embedded pod."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ REMOTE = Path(__file__).parents[2] / "remote"
 QUERY = "nvidia-smi --query-gpu=index,name,memory.total,memory.used,compute_cap --format=csv,noheader"
 
 
-def test_nvidia_smi_reports_the_cards_that_were_asked_for() -> None:
+def test_nvidia_smi_reports_the_requested_gpus() -> None:
     with EmbeddedPod("1x H100 80GB, 2x L4") as pod:
         assert ssh(pod, QUERY).text.splitlines() == [
             "0, NVIDIA H100 80GB HBM3, 81559 MiB, 0 MiB, 9.0",
@@ -37,11 +37,11 @@ def test_nvidia_smi_reports_the_cards_that_were_asked_for() -> None:
         ("--query-gpu=index,nonsense --format=csv", 'Field "nonsense" is not a valid field to query.\n\n'),
     ],
 )
-def test_nvidia_smi_answers_queries_as_the_real_one(shell: Shell, query: str, printed: str) -> None:
+def test_nvidia_smi_answers_queries_like_the_real_one(shell: Shell, query: str, printed: str) -> None:
     assert shell(f"nvidia-smi {query}").text == printed
 
 
-def test_a_machine_without_gpu_or_driver_says_so_as_the_real_one() -> None:
+def test_without_a_gpu_or_a_driver_nvidia_smi_fails_like_the_real_one() -> None:
     with EmbeddedPod("none") as pod:
         outcome = ssh(pod, "nvidia-smi -L")
         assert (outcome.status, outcome.text) == (6, "No devices were found\n")
@@ -50,12 +50,12 @@ def test_a_machine_without_gpu_or_driver_says_so_as_the_real_one() -> None:
         assert (outcome.status, "couldn't communicate with the NVIDIA driver" in outcome.text) == (9, True)
 
 
-def hurry(machine: EmbeddedPod, seconds: float) -> None:
+def set_download_seconds(machine: EmbeddedPod, seconds: float) -> None:
     (machine.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": seconds}))
 
 
-def test_a_download_fills_the_cache_as_the_real_client_does(machine: EmbeddedPod, shell: Shell) -> None:
-    hurry(machine, 0.1)
+def test_a_download_fills_the_cache_like_the_real_client(machine: EmbeddedPod, shell: Shell) -> None:
+    set_download_seconds(machine, 0.1)
     outcome = shell("hf download Qwen/Qwen3-8B --quiet")
     snapshot = Path(outcome.text.strip())
     repository = machine.home / ".cache/huggingface/hub/models--Qwen--Qwen3-8B"
@@ -68,18 +68,18 @@ def test_a_download_fills_the_cache_as_the_real_client_does(machine: EmbeddedPod
     assert json.loads((snapshot / "config.json").read_text())["model_type"] == "qwen3"
 
 
-def test_two_downloads_of_one_model_at_once_share_the_work(machine: EmbeddedPod, shell: Shell) -> None:
-    hurry(machine, 0.5)
+def test_two_parallel_downloads_of_a_model_share_the_work(machine: EmbeddedPod, shell: Shell) -> None:
+    set_download_seconds(machine, 0.5)
     outcome = shell("hf download m/m & hf download m/m && wait $!")
     assert outcome.status == 0, outcome.text
 
 
-def test_what_is_cached_is_not_downloaded_again(machine: EmbeddedPod, shell: Shell) -> None:
-    hurry(machine, 0.1)
+def test_cached_files_are_not_downloaded_again(machine: EmbeddedPod, shell: Shell) -> None:
+    set_download_seconds(machine, 0.1)
     planned = json.loads(shell("hf download Qwen/Qwen3-8B --dry-run --format json").text)
     assert {"file": "config.json", "size": "726.0"} in planned
     shell("hf download Qwen/Qwen3-8B")
-    hurry(machine, 60)
+    set_download_seconds(machine, 60)
     start = time.monotonic()
     assert json.loads(shell("hf download Qwen/Qwen3-8B --format json").text).keys() == {"path"}
     assert time.monotonic() - start < 5
@@ -87,8 +87,8 @@ def test_what_is_cached_is_not_downloaded_again(machine: EmbeddedPod, shell: She
     assert {file["size"] for file in cached} == {"-"}
 
 
-def test_a_download_dies_at_once_of_a_term_and_leaves_what_nothing_resumes(machine: EmbeddedPod, shell: Shell) -> None:
-    hurry(machine, 60)
+def test_sigterm_ends_a_download_and_leaves_incomplete_files(machine: EmbeddedPod, shell: Shell) -> None:
+    set_download_seconds(machine, 60)
     blobs = machine.home / ".cache/huggingface/hub/models--stall--x/blobs"
     shell("setsid --fork hf download stall/x < /dev/null > /dev/null 2>&1")
     until(lambda: blobs.exists() and list(blobs.glob("*.incomplete")))
@@ -98,20 +98,20 @@ def test_a_download_dies_at_once_of_a_term_and_leaves_what_nothing_resumes(machi
 
 
 @pytest.mark.parametrize(
-    ("repository", "said"),
+    ("repository", "error"),
     [
         ("gated/x", "Error: Access denied. Model 'gated/x' requires approval."),
         ("missing/x", "Error: Model 'missing/x' not found."),
         ("no-space/x", "OSError: [Errno 28] No space left on device"),
     ],
 )
-def test_a_download_that_fails_says_why_in_the_real_words(
-    machine: EmbeddedPod, shell: Shell, repository: str, said: str
+def test_a_failed_download_prints_the_real_error(
+    machine: EmbeddedPod, shell: Shell, repository: str, error: str
 ) -> None:
-    hurry(machine, 0.1)
+    set_download_seconds(machine, 0.1)
     outcome = shell(f"hf download {repository}")
     assert outcome.status == 1
-    assert said in outcome.err.decode()
+    assert error in outcome.err.decode()
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_a_download_that_fails_says_why_in_the_real_words(
         ("x/y", 1.5),
     ],
 )
-def test_weights_are_as_large_as_the_name_suggests(repository: str, gigabytes: float) -> None:
+def test_the_name_of_a_model_determines_the_size_of_its_weights(repository: str, gigabytes: float) -> None:
     assert hf.weight_bytes(repository) == pytest.approx(gigabytes * 1e9)
 
 
-def test_the_real_setup_script_makes_the_pod_ready_and_is_safe_to_run_again(machine: EmbeddedPod, shell: Shell) -> None:
+def test_the_real_setup_script_prepares_the_pod_and_can_run_again(machine: EmbeddedPod, shell: Shell) -> None:
     volume = machine.home / "volume"
     shutil.copytree(REMOTE, machine.home / "remote")
     run = f'bash ~/remote/pod_setup.sh --mount "sudo mount -t nfs host:/models {volume}"'
@@ -140,9 +140,7 @@ def test_the_real_setup_script_makes_the_pod_ready_and_is_safe_to_run_again(mach
     assert "vLLM 0.32.0 is there" in again.text
 
 
-def test_a_command_of_the_venv_is_still_replaced_by_what_is_installed_on_the_pod(
-    machine: EmbeddedPod, shell: Shell
-) -> None:
+def test_an_installed_program_also_replaces_the_venvs_command(machine: EmbeddedPod, shell: Shell) -> None:
     shell("uv venv ~/venv && uv pip install --python ~/venv/bin/python vllm==0.11.0")
     assert shell("~/venv/bin/vllm --version").text == "0.11.0\n"
     machine.install("vllm", "#!/bin/sh\necho mine\n")
@@ -150,7 +148,7 @@ def test_a_command_of_the_venv_is_still_replaced_by_what_is_installed_on_the_pod
 
 
 @pytest.mark.parametrize("command", ["curl -sS https://example.org", "mount -t nfs host:/x /mnt"])
-def test_nothing_reaches_beyond_the_pod(shell: Shell, command: str) -> None:
+def test_stubs_reach_nothing_outside_the_pod(shell: Shell, command: str) -> None:
     outcome = shell(command)
     assert outcome.status != 0
     assert b"simulated pod" in outcome.err

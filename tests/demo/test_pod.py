@@ -1,4 +1,4 @@
-"""The embedded pod as a machine: what an SSH client finds there, and that nothing of it stays."""
+"""The embedded pod as a machine: how it behaves for an SSH client, and that it leaves nothing behind."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.demo.conftest import Shell, connect, ssh
 from tests.until import until
 
 
-def test_a_command_runs_under_bash_in_a_home_of_its_own(machine: EmbeddedPod, shell: Shell) -> None:
+def test_a_command_runs_under_bash_in_the_pods_own_home(machine: EmbeddedPod, shell: Shell) -> None:
     assert shell("pwd; echo $HOME; [[ -n $BASH_VERSION ]] && echo bash").text.split() == [
         *[str(machine.home)] * 2,
         "bash",
@@ -28,7 +28,7 @@ def test_a_command_runs_under_bash_in_a_home_of_its_own(machine: EmbeddedPod, sh
     assert list(machine.home.iterdir()) == [machine.home / ".demo"]
 
 
-def test_nothing_of_the_callers_environment_is_there(shell: Shell) -> None:
+def test_the_callers_environment_is_not_passed_on(shell: Shell) -> None:
     assert "HF_TOKEN" in os.environ
     names = {line.partition("=")[0] for line in shell("env").text.splitlines()}
     own = {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "SSH_CLIENT"}
@@ -36,21 +36,21 @@ def test_nothing_of_the_callers_environment_is_there(shell: Shell) -> None:
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == own
 
 
-def test_exit_status_output_and_errors_arrive_apart(shell: Shell) -> None:
+def test_exit_status_stdout_and_stderr_are_separate(shell: Shell) -> None:
     outcome = shell("echo out; echo err >&2; exit 7")
     assert (outcome.status, outcome.out, outcome.err) == (7, b"out\n", b"err\n")
 
 
-def test_a_death_by_signal_is_told_as_such(shell: Shell) -> None:
+def test_a_death_by_signal_is_reported_as_a_signal(shell: Shell) -> None:
     assert shell("kill -TERM $$").signal == "TERM"
 
 
-def test_bytes_pass_through_unchanged_and_stdin_ends(shell: Shell) -> None:
+def test_bytes_are_unchanged_and_stdin_ends(shell: Shell) -> None:
     data = secrets.token_bytes(3_000_000)
     assert shell("cat", input=data).out == data
 
 
-def test_output_that_nobody_waits_for_does_not_block_a_command_that_reads_nothing(shell: Shell) -> None:
+def test_unread_input_does_not_block_a_command(shell: Shell) -> None:
     assert shell("exec < /dev/null; seq 200000 | tail -n 1", input=bytes(1_000_000)).out == b"200000\n"
 
 
@@ -65,7 +65,7 @@ def test_a_signal_from_the_client_reaches_the_command(machine: EmbeddedPod) -> N
     assert asyncio.run(run()) == (None, "caught\n")
 
 
-def test_a_terminal_has_the_size_asked_for_and_controls_the_command(machine: EmbeddedPod) -> None:
+def test_a_terminal_has_the_requested_size_and_controls_the_command(machine: EmbeddedPod) -> None:
     async def run() -> str:
         async with connect(machine) as connection:
             done = await connection.run(
@@ -77,7 +77,7 @@ def test_a_terminal_has_the_size_asked_for_and_controls_the_command(machine: Emb
     assert (size, name, term) == ("33 101", "/dev/tty", "xterm")
 
 
-def test_a_terminal_without_output_processing_passes_bytes_as_they_are(machine: EmbeddedPod) -> None:
+def test_a_terminal_without_output_processing_leaves_bytes_unchanged(machine: EmbeddedPod) -> None:
     async def run() -> object:
         async with connect(machine) as connection:
             modes = {asyncssh.PTY_OPOST: 0}
@@ -88,7 +88,7 @@ def test_a_terminal_without_output_processing_passes_bytes_as_they_are(machine: 
     assert asyncio.run(run()) == b"a\nb\n"
 
 
-def test_hanging_up_a_terminal_ends_the_command(machine: EmbeddedPod) -> None:
+def test_closing_a_terminal_ends_the_command(machine: EmbeddedPod) -> None:
     async def run() -> None:
         async with connect(machine) as connection:
             process = await connection.create_process("echo up; exec sleep 1234", term_type="xterm")
@@ -99,7 +99,7 @@ def test_hanging_up_a_terminal_ends_the_command(machine: EmbeddedPod) -> None:
 
 
 def test_a_lost_connection_ends_stdin_but_not_the_command(machine: EmbeddedPod) -> None:
-    """As with OpenSSH, where this is why a command that must die with us watches its stdin."""
+    """As with OpenSSH. This is why a command that has to stop with pi watches its stdin."""
 
     async def run() -> None:
         async with connect(machine) as connection:
@@ -116,9 +116,9 @@ def test_ports_on_the_pod_are_reached_through_the_connection(machine: EmbeddedPo
         with socket.create_server(("127.0.0.1", 0)) as listener:
             async with connect(machine) as connection:
                 reader, writer = await connection.open_connection("127.0.0.1", listener.getsockname()[1], encoding=None)
-                there, _ = await asyncio.to_thread(listener.accept)
-                with there:
-                    there.sendall(b"hello")
+                accepted, _ = await asyncio.to_thread(listener.accept)
+                with accepted:
+                    accepted.sendall(b"hello")
                 received: bytes = await reader.read()
                 writer.close()
                 return received
@@ -145,7 +145,7 @@ def test_the_command_line_works_in_openssh(machine: EmbeddedPod, tmp_path: Path)
     assert (done.returncode, done.stdout, done.stderr) == (5, b"hello", b"")
 
 
-def test_a_stranger_is_not_let_in(machine: EmbeddedPod) -> None:
+def test_an_unknown_key_is_refused(machine: EmbeddedPod) -> None:
     async def run() -> None:
         stranger = asyncssh.generate_private_key("ssh-ed25519")
         known = asyncssh.import_known_hosts(f"* {machine.host_key}")
@@ -155,7 +155,7 @@ def test_a_stranger_is_not_let_in(machine: EmbeddedPod) -> None:
         asyncio.run(run())
 
 
-def test_a_recreated_machine_shows_another_host_key(machine: EmbeddedPod, shell: Shell) -> None:
+def test_a_recreated_machine_has_another_host_key(machine: EmbeddedPod, shell: Shell) -> None:
     before = machine.host_key
     assert shell("true").status == 0
     machine.new_host_key()
@@ -163,20 +163,20 @@ def test_a_recreated_machine_shows_another_host_key(machine: EmbeddedPod, shell:
     assert shell("true").status == 0  # `connect` trusts the new key only
 
 
-def test_what_the_remote_shell_was_told_is_on_record(machine: EmbeddedPod, shell: Shell) -> None:
+def test_the_commands_of_the_remote_shell_are_recorded(machine: EmbeddedPod, shell: Shell) -> None:
     shell("echo one")
     shell("cat > file", input=b"secret")
     assert machine.commands == ["echo one", "cat > file"]
     assert machine.files()["file"] == b"secret"
 
 
-def test_a_program_can_be_put_in_place_of_a_stub(machine: EmbeddedPod, shell: Shell) -> None:
+def test_an_installed_program_replaces_a_stub(machine: EmbeddedPod, shell: Shell) -> None:
     machine.install("nvidia-smi", "#!/bin/sh\necho broken\nexit 9\n")
     outcome = shell("nvidia-smi -L")
     assert (outcome.status, outcome.out) == (9, b"broken\n")
 
 
-def test_processes_are_found_whatever_session_they_are_in(machine: EmbeddedPod, shell: Shell) -> None:
+def test_processes_are_found_in_any_session(machine: EmbeddedPod, shell: Shell) -> None:
     shell("MARK=here setsid --fork sleep 4321 < /dev/null > /dev/null 2>&1")
     until(lambda: any(process.command == ("sleep", "4321") for process in machine.processes()))
     [process] = machine.processes()
@@ -186,8 +186,8 @@ def test_processes_are_found_whatever_session_they_are_in(machine: EmbeddedPod, 
 def test_closing_leaves_no_process_thread_port_or_file() -> None:
     threads = threading.active_count()
     with EmbeddedPod() as pod:
-        stubborn = "trap '' TERM HUP INT; echo up > ready; while :; do sleep 0.1; done"
-        ssh(pod, f"setsid --fork bash -c {shlex.quote(stubborn)} < /dev/null > /dev/null 2>&1")
+        ignoring = "trap '' TERM HUP INT; echo up > ready; while :; do sleep 0.1; done"
+        ssh(pod, f"setsid --fork bash -c {shlex.quote(ignoring)} < /dev/null > /dev/null 2>&1")
         until((pod.home / "ready").exists)
         folder = pod.key.parent
     assert pod.processes() == []
@@ -197,7 +197,7 @@ def test_closing_leaves_no_process_thread_port_or_file() -> None:
         assert probe.connect_ex((pod.address, pod.port)) != 0
 
 
-def test_a_failing_test_leaves_nothing_either(tmp_path: Path) -> None:
+def test_an_exception_in_the_block_leaves_nothing_behind(tmp_path: Path) -> None:
     pod = EmbeddedPod(home=tmp_path / "given")
     with pytest.raises(ChildProcessError), pod:
         _fail_after(ssh(pod, "setsid --fork sleep 4321 < /dev/null > /dev/null 2>&1; touch kept"))
@@ -210,7 +210,7 @@ def _fail_after(_: object) -> None:
     raise ChildProcessError
 
 
-def test_several_pods_do_not_know_of_each_other() -> None:
+def test_pods_are_independent_of_each_other() -> None:
     with EmbeddedPod("1x H100 80GB") as one, EmbeddedPod("none") as other:
         ssh(one, "touch mine; setsid --fork sleep 4321 < /dev/null > /dev/null 2>&1")
         assert ssh(other, "ls").out == b""
@@ -231,7 +231,7 @@ sys.stdin.read()
 """
 
 
-def test_when_the_owner_is_killed_its_engines_leave_by_themselves() -> None:
+def test_engines_exit_after_their_owner_was_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         folder = Path(owner.stdout.readline().decode().strip())

@@ -1,4 +1,4 @@
-"""The simulated vLLM's interface: one model that is only asked questions."""
+"""The HTTP interface of the simulated vLLM, with one model for all tests."""
 
 import json
 import re
@@ -55,12 +55,11 @@ MILESTONES = [
 ]
 
 
-def test_the_log_passes_the_milestones_in_vllms_order_and_form(tiny: Model) -> None:
+def test_the_log_has_vllms_milestones_in_order_and_format(tiny: Model) -> None:
     log, position = tiny.log, 0
     for milestone in MILESTONES:
-        found = log.find(milestone, position)
-        assert found >= 0, milestone
-        position = found
+        position = log.find(milestone, position)
+        assert position >= 0, milestone
     assert re.search(
         r"^\(APIServer pid=\d+\) INFO \d\d-\d\d \d\d:\d\d:\d\d \[model\.py:733\] Resolved", log, re.MULTILINE
     )
@@ -73,7 +72,7 @@ def recorded(name: str) -> list[Any]:
 
 
 def normal(event: str) -> Any:
-    """Return an event with what differs from answer to answer replaced."""
+    """Return an event with the values that differ between answers replaced."""
     if event == "data: [DONE]":
         return event
     chunk = json.loads(event.removeprefix("data: "))
@@ -86,7 +85,7 @@ def normal(event: str) -> Any:
         for call in choice["delta"].get("tool_calls", []):
             if "id" in call:
                 call["id"] = re.sub("[0-9a-f]{16}$", "<id>", call["id"])
-    return json.dumps(chunk)  # a text: the order of the keys counts too
+    return json.dumps(chunk)  # as text, so that the order of the keys is compared too
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,9 @@ def normal(event: str) -> Any:
         ),
     ],
 )
-def test_a_stream_is_the_recording_of_the_real_one(tiny: Model, recording: str, request_body: dict[str, Any]) -> None:
+def test_a_stream_equals_the_recording_of_the_real_one(
+    tiny: Model, recording: str, request_body: dict[str, Any]
+) -> None:
     body = {"model": "tiny", "stream": True, **request_body}
     body["messages"] = [{"role": "user", "content": body["messages"]}]
     response = httpx2.post(
@@ -124,24 +125,24 @@ def test_a_stream_is_the_recording_of_the_real_one(tiny: Model, recording: str, 
     assert [normal(event) for event in response.text.split("\n\n") if event] == recorded(recording)
 
 
-def happenings(stream: str) -> list[Any]:
-    """Return the events of `/v1/responses` without what differs from answer to answer, pieces of one text put together.
+def comparable_events(stream: str) -> list[Any]:
+    """Return the events of `/v1/responses` without values that differ between answers, and with joined text deltas.
 
-    What the server tells of the request again is left out.
+    The parts of the request that the server repeats are left out.
     """
-    found: list[Any] = []
+    events: list[Any] = []
     for lines in filter(None, stream.split("\n\n")):
         name, data = lines.split("\n")
         event = json.loads(re.sub(r'"((rs|msg|fc|resp|chatcmpl-tool)[_-])[0-9a-f]{16}"', r'"\1<id>"', data[6:]))
         assert name == f"event: {event['type']}"
-        assert event.pop("sequence_number") >= len(found)
+        assert event.pop("sequence_number") >= len(events)
         if whole := event.pop("response", None):
             event |= {name: whole[name] for name in ("status", "output", "model", "object")}
-        if "delta" in event and found and found[-1]["type"] == event["type"]:
-            found[-1]["delta"] += event["delta"]
+        if "delta" in event and events and events[-1]["type"] == event["type"]:
+            events[-1]["delta"] += event["delta"]
         else:
-            found.append(event)
-    return found
+            events.append(event)
+    return events
 
 
 @pytest.mark.parametrize(
@@ -152,16 +153,16 @@ def happenings(stream: str) -> list[Any]:
         ("resp_parallel.sse", "Survey /x"),
     ],
 )
-def test_a_stream_of_responses_is_the_recording_of_the_real_one(tiny: Model, recording: str, question: str) -> None:
+def test_a_stream_of_responses_equals_the_recording_of_the_real_one(tiny: Model, recording: str, question: str) -> None:
     tools = [{"type": "function", **each["function"]} for each in TOOLS]
     body = {"model": "tiny", "stream": True, "tools": tools, "input": [{"role": "user", "content": question}]}
     response = httpx2.post(
         f"{tiny.url}/v1/responses", json=body, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
     )
-    assert happenings(response.text) == happenings((RECORDINGS / recording).read_text())
+    assert comparable_events(response.text) == comparable_events((RECORDINGS / recording).read_text())
 
 
-def test_a_response_in_one_piece_goes_on_with_what_a_tool_said(client: openai.OpenAI) -> None:
+def test_a_response_in_one_piece_continues_with_a_tool_result(client: openai.OpenAI) -> None:
     first = client.responses.create(model="tiny", input="List the files in /srv", tools=[], max_output_tokens=5)
     assert (first.status, first.usage and first.usage.output_tokens) == ("incomplete", 5)
     second = client.responses.create(
@@ -176,7 +177,7 @@ def test_a_response_in_one_piece_goes_on_with_what_a_tool_said(client: openai.Op
     assert second.output_text.strip() == 'Listed. The first entry in it is "a.txt"'
 
 
-def test_the_openai_client_gets_thinking_answer_and_usage(client: openai.OpenAI) -> None:
+def test_the_openai_client_gets_reasoning_answer_and_usage(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model="tiny",
         messages=[{"role": "user", "content": "What is the capital of France?"}],
@@ -195,7 +196,7 @@ def test_the_openai_client_gets_thinking_answer_and_usage(client: openai.OpenAI)
     assert usage.completion_tokens > 5
 
 
-def test_a_tool_is_called_and_its_answer_used(client: openai.OpenAI) -> None:
+def test_a_tool_is_called_and_its_result_used(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "Find **/*.md and read the first match"}]
     for name, arguments, result in (
         ("glob", {"pattern": "**/*.md"}, 'docs/"a".md\nb.md'),
@@ -219,14 +220,14 @@ def test_without_tools_a_call_is_plain_text(client: openai.OpenAI) -> None:
     assert '<tool_call>\n{"name": "ls", "arguments": {"path": "/x"}}\n</tool_call>' in (choice.message.content or "")
 
 
-def test_an_answer_that_is_cut_says_so(client: openai.OpenAI) -> None:
+def test_an_answer_cut_off_at_the_token_limit_has_that_finish_reason(client: openai.OpenAI) -> None:
     choice = client.chat.completions.create(
         model="tiny", messages=[{"role": "user", "content": "Count to 100"}], max_tokens=30
     ).choices[0]
     assert choice.finish_reason == "length"
 
 
-def test_errors_have_the_real_words(client: openai.OpenAI) -> None:
+def test_errors_have_the_real_messages(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="nope", messages=[])
     assert unknown.value.response.text == (RECORDINGS / "err_model.txt").read_text().splitlines()[0]
@@ -237,12 +238,12 @@ def test_errors_have_the_real_words(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "word " * 32001}])
 
 
-def test_the_list_of_models_looks_like_the_real_one_but_says_simulated(tiny: Model) -> None:
-    told = httpx2.get(f"{tiny.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}, trust_env=False).json()
+def test_the_list_of_models_has_the_real_format_but_says_simulated(tiny: Model) -> None:
+    models = httpx2.get(f"{tiny.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}, trust_env=False).json()
     real = json.loads((RECORDINGS / "models.json").read_text())
-    assert told["data"][0].keys() == real["data"][0].keys()
-    assert told["data"][0]["permission"][0].keys() == real["data"][0]["permission"][0].keys()
-    assert told["data"][0]["owned_by"] == "vllm (simulated)"
+    assert models["data"][0].keys() == real["data"][0].keys()
+    assert models["data"][0]["permission"][0].keys() == real["data"][0]["permission"][0].keys()
+    assert models["data"][0]["owned_by"] == "vllm (simulated)"
 
 
 def test_metrics_count_tokens(tiny: Model, client: openai.OpenAI) -> None:
@@ -254,7 +255,7 @@ def test_metrics_count_tokens(tiny: Model, client: openai.OpenAI) -> None:
     assert 'vllm:num_requests_running{engine="0",model_name="tiny"} 0.0' in metrics
 
 
-def test_the_servers_own_key_guards_v1_only_as_in_the_real_one(tiny: Model) -> None:
+def test_the_servers_own_key_protects_only_v1_like_the_real_one(tiny: Model) -> None:
     assert [tiny.status(path) for path in ("/v1/models", "/health", "/version", "/metrics")] == [401, 200, 200, 200]
     body = {"messages": [{"role": "user", "content": "What is 2+2?"}]}
     answer = httpx2.post(f"{tiny.url}/invocations", json=body, trust_env=False).json()

@@ -1,4 +1,4 @@
-"""The simulated vLLM's life: its processes, its memory, its end, and every way it fails to start."""
+"""The life of the simulated vLLM: its processes, its memory, its end, and every way it fails to start."""
 
 import re
 import socket
@@ -17,7 +17,7 @@ from tests.until import until
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_middleware_from_pythonpath_closes_what_the_key_leaves_open(machine: EmbeddedPod) -> None:
+def test_a_middleware_from_pythonpath_protects_the_other_routes(machine: EmbeddedPod) -> None:
     environ = f"VLLM_API_KEY={KEY} PYTHONPATH={ROOT / 'remote'}"
     model = ready(machine, "--middleware require_key.RequireKey", environ=environ)
     assert [model.status(path) for path in ("/health", "/version", "/v1/models")] == [200, 401, 401]
@@ -26,16 +26,16 @@ def test_a_middleware_from_pythonpath_closes_what_the_key_leaves_open(machine: E
     assert opened.status_code == 200
 
 
-def test_tools_without_a_parser_are_refused_in_the_real_words(machine: EmbeddedPod) -> None:
+def test_tools_without_a_parser_are_refused_with_the_real_message(machine: EmbeddedPod) -> None:
     model = ready(machine)
     body = {"messages": [{"role": "user", "content": "Hello"}], "tools": TOOLS}
     refused = httpx2.post(f"{model.url}/v1/chat/completions", json=body, trust_env=False)
     assert refused.status_code == 400
-    words = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-    assert refused.json()["error"]["message"] == words
+    message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    assert refused.json()["error"]["message"] == message
 
 
-def test_the_port_is_taken_at_once_but_refuses_until_the_model_is_loaded(machine: EmbeddedPod) -> None:
+def test_the_port_is_bound_immediately_but_refuses_connections_until_the_model_is_loaded(machine: EmbeddedPod) -> None:
     model = serve(machine, seconds=4)
     until(lambda: "Starting to load model" in model.log)
     assert model.status() is None
@@ -45,7 +45,7 @@ def test_the_port_is_taken_at_once_but_refuses_until_the_model_is_loaded(machine
     until(lambda: not model.processes)
 
 
-def test_a_clean_stop_takes_the_engine_along_and_frees_the_memory(machine: EmbeddedPod) -> None:
+def test_a_clean_stop_ends_the_engine_and_frees_the_memory(machine: EmbeddedPod) -> None:
     model = ready(machine)
     [engine] = [process for process in model.processes if process != model.server]
     assert engine.command[0] == "VLLM::EngineCore"
@@ -56,7 +56,7 @@ def test_a_clean_stop_takes_the_engine_along_and_frees_the_memory(machine: Embed
     assert model.memory() == [0, 0]
 
 
-def test_a_killed_server_leaves_an_engine_that_holds_the_memory(machine: EmbeddedPod) -> None:
+def test_a_killed_server_leaves_an_engine_that_uses_the_memory(machine: EmbeddedPod) -> None:
     model = ready(machine, environ="CUDA_VISIBLE_DEVICES=1")
     model.signal("KILL")
     until(lambda: model.status() is None)
@@ -64,10 +64,10 @@ def test_a_killed_server_leaves_an_engine_that_holds_the_memory(machine: Embedde
     assert model.memory() == [0, int(81559 * 0.92)]
     second = serve(machine, environ="CUDA_VISIBLE_DEVICES=1")
     until(lambda: "RuntimeError: Engine core initialization failed" in second.log)
-    words = (
+    error = (
         "ValueError: Free memory on device cuda:0 (6.37/79.65 GiB) on startup is less than desired GPU memory utiliz"
     )
-    assert words in second.log
+    assert error in second.log
 
 
 def test_a_dead_engine_makes_the_server_unhealthy(machine: EmbeddedPod) -> None:
@@ -85,7 +85,9 @@ def test_tensor_parallel_workers_share_the_gpus(machine: EmbeddedPod) -> None:
     assert model.memory() == [int(81559 * 0.5)] * 2
 
 
-def test_ignoring_term_and_leaving_the_session_make_stopping_hard(machine: EmbeddedPod, shell: Shell) -> None:
+def test_with_ignore_term_and_engine_setsid_only_sigkill_stops_all_processes(
+    machine: EmbeddedPod, shell: Shell
+) -> None:
     model = ready(machine, "--simulate ignore-term --simulate engine-setsid")
     pids = " ".join(str(process.pid) for process in model.processes)
     assert len(set(shell(f"ps -o sid= -p {pids.replace(' ', ',')}").text.split())) == 2
@@ -95,7 +97,7 @@ def test_ignoring_term_and_leaving_the_session_make_stopping_hard(machine: Embed
     until(lambda: not model.processes)
 
 
-def test_a_server_can_hang_or_never_listen_or_spam(machine: EmbeddedPod) -> None:
+def test_a_server_can_hang_never_listen_or_spam_its_log(machine: EmbeddedPod) -> None:
     silent = serve(machine, "--simulate never-listen --gpu-memory-utilization 0.1")
     hanging = serve(machine, "--simulate hang-health --gpu-memory-utilization 0.1")
     spamming = serve(machine, "--simulate spam=2000 --gpu-memory-utilization 0.1")
@@ -108,7 +110,7 @@ def test_a_server_can_hang_or_never_listen_or_spam(machine: EmbeddedPod) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "error"),
     [
         ("--nope 1", 2, "vllm: error: unrecognized arguments: --nope 1"),
         ("--port x", 2, "argument --port: invalid int value: 'x'"),
@@ -119,19 +121,19 @@ def test_a_server_can_hang_or_never_listen_or_spam(machine: EmbeddedPod) -> None
         ("--simulate fail=engine-killed", 1, "Failed core proc(s): {'EngineCore': -9}"),
     ],
 )
-def test_a_start_that_fails_ends_as_the_real_one(shell: Shell, arguments: str, status: int, said: str) -> None:
+def test_a_failed_start_ends_like_the_real_one(shell: Shell, arguments: str, status: int, error: str) -> None:
     outcome = shell(f"exec vllm serve tiny/model --host 127.0.0.1 --port {free_port()} --simulate slow=0.1 {arguments}")
     assert outcome.status == status
-    assert said in outcome.text + outcome.err.decode()
+    assert error in outcome.text + outcome.err.decode()
 
 
-def test_a_server_that_is_killed_while_it_loads_says_nothing(machine: EmbeddedPod) -> None:
+def test_a_server_killed_while_loading_prints_no_error(machine: EmbeddedPod) -> None:
     model = serve(machine, "--simulate fail=killed")
     until(lambda: [process.command[0] for process in model.processes] == ["VLLM::EngineCore"])
     assert model.log.splitlines()[-1].partition("] ")[2].startswith("Initializing a V1 LLM engine")
 
 
-def test_the_engines_own_error_comes_before_the_servers(shell: Shell) -> None:
+def test_the_engines_error_precedes_the_servers(shell: Shell) -> None:
     outcome = shell(f"vllm serve m/m --port {free_port()} --simulate slow=0.1 --simulate fail=kv-cache 2>&1")
     lines = outcome.text.splitlines()
     first = next(line for line in lines if "Error:" in line)
@@ -143,14 +145,14 @@ def test_the_engines_own_error_comes_before_the_servers(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("name", failures.KNOWN)
-def test_no_failure_leaves_a_blank_unfilled(name: str) -> None:
+def test_every_placeholder_of_a_failure_is_filled(name: str) -> None:
     facts = dict.fromkeys(
         ["model", "name", "known", "device", "free", "total", "wanted", "utilization", "context", "size", "count"], "1"
     )
     assert not re.search(r"\{\w+\}", Failed(failures.KNOWN[name], **facts).text)
 
 
-def test_flags_are_read_as_argparse_reads_them() -> None:
+def test_flags_are_parsed_like_argparse() -> None:
     line = (
         "m/m --served-model-name a b --max_model_len=32K -tp 2 --no-enable-prefix-caching "
         "--compilation-config.cudagraph_mode NONE -O3 --middleware x.Y --middleware z.W"
@@ -164,9 +166,9 @@ def test_flags_are_read_as_argparse_reads_them() -> None:
     assert settings.text("optimization-level") == "3"
 
 
-def test_every_argument_of_a_catalogue_entry_is_known() -> None:
-    """Arguments of models that others run in production, so that the stub refuses none of them."""
-    words = (
+def test_arguments_of_production_deployments_are_accepted() -> None:
+    """The stub accepts all arguments of models that others run in production."""
+    arguments = (
         "--attention-backend flashinfer --attention_config.use_fp4_indexer_cache False --block-size 128 "
         "--chat-template-content-format string --config-format mistral --data-parallel-size 1 --dtype bfloat16 "
         "--decode-context-parallel-size 8 --disable-custom-all-reduce --enable-expert-parallel --enforce-eager "
@@ -176,4 +178,4 @@ def test_every_argument_of_a_catalogue_entry_is_known() -> None:
         "--no-enable-flashinfer-autotune --pipeline-parallel-size 1 --tokenizer-mode mistral --trust-remote-code "
         "--generation-config vllm --kv-cache-memory-bytes 128M --gpu-memory-utilization 0.9 --max-model-len auto"
     )
-    assert flags.parse(["m/m", *words.split()]).model == "m/m"
+    assert flags.parse(["m/m", *arguments.split()]).model == "m/m"

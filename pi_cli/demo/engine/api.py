@@ -1,4 +1,4 @@
-"""The routes of the simulated server: which are open, which want the key, and what they answer."""
+"""The routes of the simulated server: which of them need the key, and their answers."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from pi_cli.demo.engine import mind, responses
+from pi_cli.demo.engine import responses, script
 from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.web import App, Message, Receive, Send
@@ -21,7 +21,7 @@ NO_TOOL_PARSER = '"auto" tool choice requires --enable-auto-tool-choice and --to
 
 
 class KeyGuard:
-    """vLLM's own key check: by path prefix only, which leaves `/invocations` and others open."""
+    """vLLM's own key check. It checks path prefixes only, so `/invocations` and other routes need no key."""
 
     def __init__(self, app: App, keys: list[str]) -> None:
         self._app, self._keys = app, keys
@@ -34,12 +34,12 @@ class KeyGuard:
             await self._app(scope, receive, send)
 
     def _knows(self, header: bytes) -> bool:
-        scheme, _, shown = header.partition(b" ")
-        return scheme.lower() == b"bearer" and any(hmac.compare_digest(shown, key.encode()) for key in self._keys)
+        scheme, _, token = header.partition(b" ")
+        return scheme.lower() == b"bearer" and any(hmac.compare_digest(token, key.encode()) for key in self._keys)
 
 
-class Problem(Exception):
-    """A request that is answered with an error in OpenAI's shape."""
+class HttpError(Exception):
+    """A request that is answered with an error in OpenAI's format."""
 
     def __init__(self, code: int, kind: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Problem(Exception):
 
 
 class Api:
-    """The ASGI application. `engine_is_alive` is cleared by whoever watches the engine."""
+    """The ASGI application. The server sets `engine_is_alive` to False when the engine dies."""
 
     def __init__(self, settings: Settings, *, version: str, context: int) -> None:
         self._settings, self._version, self._context = settings, version, context
@@ -61,7 +61,7 @@ class Api:
             ("GET", "/health"): self._health,
             ("GET", "/ping"): self._health,
             ("POST", "/ping"): self._health,
-            ("GET", "/version"): self._tell_version,
+            ("GET", "/version"): self._get_version,
             ("GET", "/load"): self._load,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/v1/models"): self._models,
@@ -85,15 +85,15 @@ class Api:
             return
         try:
             await route(_read_json((await receive()).get("body", b"")), send)
-        except Problem as problem:
-            await _reply(send, problem.code, problem.body)
+        except HttpError as error:
+            await _reply(send, error.code, error.body)
 
     async def _health(self, _: Json, send: Send) -> None:
         if self._settings.simulated("hang-health") is not None:
             await asyncio.Event().wait()
         await _reply(send, 200 if self.engine_is_alive else 503, None)
 
-    async def _tell_version(self, _: Json, send: Send) -> None:
+    async def _get_version(self, _: Json, send: Send) -> None:
         await _reply(send, 200, {"version": self._version})
 
     async def _load(self, _: Json, send: Send) -> None:
@@ -119,8 +119,8 @@ class Api:
 
     async def _models(self, _: Json, send: Send) -> None:
         permission = {"id": f"modelperm-{uuid.uuid4().hex[:16]}", "object": "model_permission", "created": self._since}
-        permission |= {f"allow_{what}": False for what in ("create_engine", "search_indices", "fine_tuning")}
-        permission |= {f"allow_{what}": True for what in ("sampling", "logprobs", "view")}
+        permission |= {f"allow_{action}": False for action in ("create_engine", "search_indices", "fine_tuning")}
+        permission |= {f"allow_{action}": True for action in ("sampling", "logprobs", "view")}
         permission |= {"organization": "*", "group": None, "is_blocking": False}
         entry = {
             "object": "model",
@@ -132,18 +132,18 @@ class Api:
         await _reply(send, 200, {"object": "list", "data": [{"id": name, **entry} for name in self._settings.names]})
 
     async def _invoke(self, request: Json, send: Send) -> None:
-        """Generate text without asking for a key, as the real route does."""
+        """Generate text without checking the key, as the real route does."""
         await (self._chat if "messages" in request else self._complete)(request, send)
 
     async def _tokenize(self, request: Json, send: Send) -> None:
-        tokens = mind.words(str(request.get("prompt", "")))
+        tokens = script.tokenize(str(request.get("prompt", "")))
         answer = {"count": len(tokens), "max_model_len": self._context, "tokens": list(range(len(tokens)))}
         await _reply(send, 200, answer)
 
     async def _complete(self, request: Json, send: Send) -> None:
         self._check(request)
-        thought = mind.think([{"role": "user", "content": str(request.get("prompt", ""))}])
-        tokens = mind.words(thought.answer or thought.thinking)[: request.get("max_tokens") or 16]
+        turn = script.next_turn([{"role": "user", "content": str(request.get("prompt", ""))}])
+        tokens = script.tokenize(turn.answer or turn.thinking)[: request.get("max_tokens") or 16]
         choice = {"index": 0, "text": "".join(tokens), "logprobs": None, "finish_reason": "stop", "stop_reason": None}
         answer = {"id": f"cmpl-{uuid.uuid4().hex[:16]}", "object": "text_completion", "created": int(time.time())}
         usage = {"prompt_tokens": 1, "total_tokens": 1 + len(tokens), "completion_tokens": len(tokens)}
@@ -161,8 +161,8 @@ class Api:
 
     async def _respond(self, request: Json, send: Send) -> None:
         self._check(request)
-        asked = request | {"messages": responses.messages(request), "max_tokens": request.get("max_output_tokens")}
-        completion = self._completion(asked)
+        as_chat = request | {"messages": responses.messages(request), "max_tokens": request.get("max_output_tokens")}
+        completion = self._completion(as_chat)
         response = responses.Responses({"model": self._settings.names[0], **request}, completion)
         with self._counted(completion):
             if request.get("stream"):
@@ -173,11 +173,11 @@ class Api:
     def _completion(self, request: Json) -> Completion:
         messages, prompt_tokens = self._check_chat(request)
         thinks = (request.get("chat_template_kwargs") or {}).get("enable_thinking", True)
-        thought = mind.think(messages)
+        turn = script.next_turn(messages)
         if schema := (request.get("response_format") or {}).get("json_schema"):
-            thought = mind.follow(thought, schema["schema"])
+            turn = script.follow_schema(turn, schema["schema"])
         deltas = pieces(
-            thought,
+            turn,
             thinks=thinks,
             parses_thinking=self._settings.has("reasoning-parser"),
             parses_calls=bool(request.get("tools")) and request.get("tool_choice") != "none",
@@ -204,7 +204,7 @@ class Api:
             await send({"type": "http.response.body", "body": event, "more_body": True})
             left -= 1
             if left == 0:
-                raise ConnectionAbortedError("cut, as asked for with --simulate cut-stream")
+                raise ConnectionAbortedError("cut by --simulate cut-stream")
 
         await stream(emit)
         await send({"type": "http.response.body", "body": b""})
@@ -212,28 +212,28 @@ class Api:
     def _check(self, request: Json) -> None:
         if not self.engine_is_alive:
             text = "EngineCore encountered an issue. See stack trace (above) for the root cause."
-            raise Problem(500, "InternalServerError", text)
+            raise HttpError(500, "InternalServerError", text)
         names = self._settings.names
         if request.get("model") not in (None, *names):
             text = f"The model `{request['model']}` does not exist. Valid aliases: {', '.join(names)}."
-            raise Problem(404, "NotFoundError", text, "model")
+            raise HttpError(404, "NotFoundError", text, "model")
 
     def _check_chat(self, request: Json) -> tuple[list[Json], int]:
         messages = request.get("messages")
         if not isinstance(messages, list):
             detail = {"type": "list_type", "loc": "body.messages", "msg": "Input should be a valid list"}
             text = f"1 validation error:\n  {detail | {'input': messages}}"
-            raise Problem(400, "Bad Request", text, "body.messages")
+            raise HttpError(400, "Bad Request", text, "body.messages")
         has_parser = self._settings.has("enable-auto-tool-choice") and self._settings.has("tool-call-parser")
         if request.get("tools") and request.get("tool_choice", "auto") == "auto" and not has_parser:
-            raise Problem(400, "BadRequestError", NO_TOOL_PARSER)
-        tokens = sum(len(mind.words(mind.text_of(message))) + 4 for message in messages)
+            raise HttpError(400, "BadRequestError", NO_TOOL_PARSER)
+        tokens = sum(len(script.tokenize(script.text_of(message))) + 4 for message in messages)
         if tokens > self._context:
             text = (
                 f"This model's maximum context length is {self._context} tokens. However, your request has {tokens} "
                 "input tokens. Please reduce the length of the input messages."
             )
-            raise Problem(400, "BadRequestError", text, "input_tokens")
+            raise HttpError(400, "BadRequestError", text, "input_tokens")
         return messages, tokens
 
 
@@ -242,7 +242,7 @@ def _read_json(body: bytes) -> Json:
         value = json.loads(body or b"{}")
         if isinstance(value, dict):
             return value
-    raise Problem(400, "Bad Request", "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body'}", "body")
+    raise HttpError(400, "Bad Request", "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body'}", "body")
 
 
 async def _reply(send: Send, status: int, content: Json | str | None, kind: str = "application/json") -> None:

@@ -1,4 +1,4 @@
-"""A chat completion as vLLM 0.32 answers it: whole, or piece by piece in exactly its format."""
+"""A chat completion in exactly the format of vLLM 0.32, in one piece or streamed."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pi_cli.demo.engine.mind import Call, Thought, words
+from pi_cli.demo.engine.script import Call, ScriptedTurn, tokenize
 
 Json = dict[str, Any]
 Emit = Callable[[bytes], Awaitable[None]]
@@ -15,31 +15,31 @@ Emit = Callable[[bytes], Awaitable[None]]
 FINGERPRINT = "vllm-0.32.0-simulated"
 
 
-def pieces(thought: Thought, *, thinks: bool, parses_thinking: bool, parses_calls: bool) -> list[Json]:
-    """Cut a thought into the deltas of a stream, one for each token.
+def pieces(turn: ScriptedTurn, *, thinks: bool, parses_thinking: bool, parses_calls: bool) -> list[Json]:
+    """Split a turn into the deltas of a stream, one per token.
 
-    What no parser is there for arrives as plain content, as the model wrote it.
+    Without a parser, reasoning and tool calls are plain content, as the model wrote them.
     """
     deltas: list[Json] = []
     if thinks:
-        inner = words(f"\n{thought.thinking}\n")
+        inner = tokenize(f"\n{turn.thinking}\n")
         if parses_thinking:
             deltas += [{"reasoning": word} for word in inner]
         else:
             deltas += [{"content": word} for word in ["<think>", *inner, "</think>"]]
         deltas += [{"content": "\n"}, {"content": "\n"}]
-    deltas += [{"content": word} for word in words(thought.answer)]
-    for index, call in enumerate(thought.calls):
+    deltas += [{"content": word} for word in tokenize(turn.answer)]
+    for index, call in enumerate(turn.calls):
         if parses_calls:
             deltas += _call_deltas(index, call)
         else:
             text = f'<tool_call>\n{{"name": "{call.tool}", "arguments": {call.json}}}\n</tool_call>'
-            deltas += [{"content": word} for word in words(text)]
+            deltas += [{"content": word} for word in tokenize(text)]
     return deltas
 
 
 def _call_deltas(index: int, call: Call) -> list[Json]:
-    """Open with two entries of the same index in one delta; then the arguments, a copied value letter by letter."""
+    """Start with two entries of the same index in one delta; then the arguments, a copied value letter by letter."""
     tool = {"id": f"chatcmpl-tool-{_id()}", "type": "function", "index": index, "function": {"name": call.tool}}
     value = call.json[len(f'{{"{call.argument}": "') : -len('"}')]
     fragments = [call.argument, '":', *([' "', *value, '"'] if call.is_copied else [f' "{value}"']), "}"]
@@ -52,7 +52,7 @@ def _fragment(index: int, text: str) -> Json:
 
 
 class Completion:
-    """One answer on its way out. `rate` is in tokens a second."""
+    """One answer while it is generated. `rate` is in tokens per second."""
 
     def __init__(self, request: Json, deltas: list[Json], *, prompt_tokens: int, rate: float) -> None:
         limit = request.get("max_completion_tokens") or request.get("max_tokens") or len(deltas)
@@ -64,8 +64,8 @@ class Completion:
         self._rate = rate
         self._head = {"id": f"chatcmpl-{_id()}", "created": int(time.time()), "model": request["model"]}
         options = request.get("stream_options") or {}
-        self._tells_usage = bool(options.get("include_usage"))
-        self._tells_usage_always = self._tells_usage and bool(options.get("continuous_usage_stats"))
+        self._has_usage = bool(options.get("include_usage"))
+        self._has_continuous_usage = self._has_usage and bool(options.get("continuous_usage_stats"))
 
     async def stream(self, emit: Emit) -> None:
         """Emit server-sent events, the last of them `[DONE]`."""
@@ -75,14 +75,14 @@ class Completion:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None, "token_ids": None}
             await emit(self._event([choice]))
         last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": self.finish_reason}
-        closing = {} if self._tells_usage else {"system_fingerprint": FINGERPRINT}
+        closing = {} if self._has_usage else {"system_fingerprint": FINGERPRINT}
         await emit(self._event([last | {"stop_reason": None, "token_ids": None}], closing))
-        if self._tells_usage:
+        if self._has_usage:
             await emit(self._event([], {"usage": self.usage(), "system_fingerprint": FINGERPRINT}))
         await emit(b"data: [DONE]\n\n")
 
     async def whole(self) -> Json:
-        """Return the answer in one piece, after the time it takes."""
+        """Return the answer in one piece, after the generation time."""
         reasoning, content = "", ""
         calls: list[Json] = []
         async for delta in self.paced():
@@ -106,16 +106,16 @@ class Completion:
         return self._head | answer | {"usage": self.usage(), "system_fingerprint": FINGERPRINT}
 
     def usage(self) -> Json:
-        thoughts = sum("reasoning" in delta for delta in self.deltas[: self.sent])
+        reasoning = sum("reasoning" in delta for delta in self.deltas[: self.sent])
         return {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + self.sent,
             "completion_tokens": self.sent,
-            "completion_tokens_details": {"reasoning_tokens": thoughts},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
         }
 
     async def paced(self) -> Any:
-        """Yield the pieces, each when its time has come."""
+        """Yield the pieces at the given rate."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         for delta in self.deltas:
@@ -128,7 +128,7 @@ class Completion:
         identity, created, model = self._head["id"], self._head["created"], self._head["model"]
         chunk: Json = {"id": identity, "object": "chat.completion.chunk", "created": created, "model": model}
         chunk["choices"] = choices
-        if self._tells_usage_always and choices:
+        if self._has_continuous_usage and choices:
             chunk["usage"] = self.usage()
         return (
             b"data: " + json.dumps(chunk | (more or {}), separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"

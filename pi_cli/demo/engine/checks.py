@@ -1,4 +1,4 @@
-"""What vLLM checks before it loads anything. Each check raises `Failed` with vLLM's own words."""
+"""The checks of vLLM before it loads anything. Each raises `Failed` with vLLM's own error message."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,18 +6,18 @@ from typing import NamedTuple
 from pi_cli.demo.engine import failures, parsers
 from pi_cli.demo.engine.failures import Failed
 from pi_cli.demo.engine.flags import Settings
-from pi_cli.demo.gpus import Gpu, Hold
+from pi_cli.demo.gpus import Allocation, Gpu
 from pi_cli.demo.stubs import hf
 
 GIB = 2**30
 MIB_PER_GIB = 1024
 DERIVED_CONTEXT = 40960  # of the config.json that the simulated `hf` makes up
-LONGEST_CONTEXT = 32 * DERIVED_CONTEXT  # we know no model's real limit, so only nonsense is refused
+MAX_CONTEXT = 32 * DERIVED_CONTEXT  # the models' real limits are unknown here, so only absurd values are refused
 KV_BYTES_PER_TOKEN = 28 * 2 * 8 * 128 * 2  # layers, K and V, heads, width, bfloat16
 
 
-class Fit(NamedTuple):
-    """What goes onto each GPU: MiB by GPU as `nvidia-smi` will see it, the rest in GiB for one of them."""
+class MemoryLayout(NamedTuple):
+    """The memory on each GPU: MiB by GPU id as `nvidia-smi` will report it; the rest is in GiB for one GPU."""
 
     memory: dict[int, int]
     weights: float
@@ -30,7 +30,7 @@ class Fit(NamedTuple):
 
 
 def arguments(settings: Settings) -> None:
-    """Refuse parsers that do not exist, tools without a parser, and a chat template that is not there."""
+    """Refuse unknown parsers, tools without a parser, and a missing chat template."""
     tools, reasoning = settings.text("tool-call-parser"), settings.text("reasoning-parser")
     if settings.has("enable-auto-tool-choice") and not tools:
         raise Failed(failures.NO_TOOL_PARSER)
@@ -43,14 +43,14 @@ def arguments(settings: Settings) -> None:
         raise Failed(failures.CHAT_TEMPLATE, name=template)
 
 
-def fit(settings: Settings, available: list[Gpu]) -> Fit:
-    """Read the model's configuration, as it were, and lay it out over the GPUs."""
+def lay_out(settings: Settings, available: list[Gpu]) -> MemoryLayout:
+    """Check the model as if from its configuration, and return its memory on the GPUs."""
     owner = settings.model.partition("/")[0]
     for name, failure in (("gated", failures.GATED), ("missing", failures.MISSING_REPO)):
         if owner == name:
             raise Failed(failure, model=settings.model)
     context = settings.number("max-model-len", DERIVED_CONTEXT)
-    if context > LONGEST_CONTEXT:
+    if context > MAX_CONTEXT:
         raise Failed(failures.KNOWN["context"], context=context, model=settings.model)
     world = 1
     for name in ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"):
@@ -59,15 +59,15 @@ def fit(settings: Settings, available: list[Gpu]) -> Fit:
         raise Failed(failures.TOO_FEW_GPUS, size=world, count=len(available), model=settings.model)
     memory = {gpu.id: int(gpu.memory * settings.utilization) for gpu in available[:world]}
     requested = min(memory.values()) / MIB_PER_GIB
-    weights = min(hf.weight_bytes(settings.model) / GIB / world, requested * 0.7)  # whatever the model, it fits
-    return Fit(memory, weights, (requested - weights) * 0.9, DERIVED_CONTEXT if context < 0 else context)
+    weights = min(hf.weight_bytes(settings.model) / GIB / world, requested * 0.7)  # every model fits
+    return MemoryLayout(memory, weights, (requested - weights) * 0.9, DERIVED_CONTEXT if context < 0 else context)
 
 
-def free_memory(wanted: Fit, cards: list[Gpu], held: list[Hold], utilization: float) -> None:
-    """Refuse to start where somebody else holds the memory that we want."""
-    for rank, (id, mib) in enumerate(wanted.memory.items()):
+def free_memory(layout: MemoryLayout, cards: list[Gpu], allocations: list[Allocation], utilization: float) -> None:
+    """Refuse to start if other processes have allocated the memory that the model needs."""
+    for rank, (id, mib) in enumerate(layout.memory.items()):
         total = next(card.memory for card in cards if card.id == id)
-        free = total - sum(hold.memory for hold in held if hold.gpu == id)
+        free = total - sum(allocation.memory for allocation in allocations if allocation.gpu == id)
         if free < mib:
             sizes = {"free": free, "total": total, "wanted": mib}
             facts = {name: f"{size / MIB_PER_GIB:.2f}" for name, size in sizes.items()}

@@ -1,4 +1,4 @@
-"""The processes of the engine, seen from the server: start them, notice their death, end them."""
+"""The processes of the engine, managed by the server: start them, detect their death, stop them."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from pi_cli.demo.engine.flags import Settings
-from pi_cli.demo.engine.voice import Voice
+from pi_cli.demo.engine.log import LogWriter
 
 CORE = Path(__file__).with_name("core.py")
 
 
 class Cores:
-    """`VLLM::EngineCore`, and with several GPUs one worker for each; alone it holds the memory itself."""
+    """`VLLM::EngineCore`, and one worker for each of several GPUs; without workers it allocates the memory itself."""
 
     def __init__(self, settings: Settings, home: Path) -> None:
         self._settings, self._home = settings, home
@@ -23,35 +23,35 @@ class Cores:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self, gpu_count: int) -> None:
-        """Start the processes; they hold no memory yet."""
+        """Start the processes, without GPU memory."""
         workers = [f"Worker_TP{rank}" for rank in range(gpu_count)] if gpu_count > 1 else []
         for name in ("EngineCore", *workers):
             await self._start(name)
 
-    async def hold(self, memory: dict[int, int]) -> None:
-        """Take memory: MiB by GPU, one GPU for each worker."""
-        holders = list(self._processes.values())[-len(memory) :]
-        for process, (gpu, mib) in zip(holders, memory.items(), strict=True):
+    async def allocate(self, memory: dict[int, int]) -> None:
+        """Allocate memory: MiB by GPU, one GPU for each worker."""
+        workers = list(self._processes.values())[-len(memory) :]
+        for process, (gpu, mib) in zip(workers, memory.items(), strict=True):
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps({gpu: mib}).encode() + b"\n")
             await process.stdout.readline()
 
-    def voice(self) -> Voice:
-        """Return the voice of the engine core."""
-        return Voice("EngineCore", self._processes["EngineCore"].pid)
+    def core_log(self) -> LogWriter:
+        """Return the log of the engine core."""
+        return LogWriter("EngineCore", self._processes["EngineCore"].pid)
 
-    def worker_voice(self) -> Voice:
-        """Return the voice of whoever loads the model first."""
+    def worker_log(self) -> LogWriter:
+        """Return the log of the process that loads the model first."""
         name = "Worker_TP0" if len(self._processes) > 1 else "EngineCore"
-        return Voice(name, self._processes[name].pid)
+        return LogWriter(name, self._processes[name].pid)
 
     def kill(self, number: int) -> None:
-        """Let the engine core die of a signal."""
+        """Kill the engine core with a signal."""
         _send(self._processes["EngineCore"], signal.Signals(number))
 
     async def died(self) -> dict[str, int]:
-        """Wait until one of them dies, and return its exit code by its name."""
+        """Wait until a process exits; return the exit codes by name."""
         waiting = {asyncio.create_task(process.wait()): name for name, process in self._processes.items()}
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -61,21 +61,21 @@ class Cores:
         return {waiting[task]: task.result() for task in done}
 
     async def end(self) -> None:
-        """Send them all TERM, and KILL after two seconds."""
-        everyone = [asyncio.create_task(process.wait()) for process in self._processes.values()]
+        """Send SIGTERM to all processes, and SIGKILL after two seconds."""
+        exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         for process in self._processes.values():
             _send(process, signal.SIGTERM)
-        if everyone:
-            await asyncio.wait(everyone, timeout=2)
+        if exits:
+            await asyncio.wait(exits, timeout=2)
         for process in self._processes.values():
             _send(process, signal.SIGKILL)
-        await asyncio.gather(*everyone)
+        await asyncio.gather(*exits)
 
     async def _start(self, name: str) -> None:
         title = f"VLLM::{name}"
-        wishes = ["ignore-term"] if self._settings.simulated("ignore-term") is not None else []
+        options = ["ignore-term"] if self._settings.simulated("ignore-term") is not None else []
         process = await asyncio.create_subprocess_exec(
-            *[title, "-I", "-S", str(CORE), str(self._home), *wishes],
+            *[title, "-I", "-S", str(CORE), str(self._home), *options],
             executable=self._python_named(title),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -87,7 +87,7 @@ class Cores:
         await process.stdout.readline()
 
     def _python_named(self, title: str) -> Path:
-        """Link Python under the name that `ps` shall show: it looks itself up on PATH by that name."""
+        """Link Python under the name that `ps` should show; Python finds itself on PATH by that name."""
         self._names.mkdir(parents=True, exist_ok=True)
         link = self._names / title
         with contextlib.suppress(FileExistsError):

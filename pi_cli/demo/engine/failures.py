@@ -1,26 +1,26 @@
-"""Every way in which vLLM 0.32 is known to fail to start, word for word.
+"""Every known way in which a start of vLLM 0.32 fails, word for word.
 
-`--simulate fail=NAME` picks one. `KNOWN` maps the name to where it strikes and what is said; a text may hold
+`--simulate fail=NAME` selects one. `KNOWN` maps the name to the stage of the start and the message, which may contain
 `{model}`, `{port}`, `{device}`, `{total}`, `{free}`, `{wanted}`, `{utilization}`, `{context}`, `{size}`, `{count}`.
 """
 
 from typing import NamedTuple
 
-# Where it strikes, in the order of a start. In the second row it is the engine that fails, and the server after it.
+# The stages of a start, in order. In those of the second row the engine fails first, and then the server.
 ARGUMENTS, BIND, CONFIG = "arguments", "bind", "config"
 INIT, LOAD, MEMORY, WARMUP = "init", "load", "memory", "warmup"
 READY = "ready"
 
 
 class Failure(NamedTuple):
-    """One way to fail. `text` is what the traceback ends with."""
+    """One way to fail: the stage, and the `text` at the end of the traceback."""
 
     where: str
     text: str
 
 
 class Failed(Exception):
-    """A start that fails, with its text filled in."""
+    """A failed start, with the values filled into its text."""
 
     def __init__(self, failure: Failure, **facts: object) -> None:
         text = failure.text
@@ -32,7 +32,7 @@ class Failed(Exception):
 
 
 def _invalid(config: str, text: str) -> str:
-    """Say it as pydantic does."""
+    """Return an error in the format of pydantic."""
     return (
         f"pydantic_core._pydantic_core.ValidationError: 1 validation error for {config}\n"
         f"  Value error, {text} [type=value_error, input_value=ArgsKwargs((), {{'model': '{{model}}'}}), "
@@ -230,10 +230,10 @@ KNOWN: dict[str, Failure] = {
     ),
 }
 
-# These say nothing themselves: where they strike, whom, and with which signal. `killed` is the server, all at once.
+# Deaths without a message: stage, process and signal. With `killed`, the server itself dies without any output.
 DEATHS = {"killed": (LOAD, "server", 9), "engine-killed": (LOAD, "engine", 9), "segfault": (WARMUP, "engine", 11)}
 
 
 def engine_failed(processes: dict[str, int]) -> str:
-    """Say what the server says after its engine failed; `processes` maps names to exit codes."""
+    """Return the server's message after its engine failed; `processes` maps names to exit codes."""
     return f"RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {processes}"

@@ -1,4 +1,4 @@
-"""The command line of `vllm serve`: which flags there are, and what argparse says when one is wrong."""
+"""The command line of `vllm serve`: its flags, and the error messages of argparse."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -53,7 +53,7 @@ VALUES = _names("""
     worker-extension-cls
 """)
 
-# These take any number of values, up to the next flag.
+# Flags with any number of values, up to the next flag.
 LISTS = _names("""
     allowed-headers allowed-methods allowed-origins api-key cudagraph-capture-sizes limit-mm-per-prompt
     logits-processors middleware served-model-name simulate
@@ -81,7 +81,7 @@ REPEATABLE = ("middleware", "simulate", "api-key")
 
 
 def _human_number(text: str) -> int:
-    """Read `128k` = 128,000, `128K` = 131,072 and plain numbers, as vLLM does; `auto` is -1.
+    """Parse `128k` = 128,000, `128K` = 131,072 and plain numbers, as vLLM does; `auto` is -1.
 
     >>> [_human_number(text) for text in ("4096", "25.6k", "32K", "auto")]
     [4096, 25600, 32768, -1]
@@ -109,11 +109,11 @@ TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
 
 
 class BadCommandLine(Exception):
-    """What argparse would print before it exits with status 2."""
+    """The error that argparse would print before it exits with status 2."""
 
 
 class Settings(NamedTuple):
-    """A parsed command line. `given` holds what was said, by flag name, in the order it was said."""
+    """A parsed command line. `given` has the values by flag name, in the order of the command line."""
 
     model: str
     given: dict[str, list[str]]
@@ -135,23 +135,23 @@ class Settings(NamedTuple):
     def names(self) -> list[str]:
         return self.given.get("served-model-name") or [self.model]
 
-    def simulated(self, what: str) -> str | None:
-        """Return the value of `--simulate what=value` (empty for a bare `what`), or None."""
-        for wish in self.given.get("simulate", []):
-            name, _, value = wish.partition("=")
-            if name == what:
+    def simulated(self, name: str) -> str | None:
+        """Return the value of `--simulate name=value` (empty for a bare `name`), or None."""
+        for option in self.given.get("simulate", []):
+            option_name, _, value = option.partition("=")
+            if option_name == name:
                 return value
         return None
 
 
 def parse(argv: list[str]) -> Settings:
-    """Read what follows `vllm serve`."""
-    words, free, unknown = list(argv), [], []
+    """Parse the arguments after `vllm serve`."""
+    words, positional, unknown = list(argv), [], []
     given: dict[str, list[str]] = {}
     while words:
         word = words.pop(0)
         if not word.startswith("-") or word == "-":
-            free.append(word)
+            positional.append(word)
             continue
         name, separator, value = _split(word)
         kind = _kind(name)
@@ -165,15 +165,15 @@ def parse(argv: list[str]) -> Settings:
             raise BadCommandLine(f"argument --{name}: expected one argument")
         _check_type(name, values)
         given[name] = given.get(name, []) + values if name in REPEATABLE else values
-    if unknown or len(free) > 1:
-        raise BadCommandLine(f"unrecognized arguments: {' '.join(unknown + free[1:])}")
-    if not free and "model" not in given:
-        free = ["Qwen/Qwen3-0.6B"]  # vLLM's own default
-    return Settings(free[0], given)
+    if unknown or len(positional) > 1:
+        raise BadCommandLine(f"unrecognized arguments: {' '.join(unknown + positional[1:])}")
+    if not positional and "model" not in given:
+        positional = ["Qwen/Qwen3-0.6B"]  # vLLM's own default
+    return Settings(positional[0], given)
 
 
 def _split(word: str) -> tuple[str, str, str]:
-    """Return flag name without dashes, separator and value; `-O3` is `-O 3`, underscores are dashes."""
+    """Return the flag name without dashes, the separator and the value; `-O3` is `-O 3`, underscores are dashes."""
     if word.startswith("-O") and word[2:].isdecimal():
         return "optimization-level", "=", word[2:]
     name, separator, value = word.partition("=")

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
 
 
 def installed_version() -> str:
-    """Return the version of the venv we were called from, as its metadata says; outside a venv the one we imitate."""
+    """Return the version in the metadata of the venv that runs this, or `VERSION` outside of a venv."""
     python = os.environ.get("PI_DEMO_PYTHON")
     if python:
         for metadata in Path(python).parents[1].glob("lib/python3*/site-packages/vllm-*.dist-info/METADATA"):
@@ -35,13 +35,13 @@ def installed_version() -> str:
 def _serve(argv: list[str]) -> int:
     try:
         settings = flags.parse(argv)
-    except flags.BadCommandLine as problem:
-        return _reject(str(problem))
+    except flags.BadCommandLine as error:
+        return _reject(str(error))
     from pi_cli.demo.engine import server
 
     return server.run(settings, installed_version())
 
 
-def _reject(problem: str) -> int:
-    sys.stderr.write(f"{USAGE}\nvllm: error: {problem}\n")
+def _reject(error: str) -> int:
+    sys.stderr.write(f"{USAGE}\nvllm: error: {error}\n")
     return 2

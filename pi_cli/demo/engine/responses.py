@@ -1,4 +1,4 @@
-"""An answer over `/v1/responses` as vLLM 0.32 gives it: item after item, each in a flurry of events."""
+"""An answer over `/v1/responses` in the format of vLLM 0.32: item after item, each as a series of events."""
 
 import json
 import time
@@ -9,25 +9,25 @@ from typing import Any
 from pi_cli.demo.engine.chat import Completion, Emit
 
 Json = dict[str, Any]
-Tell = Callable[..., Awaitable[None]]
+SendEvent = Callable[..., Awaitable[None]]
 
 
 def messages(request: Json) -> list[Json]:
-    """Return what was said so far as messages of a chat."""
-    given = request.get("input") or ""
-    said = [{"role": "system", "content": request["instructions"]}] if request.get("instructions") else []
-    if isinstance(given, str):
-        return [*said, {"role": "user", "content": given}]
-    for item in given:
+    """Return the conversation in the request as chat messages."""
+    items = request.get("input") or ""
+    chat = [{"role": "system", "content": request["instructions"]}] if request.get("instructions") else []
+    if isinstance(items, str):
+        return [*chat, {"role": "user", "content": items}]
+    for item in items:
         if item.get("type") == "function_call_output":
-            said.append({"role": "tool", "content": item["output"]})
+            chat.append({"role": "tool", "content": item["output"]})
         else:
-            said.append({"role": item.get("role", "assistant"), "content": item.get("content")})
-    return said
+            chat.append({"role": item.get("role", "assistant"), "content": item.get("content")})
+    return chat
 
 
 class Responses:
-    """One answer on its way out, made from the pieces of a chat completion."""
+    """One answer while it is generated, from the pieces of a chat completion."""
 
     def __init__(self, request: Json, completion: Completion) -> None:
         self._request = request
@@ -37,21 +37,21 @@ class Responses:
         self._count = 0
 
     async def stream(self, emit: Emit) -> None:
-        async def tell(kind: str, **what: Any) -> None:
-            event = {**what, "sequence_number": self._count, "type": kind}
+        async def send(kind: str, **fields: Any) -> None:
+            event = {**fields, "sequence_number": self._count, "type": kind}
             self._count += 1
             await emit(f"event: {kind}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode())
 
-        await tell("response.created", response=self._whole("in_progress"))
-        await tell("response.in_progress", response=self._whole("in_progress"))
-        await self._say(tell)
-        await tell("response.completed", response=self.finished())
+        await send("response.created", response=self._whole("in_progress"))
+        await send("response.in_progress", response=self._whole("in_progress"))
+        await self._generate(send)
+        await send("response.completed", response=self.finished())
 
     async def whole(self) -> Json:
-        async def keep_quiet(kind: str, **what: Any) -> None:
-            del kind, what
+        async def ignore(kind: str, **fields: Any) -> None:
+            del kind, fields
 
-        await self._say(keep_quiet)
+        await self._generate(ignore)
         return self.finished()
 
     def finished(self) -> Json:
@@ -68,19 +68,19 @@ class Responses:
             },
         }
 
-    async def _say(self, tell: Tell) -> None:
-        item: _Item | None = None
+    async def _generate(self, send: SendEvent) -> None:
+        item: _ItemStream | None = None
         async for delta in self._completion.paced():
             for piece in _pieces(delta):
-                if item is None or not item.goes_on_with(piece):
+                if item is None or not item.continues_with(piece):
                     if item:
-                        await item.end(tell)
-                    item = _Item(len(self._items), piece)
+                        await item.end(send)
+                    item = _ItemStream(len(self._items), piece)
                     self._items.append(item.data)
-                    await item.begin(tell)
-                await item.add(tell, piece["text"])
+                    await item.begin(send)
+                await item.add(send, piece["text"])
         if item:
-            await item.end(tell)
+            await item.end(send)
 
     def _whole(self, status: str) -> Json:
         about = {"id": self._id, "created_at": self._created, "instructions": self._request.get("instructions")}
@@ -89,7 +89,7 @@ class Responses:
 
 
 def _pieces(delta: Json) -> list[Json]:
-    """Cut a delta of a chat into pieces of items: what they belong to, and their text."""
+    """Split a chat delta into pieces of items: the item that each belongs to, and its text."""
     if "tool_calls" in delta:
         return [
             {
@@ -105,57 +105,58 @@ def _pieces(delta: Json) -> list[Json]:
     return [{"kind": kind, "index": 0, "text": delta.get(kind if kind == "reasoning" else "content") or ""}]
 
 
-class _Item:
-    """Thoughts, words or a call, from its beginning to its end. `data` is what the answer holds of it in the end."""
+class _ItemStream:
+    """The events of one item: reasoning, a message or a call. `data` is the item in the complete answer."""
 
     def __init__(self, number: int, piece: Json) -> None:
         self._kind, self._index = piece["kind"], piece["index"]
         self._text = ""
-        begun: Json
+        initial: Json
         if self._kind == "reasoning":
-            begun = {"id": f"rs_{_id()}", "summary": [], "type": "reasoning", "content": None}
-            begun |= {"encrypted_content": None}
+            initial = {"id": f"rs_{_id()}", "summary": [], "type": "reasoning", "content": None}
+            initial |= {"encrypted_content": None}
         elif self._kind == "message":
-            begun = {"id": f"msg_{_id()}", "content": [], "role": "assistant", "type": "message", "phase": None}
+            initial = {"id": f"msg_{_id()}", "content": [], "role": "assistant", "type": "message", "phase": None}
         else:
-            begun = {"arguments": "", "call_id": piece["id"], "name": piece["name"], "type": "function_call"}
-            begun |= {"id": f"fc_{_id()}", "async": None, "caller": None, "namespace": None}
-        self.data = begun | {"status": "in_progress"}
-        self._where = {"item_id": self.data["id"], "output_index": number}
-        self._part_where = self._where if self._kind == "function_call" else {"content_index": 0, **self._where}
+            initial = {"arguments": "", "call_id": piece["id"], "name": piece["name"], "type": "function_call"}
+            initial |= {"id": f"fc_{_id()}", "async": None, "caller": None, "namespace": None}
+        self.data = initial | {"status": "in_progress"}
+        self._position = {"item_id": self.data["id"], "output_index": number}
+        in_part = {} if self._kind == "function_call" else {"content_index": 0}
+        self._part_position: Json = in_part | self._position
 
     @property
     def _name(self) -> str:
         names = {"reasoning": "reasoning_text", "message": "output_text", "function_call": "function_call_arguments"}
         return names[self._kind]
 
-    def goes_on_with(self, piece: Json) -> bool:
+    def continues_with(self, piece: Json) -> bool:
         return bool(piece["kind"] == self._kind and piece["index"] == self._index)
 
-    async def begin(self, tell: Tell) -> None:
-        await tell("response.output_item.added", item=dict(self.data), output_index=self._where["output_index"])
+    async def begin(self, send: SendEvent) -> None:
+        await send("response.output_item.added", item=dict(self.data), output_index=self._position["output_index"])
         if self._kind != "function_call":
-            await tell("response.content_part.added", **self._part_where, part=self._part("", logprobs=[]))
+            await send("response.content_part.added", **self._part_position, part=self._part("", logprobs=[]))
 
-    async def add(self, tell: Tell, text: str) -> None:
+    async def add(self, send: SendEvent, text: str) -> None:
         self._text += text
         if text:
             more: Json = {"logprobs": []} if self._kind == "message" else {}
-            await tell(f"response.{self._name}.delta", **self._part_where, **more, delta=text)
+            await send(f"response.{self._name}.delta", **self._part_position, **more, delta=text)
 
-    async def end(self, tell: Tell) -> None:
+    async def end(self, send: SendEvent) -> None:
         if self._kind == "function_call":
             self.data["arguments"] = self._text
-            told = {"arguments": self._text, "name": self.data["name"]}
-            await tell(f"response.{self._name}.done", **self._where, **told)
+            result = {"arguments": self._text, "name": self.data["name"]}
+            await send(f"response.{self._name}.done", **self._position, **result)
         else:
             part = self._part(self._text, logprobs=None)
             more: Json = {"logprobs": []} if self._kind == "message" else {}
             self.data["content"] = [part]
-            await tell(f"response.{self._name}.done", **self._part_where, **more, text=self._text)
-            await tell("response.content_part.done", **self._part_where, part=part)
+            await send(f"response.{self._name}.done", **self._part_position, **more, text=self._text)
+            await send("response.content_part.done", **self._part_position, part=part)
         self.data["status"] = "completed"
-        await tell("response.output_item.done", item=dict(self.data), output_index=self._where["output_index"])
+        await send("response.output_item.done", item=dict(self.data), output_index=self._position["output_index"])
 
     def _part(self, text: str, *, logprobs: list[Json] | None) -> Json:
         if self._kind == "reasoning":

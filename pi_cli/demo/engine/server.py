@@ -1,4 +1,4 @@
-"""One `vllm serve`: start, serve, notice what dies, end."""
+"""One `vllm serve`: start, serve, detect dead processes, exit."""
 
 import asyncio
 import importlib
@@ -17,13 +17,13 @@ from pi_cli.demo.engine.api import Api, KeyGuard
 from pi_cli.demo.engine.cores import Cores
 from pi_cli.demo.engine.failures import ARGUMENTS, BIND, CONFIG, INIT, LOAD, MEMORY, READY, WARMUP, Failed
 from pi_cli.demo.engine.flags import Settings
-from pi_cli.demo.engine.voice import Voice
+from pi_cli.demo.engine.log import LogWriter
 
 Middleware = Callable[[web.App], web.App]
 
 
 class EngineDied(Exception):
-    """A process of the engine died; `codes` maps its name to its exit code."""
+    """A process of the engine died; `codes` are the exit codes by name."""
 
     def __init__(self, codes: dict[str, int]) -> None:
         super().__init__(str(codes))
@@ -31,30 +31,30 @@ class EngineDied(Exception):
 
 
 def run(settings: Settings, version: str) -> int:
-    """Start, serve until told to stop, and return the exit status."""
+    """Start, serve until a signal, and return the exit status."""
     if settings.simulated("ignore-term") is not None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server = Server(settings, version)
     status = asyncio.run(server.live())
-    if status < 0:  # as if the signal had not been caught: the model was still loading
+    if status < 0:  # the model was still loading: die of the signal, as if it had not been caught
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
     return status
 
 
 class Server:
-    """The API server: owns the port, the engine's processes and the log."""
+    """The API server, with its port, the processes of the engine and the log."""
 
     def __init__(self, settings: Settings, version: str) -> None:
         self._settings, self._version = settings, version
         self._home = Path.home()
-        self._voice = Voice("APIServer")
+        self._log = LogWriter("APIServer")
         self._cores = Cores(settings, self._home)
         self._pace = startup.pace(settings)
         self._serves = False
 
     async def live(self) -> int:
-        """Serve until TERM or INT (exit status 0, or -1 while loading), or fail to start (1)."""
+        """Serve until SIGTERM or SIGINT (exit status 0, or -1 while loading), or fail to start (1)."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         if self._settings.simulated("ignore-term") is None:
@@ -79,33 +79,33 @@ class Server:
             await self._cores.end()
         if not self._serves:
             return -1
-        startup.say_goodbye(self._voice)
+        startup.print_shutdown(self._log)
         return 0
 
     async def _serve(self) -> None:
-        """Go through a start in the real order, then serve until somebody dies."""
+        """Start in the same order as vLLM, then serve until a process dies."""
         await self._pace.pause(0.1)
-        startup.introduce(self._voice, self._settings, self._version)
-        self._strike(ARGUMENTS, name="nope", known="known")
+        startup.print_banner(self._log, self._settings, self._version)
+        self._inject_failure(ARGUMENTS, name="nope", known="known")
         checks.arguments(self._settings)
-        self._strike(BIND)
+        self._inject_failure(BIND)
         with self._bind() as listener:
             await self._pace.pause(0.1)
             chosen = (
                 {"CUDA_VISIBLE_DEVICES": self._settings.text("device-ids")} if self._settings.has("device-ids") else {}
             )
             available = gpus.visible(self._home, {**os.environ, **chosen})
-            self._strike(CONFIG, size=8, count=len(available), context=131072)
-            fit = checks.fit(self._settings, available)
-            startup.resolve(self._voice, self._settings, fit)
-            await self._cores.start(len(fit.memory))
-            await self._unless_engine_dies(self._start_engine(fit))
-            self._strike(READY)
-            app = Api(self._settings, version=self._version, context=fit.context)
+            self._inject_failure(CONFIG, size=8, count=len(available), context=131072)
+            layout = checks.lay_out(self._settings, available)
+            startup.resolve(self._log, self._settings, layout)
+            await self._cores.start(len(layout.memory))
+            await self._unless_engine_dies(self._start_engine(layout))
+            self._inject_failure(READY)
+            app = Api(self._settings, version=self._version, context=layout.context)
             await self._open(app, listener)
 
     def _bind(self) -> socket.socket:
-        """Take the port at once, but do not listen yet: until the model is loaded a connect is refused."""
+        """Bind the port now, but do not listen yet: connections are refused until the model is loaded."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -127,51 +127,52 @@ class Server:
                 task.cancel()
             await asyncio.gather(doing, dying, return_exceptions=True)
 
-    async def _start_engine(self, fit: checks.Fit) -> None:
+    async def _start_engine(self, layout: checks.MemoryLayout) -> None:
         settings, pace = self._settings, self._pace
-        core, worker = self._cores.voice(), self._cores.worker_voice()
-        startup.initialize(core, settings, self._version, fit)
+        core, worker = self._cores.core_log(), self._cores.worker_log()
+        startup.initialize(core, settings, self._version, layout)
         _, cards = gpus.installed(self._home)
-        self._strike(INIT, device="cuda:0", free=3.25, total=79.65, wanted=73.28, utilization=settings.utilization)
-        checks.free_memory(fit, cards, gpus.holds(self._home), settings.utilization)
-        await self._cores.hold(fit.memory)
-        self._strike(LOAD, total=79.65)
-        await startup.load(worker, settings, fit, pace)
+        facts = {"device": "cuda:0", "free": 3.25, "total": 79.65, "wanted": 73.28}
+        self._inject_failure(INIT, **facts, utilization=settings.utilization)
+        checks.free_memory(layout, cards, gpus.allocations(self._home), settings.utilization)
+        await self._cores.allocate(layout.memory)
+        self._inject_failure(LOAD, total=79.65)
+        await startup.load(worker, settings, layout, pace)
         await startup.compile_graph(worker, pace)
-        self._strike(MEMORY)
-        startup.allocate(worker, core, settings, fit)
-        self._strike(WARMUP)
+        self._inject_failure(MEMORY)
+        startup.allocate(worker, core, settings, layout)
+        self._inject_failure(WARMUP)
         await startup.capture(worker, core, settings, pace)
 
-    def _strike(self, where: str, **facts: object) -> None:
+    def _inject_failure(self, where: str, **facts: object) -> None:
         """Fail here if `--simulate fail=…` says so."""
         name = self._settings.simulated("fail") or ""
         failure = failures.KNOWN.get(name)
         if failure and failure.where == where:
             raise Failed(failure, model=self._settings.model, **facts)
-        place, victim, number = failures.DEATHS.get(name, ("", "", 0))
-        if place == where and victim == "server":
+        stage, victim, number = failures.DEATHS.get(name, ("", "", 0))
+        if stage == where and victim == "server":
             os.kill(os.getpid(), number)
-        elif place == where:
+        elif stage == where:
             self._cores.kill(number)
 
     async def _open(self, api: Api, listener: socket.socket) -> None:
-        """Listen and serve; from then on a dead engine makes the server unhealthy, but not dead."""
+        """Listen and serve; from now on, the death of the engine makes the server unhealthy, but does not stop it."""
         app: web.App = api
         keys = self._settings.given.get("api-key") or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
         if keys:
             app = KeyGuard(app, keys)
         for name in self._settings.given.get("middleware", []):
             app = _middleware(name)(app)
-        startup.announce(self._voice, self._settings)
-        self._voice.uvicorn(f"Started server process [{os.getpid()}]")
-        self._voice.uvicorn("Waiting for application startup.")
+        startup.print_address(self._log, self._settings)
+        self._log.uvicorn(f"Started server process [{os.getpid()}]")
+        self._log.uvicorn("Waiting for application startup.")
         if self._settings.simulated("never-listen") is not None:
             await asyncio.Event().wait()
-        server = await web.start(app, listener, self._voice)
-        self._voice.uvicorn("Application startup complete.")
+        server = await web.start(app, listener, self._log)
+        self._log.uvicorn("Application startup complete.")
         self._serves = True
-        spam = asyncio.create_task(startup.spam(self._voice, self._settings))
+        spam = asyncio.create_task(startup.spam(self._log, self._settings))
         try:
             await self._watch(api)
         finally:
@@ -183,18 +184,18 @@ class Server:
         codes = await self._cores.died()
         api.engine_is_alive = False
         name = next(iter(codes))
-        self._voice.error("core_client.py:600", f"Engine core proc {name} died unexpectedly, shutting down client.")
+        self._log.error("core_client.py:600", f"Engine core proc {name} died unexpectedly, shutting down client.")
         while True:
             await asyncio.sleep(owner.CHECK_SECONDS)
             if not owner.is_alive():
                 return
 
     def _explain(self, failure: Failed) -> None:
-        """Print a failure as vLLM does: from the engine first, then the server's, which only points to it."""
+        """Print a failure as vLLM does: first the engine's, then the server's, which only refers to it."""
         if failure.where in (ARGUMENTS, BIND, CONFIG, READY):
             self._traceback(failure.text)
             return
-        core = self._cores.voice()
+        core = self._cores.core_log()
         source = "core.py:1510"
         core.error(source, "EngineCore failed to start.")
         core.error(source, _traceback("vllm/v1/engine/core.py", "run_engine_core", failure.text))
@@ -203,19 +204,19 @@ class Server:
         self._traceback(failures.engine_failed({"EngineCore": 1}))
 
     def _traceback(self, text: str) -> None:
-        self._voice.raw(_traceback("vllm/entrypoints/cli/main.py", "main", text))
+        self._log.raw(_traceback("vllm/entrypoints/cli/main.py", "main", text))
 
 
 def _traceback(path: str, function: str, text: str) -> str:
-    place = f'  File "/root/venv/lib/python3.12/site-packages/{path}", line 1, in {function}'
-    return f"Traceback (most recent call last):\n{place}\n{text}"
+    frame = f'  File "/root/venv/lib/python3.12/site-packages/{path}", line 1, in {function}'
+    return f"Traceback (most recent call last):\n{frame}\n{text}"
 
 
 def _middleware(name: str) -> Middleware:
     """Import an ASGI middleware class from PYTHONPATH, as `--middleware module.Class` asks."""
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     module, _, attribute = name.rpartition(".")
-    found = getattr(importlib.import_module(module), attribute)
-    if not inspect.isclass(found):
+    middleware = getattr(importlib.import_module(module), attribute)
+    if not inspect.isclass(middleware):
         raise ValueError(f"Invalid middleware {name}. Must be a function or a class.")
-    return cast("Middleware", found)
+    return cast("Middleware", middleware)

@@ -1,4 +1,4 @@
-"""What the log of vLLM 0.32 says on the way to readiness, milestone by milestone, at the pace of a real start."""
+"""The log lines of a start of vLLM 0.32, milestone by milestone, with the timing of a real start."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pi_cli.demo.engine.checks import DERIVED_CONTEXT, Fit
+from pi_cli.demo.engine.checks import DERIVED_CONTEXT, MemoryLayout
 from pi_cli.demo.engine.flags import Settings
-from pi_cli.demo.engine.voice import Voice
+from pi_cli.demo.engine.log import LogWriter
 
 READY_SECONDS = 1.5
 SECRETS = ("api-key", "hf-token")
@@ -28,12 +28,12 @@ LOGO = (
 
 
 class Pace(NamedTuple):
-    """How long a start takes in all, in seconds."""
+    """The duration of a whole start, in seconds."""
 
     seconds: float
 
     async def pause(self, share: float) -> float:
-        """Let a share of the whole time pass, and return how much that was."""
+        """Sleep for a share of the whole time, and return its seconds."""
         await asyncio.sleep(self.seconds * share)
         return self.seconds * share
 
@@ -44,59 +44,59 @@ def pace(settings: Settings) -> Pace:
 
 def _usual_seconds() -> float:
     try:
-        wishes = json.loads((Path.home() / ".demo" / "vllm.json").read_text(encoding="utf-8"))
+        options = json.loads((Path.home() / ".demo" / "vllm.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return READY_SECONDS
-    return float(wishes.get("seconds", READY_SECONDS))
+    return float(options.get("seconds", READY_SECONDS))
 
 
-def introduce(voice: Voice, settings: Settings, version: str) -> None:
+def print_banner(writer: LogWriter, settings: Settings, version: str) -> None:
     for line in LOGO:
-        voice.info("utils.py:299", line.format(version=version, model=settings.model))
-    voice.info("utils.py:233", f"non-default args: {_said(settings)}")
-    voice.warning("demo.py:1", "This vLLM is SIMULATED by `pi demo`: it uses no GPU, and its answers are a script.")
+        writer.info("utils.py:299", line.format(version=version, model=settings.model))
+    writer.info("utils.py:233", f"non-default args: {logged_arguments(settings)}")
+    writer.warning("demo.py:1", "This vLLM is SIMULATED by `pi demo`: it uses no GPU, and its answers are a script.")
 
 
-def _said(settings: Settings) -> dict[str, object]:
-    """Return the arguments as vLLM logs them: without secrets."""
-    said: dict[str, object] = {"model_tag": settings.model, "model": settings.model}
+def logged_arguments(settings: Settings) -> dict[str, object]:
+    """Return the arguments as vLLM logs them, without secrets."""
+    arguments: dict[str, object] = {"model_tag": settings.model, "model": settings.model}
     for name, values in settings.given.items():
         if name not in SECRETS:
             is_list = name in ("served-model-name", "middleware", "simulate")
-            said[name.replace("-", "_")] = values if is_list else values[0] if values else True
-    return said
+            arguments[name.replace("-", "_")] = values if is_list else values[0] if values else True
+    return arguments
 
 
-def resolve(voice: Voice, settings: Settings, fit: Fit) -> None:
+def resolve(writer: LogWriter, settings: Settings, layout: MemoryLayout) -> None:
     family = next((name for key, name in ARCHITECTURES.items() if key in settings.model.lower()), "Llama")
-    voice.info("model.py:733", f"Resolved architecture: {family}ForCausalLM")
-    voice.info("model.py:2152", f"Using max model len {fit.context}")
+    writer.info("model.py:733", f"Resolved architecture: {family}ForCausalLM")
+    writer.info("model.py:2152", f"Using max model len {layout.context}")
 
 
-def initialize(voice: Voice, settings: Settings, version: str, fit: Fit) -> None:
-    config = f"model='{settings.model}', dtype=torch.bfloat16, max_seq_len={fit.context}"
-    config += f", tensor_parallel_size={len(fit.memory)}, served_model_name={settings.names[0]}"
-    voice.info("core.py:134", f"Initializing a V1 LLM engine (v{version}) with config: {config}")
+def initialize(writer: LogWriter, settings: Settings, version: str, layout: MemoryLayout) -> None:
+    config = f"model='{settings.model}', dtype=torch.bfloat16, max_seq_len={layout.context}"
+    config += f", tensor_parallel_size={len(layout.memory)}, served_model_name={settings.names[0]}"
+    writer.info("core.py:134", f"Initializing a V1 LLM engine (v{version}) with config: {config}")
 
 
-async def load(voice: Voice, settings: Settings, fit: Fit, pace: Pace) -> None:
-    """Load the weights, a bar for the shards on stderr."""
-    voice.info("gpu_model_runner.py:5040", f"Starting to load model {settings.model}...")
-    total = f"Checkpoint size: {fit.weights * len(fit.memory):.2f} GiB. Available RAM 503.21 GiB."
-    voice.info("weight_utils.py:1109", f"Filesystem type for checkpoints: EXT4. {total}")
-    shards = min(max(round(fit.weights * len(fit.memory) / 5), 1), 8)
+async def load(writer: LogWriter, settings: Settings, layout: MemoryLayout, pace: Pace) -> None:
+    """Load the weights, with a progress bar for the shards on stderr."""
+    writer.info("gpu_model_runner.py:5040", f"Starting to load model {settings.model}...")
+    total = f"Checkpoint size: {layout.weights * len(layout.memory):.2f} GiB. Available RAM 503.21 GiB."
+    writer.info("weight_utils.py:1109", f"Filesystem type for checkpoints: EXT4. {total}")
+    shards = min(max(round(layout.weights * len(layout.memory) / 5), 1), 8)
     seconds = 0.0
     for done in range(shards + 1):
         if done:
             seconds += await pace.pause(0.3 / shards)
         left = seconds / done * (shards - done) if done else 0.0
         clock = f"{_clock(seconds)}<{_clock(left) if done else '?'}, {done / seconds if seconds else 0:5.2f}it/s"
-        voice.raw(
+        writer.raw(
             f"\rLoading safetensors checkpoint shards: {100 * done // shards:3d}% Completed | {done}/{shards} [{clock}]"
         )
-    voice.info("default_loader.py:502", f"Loading weights took {seconds:.2f} seconds")
-    voice.info(
-        "model_runner.py:425", f"Model loading took {fit.weights:.2f} GiB memory and {seconds + 0.4:.6f} seconds"
+    writer.info("default_loader.py:502", f"Loading weights took {seconds:.2f} seconds")
+    writer.info(
+        "model_runner.py:425", f"Model loading took {layout.weights:.2f} GiB memory and {seconds + 0.4:.6f} seconds"
     )
 
 
@@ -104,27 +104,28 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
-async def compile_graph(voice: Voice, pace: Pace) -> None:
+async def compile_graph(writer: LogWriter, pace: Pace) -> None:
     cache = Path.home() / ".cache/vllm/torch_compile_cache/simulated/rank_0_0/backbone"
-    voice.info("backends.py:1105", f"Using cache directory: {cache} for vLLM's torch.compile")
+    writer.info("backends.py:1105", f"Using cache directory: {cache} for vLLM's torch.compile")
     tracing = await pace.pause(0.07)
-    voice.info("backends.py:1167", f"Dynamo bytecode transform time: {tracing:.2f} s")
+    writer.info("backends.py:1167", f"Dynamo bytecode transform time: {tracing:.2f} s")
     compiling = await pace.pause(0.15)
-    voice.info("backends.py:399", f"Compiling a graph for compile range (1, 8192) takes {compiling:.2f} s")
-    voice.info("monitor.py:20", f"torch.compile took {tracing + compiling:.2f} s in total")
+    writer.info("backends.py:399", f"Compiling a graph for compile range (1, 8192) takes {compiling:.2f} s")
+    writer.info("monitor.py:20", f"torch.compile took {tracing + compiling:.2f} s in total")
 
 
-def allocate(worker: Voice, core: Voice, settings: Settings, fit: Fit) -> None:
-    worker.info("gpu_worker.py:760", f"Available KV cache memory: {fit.kv_cache:.2f} GiB")
+def allocate(worker: LogWriter, core: LogWriter, settings: Settings, layout: MemoryLayout) -> None:
+    worker.info("gpu_worker.py:760", f"Available KV cache memory: {layout.kv_cache:.2f} GiB")
     if settings.text("max-model-len") in ("auto", "-1"):
         text = f"Auto-fit max_model_len: full model context length {DERIVED_CONTEXT} fits in available GPU memory"
         core.info("kv_cache_utils.py:2469", text)
-    per_request = f"Maximum concurrency for {fit.context:,} tokens per request: {fit.kv_tokens / fit.context:.2f}x"
-    core.info("kv_cache_utils.py:2327", f"GPU KV cache size: {fit.kv_tokens:,} tokens, {per_request}")
+    concurrency = f"{layout.kv_tokens / layout.context:.2f}x"
+    per_request = f"Maximum concurrency for {layout.context:,} tokens per request: {concurrency}"
+    core.info("kv_cache_utils.py:2327", f"GPU KV cache size: {layout.kv_tokens:,} tokens, {per_request}")
 
 
-async def capture(worker: Voice, core: Voice, settings: Settings, pace: Pace) -> None:
-    """Capture CUDA graphs, with another bar, and finish the engine."""
+async def capture(worker: LogWriter, core: LogWriter, settings: Settings, pace: Pace) -> None:
+    """Capture CUDA graphs, with another progress bar, and finish the start of the engine."""
     if not settings.has("enforce-eager"):
         seconds = 0.0
         for done in (0, 17, 34, 51):
@@ -135,26 +136,26 @@ async def capture(worker: Voice, core: Voice, settings: Settings, pace: Pace) ->
     core.info("core.py:386", f"init engine (profile, create kv cache, warmup model) took {pace.seconds * 0.4:.2f} s")
 
 
-def announce(voice: Voice, settings: Settings) -> None:
-    host = settings.text("host", "0.0.0.0")  # noqa: S104 - vLLM's default, said and not done
-    voice.info("entry.py:140", f"Starting vLLM server on http://{host}:{settings.text('port', '8000')}")
+def print_address(writer: LogWriter, settings: Settings) -> None:
+    host = settings.text("host", "0.0.0.0")  # noqa: S104 - vLLM's default, which is only printed here
+    writer.info("entry.py:140", f"Starting vLLM server on http://{host}:{settings.text('port', '8000')}")
 
 
-async def spam(voice: Voice, settings: Settings) -> None:
-    """Fill the log as a busy server does, as fast as `--simulate spam=LINES` says."""
+async def spam(writer: LogWriter, settings: Settings) -> None:
+    """Fill the log like a busy server, at the rate of `--simulate spam=LINES`."""
     lines_per_second = float(settings.simulated("spam") or 0)
     batch = max(round(lines_per_second / 20), 1)
     count = 0
     while lines_per_second:
         for _ in range(batch):
             count += 1
-            voice.info("loggers.py:259", f"Engine 000: line {count}, Avg generation throughput: 100.0 tokens/s")
+            writer.info("loggers.py:259", f"Engine 000: line {count}, Avg generation throughput: 100.0 tokens/s")
         await asyncio.sleep(batch / lines_per_second)
 
 
-def say_goodbye(voice: Voice) -> None:
-    voice.uvicorn("Shutting down")
-    voice.uvicorn("Waiting for application shutdown.")
-    voice.uvicorn("Application shutdown complete.")
-    voice.uvicorn(f"Finished server process [{os.getpid()}]")
+def print_shutdown(writer: LogWriter) -> None:
+    writer.uvicorn("Shutting down")
+    writer.uvicorn("Waiting for application shutdown.")
+    writer.uvicorn("Application shutdown complete.")
+    writer.uvicorn(f"Finished server process [{os.getpid()}]")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for one ASGI application: keep-alive, bodies of known length, chunked answers."""
+"""A small HTTP/1.1 server for one ASGI application: keep-alive, bodies with a length, chunked answers."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pi_cli.demo.engine.voice import Voice
+from pi_cli.demo.engine.log import LogWriter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -17,21 +17,21 @@ PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
 PHRASES |= {500: "Internal Server Error", 503: "Service Unavailable"}
 
 
-async def start(app: App, listener: socket.socket, voice: Voice) -> asyncio.Server:
-    """Listen on a bound socket and answer every request with `app`, after its lifespan has begun."""
+async def start(app: App, listener: socket.socket, log: LogWriter) -> asyncio.Server:
+    """Start the lifespan of `app`, then listen on a bound socket and answer every request with `app`."""
     await _begin_lifespan(app)
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            while await _exchange(app, reader, writer, voice):
+            while await _serve_request(app, reader, writer, log):
                 pass
         writer.close()
 
-    return await asyncio.start_server(talk, sock=listener)
+    return await asyncio.start_server(serve_connection, sock=listener)
 
 
 async def _begin_lifespan(app: App) -> None:
-    """Send the application its start-up event, as uvicorn does; middleware has to let it pass."""
+    """Send the application its start-up event, as uvicorn does; middleware has to forward it."""
     complete = asyncio.Event()
 
     async def receive() -> Message:
@@ -47,8 +47,8 @@ async def _begin_lifespan(app: App) -> None:
     await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
 
 
-async def _exchange(app: App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, voice: Voice) -> bool:
-    """Answer one request; tell whether the connection may carry another."""
+async def _serve_request(app: App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: LogWriter) -> bool:
+    """Answer one request; return whether the connection stays open."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     except asyncio.IncompleteReadError:
@@ -72,28 +72,28 @@ async def _exchange(app: App, reader: asyncio.StreamReader, writer: asyncio.Stre
         "client": writer.get_extra_info("peername")[:2],
         "server": writer.get_extra_info("sockname")[:2],
     }
-    answer = _Answer(writer, voice, f'"{method} {target} HTTP/1.1"', scope["client"])
+    answer = _Answer(writer, log, f'"{method} {target} HTTP/1.1"', scope["client"])
     await app(scope, _one_body(body), answer.send)
     await answer.end()
     return fields.get("connection", "").lower() != "close"
 
 
 def _one_body(body: bytes) -> Receive:
-    waiting = [body]
+    bodies = [body]
 
     async def receive() -> Message:
-        if not waiting:
-            await asyncio.Event().wait()  # we do not look whether the client has left: the next write will tell
-        return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        if not bodies:
+            await asyncio.Event().wait()  # a disconnect is not detected here: the next write will fail
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
     return receive
 
 
 class _Answer:
-    """What an application sends, on its way to the client."""
+    """Sends the messages of an application to the client."""
 
-    def __init__(self, writer: asyncio.StreamWriter, voice: Voice, request: str, client: tuple[str, int]) -> None:
-        self._writer, self._voice, self._request, self._client = writer, voice, request, client
+    def __init__(self, writer: asyncio.StreamWriter, log: LogWriter, request: str, client: tuple[str, int]) -> None:
+        self._writer, self._log, self._request, self._client = writer, log, request, client
         self._is_chunked = False
 
     async def send(self, message: Message) -> None:
@@ -120,4 +120,4 @@ class _Answer:
         lines = b"".join(b"%s: %s\r\n" % (name, value) for name, value in headers)
         self._writer.write(f"HTTP/1.1 {status} {phrase}\r\n".encode() + lines + b"\r\n")
         host, port = self._client
-        self._voice.access(f"{host}:{port} - {self._request} {status} {phrase}")
+        self._log.access(f"{host}:{port} - {self._request} {status} {phrase}")

@@ -1,1 +1,1 @@
-"""What the stub executables in `bin/` do. They run on the pod: only the standard library, imported sparingly."""
+"""The code of the stub executables in `bin/`. They run on the pod, with the standard library only."""

@@ -1,11 +1,11 @@
-"""The simulated `hf`: `hf download` with the real one's options, output, cache layout and errors (huggingface_hub 2.4).
+"""The simulated `hf`: `hf download` with the real options, output, cache layout and errors (huggingface_hub 2.4).
 
-Files are sparse, so they take no room. How a repository behaves follows from its owner:
+Files are sparse and take no disk space. The owner of a repository determines its behaviour:
 
     gated/…      access denied          missing/…    no such repository
-    no-space/…   the disk fills up      stall/…      stops for ever after a third, unless Xet is off
+    no-space/…   the disk fills up      stall/…      stalls for ever after a third, unless Xet is off
 
-`$HOME/.demo/hf.json` may hold `{"seconds": 1.5}`: how long a whole download takes.
+`$HOME/.demo/hf.json` may contain `{"seconds": 1.5}`, the duration of a whole download.
 """
 
 import fcntl
@@ -19,12 +19,14 @@ import uuid
 from pathlib import Path
 
 VERSION = "2.4.0"
-SECONDS = 1.5
-TICK = 0.05
+DOWNLOAD_SECONDS = 1.5
+TICK_SECONDS = 0.05
 
 HINT = "Hint: set HF_DEBUG=1 as environment variable for full traceback."
-# Billions of parameters where the name does not say them; longer names first.
-UNSAID = {"glm-4.5-air": 106, "glm-4": 355, "kimi-k2": 1000, "minimax-m2": 230, "deepseek-v3": 671, "deepseek-r1": 671}
+# Billions of parameters of models whose names do not have them; longer names first.
+KNOWN_SIZES = {
+    "glm-4.5-air": 106, "glm-4": 355, "kimi-k2": 1000, "minimax-m2": 230, "deepseek-v3": 671, "deepseek-r1": 671,
+}  # fmt: skip
 
 FLAGS = {"--dry-run", "--force-download", "--quiet", "-q", "--json"}
 VALUES = {
@@ -60,9 +62,9 @@ def main(argv: list[str]) -> int:
     return _download(names[0], options)
 
 
-def _usage(problem: str) -> int:
+def _usage(error: str) -> int:
     sys.stderr.write(
-        f"Usage: hf download [OPTIONS] REPO_ID [FILENAMES]...\nTry 'hf download --help' for help.\n{problem}\n"
+        f"Usage: hf download [OPTIONS] REPO_ID [FILENAMES]...\nTry 'hf download --help' for help.\n{error}\n"
     )
     return 2
 
@@ -72,12 +74,12 @@ def _download(repo: str, options: dict[str, str]) -> int:
     owner = repo.partition("/")[0]
     if owner in ("gated", "missing"):
         return _refuse(mode, _gated(repo) if owner == "gated" else _missing(repo))
-    cache = Cache(repo, options.get("--cache-dir"), options.get("--revision", "main"))
+    cache = CachedRepo(repo, options.get("--cache-dir"), options.get("--revision", "main"))
     files = list_files(repo)
     if "--dry-run" in options:
         _print_plan(mode, files, cache)
         return 0
-    progress = Progress(len(files), is_shown=mode == "human" and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ)
+    progress = ProgressBars(len(files), is_shown=mode == "human" and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ)
     try:
         cache.fill(files, progress, obstacle=owner)
     except OSError as error:
@@ -108,7 +110,7 @@ def _refuse(mode: str, message: str) -> int:
 
 
 def list_files(repo: str) -> dict[str, int]:
-    """Make up what a repository holds: file names and sizes in bytes, the weights as large as its name suggests."""
+    """Return invented files of a repository and their sizes in bytes; its name determines the size of the weights."""
     weights = weight_bytes(repo)
     count = min(max(round(weights / 5e9), 1), 8)
     files = {
@@ -126,19 +128,19 @@ def list_files(repo: str) -> dict[str, int]:
 
 
 def weight_bytes(repo: str) -> int:
-    """Guess the size of a model's weights from its name.
+    """Estimate the bytes of a model's weights from its name.
 
     >>> weight_bytes("Qwen/Qwen2.5-72B-Instruct"), weight_bytes("openai/gpt-oss-20b"), weight_bytes("x/y")
     (144000000000, 12000000000, 1500000000)
     """
-    found = re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])", repo)
-    unsaid = next((size for name, size in UNSAID.items() if name in repo.lower()), 0.75)
+    in_name = re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])", repo)
+    known_size = next((size for name, size in KNOWN_SIZES.items() if name in repo.lower()), 0.75)
     quantized = re.search(r"fp8|int8|awq|int4|fp4|gptq|gpt-oss", repo, re.IGNORECASE)
     bytes_each = 2.0 if not quantized else 1.0 if quantized[0].lower() in ("fp8", "int8") else 0.6
-    return int(float(found[1] if found else unsaid) * 1e9 * bytes_each)
+    return int(float(in_name[1] if in_name else known_size) * 1e9 * bytes_each)
 
 
-class Cache:
+class CachedRepo:
     """One repository in the Hugging Face cache."""
 
     def __init__(self, repo: str, folder: str | None, revision: str) -> None:
@@ -153,8 +155,8 @@ class Cache:
     def holds(self, name: str) -> bool:
         return (self.snapshot / name).exists()
 
-    def fill(self, files: dict[str, int], progress: "Progress", *, obstacle: str) -> None:
-        """Bring in what is missing. Cut off, it leaves `*.incomplete` files that nothing resumes, as the real one."""
+    def fill(self, files: dict[str, int], progress: "ProgressBars", *, obstacle: str) -> None:
+        """Download missing files. Like the real client, leave `*.incomplete` files behind if interrupted."""
         for folder in (self.root / "blobs", self.root / "refs", self.root / "trees", self.snapshot):
             folder.mkdir(parents=True, exist_ok=True)
         (self.root / "refs" / self._revision).write_text(self.commit, encoding="utf-8")
@@ -163,22 +165,22 @@ class Cache:
         (self.root / "trees" / f"{self.commit}.json").write_text(text, encoding="utf-8")
         seconds = _seconds() / sum(files.values())
         for name, size in files.items():
-            with (self.root / "lock").open("w") as lock:  # two downloads of a model share the work, as real ones do
+            with (self.root / "lock").open("w") as lock:  # parallel downloads share the work, as with the real client
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.holds(name):
                     self._fetch(name, size, seconds * size, progress, obstacle)
             progress.file_done()
 
-    def _fetch(self, name: str, size: int, seconds: float, progress: "Progress", obstacle: str) -> None:
+    def _fetch(self, name: str, size: int, seconds: float, progress: "ProgressBars", obstacle: str) -> None:
         etag = self._etag(name)
         blob = self.root / "blobs" / etag
         part = blob.with_name(f"{etag}.{uuid.uuid4().hex[:8]}.incomplete")
         with part.open("wb") as file:
             if name == "config.json":
                 file.write(_config(size))
-            ticks = max(int(seconds / TICK), 1)
+            ticks = max(int(seconds / TICK_SECONDS), 1)
             for tick in range(1, ticks + 1):
-                _meet(obstacle, part, tick / ticks)
+                _apply_obstacle(obstacle, part, tick / ticks)
                 file.truncate(size * tick // ticks)
                 progress.advance(size // ticks)
                 time.sleep(seconds / ticks)
@@ -190,7 +192,7 @@ class Cache:
         return hashlib.sha256(f"{self.repo}/{name}".encode()).hexdigest()
 
 
-def _meet(obstacle: str, part: Path, share: float) -> None:
+def _apply_obstacle(obstacle: str, part: Path, share: float) -> None:
     if share < 1 / 3:
         return
     if obstacle == "no-space":
@@ -202,10 +204,10 @@ def _meet(obstacle: str, part: Path, share: float) -> None:
 
 def _seconds() -> float:
     try:
-        wishes = json.loads((Path.home() / ".demo" / "hf.json").read_text(encoding="utf-8"))
+        options = json.loads((Path.home() / ".demo" / "hf.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return SECONDS
-    return float(wishes.get("seconds", SECONDS))
+        return DOWNLOAD_SECONDS
+    return float(options.get("seconds", DOWNLOAD_SECONDS))
 
 
 def _config(size: int) -> bytes:
@@ -224,8 +226,8 @@ def _config(size: int) -> bytes:
     return json.dumps(config, indent=2).ljust(size).encode()
 
 
-class Progress:
-    """The bars of `hf download`: files and bytes, on stderr, one line drawn over and over."""
+class ProgressBars:
+    """The progress bars of `hf download` on stderr: files and bytes, on one line that is redrawn."""
 
     def __init__(self, files: int, *, is_shown: bool) -> None:
         self._files, self._done, self._bytes = files, 0, 0
@@ -251,7 +253,7 @@ class Progress:
             sys.stderr.flush()
 
 
-def _print_plan(mode: str, files: dict[str, int], cache: Cache) -> None:
+def _print_plan(mode: str, files: dict[str, int], cache: CachedRepo) -> None:
     missing = {name: size for name, size in files.items() if not cache.holds(name)}
     sizes = {name: human_size(missing[name]) if name in missing else "-" for name in sorted(files)}
     if mode == "json":
@@ -273,7 +275,7 @@ def _print_result(mode: str, path: str) -> None:
 
 
 def human_size(count: float) -> str:
-    """Write a number of bytes as `hf` does: decimal units, one digit.
+    """Format a number of bytes as `hf` does: decimal units, one digit.
 
     >>> human_size(0), human_size(3_000_000)
     ('0.0', '3.0M')

@@ -1,10 +1,10 @@
-"""The simulated `nvidia-smi`: the part of the real one's interface that scripts use."""
+"""The simulated `nvidia-smi`: the part of its interface that scripts use."""
 
 import sys
 from pathlib import Path
 
 from pi_cli.demo import gpus
-from pi_cli.demo.gpus import Gpu, Hold
+from pi_cli.demo.gpus import Allocation, Gpu
 
 NO_DRIVER = (
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "
@@ -23,35 +23,37 @@ def main(argv: list[str]) -> int:
     if not cards:
         sys.stdout.write("No devices were found\n")
         return 6
-    chosen = options.get("-i") or options.get("--id")
-    if chosen:
-        cards = [card for card in cards if str(card.id) in chosen.split(",") or card.uuid in chosen.split(",")]
-    held = [hold for hold in gpus.holds(home) if hold.gpu in [card.id for card in cards]]
+    selected = options.get("-i") or options.get("--id")
+    if selected:
+        cards = [card for card in cards if str(card.id) in selected.split(",") or card.uuid in selected.split(",")]
+    allocations = [allocation for allocation in gpus.allocations(home) if allocation.gpu in [card.id for card in cards]]
     if "-L" in options or "--list-gpus" in options:
         sys.stdout.writelines(f"GPU {card.id}: {card.name} (UUID: {card.uuid})\n" for card in cards)
         return 0
     if "--query-gpu" in options:
-        return _table(options, "--query-gpu", [_about(card, held, driver) for card in cards])
+        return _table(options, "--query-gpu", [_card_fields(card, allocations, driver) for card in cards])
     if "--query-compute-apps" in options:
-        return _table(options, "--query-compute-apps", [_about_hold(hold, cards) for hold in held])
-    sys.stdout.write(_overview(cards, held, driver))
+        return _table(
+            options, "--query-compute-apps", [_process_fields(allocation, cards) for allocation in allocations]
+        )
+    sys.stdout.write(_overview(cards, allocations, driver))
     return 0
 
 
 def _options(argv: list[str]) -> list[tuple[str, str]]:
     """Split `--name=value`, `--name value` and `--name`."""
     words = list(argv)
-    found = []
+    parsed = []
     while words:
         name, separator, value = words.pop(0).partition("=")
         if not separator and words and not words[0].startswith("-"):
             value = words.pop(0)
-        found.append((name, value))
-    return found
+        parsed.append((name, value))
+    return parsed
 
 
-def _about(card: Gpu, held: list[Hold], driver: str) -> dict[str, str]:
-    used = sum(hold.memory for hold in held if hold.gpu == card.id)
+def _card_fields(card: Gpu, allocations: list[Allocation], driver: str) -> dict[str, str]:
+    used = sum(allocation.memory for allocation in allocations if allocation.gpu == card.id)
     return {
         "index": str(card.id),
         "name": card.name,
@@ -76,14 +78,14 @@ def _about(card: Gpu, held: list[Hold], driver: str) -> dict[str, str]:
     }
 
 
-def _about_hold(hold: Hold, cards: list[Gpu]) -> dict[str, str]:
-    card = next(card for card in cards if card.id == hold.gpu)
+def _process_fields(allocation: Allocation, cards: list[Gpu]) -> dict[str, str]:
+    card = next(card for card in cards if card.id == allocation.gpu)
     return {
-        "pid": str(hold.pid),
+        "pid": str(allocation.pid),
         "process_name": "VLLM::EngineCore",
         "name": "VLLM::EngineCore",
-        "used_memory": str(hold.memory),
-        "used_gpu_memory": str(hold.memory),
+        "used_memory": str(allocation.memory),
+        "used_gpu_memory": str(allocation.memory),
         "gpu_uuid": card.uuid,
         "gpu_name": card.name,
     }
@@ -91,17 +93,17 @@ def _about_hold(hold: Hold, cards: list[Gpu]) -> dict[str, str]:
 
 def _table(options: dict[str, str], query: str, rows: list[dict[str, str]]) -> int:
     fields = [field.strip() for field in options[query].split(",")]
-    known = rows[0] if rows else _about_hold(Hold(0, 0, 0), [Gpu(0, "", 0, "")])
+    known = rows[0] if rows else _process_fields(Allocation(0, 0, 0), [Gpu(0, "", 0, "")])
     for field in fields:
         if field not in known:
             sys.stdout.write(f'Field "{field}" is not a valid field to query.\n\n')
             return 2
-    wishes = options.get("--format", "").split(",")
-    if "csv" not in wishes:
+    formats = options.get("--format", "").split(",")
+    if "csv" not in formats:
         sys.stdout.write('"--format=" must be specified with "csv" for queries.\n')
         return 2
-    has_units = "nounits" not in wishes
-    if "noheader" not in wishes:
+    has_units = "nounits" not in formats
+    if "noheader" not in formats:
         headers = [f"{field} [{_unit(field)}]" if has_units and _unit(field) else field for field in fields]
         sys.stdout.write(", ".join(headers) + "\n")
     for row in rows:
@@ -117,7 +119,7 @@ def _with_unit(field: str, value: str, has_units: bool) -> str:
     return f"{value} {_unit(field)}" if has_units and _unit(field) and value.isdecimal() else value
 
 
-def _overview(cards: list[Gpu], held: list[Hold], driver: str) -> str:
+def _overview(cards: list[Gpu], allocations: list[Allocation], driver: str) -> str:
     rule = "+" + "-" * 77 + "+"
 
     def line(text: str) -> str:
@@ -125,10 +127,13 @@ def _overview(cards: list[Gpu], held: list[Hold], driver: str) -> str:
 
     rows = [rule, line(f"NVIDIA-SMI {driver} (SIMULATED)   Driver Version: {driver}   CUDA Version: {gpus.CUDA}"), rule]
     for card in cards:
-        used = sum(hold.memory for hold in held if hold.gpu == card.id)
+        used = sum(allocation.memory for allocation in allocations if allocation.gpu == card.id)
         rows.append(line(f"{card.id:>3}  {card.name:<44} {used:>7}MiB / {card.memory}MiB"))
     rows += [rule, line("Processes:")]
-    rows += [line(f"{hold.gpu:>3}  {hold.pid:>9}   C   VLLM::EngineCore {hold.memory:>24}MiB") for hold in held]
-    if not held:
+    rows += [
+        line(f"{allocation.gpu:>3}  {allocation.pid:>9}   C   VLLM::EngineCore {allocation.memory:>24}MiB")
+        for allocation in allocations
+    ]
+    if not allocations:
         rows.append(line("  No running processes found"))
     return "\n".join([*rows, rule, ""])

@@ -1,4 +1,4 @@
-"""How vLLM 0.32 writes a line: which process says it, level, time, source, text."""
+"""The log format of vLLM 0.32: process, level, time, source, text."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import time
 from typing import TextIO
 
 
-class Voice:
-    """The voice of one process. vLLM's own lines go to stdout; bars, tracebacks and uvicorn's lines to stderr."""
+class LogWriter:
+    """Writes the log of one process. vLLM's own lines go to stdout; bars, tracebacks and uvicorn's lines to stderr."""
 
     def __init__(self, process: str, pid: int | None = None) -> None:
         self.prefix = f"({process} pid={pid or os.getpid()}) "
@@ -19,7 +19,7 @@ class Voice:
         self._say("WARNING", source, text, sys.stdout)
 
     def error(self, source: str, text: str) -> None:
-        """Voice a text of several lines: each one carries the whole head."""
+        """Write a text of several lines, each with the whole prefix."""
         for line in text.split("\n"):
             self._say("ERROR", source, line, sys.stdout)
 
@@ -30,7 +30,7 @@ class Voice:
         self.raw(f"INFO:     {text}", stream=sys.stdout)
 
     def raw(self, text: str, *, stream: TextIO | None = None) -> None:
-        """Pass on text that is not a log record, as vLLM decorates it: the process before each line."""
+        """Write text that is not a log record as vLLM does, with the process before each line."""
         stream = stream or sys.stderr
         stream.write("".join(f"{self.prefix}{line}\n" for line in text.split("\n")))
         stream.flush()
