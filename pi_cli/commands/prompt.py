@@ -106,7 +106,7 @@ def prompt(
     from pi_cli.chat.turn import Sampling
     from pi_cli.view import chat as view
 
-    with view.shown(sys.stdout, sys.stderr, as_json=as_json) as screen:
+    with view.showing(sys.stdout, sys.stderr, as_json=as_json) as screen:
         conversation = target.conversation(cwd, screen, api=api, use_tools=tools, go_on=go_on, system=system)
         conversation.sampling = Sampling(temperature, max_tokens)
         if interactive:
@@ -241,9 +241,9 @@ def _is_on_a_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _prompts(words: Sequence[str], *, from_stdin: bool) -> list[str]:
+def _prompts(arguments: Sequence[str], *, from_stdin: bool) -> list[str]:
     """Return the prompts; text from a pipe is appended to the first."""
-    given = [word for word in words if word.strip()]
+    given = [argument for argument in arguments if argument.strip()]
     if not from_stdin or sys.stdin is None or sys.stdin.isatty():
         return given
     if given and not select.select([sys.stdin], [], [], STDIN_WAIT)[0]:

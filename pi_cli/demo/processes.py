@@ -25,8 +25,8 @@ class Process:
 def marked(name: str, value: str) -> list[Process]:
     """Return the processes whose environment at exec had `name=value`, sorted by PID."""
     processes = _from_proc() if (PROC / "self" / "environ").exists() else _from_ps(f"{name}={value}")
-    marked_ones = (process for process in processes if process.environ.get(name) == value)
-    return sorted(marked_ones, key=lambda process: process.pid)
+    processes = [process for process in processes if process.environ.get(name) == value]
+    return sorted(processes, key=lambda process: process.pid)
 
 
 def end(name: str, value: str, *, grace: float = 1.0, interval: float = 0.02) -> None:

@@ -44,13 +44,13 @@ class DemoEnvironment:
     def settings(self) -> dict[str, str]:
         return {"PI_CONFIG_DIR": str(self.config), "PI_API_KEY": KEY, "HF_TOKEN": "hf_demo_token"}
 
-    def pi(self, *words: str) -> None:
+    def pi(self, *argv: str) -> None:
         """Print a command and run it as a user would. Raises `PiError` if it fails."""
-        terminal.say(("\n$ ", "bold green"), (command("pi", *words), "bold"))
+        terminal.say(("\n$ ", "bold green"), (command("pi", *argv), "bold"))
         sys.stdout.flush()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
         done = subprocess.run(
-            [sys.executable, "-m", "pi_cli", *words],
+            [sys.executable, "-m", "pi_cli", *argv],
             env=environment | self.settings,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

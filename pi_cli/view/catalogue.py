@@ -31,12 +31,12 @@ MIN_REASON_WIDTH = 24  # columns that a reason gets at least
 
 
 def show_list(
-    place: str, spaces: "Sequence[GpuSpace]", verdicts: "Sequence[CatalogueVerdict]", *, is_headed: bool = False
+    target: str, spaces: "Sequence[GpuSpace]", verdicts: "Sequence[CatalogueVerdict]", *, is_headed: bool = False
 ) -> None:
     """Print a line for each model: how it fits, or why not. On narrow terminals with less detail, or on two lines."""
     console = terminal.out()
     if is_headed:
-        console.print(Text(f"{place}: {gpu_space.kinds(spaces)}", style="bold"), soft_wrap=True)
+        console.print(Text(f"{target}: {gpu_space.kinds(spaces)}", style="bold"), soft_wrap=True)
     is_one_kind = len({space.kind for space in spaces}) == 1
     for is_full in (True, False) if is_one_kind else (True,):
         rows = [_cells(verdict, is_full=is_full) for verdict in verdicts]
@@ -47,14 +47,14 @@ def show_list(
     else:
         _show_pairs(console, verdicts)
     counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
-    against = place if place == gpu_space.kinds(spaces) else f"`{place}` has {gpu_space.kinds(spaces)}"
+    against = target if target == gpu_space.kinds(spaces) else f"`{target}` has {gpu_space.kinds(spaces)}"
     terminal.note(
         f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; details of one: `pi models MODEL`"
     )
 
 
 def show_model(
-    place: str,
+    target: str,
     spaces: "Sequence[GpuSpace]",
     verdict: "CatalogueVerdict",
     *,
@@ -69,7 +69,7 @@ def show_model(
     console.print(Text(entry.id, style="bold"), soft_wrap=True)
     for label, value in _about(entry):
         show_row(console, label, Text(value))
-    on = place if place == gpu_space.kinds(spaces) else f"{place} ({gpu_space.kinds(spaces)})"
+    on = target if target == gpu_space.kinds(spaces) else f"{target} ({gpu_space.kinds(spaces)})"
     show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
     if verdict.plan:
         plans.show_choices(console, verdict.plan)

@@ -41,7 +41,7 @@ class Screen(Protocol):
 
 
 @contextmanager
-def shown(
+def showing(
     out: TextIO, err: TextIO, *, as_json: bool = False, environ: Mapping[str, str] = os.environ
 ) -> Iterator[Screen]:
     """Show a conversation while the block runs; afterwards the cursor is at the start of a line on both streams."""

@@ -29,14 +29,14 @@ _drawings: list[_Drawing] = []
 @contextmanager
 def drawing(make: "Callable[[], Live]") -> Iterator[None]:
     """Show a live view while the block runs; a question removes it, and makes a new one when it was answered."""
-    shown = _Drawing(make, make())
-    _drawings.append(shown)
-    shown.live.start()
+    view = _Drawing(make, make())
+    _drawings.append(view)
+    view.live.start()
     try:
         yield
     finally:
-        _drawings.remove(shown)
-        shown.live.stop()
+        _drawings.remove(view)
+        view.live.stop()
 
 
 def can_ask() -> bool:
@@ -70,14 +70,14 @@ async def ask_secret(question: str) -> str:
 
 @contextmanager
 def _live_views_paused() -> Iterator[None]:
-    for shown in _drawings:
-        shown.live.stop()
+    for view in _drawings:
+        view.live.stop()
     try:
         yield
     finally:
-        for shown in _drawings:
-            shown.live = shown.make()
-            shown.live.start()
+        for view in _drawings:
+            view.live = view.make()
+            view.live.start()
 
 
 @contextmanager

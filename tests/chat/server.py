@@ -105,7 +105,7 @@ def streamed(*deltas: dict[str, Any], finish: str | None = "stop", usage: tuple[
         chunks.append(chunk({"index": 0, "delta": {}, "finish_reason": finish}))
     if usage:
         chunks.append({**chunk(), "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}})
-    lines = [f"data: {json.dumps(each)}\n\n" for each in chunks]
+    lines = [f"data: {json.dumps(data)}\n\n" for data in chunks]
     return Reply("".join([*lines, "data: [DONE]\n\n"]).encode())
 
 

@@ -422,8 +422,8 @@ def test_text_is_reported_while_the_answer_streams(cwd: Path) -> None:
 
 
 def test_sampling_and_the_users_own_system_prompt_are_passed_on(cwd: Path) -> None:
-    wishes = Sampling(temperature=0.0, max_tokens=9)
-    [request] = ask("Hello", ANSWER, cwd=cwd, sampling=wishes, system="You are terse.").requests
+    sampling = Sampling(temperature=0.0, max_tokens=9)
+    [request] = ask("Hello", ANSWER, cwd=cwd, sampling=sampling, system="You are terse.").requests
 
     assert (request.body["temperature"], request.body["max_tokens"]) == (0.0, 9)
     system = request.body["messages"][0]["content"]

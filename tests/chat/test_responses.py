@@ -19,9 +19,9 @@ def asked(prompt: str, *replies: Reply, cwd: Path, **options: Any) -> Outcome:
     return ask(prompt, *replies, cwd=cwd, take_turn=responses.take_turn, **options)
 
 
-def events(*happened: dict[str, Any]) -> Reply:
+def events(*sent: dict[str, Any]) -> Reply:
     """Return a stream in vLLM's format."""
-    return Reply("".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in happened).encode())
+    return Reply("".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in sent).encode())
 
 
 def delta(text: str, kind: str = "response.output_text.delta") -> dict[str, Any]:
@@ -47,12 +47,12 @@ def test_reasoning_call_and_result_are_sent_back_to_the_model(cwd: Path) -> None
 
     [call] = outcome.calls
     assert (call.name, json.loads(call.arguments)) == ("ls", {"path": "/tmp/ab"})
-    prompt, thought, words, called, result = outcome.requests[1].body["input"]
+    prompt, reasoning, message, called, result = outcome.requests[1].body["input"]
     assert prompt == {"type": "message", "role": "user", "content": "List the files in /tmp/ab"}
-    assert thought["content"] == [
+    assert reasoning["content"] == [
         {"type": "reasoning_text", "text": "\nListing a directory is a job for the ls tool.\n"}
     ]
-    assert words["content"][0]["text"] == "\n\n"
+    assert message["content"][0]["text"] == "\n\n"
     assert called == {"type": "function_call", "call_id": call.id, "name": "ls", "arguments": call.arguments}
     assert result["type"] == "function_call_output"
     assert (result["call_id"], result["output"]) == (call.id, outcome.results[0].output)
@@ -71,8 +71,8 @@ def test_two_calls_in_one_turn_are_both_answered(cwd: Path) -> None:
 
 
 def test_the_request_uses_the_fields_of_this_api_and_asks_the_server_to_store_nothing(cwd: Path) -> None:
-    wishes = Sampling(temperature=0.5, max_tokens=7)
-    [request] = asked("Hello", recorded("resp_qa.sse"), cwd=cwd, sampling=wishes).requests
+    sampling = Sampling(temperature=0.5, max_tokens=7)
+    [request] = asked("Hello", recorded("resp_qa.sse"), cwd=cwd, sampling=sampling).requests
 
     assert request.path == "/v1/responses"
     assert request.body["store"] is False

@@ -251,7 +251,7 @@ def test_a_model_that_dies_during_an_answer_is_reported(models: Models, pi: Pi) 
     models.ensure("mortal", on="dc2")
     with asking("mortal", "Count to 100") as process:
         answer = first_words(process)
-        [pid] = [each.pid for each in models.pod.processes() if {"serve", "mortal"} <= set(each.command)]
+        [pid] = [server.pid for server in models.pod.processes() if {"serve", "mortal"} <= set(server.command)]
         os.kill(pid, signal.SIGKILL)
         out, err = the_rest(process)
     assert process.returncode == 1
@@ -343,8 +343,8 @@ def test_the_last_conversation_of_a_directory_continues(
         *["assistant", "user"] * 2,
     ][:6]
     assert saved()["system"] == "Be terse."
-    for each in Path(os.environ["PI_CONFIG_DIR"]).rglob("*"):
-        assert not each.is_file() or not re.search(f"{KEY}|{TOKEN}", each.read_text())
+    for file in Path(os.environ["PI_CONFIG_DIR"]).rglob("*"):
+        assert not file.is_file() or not re.search(f"{KEY}|{TOKEN}", file.read_text())
 
     monkeypatch.chdir(tmp_path)
     elsewhere = pi("prompt", "q", "-c", "Hello")

@@ -154,7 +154,7 @@ def comparable_events(stream: str) -> list[Any]:
     ],
 )
 def test_a_stream_of_responses_equals_the_recording_of_the_real_one(tiny: Model, recording: str, question: str) -> None:
-    tools = [{"type": "function", **each["function"]} for each in TOOLS]
+    tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
     body = {"model": "tiny", "stream": True, "tools": tools, "input": [{"role": "user", "content": question}]}
     response = httpx2.post(
         f"{tiny.url}/v1/responses", json=body, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False

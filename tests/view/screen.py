@@ -44,11 +44,11 @@ class Screen:
                 cells[row][column] = character
                 column += 1
             cells += [[] for _ in range(row + 1 - len(cells))]
-        return "\n".join("".join(each).rstrip() for each in cells).rstrip("\n").split("\n")
+        return "\n".join("".join(characters).rstrip() for characters in cells).rstrip("\n").split("\n")
 
 
 @contextmanager
-def shown(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen, "subprocess.Popen[str]"]]:
+def running(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen, "subprocess.Popen[str]"]]:
     """Run Python code with its stderr on a terminal of that width; its stdin and stdout are pipes."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
@@ -82,7 +82,7 @@ def shown(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen,
 
 def drawn(program: str, *, width: int, **environ: str) -> Screen:
     """Return the screen after the program has exited."""
-    with shown(program, width=width, **environ) as (screen, process):
+    with running(program, width=width, **environ) as (screen, process):
         process.wait(30)
     return screen
 
@@ -90,7 +90,7 @@ def drawn(program: str, *, width: int, **environ: str) -> Screen:
 def on_a_terminal(columns: int, *words: str) -> str:
     """Run pi on a terminal of that width; return the text, without colours and without blanks at line ends."""
     screen, terminal = pty.openpty()
-    with os.fdopen(screen, "rb", buffering=0) as shown:
+    with os.fdopen(screen, "rb", buffering=0) as output_file:
         done = subprocess.Popen(
             [sys.executable, "-m", "pi_cli", *words],
             stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def on_a_terminal(columns: int, *words: str) -> str:
         )
         os.close(terminal)
         output = b""
-        while chunk := _read(shown.fileno()):
+        while chunk := _read(output_file.fileno()):
             output += chunk
         assert done.wait(10) == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())

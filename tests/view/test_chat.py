@@ -15,7 +15,7 @@ import pytest
 
 from pi_cli.chat.events import ChatEvent, Notice, Text, Thinking, ToolCall, ToolResult, Usage
 from pi_cli.errors import BadUsage
-from pi_cli.view.chat import shown
+from pi_cli.view.chat import showing
 from tests.view.screen import Screen
 
 WIDTH = 120
@@ -49,7 +49,7 @@ COST = "12 tokens · 60 tok/s\n"
 
 def in_a_pipe(*events: ChatEvent) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
-    with shown(out, err) as screen:
+    with showing(out, err) as screen:
         for event in events:
             screen.draw(event)
     return out.getvalue(), err.getvalue()
@@ -71,7 +71,7 @@ def on_a_terminal() -> Draw:
         colours = {"TERM": "xterm"} if environ is None else environ
         with (
             os.fdopen(terminal, "w", encoding="utf-8") as screen,
-            shown(out or screen, screen, environ=colours) as conversation,
+            showing(out or screen, screen, environ=colours) as conversation,
         ):
             for event in events:
                 conversation.draw(event)
@@ -182,7 +182,7 @@ def test_the_last_line_is_ended_even_after_an_error() -> None:
     out = io.StringIO()
 
     def talk() -> None:
-        with shown(out, io.StringIO()) as screen:
+        with showing(out, io.StringIO()) as screen:
             screen.draw(Text("One, two"))
             raise EOFError
 
@@ -211,7 +211,7 @@ def test_malformed_arguments_are_shown_as_the_model_wrote_them() -> None:
 def test_characters_that_a_stream_cannot_encode_become_question_marks() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii", newline="")
-    with shown(out, io.StringIO()) as screen:
+    with showing(out, io.StringIO()) as screen:
         screen.draw(Text("na\u00efve \ud83d"))
     assert raw.getvalue() == b"na?ve ?\n"
 
@@ -230,7 +230,7 @@ def test_the_last_line_shows_tokens_and_speed(usage: Usage, line: str) -> None:
 
 def test_every_event_is_a_line_of_json() -> None:
     out, err = io.StringIO(), io.StringIO()
-    with shown(out, err, as_json=True) as screen:
+    with showing(out, err, as_json=True) as screen:
         for event in (*CONVERSATION[1:2], *CONVERSATION[4:5], *CONVERSATION[7:8], Text("\x9b2J\ud83d"), Notice("hm")):
             screen.draw(event)
         screen.draw(ToolCall("3", "ls", '{"path": '))
@@ -261,6 +261,6 @@ def test_every_event_is_a_line_of_json() -> None:
 
 def test_a_prompt_that_was_not_typed_is_shown() -> None:
     out, err = io.StringIO(), io.StringIO()
-    with shown(out, err) as screen:
+    with showing(out, err) as screen:
         screen.quote("What is\n2+2?")
     assert (out.getvalue(), err.getvalue()) == ("", "> What is 2+2?\n")

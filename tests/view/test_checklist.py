@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.until import until
-from tests.view.screen import drawn, shown
+from tests.view.screen import drawn, running
 
 BEGIN = """
 import sys
@@ -120,7 +120,7 @@ def test_on_a_wide_screen_the_times_are_at_its_right_edge() -> None:
 
 
 def test_parallel_steps_show_the_latest_message_of_each() -> None:
-    with shown(WORKING, width=80) as (screen, process):
+    with running(WORKING, width=80) as (screen, process):
         until(lambda: any("trying it out" in row for row in screen.rows))
         rows = [row for row in screen.rows if row]
         assert [row[2:28].rstrip() for row in rows] == [

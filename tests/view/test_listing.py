@@ -9,7 +9,7 @@ import pytest
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi
 from tests.until import until
-from tests.view.screen import drawn, shown
+from tests.view.screen import drawn, running
 
 PROGRAM = """\
 from pi_cli.models.model_status import Listed
@@ -92,7 +92,7 @@ def test_a_silent_pod_does_not_delay_the_others(pi: Pi, embed: Callable[..., Emb
     pods = [embed("dc1"), embed("dc2")]
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     pods[1].install("python3", "#!/bin/sh\nexec sleep 600\n")
-    with shown(program("list", "--all"), width=200) as (screen, listing):
+    with running(program("list", "--all"), width=200) as (screen, listing):
         until(lambda: any(re.match(r"dc1 +q +ready", row) for row in screen.rows))
         assert re.fullmatch(r"asking dc2 \(\d+s\)", screen.rows[-1])
         assert listing.poll() is None
@@ -100,7 +100,7 @@ def test_a_silent_pod_does_not_delay_the_others(pi: Pi, embed: Callable[..., Emb
 
 def test_a_watched_list_is_redrawn_in_place(pi: Pi, pod: EmbeddedPod) -> None:
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
-    with shown(program("list", "--watch"), width=200) as (screen, listing):
+    with running(program("list", "--watch"), width=200) as (screen, listing):
         until(lambda: any(re.match(r"dc1 +q +ready", row) for row in screen.rows))
         assert pi("stop", "q").code == 0
         until(lambda: screen.rows[-1] == "no models on dc1")

@@ -152,7 +152,7 @@ class CachedRepo:
         self.snapshot = self.root / "snapshots" / self.commit
         self._revision = revision
 
-    def holds(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         return (self.snapshot / name).exists()
 
     def fill(self, files: dict[str, int], progress: "ProgressBars", *, obstacle: str) -> None:
@@ -167,7 +167,7 @@ class CachedRepo:
         for name, size in files.items():
             with (self.root / "lock").open("w") as lock:  # parallel downloads share the work, as with the real client
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not self.holds(name):
+                if not self.has(name):
                     self._fetch(name, size, seconds * size, progress, obstacle)
             progress.file_done()
 
@@ -254,7 +254,7 @@ class ProgressBars:
 
 
 def _print_plan(mode: str, files: dict[str, int], cache: CachedRepo) -> None:
-    missing = {name: size for name, size in files.items() if not cache.holds(name)}
+    missing = {name: size for name, size in files.items() if not cache.has(name)}
     sizes = {name: human_size(missing[name]) if name in missing else "-" for name in sorted(files)}
     if mode == "json":
         sys.stdout.write(json.dumps([{"file": name, "size": size} for name, size in sizes.items()]) + "\n")
