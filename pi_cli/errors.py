@@ -149,6 +149,16 @@ class StateUnreadable(PiError):
     exit_code = 5
 
 
+class Bug(PiError):
+    """pi met an exception that it does not handle; `log` holds its traceback."""
+
+    def __init__(self, what: str, *, doing: str, log: str) -> None:
+        super().__init__(
+            f"this is a bug in pi{f', while {doing}' if doing else ''}: {what}",
+            hint=f"please report it, with {log}; `PI_DEBUG=1` before the command writes more into that file",
+        )
+
+
 class PodsFailed(PiError):
     """Some of several pods failed; the others finished."""
 

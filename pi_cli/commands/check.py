@@ -64,5 +64,5 @@ async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, re
         if reason := forwards.why_not(found):
             raise forwards.out_of_reach(on, name, reason)
         assert found
-        async with session.forward(int(found["port"])) as socket:
+        async with session.forward(found.port) as socket:
             return await agent_check.examine(socket, name=name, model=model.model, key=key, report=report)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,8 @@ from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from agent import protocol
+
     from pi_cli.errors import PiError
 
 LAST = 100  # lines to begin with when nothing else is said
@@ -73,12 +75,12 @@ def logs(
     from pi_cli.view import logs as view
 
     sources = [models.Source(on, name) for on, name in _spread(where, names)]
-    wanted = models.Wanted(count, moment, grep, follow)
+    query = models.LogQuery(count, moment, grep, follow)
 
     async def watch() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}
         async with view.showing(sources) as shown:
-            failures |= await models.follow(where, sources, wanted, sink=shown.write, report=shown.note)
+            failures |= await models.follow(where, sources, query, sink=shown.write, report=shown.note)
         return failures
 
     raise_any(asyncio.run(watch()))
@@ -92,7 +94,7 @@ def _count(lines: str | None, default: int | None) -> int | None:
     return None if lines == "all" else int(lines)
 
 
-def read_moment(text: str) -> dict[str, Any]:
+def read_moment(text: str) -> "protocol.Moment":
     """Read a moment as the pod's agent takes it, so that only the pod's clock counts.
 
     >>> read_moment("1h30m"), read_moment("13:30"), read_moment("2026-01-31 13:30")

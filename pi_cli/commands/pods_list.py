@@ -84,7 +84,7 @@ def _as_json(checked: "Checked") -> dict[str, object]:
         "vllm": now.vllm,
         "vllm_versions": now.versions,
         "provider": now.provider,
-        "models": list(now.running),
+        "models": [model.name for model in now.running],
         "home": asdict(now.home),
         "storage": asdict(now.storage) if now.storage else None,
     }

@@ -94,7 +94,7 @@ def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
     running: list[str] = []
 
     async def look(session: "PodSession") -> None:
-        running.extend(await listing.alive(session))
+        running.extend(each.name for each in await listing.running(session))
 
     async def ask() -> dict[str, PiError]:
         async with asyncio.timeout(PATIENCE):
@@ -113,13 +113,12 @@ def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
 def _stop_all(name: str, pod: Pod) -> None:
     import asyncio
 
-    from pi_cli.models import listing, stopping
+    from pi_cli.models import stopping
     from pi_cli.pods import fleet
     from pi_cli.view import progress, terminal
 
     async def end(session: "PodSession") -> None:
-        names = await listing.running_names(session)
-        done = await stopping.stop(session, names)
+        done = await stopping.stop_all(session)
         stopped.extend(model for model, how in done.outcome.items() if how in ("stopped", "killed"))
         stopping.require_gone(name, done)
 

@@ -41,10 +41,9 @@ def _complete(environ: Mapping[str, str]) -> bool:
     if not 2 <= len(words) <= 3 or words[1] not in FIRST_A_MODEL:
         return False
     from pi_cli.commands.names import complete_model
-    from pi_cli.store.records import is_name
 
     names = complete_model(begun)
-    if not names or not all(map(is_name, names)):
+    if not names:
         return False
     shown = "\n".join(SHELLS[shell].format(name) for name in names)
     sys.stdout.write(f"{shown}\n" if shell == "complete_bash" else f"_arguments '*: :(({shown}))'\n")

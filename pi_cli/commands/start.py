@@ -1,9 +1,9 @@
 """`pi start`: from a model's name to an endpoint that answers."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,9 +15,9 @@ from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
 
 if TYPE_CHECKING:
-    from pi_cli.diagnosis.start_command import StartCommand
     from pi_cli.events import Report
-    from pi_cli.models.deploy import Secrets, Started
+    from pi_cli.models.start_options import Secrets, StartOptions
+    from pi_cli.models.starting import Started
     from pi_cli.planning.candidates import Constraints
     from pi_cli.planning.plan import Plan
     from pi_cli.planning.profile import ModelProfile
@@ -121,66 +121,36 @@ def start(
         _show_plans(model, name, constraints, where, private=private, as_json=as_json)
         return
     from pi_cli.diagnosis.start_command import StartCommand
+    from pi_cli.models.start_options import StartOptions
 
-    access = _Access(tuple(api_key_env or ()), private)
-    rest = (*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else []), *access.words)
-    typed = StartCommand(model, name, pod[0] if pod else None, gpus, memory, context, constraints.own_arguments, rest)
-    _start(typed, constraints, where, access, wait=not detach, timeout=patience, as_json=as_json)
-
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """Who may use a model: those who have the key in one of these variables, if `private` through SSH only."""
-
-    key_variables: tuple[str, ...]
-    private: bool
-
-    @property
-    def words(self) -> list[str]:
-        """Return the options that say so."""
-        return [*(["--private"] if self.private else []), *(f"--api-key-env={each}" for each in self.key_variables)]
-
-    def secrets(self) -> "Secrets":
-        from pi_cli.models.deploy import Secrets
-
-        key, *others = options.api_keys(self.key_variables)
-        return Secrets(key, *_hub(), other_keys=tuple(others), key_variable=next(iter(self.key_variables), None))
+    rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
+    rest += [*(["--private"] if private else []), *(f"--api-key-env={each}" for each in api_key_env or ())]
+    command = StartCommand(
+        model, name, pod[0] if pod else None, gpus, memory, context, constraints.own_arguments, tuple(rest)
+    )
+    secrets = _secrets(api_key_env or [])
+    _start(StartOptions(command, constraints, secrets, not detach, patience, private), where, as_json=as_json)
 
 
-def _start(
-    typed: "StartCommand",
-    constraints: "Constraints",
-    where: "Mapping[str, Pod]",
-    access: _Access,
-    *,
-    wait: bool,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
+def _secrets(key_variables: Sequence[str]) -> "Secrets":
+    from pi_cli.models.start_options import Secrets
+
+    key, *others = options.api_keys(key_variables)
+    return Secrets(key, *_hub(), other_keys=tuple(others), key_variable=next(iter(key_variables), None))
+
+
+def _start(asked: "StartOptions", where: "Mapping[str, Pod]", *, as_json: bool) -> None:
     import asyncio
 
-    from pi_cli.models import deploy
-
-    secrets = access.secrets()
+    from pi_cli.models import starting
 
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
-        profile = await _profile(typed.model, constraints, where)
+        profile = await _profile(asked.command.model, asked.constraints, where)
 
         async def begin(session: "PodSession", report: "Report") -> "Started":
-            choose = _choose(profile, constraints, where, session.pod)
-            ssh = where[session.pod].ssh
-            here = replace(typed, pod=typed.pod and session.pod)
-            return await deploy.start(
-                session,
-                ssh,
-                choose,
-                typed=here,
-                secrets=secrets,
-                wait=wait,
-                report=report,
-                timeout=timeout,
-                private=access.private,
-            )
+            choose = _choose(profile, asked.constraints, where, session.pod)
+            here = replace(asked, command=replace(asked.command, pod=asked.command.pod and session.pod))
+            return await starting.start(session, here, choose, report)
 
         return await _on_all(where, begin)
 
@@ -190,12 +160,12 @@ def _start(
 def _attach(name: str, where: "Mapping[str, Pod]", *, timeout: float | None, as_json: bool) -> None:
     import asyncio
 
-    from pi_cli.models import deploy
+    from pi_cli.models import starting
 
     keys = {on: options.api_key(pod.models.get(name)) for on, pod in where.items()}
 
     async def watch(session: "PodSession", report: "Report") -> "Started":
-        return await deploy.attach(session, name, key=keys[session.pod], report=report, timeout=timeout)
+        return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=timeout)
 
     _show_all(asyncio.run(_on_all(where, watch)), as_json=as_json)
 
@@ -320,19 +290,24 @@ def _show_plans(
     """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
     import asyncio
 
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import gpu_space, plan, serve_command
     from pi_cli.view import plans, terminal
 
     profile = asyncio.run(_profile(model, constraints, where))
     made = {}
     for pod, chosen in where.items():
         made[pod] = plan.make(profile, constraints, gpu_space.recorded(chosen), pod=pod, is_cpu=chosen.is_cpu)
-    commands = {pod: plan.command(made[pod], name, port=_port(where[pod]), private=private) for pod in made}
+    commands = {
+        pod: serve_command.text(each, name, port=_port(where[pod]), private=private, devices=where[pod].devices)
+        for pod, each in made.items()
+    }
+    additions = {pod: serve_command.additions(each) for pod, each in made.items()}
     if as_json:
-        terminal.show_json([{"pod": pod, **plans.plan_as_json(made[pod], commands[pod])} for pod in made])
+        more = {pod: {"command": commands[pod], "pod_adds": additions[pod]} for pod in made}
+        terminal.show_json([{"pod": pod, **plans.plan_as_json(each), **more[pod]} for pod, each in made.items()])
         return
     for pod, each in made.items():
-        plans.show_plan(pod, each, commands[pod])
+        plans.show_plan(pod, each, commands[pod], additions[pod])
 
 
 def _port(pod: "Pod") -> int:

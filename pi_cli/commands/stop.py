@@ -52,15 +52,14 @@ def stop(
 def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     import asyncio
 
-    from pi_cli.models import listing, stopping
+    from pi_cli.models import stopping
     from pi_cli.pods import fleet
     from pi_cli.view import terminal
 
     ended: dict[str, Stopped] = {}
 
     async def end(session: "PodSession") -> None:
-        chosen = names or await listing.running_names(session)
-        ended[session.pod] = await stopping.stop(session, chosen)
+        ended[session.pod] = await (stopping.stop(session, names) if names else stopping.stop_all(session))
         stopping.require_gone(session.pod, ended[session.pod])
 
     failures = asyncio.run(fleet.on_each(where, end))

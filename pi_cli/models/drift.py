@@ -7,10 +7,12 @@ from typing import Literal
 
 from pi_cli import units
 from pi_cli.errors import PiError
-from pi_cli.models.model_status import as_json
+from pi_cli.hints import fill
+from pi_cli.models import model_status
 from pi_cli.planning import gpu_space
 from pi_cli.pods import machine
-from pi_cli.pods.machine import Disk, Machine
+from pi_cli.pods.machine import Machine
+from pi_cli.pods.reports import Disk
 from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Gpu, Pod, Storage
 
@@ -45,12 +47,12 @@ class Checked:
 
 async def check(session: PodSession, pod: Pod) -> Checked:
     """Look at a pod, and compare; raises what `machine.inspect` raises."""
-    found = await machine.inspect(session, as_json(pod.models))
+    found = await machine.inspect(session, model_status.known(pod.models))
     return Checked(session.pod, pod, found, list(differences(session.pod, pod, found)))
 
 
 def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
-    setup = f"pi pods setup {name}" + (" --cpu" if pod.is_cpu else "")
+    setup = ["pi", "pods", "setup", name, *(["--cpu"] if pod.is_cpu else [])]
     yield from _of_gpus(pod, found, setup)
     yield from _of_vllm(pod, found, setup)
     yield from of_storage(pod.storage, found.storage, setup)
@@ -59,14 +61,14 @@ def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
         yield from _of_memory(name, found)
 
 
-def _of_gpus(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
+def _of_gpus(pod: Pod, found: Machine, setup: Sequence[str]) -> Iterator[Difference]:
     if pod.is_cpu or _are_same(pod.gpus, found.gpus):
         return
     before, now = (units.counted(gpu.name for gpu in gpus) for gpus in (pod.gpus, found.gpus))
     why = f" ({'; '.join(found.trouble)})" if found.trouble else ""
     text = f"{before or 'no GPU'} was recorded, and there is {now or 'none'}{why}"
     if found.gpus:
-        yield Difference(text, f"record it with `{setup}`")
+        yield Difference(text, fill("record it with `{setup}`", setup=setup))
     else:
         yield Difference(
             text, "a stopped machine may lose its GPUs to others: rent another one, and give it the same volume"
@@ -85,19 +87,20 @@ def _id(gpu: Gpu) -> int:
     return gpu.id
 
 
-def _of_vllm(pod: Pod, found: Machine, setup: str) -> Iterator[Difference]:
+def _of_vllm(pod: Pod, found: Machine, setup: Sequence[str]) -> Iterator[Difference]:
     if found.vllm is None:
-        yield Difference("there is no vLLM", f"install it with `{setup}`")
+        yield Difference("there is no vLLM", fill("install it with `{setup}`", setup=setup))
     elif pod.vllm and pod.vllm != found.vllm:
-        yield Difference(f"vLLM {pod.vllm} was recorded, and there is {found.vllm}", f"record it with `{setup}`")
+        text = f"vLLM {pod.vllm} was recorded, and there is {found.vllm}"
+        yield Difference(text, fill("record it with `{setup}`", setup=setup))
 
 
-def of_storage(recorded: Storage | None, found: Disk | None, setup: str) -> Iterator[Difference]:
+def of_storage(recorded: Storage | None, found: Disk | None, setup: Sequence[str]) -> Iterator[Difference]:
     """Compare where models are kept; `setup` is the command that would set the pod up again."""
     if recorded is None:
         return
-    mount = "" if recorded.mount else " --mount …"  # setup knows the command that it used
-    again = f"mount it again with `{setup}{mount}`, or name the folder with `--models-path`"
+    mount = [] if recorded.mount else ["--mount", "COMMAND"]  # setup remembers the command that it used
+    again = fill("mount it again with `{again}`, or name the folder with `--models-path`", again=[*setup, *mount])
     if found is None or found.path != recorded.path:
         place = f"on {found.path}" if found else "in the home folder"
         yield Difference(f"models were kept on {recorded.path}, and are now {place}", again)
@@ -114,18 +117,24 @@ def _is_size(said: str | None, total: int) -> bool:
 
 
 def _of_models(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
-    for model in pod.models:
-        if model not in found.running:
-            yield Difference(f"`{model}` is recorded and does not run", f"`pi list --pod {name}` forgets it")
+    running = {model.name: model for model in found.running}
+    for recorded in pod.models:
+        if recorded not in running:
+            mend = fill("`pi list --pod {pod}` forgets it", pod=name)
+            yield Difference(f"`{recorded}` is recorded and does not run", mend)
     for model in found.running:
-        if model not in pod.models:
-            yield Difference(f"`{model}` runs and is not recorded", f"`pi list --pod {name}` adds it")
+        if model.is_foreign:
+            mend = fill("`pi stop --all --pod {pod}` ends it with all others", pod=name)
+            yield Difference(f"a model runs under a name that pi does not give: {model.name}", mend)
+        elif model.name not in pod.models:
+            mend = fill("`pi list --pod {pod}` adds it", pod=name)
+            yield Difference(f"`{model.name}` runs and is not recorded", mend)
 
 
 def _of_memory(name: str, found: Machine) -> Iterator[Difference]:
-    """Name the GPUs whose memory is held by somebody else: a model started there would fail."""
-    ours = {int(id) for model in found.running.values() for id in str(model["gpu"]).split(",") if id}
+    """Name the GPUs whose memory other processes hold: a model started there would fail."""
+    ours = {id for model in found.models.values() for id in model.gpus}
     for id, (used, total) in found.used.items():
         if id not in ours and used > gpu_space.IDLE_SHARE * total:
             text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are in use by nothing that pi started"
-            yield Difference(text, f"see by what with `pi ssh {name} nvidia-smi`")
+            yield Difference(text, fill("see by what with `pi ssh {pod} nvidia-smi`", pod=name))

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Down, Up
 from pi_cli.hints import fill
-from pi_cli.models import listing
+from pi_cli.models import listing, model_status
+from pi_cli.pods.reports import RunningModel
 from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
 from pi_cli.ssh.reconnect import Reconnection
@@ -137,17 +138,17 @@ class _ModelPort:
         self._down_since: float | None = None
         self._reason: str | None = None
 
-    def update(self, session: PodSession, record: Mapping[str, Any] | None, recheck: asyncio.Event) -> None:
-        """Forward to the model if it can answer; `record` is the pod's report on it, None if it is not running.
+    def update(self, session: PodSession, model: RunningModel | None, recheck: asyncio.Event) -> None:
+        """Forward to the model if it can answer; `model` is the pod's report on it, None if it is not running.
 
         `recheck` is set when the port may no longer belong to the model.
         """
-        if reason := why_not(record):
+        if reason := why_not(model):
             self.disconnect(reason)
             return
-        assert record
+        assert model
         now = asyncio.get_running_loop().time()
-        if self._port_on_pod not in (None, port := int(record["port"])):
+        if self._port_on_pod not in (None, port := model.port):
             self._local.disconnect()
         self._port_on_pod, self._checked_at = port, now
         self._local.forward_to(session, lambda: self._open_stream(session, port, recheck))
@@ -228,13 +229,13 @@ def _not_running(pod: str, names: Sequence[str]) -> PiError:
     return PiError(f"no model called {quoted} is running on `{pod}`", hint=hint)
 
 
-def why_not(record: Mapping[str, Any] | None) -> str | None:
+def why_not(model: RunningModel | None) -> str | None:
     """Return why a model cannot answer, or None if it can."""
-    if record is None:
+    if model is None:
         return "it is not running"
-    match record["status"]:
+    match model.status:
         case "starting":
-            return f"it is still starting ({SHARD_COUNT.sub('', listing.phase(record))})"
+            return f"it is still starting ({SHARD_COUNT.sub('', model_status.phase(model))})"
         case "orphaned":
             return "its server has died"
         case _:

@@ -1,22 +1,25 @@
 """Follow models' logs, byte for byte, whatever becomes of the link, of the files and of the models meanwhile."""
 
 import asyncio
-import json
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Note, Report
 from pi_cli.hints import fill
 from pi_cli.pods import agent
-from pi_cli.pods.agent import AgentRefused, Frame
+from pi_cli.pods.reports import LogChange
+from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh import reconnect
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Model, Pod
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 GIVE_UP = 600.0  # seconds in which a lost link may come back
 KEPT = 1 << 17  # bytes of a log in which the cause of a death is looked for
@@ -33,14 +36,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogQuery:
     """What to show: the last `lines` (None: all) since a moment that match `grep`, and with `follow` what comes.
 
-    `since` is as `agent.log_search.moment_of` takes it: the pod's clock counts.
+    `since` is a moment by the pod's clock.
     """
 
     lines: int | None = 100
-    since: Mapping[str, Any] | None = None
+    since: "protocol.Moment | None" = None
     grep: str | None = None
     follow: bool = True
 
@@ -52,7 +55,7 @@ Sink = Callable[[Source, bytes], Awaitable[None] | None]
 async def follow(
     pods: Mapping[str, Pod],
     sources: Sequence[Source],
-    wanted: Wanted,
+    query: LogQuery,
     *,
     sink: Sink,
     report: Report,
@@ -69,7 +72,7 @@ async def follow(
     async def attempt(pod: str) -> None:
         here = [each for each in readings if each.source.pod == pod]
         try:
-            await _Following(pod, pods[pod], here, wanted, sink, report).to_the_end(give_up)
+            await _Following(pod, pods[pod], here, query, sink, report).to_the_end(give_up)
         except PiError as error:
             failures[pod] = error
             if any(not each.is_done for each in readings if each.source.pod not in failures):
@@ -89,15 +92,21 @@ class _Reading:
         self.model = pod.models.get(source.name) or Model("", port=0, gpu="", pid=0)
         self.title = f"`{source.name}` on `{source.pod}`" if names_pod else f"`{source.name}`"
         self.uid = self.model.uid
-        self.place: dict[str, Any] | None = None
+        self.place: protocol.Place | None = None
         self.was_alive = True
         self.is_done = False
         self._last: deque[bytes] = deque()
         self._kept = 0
 
-    def request(self) -> dict[str, Any]:
-        entry = {"name": self.source.name, "pid": self.model.pid, "port": self.model.port}
-        return entry | {"uid": self.uid, "place": self.place}
+    def request(self) -> "protocol.LogSource":
+        return {
+            "name": self.source.name,
+            "uid": self.uid,
+            "pid": self.model.pid,
+            "port": self.model.port,
+            "gpu": self.model.gpu,
+            "place": self.place,
+        }
 
     def keep(self, data: bytes) -> None:
         self._last.append(data)
@@ -133,7 +142,7 @@ class _Following:
     pod: str
     entry: Pod
     readings: list[_Reading]
-    wanted: Wanted
+    query: LogQuery
     sink: Sink
     report: Report
 
@@ -153,45 +162,42 @@ class _Following:
         """Read what is not done yet, until it is."""
         opened = [each for each in self.readings if not each.is_done]
 
-        def take(frame: Frame) -> Awaitable[None] | None:
+        def take(source: int, offset: int, piece: bytes | LogChange) -> Awaitable[None] | None:
             reconnection.connected()
-            if not frame.is_event:
+            if isinstance(piece, bytes):
                 reconnection.progressed()
-            return self._take(opened[frame.source], frame)
+            return self._take(opened[source], offset, piece)
 
+        request: protocol.LogsRequest = {
+            "sources": [each.request() for each in opened],
+            "lines": self.query.lines,
+            "since": self.query.since,
+            "grep": self.query.grep,
+            "follow": self.query.follow,
+        }
         try:
-            await agent.pour(
-                session,
-                "logs",
-                take,
-                sources=[each.request() for each in opened],
-                lines=self.wanted.lines,
-                since=self.wanted.since,
-                grep=self.wanted.grep,
-                follow=self.wanted.follow,
-            )
+            await agent.logs(session, request, take)
         except AgentRefused as error:
-            raise PiError(str(error), hint=f"see what runs with `pi list --pod {self.pod}`") from error
+            raise error.with_hint(fill("see what runs with `pi list --pod {pod}`", pod=self.pod)) from error
         if not all(each.is_done for each in opened):
-            raise PodUnreachable(self.pod, "what reads the log there was ended")
+            raise PodUnreachable(self.pod, "the log reader on the pod was killed")
 
-    def _take(self, reading: _Reading, frame: Frame) -> Awaitable[None] | None:
-        if frame.is_event:
-            event = json.loads(frame.payload)
-            reading.place, reading.uid = event["file"] | {"offset": frame.offset}, event["uid"]
-            return self._see(reading, event)
+    def _take(self, reading: _Reading, offset: int, piece: bytes | LogChange) -> Awaitable[None] | None:
+        if isinstance(piece, LogChange):
+            reading.place, reading.uid = piece.place, piece.uid
+            return self._see(reading, piece)
         if reading.place:
-            reading.place["offset"] = frame.offset
-        reading.keep(frame.payload)
-        return self.sink(reading.source, frame.payload) if frame.payload else None
+            reading.place["offset"] = offset
+        reading.keep(piece)
+        return self.sink(reading.source, piece) if piece else None
 
-    def _see(self, reading: _Reading, event: Mapping[str, Any]) -> Awaitable[None] | None:
-        is_end = event["event"] in ("rotated", "truncated", "lost", "ended")
+    def _see(self, reading: _Reading, change: LogChange) -> Awaitable[None] | None:
+        is_end = change.event in ("rotated", "truncated", "lost", "ended")
         waiting = self.sink(reading.source, b"") if is_end else None
-        match event["event"]:
-            case "begins" if event["is_new"]:
-                reading.was_alive = event["alive"]
-                if event["alive"] and not event["exists"]:
+        match change.event:
+            case "begins" if change.is_new:
+                reading.was_alive = change.is_alive
+                if change.is_alive and not change.exists:
                     self._say(f"{reading.title} has no log yet; waiting for it")
             case "restarted":
                 self._say(f"{reading.title} was started again; its new log follows")
@@ -205,7 +211,7 @@ class _Following:
         return waiting
 
     def _say_end(self, reading: _Reading) -> None:
-        if not self.wanted.follow:
+        if not self.query.follow:
             return
         if reading.was_alive:
             self._say(f"{reading.title} has ended: {reading.last_words()}")

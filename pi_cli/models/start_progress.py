@@ -1,22 +1,22 @@
-"""What the pod's agent tells of a start, turned into events; and what is kept of it for afterwards."""
+"""Follow a start: the agent's events become progress events, the log and the times of the phases are kept."""
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
-from typing import Any
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Output, Phase, Progress, Report
+from pi_cli.models.model_status import LAUNCHED
 from pi_cli.planning.plan import Plan
+from pi_cli.pods.reports import Downloaded, Launched, Logged, PhaseEntered, Placed, Remark, StartEvent
 from pi_cli.store import start_times
 from pi_cli.store.start_times import StartTimes
 
 KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
 QUIET = 300.0  # seconds without any change, after which that is said
 COUNTED = re.compile(r" \d+/\d+$")
-LAUNCHED = "starting vLLM"
 
 
 class Watching:
@@ -45,34 +45,34 @@ class Watching:
             for reason in plan.reasons[:2]:
                 self._report(Note(self.pod, reason))
 
-    def see(self, event: Mapping[str, Any]) -> None:
-        """Take in what the agent says."""
-        match event["event"]:
-            case "placed":
-                self.log_path = event["log"]
-                self._enter(f"placed on port {event['port']}, GPU {event['gpu']}")
-            case "progress":
-                if event["done"] != self._downloaded:
-                    self._downloaded = event["done"]
+    def see(self, event: StartEvent) -> None:
+        """Take in an event of the agent."""
+        match event:
+            case Placed(port=port, gpu=gpu, log=log):
+                self.log_path = log
+                self._enter(f"placed on port {port}, GPU {gpu}")
+            case Downloaded(done=done, total=total, by=by):
+                if done != self._downloaded:
+                    self._downloaded = done
                     self._has_changed()
-                self._report(Progress(self.pod, event["done"], event["total"], event.get("by", "")))
-            case "note":
+                self._report(Progress(self.pod, done, total, by))
+            case Remark(text=text):
                 self._has_changed()
-                self._report(Note(self.pod, event["text"]))
-            case "launched":
+                self._report(Note(self.pod, text))
+            case Launched():
                 self.was_launched = True
                 self._entered = [(LAUNCHED, 0.0)]
                 self._enter(LAUNCHED)
-            case "phase":
-                if event["at"] is None:
+            case PhaseEntered(text=text, at=at):
+                if at is None:
                     self._entered = []  # it was under way before we came
                 elif self._entered:
-                    self._entered.append((COUNTED.sub("", event["text"]), event["at"]))
-                self._enter(event["text"])
-            case "log":
-                self.log = (self.log + event["text"])[-KEPT_LOG:]
+                    self._entered.append((COUNTED.sub("", text), at))
+                self._enter(text)
+            case Logged(text=text):
+                self.log = (self.log + text)[-KEPT_LOG:]
                 self._has_changed()
-                self._report(Output(self.pod, event["text"]))
+                self._report(Output(self.pod, text))
 
     def phases(self, took: float) -> dict[str, float]:
         """Return the seconds of each phase of a start that took so long; nothing if we did not see all of it."""
@@ -86,10 +86,10 @@ class Watching:
         with suppress(PiError):  # the model runs: that is no reason to say otherwise
             start_times.add(StartTimes(plan.model, plan.kind, len(plan.gpus), round(took, 1), self.phases(took)))
 
-    def say_that_it_is_taken_back(self) -> None:
-        """Say what Ctrl+C does, unless there is nothing to take back."""
+    def say_that_it_is_rolled_back(self) -> None:
+        """Say what Ctrl+C does, unless there is nothing to clean up."""
         if self.log_path and not self.has_ended:
-            self._enter("taking back what was begun (Ctrl+C again leaves at once)")
+            self._enter("cancelling and cleaning up on the pod (Ctrl+C again to quit now)")
 
     @contextmanager
     def noticing_silence(self) -> Iterator[None]:

@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
-from pi_cli.models import model_status
+from pi_cli.hints import fill
+from pi_cli.models import listing, model_status
 from pi_cli.pods import agent
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """What became of models on a pod: `stopped`, `killed`, `gone` (it was already) or `stuck`, by name.
 
-    `freed` is in MiB of GPU memory, None where nobody could tell.
+    `freed` is in MiB of GPU memory, None where unknown.
     """
 
-    outcome: Mapping[str, str]
+    outcome: "Mapping[str, protocol.Outcome]"
     freed: int | None
 
     @property
@@ -28,11 +33,22 @@ class Stopped:
 
 async def stop(session: PodSession, names: Sequence[str]) -> Stopped:
     """End models, prove that they are gone, and forget them; what is stuck stays recorded."""
-    known = state.load().pod(session.pod).models
-    recorded = {each["name"]: each for each in model_status.as_json(known)}
-    wanted = [recorded.get(name, {"name": name, "pid": 0, "port": 0}) for name in names]
-    told = await agent.ask(session, "stop", models=wanted)
-    stopped = Stopped(told["outcome"], told["freed"])
+    recorded = {each["name"]: each for each in model_status.known(state.load().pod(session.pod).models)}
+    return await _stop(session, {name: recorded.get(name, model_status.known_by_uid(name, None)) for name in names})
+
+
+async def stop_all(session: PodSession) -> Stopped:
+    """End all models on a pod, also those that `pods.json` does not have."""
+    models = {each["name"]: each for each in model_status.known(state.load().pod(session.pod).models)}
+    for each in await listing.running(session):
+        if each.name not in models or each.uid:
+            models[each.name] = model_status.known_by_uid(each.name, each.uid)
+    return await _stop(session, models)
+
+
+async def _stop(session: PodSession, models: "Mapping[str, protocol.KnownModel]") -> Stopped:
+    ended = await agent.stop(session, list(models.values()))
+    stopped = Stopped(dict(zip(models, ended.outcomes, strict=True)), ended.freed)
     with state.edit() as current:
         for name in set(stopped.outcome) - set(stopped.stuck):
             current.pod(session.pod).models.pop(name, None)
@@ -45,5 +61,5 @@ def require_gone(pod: str, stopped: Stopped) -> None:
         raise PiError(
             f"{', '.join(f'`{name}`' for name in stopped.stuck)} on `{pod}` cannot be killed "
             "(a process hangs in the kernel)",
-            hint=f"look with `pi ssh {pod} nvidia-smi`; a reboot of the pod may be the only way",
+            hint=fill("look with `pi ssh {pod} nvidia-smi`; a reboot of the pod may be the only way", pod=pod),
         )

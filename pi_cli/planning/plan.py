@@ -1,6 +1,5 @@
 """Decide how to start a model: on which GPUs, with which vLLM arguments, and why. Pure: it contacts nothing."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -76,15 +75,6 @@ def make(
         min_vllm=profile.entry.min_vllm if profile.entry else None,
         files=profile.files,
     )
-
-
-def command(plan: Plan, name: str, *, port: int, private: bool = False) -> str:
-    """Return the command that runs on the pod, to be read and pasted; the key comes from VLLM_API_KEY."""
-    settings = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, plan.gpus)), **plan.environment}
-    host = "127.0.0.1" if private else "0.0.0.0"  # noqa: S104
-    argv = ["vllm", "serve", plan.model, "--served-model-name", name, "--host", host, "--port", str(port)]
-    argv += ["--middleware", "require_key.RequireKey", *plan.arguments]
-    return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in settings.items()), shlex.join(argv)])
 
 
 def _check(

@@ -1,151 +1,398 @@
-"""Ask `remote/agent` to do something on a pod: one request, events while it works, one result."""
+"""What pi asks the agent on a pod, and the answers as checked types: one function per operation.
 
-import json
-import struct
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+All parsing is here. An answer with a wrong or missing value is a `NotUnderstood` for that pod; keys that we do not know
+are ignored. Behind this door there are no dictionaries. See `remote/agent/protocol.py` for the other side of it.
+"""
 
-from pi_cli.errors import PiError
-from pi_cli.pods import agent_program, shell
-from pi_cli.ssh.session import Completed, PodSession
+import base64
+import binascii
+import zlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-MARK = b"\x1epi "
-HEADER = struct.Struct("!BHIQ")  # of a frame: kind, number of the source, bytes of payload, offset after it
-POUR_PATIENCE = 0.2  # seconds for what pours to see that we go
+from pi_cli.pods import agent_link, checks, wording
+from pi_cli.pods.agent_link import Frame, NotUnderstood
+from pi_cli.pods.checks import Wrong
+from pi_cli.pods.reports import (
+    DeadModel,
+    Disk,
+    Downloaded,
+    Ended,
+    Holders,
+    Inspection,
+    Launched,
+    LogChange,
+    Logged,
+    PhaseEntered,
+    Placed,
+    Remark,
+    RunningModel,
+    StartEnd,
+    StartEvent,
+    Survey,
+    UnreadableRecord,
+)
+from pi_cli.pods.wording import AgentRefused, Refusal
+from pi_cli.safe import Sanitizer, safe
+from pi_cli.ssh.session import PodSession
 
+if TYPE_CHECKING:
+    from agent import protocol
 
-Sink = Callable[[dict[str, Any]], None]
+MOST_LAST_WORDS: "protocol.MostLastWords" = 65536
+STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
+OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
+CODES: "tuple[protocol.Code, ...]" = (
+    "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
+    "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment", "os",
+    "bug",
+)  # fmt: skip
+STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
+CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended"], ...] = (
+    "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended",
+)  # fmt: skip
 
-
-class AgentRefused(PiError):
-    """The pod said no; `code` is one of those in `remote/`, and `facts` are what it tells besides."""
-
-    def __init__(self, code: str, message: str, *, hint: str | None = None, **facts: Any) -> None:
-        super().__init__(message, hint=hint)
-        self.code = code
-        self.facts = facts
-
-
-async def ask(session: PodSession, operation: str, on_event: Sink = lambda _: None, **request: Any) -> Any:
-    """Run an operation to its result, telling `on_event` what happens meanwhile.
-
-    Raises `AgentRefused` when the pod says no, `PodUnreachable` when the link is lost, `PiError` when no agent runs.
-    """
-    answers: list[dict[str, Any]] = []
-
-    def sort(message: dict[str, Any]) -> None:
-        if "event" in message:
-            on_event(message)
-        else:
-            answers.append(message)
-
-    reader = _Lines(sort)
-    done = await session.stream(shell.AGENT, reader.feed, input=_payload(operation, request))
-    return _result(session.pod, answers, done, reader.noise)
-
-
-class Frame(NamedTuple):
-    """A piece of a stream of bytes from the pod, or an event in it; `offset` is where the stream stands after it."""
-
-    is_event: bool
-    source: int
-    offset: int
-    payload: bytes
-
-
-async def pour(
-    session: PodSession, operation: str, sink: Callable[[Frame], Awaitable[None] | None], **request: Any
-) -> None:
-    """Run an operation whose result is followed by frames (see `remote/agent/logs.py`), and pass those on, each whole.
-
-    What `sink` returns is waited for. Nothing on the pod has to be cleaned up when we go. Raises as `ask` does.
-    """
-    answers: list[dict[str, Any]] = []
-    lines, frames = _Lines(answers.append), _Frames()
-
-    async def receive(chunk: bytes) -> None:
-        if not answers:
-            lines.feed(chunk)
-            chunk = lines.take_rest() if answers else b""
-        for frame in frames.feed(chunk):
-            if waiting := sink(frame):
-                await waiting
-
-    done = await session.stream(shell.AGENT, receive, input=_payload(operation, request), patience=POUR_PATIENCE)
-    _result(session.pod, answers, done, lines.noise)
-    if done.status > 0:
-        raise _no_answer(session.pod, done, lines.noise)
+OnEvent = Callable[[StartEvent], None]
+OnLog = Callable[[int, int, bytes | LogChange], Awaitable[None] | None]
+"""Takes the number of a source, the offset that it has come to, and what came: bytes of the log, or a change."""
 
 
-def _result(pod: str, answers: list[dict[str, Any]], done: Completed, noise: bytes) -> Any:
-    if not answers:
-        raise _no_answer(pod, done, noise)
-    if error := answers[-1].get("error"):
-        raise AgentRefused(**error)
-    return answers[-1]["result"]
+async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *, forget: bool) -> Survey:
+    """Ask what runs on a pod; with `forget` it deletes the records of what has died."""
+    request: protocol.SurveyRequest = {"known": list(known), "forget": forget}
+    result = await _result(session, "survey", request)
+    with understood(session.pod):
+        reply = cast("protocol.Survey", result)
+        return Survey(
+            models=_models(reply["models"]),
+            dead=checks.each(_death, reply["dead"]),
+            unreadable=checks.each(_unreadable, reply["unreadable"]),
+        )
 
 
-class _Lines:
-    """Find marked lines in chunks; what login shells print between them is kept as `noise` for error messages."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.noise = b""
-        self._sink = sink
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for index, line in enumerate(lines):
-            before, mark, message = line.partition(MARK)
-            self.noise = (self.noise + before)[-4096:]
-            if mark:
-                answer = json.loads(message)
-                self._sink(answer)
-                if "result" in answer:
-                    self._rest = b"\n".join([*lines[index + 1 :], self._rest])
-                    return
-
-    def take_rest(self) -> bytes:
-        """Return the raw bytes that came behind the result."""
-        rest, self._rest = self._rest, b""
-        return rest
-
-
-class _Frames:
-    """Put frames together that come in pieces."""
-
-    def __init__(self) -> None:
-        self._header = b""
-        self._pieces: list[memoryview] = []
-        self._missing = 0  # bytes of the payload, once the header is complete
-
-    def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Take in the next piece and yield the frames that are complete by now."""
-        rest = memoryview(chunk)
-        while rest:
-            if missing := HEADER.size - len(self._header):
-                self._header += rest[:missing]
-                rest = rest[missing:]
-                if len(self._header) < HEADER.size:
-                    return
-                self._missing = HEADER.unpack(self._header)[2]
-            piece, rest = rest[: self._missing], rest[self._missing :]
-            self._pieces.append(piece)
-            self._missing -= len(piece)
-            if not self._missing:
-                kind, source, _, offset = HEADER.unpack(self._header)
-                yield Frame(bool(kind), source, offset, b"".join(self._pieces))
-                self._header, self._pieces = b"", []
+async def inspect(
+    session: PodSession,
+    *,
+    gpu_query: list[str],
+    gpu_list: list[str],
+    known: "Sequence[protocol.KnownModel] | None",
+) -> Inspection:
+    """Ask what a machine is and has; with `known` also what runs."""
+    request: protocol.InspectRequest = {
+        "gpu_query": gpu_query,
+        "gpu_list": gpu_list,
+        "known": None if known is None else list(known),
+    }
+    result = await _result(session, "inspect", request)
+    with understood(session.pod):
+        reply = cast("protocol.Inspection", result)
+        return Inspection(
+            gpus=checks.text(reply["gpus"]),
+            slices=checks.text(reply["slices"]),
+            trouble=checks.optional(checks.line, reply["trouble"]),
+            home=_disk(reply["home"]),
+            storage=checks.optional(_disk, reply["storage"]),
+            vllm=checks.optional(checks.line, reply["vllm"]),
+            versions=checks.each(checks.line, reply["versions"]),
+            provider=checks.optional(checks.line, reply["provider"]),
+            boot=checks.line(reply["boot"]),
+            models=_models(reply["models"] or []),
+        )
 
 
-def _payload(operation: str, request: dict[str, Any]) -> bytes:
-    line = json.dumps({"operation": operation} | request).encode()
-    program = agent_program.packed(operation)
-    return b"%d\n%s%s\n" % (len(program), program, line)
+async def holders(session: PodSession, questions: list[list[str]]) -> Holders:
+    """Ask which processes hold GPU memory."""
+    request: protocol.HoldersRequest = {"questions": questions}
+    result = await _result(session, "holders", request)
+    with understood(session.pod):
+        reply = cast("protocol.Holders", result)
+        outputs = checks.each(checks.text, reply["outputs"])
+        if len(outputs) != len(questions):
+            raise Wrong("not as many outputs as questions")
+        return Holders(outputs, checks.each(checks.pid, reply["ours"]))
 
 
-def _no_answer(pod: str, done: Completed, noise: bytes) -> PiError:
-    if done.status == 127:
-        return PiError(f"pod `{pod}` has no python3", hint=f'prepare it with `pi pods setup {pod} "ssh …"`')
-    said = (done.stderr or noise).decode("utf-8", "replace").strip().splitlines()
-    return PiError(f"pod `{pod}` did not answer (exit code {done.status}): {said[-1] if said else 'it said nothing'}")
+async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]") -> Ended:
+    """End models; the outcomes are in the same order."""
+    request: protocol.StopRequest = {"models": list(models)}
+    result = await _result(session, "stop", request)
+    with understood(session.pod):
+        reply = cast("protocol.StopResult", result)
+        outcomes = checks.each(lambda each: checks.one_of(each, OUTCOMES), reply["outcomes"])
+        if len(outcomes) != len(models):
+            raise Wrong("not as many outcomes as models")
+        return Ended(outcomes, checks.optional(checks.whole, reply["freed"]))
+
+
+async def start(session: PodSession, request: "protocol.StartRequest", on_event: OnEvent) -> StartEnd:
+    """Start a model, and watch it until it is ready if the request says so."""
+    result = await _result(session, "start", request, _events(session.pod, on_event))
+    with understood(session.pod):
+        end = _start_end(cast("protocol.StartResult", result))
+        if (end.model.name, end.model.uid) != (request["name"], request["uid"]):
+            raise Wrong("it started another model")
+        return end
+
+
+async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
+    """Watch a model that is starting until it is ready."""
+    request: protocol.AttachRequest = {"name": name}
+    result = await _result(session, "attach", request, _events(session.pod, on_event))
+    with understood(session.pod):
+        end = _start_end(cast("protocol.StartResult", result))
+        if end.model.name != name:
+            raise Wrong("it watched another model")
+        return end
+
+
+async def logs(session: PodSession, request: "protocol.LogsRequest", on_log: OnLog) -> None:
+    """Read logs, passing on their bytes and what happens to them."""
+    pod = session.pod
+
+    def on_answer(answer: dict[str, Any]) -> None:
+        _refuse_if_told(pod, answer)
+
+    def on_frame(frame: Frame) -> Awaitable[None] | None:
+        if not frame.is_event:
+            return on_log(frame.source, frame.offset, frame.payload)
+        with understood(pod):
+            change = _log_change(agent_link.read_json(pod, frame.payload), frame.offset)
+        return on_log(frame.source, frame.offset, change)
+
+    await agent_link.pour(session, "logs", request, on_answer, on_frame, sources=len(request["sources"]))
+
+
+@contextmanager
+def understood(pod: str) -> Iterator[None]:
+    """Turn whatever an answer of the wrong shape does to the code that reads it into `NotUnderstood`."""
+    try:
+        yield
+    except Wrong as error:
+        raise NotUnderstood(pod, error) from error
+    except KeyError as error:
+        raise NotUnderstood(pod, f"{error} is missing") from error
+    except TypeError as error:
+        raise NotUnderstood(pod, "a value is not of the type that it should be") from error
+
+
+async def _result(
+    session: PodSession,
+    operation: "protocol.Operation",
+    request: "protocol.Request",
+    on_event: agent_link.OnMessage = lambda _: None,
+) -> Any:
+    answer = await agent_link.ask(session, operation, request, on_event)
+    _refuse_if_told(session.pod, answer)
+    return cast("protocol.Answered", answer)["result"]
+
+
+def _refuse_if_told(pod: str, answer: dict[str, Any]) -> None:
+    """Raise `AgentRefused` if an answer is a refusal."""
+    if "refusal" in answer:
+        with understood(pod):
+            refusal = _refusal(cast("protocol.Refused", answer)["refusal"])
+        raise AgentRefused(pod, refusal)
+
+
+def _refusal(reply: "protocol.Refusal") -> Refusal:
+    place = checks.line(reply.get("path", ""))
+    inside = place.rstrip("/") + "/"
+    paths = checks.each(checks.line, reply.get("paths", []))
+    return Refusal(
+        code=checks.one_of(reply["code"], CODES),
+        name=checks.line(reply.get("name", "")),
+        names=tuple(checks.each(checks.line, reply.get("names", []))),
+        port=checks.whole(reply.get("port", 0)),
+        program=checks.line(reply.get("program", "")),
+        path=place,
+        paths=tuple(path for path in paths if path.startswith(inside) and "/../" not in f"{path}/"),
+        reason=checks.text(reply.get("reason", "")),
+        errno=checks.whole(reply.get("errno", 0)),
+        seconds=checks.number(reply.get("seconds", 0)),
+        free=checks.optional(checks.whole, reply.get("free")),
+        before=checks.optional(checks.whole, reply.get("before")),
+        lacking=checks.optional(checks.whole, reply.get("lacking")),
+        total=checks.optional(checks.whole, reply.get("total")),
+        frees=checks.whole(reply.get("frees", 0)),
+    )
+
+
+def _models(replies: object) -> list[RunningModel]:
+    """Return the models of an answer; of several with one name the first."""
+    models = checks.each(_model, replies)
+    return list({model.name: model for model in reversed(models)}.values())[::-1]
+
+
+def _model(reply: "protocol.ModelReport") -> RunningModel:
+    return RunningModel(
+        name=checks.line(reply["name"]),
+        uid=checks.optional(checks.uid, reply["uid"]),
+        model=checks.line(reply["model"]),
+        port=checks.port(reply["port"]),
+        gpu=checks.gpu_ids(reply["gpu"]),
+        pid=checks.pid(reply["pid"]),
+        memory=checks.optional(checks.share, reply["memory"]),
+        is_private=checks.flag(reply["private"]),
+        status=checks.one_of(reply["status"], STATUSES),
+        age=checks.optional(checks.number, reply["age"]),
+        phase=checks.optional(checks.line, reply["phase"]),
+        progress=checks.optional(_progress, reply["progress"]),
+        requests=checks.optional(_pair, reply["requests"]),
+        memory_used=checks.optional(_pair, reply["memory_used"]),
+    )
+
+
+def _progress(values: object) -> tuple[int, int | None]:
+    done, total = checks.pair(lambda value: checks.optional(checks.whole, value), values)
+    return done or 0, total
+
+
+def _pair(values: object) -> tuple[int, int]:
+    return checks.pair(checks.whole, values)
+
+
+def _death(reply: "protocol.Death") -> DeadModel:
+    return DeadModel(
+        name=checks.line(reply["name"]),
+        log=checks.line(reply["log"]),
+        was_recorded=checks.flag(reply["was_recorded"]),
+        was_rebooted=checks.flag(reply["rebooted"]),
+        last_words=_unpacked(reply["last_words"]),
+    )
+
+
+def _unpacked(packed: str) -> str:
+    """Return the end of a log, of which no more is unpacked than the agent would have packed."""
+    if not isinstance(packed, str):
+        raise Wrong("not a text")
+    if not packed:
+        return ""
+    try:
+        words = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), MOST_LAST_WORDS)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise Wrong("not a packed log") from error
+    return safe(words.decode("utf-8", "replace"))
+
+
+def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
+    return UnreadableRecord(checks.line(reply["file"]), checks.line(reply["reason"]))
+
+
+def _disk(reply: object) -> Disk:
+    told = cast("protocol.Disk", reply)
+    return Disk(
+        path=checks.line(told["path"]),
+        total=checks.optional(checks.whole, told["total"]),
+        free=checks.optional(checks.whole, told["free"]),
+        is_mount=checks.flag(told["is_mount"]),
+        kind=checks.line(told["kind"]),
+        trouble=checks.optional(checks.line, told["trouble"]),
+    )
+
+
+def _start_end(reply: "protocol.StartResult") -> StartEnd:
+    record = reply["record"]
+    model = RunningModel(
+        name=checks.line(record["name"]),
+        uid=checks.uid(record["uid"]),
+        model=checks.line(record["model"]),
+        port=checks.port(record["port"]),
+        gpu=checks.gpu_ids(record["gpu"]),
+        pid=checks.pid(record["pid"]),
+        memory=checks.optional(checks.share, record["memory"]),
+        is_private=checks.flag(record["private"]),
+        status="ready" if reply["state"] == "healthy" else "starting",
+    )
+    return StartEnd(
+        state=checks.one_of(reply["state"], STATES),
+        model=model,
+        took=checks.optional(checks.number, reply["took"]),
+        code=checks.optional(checks.whole, reply["code"]),
+        signal=checks.optional(checks.whole, reply["signal"]),
+    )
+
+
+def _events(pod: str, on_event: OnEvent) -> agent_link.OnMessage:
+    """Return what reads the events of a start. A log comes in pieces, so what makes it safe remembers the last one."""
+    log = Sanitizer(colour=False)
+
+    def take(message: dict[str, Any]) -> None:
+        with understood(pod):
+            event = _event(cast("protocol.Event", message), log)
+        on_event(event)
+
+    return take
+
+
+def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
+    match event["event"]:
+        case "log":
+            if not isinstance(event["text"], str):
+                raise Wrong("not a text")
+            return Logged(log.feed(event["text"]))
+        case "progress":
+            by = event["by"]
+            whom = (
+                wording.holder({"is_here": checks.flag(by["is_here"]), "pod": _line_or_none(by["pod"])}) if by else ""
+            )
+            total = checks.optional(checks.whole, event["total"])
+            return Downloaded(checks.whole(event["done"]), total, whom)
+        case "phase":
+            return PhaseEntered(checks.line(event["text"]), checks.optional(checks.number, event["at"]))
+        case "placed":
+            return Placed(checks.port(event["port"]), checks.gpu_ids(event["gpu"]), checks.line(event["log"]))
+        case "launched":
+            return Launched(checks.pid(event["pid"]))
+        case "beat":
+            raise Wrong("a beat where none is passed on")
+        case _:
+            return Remark(_remark(event))
+
+
+def _remark(event: "protocol.Note") -> str:
+    """Check the facts of a note, and put them into words."""
+    match event["event"]:
+        case "waits-for-download":
+            by = event["by"]
+            checked: protocol.Holder = {"is_here": checks.flag(by["is_here"]), "pod": _line_or_none(by["pod"])}
+            return wording.remark({"event": "waits-for-download", "by": checked})
+        case "parts-deleted":
+            files, size = checks.whole(event["files"]), checks.whole(event["bytes"])
+            return wording.remark({"event": "parts-deleted", "files": files, "bytes": size})
+        case "download-restarted":
+            seconds, without_xet = checks.number(event["seconds"]), checks.flag(event["without_xet"])
+            return wording.remark({"event": "download-restarted", "seconds": seconds, "without_xet": without_xet})
+        case "download-stalled":
+            return wording.remark({"event": "download-stalled", "seconds": checks.number(event["seconds"])})
+        case "waits-for-lock":
+            path, pid = checks.line(event["path"]), checks.optional(checks.pid, event["pid"])
+            return wording.remark({"event": "waits-for-lock", "path": path, "pid": pid})
+        case "hub-silent":
+            return wording.remark({"event": "hub-silent"})
+        case "free-space-unknown":
+            return wording.remark({"event": "free-space-unknown", "path": checks.line(event["path"])})
+        case _:
+            raise Wrong("an event that pi does not know")
+
+
+def _line_or_none(value: object) -> str | None:
+    return checks.optional(checks.line, value)
+
+
+def _log_change(message: dict[str, Any], offset: int) -> LogChange:
+    event = checks.one_of(cast("protocol.LogEvent", message)["event"], CHANGES)
+    told = cast("protocol.LogEvent", message)
+    file = told["file"]
+    place: protocol.Place = {
+        "inode": checks.whole(file["inode"]),
+        "length": checks.whole(file["length"]),
+        "sum": checks.whole(file["sum"]),
+        "offset": offset,
+    }
+    uid = checks.optional(checks.uid, told["uid"])
+    if event != "begins":
+        return LogChange(event, uid, place)
+    begins = cast("protocol.LogBegins", message)
+    is_new, is_alive, exists = (checks.flag(value) for value in (begins["is_new"], begins["alive"], begins["exists"]))
+    return LogChange(event, uid, place, is_new, is_alive, exists)

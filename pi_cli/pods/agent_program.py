@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -14,11 +15,13 @@ MODULES: dict[str, set[str] | None] = {
     "agent.wire": None,
     "agent.home": None,
     "agent.processes": None,
+    "agent.ending": {"start", "attach", "stop"},
     "agent.ports": {"start", "attach", "survey", "inspect"},
     "agent.records": {"start", "attach", "survey", "inspect", "stop", "logs"},
-    "agent.vllm_versions": {"start", "attach", "survey", "inspect"},
     "agent.phases": {"start", "attach", "survey", "inspect"},
     "agent.gpus": {"survey", "inspect", "stop", "holders"},
+    "agent.vllm_versions": {"start", "inspect"},
+    "agent.serve_command": {"start"},
     "agent.disks": {"start", "inspect"},
     "agent.weights": {"start"},
     "agent.download": {"start"},
@@ -28,7 +31,8 @@ MODULES: dict[str, set[str] | None] = {
     "agent.download.stall": {"start"},
     "agent.download.hub": {"start"},
     "agent.download.fetch": {"start"},
-    "agent.start": {"start", "attach"},
+    "agent.watch": {"start", "attach"},
+    "agent.start": {"start"},
     "agent.survey": {"survey", "inspect"},
     "agent.inspect_machine": {"inspect"},
     "agent.stop": {"stop"},
@@ -39,7 +43,17 @@ MODULES: dict[str, set[str] | None] = {
 PACKAGES = ("agent", "agent.download")
 
 DOCSTRING = re.compile(r'^([ \t]*)"""(?s:.*?)"""$', re.MULTILINE)
-COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
+COMMENT = re.compile(r"^[ \t]*#.*\n|  # [^\"'\n]*$", re.MULTILINE)
+INDENT = re.compile(r"^(?: {4})+", re.MULTILINE)
+BLANK = re.compile(r"\n{2,}")
+BLOCK = re.compile(r"^(?=(?:class|def) )", re.MULTILINE)
+# What is for type checkers: imports, and the types of parameters, results and variables (but for fields of a class).
+FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?: .*\n|\n)+", re.MULTILINE)
+TYPING = re.compile(r"^from typing import (.*)\n", re.MULTILINE)
+TYPE = r"""(?:"[^"\n]*"|[\w.]+(?:\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])*\])?)"""
+SIGNATURE = re.compile(r"^( *def \w+\((?:[^()]|\([^()]*\))*\))(?: -> [^\n]*)?:$", re.MULTILINE)
+PARAMETER = re.compile(rf"(?<=[(,*\s])(\w+): {TYPE}")
+VARIABLE = re.compile(rf"^( *)([\w.]+): {TYPE} = ", re.MULTILINE)
 
 
 @cache
@@ -65,5 +79,22 @@ def source(name: str) -> str:
 
 
 def bare(module: str) -> str:
-    """Take docstrings and lines of comments out of a module."""
-    return COMMENT.sub("", DOCSTRING.sub(r'\1""', module))
+    """Take out of a module what is for people and type checkers."""
+    module = COMMENT.sub("", DOCSTRING.sub(r'\1""', module))
+    module = INDENT.sub(lambda found: " " * (len(found[0]) // 4), module)
+    module = "".join(_without_types(block) for block in BLOCK.split(FOR_TYPES.sub("", module)))
+    used = Counter(re.findall(r"\w+", module))
+    module = BLANK.sub("\n", module)
+    return TYPING.sub(lambda found: _import_of_typing(name for name in found[1].split(", ") if used[name] > 1), module)
+
+
+def _without_types(block: str) -> str:
+    """Take the types out of a class, a function, or what stands before the first of them."""
+    block = SIGNATURE.sub(lambda found: PARAMETER.sub(r"\1", found[1]) + ":", block)
+    is_class = block.startswith("class ")
+    return VARIABLE.sub(lambda found: found[0] if is_class and len(found[1]) < 2 else f"{found[1]}{found[2]} = ", block)
+
+
+def _import_of_typing(names: Iterable[str]) -> str:
+    used = ", ".join(names)
+    return f"from typing import {used}\n" if used else ""

@@ -14,7 +14,7 @@ from pi_cli.hints import fill
 from pi_cli.ssh import host_keys, keys, ssh_command, ssh_config, transport
 from pi_cli.ssh.keys import KeyOffer, Keys
 from pi_cli.ssh.quick_asyncssh import asyncssh
-from pi_cli.ssh.session import PodSession
+from pi_cli.ssh.session import SILENCE, PodSession
 from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.ssh.ssh_config import Destination
 from pi_cli.ssh.transport import NoBanner, Transport
@@ -52,6 +52,7 @@ async def connect(
     session: PodSession | None = None
     async with AsyncExitStack() as stack:
         route = await ssh_config.route(command)
+        timeout = CONNECT_TIMEOUT
         via: asyncssh.SSHClientConnection | None = None
         learned: dict[str, str] = {}
         for destination in route:
@@ -66,9 +67,16 @@ async def connect(
                 learned[str(destination)] = fingerprint
         assert via
         session = PodSession(pod, route[-1].host, via)
+        session.silence = _silence(timeout)
         session.learned = learned.pop(str(route[-1]), None)
         session.learned_on_the_way = learned
         yield session
+
+
+def _silence(connect_timeout: float) -> float:
+    """Return how long a program on a pod may be silent: in the ratio in which connections may take longer, or less."""
+    scale = connect_timeout / CONNECT_TIMEOUT
+    return SILENCE * (scale if "PI_CONNECT_TIMEOUT" in os.environ else max(1.0, scale))
 
 
 def _refuse_runpod_proxy(pod: str, command: SshCommand) -> None:

@@ -15,6 +15,7 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up when we stop reading it
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
 READ_SIZE = 1 << 18  # bytes read at a time, at most
+SILENCE = 30.0  # seconds without a sign of life
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
 
@@ -39,6 +40,9 @@ class PodSession:
 
     `learned` is the fingerprint of its host key if this connection has pinned it.
     """
+
+    silence: float = SILENCE
+    """Seconds without a sign of life after which a program that should give some counts as hanging."""
 
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi_cli.safe import safe_line
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64, starting with a letter or a digit"
 
@@ -88,6 +90,11 @@ class Pod:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def devices(self) -> dict[str, str]:
+        """CUDA's names for the GPUs that have one besides their number, by id: beside MIG slices all do."""
+        return {str(gpu.id): str(gpu.extra["uuid"]) for gpu in self.gpus if "uuid" in gpu.extra}
+
+    @property
     def is_cpu(self) -> bool:
         """Tell whether models run on its processors: setup has put vLLM's CPU build there."""
         return not self.gpus and (self.vllm or "").endswith("+cpu")
@@ -97,6 +104,17 @@ def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
+def safe_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with names as keys, without what could act on a terminal; none of its values is lost."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        name = safe_line(key) or "unnamed"
+        while name in found:
+            name += "-2"
+        found[name] = value
+    return found
+
+
 def read_pod(data: Any, path: str) -> Pod:
     rest = _object(data, path)
     gpus = rest.pop("gpus", [])
@@ -104,13 +122,13 @@ def read_pod(data: Any, path: str) -> Pod:
         raise Malformed(f"`{path}.gpus` should be a list")
     models = _object(rest.pop("models", {}), f"{path}.models")
     return Pod(
-        ssh=_take(rest, "ssh", str, path),
-        host=_take_optional(rest, "host", path),
+        ssh=_take(rest, "ssh", str, path),  # shown and parsed with care: what a person pasted is kept to the letter
+        host=_take_optional_line(rest, "host", path),
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
-        models={name: _read_model(model, f"{path}.models.{name}") for name, model in models.items()},
-        vllm=_take_optional(rest, "vllm", path),
+        models={name: _read_model(model, f"{path}.models.{name}") for name, model in safe_keys(models).items()},
+        vllm=_take_optional_line(rest, "vllm", path),
         storage=_read_storage(rest.pop("storage", None), f"{path}.storage"),
-        provider=_take_optional(rest, "provider", path),
+        provider=_take_optional_line(rest, "provider", path),
         connect_timeout=_take_seconds(rest, "connect_timeout", path),
         extra=rest,
     )
@@ -132,15 +150,15 @@ def write_pod(pod: Pod) -> dict[str, Any]:
 
 def _read_gpu(data: Any, path: str) -> Gpu:
     rest = _object(data, path)
-    return Gpu(_take(rest, "id", int, path), _take(rest, "name", str, path), _take(rest, "memory", str, path), rest)
+    return Gpu(_take(rest, "id", int, path), _take_line(rest, "name", path), _take_line(rest, "memory", path), rest)
 
 
 def _read_storage(data: Any, path: str) -> Storage | None:
     if data is None:
         return None
     rest = _object(data, path)
-    place = _take(rest, "path", str, path)
-    return Storage(place, _take_optional(rest, "size", path), _take_optional(rest, "mount", path), rest)
+    place = _take_line(rest, "path", path)
+    return Storage(place, _take_optional_line(rest, "size", path), _take_optional(rest, "mount", path), rest)
 
 
 def _write_storage(storage: Storage) -> dict[str, Any]:
@@ -151,11 +169,11 @@ def _write_storage(storage: Storage) -> dict[str, Any]:
 def _read_model(data: Any, path: str) -> Model:
     rest = _object(data, path)
     return Model(
-        model=_take(rest, "model", str, path),
+        model=_take_line(rest, "model", path),
         port=_take(rest, "port", int, path),
         gpu=_read_gpu_ids(rest.pop("gpu", ""), f"{path}.gpu"),
         pid=_take(rest, "pid", int, path),
-        uid=_take_optional(rest, "uid", path),
+        uid=_take_optional_line(rest, "uid", path),
         extra=rest,
     )
 
@@ -189,6 +207,15 @@ def _take(rest: dict[str, Any], key: str, kind: type, path: str) -> Any:
 
 def _take_optional(rest: dict[str, Any], key: str, path: str) -> str | None:
     return None if rest.get(key) is None else _take(rest, key, str, path)
+
+
+def _take_line(rest: dict[str, Any], key: str, path: str) -> str:
+    """Take a text that is shown: without what could act on a terminal."""
+    return safe_line(_take(rest, key, str, path))
+
+
+def _take_optional_line(rest: dict[str, Any], key: str, path: str) -> str | None:
+    return None if rest.get(key) is None else _take_line(rest, key, path)
 
 
 def _take_seconds(rest: dict[str, Any], key: str, path: str) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pi_cli.errors import BadUsage, StateUnreadable
 from pi_cli.store import files, paths
-from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read_pod, write_pod
+from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read_pod, safe_keys, write_pod
 
 
 @dataclass(slots=True)
@@ -70,8 +70,21 @@ def edit() -> Iterator[State]:
         state = load()
         before = _render(state)
         yield state
-        if (after := _render(state)) != before or not path.exists():
+        after = _render(state)
+        if after != before or not path.exists():
+            _require_readable(path, after)
             files.replace(path, after)
+
+
+def _require_readable(path: Path, text: str) -> None:
+    """Refuse to write what the next command could not read."""
+    try:
+        _parse(text)
+    except (ValueError, RecursionError) as error:
+        raise StateUnreadable(
+            f"what pi was about to write to `{path}` could not be read again: {error}",
+            hint="nothing was changed; this is a bug in pi: please report it",
+        ) from error
 
 
 def check_name(kind: str, name: str) -> str:
@@ -91,12 +104,15 @@ def _parse(text: str) -> State:
     active = data.pop("active", None)
     if active is not None and not isinstance(active, str):
         raise Malformed("`active` should be the name of a pod")
-    return State({name: read_pod(pod, f"pods.{name}") for name, pod in pods.items()}, active, data)
+    return State({name: read_pod(pod, f"pods.{name}") for name, pod in safe_keys(pods).items()}, active, data)
 
 
 def _render(state: State) -> str:
     pods = {name: write_pod(pod) for name, pod in state.pods.items()}
-    return json.dumps({"pods": pods, "active": state.active} | state.extra, indent=2, ensure_ascii=False) + "\n"
+    data = {"pods": pods, "active": state.active} | state.extra
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    is_text = not any("\ud800" <= character <= "\udfff" for character in text)  # half a character cannot be written
+    return text if is_text else json.dumps(data, indent=2) + "\n"
 
 
 def _unreadable(path: Path, error: Exception) -> StateUnreadable:

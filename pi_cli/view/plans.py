@@ -27,8 +27,8 @@ BAR_PARTS = {
 }
 
 
-def show_plan(pod: str, plan: "Plan", command: str) -> None:
-    """Print the result of `pi start --dry-run`: the plan, and the command on one line, ready to paste."""
+def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str]) -> None:
+    """Print the result of `pi start --dry-run`: the plan, the command on one line, and what the pod adds to it."""
     console = terminal.out()
     console.print(Text.assemble((_printable(plan.model, console), "bold"), f" on {pod}"), soft_wrap=True)
     show_choices(console, plan)
@@ -36,6 +36,7 @@ def show_plan(pod: str, plan: "Plan", command: str) -> None:
         show_row(console, "VLLM", Text(f"{plan.min_vllm} or newer"))
     console.print(Text("COMMAND", style="bold"))
     console.print(Text(safe(command)), soft_wrap=True)
+    show_row(console, "POD ADDS", *(Text(f"- {each}") for each in additions))
 
 
 def show_choices(console: Console, plan: "Plan") -> None:
@@ -63,7 +64,7 @@ def show_row(console: Console, label: str, *values: Text) -> None:
             label = ""
 
 
-def plan_as_json(plan: "Plan", command: str | None = None) -> dict[str, Any]:
+def plan_as_json(plan: "Plan") -> dict[str, Any]:
     """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU."""
     fit = plan.fit
     return {
@@ -84,7 +85,6 @@ def plan_as_json(plan: "Plan", command: str | None = None) -> dict[str, Any]:
         "at_once": fit.concurrency if fit else None,
         "measured": fit.is_measured if fit else False,
         "memory": asdict(fit.memory) | {"free": fit.memory.free} if fit else None,
-        **({"command": command} if command is not None else {}),
     }
 
 

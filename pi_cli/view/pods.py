@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pi_cli import units
+from pi_cli.safe import safe_line
 from pi_cli.store.records import Pod
 
 GAP = "  "
@@ -23,7 +24,7 @@ def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
             "MODELS": ", ".join(pod.models) or "-",
             "STORAGE": " ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-",
             "VLLM": pod.vllm or "-",
-            "SSH": pod.ssh,
+            "SSH": safe_line(pod.ssh),
         }
         for name, pod in pods.items()
     ]

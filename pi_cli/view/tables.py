@@ -12,7 +12,8 @@ from pi_cli.view import terminal
 
 if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.models.drift import Checked
-    from pi_cli.pods.machine import Disk, Machine
+    from pi_cli.pods.machine import Machine
+    from pi_cli.pods.reports import Disk
 
 STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red"}
 FOLDED = {  # columns that may be wrapped, and their minimum width
@@ -36,7 +37,7 @@ def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
             "STATUS": Text(each.status, style=STATUS_STYLES[each.status]),
             "GPUS": Text("CPU" if pod.is_cpu else units.gpus(now.gpus if now else pod.gpus)),
             "IN USE": Text(_in_use(now) if now else "-"),
-            "MODELS": Text(", ".join(now.running if now else pod.models) or "-"),
+            "MODELS": Text(", ".join((model.name for model in now.running) if now else pod.models) or "-"),
             "FREE": Text(_free(now.home) if now else "-"),
             "STORAGE": Text(_free_there(now.storage) if now and now.storage else "-"),
             "VLLM": Text((now.vllm if now else pod.vllm) or "-"),

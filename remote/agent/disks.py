@@ -1,40 +1,43 @@
 """What lies under a folder: which file system, how much of it is free, and whether others use it too.
 
-Whoever asks a network file system may hang for ever: it is given so long, and left behind then.
+A question to a network file system may hang for ever: it is asked in a thread that is not waited for after a time-out.
 """
 
 import os
 import re
 import threading
-from typing import List, Tuple
+from typing import TYPE_CHECKING, List, Tuple
 
 from agent import home
-from agent.wire import Json
 
-PATIENCE = 5.0  # seconds
+if TYPE_CHECKING:
+    from agent import protocol
+
+TIMEOUT = 5.0  # seconds
 LOCAL_FUSE = ("fuseblk", "fuse.fuse-overlayfs")
 # By their names in /proc/mounts; what is FUSE and not local counts too.
 NETWORKS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "ceph", "glusterfs", "9p", "virtiofs", "beegfs", "gpfs", "wekafs")
 
 
-def disk(path: str) -> Json:
-    """Describe the disk under a folder; `trouble` says why it cannot be. A dead network share answers nobody, ever."""
-    told: List[Json] = []
-    asking = threading.Thread(target=lambda: told.append(measure(path)), daemon=True)
+def disk(path: str) -> "protocol.Disk":
+    """Describe the disk under a folder; `trouble` says why it cannot be. A dead network share never answers."""
+    answers: "List[protocol.Disk]" = []
+    asking = threading.Thread(target=lambda: answers.append(measure(path)), daemon=True)
     asking.start()
-    asking.join(PATIENCE)
-    if told:
-        return told[0]
-    trouble = "did not answer within %.0f s" % PATIENCE
+    if home.join(asking, TIMEOUT):
+        return answers[0]
+    return unknown(path, "did not answer within %.0f s" % TIMEOUT)
+
+
+def unknown(path: str, trouble: str) -> "protocol.Disk":
     return {"path": path, "total": None, "free": None, "is_mount": False, "kind": "", "trouble": trouble}
 
 
-def measure(path: str) -> Json:
+def measure(path: str) -> "protocol.Disk":
     try:
         numbers = os.statvfs(path)
     except OSError as error:
-        trouble = os.strerror(error.errno or 0)
-        return {"path": path, "total": None, "free": None, "is_mount": False, "kind": "", "trouble": trouble}
+        return unknown(path, os.strerror(error.errno or 0))
     point, source, kind = mount_of(os.path.realpath(path))
     # A pool tells the size of the whole cluster, never the share of it that is ours.
     is_pool = source.startswith("mfs#") or is_remote_fuse(kind)
@@ -73,16 +76,3 @@ def existing(path: str) -> str:
     while not os.path.lexists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path
-
-
-def size(count: float) -> str:
-    """Write bytes as the Hub does, in powers of ten.
-
-    >>> size(1520000000)
-    '1.5 GB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return "%.0f %s" % (count, unit) if unit == "B" else "%.1f %s" % (count, unit)
-        count /= 1000
-    return "%.1f TB" % count

@@ -1,34 +1,32 @@
-"""Tell what this machine is and has: GPUs, disks, vLLM versions. It reads, and changes nothing."""
+"""What this machine is and has: GPUs, disks, vLLM versions. It reads, and changes nothing."""
 
 import os
-from typing import Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, Optional
 
 from agent import disks, gpus, home, survey, vllm_versions
 from agent.home import HOME, PI
-from agent.wire import Json
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 
-def inspect(gpu_query: List[str], gpu_list: List[str], known: Optional[List[Json]]) -> Json:
-    """Tell what this machine is and has; with `known` also what runs on it, as `survey` does."""
-    found = look(gpu_query, gpu_list)
-    return found if known is None else dict(found, models=survey.survey(known, forget=False)["models"])
-
-
-def look(gpu_query: List[str], gpu_list: List[str]) -> Json:
-    """Answer everything at once. The texts of `nvidia-smi` are read by pi, which brings the question along."""
+def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
+    """Answer everything at once. The texts of `nvidia-smi` are read by pi, which brings the questions along."""
     settings = home.pod_environment()
-    told = gpus.ask(gpu_query, settings)
+    asked = gpus.ask(request["gpu_query"], settings)
     storage = models_path(settings)
+    known = request["known"]
     return {
-        "gpus": told["text"],
-        "slices": gpus.ask(gpu_list, settings)["text"] if "Enabled" in told["text"] else "",
-        "trouble": told["trouble"],
+        "gpus": asked.text,
+        "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in asked.text else "",
+        "trouble": asked.trouble,
         "home": disks.disk(HOME),
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),
         "versions": vllm_versions.versions(),
         "provider": provider(),
         "boot": home.boot_id(),
+        "models": None if known is None else survey.survey(known, forget=False)["models"],
     }
 
 
@@ -41,7 +39,7 @@ def models_path(settings: Dict[str, str]) -> Optional[str]:
 
 
 def provider() -> Optional[str]:
-    """Return the word by which setup recognised who rents out this machine."""
+    """Return the word by which setup recognised the provider of this machine."""
     try:
         words = home.read_bytes(os.path.join(PI, "provider")).decode("utf-8", "replace").split()
     except OSError:

@@ -5,9 +5,12 @@ A log is what `read(offset, size)` returns parts of, and `end` bytes long; nothi
 
 import re
 import time
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple
 
-from agent.wire import Json, Refused
+from agent.wire import Refused
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 BLOCK = 1 << 20
 STAMP_BLOCK = 1 << 16
@@ -21,7 +24,7 @@ Matches = Callable[[bytes], object]
 Moment = Tuple[int, ...]  # year, month, day, hour, minute, second, as the clock on the pod's wall shows them
 
 
-class Wanted(NamedTuple):
+class Query(NamedTuple):
     """What is asked for of the past: the last `lines` (None: all) that match, `since` seconds after 1970."""
 
     lines: Optional[int]
@@ -29,11 +32,12 @@ class Wanted(NamedTuple):
     matches: Optional[Matches]
 
 
-def wanted(lines: Optional[int], since: Optional[Json], grep: Optional[str]) -> Wanted:
-    return Wanted(lines, moment_of(since) if since else None, matcher_of(grep) if grep else None)
+def query(request: "protocol.LogsRequest") -> Query:
+    since, grep = request["since"], request["grep"]
+    return Query(request["lines"], moment_of(since) if since else None, matcher_of(grep) if grep else None)
 
 
-def moment_of(since: Json) -> float:
+def moment_of(since: "protocol.Moment") -> float:
     """Return a moment by this machine's clock: so many seconds `ago`, at a time of the `clock` (the last one that
     was), at a `local` time here, or in seconds since 1970 (`utc`)."""
     now = time.time()
@@ -55,14 +59,14 @@ def matcher_of(pattern: str) -> Matches:
             return re.compile(pattern.encode("ascii")).search
         search = re.compile(pattern).search
     except re.error as error:
-        raise Refused("bad-pattern", "the pod's Python does not understand `%s`: %s" % (pattern, error)) from error
+        raise Refused({"code": "bad-pattern", "reason": str(error)}) from error
     return lambda line: search(line.decode("utf-8", "replace"))
 
 
-def beginning(read: Read, end: int, changed: float, wanted: Wanted) -> int:
+def beginning(read: Read, end: int, changed: float, query: Query) -> int:
     """Return the offset of the first line that is asked for; the log has last `changed` then."""
-    floor = 0 if wanted.since is None else first_since(read, end, changed, wanted.since)
-    return floor if wanted.lines is None else last_lines(read, floor, end, wanted.lines, wanted.matches)
+    floor = 0 if query.since is None else first_since(read, end, changed, query.since)
+    return floor if query.lines is None else last_lines(read, floor, end, query.lines, query.matches)
 
 
 def last_lines(

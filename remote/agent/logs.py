@@ -10,21 +10,27 @@ import fcntl
 import json
 import os
 import select
+import stat
 import struct
 import sys
 import time
 import zlib
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Literal, NoReturn, Optional, Union
 
-from agent import log_search as search
-from agent import processes, records, wire
+from agent import home, log_search, processes, records, wire
 from agent.home import LOGS
-from agent.log_search import Wanted
+from agent.log_search import Query
 from agent.processes import Process
-from agent.wire import Json, Refused
+from agent.wire import Refused
 
-HEADER = struct.Struct("!BHIQ")  # DATA or EVENT, number of the source, bytes of payload, offset in the file after it
-DATA, EVENT = 0, 1
+if TYPE_CHECKING:
+    from agent import protocol
+
+FORMAT: "protocol.FrameHeader" = "!BHIQ"  # kind, number of the source, bytes of payload, offset in the file after it
+HEADER = struct.Struct(FORMAT)
+DATA: "protocol.FrameKind" = 0
+EVENT: "protocol.FrameKind" = 1
+BEAT: "protocol.FrameKind" = 2
 CHUNK = 1 << 17  # bytes that are read and sent at a time
 ROOM = 1 << 20  # bytes that a pipe to sshd may hold: fewer turns for each of us
 HEAD = 1024  # first bytes of a file, by which it is known again: vLLM's first line has a time and a PID
@@ -38,28 +44,33 @@ F_SETPIPE_SZ = 1031  # fcntl(2); Python has it since 3.10
 CHANGES = 0x002 | 0x0C0 | 0x100  # inotify(7): modified, moved, created
 
 
-def logs(sources: List[Json], lines: Optional[int], since: Optional[Json], grep: Optional[str], follow: bool) -> Json:
+def logs(request: "protocol.LogsRequest") -> NoReturn:
     """Pass on the logs of models: after `place` where pi has been before, else from the last `lines` since a moment
     that match (see `log_search`). With `grep` pass on only lines that match, without `follow` end with the file.
     """
-    wanted, out, marked = search.wanted(lines, since, grep), Out(), processes.marked()
-    opened = [Log(number, source, Life(source, marked), wanted, follow, out) for number, source in enumerate(sources)]
+    query, out, marked = log_search.query(request), Out(), processes.marked()
+    opened = [
+        Log(number, source, Life(source, marked), query, request["follow"], out)
+        for number, source in enumerate(request["sources"])
+    ]
     for log in opened:
         log.require_something()
-    wire.emit(result={})
+    wire.emit({"result": {}})
+    wire.beats.every = float("inf")  # from here on they are frames
     try:
-        pass_on_all(opened)
+        pass_on_all(opened, out)
     except OSError as error:
         sys.exit("cannot read the log: %s" % error)
     wire.leave()
 
 
-def pass_on_all(opened: List["Log"]) -> None:
+def pass_on_all(opened: List["Log"], out: "Out") -> None:
     watcher = Watcher()
     for log in opened:
         log.begin()
     next_look = time.monotonic() + LOOK
     while opened:
+        out.beat()
         sent = {log: log.pass_on() for log in opened}  # each gets its turn
         now = time.monotonic()
         if now >= next_look:
@@ -93,21 +104,21 @@ class Life:
     It is over since `ended`, on the monotonic clock.
     """
 
-    def __init__(self, entry: Json, marked: Dict[str, List[Process]]) -> None:
-        self.uid: Optional[str] = entry.get("uid") or records.uid_of(entry["name"])
+    def __init__(self, source: "protocol.LogSource", marked: Dict[str, List[Process]]) -> None:
+        self.uid: Optional[str] = source["uid"] or records.uid_of(source["name"])
         self.is_over = self.is_launched = False
         self.ended = 0.0
-        self._entry = entry
+        self._source = source
         self._processes: List[Process] = []
         self.look(marked)
 
     def look(self, marked: Dict[str, List[Process]]) -> None:
-        named = [each for each in records.read_all() if each["name"] == self._entry["name"]]
+        named = [each for each in records.read_all() if each["name"] == self._source["name"]]
         living = [each for each in named if records.lives(each, marked)]
         if living:
-            newest = max(living, key=lambda each: float(each.get("since", 0)))
+            newest = max(living, key=lambda each: each["since"])
             self.uid, self.is_launched = newest["uid"], bool(newest["pid"])
-        self._processes = marked.get(self.uid or "", []) or processes.find_unmarked(self._entry)
+        self._processes = marked.get(self.uid or "", []) or processes.find_unmarked(records.known_as(self._source))
         was_over, self.is_over = self.is_over, not living and not self._processes
         if self.is_over and not was_over:
             self.ended = time.monotonic()
@@ -119,11 +130,13 @@ class Life:
 class Log:
     """A log as far as it was passed on: `_position` is that of the next byte, `_head` how its file begins."""
 
-    def __init__(self, number: int, source: Json, life: Life, wanted: Wanted, follow: bool, out: "Out") -> None:
+    def __init__(
+        self, number: int, source: "protocol.LogSource", life: Life, query: Query, follow: bool, out: "Out"
+    ) -> None:
         self.life, self.follow = life, follow
-        self._number, self._source, self._wanted, self._out = number, source, wanted, out
+        self._number, self._source, self._query, self._out = number, source, query, out
         self._path = os.path.join(LOGS, source["name"] + ".log")
-        self._place: Optional[Json] = source.get("place")
+        self._place = source["place"]
         self._file = -1
         self._inode = self._position = self._untold = 0
         self._end: Optional[int] = None
@@ -134,7 +147,9 @@ class Log:
         """Refuse a log that neither is there nor will be."""
         will_be = self.follow and not self.life.is_over
         if not self._place and not will_be and not inode_of(self._path):
-            raise Refused("no-log", "there is no log at %s" % self._path)
+            raise Refused({"code": "no-log", "path": self._path})
+        if inode_of(self._path) and not stat.S_ISREG(os.stat(self._path).st_mode):
+            raise Refused({"code": "no-log", "path": self._path, "reason": "it is not a regular file"})
 
     def begin(self) -> None:
         """Find the place to read from, and tell how things are."""
@@ -146,10 +161,18 @@ class Log:
             self._open(self._path)
             if not self._place:
                 now = os.fstat(self._file)
-                self._position = search.beginning(self._part, now.st_size, now.st_mtime, self._wanted)
+                self._position = log_search.beginning(self._part, now.st_size, now.st_mtime, self._query)
         if self._file >= 0 and not self.follow:
             self._end = os.fstat(self._file).st_size
-        self.tell("begins", is_new=not self._place, alive=not self.life.is_over, exists=self._file >= 0)
+        begins: "protocol.LogBegins" = {
+            "event": "begins",
+            "uid": self.life.uid,
+            "file": self._known(),
+            "is_new": not self._place,
+            "alive": not self.life.is_over,
+            "exists": self._file >= 0,
+        }
+        self._send_event(begins)
         if not self._place:
             self.life.ended -= GRACE  # who was dead before we came is not waited for
         elif self.life.uid != self._source.get("uid"):
@@ -183,12 +206,15 @@ class Log:
         self._send_rest()
         self.tell("ended")
 
-    def tell(self, event: str, **about: Any) -> None:
-        message = dict(about, event=event, uid=self.life.uid, file=self._known())
-        self._out.send(EVENT, self._number, self._position - len(self._rest), json.dumps(message).encode("ascii"))
+    def tell(self, event: "Literal['grown', 'rotated', 'truncated', 'lost', 'restarted', 'ended']") -> None:
+        self._send_event({"event": event, "uid": self.life.uid, "file": self._known()})
+
+    def _send_event(self, event: "Union[protocol.LogEvent, protocol.LogBegins]") -> None:
+        self._out.send(EVENT, self._number, self._position - len(self._rest), json.dumps(event).encode("ascii"))
 
     def _part(self, offset: int, size: int) -> bytes:
-        """Read a part of the file, unless nobody waits for it any more: a file may be huge."""
+        """Read a part of the file, unless pi has gone: a file may be huge."""
+        self._out.beat()
         if wire.stdin_ended(0):
             wire.leave()
         return os.pread(self._file, size, offset)
@@ -201,7 +227,7 @@ class Log:
 
     def _send(self, size: int) -> None:
         """Send what was read, or the lines of it that match."""
-        if self._wanted.matches is None:
+        if self._query.matches is None:
             self._out.send_payload(DATA, self._number, self._position, size)
             return
         data = self._rest + self._out.payload[:size].tobytes()
@@ -218,7 +244,7 @@ class Log:
 
     def _send_matching(self, data: bytes) -> None:
         """Send the lines that match, and now and then, where none does, how far we are."""
-        matches = self._wanted.matches
+        matches = self._query.matches
         assert matches
         *lines, rest = data.split(b"\n")
         found = [line + b"\n" for line in lines if matches(line)]
@@ -231,7 +257,7 @@ class Log:
     def _open(self, path: str, position: int = 0) -> None:
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._position = os.open(path, os.O_RDONLY | os.O_CLOEXEC), position
+        self._file, self._position = home.open_regular(path), position
         self._inode, self._head = os.fstat(self._file).st_ino, os.pread(self._file, HEAD, 0)
 
     def _learn_head(self) -> None:
@@ -241,9 +267,13 @@ class Log:
             if len(self._head) > len(before):
                 self.tell("grown")
 
-    def _known(self) -> Json:
+    def _known(self) -> "protocol.FileId":
         """Return by what a file is known again: its inode, which a copy has not, and how it begins."""
         return {"inode": self._inode, "length": len(self._head), "sum": zlib.crc32(self._head)}
+
+    def _stands(self) -> "protocol.Place":
+        known = self._known()
+        return {"inode": known["inode"], "length": known["length"], "sum": known["sum"], "offset": self._position}
 
     def _was_rewritten(self) -> bool:
         is_shorter = os.fstat(self._file).st_size < self._position
@@ -251,7 +281,7 @@ class Log:
 
     def _start_over(self) -> None:
         """Go on in the copy that was made of the file before it was truncated, else at its new beginning."""
-        copy = find(self._path, dict(self._known(), offset=self._position)) if self._end is None else None
+        copy = find(self._path, self._stands()) if self._end is None else None
         if copy:
             self._open(copy, self._position)
             return
@@ -259,7 +289,7 @@ class Log:
         self._position, self._head = 0, os.pread(self._file, HEAD, 0)
         self.tell("truncated")
 
-    def _go_to(self, place: Json) -> None:
+    def _go_to(self, place: "protocol.Place") -> None:
         """Open the file that pi knows, where pi stands; if it is gone, say so and begin with the one that is there."""
         found = find(self._path, place)
         if found:
@@ -279,14 +309,14 @@ class Log:
         return next((file for file in reversed(newer) if size_of(file)), None)
 
 
-def find(path: str, place: Json) -> Optional[str]:
+def find(path: str, place: "protocol.Place") -> Optional[str]:
     """Return which file begins as it should and is long enough: the one that pi has read, else a copy of it."""
     fitting = [file for file in generations(path) if place["length"] and begins_like(file, place)]
     return min(fitting, key=lambda file: inode_of(file) != place["inode"], default=None)
 
 
-def begins_like(path: str, place: Json) -> bool:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+def begins_like(path: str, place: "protocol.Place") -> bool:
+    with contextlib.suppress(OSError), os.fdopen(home.open_regular(path), "rb") as file:
         is_long_enough: bool = os.fstat(file.fileno()).st_size >= place["offset"]
         return is_long_enough and zlib.crc32(file.read(place["length"])) == place["sum"]
     return False
@@ -324,6 +354,12 @@ class Out:
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
         self._poll.register(1, select.POLLOUT)
+        self._beat_every, self._last_sent = wire.beats.every, time.monotonic()
+
+    def beat(self) -> None:
+        """Show pi that we work, if nothing else does."""
+        if time.monotonic() - self._last_sent >= self._beat_every:
+            self.send(BEAT, 0, 0, b"")
 
     def send(self, kind: int, number: int, offset: int, payload: bytes) -> None:
         self._write(memoryview(HEADER.pack(kind, number, len(payload), offset) + payload))
@@ -333,6 +369,7 @@ class Out:
         self._write(self._frame[: HEADER.size + size])
 
     def _write(self, rest: memoryview) -> None:
+        self._last_sent = time.monotonic()
         while rest:
             try:
                 rest = rest[os.write(1, rest) :]

@@ -1,4 +1,4 @@
-"""What pi does on a prepared pod: one JSON request on stdin, marked JSON lines on stdout.
+"""What pi does on a prepared pod: one JSON request on stdin, marked JSON lines on stdout (see `protocol`).
 
 pi feeds this program to `python3 -I -S` for every command; nothing of it stays on the pod but these files:
 
@@ -15,72 +15,87 @@ All of this package uses the standard library only, and Python 3.8 or newer.
 import json
 import os
 import sys
-from typing import Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict
 
 from agent import wire
-from agent.wire import Refused
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 
 def main() -> None:
-    request = json.loads(sys.stdin.buffer.readline())
+    envelope: "protocol.Envelope" = json.loads(sys.stdin.buffer.readline())
+    wire.beats.every = envelope["beat"]
     os.umask(0o077)
     try:
-        result = OPERATIONS[request.pop("operation")](**request)
-    except Refused as refused:
-        wire.emit(error=dict(refused.facts, code=refused.code, message=str(refused)))
+        result: "protocol.Result" = OPERATIONS[envelope["operation"]](envelope["request"])
+    except wire.Refused as refused:
+        wire.emit({"refusal": refused.refusal})
     except OSError as error:
-        wire.emit(error={"code": "os", "message": str(error)})
+        path = error.filename if isinstance(error.filename, str) else ""
+        reason, number = error.strerror or str(error), error.errno or 0
+        wire.emit({"refusal": {"code": "os", "path": path, "reason": reason, "errno": number}})
+    except Exception as error:  # noqa: BLE001 - pi shows it as this pod's error
+        wire.emit({"refusal": {"code": "bug", "reason": describe(error)}})
     else:
-        wire.emit(result=result)
+        wire.emit({"result": result})
     wire.leave()
+
+
+def describe(error: BaseException) -> str:
+    """Name an exception and the last line of ours that it passed; its values may hold secrets of the request."""
+    trace = error.__traceback__
+    while trace and trace.tb_next and trace.tb_next.tb_frame.f_code.co_filename.startswith("agent"):
+        trace = trace.tb_next
+    return "%s in %s:%d" % (type(error).__name__, trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ""
 
 
 # What an operation does not need does not travel: its modules are imported when it is asked for.
 
 
-def start(**request: Any) -> Any:
+def start(request: "protocol.StartRequest") -> "protocol.StartResult":
     from agent import start
 
-    return start.start(**request)
+    return start.start(request)
 
 
-def attach(**request: Any) -> Any:
-    from agent import start
+def attach(request: "protocol.AttachRequest") -> "protocol.StartResult":
+    from agent import watch
 
-    return start.attach(**request)
+    return watch.attach(request["name"])
 
 
-def survey(**request: Any) -> Any:
+def survey(request: "protocol.SurveyRequest") -> "protocol.Survey":
     from agent import survey
 
-    return survey.survey(**request)
+    return survey.survey(request["known"], forget=request["forget"])
 
 
-def inspect(**request: Any) -> Any:
+def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     from agent import inspect_machine
 
-    return inspect_machine.inspect(**request)
+    return inspect_machine.inspect(request)
 
 
-def stop(**request: Any) -> Any:
+def stop(request: "protocol.StopRequest") -> "protocol.StopResult":
     from agent import stop
 
-    return stop.stop(**request)
+    return stop.stop(request["models"])
 
 
-def holders(**request: Any) -> Any:
+def holders(request: "protocol.HoldersRequest") -> "protocol.Holders":
     from agent import gpus
 
-    return gpus.holders(**request)
+    return gpus.holders(request["questions"])
 
 
-def logs(**request: Any) -> Any:
+def logs(request: "protocol.LogsRequest") -> "protocol.LogsBegin":
     from agent import logs
 
-    return logs.logs(**request)
+    return logs.logs(request)
 
 
-OPERATIONS: Dict[str, Callable[..., Any]] = {
+OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "start": start,
     "attach": attach,
     "survey": survey,

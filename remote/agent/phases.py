@@ -3,7 +3,10 @@
 import contextlib
 import os
 import re
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 # In the order they come.
 PHASES = (
@@ -19,6 +22,7 @@ PHASES = (
 ANY = re.compile(b"|".join(b"(%s)" % pattern for pattern, _ in PHASES))
 SHARDS = re.compile(rb"Loading safetensors checkpoint shards:\s+\d+% Completed \| (\d+/\d+)")
 LOADING = "loading weights"
+LAUNCHED: "protocol.Launching" = "starting vLLM"
 MOST_READ = 4000000  # bytes at the end of a log, in which the start of a model is
 
 

@@ -10,7 +10,8 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from agent import home
 from agent.processes import Process
 
-HTTP_PATIENCE = 2.0  # seconds for an answer
+HTTP_TIMEOUT = 2.0  # seconds for an answer
+MOST_ANSWER = 1 << 23  # bytes; /metrics of a vLLM with eight engines has a tenth of it
 
 
 def health(port: int, processes: List[Process], listening: Optional[Dict[int, Set[str]]] = None) -> Optional[int]:
@@ -31,11 +32,11 @@ def get(port: int, path: str, key: Optional[str] = None) -> Tuple[int, bytes]:
     """
     lines = ["GET %s HTTP/1.0" % path, "Host: 127.0.0.1:%d" % port, "Connection: close"]
     lines += ["Authorization: Bearer " + key] if key else []
-    deadline, answer = time.monotonic() + HTTP_PATIENCE, b""
+    deadline, answer = time.monotonic() + HTTP_TIMEOUT, b""
     with contextlib.suppress(OSError, ValueError):
-        with socket.create_connection(("127.0.0.1", port), HTTP_PATIENCE) as there:
+        with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as there:
             there.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
-            while chunk := there.recv(65536):
+            while len(answer) < MOST_ANSWER and (chunk := there.recv(65536)):
                 answer += chunk
                 there.settimeout(max(0.001, deadline - time.monotonic()))
         head, _, body = answer.partition(b"\r\n\r\n")

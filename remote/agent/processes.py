@@ -1,16 +1,15 @@
-"""Processes and the marker by which a model's are known; ending them."""
+"""Processes, and the marker by which a model's are known."""
 
 import contextlib
 import os
-import signal
-import time
-from typing import Dict, Iterable, List, NamedTuple, Set
+from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
-from agent import home
-from agent.wire import Json
+from agent import home, wire
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 MARKER = "PI_MODEL_UID"
-GRACE = 12.0  # seconds between TERM and KILL
 
 
 class Process(NamedTuple):
@@ -25,6 +24,7 @@ def marked() -> Dict[str, List[Process]]:
     found: Dict[str, List[Process]] = {}
     needle = b"\0" + MARKER.encode() + b"="
     for pid in all_pids():
+        wire.beat()
         with contextlib.suppress(OSError):
             environment = b"\0" + home.read_bytes("/proc/%d/environ" % pid)
             if needle in environment:
@@ -53,42 +53,12 @@ def stat_fields(pid: int) -> List[str]:
         return []
 
 
-def end(uids: Iterable[str], unmarked: Iterable[Process] = (), grace: float = GRACE) -> Dict[str, Set[int]]:
-    """TERM every process with these markers, KILL what is left after `grace` seconds, and look again."""
-    wanted, others = set(uids), list(unmarked)
-
-    def living() -> Set[int]:
-        found = {process.pid for uid, group in marked().items() if uid in wanted for process in group}
-        return found | {process.pid for process in others if start_time(process.pid) == process.start}
-
-    def all_gone() -> bool:
-        if living():
-            return False
-        time.sleep(0.05)  # in the middle of exec a process shows no environment
-        return not living()
-
-    signal_all(living(), signal.SIGTERM)
-    home.wait_until(all_gone, grace)
-    killed = living()
-    for _ in range(5):  # what was forked between the look and the signal is found by the next look
-        signal_all(living(), signal.SIGKILL)
-        if home.wait_until(all_gone, 1.0):
-            break
-    return {"killed": killed, "left": living()}
-
-
-def signal_all(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-def find_unmarked(entry: Json) -> List[Process]:
+def find_unmarked(entry: "protocol.KnownModel") -> List[Process]:
     """Return the processes of a model without marker, known by hand-written PID: it must be a vLLM on that port.
 
-    A PID may have been reused by somebody innocent, so the command line has to agree.
+    Another process may have got the PID since, so the command line has to agree.
     """
-    pid, port = int(entry.get("pid") or 0), str(entry["port"])
+    pid, port = entry["pid"], str(entry["port"])
     with contextlib.suppress(OSError):
         words = home.read_bytes("/proc/%d/cmdline" % pid).decode("utf-8", "replace").split("\0")
         has_port = port in words or "--port=" + port in words
@@ -97,7 +67,3 @@ def find_unmarked(entry: Json) -> List[Process]:
             together = [other for other in all_pids() if stat_fields(other)[2:3] == [group]]
             return [Process(other, start_time(other)) for other in together if start_time(other)]
     return []
-
-
-def is_alive(entry: Json) -> bool:
-    return bool(entry.get("uid") and marked().get(entry["uid"])) or bool(find_unmarked(entry))

@@ -1,70 +1,168 @@
-"""The records of models in ~/.pi/models, and the lock under which they are written."""
+"""The records of models in ~/.pi/models, and the lock under which they are written.
+
+They are read by other versions of pi, and may be edited: one that cannot be read is left out, and costs nothing else.
+"""
 
 import contextlib
 import fcntl
 import glob
 import json
+import math
 import os
-from typing import Dict, Iterator, List, Optional, Set
+import re
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tuple, Union
 
 from agent import home, processes
-from agent.home import PI
+from agent.home import LOGS, PI
 from agent.processes import Process
-from agent.wire import Json, Refused
+from agent.wire import Refused
 
+if TYPE_CHECKING:
+    from agent import protocol
+
+VERSION: "protocol.Version" = 1
+MOST_RECORD: "protocol.MostRecord" = 1048576
 MODELS = os.path.join(PI, "models")
 YOUNG = 30.0  # seconds a reservation counts before its first process runs
+LOCK_TIMEOUT = 20.0  # seconds
+GPU_IDS = re.compile(r"(\d+(,\d+)*)?")
+HIGHEST_PORT = 65535
 
 
-def read_all() -> List[Json]:
-    records = []
+def read_all() -> "List[protocol.Record]":
+    return read_and_left_out()[0]
+
+
+def read_and_left_out() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
+    """Return the records, and those that cannot be read, with the reason."""
+    records: "List[protocol.Record]" = []
+    left_out: "List[protocol.Unreadable]" = []
     for path in sorted(glob.glob(os.path.join(MODELS, "*.json"))):
-        with contextlib.suppress(OSError, ValueError):
-            record = json.loads(home.read_bytes(path))
-            if isinstance(record, dict) and {"uid", "name", "port", "gpu", "pid"} <= set(record):
-                records.append(record)
-    return records
+        try:
+            records.append(parse(read(path), os.path.basename(path)[: -len(".json")]))
+        except FileNotFoundError:
+            pass  # its model was stopped this very moment
+        except OSError as error:
+            left_out.append({"file": path, "reason": error.strerror or str(error)})
+        except (ValueError, RecursionError) as error:
+            left_out.append({"file": path, "reason": str(error)})
+    return records, left_out
 
 
-def living() -> List[Json]:
+def read(path: str) -> Any:
+    """Return the JSON of a record's file. Raises `ValueError` or `OSError`."""
+    data = home.read_regular(path, MOST_RECORD + 1)
+    if len(data) > MOST_RECORD:
+        raise ValueError("it is larger than %d bytes" % MOST_RECORD)
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise ValueError("it is not JSON") from None
+
+
+def parse(data: Any, uid: str) -> "protocol.Record":
+    """Return a record with the defaults of what older versions left out; keys that we do not know stay.
+
+    Raises `ValueError` for a value of the wrong type, or out of range.
+    """
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")
+    if data.get("protocol", VERSION) != VERSION:
+        raise ValueError("a newer version of pi wrote it")
+    require(data.get("uid") == uid, "uid")
+    require(isinstance(data.get("name"), str) and data["name"], "name")
+    require(isinstance(data.get("model", ""), str), "model")
+    require(is_whole(data.get("port"), 1, HIGHEST_PORT), "port")
+    require(isinstance(data.get("gpu"), str) and GPU_IDS.fullmatch(data["gpu"]), "gpu")
+    require(is_whole(data.get("pid"), 0, 1 << 32), "pid")
+    memory = data.get("memory")
+    require(memory is None or is_number(memory), "memory")
+    for name in ("start", "since", "touched"):
+        require(is_number(data.get(name, 0)), name)
+    progress = data.get("progress")
+    require(progress is None or (isinstance(progress, list) and len(progress) == 2), "progress")
+    require(all(each is None or is_whole(each, 0, 1 << 62) for each in progress or ()), "progress")
+    record: Any = dict(data, protocol=VERSION, memory=memory, model=data.get("model", ""))
+    for name, default in (("boot", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
+        record[name] = data.get(name) or default
+        require(isinstance(record[name], str), name)
+    record["vllm"] = data.get("vllm") if isinstance(data.get("vllm"), str) else None
+    record["private"] = data.get("private") is True
+    record["arguments"] = data.get("arguments") if isinstance(data.get("arguments"), list) else []
+    record["start"], record["since"] = int(data.get("start", 0)), float(data.get("since", 0))
+    parsed: "protocol.Record" = record
+    return parsed
+
+
+def require(is_right: object, key: str) -> None:
+    if not is_right:
+        raise ValueError("its `%s` is missing or wrong" % key)
+
+
+def is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_number(value: object) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def living() -> "List[protocol.Record]":
     marked = processes.marked()
     return [record for record in read_all() if lives(record, marked)]
 
 
-def lives(record: Json, marked: Dict[str, List[Process]]) -> bool:
-    """Tell whether a record stands for something: processes with its uid, or one about to become vLLM, or a fresh
-    reservation whose first process is still to come."""
+def lives(record: "protocol.Record", marked: Dict[str, List[Process]]) -> bool:
+    """Tell whether a record's model is alive: processes with its uid, or one about to become vLLM, or a reservation
+    that is younger than `YOUNG`."""
     if record["uid"] in marked:
         return True
-    if record.get("boot") != home.boot_id():
+    if record["boot"] != home.boot_id():
         return False
     if record["pid"]:
-        return 0 < processes.start_time(record["pid"]) == record.get("start")
-    # A download says again and again that it lives: between two runs of hf it has no process.
-    return home.uptime() - float(record.get("touched") or record.get("since", 0)) < YOUNG
+        return 0 < processes.start_time(record["pid"]) == record["start"]
+    # A download touches its record again and again: between two runs of hf it has no process.
+    return home.uptime() - (record.get("touched") or record["since"]) < YOUNG
 
 
 def uid_of(name: str) -> Optional[str]:
     """Return the uid of the newest record with this name."""
     named = [record for record in read_all() if record["name"] == name]
-    return str(max(named, key=lambda record: float(record.get("since", 0)))["uid"]) if named else None
+    return max(named, key=lambda record: record["since"])["uid"] if named else None
 
 
-def gpus_of(model: Json) -> Set[int]:
-    return {int(gpu) for gpu in str(model.get("gpu", "")).split(",") if gpu.strip()}
+def known_as(model: "Union[protocol.Record, protocol.LogSource]") -> "protocol.KnownModel":
+    """Return what a model's processes are found by."""
+    known: "protocol.KnownModel" = {
+        "name": model["name"],
+        "uid": model["uid"],
+        "pid": model["pid"],
+        "port": model["port"],
+        "gpu": model["gpu"],
+    }
+    return known
 
 
-def write(record: Json) -> None:
-    home.write_file(os.path.join(MODELS, record["uid"] + ".json"), json.dumps(record, indent=1))
+def gpus_of(model: "Union[protocol.Record, protocol.KnownModel, protocol.ModelReport]") -> Set[int]:
+    return {int(gpu) for gpu in model["gpu"].split(",") if gpu.strip().isdigit()}
+
+
+def write(record: "protocol.Record") -> None:
+    home.write_file(path_of(record["uid"]), json.dumps(record, indent=1))
 
 
 def exists(uid: str) -> bool:
-    return os.path.exists(os.path.join(MODELS, uid + ".json"))
+    return os.path.exists(path_of(uid))
 
 
 def forget(uid: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(MODELS, uid + ".json"))
+        os.unlink(path_of(uid))
+
+
+def path_of(uid: str) -> str:
+    return os.path.join(MODELS, uid + ".json")
 
 
 @contextlib.contextmanager
@@ -79,6 +177,6 @@ def locked() -> Iterator[None]:
                 return False
             return True
 
-        if not home.wait_until(held, 20.0):
-            raise Refused("locked", "another pi command has held %s for 20 s" % file.name)
+        if not home.wait_until(held, LOCK_TIMEOUT):
+            raise Refused({"code": "locked", "path": file.name, "seconds": LOCK_TIMEOUT})
         yield

@@ -1,38 +1,38 @@
 """End models, whole process trees, and prove it."""
 
-from typing import List, Set
+from typing import TYPE_CHECKING, List, Set
 
-from agent import gpus, processes, records
-from agent.wire import Json
+from agent import ending, gpus, processes, records
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 
-def stop(models: List[Json]) -> Json:
-    """End models: `outcome` is `stopped`, `killed`, `gone` or `stuck` per name.
-
-    `freed` is how many MiB of GPU memory that gave back, where `nvidia-smi` can tell.
-    """
-    uids = {model["name"]: model.get("uid") or records.uid_of(model["name"]) for model in models}
+def stop(models: "List[protocol.KnownModel]") -> "protocol.StopResult":
+    """End models, and forget all of which nothing is left."""
+    uids = [model["uid"] or records.uid_of(model["name"]) for model in models]
     before = processes.marked()
-    unmarked = {
-        model["name"]: processes.find_unmarked(model) for model in models if not before.get(uids[model["name"]] or "")
-    }
-    known = [record for record in records.read_all() if record["uid"] in uids.values()] + models
-    held_gpus = {gpu for model in known for gpu in records.gpus_of(model)}
+    unmarked = [
+        [] if before.get(uid or "") else processes.find_unmarked(model) for model, uid in zip(models, uids)  # noqa: B905
+    ]  # fmt: skip
+    held_gpus = {gpu for record in records.read_all() if record["uid"] in uids for gpu in records.gpus_of(record)}
+    held_gpus |= {gpu for model in models for gpu in records.gpus_of(model)}
     held = memory_of(held_gpus)
-    outcome = processes.end([uid for uid in uids.values() if uid], [p for found in unmarked.values() for p in found])
-    answers = {}
-    for name, uid in uids.items():
-        had = before.get(uid or "", []) or unmarked.get(name, [])
-        stuck = [process.pid for process in had if process.pid in outcome["left"]]
-        killed = any(process.pid in outcome["killed"] for process in had)
-        answers[name] = "stuck" if stuck else "killed" if killed else "stopped" if had else "gone"
-        if uid and not stuck:
+    ended = ending.end([uid for uid in uids if uid], [process for group in unmarked for process in group])
+    outcomes: "List[protocol.Outcome]" = []
+    for uid, alone in zip(uids, unmarked):  # noqa: B905
+        pids = {process.pid for process in before.get(uid or "", []) or alone}
+        is_stuck = bool(pids & ended["left"])
+        outcomes.append(
+            "stuck" if is_stuck else "killed" if pids & ended["killed"] else "stopped" if pids else "gone"
+        )  # fmt: skip
+        if uid and not is_stuck:
             records.forget(uid)
-    return {"outcome": answers, "freed": max(0, held - memory_of(held_gpus)) if held else None}
+    return {"outcomes": outcomes, "freed": max(0, held - memory_of(held_gpus)) if held else None}
 
 
 def memory_of(wanted: Set[int]) -> int:
-    """Return the MiB in use on these GPUs, 0 where nobody can tell."""
+    """Return the MiB in use on these GPUs, 0 where nvidia-smi does not say."""
     if not wanted:
         return 0
     return sum(used for gpu, (used, _) in gpus.memory().items() if gpu in wanted)

@@ -53,8 +53,7 @@ def choose(least: Optional[str]) -> Vllm:
         return first
     fitting = [vllm for vllm in kept() if vllm.is_at_least(least) and vllm.is_for_cpu == first.is_for_cpu]
     if not fitting:
-        has = ", ".join(versions())
-        raise Refused("vllm-too-old", "the model needs vLLM %s or newer, and the pod has %s" % (least, has))
+        raise Refused({"code": "vllm-too-old", "names": versions()})
     return fitting[-1]
 
 

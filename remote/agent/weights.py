@@ -11,6 +11,7 @@ import re
 from typing import Iterator, List, Optional
 
 from agent import disks, home
+from agent.serve_command import READ_AHEAD
 from agent.vllm_versions import Vllm
 
 KNOWN_TO_VLLM = ("nfs", "nfs4", "lustre")
@@ -27,7 +28,7 @@ def reading_ahead(folder: str, arguments: List[str], vllm: Vllm) -> List[str]:
     if not files:
         return []
     kind, size = disks.mount_of(files[0])[2], sum(map(os.path.getsize, files))
-    return ["--safetensors-load-strategy", "prefetch"] if helps(kind, size, available_memory()) else []
+    return list(READ_AHEAD) if helps(kind, size, available_memory()) else []
 
 
 def may_choose(arguments: List[str], vllm: Vllm) -> bool:
@@ -43,8 +44,8 @@ def helps(kind: str, size: int, available: int) -> bool:
 
 def available_memory() -> int:
     """Return the bytes of RAM that are left, for the machine and for the control groups that we are in."""
-    told = re.search(r"^MemAvailable:\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE)
-    return min([int(told.group(1)) * 1024 if told else 0, *left_in_groups()])
+    free = re.search(r"^MemAvailable:\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE)
+    return min([int(free.group(1)) * 1024 if free else 0, *left_in_groups()])
 
 
 def left_in_groups() -> Iterator[int]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from pi_cli.pods import agent, agent_program, shell
+from pi_cli.pods import agent_link, agent_program, shell
 from tests.agent.machine import Machine
 from tests.until import until
 
@@ -25,6 +25,7 @@ class Reading:
         self.process, self.stdin, self.stdout = process, process.stdin, process.stdout
         self.raw = b""
         self.has_begun = False
+        self.beats = 0
         self._text: defaultdict[int, bytes] = defaultdict(bytes)
         self._events: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         self.places: dict[int, dict[str, Any]] = {}
@@ -36,11 +37,14 @@ class Reading:
             self.raw += chunk
         if not self.has_begun and RESULT in self.raw:
             self.has_begun, self.raw = True, self.raw.partition(RESULT)[2]
-        while self.has_begun and len(self.raw) >= agent.HEADER.size:
-            kind, source, length, offset = agent.HEADER.unpack_from(self.raw)
-            if len(self.raw) < agent.HEADER.size + length:
+        while self.has_begun and len(self.raw) >= agent_link.HEADER.size:
+            kind, source, length, offset = agent_link.HEADER.unpack_from(self.raw)
+            if len(self.raw) < agent_link.HEADER.size + length:
                 break
-            payload, self.raw = self.raw[agent.HEADER.size :][:length], self.raw[agent.HEADER.size + length :]
+            payload, self.raw = self.raw[agent_link.HEADER.size :][:length], self.raw[agent_link.HEADER.size + length :]
+            if kind == agent_link.BEAT:
+                self.beats += 1
+                continue
             if kind:
                 event = json.loads(payload)
                 self._events[source].append(event)
@@ -88,7 +92,7 @@ class LogMachine(Machine):
     def run(self, name: str = "q", *, gpu: int = 0) -> None:
         """Start a model."""
         answer = self.start(name, gpus=[gpu])
-        self.uids[name] = answer["result"]["uid"]
+        self.uids[name] = answer["result"]["record"]["uid"]
 
     def kill(self, name: str = "q") -> None:
         """End a model, as a crash does: its record stays."""
@@ -100,19 +104,21 @@ class LogMachine(Machine):
         *names: str,
         places: list[dict[str, Any] | None] | None = None,
         without_ctypes: bool = False,
+        beat: float = 1000.0,
         **request: Any,
     ) -> Reading:
         """Begin to read logs; it ends with the test."""
         names = names or ("q",)
         sources = [
-            {"name": name, "uid": self.uids.get(name), "pid": 0, "port": 0, "place": place}
+            {"name": name, "uid": self.uids.get(name), "pid": 0, "port": 0, "gpu": "", "place": place}
             for name, place in zip(names, places or [None] * len(names), strict=True)
         ]
         wishes = {"lines": None, "since": None, "grep": None, "follow": True} | request
         modules = [("ctypes", "")] if without_ctypes else []
         modules += [(name, agent_program.source(name)) for name in agent_program.MODULES]
         program = agent_program.pack(modules)
-        line = json.dumps({"operation": "logs", "sources": sources} | wishes).encode()
+        asked = {"sources": sources} | wishes
+        line = json.dumps({"protocol": 1, "operation": "logs", "beat": beat, "request": asked}).encode()
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
             env={"HOME": str(self.home), "PATH": os.environ["PATH"]} | {"TZ": "UTC"},

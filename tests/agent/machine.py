@@ -5,10 +5,14 @@ import os
 import subprocess
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pi_cli.pods import agent, agent_program, shell
+from pi_cli.pods import agent_program, shell
+from pi_cli.pods.agent_link import MARK_BYTES as MARK
 from tests import executables
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 SLEEPER = "#!/bin/sh\nexec sleep 300\n"
 
@@ -25,8 +29,9 @@ class Machine:
     def install(self, name: str, script: str) -> None:
         executables.put(self.home / "venv" / "bin" / name, script)
 
-    def open(self, operation: str, **request: Any) -> "subprocess.Popen[bytes]":
+    def open(self, operation: str, *, beat: float = 1000.0, **request: Any) -> "subprocess.Popen[bytes]":
         """Begin a request; the agent's stdin stays open."""
+        envelope = {"protocol": 1, "operation": operation, "beat": beat, "request": request}
         program = agent_program.pack((name, agent_program.source(name)) for name in agent_program.MODULES)
         opened = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
@@ -35,9 +40,7 @@ class Machine:
             stdout=subprocess.PIPE,
         )
         assert opened.stdin is not None
-        opened.stdin.write(
-            b"%d\n%s%s\n" % (len(program), program, json.dumps({"operation": operation} | request).encode())
-        )
+        opened.stdin.write(b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode()))
         opened.stdin.flush()
         return opened
 
@@ -47,6 +50,9 @@ class Machine:
             assert opened.stdout is not None
             return messages(opened.stdout.read())[-1]
 
+    def survey(self) -> dict[str, Any]:
+        return self.ask("survey", known=[], forget=True)
+
     def start(self, name: str = "q", **changes: Any) -> dict[str, Any]:
         return self.ask("start", **start_request(name) | changes)
 
@@ -54,25 +60,39 @@ class Machine:
         return [json.loads(path.read_text()) for path in (self.home / ".pi" / "models").glob("*.json")]
 
 
-def start_request(name: str) -> dict[str, Any]:
-    return {
+def start_request(name: str) -> Any:
+    request: protocol.StartRequest = {
         "uid": uuid.uuid4().hex,
         "name": name,
         "model": "m/m",
         "arguments": [],
+        "own": False,
         "environment": {},
         "download_environment": {},
         "gpus": [0],
+        "devices": {},
         "beside": [],
+        "memory": None,
         "known": [],
         "middleware": "",
+        "min_vllm": None,
         "download": False,
+        "size": None,
+        "revision": None,
+        "pod": "",
+        "private": False,
         "wait": False,
     }
+    return request
+
+
+def known(name: str, uid: str | None = None, *, pid: int = 0, port: int = 0, gpu: str = "") -> "protocol.KnownModel":
+    """Return a model as pi has it in its list."""
+    return {"name": name, "uid": uid, "pid": pid, "port": port, "gpu": gpu}
 
 
 def messages(output: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line.partition(agent.MARK)[2]) for line in output.splitlines() if agent.MARK in line]
+    return [json.loads(line.partition(MARK)[2]) for line in output.splitlines() if MARK in line]
 
 
 def environ(process: Path) -> bytes:

@@ -18,7 +18,7 @@ from tests.until import until
 
 
 def test_a_launched_model_leads_its_own_session_and_ignores_hang_ups(machine: Machine) -> None:
-    pid = machine.start()["result"]["pid"]
+    pid = machine.start()["result"]["record"]["pid"]
     assert os.getpgid(pid) == pid
     assert os.getsid(pid) == pid
     until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
@@ -34,10 +34,10 @@ def test_of_twelve_starts_at_once_on_four_gpus_four_win_and_the_others_may_choos
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(start, range(12)))
-    places = [answer["result"] for answer in answers if "result" in answer]
+    places = [answer["result"]["record"] for answer in answers if "result" in answer]
     assert sorted(place["gpu"] for place in places) == ["0", "1", "2", "3"]
     assert len({place["port"] for place in places}) == 4
-    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"gpus-taken"}
+    assert {answer["refusal"]["code"] for answer in answers if "refusal" in answer} == {"gpus-taken"}
 
 
 def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
@@ -45,14 +45,14 @@ def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(machine.start, ["q"] * 3))
     assert sum("result" in answer for answer in answers) == 1
-    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"name-taken"}
+    assert {answer["refusal"]["code"] for answer in answers if "refusal" in answer} == {"name-taken"}
 
 
 def test_gpus_are_had_by_whoever_knows_which_models_are_on_them(machine: Machine) -> None:
-    assert machine.start("a", gpus=[0, 1, 2], memory=0.5)["result"]["gpu"] == "0,1,2"
-    assert machine.start("b", gpus=[2, 3])["error"]["code"] == "gpus-taken"
-    assert machine.start("b", gpus=[2, 3], beside=["a"], memory=0.4)["result"]["gpu"] == "2,3"
-    assert machine.start("c", gpus=[0], beside=["a", "b"])["error"]["code"] == "gpus-taken"
+    assert machine.start("a", gpus=[0, 1, 2], memory=0.5)["result"]["record"]["gpu"] == "0,1,2"
+    assert machine.start("b", gpus=[2, 3])["refusal"]["code"] == "gpus-taken"
+    assert machine.start("b", gpus=[2, 3], beside=["a"], memory=0.4)["result"]["record"]["gpu"] == "2,3"
+    assert machine.start("c", gpus=[0], beside=["a", "b"])["refusal"]["code"] == "gpus-taken"
     assert {record["name"]: record["memory"] for record in machine.records()} == {"a": 0.5, "b": 0.4}
 
 
@@ -66,14 +66,14 @@ def test_a_record_says_what_is_needed_and_no_secret(machine: Machine) -> None:
 
 def test_a_program_that_is_missing_is_said_and_nothing_stays_reserved(machine: Machine) -> None:
     (machine.home / "venv" / "bin" / "vllm").unlink()
-    assert machine.start()["error"]["code"] == "not-set-up"
+    assert machine.start()["refusal"]["code"] == "not-set-up"
     assert machine.records() == []
 
 
 def test_a_dead_model_is_forgotten_by_the_next_survey(machine: Machine) -> None:
-    pid = machine.start()["result"]["pid"]
+    pid = machine.start()["result"]["record"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+    until(lambda: machine.survey()["result"]["models"] == [])
     assert machine.records() == []
 
 
@@ -84,13 +84,13 @@ def test_a_record_of_another_boot_with_a_pid_in_use_again_is_dead(machine: Machi
     os.kill(record["pid"], signal.SIGKILL)
     stale = record | {"pid": os.getpid(), "uid": "stale", "boot": "another"}
     (machine.home / ".pi" / "models" / "stale.json").write_text(json.dumps(stale))
-    until(lambda: machine.ask("survey", known=[])["result"]["models"] == [])
+    until(lambda: machine.survey()["result"]["models"] == [])
 
 
 def test_a_broken_record_does_not_hide_the_others(machine: Machine) -> None:
     machine.start()
     (machine.home / ".pi" / "models" / "broken.json").write_text("{")
-    assert [each["name"] for each in machine.ask("survey", known=[])["result"]["models"]] == ["q"]
+    assert [each["name"] for each in machine.survey()["result"]["models"]] == ["q"]
     (machine.home / ".pi" / "models" / "broken.json").unlink()
 
 
@@ -139,7 +139,7 @@ def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
     machine.install(
         "vllm", '#!/bin/sh\nprintf "%s" "$HF_HOME|$CUDA_VISIBLE_DEVICES|$HF_TOKEN" > ~/seen\nexec sleep 300\n'
     )
-    place = machine.start(download_environment={"HF_TOKEN": "t"})["result"]
+    place = machine.start(download_environment={"HF_TOKEN": "t"})["result"]["record"]
     until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
     assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
     assert place["port"] >= 23456
@@ -196,22 +196,20 @@ def test_a_model_that_needs_a_newer_vllm_gets_one_that_is_there(
     if least == "0.34":
         keep(machine, "0.34.0rc1.dev7")
     keep(machine, "0.32.0", default=True)
-    assert machine.start(min_vllm=least)["result"]["vllm"] == chosen
+    assert machine.start(min_vllm=least)["result"]["record"]["vllm"] == chosen
     assert seen(machine)[0] == f"{machine.home}/.pi/venvs/{chosen}/bin/vllm"
 
 
 def test_a_model_is_refused_when_every_vllm_is_too_old(machine: Machine) -> None:
     keep(machine, "0.9.2")
     keep(machine, "0.32.0", default=True)
-    assert machine.start(min_vllm="0.33.0")["error"] == {
-        "code": "vllm-too-old",
-        "message": "the model needs vLLM 0.33.0 or newer, and the pod has 0.9.2, 0.32.0",
-    }
+    refusal = {"code": "vllm-too-old", "names": ["0.9.2", "0.32.0"]}
+    assert machine.start(min_vllm="0.33.0")["refusal"] == refusal
     assert machine.records() == []
 
 
 def test_a_vllm_without_a_version_is_given_a_try(machine: Machine) -> None:
-    assert machine.start(min_vllm="0.33.0")["result"]["vllm"] is None
+    assert machine.start(min_vllm="0.33.0")["result"]["record"]["vllm"] is None
 
 
 def test_what_vllm_compiles_is_kept_on_the_volume_by_version(machine: Machine) -> None:

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import re
 import socket
 import subprocess
 import threading
@@ -11,15 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from agent import home
 
-from tests.agent.machine import Machine, environ, messages, start_request
+from pi_cli.pods import wording
+from tests.agent.machine import Machine, environ, known, messages, start_request
 from tests.until import until
 
+if TYPE_CHECKING:
+    from agent import protocol
+
 COMMIT = "c0ffee"
+NOTES = {
+    "waits-for-download", "parts-deleted", "download-restarted", "download-stalled", "waits-for-lock", "hub-silent",
+    "free-space-unknown",
+}  # fmt: skip
 SHOWS_ENVIRONMENT = (
     '#!/bin/sh\nprintf "%s|" "$HF_HUB_OFFLINE" "$HF_HUB_DISABLE_XET" "$HF_TOKEN" > ~/seen\nexec sleep 300\n'
 )
@@ -77,7 +84,8 @@ def download(machine: Machine, name: str = "q", **changes: Any) -> list[dict[str
 
 
 def notes(told: list[dict[str, Any]]) -> list[str]:
-    return [each["text"] for each in told if each.get("event") == "note"]
+    """Return the notes of a download, as pi words them."""
+    return [wording.remark(cast("protocol.Note", each)) for each in told if each.get("event") in NOTES]
 
 
 def seen(machine: Machine) -> list[str]:
@@ -97,7 +105,7 @@ def read_until(opened: "subprocess.Popen[bytes]", said: Callable[[dict[str, Any]
 
 
 def is_note(text: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda message: text in str(message.get("text", "")) and message.get("event") == "note"
+    return lambda message: any(text in note for note in notes([message]))
 
 
 # What is complete
@@ -124,7 +132,7 @@ def test_a_model_of_which_a_byte_is_missing_is_downloaded(
     repository.list(sizes)
     for name, size in sizes.items():
         repository.add(name, size - (name == lacking))
-    assert download(machine)[-1]["error"]["code"] == "download"
+    assert download(machine)[-1]["refusal"]["code"] == "download"
     assert (machine.home / "hf-was-run").exists()
 
 
@@ -179,9 +187,7 @@ def test_a_model_without_a_list_of_its_files_starts_without_the_hub(machine: Mac
     repository.add("config.json", 3)
     told = download(machine, own=True)
     assert "result" in told[-1]
-    assert notes(told) == [
-        "the Hub does not answer: going on with what is in the cache, as far as one can see all of it"
-    ]
+    assert notes(told) == ["the Hub does not answer: using what is in the cache, which seems to be complete"]
     assert seen(machine) == ["1", "", ""]
 
 
@@ -192,7 +198,7 @@ def test_what_is_known_to_be_unfinished_does_not_start_without_the_hub(
     repository.list({})
     repository.add("config.json", 3)
     repository.add(f"{'5' * 64}.incomplete", 3)
-    assert download(machine)[-1]["error"]["code"] == "download"
+    assert download(machine)[-1]["refusal"]["code"] == "hub-unreachable"
 
 
 # How far it is
@@ -227,7 +233,7 @@ def test_a_stall_is_said_and_tried_again_without_xet(machine: Machine) -> None:
     machine.install("vllm", SHOWS_ENVIRONMENT)
     told = download(machine)
     assert "result" in told[-1]
-    assert notes(told) == ["no byte has come for 1 s: hf is started once more, without Xet"]
+    assert notes(told) == ["download stalled for 1 s; restarting hf, without Xet"]
     assert (machine.home / "runs").read_text().split() == ["[]", "[1]"]
     assert seen(machine) == ["1", "", ""]
 
@@ -236,9 +242,9 @@ def test_a_second_stall_is_said_again_and_again_and_ends_nothing(machine: Machin
     configure(machine, PI_STALL_SECONDS=0.7)
     machine.install("hf", STALLS)
     with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        read_until(opened, is_note("once more"))
-        read_until(opened, is_note("no byte has come for 1 s; still waiting"))
-        read_until(opened, is_note("no byte has come for 2 s; still waiting"))
+        read_until(opened, is_note("restarting hf"))
+        read_until(opened, is_note("download stalled for 1 s; still waiting"))
+        read_until(opened, is_note("download stalled for 1 s; still waiting"))
         assert (machine.home / "runs").read_text().split() == ["run", "run"]
         assert opened.stdin is not None
         opened.stdin.close()
@@ -251,7 +257,7 @@ def test_a_file_too_large_for_plain_http_is_tried_again_with_xet(machine: Machin
     repository.list({"model.safetensors": 60 * 10**9})
     machine.install("hf", '#!/bin/sh\necho "[$HF_HUB_DISABLE_XET]" >> ~/runs\nexec sleep 300\n')
     with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        read_until(opened, is_note("no byte has come for 1 s: hf is started once more"))
+        read_until(opened, is_note("download stalled for 1 s; restarting hf"))
         read_until(opened, is_note("still waiting"))
         assert opened.stdin is not None
         opened.stdin.close()
@@ -313,7 +319,7 @@ def test_a_lock_that_somebody_holds_is_named_and_waited_for(machine: Machine, re
         fcntl.flock(held, fcntl.LOCK_EX)
         opened = stack.enter_context(machine.open("start", **start_request("q") | {"download": True}))
         said = read_until(opened, is_note("lock"))
-        assert said["text"] == f"waiting for the lock {lock}, which process {os.getpid()} holds"
+        assert notes([said]) == [f"waiting for the lock {lock}, which process {os.getpid()} holds"]
         until(lambda: machine.records()[0].get("progress"))
         fcntl.flock(held, fcntl.LOCK_UN)
         assert opened.stdout is not None
@@ -337,13 +343,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Mac
     Repository(machine, "large/one").add("weights", 9_000_000_000)
     Repository(machine, "a running/one").add("weights", 30_000_000_000)
     assert "result" in machine.start("r", model="a running/one", gpus=[1])
-    told = download(machine)[-1]["error"]
+    told = download(machine)[-1]["refusal"]
     hub = str(repository.hub)
     assert told == {
         "code": "no-room-on-disk",
-        "message": f"`{hub}` has 5.0 GB free, and `m/m` needs 20.0 GB more (of 20.0 GB)",
+        "path": hub,
         "paths": [f"{hub}/models--large--one", f"{hub}/models--small--one"],
-        "frees": "10.0 GB",
+        "frees": 10_000_000_000,
+        "free": 5_000_000_000,
+        "lacking": 20_000_000_000,
+        "total": 20_000_000_003,
     }
     assert not (machine.home / "hf-was-run").exists()
     assert [record["name"] for record in machine.records()] == ["r"]
@@ -352,8 +361,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Mac
 def test_what_the_hub_says_is_too_large_is_refused_too(machine: Machine) -> None:
     configure(machine, PI_FREE_DISK=5_000_000_000)
     machine.install("hf", NEVER_RUNS)
-    told = download(machine, size=5_000_000_001)[-1]["error"]
-    assert told["message"].endswith("hub` has 5.0 GB free, and `m/m` needs 5.0 GB")
+    told = download(machine, size=5_000_000_001)[-1]["refusal"]
+    assert (told["free"], told["lacking"], told["total"]) == (5_000_000_000, 5_000_000_001, 5_000_000_001)
     assert told["paths"] == []
     assert not (machine.home / "hf-was-run").exists()
 
@@ -366,7 +375,7 @@ def test_a_download_is_ended_once_hf_has_listed_more_than_fits(machine: Machine,
     trees.rename(hidden)
     machine.install("hf", f"#!/bin/sh\ntruncate -s 9 {repository.blobs}/{PART}\nmv {hidden} {trees}\nexec sleep 300\n")
     told = download(machine)
-    assert told[-1]["error"]["code"] == "no-room-on-disk"
+    assert told[-1]["refusal"]["code"] == "no-room-on-disk"
     assert not (repository.blobs / PART).exists()
     assert f"HOME={machine.home}".encode() not in b"".join(map(environ, Path("/proc").glob("[0-9]*")))
 
@@ -387,11 +396,9 @@ def test_a_disk_that_becomes_full_is_named_and_only_whole_files_stay(
     repository.list({"config.json": 3, "model.safetensors": 4_000_000_000})
     script = f"cd {repository.blobs}; printf '{{ }}' > config.json; truncate -s 9 {PART}; echo \"{said}\"; exit 1"
     machine.install("hf", f"#!/bin/sh\n{script}\n")
-    told = download(machine)[-1]["error"]
+    told = download(machine)[-1]["refusal"]
     assert told["code"] == "no-room-on-disk"
-    assert told["message"] == (
-        f"the disk of `{repository.hub}` became full: 5.0 GB were free, and are 5.0 GB without the unfinished files"
-    )
+    assert (told["path"], told["before"], told["free"]) == (str(repository.hub), 5_000_000_000, 5_000_000_000)
     assert told["paths"] == [f"{repository.hub}/models--large--one"]
     assert [blob.name for blob in repository.blobs.iterdir()] == ["config.json"]
 
@@ -399,8 +406,8 @@ def test_a_disk_that_becomes_full_is_named_and_only_whole_files_stay(
 def test_a_quota_that_is_used_up_is_told_as_one(machine: Machine, repository: Repository) -> None:
     configure(machine, PI_FREE_DISK=5_000_000_000)
     machine.install("hf", "#!/bin/sh\necho 'OSError: [Errno 122] Disk quota exceeded'; exit 1\n")
-    told = download(machine)[-1]["error"]
-    assert told["message"] == f"no more can be written to `{repository.hub}`: its quota is used up"
+    told = download(machine)[-1]["refusal"]
+    assert (told["path"], "free" in told) == (str(repository.hub), False)
 
 
 def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Machine, repository: Repository) -> None:
@@ -412,7 +419,7 @@ def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Mach
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     with held.open("r+b"):
         told = download(machine)
-    assert notes(told) == ["deleted what broken downloads of it had left, 1 file: 5.0 MB"]
+    assert notes(told) == ["deleted what broken downloads of the model had left, 1 file: 5.0 MB"]
     assert not (repository.blobs / PART).exists()
     assert held.exists()
     assert resumable.exists()
@@ -425,8 +432,8 @@ def test_parts_of_broken_downloads_are_the_first_to_go_when_the_disk_is_too_smal
     other = Repository(machine, "large/one")
     other.add("weights", 9_000_000)
     part = other.add(PART, 5_000_000)
-    told = download(machine, size=2_000_000)[-1]["error"]
-    assert (told["paths"], told["frees"]) == ([str(part)], "5.0 MB")
+    told = download(machine, size=2_000_000)[-1]["refusal"]
+    assert (told["paths"], told["frees"]) == ([str(part)], 5_000_000)
 
 
 # Several starts
@@ -446,11 +453,11 @@ ln -s ../../blobs/model.safetensors {repository.snapshot}/
         until((machine.home / "runs").exists)
         repository.add(PART, 400)
         with machine.open("start", **second | {"download": True}) as other:
-            said = read_until(other, is_note("waiting"))
-            assert said["text"] == "another start downloads `m/m` to the same cache already: waiting for it"
+            said = read_until(other, is_note("waiting for it"))
+            assert notes([said]) == ["another start is already downloading the model to the same cache: waiting for it"]
             repository.add(f"{'6' * 64}.1a2b3c4d.incomplete", 500)
-            read_until(other, lambda each: each.get("done") == 500 and each.get("by") == "another start")
-            survey = machine.ask("survey", known=[])["result"]["models"]
+            read_until(other, lambda each: each.get("done") == 500 and each.get("by", {}).get("is_here"))
+            survey = machine.survey()["result"]["models"]
             assert sorted(each["name"] for each in survey) == ["a", "b"]
             (machine.home / "go").touch()
             for opened in (one, other):
@@ -469,7 +476,7 @@ def waiting(machine: Machine, repository: Repository) -> Iterator["subprocess.Po
     with machine.open("start", **first | {"download": True}) as one:
         until((machine.home / "runs").exists)
         with machine.open("start", **second | {"download": True}) as other:
-            read_until(other, is_note("waiting"))
+            read_until(other, is_note("waiting for it"))
             yield other
         assert one.stdin is not None
         one.stdin.close()
@@ -485,11 +492,11 @@ def test_who_waits_ends_with_pi(machine: Machine, waiting: "subprocess.Popen[byt
 
 def test_who_waits_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
     [uid] = [record["uid"] for record in machine.records() if record["name"] == "b"]
-    stopped = machine.ask("stop", models=[{"name": "b", "uid": uid, "pid": 0, "port": 0}])["result"]
-    assert stopped["outcome"] == {"b": "stopped"}
+    stopped = machine.ask("stop", models=[known("b", uid)])["result"]
+    assert stopped["outcomes"] == ["stopped"]
     assert waiting.stdout is not None
-    error = messages(waiting.stdout.read())[-1]["error"]
-    assert error == {"code": "stopped", "message": "`b` was stopped while it was downloading"}
+    error = messages(waiting.stdout.read())[-1]["refusal"]
+    assert error == {"code": "stopped", "name": "b"}
     assert [record["name"] for record in machine.records()] == ["a"]
 
 
@@ -498,9 +505,9 @@ def test_who_downloads_can_be_stopped(machine: Machine) -> None:
     request = start_request("a")
     with machine.open("start", **request | {"download": True}) as opened:
         until((machine.home / "runs").exists)
-        assert machine.ask("stop", models=[{"name": "a", "uid": request["uid"], "pid": 0, "port": 0}])["result"]
+        assert machine.ask("stop", models=[known("a", request["uid"])])["result"]
         assert opened.stdout is not None
-        assert messages(opened.stdout.read())[-1]["error"]["code"] == "stopped"
+        assert messages(opened.stdout.read())[-1]["refusal"]["code"] == "stopped"
 
 
 def test_when_who_downloads_is_killed_the_next_one_goes_on_at_once(machine: Machine, repository: Repository) -> None:
@@ -510,7 +517,7 @@ def test_when_who_downloads_is_killed_the_next_one_goes_on_at_once(machine: Mach
     with machine.open("start", **request | {"download": True}) as opened:
         until((machine.home / "runs").exists)
         opened.kill()
-    machine.ask("stop", models=[{"name": "a", "uid": request["uid"], "pid": 0, "port": 0}])
+    machine.ask("stop", models=[known("a", request["uid"])])
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     assert list((repository.hub / ".locks").glob("*.pi-lease"))
     told = download(machine, "b")
@@ -528,9 +535,9 @@ def test_a_cache_whose_volume_is_gone_is_not_made_anew(machine: Machine) -> None
     (machine.home / ".cache/huggingface").symlink_to(machine.home / "volume/huggingface")
     for settings in ({}, {"HF_HOME": machine.home / "volume/huggingface"}):
         configure(machine, **settings)
-        told = download(machine)[-1]["error"]
+        told = download(machine)[-1]["refusal"]
         assert told["code"] == "not-mounted"
-        assert told["message"] == (f"the models path `{machine.home}/volume` is not mounted: no such file or directory")
+        assert (told["path"], told["reason"]) == (f"{machine.home}/volume", "no such file or directory")
     assert not (machine.home / "volume").exists()
     assert not (machine.home / "hf-was-run").exists()
     assert machine.records() == []
@@ -546,8 +553,9 @@ def test_a_volume_that_answers_with_errors_is_named(machine: Machine) -> None:
     """Fault 43."""
     (machine.home / "a-file").touch()
     configure(machine, HF_HOME=machine.home / "a-file/huggingface")
-    told = download(machine)[-1]["error"]
-    assert re.fullmatch(r"the models path `.*/a-file` is not mounted: not a directory", told["message"])
+    told = download(machine)[-1]["refusal"]
+    assert (told["code"], told["reason"]) == ("not-mounted", "not a directory")
+    assert told["path"].endswith("/a-file")
 
 
 def test_a_download_between_two_runs_of_hf_is_not_forgotten(machine: Machine) -> None:
@@ -558,4 +566,4 @@ def test_a_download_between_two_runs_of_hf_is_not_forgotten(machine: Machine) ->
         record |= {"boot": home.boot_id(), "since": now - 1000, "touched": touched, "log": ""}
         (machine.home / ".pi/models").mkdir(parents=True, exist_ok=True)
         (machine.home / f".pi/models/{name}.json").write_text(json.dumps(record))
-    assert [each["name"] for each in machine.ask("survey", known=[])["result"]["models"]] == ["lives"]
+    assert [each["name"] for each in machine.survey()["result"]["models"]] == ["lives"]

@@ -47,7 +47,7 @@ def test_a_machine_tells_its_gpus_its_disks_and_its_vllm(machine: Machine) -> No
     assert answer["home"]["total"] == numbers.f_frsize * numbers.f_blocks
     assert 0 < answer["home"]["free"] <= answer["home"]["total"]
     assert answer["storage"] is None
-    assert "models" not in answer
+    assert answer["models"] is None
 
 
 def test_slices_are_asked_for_where_a_gpu_is_in_mig_mode(machine: Machine) -> None:
@@ -121,7 +121,7 @@ def test_a_model_on_a_slice_gets_the_slice_by_its_uuid(machine: Machine) -> None
 def test_a_model_without_gpus_sees_none(machine: Machine) -> None:
     machine.install("vllm", '#!/bin/sh\necho "[$CUDA_VISIBLE_DEVICES]" > ~/seen\nexec sleep 300\n')
     answer = machine.ask("start", **start_request("q") | {"gpus": []})
-    assert answer["result"]["gpu"] == ""
+    assert answer["result"]["record"]["gpu"] == ""
     seen = machine.home / "seen"
     until(lambda: seen.exists() and seen.read_text().endswith("\n"))
     assert seen.read_text() == "[]\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pi_cli.pods import agent
+from pi_cli.pods.agent_link import MARK_BYTES as MARK
 from tests.agent.log_machine import LogMachine, Reading
 from tests.agent.machine import start_request
 from tests.until import until
@@ -96,9 +96,9 @@ def test_a_log_that_nobody_will_write_is_refused(machine: LogMachine) -> None:
     machine.run()
     reading = machine.read("q", "r")
     reading.process.wait(10)
-    assert json.loads(reading.look().raw.partition(agent.MARK)[2])["error"] == {
+    assert json.loads(reading.look().raw.partition(MARK)[2])["refusal"] == {
         "code": "no-log",
-        "message": f"there is no log at {machine.log('r')}",
+        "path": str(machine.log("r")),
     }
 
 
@@ -349,7 +349,7 @@ def test_a_pattern_that_the_pod_does_not_understand_is_refused(machine: LogMachi
     machine.run()
     reading = machine.read(grep="(")
     reading.process.wait(10)
-    assert json.loads(reading.look().raw.partition(agent.MARK)[2])["error"]["code"] == "bad-pattern"
+    assert json.loads(reading.look().raw.partition(MARK)[2])["refusal"]["code"] == "bad-pattern"
 
 
 def stamped(moment: float, text: str) -> str:

@@ -1,5 +1,6 @@
 """What the agent makes of a pod on which a model cannot start: taken ports, GPUs that others hold, logs."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -48,19 +49,19 @@ def test_vllm_is_launched_again_when_it_has_lost_its_port_and_for_no_other_reaso
 def test_who_holds_memory_is_told_and_who_of_them_is_ours(machine: Machine) -> None:
     """Fault 34."""
     machine.install("nvidia-smi", SMI)
-    pid = machine.start()["result"]["pid"]
+    pid = machine.start()["result"]["record"]["pid"]
     try:
         told = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
     finally:
         os.killpg(pid, 9)
     assert pid in told["ours"], "among those of other tests"
-    assert nvidia.read_holders(*told["said"]) == [(1, 4711, 73403, "/usr/bin/python3 -m x, y")]
+    assert nvidia.read_holders(*told["outputs"]) == [(1, 4711, 73403, "/usr/bin/python3 -m x, y")]
 
 
 def test_without_nvidia_smi_nobody_is_told(machine: Machine) -> None:
     machine.install("nvidia-smi", "#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
     told = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
-    assert nvidia.read_holders(*told["said"]) == []
+    assert nvidia.read_holders(*told["outputs"]) == []
 
 
 def test_a_log_that_cannot_be_written_is_found_before_anything_is_downloaded(machine: Machine) -> None:
@@ -68,11 +69,11 @@ def test_a_log_that_cannot_be_written_is_found_before_anything_is_downloaded(mac
     machine.install("hf", "#!/bin/sh\necho downloading > ~/downloaded\n")
     (machine.home / ".vllm_logs").write_text("not a folder")
     answer = machine.start(download=True)
-    assert answer["error"]["code"] == "os"
-    assert answer["error"]["message"] == f"[Errno 17] File exists: '{machine.home}/.vllm_logs'"
+    refusal = {"code": "os", "path": f"{machine.home}/.vllm_logs", "reason": "File exists", "errno": errno.EEXIST}
+    assert answer["refusal"] == refusal
     assert not (machine.home / "downloaded").exists()
     assert machine.records() == []
     (machine.home / ".vllm_logs").unlink()
-    place = machine.start()["result"]
+    place = machine.start()["result"]["record"]
     assert [path.name for path in (machine.home / ".vllm_logs").iterdir()] == ["q.log"], "nothing of the trial is left"
     os.killpg(place["pid"], 9)

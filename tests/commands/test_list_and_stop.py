@@ -97,7 +97,7 @@ def test_what_was_forgotten_without_being_stopped_is_found_again(pi: Pi, pod: Em
 
 DEATHS = {
     "oom": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU memory"),
-    "nothing": ("INFO all is well", "its log tells of no error"),
+    "nothing": ("INFO all is well", "the log shows no error"),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_model_that_another_laptop_stopped_is_no_mystery(pi: Pi, pod: Embedded
     ours = path.read_bytes()
     assert pi("stop", "q").code == 0
     path.write_bytes(ours)
-    assert pi("list", "--json").json[0]["cause"] == "it was stopped, and not from here"
+    assert pi("list", "--json").json[0]["cause"] == "stopped by another client"
     assert pod.processes() == []
 
 

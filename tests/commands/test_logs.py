@@ -220,12 +220,12 @@ def test_a_pod_that_fails_does_not_disturb_the_others(embed: Callable[..., Embed
         b.die()
         b.log.unlink()
         with watching("a", "b", "--pod", "dc1", "--pod", "dc2") as watched:
-            watched.until_err(f"note: there is no log at {b.log}; the other logs go on\n")
+            watched.until_err(f"note: pod `dc2`: there is no log at {b.log}; the other logs go on\n")
             a.say(b"2\n")
             watched.until_out("dc1/a │ 1\ndc1/a │ 2\n".encode())
             a.die()
             assert watched.process.wait(15) == 1
-            assert f"error: there is no log at {b.log}" in watched.err
+            assert f"error: pod `dc2`: there is no log at {b.log}" in watched.err
 
 
 def test_only_matching_lines_are_shown(pod: EmbeddedPod, pi: Pi) -> None:

@@ -11,7 +11,7 @@ from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Event, Note
 from pi_cli.models import logs
-from pi_cli.models.logs import Source, Wanted
+from pi_cli.models.logs import LogQuery, Source
 from pi_cli.store import state
 from tests.commands.log_watching import readers, speaking, watching, way_to
 from tests.conftest import Pi
@@ -132,7 +132,7 @@ def test_it_gives_up_in_the_end(pod: EmbeddedPod) -> None:
             stack.close()
 
         async def follow() -> dict[str, PiError]:
-            return await logs.follow(pods, [source], Wanted(), sink=see, report=notes.append, give_up=0.5)
+            return await logs.follow(pods, [source], LogQuery(), sink=see, report=notes.append, give_up=0.5)
 
         failures = asyncio.run(follow())
     assert seen == b"one\n"

@@ -132,7 +132,7 @@ def test_a_volume_that_is_gone_is_told(pi: Pi, ready: EmbeddedPod) -> None:
     (ready.home / ".pi").mkdir(exist_ok=True)
     (ready.home / ".pi" / "env").write_text(f"export HF_HOME='{ready.home}/volume/huggingface'\n")
     edit("dc1", storage={"path": f"{ready.home}/volume", "size": "70.4TB"})
-    again = "mount it again with `pi pods setup dc1 --mount …`, or name the folder with `--models-path`"
+    again = "mount it again with `pi pods setup dc1 --mount COMMAND`, or name the folder with `--models-path`"
     result = pi("pods", "--check")
     assert notes(result) == [f"{ready.home}/volume cannot be used: No such file or directory; {again}"]
     (ready.home / "volume").mkdir()

@@ -270,4 +270,4 @@ def test_a_model_that_needs_a_newer_vllm_says_how_to_get_it(pi: Pi, pod: Embedde
     result = pi("start", "Qwen/Qwen3-Coder-30B-A3B-Instruct", "--name", "q")
     assert result.code == 1
     assert "pod `dc1`: the model needs vLLM 0.10.0 or newer, and the pod has 0.9.2" in result.err
-    assert f"pi pods setup dc1 '{pod.ssh}' --vllm 0.10.0" in result.err
+    assert "`pi pods setup dc1 --vllm 0.10.0`" in result.err

@@ -51,7 +51,8 @@ def test_a_dry_run_shows_the_plan_the_memory_and_the_command_and_asks_nobody(pi:
     assert "131,072 tokens of context" in result.out
     for part in ("weights", "KV cache", "overhead", "free"):
         assert part in result.out
-    command = f"CUDA_VISIBLE_DEVICES=0 vllm serve {KNOWN} --served-model-name oss --host 0.0.0.0 --port 8001"
+    command = "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0 PYTHONPATH=~/.pi/lib SPT_NOENV=1 "
+    command += f"vllm serve {KNOWN} --served-model-name oss --host 0.0.0.0 --port 8001"
     assert command in result.out
     assert pod.commands == []
     assert "models" not in pods_json()["pods"]["dc1"] or pods_json()["pods"]["dc1"]["models"] == {}

@@ -37,7 +37,7 @@ def machine(environment: Path) -> Iterator[Machine]:
             os.killpg(record["pid"], signal.SIGKILL)
 
 
-def request(hub: Hub, **changes: Any) -> dict[str, Any]:
+def request(hub: Hub, **changes: Any) -> Any:
     wanted = {"model": MODEL, "download": True, "download_environment": {"HF_ENDPOINT": hub.url}}
     return start_request("q") | wanted | changes
 
@@ -96,7 +96,7 @@ def test_a_stall_ends_hf_and_the_next_one_begins_its_files_anew(machine: Machine
     with machine.open("start", **request(hub)) as opened:
         read_until(opened, lambda each: each.get("done", 0) > MB)
         hub.rate = 0
-        read_until(opened, is_note("no byte has come for 5 s: hf is started once more, without Xet"))
+        read_until(opened, is_note("download stalled for 5 s; restarting hf, without Xet"))
         hub.rate = None
         assert opened.stdout is not None
         assert "result" in messages(opened.stdout.read())[-1]
@@ -133,7 +133,7 @@ def test_the_lock_that_hf_waits_for_is_named(machine: Machine, hub: Hub) -> None
         fcntl.flock(held, fcntl.LOCK_EX)
         with machine.open("start", **request(hub, uid="another", name="r", gpus=[1])) as opened:
             told = read_until(opened, is_note("lock"))
-            assert told["text"] == f"waiting for the lock {lock}, which process {os.getpid()} holds"
+            assert notes([told]) == [f"waiting for the lock {lock}, which process {os.getpid()} holds"]
             fcntl.flock(held, fcntl.LOCK_UN)
             assert opened.stdout is not None
             rest = messages(opened.stdout.read())

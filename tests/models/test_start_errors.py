@@ -1,45 +1,55 @@
 """Failed starts as the user sees them: what the pod's own errors become, and who holds the memory of a GPU."""
 
+import errno
+import os
+
 import pytest
 
 from pi_cli.errors import HeldGpu
 from pi_cli.models import start_errors
 from pi_cli.planning import refusal
 from pi_cli.pods.nvidia import Holder
+from pi_cli.pods.wording import Refusal
 
 FOLDER = "/root/.vllm_logs"
 
 
 @pytest.mark.parametrize(
-    ("said", "reason", "hint"),
+    ("number", "path", "reason", "hint"),
     [
         (
-            f"[Errno 28] No space left on device: '{FOLDER}/q.log'",
+            errno.ENOSPC,
+            f"{FOLDER}/q.log",
             f"cannot write {FOLDER}/q.log: No space left on device",
             f"see what is there with `pi ssh dc1 df -h {FOLDER}`",
         ),
         (
-            f"[Errno 30] Read-only file system: '{FOLDER}/q.log' -> '{FOLDER}/q.log.1'",
+            errno.EROFS,
+            f"{FOLDER}/q.log",
             f"cannot write {FOLDER}/q.log: Read-only file system",
             f"see what is there with `pi ssh dc1 df -h {FOLDER}`",
         ),
         (
-            f"[Errno 13] Permission denied: '{FOLDER}'",
+            errno.EACCES,
+            FOLDER,
             f"cannot write {FOLDER}: Permission denied",
             "see what is there with `pi ssh dc1 ls -la /root`",
         ),
         (
-            "[Errno 13] Permission denied: '/my own/.vllm_logs'",
+            errno.EACCES,
+            "/my own/.vllm_logs",
             "cannot write /my own/.vllm_logs: Permission denied",
             "see what is there with `pi ssh dc1 ls -la '/my own'`",
         ),
-        ("[Errno 12] Cannot allocate memory", "Cannot allocate memory", "see with `pi ssh dc1`"),
-        ("something else", "something else", "see with `pi ssh dc1`"),
+        (errno.ENOMEM, "", "Cannot allocate memory", "look with `pi ssh dc1`"),
     ],
 )
-def test_what_cannot_be_written_on_the_pod_is_told_with_path_and_reason(said: str, reason: str, hint: str) -> None:
+def test_what_cannot_be_written_on_the_pod_is_told_with_path_and_reason(
+    number: int, path: str, reason: str, hint: str
+) -> None:
     """Fault 41."""
-    error = start_errors.not_written("dc1", "m/m", said)
+    refusal = Refusal("os", path=path, reason=os.strerror(number), errno=number)
+    error = start_errors.not_written("dc1", "m/m", refusal)
     assert (error.exit_code, str(error), error.hint) == (4, f"`m/m` did not start on `dc1`: {reason}", hint)
 
 

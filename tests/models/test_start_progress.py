@@ -4,6 +4,7 @@ import asyncio
 
 from pi_cli.events import Event, Note
 from pi_cli.models.start_progress import Watching
+from pi_cli.pods.reports import Downloaded, Launched, PhaseEntered, StartEvent
 
 
 def test_when_nothing_changes_for_long_it_is_said_and_gone_on() -> None:
@@ -11,11 +12,11 @@ def test_when_nothing_changes_for_long_it_is_said_and_gone_on() -> None:
 
     async def wait() -> None:
         watching = Watching("dc1", said.append, quiet=0.05)
-        watching.see({"event": "progress", "done": 5, "total": 9})
+        watching.see(Downloaded(5, 9, ""))
         with watching.noticing_silence():
             async with asyncio.timeout(10):
                 while len([event for event in said if isinstance(event, Note)]) < 2:
-                    watching.see({"event": "progress", "done": 5, "total": 9})  # no change either
+                    watching.see(Downloaded(5, 9, ""))  # no change either
                     await asyncio.sleep(0.01)
 
     asyncio.run(wait())
@@ -28,12 +29,13 @@ def test_when_nothing_changes_for_long_it_is_said_and_gone_on() -> None:
 def test_the_times_of_phases_add_up_to_the_whole() -> None:
     async def see() -> dict[str, float]:
         watching = Watching("dc1", lambda _: None)
-        for event in (
-            {"event": "launched"},
-            {"event": "phase", "text": "loading weights", "at": 10.0},
-            {"event": "phase", "text": "loading weights 1/2", "at": 12.0},
-            {"event": "phase", "text": "warming up", "at": 30.5},
-        ):
+        events: list[StartEvent] = [
+            Launched(7),
+            PhaseEntered("loading weights", 10.0),
+            PhaseEntered("loading weights 1/2", 12.0),
+            PhaseEntered("warming up", 30.5),
+        ]
+        for event in events:
             watching.see(event)
         return watching.phases(40.0)
 
@@ -43,9 +45,9 @@ def test_the_times_of_phases_add_up_to_the_whole() -> None:
 def test_times_that_were_not_seen_from_the_beginning_are_not_made_up() -> None:
     async def see() -> dict[str, float]:
         watching = Watching("dc1", lambda _: None)
-        watching.see({"event": "launched"})
-        watching.see({"event": "phase", "text": "loading weights", "at": None})
-        watching.see({"event": "phase", "text": "warming up", "at": 30.5})
+        watching.see(Launched(7))
+        watching.see(PhaseEntered("loading weights", None))
+        watching.see(PhaseEntered("warming up", 30.5))
         return watching.phases(40.0)
 
     assert asyncio.run(see()) == {}

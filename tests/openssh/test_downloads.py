@@ -154,7 +154,7 @@ def test_a_volume_that_is_not_mounted_any_more_is_said_and_its_folder_stays_empt
     result = pi("start", MODEL, "--name", "q", *QUICK)
     assert result.code == 1
     assert f"error: pod `dc1`: nothing is mounted on {VOLUME} any more\n" in result.err
-    assert "hint: mount it again with `pi pods setup dc1 --mount …`" in result.err
+    assert "hint: mount it again with `pi pods setup dc1 --mount COMMAND`" in result.err
     assert list((pod.root / "mnt/models").iterdir()) == []
 
     state = pods_json()

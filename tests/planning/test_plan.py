@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pi_cli.errors import BadUsage, DoesNotFit, GpuProcess, HeldGpu, NoRoom
-from pi_cli.planning import plan, refusal, vllm_arguments
+from pi_cli.planning import plan, refusal, serve_command, vllm_arguments
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.fit import MeasuredMemory
@@ -349,7 +349,8 @@ def test_the_memory_that_an_earlier_start_measured_is_used() -> None:
 
 def test_the_command_can_be_pasted() -> None:
     made = Plan("m/m", (0, 1), ("--override-generation-config", '{"a": "b c"}'), {"X": "y z"})
-    assert plan.command(made, "q", port=8001) == (
-        "CUDA_VISIBLE_DEVICES=0,1 X='y z' vllm serve m/m --served-model-name q --host 0.0.0.0 --port 8001 "
+    assert serve_command.text(made, "q", port=8001, private=False, devices={}) == (
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1 PYTHONPATH=~/.pi/lib SPT_NOENV=1 X='y z' "
+        "vllm serve m/m --served-model-name q --host 0.0.0.0 --port 8001 "
         '--middleware require_key.RequireKey --override-generation-config \'{"a": "b c"}\''
     )

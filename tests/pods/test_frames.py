@@ -5,13 +5,11 @@ import random
 
 import pytest
 
-from pi_cli.pods import agent
-from pi_cli.pods.agent import Frame
+from pi_cli.pods.agent_link import HEADER, Frame, Frames
 
 FRAMES = [Frame(True, 0, 0, b'{"event": "begins"}'), Frame(False, 0, 5, b"bytes"), Frame(False, 7, 1 << 40, b"")]
 SENT = b"".join(
-    agent.HEADER.pack(frame.is_event, frame.source, len(frame.payload), frame.offset) + frame.payload
-    for frame in FRAMES
+    HEADER.pack(frame.is_event, frame.source, len(frame.payload), frame.offset) + frame.payload for frame in FRAMES
 )
 
 
@@ -19,10 +17,10 @@ SENT = b"".join(
 def test_frames_come_whole_however_they_are_cut(seed: int) -> None:
     chance = random.Random(seed)
     cuts = sorted(chance.choices(range(len(SENT)), k=chance.randrange(len(SENT))))
-    frames = agent._Frames()
+    frames = Frames("dc1", sources=8)
     pieces = [SENT[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(SENT)])]
     assert [frame for piece in pieces for frame in frames.feed(piece)] == FRAMES
 
 
 def test_a_frame_that_is_not_complete_is_not_passed_on() -> None:
-    assert list(agent._Frames().feed(SENT[:-1])) == FRAMES[:2]
+    assert list(Frames("dc1", sources=8).feed(SENT[:-1])) == FRAMES[:2]

@@ -12,7 +12,7 @@ import re
 import tempfile
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from agent import disks, home, processes, records
+from agent import disks, home, processes, records, wire
 from agent.home import HOME
 
 UNFINISHED = ".incomplete"
@@ -237,6 +237,7 @@ def paths_in(folder: str) -> Iterator[str]:
 
 
 def size_of(path: str) -> Optional[int]:
+    wire.beat()
     try:
         return os.stat(path).st_size
     except OSError:

@@ -6,15 +6,19 @@ import os
 import re
 import subprocess
 import time
-from typing import Any, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
+from typing import IO, TYPE_CHECKING, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
 
-from agent import disks, home, processes, records, wire
+from agent import disks, ending, home, records, wire
 from agent.download import hub, stall
 from agent.download.cache import Cache
 from agent.download.lease import Lease
 from agent.home import HOME
 from agent.processes import MARKER
-from agent.wire import Json, Refused
+from agent.serve_command import OFFLINE
+from agent.wire import Refused
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 # Without these hf colours its errors, draws bars nobody sees, and asks once a day for a newer version of itself.
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_COLOR": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
@@ -33,22 +37,20 @@ class Fetched(NamedTuple):
     environment: Dict[str, str]
 
 
-def fetch(
-    record: Json, settings: Dict[str, str], *, own: bool, size: Optional[int], pod: str, revision: Optional[str]
-) -> Fetched:
-    """Bring a model in, if it is not there, telling how far it is; it ends when stdin does.
+def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str]) -> Fetched:
+    """Download a model unless it is there, reporting the progress; end when stdin does.
 
-    `size` is what the Hub has told pi, if it did; `revision` is what vLLM will look for (None: the main branch). A
-    model that is complete needs no Hub. But the user's `own` arguments may name other repositories: with them it is
-    asked as long as it answers.
+    A model that is complete needs no Hub. But the user's own arguments may name other repositories: with them the Hub
+    is asked as long as it answers.
     """
     require_models_path(settings)
-    cache = Cache(record["model"], settings, revision or "main")
+    cache = Cache(record["model"], settings, request["revision"] or "main")
     if not cache.is_complete():
-        is_offline = Download(record, cache, settings, size, pod).run() or not own
+        download = Download(record, cache, settings, request["size"], request["pod"])
+        is_offline = download.run() or not request["own"]
     else:
-        is_offline = not own or not hub.answers(settings, record["model"])
-    return Fetched(cache.snapshot or "", {"HF_HUB_OFFLINE": "1"} if is_offline else {})
+        is_offline = not request["own"] or not hub.answers(settings, record["model"])
+    return Fetched(cache.snapshot or "", dict(OFFLINE) if is_offline else {})
 
 
 def require_models_path(settings: Dict[str, str]) -> None:
@@ -60,7 +62,7 @@ def require_models_path(settings: Dict[str, str]) -> None:
     trouble = disks.disk(home)["trouble"]
     if trouble and (is_ours or trouble != os.strerror(errno.ENOENT)):
         path = os.path.dirname(os.readlink(link) if home == link and os.path.islink(link) else home)
-        raise Refused("not-mounted", "the models path `%s` is not mounted: %s" % (path, trouble.lower()))
+        raise Refused({"code": "not-mounted", "path": path, "reason": trouble.lower()})
 
 
 class Stalled(Exception):
@@ -74,7 +76,9 @@ class LeaseLost(Exception):
 class Download:
     """The download of one model for one start, or the wait for somebody else's."""
 
-    def __init__(self, record: Json, cache: Cache, settings: Dict[str, str], size: Optional[int], pod: str) -> None:
+    def __init__(
+        self, record: "protocol.Record", cache: Cache, settings: Dict[str, str], size: Optional[int], pod: str
+    ) -> None:
         self._record = record
         self._cache = cache
         self._settings = settings
@@ -103,15 +107,14 @@ class Download:
         """Return when it is up to us to download: at once, or when who does has ended."""
         if self._lease.take():
             return
-        told = None
+        waited_for = None
         with standing_in(self._record["uid"]) as stand_in:
             while not self._lease.take():
-                holder = self._lease.holder()
-                by = "another start" if holder["is_here"] else "`%s`" % (holder["pod"] or "another pod")
-                if told != holder["uid"]:
-                    told = holder["uid"]
-                    note("%s downloads `%s` to the same cache already: waiting for it", by, self._cache.model)
-                self._tell(by)
+                uid, by = self._lease.holder()
+                if waited_for != uid:
+                    waited_for = uid
+                    wire.emit({"event": "waits-for-download", "by": by})
+                self._report(by)
                 if stand_in.poll() is not None:
                     raise self._stopped()
                 if wire.stdin_ended(LOOK):
@@ -121,18 +124,16 @@ class Download:
         """Run hf, once more if it stalls; tell whether the Hub did not answer and what is there has to do."""
         count, freed = self._cache.drop_orphans()
         if count:
-            files = "1 file" if count == 1 else "%d files" % count
-            note("deleted what broken downloads of it had left, %s: %s", files, disks.size(freed))
+            wire.emit({"event": "parts-deleted", "files": count, "bytes": freed})
         self._look_at_the_disk()
         settings = dict(self._settings, **QUIET)
         try:
             return self._run_hf(settings, until_stalled=True)
         except Stalled:
-            how = "hf is started once more"
-            if not self._cache.needs_xet():
+            without_xet = not self._cache.needs_xet()
+            if without_xet:
                 settings["HF_HUB_DISABLE_XET"] = "1"
-                how += ", without Xet"
-            note("no byte has come for %s: %s", duration(self._stall), how)
+            wire.emit({"event": "download-restarted", "seconds": self._stall, "without_xet": without_xet})
             return self._run_hf(settings, until_stalled=False)
 
     def _run_hf(self, settings: Dict[str, str], *, until_stalled: bool) -> bool:
@@ -145,7 +146,7 @@ class Download:
             start_new_session=True,
         )
         try:
-            said = self._follow(process, until_stalled)
+            output = self._follow(process, until_stalled)
         except LeaseLost:
             self._end_hf(is_ours=False)
             raise
@@ -154,19 +155,19 @@ class Download:
             raise
         if process.returncode:
             self._cache.drop_unfinished()
-            return self._explain(said, process.returncode)
-        self._tell(at_once=True)
+            return self._explain(output, process.returncode)
+        self._report(at_once=True)
         return False
 
     def _follow(self, process: "subprocess.Popen[bytes]", until_stalled: bool) -> str:
-        """Watch hf to its end, and return the last that it said."""
+        """Watch hf to its end, and return the last of its output."""
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         silence = stall.Silence(self._cache, self._record["uid"])
-        said, patience = "", self._stall
+        output, patience = "", self._stall
         while process.poll() is None:
-            said = (said + read_available(process.stdout))[-65536:]
-            self._tell()
+            output = (output + read_available(process.stdout))[-65536:]
+            self._report()
             self._require_room()
             if not self._lease.keep():
                 raise LeaseLost
@@ -178,39 +179,39 @@ class Download:
             elif seconds >= patience:
                 if until_stalled:
                     raise Stalled
-                note("no byte has come for %s; still waiting", duration(patience))
+                wire.emit({"event": "download-stalled", "seconds": patience})
                 patience += self._stall
             if wire.stdin_ended(home.TICK):
                 self._end_hf()
                 self._leave()
-        return said + read_available(process.stdout)
+        return output + read_available(process.stdout)
 
     def _waits_for_a_lock(self, silence: stall.Silence) -> bool:
         path = silence.lock()
         if path and path not in self._locks:
             self._locks.add(path)
-            pid = stall.holder_of(path)
-            note("waiting for the lock %s, which %s holds", path, "process %d" % pid if pid else "somebody else")
+            wire.emit({"event": "waits-for-lock", "path": path, "pid": stall.holder_of(path)})
         return path is not None
 
-    def _explain(self, said: str, code: int) -> bool:
+    def _explain(self, output: str, code: int) -> bool:
         """Raise why hf failed, unless the model can be had without the Hub."""
         was_killed = code < 0 or code > 128  # `pi stop` ends what runs, and then takes the record
         if home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0 if was_killed else 0.0):
             raise self._stopped()
-        full = DISK_FULL.search(said)
+        full = DISK_FULL.search(output)
         if full:
             raise self._disk_full(is_quota=full.group(0) in QUOTA)
-        if hub.NO_ANSWER.search(said) and self._cache.is_usable():
-            note("the Hub does not answer: going on with what is in the cache, as far as one can see all of it")
-            return True
-        raise Refused("download", said.strip() or "`hf download` ended with code %d" % code)
+        if not hub.NO_ANSWER.search(output):
+            raise Refused({"code": "download", "reason": output.strip() or "`hf download` ended with code %d" % code})
+        if not self._cache.is_usable():
+            raise Refused({"code": "hub-unreachable", "reason": output.strip()})
+        wire.emit({"event": "hub-silent"})
+        return True
 
     def _look_at_the_disk(self) -> None:
         self._free = self._free_now()
         if self._free is None:
-            why = "a shared pool tells the size of all of it, not of our part"
-            note("how much is free for `%s` cannot be known: %s", self._cache.hub, why)
+            wire.emit({"event": "free-space-unknown", "path": self._cache.hub})
         self._require_room()
 
     def _free_now(self) -> Optional[int]:
@@ -225,42 +226,46 @@ class Download:
         if total is None or total == self._fits or self._free is None:
             return
         self._fits = total
-        missing = max(0, total - self._cache.done())
+        lacking = max(0, total - self._cache.done())
         free = self._free_now()
-        if free is not None and missing > free:
-            more = " more (of %s)" % disks.size(total) if missing < total else ""
-            words = (self._cache.hub, disks.size(free), self._cache.model, disks.size(missing), more)
-            raise self._no_room("`%s` has %s free, and `%s` needs %s%s" % words, missing - free)
+        if free is not None and lacking > free:
+            raise self._no_room(lacking - free, {"free": free, "lacking": lacking, "total": total})
 
     def _disk_full(self, *, is_quota: bool) -> Refused:
         free = self._free_now()
-        missing = max(0, (self._cache.total() or self._size or 0) - self._cache.done())
+        lacking = max(0, (self._cache.total() or self._size or 0) - self._cache.done())
         if is_quota or free is None or self._free is None:
-            return self._no_room("no more can be written to `%s`: its quota is used up" % self._cache.hub, missing)
-        words = (self._cache.hub, disks.size(self._free), disks.size(free))
-        told = "the disk of `%s` became full: %s were free, and are %s without the unfinished files" % words
-        return self._no_room(told, missing - free)
+            return self._no_room(lacking, {})
+        return self._no_room(lacking - free, {"free": free, "before": self._free})
 
-    def _no_room(self, message: str, lacking: int) -> Refused:
-        paths, size = self._cache.deletable(max(1, lacking))
-        return Refused("no-room-on-disk", message, paths=paths, frees=disks.size(size))
+    def _no_room(self, missing: int, sizes: "protocol.Refusal") -> Refused:
+        """Refuse for lack of `missing` bytes, naming what could be deleted; without sizes, a quota is used up."""
+        paths, frees = self._cache.deletable(max(1, missing))
+        refusal: "protocol.Refusal" = {
+            "code": "no-room-on-disk",
+            "path": self._cache.hub,
+            "paths": paths,
+            "frees": frees,
+        }
+        refusal.update(sizes)
+        return Refused(refusal)
 
     def _stopped(self) -> Refused:
-        return Refused("stopped", "`%s` was stopped while it was downloading" % self._record["name"])
+        return Refused({"code": "stopped", "name": self._record["name"]})
 
-    def _tell(self, by: str = "", *, at_once: bool = False) -> None:
-        """Tell how far it is, here and, for who lists models meanwhile, in the record."""
+    def _report(self, by: "Optional[protocol.Holder]" = None, *, at_once: bool = False) -> None:
+        """Report the progress: to pi, and in the record for other clients that list models."""
         now = time.monotonic()
         if now - self._looked < LOOK and not at_once:
             return
         self._looked = now
         self._done, total = self._cache.done(), self._cache.total() or self._size
-        wire.emit(event="progress", done=self._done, total=total, by=by)
+        wire.emit({"event": "progress", "done": self._done, "total": total, "by": by})
         if now - self._saved >= SAVE:
             self._saved = now
             if not records.exists(self._record["uid"]):
                 raise self._stopped()
-            self._record.update(progress=[self._done, total], touched=home.uptime())
+            self._record["progress"], self._record["touched"] = [self._done, total], home.uptime()
             self._save()
 
     def _unsave(self) -> None:
@@ -274,7 +279,7 @@ class Download:
 
     def _end_hf(self, *, is_ours: bool = True) -> None:
         # SIGINT would let hf finish every file it has begun, which may take hours; TERM ends it at once.
-        processes.end([self._record["uid"]], grace=2.0)
+        ending.end([self._record["uid"]], grace=2.0)
         if is_ours:  # else another start may be writing already
             self._cache.drop_unfinished()
 
@@ -292,13 +297,5 @@ def standing_in(uid: str) -> "Iterator[subprocess.Popen[bytes]]":
         yield child
 
 
-def note(text: str, *words: object) -> None:
-    wire.emit(event="note", text=text % words)
-
-
-def duration(seconds: float) -> str:
-    return "%.0f s" % seconds if seconds < 120 else "%.0f min" % (seconds / 60)
-
-
-def read_available(pipe: Any) -> str:
+def read_available(pipe: IO[bytes]) -> str:
     return (pipe.read() or b"").decode("utf-8", "replace")

@@ -4,8 +4,10 @@ import re
 import threading
 from typing import Dict, List
 
+from agent import home
+
 HUB = "https://huggingface.co"
-PATIENCE = 5.0  # seconds
+TIMEOUT = 5.0  # seconds
 # What hf says when it could not reach the Hub, or the Hub failed or limited our rate.
 NO_ANSWER = re.compile(
     r"couldn't connect to|Failed to resolve|Name or service not known|Temporary failure in name resolution|"
@@ -16,11 +18,10 @@ NO_ANSWER = re.compile(
 
 def answers(settings: Dict[str, str], model: str) -> bool:
     """Tell whether the Hub says anything about a model, be it no, within a few seconds."""
-    told: List[bool] = []
-    asking = threading.Thread(target=lambda: told.append(ask(settings, model)), daemon=True)
+    answers: List[bool] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(settings, model)), daemon=True)
     asking.start()
-    asking.join(PATIENCE)
-    return bool(told) and told[0]
+    return home.join(asking, TIMEOUT) and answers == [True]
 
 
 def ask(settings: Dict[str, str], model: str) -> bool:
@@ -34,7 +35,7 @@ def ask(settings: Dict[str, str], model: str) -> bool:
     proxies = {name[:-6].lower(): value for name, value in settings.items() if name.lower().endswith("_proxy")}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     try:
-        with opener.open(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE):
+        with opener.open(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
             return True
     except urllib.error.HTTPError as refusal:
         return refusal.code != 429 and refusal.code < 500

@@ -11,10 +11,14 @@ import json
 import os
 import socket
 import time
+from typing import TYPE_CHECKING, Dict, Optional, Tuple
 
 from agent import home, processes, wire
-from agent.wire import Json
 
+if TYPE_CHECKING:
+    from agent import protocol
+
+MOST_LEASE = 4096  # bytes
 BEAT = 2.0  # seconds between two signs of life
 ABANDONED = 20.0  # seconds without one
 SETTLING = 1.0  # seconds after which who took a lease over looks whether somebody else did, too
@@ -48,26 +52,34 @@ class Lease:
         self._beat()
         return True
 
-    def holder(self) -> Json:
-        """Return who has the lease, as far as that can be read; `is_here` tells whether it runs on this machine."""
-        told: Json = {}
+    def holder(self) -> "Tuple[Optional[str], protocol.Holder]":
+        """Return the uid of the start that has the lease, and where that runs, as far as the file can be read."""
+        lease: Dict[str, object] = {}
         with contextlib.suppress(ValueError, TypeError):
-            told = dict(json.loads(self._seen))
-        return {"uid": told.get("uid"), "pod": told.get("pod"), "is_here": told.get("where") == where()}
+            lease = dict(json.loads(self._seen))
+        uid, pod = lease.get("uid"), lease.get("pod")
+        by: "protocol.Holder" = {
+            "is_here": lease.get("where") == where(),
+            "pod": pod if isinstance(pod, str) and pod else None,
+        }
+        return uid if isinstance(uid, str) else None, by
+
+    def _is_ours(self) -> bool:
+        return self.holder()[0] == self._ours["uid"]
 
     def keep(self) -> bool:
         """Show that we are alive, when it is time to; tell whether the lease is still ours."""
         if time.monotonic() - self._last_beat < BEAT:
             return True
         self._look()
-        if self._seen and self.holder()["uid"] != self._ours["uid"]:
+        if self._seen and not self._is_ours():
             return False
         self._beat()
         return True
 
     def release(self) -> None:
         self._look()
-        if self.holder()["uid"] == self._ours["uid"]:
+        if self._is_ours():
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
@@ -75,15 +87,15 @@ class Lease:
         """Read what the file says; it says nothing when it is gone."""
         said = b""
         with contextlib.suppress(OSError):
-            said = home.read_bytes(self._path)
+            said = home.read_regular(self._path, MOST_LEASE)
         if said != self._seen or not self._seen_at:
             self._seen, self._seen_at = said, time.monotonic()
 
     def _is_abandoned(self) -> bool:
         self._look()
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            told = json.loads(self._seen)
-            if told["where"] == where() and not processes.start_time(told["pid"]):
+            lease = json.loads(self._seen)
+            if lease["where"] == where() and not processes.start_time(int(lease["pid"])):
                 return True
         return time.monotonic() - self._seen_at > self._abandoned
 
@@ -93,7 +105,7 @@ class Lease:
             self.release()
             return False
         self._look()
-        return bool(self.holder()["uid"] == self._ours["uid"])
+        return self._is_ours()
 
     def _beat(self) -> None:
         self._beats += 1

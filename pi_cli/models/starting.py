@@ -2,52 +2,39 @@
 
 import asyncio
 import random
-import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pi_cli.diagnosis import causes, memory_lines
-from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
 from pi_cli.events import Phase, Report
+from pi_cli.hints import fill
 from pi_cli.models import health, model_status, reach, start_errors
+from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import Watching
 from pi_cli.planning import vllm_arguments
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
 from pi_cli.pods import agent, machine
-from pi_cli.pods.agent import AgentRefused
 from pi_cli.pods.machine import Machine
+from pi_cli.pods.reports import StartEnd
+from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import measurements, paths, state
 from pi_cli.store.measurements import Measurement
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 CLEANUP_TIMEOUT = 25.0  # seconds; the pod itself takes up to 12 from TERM to KILL
 CHOICES = 20  # times that GPUs are chosen, should others always be quicker to take them
 
 Choose = Callable[[Machine], Plan]
 """Plans a model for a pod as it is now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What travels to a pod on stdin only.
-
-    `other_keys` are taken besides the one that pi itself uses, which the local variable `key_variable` holds.
-    """
-
-    api_key: str
-    hf_token: str | None = None
-    hf_endpoint: str | None = None
-    other_keys: tuple[str, ...] = ()
-    key_variable: str | None = None
-
-    def __repr__(self) -> str:
-        return "Secrets(…)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,52 +55,28 @@ class Started:
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
-    """What is settled about a start before its GPUs are."""
-
-    uid: str
-    typed: StartCommand
-    secrets: Secrets
-    wait: bool
-    private: bool
-
-
-async def start(
-    session: PodSession,
-    ssh: str,
-    choose: Choose,
-    *,
-    typed: StartCommand,
-    secrets: Secrets,
-    wait: bool,
-    report: Report,
-    timeout: float | None = None,
-    private: bool = False,
-) -> Started:
+async def start(session: PodSession, options: StartOptions, choose: Choose, report: Report) -> Started:
     """Start a model on a pod and return once it has answered a real request (or, without `wait`, is launched).
 
-    A `private` one listens on the pod's loopback only.
-
-    If it fails, takes longer than `timeout` seconds, or we are cancelled, nothing of it is left on the pod and nothing
-    is recorded. Raises `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`; and whatever `choose` raises.
+    If it fails, takes too long, or we are cancelled, nothing of it is left on the pod and nothing is recorded. Raises
+    `ModelNotStarted` with the cause, `PodUnreachable`, or `PiError`; and whatever `choose` raises.
     """
-    uid, name = uuid.uuid4().hex, typed.name
+    uid, name = uuid.uuid4().hex, options.name
     watching = Watching(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
     await session.require_forwarding()
-    async with _withdrawn_on_failure(session, uid, name, watching), _in_time(timeout, name, watching):
-        plan, place = await _begun(session, ssh, choose, watching, _About(uid, typed, secrets, wait, private))
-        if place["state"] == "exited":
+    async with _rolled_back_on_failure(session, uid, name, watching), _in_time(options.timeout, name, watching):
+        plan, end = await _begun(session, uid, options, choose, watching)
+        if end.state == "exited":
             watching.has_ended = True
-            raise start_errors.died(plan.model, watching, place, start_errors.planned(typed, plan, session.pod))
-        if wait:
-            await _prove(session, place["port"], name, secrets.api_key, report)
-        model = _record(session.pod, name, plan.model, place, secrets.key_variable)
-    if wait:
-        watching.remember_times(plan, place["took"])
+            raise start_errors.died(plan.model, watching, end, start_errors.planned(options.command, plan, session.pod))
+        if options.wait:
+            await _prove(session, end.model.port, name, options.secrets.api_key, report)
+        model = _record(session.pod, name, end.model.entry, options.secrets.key_variable)
+    if end.took is not None:
+        watching.remember_times(plan, end.took)
         remember_memory(plan, watching.log)
-    return await _started(session, name, model, watching, place)
+    return await _started(session, name, model, watching, end.took)
 
 
 async def attach(session: PodSession, name: str, *, key: str, report: Report, timeout: float | None = None) -> Started:
@@ -121,16 +84,16 @@ async def attach(session: PodSession, name: str, *, key: str, report: Report, ti
     watching = Watching(session.pod, report)
     async with _in_time(timeout, name, watching):
         try:
-            place = await agent.ask(session, "attach", watching.see, name=name)
+            end = await agent.attach(session, name, watching.see)
         except AgentRefused as error:
-            raise PiError(f"pod `{session.pod}`: {error.message}", hint="see what runs with `pi list`") from error
-        if place["state"] == "exited":
+            raise error.with_hint("see what runs with `pi list`") from error
+        if end.state == "exited":
             with state.edit() as current:
                 current.pod(session.pod).models.pop(name, None)
-            raise start_errors.died(place["model"], watching, place)
-        await _prove(session, place["port"], name, key, report)
-    model = _record(session.pod, name, place["model"], place)
-    return await _started(session, name, model, watching, place)
+            raise start_errors.died(end.model.model, watching, end)
+        await _prove(session, end.model.port, name, key, report)
+    model = _record(session.pod, name, end.model.entry)
+    return await _started(session, name, model, watching, end.took)
 
 
 async def _prove(session: PodSession, port: int, name: str, key: str, report: Report) -> None:
@@ -139,22 +102,20 @@ async def _prove(session: PodSession, port: int, name: str, key: str, report: Re
         await health.prove(socket, name=name, key=key)
 
 
-def _record(pod: str, name: str, model: str, place: Mapping[str, Any], key_variable: str | None = None) -> Model:
-    extra = model_status.kept_of(place) | ({"api_key_env": key_variable} if key_variable else {})
-    recorded = Model(model, port=place["port"], gpu=place["gpu"], pid=place["pid"], uid=place["uid"], extra=extra)
+def _record(pod: str, name: str, model: Model, key_variable: str | None = None) -> Model:
+    """Write a model into `pods.json`, with what the entry of the same launch had besides."""
+    extra = model.extra | ({"api_key_env": key_variable} if key_variable else {})
     with state.edit() as current:
         models = current.pod(pod).models
-        if name in models and models[name].uid == recorded.uid:  # launched before, and only now ready
-            recorded.extra = models[name].extra | extra
-        models[name] = recorded
-    return recorded
+        before = models.get(name)
+        is_same = before is not None and before.uid == model.uid  # launched before, and only now ready
+        model.extra = before.extra | extra if before and is_same else extra
+        models[name] = model
+    return model
 
 
-async def _started(
-    session: PodSession, name: str, model: Model, watching: Watching, place: Mapping[str, Any]
-) -> Started:
+async def _started(session: PodSession, name: str, model: Model, watching: Watching, took: float | None) -> Started:
     url = model_status.endpoint(session.host, model)
-    took: float | None = place.get("took")
     return Started(
         session.pod,
         name,
@@ -209,19 +170,23 @@ def remember_memory(plan: Plan, log: str) -> None:
 
 
 @asynccontextmanager
-async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watching: Watching) -> AsyncIterator[None]:
+async def _rolled_back_on_failure(session: PodSession, uid: str, name: str, watching: Watching) -> AsyncIterator[None]:
     """Stop a model again, and forget it, if starting it fails or is cancelled."""
     try:
         yield
     except BaseException as error:
-        if isinstance(error, PodUnreachable) and watching.was_launched:
-            watch = f"pi start --attach {name} --pod {session.pod}"
-            error.hint = f"`{name}` goes on loading there; once the pod answers, `{watch}` watches it again"
         with suppress(OSError):  # the terminal may be closed, which is why we are here
-            watching.say_that_it_is_taken_back()
+            watching.say_that_it_is_rolled_back()
+        is_stopped = False
         with suppress(PiError, TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT):
-                await agent.ask(session, "stop", models=[{"name": name, "uid": uid, "pid": 0, "port": 0}])
+                await agent.stop(session, [model_status.known_by_uid(name, uid)])
+                is_stopped = True
+        if isinstance(error, PodUnreachable) and watching.was_launched and not is_stopped:
+            hint = (
+                "`{name}` goes on loading there; follow it with `pi start --attach {name} --pod {pod}` once it answers"
+            )
+            error.with_hint(fill(hint, name=name, pod=session.pod))
         with state.edit() as current:
             models = current.pod(session.pod).models
             if name in models and models[name].uid == uid:
@@ -230,25 +195,26 @@ async def _withdrawn_on_failure(session: PodSession, uid: str, name: str, watchi
 
 
 async def _begun(
-    session: PodSession, ssh: str, choose: Choose, watching: Watching, about: _About
-) -> tuple[Plan, dict[str, Any]]:
-    """Look at the pod, plan, and start; choose again should other models have taken the GPUs in between."""
+    session: PodSession, uid: str, options: StartOptions, choose: Choose, watching: Watching
+) -> tuple[Plan, StartEnd]:
+    """Look at the pod, plan, and start; choose again should other models have taken the GPUs in the meantime."""
+    name = options.name
     while True:
         recorded = state.load().pod(session.pod)
-        found = await machine.inspect(session, model_status.as_json(recorded.models))
-        name = about.typed.name
-        if name in found.running:  # before its own GPUs count as taken
-            raise _name_taken(f"`{name}` already runs here (port {found.running[name]['port']})")
+        found = await machine.inspect(session, model_status.known(recorded.models))
+        if name in found.models:  # before its own GPUs count as taken
+            port = found.models[name].port
+            raise start_errors.name_taken(f"`{name}` already runs here (port {port})")
         plan = await _chosen(session, choose, found)
         watching.plan(plan)
         if not is_folder(plan.model):
             start_errors.require_volume(session.pod, recorded.storage, found.storage)
         try:
-            return plan, await agent.ask(session, "start", watching.see, **_request(session.pod, plan, about))
+            return plan, await agent.start(session, _request(recorded, uid, options, plan, session.pod), watching.see)
         except AgentRefused as error:
             watching.choices += 1
             if error.code != "gpus-taken" or watching.choices == CHOICES:
-                raise _refused(session.pod, ssh, plan, error, about.typed) from error
+                raise start_errors.refused(session.pod, plan, error, options.command) from error
         await asyncio.sleep(random.uniform(0, 0.05 * watching.choices))  # noqa: S311 - so that not all come again at once
 
 
@@ -262,64 +228,34 @@ async def _chosen(session: PodSession, choose: Choose, found: Machine) -> Plan:
         raise start_errors.held(error, session.pod, await machine.strangers(session)) from error
 
 
-def _request(pod: str, plan: Plan, about: _About) -> dict[str, Any]:
-    """Write the agent's `start` request: the key goes to vLLM, the Hub token to the download only."""
-    current = state.load().pod(pod)
-    secrets = about.secrets
-    download = not is_folder(plan.model)
+def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: str) -> "protocol.StartRequest":
+    """Write the agent's request: the key goes to vLLM, the Hub token to the download only."""
+    secrets = options.secrets
     hub = {"HF_TOKEN": secrets.hf_token, "HF_ENDPOINT": secrets.hf_endpoint}
     serving = {"HF_ENDPOINT": secrets.hf_endpoint, "PI_OTHER_API_KEYS": " ".join(secrets.other_keys)}
     return {
-        "uid": about.uid,
-        "name": about.typed.name,
+        "uid": uid,
+        "name": options.name,
         "model": plan.model,
         "arguments": list(plan.arguments),
+        "own": not plan.is_complete,
         "environment": {"VLLM_API_KEY": secrets.api_key} | _given(serving) | plan.environment,
         "download_environment": _given(hub),
         "gpus": list(plan.gpus),
+        "devices": recorded.devices,
         "beside": list(plan.beside),
         "memory": plan.memory,
-        "devices": {str(gpu.id): gpu.extra["uuid"] for gpu in current.gpus if "uuid" in gpu.extra},
-        "known": model_status.as_json(current.models),
+        "known": model_status.known(recorded.models),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
-        "download": download,
-        "wait": about.wait,
         "min_vllm": plan.min_vllm,
-        "own": not plan.is_complete,
+        "download": not is_folder(plan.model),
         "size": plan.files,
         "revision": vllm_arguments.value(plan.arguments, vllm_arguments.REVISION),
         "pod": pod,
-        "private": about.private,
+        "private": options.private,
+        "wait": options.wait,
     }
 
 
 def _given(settings: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value}
-
-
-def _name_taken(message: str) -> PiError:
-    return PiError(message, hint="choose another `--name`, or stop that one with `pi stop`")
-
-
-def _refused(pod: str, ssh: str, plan: Plan, error: AgentRefused, typed: StartCommand) -> PiError:
-    """Turn the pod's no into an error with something to do about it."""
-    match error.code:
-        case "name-taken":
-            return _name_taken(error.message)
-        case "not-set-up":
-            return PiError(f"pod `{pod}`: {error.message}", hint=f"prepare it with `pi pods setup {pod}`")
-        case "vllm-too-old":
-            setup = shlex.join(["pi", "pods", "setup", pod, ssh, "--vllm", plan.min_vllm or "release"])
-            return PiError(f"pod `{pod}`: {error.message}", hint=f"get one with `{setup}`; others that are there stay")
-        case "gpus-taken":
-            return NoRoom(f"pod `{pod}`: {error.message}", hint="others start models there too; try again")
-        case "download":
-            return start_errors.not_downloaded(pod, plan.model, error.message, start_errors.planned(typed, plan, pod))
-        case "os":
-            return start_errors.not_written(pod, plan.model, error.message)
-        case "not-mounted":
-            return start_errors.not_mounted(pod, error)
-        case "no-room-on-disk":
-            return start_errors.no_room(pod, plan.model, error)
-        case _:
-            return PiError(f"pod `{pod}`: {error.message}")

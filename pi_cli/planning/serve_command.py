@@ -1,0 +1,48 @@
+"""The `vllm serve` command as the pod runs it: the agent's own builder, loaded from the files that pi ships."""
+
+import functools
+import importlib.util
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from pi_cli.planning.plan import Plan
+from pi_cli.store import paths
+
+
+def text(plan: Plan, name: str, *, port: int, private: bool, devices: Mapping[str, str]) -> str:
+    """Return the command and its environment, to be read and pasted on the pod; the key comes from VLLM_API_KEY.
+
+    `devices` are CUDA's names for GPUs that have one besides their number.
+    """
+    builder = _builder()
+    gpu = ",".join(map(str, plan.gpus))
+    settings = builder.settings(gpu, devices) | plan.environment
+    argv = builder.argv(plan.model, name, plan.arguments, port=port, private=private)
+    return " ".join([*(_assigned(key, value) for key, value in settings.items()), shlex.join(argv)])
+
+
+def additions(plan: Plan) -> list[str]:
+    """Say what the pod adds to the command by itself, which depends on what it finds there."""
+    builder = _builder()
+    offline = shlex.join(f"{key}={value}" for key, value in builder.OFFLINE.items())
+    if not plan.is_complete:
+        return [f"{offline} where the Hub does not answer"]
+    ahead = shlex.join(builder.READ_AHEAD)
+    return [f"{ahead} where the weights are on a network file system", f"{offline}: the model is complete there"]
+
+
+@functools.cache
+def _builder() -> Any:
+    """Return `remote/agent/serve_command.py` as a module: it is not on the path of imports."""
+    path = paths.asset("remote/agent/serve_command.py")
+    spec = importlib.util.spec_from_file_location("agent.serve_command", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _assigned(name: str, value: str) -> str:
+    return f"{name}={value}" if value.startswith("~/") else f"{name}={shlex.quote(value)}"  # quoted, `~` is a name

@@ -1,0 +1,126 @@
+"""What the agent refuses or remarks, in words: it sends codes and numbers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pi_cli import units
+from pi_cli.errors import PiError
+
+if TYPE_CHECKING:
+    from agent import protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the agent cannot do what it was asked; which facts there are depends on `code` (see `protocol.Refusal`)."""
+
+    code: "protocol.Code"
+    name: str = ""
+    names: tuple[str, ...] = ()
+    port: int = 0
+    program: str = ""
+    path: str = ""
+    paths: tuple[str, ...] = ()
+    reason: str = ""
+    errno: int = 0
+    seconds: float = 0.0
+    free: int | None = None
+    before: int | None = None
+    lacking: int | None = None
+    total: int | None = None
+    frees: int = 0
+
+
+class AgentRefused(PiError):
+    """The pod cannot do what it was asked; `words` say why without naming the pod."""
+
+    def __init__(self, pod: str, refusal: Refusal) -> None:
+        self.words = in_words(refusal)
+        super().__init__(f"pod `{pod}`: {self.words}")
+        self.refusal = refusal
+
+    @property
+    def code(self) -> "protocol.Code":
+        return self.refusal.code
+
+
+def in_words(refusal: Refusal) -> str:
+    """Say why the agent refused."""
+    match refusal.code:
+        case "name-taken":
+            return f"`{refusal.name}` already runs here (port {refusal.port})"
+        case "gpus-taken":
+            return f"other models are on these GPUs now: {', '.join(refusal.names) or 'none'}"
+        case "no-port":
+            return "no port is free"
+        case "not-there":
+            return f"`{refusal.name}` does not run here"
+        case "stopped":
+            return f"another client stopped `{refusal.name}` while it was downloading"
+        case "no-log":
+            return f"{refusal.path}: {refusal.reason}" if refusal.reason else f"there is no log at {refusal.path}"
+        case "bad-pattern":
+            return f"the pod's Python does not accept the pattern: {refusal.reason}"
+        case "not-set-up":
+            return f"`{refusal.program}` is not installed on the pod"
+        case "vllm-too-old":
+            return f"its vLLM is too old for the model: it has {', '.join(refusal.names) or 'none'}"
+        case "not-mounted":
+            return f"the models path `{refusal.path}` is not mounted: {refusal.reason}"
+        case "no-room-on-disk":
+            return _no_room(refusal)
+        case "locked":
+            return f"another pi command has held the lock {refusal.path} for {_rounded(refusal.seconds)}"
+        case "environment":
+            return f"~/.pi/env did not end within {_rounded(refusal.seconds)}"
+        case "os":
+            return f"{refusal.path}: {refusal.reason}" if refusal.path else refusal.reason
+        case "bug":
+            return f"pi's agent has failed there: {refusal.reason}"
+        case "download" | "hub-unreachable":
+            return refusal.reason
+
+
+def _no_room(refusal: Refusal) -> str:
+    if refusal.free is None:
+        return f"the quota of `{refusal.path}` is used up"
+    free = units.size(refusal.free)
+    if refusal.before is not None:
+        before = units.size(refusal.before)
+        return (
+            f"the disk of `{refusal.path}` became full: {before} were free, and {free} are without the unfinished files"
+        )
+    lacking, total = refusal.lacking or 0, refusal.total or 0
+    more = f" more (of {units.size(total)})" if lacking < total else ""
+    return f"`{refusal.path}` has {free} free, and the model needs {units.size(lacking)}{more}"
+
+
+def remark(event: "protocol.Note") -> str:
+    """Put a note of the agent into words."""
+    match event["event"]:
+        case "waits-for-download":
+            return f"{holder(event['by'])} is already downloading the model to the same cache: waiting for it"
+        case "parts-deleted":
+            files = "1 file" if event["files"] == 1 else f"{event['files']} files"
+            return f"deleted what broken downloads of the model had left, {files}: {units.size(event['bytes'])}"
+        case "download-restarted":
+            without = ", without Xet" if event["without_xet"] else ""
+            return f"download stalled for {_rounded(event['seconds'])}; restarting hf{without}"
+        case "download-stalled":
+            return f"download stalled for {_rounded(event['seconds'])}; still waiting"
+        case "waits-for-lock":
+            process = f"process {event['pid']}" if event["pid"] else "another process"
+            return f"waiting for the lock {event['path']}, which {process} holds"
+        case "hub-silent":
+            return "the Hub does not answer: using what is in the cache, which seems to be complete"
+        case "free-space-unknown":
+            return f"free space of `{event['path']}` unknown: a shared pool reports the size of all of it"
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def holder(by: "protocol.Holder") -> str:
+    """Name the other start that downloads a model."""
+    return "another start" if by["is_here"] else f"`{by['pod'] or 'another pod'}`"

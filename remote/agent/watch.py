@@ -1,0 +1,85 @@
+"""Watch a vLLM that was launched until it answers, and pass on its log."""
+
+from typing import TYPE_CHECKING, BinaryIO, Callable, NamedTuple, Optional
+
+from agent import ending, home, phases, ports, processes, records, wire
+from agent.wire import Refused
+
+if TYPE_CHECKING:
+    from agent import protocol
+
+
+class Exit(NamedTuple):
+    """How vLLM ended: with an exit code or by a signal; neither is known of one that another start has launched."""
+
+    code: Optional[int] = None
+    signal: Optional[int] = None
+
+
+def watch(
+    record: "protocol.Record", ended: Callable[[], Optional[Exit]], *, from_launch: bool = True
+) -> "protocol.StartResult":
+    """Pass on the log until the model answers `/health`, or has `ended`; end ourselves when pi has gone.
+
+    Phases have the seconds since the launch, but for those that were over before we came.
+    """
+    uid, seen = record["uid"], phases.Phases()
+    with open(record["log"], "rb") as log:
+        while True:
+            end = ended()
+            pass_on(log, seen, since=record["since"] if from_launch else None)
+            from_launch = True
+            if end is not None:
+                ending.end([uid], grace=2.0)
+                pass_on(log, seen)
+                records.forget(uid)
+                return {"state": "exited", "record": record, "took": None, "code": end.code, "signal": end.signal}
+            listening = ports.listening_sockets()  # a cheap look before the one at every process
+            is_open = record["port"] in listening
+            if is_open and ports.health(record["port"], processes.marked().get(uid, []), listening) == 200:
+                took = home.uptime() - record["since"]
+                return {"state": "healthy", "record": record, "took": took, "code": None, "signal": None}
+            if wire.stdin_ended(home.TICK):
+                wire.leave()
+
+
+def attach(name: str) -> "protocol.StartResult":
+    """Watch a model that another pi has started, from the beginning of its log, as `start` does."""
+    record = wait_for_launch(records.uid_of(name) or "", name)
+    wire.emit({"event": "launched", "pid": record["pid"]})
+
+    def ended() -> Optional[Exit]:
+        return None if processes.start_time(record["pid"]) == record["start"] else Exit()
+
+    return watch(record, ended, from_launch=False)
+
+
+def wait_for_launch(uid: str, name: str) -> "protocol.Record":
+    """Return the record of a model once vLLM is launched; until then report the progress of its download."""
+    is_placed = False
+    while True:
+        matches = [record for record in records.living() if record["uid"] == uid]
+        if not matches:
+            raise Refused({"code": "not-there", "name": name})
+        record = matches[0]
+        if not is_placed:
+            is_placed = True
+            wire.emit({"event": "placed", "port": record["port"], "gpu": record["gpu"], "log": record["log"]})
+        if record["pid"]:
+            return record
+        if record.get("progress"):
+            done, total = record["progress"]
+            wire.emit({"event": "progress", "done": done or 0, "total": total, "by": None})
+        if wire.stdin_ended(1.0):
+            wire.leave()
+
+
+def pass_on(log: BinaryIO, seen: phases.Phases, since: Optional[float] = None) -> None:
+    while True:
+        chunk = log.read(65536)
+        if not chunk:
+            return
+        wire.emit({"event": "log", "text": chunk.decode("utf-8", "replace")})
+        phase = seen.feed(chunk)
+        if phase:
+            wire.emit({"event": "phase", "text": phase, "at": None if since is None else home.uptime() - since})
