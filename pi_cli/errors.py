@@ -4,14 +4,17 @@ PiError                 exit 1
 ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
 │   └── DoesNotFit      exit 2   a model cannot run on the GPUs it is to run on, however empty they are
 ├── PodUnreachable      exit 3   no connection: name, network, login
-│   └── HostKeyChanged  exit 3   the pod is not the machine we know
+│   ├── HostKeyChanged  exit 3   the pod is not the machine we know
+│   └── PodHangs        exit 3   it answers SSH, and its agent falls silent (`pi_cli/pods/agent_link.py`)
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
 ├── NoRoom              exit 4   a model would fit the GPUs, but their memory is in use
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
-├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/agent.py`)
+├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
+├── NotUnderstood       exit 1   a pod sent what its agent never sends (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
+├── Bug                 exit 1   an exception that pi does not handle
 ├── PodsFailed          exit n   several pods, some failed: the worst of their codes
 └── everything else     exit 1   raised as a plain `PiError`
 """

@@ -56,11 +56,17 @@ def test_imports_go_down_and_libraries_stay_with_their_owner(module: str) -> Non
             assert other in GROUND | {""}, f"{module} is the ground floor and imports {name}"
 
 
+BUG_HANDLER = r"except Exception as (\w+):.*\n.*bug\(\1"  # what nobody handles becomes one error, of one place
+
+
 def test_nobody_catches_what_must_pass() -> None:
     for path in ROOT.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         if path.relative_to(ROOT).parts[0] != "demo":
-            assert "except Exception" not in text, path
+            handlers = text.count("except Exception")
+            assert handlers == 0 or (
+                path.name in ("main.py", "fleet.py") and handlers == len(re.findall(BUG_HANDLER, text))
+            ), path
             assert "except KeyboardInterrupt" not in text, path
             assert "except asyncio.CancelledError" not in text, path
 

@@ -52,6 +52,10 @@ def pi(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Write what pi does to stderr and ~/.pi/logs/last.log, as PI_DEBUG=1 does."),
+    ] = False,
 ) -> None:
     """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
-    del version
+    del version, debug  # `main` takes `--debug` before any other word

@@ -1,6 +1,7 @@
 """`pi`: what the user types, and the one place where errors are printed."""
 
 import errno
+import os
 import signal
 import sys
 from types import FrameType
@@ -26,6 +27,13 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     words = sys.argv[1:]
+    if words[:1] == ["--debug"]:
+        os.environ["PI_DEBUG"] = "1"
+        del words[0]
+    if os.environ.get("PI_DEBUG"):
+        from pi_cli.store import debug
+
+        debug.listen()
     try:
         if not quick.answer(words):
             _run(words)
@@ -35,12 +43,21 @@ def main() -> NoReturn:
         sys.exit(1)
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
-            raise
+            _fail(_bug(error))
         _fail(PiError(f"the output could not be written: {error.strerror}"))
     except SystemExit as end:
         interrupts.leave_at_once()
         sys.exit(128 + ended_by[0] if ended_by else end.code)
+    except Exception as error:  # noqa: BLE001 - the user gets one line and the file to report, not a traceback
+        _fail(_bug(error))
     sys.exit(0)
+
+
+def _bug(error: Exception) -> PiError:
+    interrupts.leave_at_once()
+    from pi_cli.store import debug
+
+    return debug.bug(error)
 
 
 def _fail(error: PiError) -> NoReturn:

@@ -27,9 +27,9 @@ def additions(plan: Plan) -> list[str]:
     builder = _builder()
     offline = shlex.join(f"{key}={value}" for key, value in builder.OFFLINE.items())
     if not plan.is_complete:
-        return [f"{offline} where the Hub does not answer"]
+        return [f"{offline} if the Hub does not answer"]
     ahead = shlex.join(builder.READ_AHEAD)
-    return [f"{ahead} where the weights are on a network file system", f"{offline}: the model is complete there"]
+    return [f"{ahead} if the weights are on a network file system", f"{offline} if the model is complete on the pod"]
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pi_cli.hints import fill
 from pi_cli.pods import agent_program, shell
 from pi_cli.safe import safe
 from pi_cli.ssh.session import LET_GO_TIMEOUT, Completed, PodSession
+from pi_cli.store import debug
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -27,6 +28,7 @@ MOST_PAYLOAD: "protocol.MostPayload" = 2097152
 
 BEATS = 6  # that may be missed before the agent counts as hanging
 KEPT_NOISE = 4096  # bytes of what login shells print, for error messages
+SHOWN_ANSWER = 2000  # bytes of an answer in the notes for debugging
 POUR_PATIENCE = 0.2  # seconds for the agent to see that we leave
 
 HEADER = struct.Struct(FRAME_HEADER)
@@ -190,6 +192,8 @@ class Lines:
     def _read(self, line: bytes) -> bool:
         """Pass on a message; return whether it was the answer."""
         message = read_json(self._pod, line)
+        if debug.is_on() and message.get("event") not in ("beat", "log"):
+            debug.note(f"{self._pod}: its agent says {line[:SHOWN_ANSWER].decode('utf-8', 'replace')}")
         if not message.keys() & {"event", "result", "refusal"}:
             raise NotUnderstood(self._pod, "a message that is neither an event nor an answer")
         self._sink(message)
@@ -256,7 +260,19 @@ def _payload(session: PodSession, operation: "protocol.Operation", request: "pro
         "request": request,
     }
     program = agent_program.packed(operation)
+    if debug.is_on():
+        debug.note(f"{session.pod}: asks its agent to {operation}: {_without_secrets(request)}")
     return b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode())
+
+
+def _without_secrets(request: "protocol.Request") -> str:
+    """Return a request for the log: of environments the names only."""
+    shown = {
+        key: sorted(value) if key.endswith("environment") and isinstance(value, dict) else value
+        for key, value in request.items()
+        if key != "middleware"
+    }
+    return json.dumps(shown)
 
 
 def _refuse_silence(pod: str, done: Completed, noise: bytes) -> NoReturn:

@@ -19,6 +19,7 @@ from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.ssh.ssh_config import Destination
 from pi_cli.ssh.transport import NoBanner, Transport
 from pi_cli.ssh.trust import Trust
+from pi_cli.store import debug
 
 CONNECT_TIMEOUT = 15.0  # seconds for the TCP connection and the SSH banner
 LOGIN_TIMEOUT = 30.0  # seconds after that; they do not run while a passphrase is asked for
@@ -61,7 +62,10 @@ async def connect(
             trust = _trust(pod, ssh, destination, is_pod=is_pod, learn=learn, accept_new=accept_new)
             hint = "check the ssh command, and that the machine is running" if learn else None
             login = _Login(pod, ssh, destination, trust, via, timeout, is_pod, hint)
+            debug.note(f"{pod}: logging in to {login.machine}, time-out {timeout:g} s")
             via = await login.connect(stack)
+            server = via.get_extra_info("server_version")
+            debug.note(f"{pod}: logged in to {server} with {login.tried[-1] if login.tried else 'no key'}")
             key = via.get_server_host_key()
             if key and (fingerprint := trust.remember(key)):
                 learned[str(destination)] = fingerprint
@@ -138,6 +142,7 @@ class _Login:
             for pause in LOGIN_PAUSES:
                 with suppress(*DISCONNECTED):
                     return await self._attempt(stack)
+                debug.note(f"{self.pod}: {self.machine} dropped the login; trying again")
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - other clients wait too
             return await self._attempt(stack)
 

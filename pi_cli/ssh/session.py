@@ -11,11 +11,13 @@ from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.store import debug
 
 LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up when we stop reading it
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
 READ_SIZE = 1 << 18  # bytes read at a time, at most
 SILENCE = 30.0  # seconds without a sign of life
+SHOWN_COMMAND = 60  # characters of a command in the notes for debugging
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
 
@@ -83,6 +85,7 @@ class PodSession:
             process = await self._start(command)
             with suppress(BrokenPipeError):  # if the command has exited already, its status below says why
                 process.stdin.write(input)
+        debug.note(f"{self.pod}: {len(input)} bytes to its stdin")
         stderr_tail = asyncio.create_task(_read_tail(process.stderr))
         try:
             while chunk := await self._read(process.stdout):
@@ -96,6 +99,7 @@ class PodSession:
             raise
         finally:
             stderr_tail.cancel()
+        debug.note(f"{self.pod}: the command ended with {process.exit_status}")
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
 
     async def require_forwarding(self) -> None:
@@ -122,6 +126,7 @@ class PodSession:
     @asynccontextmanager
     async def forward(self, port: int) -> AsyncIterator[Path]:
         """Forward a unix socket to a port on the pod's loopback; other users of this machine cannot connect to it."""
+        debug.note(f"{self.pod}: forwards to port {port}")
         with tempfile.TemporaryDirectory(prefix="pi-") as folder:
             path = Path(folder, "pod")
             with connection_errors(self.pod):
@@ -170,6 +175,7 @@ class PodSession:
 
     async def _start(self, command: str, **options: Any) -> asyncssh.SSHClientProcess[bytes]:
         """Start a command. An sshd that allows one session at a time needs a moment to see that the last one ended."""
+        debug.note(f"{self.pod}: runs {command[:SHOWN_COMMAND]}")
         for pause in SESSION_PAUSES:
             try:
                 return await self._connection.create_process(command, encoding=None, **options)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pi_cli import __version__
 from pi_cli.errors import Bug
+from pi_cli.safe import safe_line
 from pi_cli.store import paths
 
 BEGAN = time.monotonic()
@@ -24,11 +25,23 @@ def note(what: str) -> None:
     """Write a line if debugging is on: seconds since pi began, and what it does."""
     if not is_on():
         return
-    line = f"{time.monotonic() - BEGAN:8.3f}  {redacted(what)}\n"
+    line = f"{time.monotonic() - BEGAN:8.3f}  {safe_line(redacted(what))}\n"
     with suppress(OSError):
         sys.stderr.write(f"debug: {line}")
         sys.stderr.flush()
     _write(line)
+
+
+def listen() -> None:
+    """Write what the libraries log, too: requests over HTTP with their status, logins."""
+    import logging
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(f"{record.name}: {record.getMessage()}")
+
+    if is_on():
+        logging.basicConfig(handlers=[Notes()], level=logging.INFO)
 
 
 def bug(error: BaseException, doing: str = "") -> Bug:

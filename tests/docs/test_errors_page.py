@@ -34,6 +34,16 @@ def messages() -> Iterator[tuple[str, str]]:
                 yield from ((str(path.relative_to(ROOT)), text) for each in node.args if (text := template(each)))
 
 
+def refusals() -> Iterator[str]:
+    """Yield what pi says when the agent refuses something, or remarks on it."""
+    source = (ROOT / "pi_cli" / "pods" / "wording.py").read_text(encoding="utf-8")
+    for function in ast.parse(source).body:
+        if isinstance(function, ast.FunctionDef) and function.name in ("in_words", "remark", "_no_room"):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Return) and node.value and (text := template(node.value)):
+                    yield text
+
+
 def template(node: ast.expr) -> str:
     """Return a literal text that says something by itself, else nothing."""
     if isinstance(node, ast.JoinedStr):
@@ -48,6 +58,12 @@ def test_every_error_is_in_the_page() -> None:
     found = list(messages())
     assert ("pi_cli/chat/client.py", "the server has no model `{}`: {}") in found
     assert [(module, message) for module, message in found if message not in BARE_PAGE] == []
+
+
+def test_every_refusal_and_remark_of_the_agent_is_in_the_page() -> None:
+    found = list(refusals())
+    assert "no port is free" in found
+    assert [text for text in found if text not in BARE_PAGE] == []
 
 
 @pytest.mark.parametrize("known", [*KNOWN_CAUSES, REFUSED_ARGUMENTS, *SILENT_DEATHS], ids=lambda known: known.summary)

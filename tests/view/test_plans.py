@@ -39,7 +39,8 @@ source = "a test"
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 DRY_RUN = ("start", "me/mine", "--name", "q", "--dry-run")
 
-COMMAND = "CUDA_VISIBLE_DEVICES=0,1 vllm serve me/mine --served-model-name q --host 0.0.0.0 --port 8001 "
+COMMAND = "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1 PYTHONPATH=~/.pi/lib SPT_NOENV=1 "
+COMMAND += "vllm serve me/mine --served-model-name q --host 0.0.0.0 --port 8001 "
 COMMAND += "--middleware require_key.RequireKey --tensor-parallel-size 2 "
 COMMAND += "--enable-auto-tool-choice --tool-call-parser hermes\n"
 
@@ -59,6 +60,10 @@ VLLM       0.20.0 or newer
 COMMAND
 """
 WIDE += COMMAND
+WIDE += """\
+POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a network file system
+           - HF_HUB_OFFLINE=1 if the model is complete on the pod
+"""
 NARROW = """\
 me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
@@ -77,6 +82,11 @@ VLLM       0.20.0 or newer
 COMMAND
 """
 NARROW += COMMAND
+NARROW += """\
+POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a
+             network file system
+           - HF_HUB_OFFLINE=1 if the model is complete on the pod
+"""
 
 
 @pytest.fixture(autouse=True)
