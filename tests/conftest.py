@@ -19,13 +19,27 @@ KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
 NO_HUB = "http://127.0.0.1:9"  # nobody listens there: what a test wants to know of a Hub it brings
 QUICK = ("docs", "models", "store")
+# The marker and the time-out in seconds that a fixture brings; the first match counts (`engine` uses `openssh_lab`).
+TIERS = {"engine": ("engine", 600), "openssh_lab": ("openssh", 300)}
 OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
 FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave for the end what takes no time, so that no worker is alone with a long test then."""
+    """Mark the tests of the slow tiers, and run short tests last: no worker is left alone with a long one."""
+    for item in items:
+        _mark_tier(item)
     items.sort(key=lambda item: item.path.parent.name in QUICK)
+
+
+def _mark_tier(item: pytest.Item) -> None:
+    """Add the marker of the tier whose fixture a test uses, and the tier's time-out if it sets none of its own."""
+    for fixture, (tier, timeout) in TIERS.items():
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(tier)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(timeout))
+            return
 
 
 def pytest_collection_finish() -> None:

@@ -10,8 +10,6 @@ from pi_cli.planning import catalogue
 from pi_cli.store import paths
 from tests.engine.conftest import Engine
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
 # Reads [[model, arguments], …] and prints what `vllm serve` says about each before it would load anything.
 QUESTION = """
 import argparse, contextlib, io, json, sys

@@ -19,8 +19,6 @@ from tests.engine.conftest import Engine
 from tests.engine.test_main_job import ARGUMENTS, MODEL, vllm_processes
 from tests.until import until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
 ALICE = "key-of-alice-alone"
 KEYS = ("--api-key-env", "PI_API_KEY", "--api-key-env", "ALICE_KEY")
 # A model as small as this one fills JSON with blanks for ever, where it is free to.

@@ -10,7 +10,7 @@ from pi_cli.planning import architecture, kv_cache
 from tests.engine.conftest import Engine
 from tests.lab import tiny_models
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SPACE = 64 * 2**20
 LITTLE = SPACE // 32

@@ -13,8 +13,6 @@ from tests.conftest import KEY, TOKEN
 from tests.engine.conftest import Engine
 from tests.until import until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
 MODEL = "tiny/qwen3-chat"
 # What makes a tiny model on two CPU cores load quickly and answer as it was trained to.
 ARGUMENTS = "--dtype float32 --max-model-len 32768 --max-num-seqs 16 --enforce-eager --kv-cache-memory-bytes 128M"

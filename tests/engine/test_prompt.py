@@ -18,8 +18,6 @@ from tests.engine.test_main_job import START
 from tests.terminal import at_a_terminal
 from tests.until import until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
 QUESTIONS = ["What is 2+2?", "What is the capital of France?"]
 APIS = ("chat", "responses")
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from pi_cli.ssh import login
 from pi_cli.ssh.passphrases import Keyring, keyring
 from pi_cli.ssh.session import PodSession
 from tests.lab.openssh import OpensshPod
+
+needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs the OpenSSH client")  # where no lab is used
 
 BELIEVING = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes")
 

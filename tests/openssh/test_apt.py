@@ -9,7 +9,7 @@ import pytest
 from tests.lab.openssh import OpensshPod
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 REMOTE = Path(__file__).parents[2] / "remote"
 HOLD = "touch /root/held; until [ -e /root/go ]; do sleep 0.1; done"

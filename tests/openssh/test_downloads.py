@@ -14,8 +14,6 @@ from tests.openssh.at_work import MODEL, QUICK, downloads, living, pi_at, record
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 HUB = "/root/.cache/huggingface/hub"
 FOLDER = f"{HUB}/models--{MODEL.replace('/', '--')}"
 VOLUME = Path("/mnt/models")

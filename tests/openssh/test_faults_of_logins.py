@@ -28,8 +28,6 @@ from tests.openssh.at_work import (
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 TERMINAL_ONLY = """echo "Error: Your SSH client doesn't support PTY"; exit 1"""  # RunPod's proxy, verbatim
 KINDS = ("ed25519", "ecdsa", "rsa")  # of host keys
 PENALTY = b"Not allowed at this time\r\n"  # OpenSSH 9.8 and newer, to an address with PerSourcePenalties

@@ -25,8 +25,6 @@ from tests.openssh.at_work import (
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 SILENCE = re.compile("did not answer|no SSH banner|login was not complete|the connection was lost")
 LOSE_EVERY_THIRD = "INPUT -i eth0 -p tcp -m statistic --mode nth --every 3 --packet 0 -j DROP"
 WRITES_DOWN_WHAT_IT_IS_TOLD = """#!/usr/bin/python3

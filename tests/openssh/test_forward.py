@@ -18,8 +18,6 @@ from tests.openssh.at_work import QUICK, TOOLS, living, session_of_sshd, start, 
 from tests.sdk import answer, counting
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 PRIVATE = ("--private", *QUICK, *TOOLS)
 
 

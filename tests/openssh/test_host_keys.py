@@ -11,8 +11,6 @@ from tests.conftest import Pi
 from tests.lab.openssh import OpensshPod
 from tests.openssh.session import learn, said
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 KINDS = ("ed25519", "ecdsa", "rsa")
 
 

@@ -9,9 +9,7 @@ import pytest
 from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
 from pi_cli.ssh import host_keys
 from tests.lab.openssh import OpensshLab, OpensshPod
-from tests.openssh.session import BELIEVING, learn, said, ssh_says
-
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
+from tests.openssh.session import BELIEVING, learn, needs_ssh, said, ssh_says
 
 
 @pytest.fixture
@@ -155,6 +153,7 @@ def test_a_silent_pod_behind_a_jump_host_is_given_up_in_time(
         said("ssh dc1", connect_timeout=1)
 
 
+@needs_ssh
 def test_the_last_line_of_a_proxy_command_is_shown(environment: Path) -> None:
     (environment / ".ssh").mkdir()
     (environment / ".ssh/config").write_text("Host gpu\n  ProxyCommand sh -c 'echo first; echo no way; exit 1' >&2\n")
@@ -165,6 +164,7 @@ def test_the_last_line_of_a_proxy_command_is_shown(environment: Path) -> None:
         said("ssh gpu", connect_timeout=1)
 
 
+@needs_ssh
 def test_a_route_that_leads_through_itself_is_reported(environment: Path) -> None:
     (environment / ".ssh").mkdir()
     (environment / ".ssh/config").write_text("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")

@@ -20,7 +20,7 @@ from tests.until import until
 KILLS = int(os.environ.get("PI_KILLS", "20"))
 LONGEST = 4.5  # seconds; the whole start takes about so long
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(120 + 30 * KILLS)]
+pytestmark = pytest.mark.timeout(120 + 30 * KILLS)
 
 
 @pytest.mark.parametrize(("number", "rounds"), [(signal.SIGKILL, KILLS), (signal.SIGINT, KILLS // 2)])

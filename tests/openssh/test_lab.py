@@ -13,8 +13,6 @@ from tests.lab import network
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -23,8 +23,6 @@ from tests.openssh.at_work import (
 )
 from tests.openssh.conftest import Prepare
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 
 def stall(pod: OpensshPod) -> None:
     """Stop sshd with SIGSTOP: the kernel still accepts connections, and no data is sent."""

@@ -11,8 +11,6 @@ from tests.lab.openssh import OpensshPod
 from tests.openssh.at_work import QUICK, TOOLS, is_sshd, living, pi_at, start
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 NOISE = "echo 'Welcome! {\"result\": 1}'; printf 'no newline'; echo 'and an error' >&2"
 NOISY_BASHRC = f"""{NOISE}
 alias python3=false exec=false

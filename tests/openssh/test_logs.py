@@ -15,8 +15,6 @@ from tests.openssh.at_work import begin, living, seconds_until_end, servers, ses
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 LOST, BACK = "note: the link to `dc1` is lost; trying to get it back\n", "note: the link to `dc1` is back\n"
 
 

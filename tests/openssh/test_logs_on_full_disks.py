@@ -9,8 +9,6 @@ from tests.lab.openssh import OpensshPod
 from tests.openssh.at_work import MODEL, QUICK, living
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 START = ("start", MODEL, "--name", "q", *QUICK)
 
 

@@ -9,7 +9,7 @@ from tests.conftest import Pi, pods_json
 from tests.openssh.at_work import begin, ended, living, records
 from tests.openssh.conftest import Prepare
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 PODS = ("dc1", "dc2", "dc3", "dc4")
 SMALL = "Qwen/Qwen3-0.6B"

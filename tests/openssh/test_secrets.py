@@ -18,8 +18,6 @@ from tests.openssh.at_work import MODEL, QUICK, TOOLS, downloads, living, pi_at
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:

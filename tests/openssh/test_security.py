@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -63,13 +63,6 @@ SET_UP_BY_THE_USER = {
     ".bashrc": "export MINE=1\n",
     ".config/pip/pip.conf": "[global]\n",
 }
-
-
-def over_ssh(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that needs a pod; the first one makes the lab."""
-    pytest.mark.timeout(300)(test)
-    pytest.mark.openssh(test)
-    return test
 
 
 def touched(pod: OpensshPod) -> list[Path]:
@@ -203,7 +196,6 @@ def machine(prepare: Prepare) -> OpensshPod:
     return pod
 
 
-@over_ssh
 def test_everything_pi_keeps_is_private_whatever_the_umask_is_here(machine: OpensshPod) -> None:
     """Security checks 5 and 9."""
     for words in (
@@ -220,7 +212,6 @@ def test_everything_pi_keeps_is_private_whatever_the_umask_is_here(machine: Open
     assert machine.check("find ~/.pi ~/.vllm_logs -perm /077 -not -type l -not -path '*/venvs/*'") == ""
 
 
-@over_ssh
 def test_a_full_disk_under_the_output_betrays_no_secret(pi: Pi, pod: OpensshPod) -> None:
     """Security check 8: however pi ends."""
     start(pi, own=(*QUICK, *TOOLS))
@@ -236,7 +227,6 @@ def test_a_full_disk_under_the_output_betrays_no_secret(pi: Pi, pod: OpensshPod)
     assert living(pod)
 
 
-@over_ssh
 def test_a_pasted_line_that_switches_checking_off_does_not(pi: Pi, pod: OpensshPod) -> None:
     """Security checks 12 and 14."""
     options = ("-o StrictHostKeyChecking=no", "-o UserKnownHostsFile=/dev/null")
@@ -258,7 +248,6 @@ def test_a_pasted_line_that_switches_checking_off_does_not(pi: Pi, pod: OpensshP
     assert pods_file().read_bytes() == before
 
 
-@over_ssh
 @pytest.mark.usefixtures("pod")
 def test_a_shell_on_a_pod_has_no_way_back_to_the_users_agent_and_display(
     pi: Pi, environment: Path, monkeypatch: pytest.MonkeyPatch
@@ -280,7 +269,6 @@ def test_a_shell_on_a_pod_has_no_way_back_to_the_users_agent_and_display(
     assert "DISPLAY" not in told.out
 
 
-@over_ssh
 def test_nothing_a_user_writes_is_run_on_the_way(pi: Pi, machine: OpensshPod) -> None:
     """Security check 24."""
     for canary in CANARIES:
@@ -293,7 +281,6 @@ def test_nothing_a_user_writes_is_run_on_the_way(pi: Pi, machine: OpensshPod) ->
     assert touched(machine) == []
 
 
-@over_ssh
 def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: OpensshPod) -> None:
     """Security check 24, fault 37."""
     pod.install("vllm", WRITES_DOWN_ITS_ARGUMENTS)
@@ -313,7 +300,6 @@ def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: 
     assert living(pod) == []
 
 
-@over_ssh
 def test_neither_setup_nor_a_models_life_needs_a_folder_that_others_can_write_to(pi: Pi, machine: OpensshPod) -> None:
     """Security check 26: a name in /tmp that can be guessed is somebody else's to take."""
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
@@ -327,7 +313,6 @@ def test_neither_setup_nor_a_models_life_needs_a_folder_that_others_can_write_to
     assert machine.check("find ~ -maxdepth 1 -perm /022 -not -type l") == ""
 
 
-@over_ssh
 def test_setup_deletes_nothing_that_was_there_before(pi: Pi, machine: OpensshPod) -> None:
     """Security check 35."""
     for name, text in SET_UP_BY_THE_USER.items():

@@ -17,8 +17,6 @@ from tests.openssh.at_work import begin, living, pi_at, seconds_until_end, start
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 AT_WORK = "working for ever"
 # A child, and a daemon that has left the session and its parents.
 WORK = f"(setsid sleep 600 > /dev/null 2>&1 &); echo '{AT_WORK}'; sleep 601"

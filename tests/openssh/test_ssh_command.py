@@ -19,8 +19,6 @@ from tests.openssh.conftest import register
 from tests.openssh.session import learn
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 CARELESS_CONFIG = """Host *
   ForwardAgent yes
   ForwardX11 yes

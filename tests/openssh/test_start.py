@@ -27,8 +27,6 @@ from tests.openssh.at_work import (
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
-
 ANSWERS_HEALTH_ONLY = """#!/usr/bin/python3
 import http.server, sys, time
 

@@ -8,10 +8,8 @@ import pytest
 
 from pi_cli.errors import PiError, PodUnreachable
 from tests.lab.openssh import OpensshPod
-from tests.openssh.session import said, ssh_says
+from tests.openssh.session import needs_ssh, said, ssh_says
 from tests.until import until
-
-pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]  # the first test makes the lab
 
 CONFIGS = {
     "an alias with address, port, user and key": """
@@ -138,6 +136,7 @@ def test_the_users_configuration_means_the_same_to_pi_and_ssh(
     assert said("ssh gpu") == "root"
 
 
+@needs_ssh
 def test_an_error_in_the_configuration_is_reported_in_the_words_of_ssh(environment: Path) -> None:
     config = configure(environment, "Host *\n  Bogus yes\n")
     with pytest.raises(PiError, match=r"cannot be used: .*line 2: Bad configuration option: bogus") as raised:
@@ -145,6 +144,7 @@ def test_an_error_in_the_configuration_is_reported_in_the_words_of_ssh(environme
     assert str(config) in str(raised.value)
 
 
+@needs_ssh
 @pytest.mark.parametrize("option", ["RevokedHostKeys /etc/revoked", "ProxyUseFdpass yes"])
 def test_an_unsupported_option_of_the_configuration_is_named(environment: Path, option: str) -> None:
     configure(environment, f"Host *\n  {option}\n")
