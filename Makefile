@@ -6,31 +6,43 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
-# A worker takes one test at a time: else one would have a hundred long ones left when the others are done.
+# A worker takes one test at a time: otherwise one of them is left with a hundred long tests when the others are done.
 TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
-# What stands in for vLLM, GPUs and the Hub, and downloads with the real hf.
+# Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
-# Python may keep what it has compiled: the tests start it thousands of times.
+# The inner loop: tests that compute, without the few that need an embedded pod or wait for reconnects.
+QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
+  tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
+NOT_QUICK := tests/models/test_forwards.py tests/ssh/test_login.py tests/ssh/test_passphrase_on_a_terminal.py \
+  tests/view/test_listing.py
+# Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
+.PHONY: help demo quick test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
+	@echo "make quick         the inner loop: 3,800 tests that need no pod (half a minute on 2 cores)"
 	@echo "make test          run the default tests (no root, no GPU; 3 to 4 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
-	@echo "make test-lab      tests of what stands in for vLLM, GPUs and the Hub, and of downloads with the real hf"
+	@echo "make format        let ruff format the code and fix what it can"
+	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
-	@echo "make test-kills    200 starts of which pi is killed at a random moment, 100 interrupted (root; 15 minutes)"
+	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the tests of test and test-lab with the oldest supported dependencies"
 	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 20 minutes)"
+	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"
+	@echo "make clean         remove the environments, caches and builds"
 
 demo: $(READY)
 	$(BIN)/pi demo
+
+quick: $(READY)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK) $(NOT_QUICK:%=--ignore=%)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(LAB:%=--ignore=%)
@@ -100,4 +112,4 @@ endif
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-lowest dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-lowest dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

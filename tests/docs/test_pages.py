@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "models.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
 PI: Any = get_command(app)
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -95,3 +96,12 @@ def test_the_readme_names_what_ci_runs() -> None:
         r"^for target in (.*); do$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert all(f"`make {target}`" in README for target in targets.split())
+
+
+def test_every_target_is_in_the_help_of_make() -> None:
+    assert set(re.findall(r'@echo "make ([a-z-]+)', MAKEFILE)) == TARGETS - {"help"}
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\btests/[\w./-]*\w", MAKEFILE))))
+def test_every_path_in_the_makefile_exists(path: str) -> None:
+    assert (ROOT / path).exists()
