@@ -18,7 +18,7 @@ NOT_QUICK := tests/models/test_forwards.py tests/ssh/test_login.py tests/ssh/tes
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock clean
+.PHONY: help demo quick test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -36,6 +36,7 @@ help:
 	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make lock          write requirements.lock anew"
+	@echo "make release       build, test and tag the version at the top of CHANGELOG.md; pushes and uploads nothing"
 	@echo "make clean         remove the environments, caches and builds"
 
 demo: $(READY)
@@ -98,6 +99,9 @@ docs: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+
+release: $(READY)
+	$(BIN)/python -m tests.packaging.release
 
 $(READY): pyproject.toml requirements.lock
 ifdef UV

@@ -1,9 +1,13 @@
-"""What users install: the wheel alone, in an environment without the checkout, finds what it ships."""
+"""What users install: the wheel alone, in an environment without the checkout, finds what it ships.
+
+`make release` runs these tests on what it has built, in the folder PI_DIST.
+"""
 
 import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -16,12 +20,22 @@ SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent")
 SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.sh"))
 
 
+def build(project: Path, dist: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(dist), *options]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    return dist
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    [built] = folder.glob("*.whl")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel and an sdist."""
+    given = os.environ.get("PI_DIST")
+    return Path(given) if given else build(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def wheel(dist: Path) -> Path:
+    [built] = dist.glob("*.whl")
     return built
 
 
@@ -61,3 +75,22 @@ def test_the_wheel_holds_the_embedded_pods_stubs(wheel: Path) -> None:
     for stub in ("vllm", "hf", "nvidia-smi", "uv"):
         assert f"pi_cli/demo/bin/{stub}" in names
     assert not [name for name in names if name.startswith("tests/")]
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_sdist_holds_what_the_makefile_needs_and_builds_the_same_wheel(
+    dist: Path, wheel: Path, tmp_path: Path
+) -> None:
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [project] = tmp_path.glob("pi_pods-*")
+    for name in ("Makefile", "requirements.lock", "tests/conftest.py", ".ci/run"):
+        assert (project / name).is_file()
+    [rebuilt] = build(project, tmp_path / "dist", "--target", "wheel").glob("*.whl")
+    assert rebuilt.name == wheel.name
+    assert contents(rebuilt) == contents(wheel)
