@@ -5,9 +5,9 @@
 #                [--cuda auto|full|none] [--flashinfer prebuilt|source|none] [--shell-env]
 #
 # Runs as root, or as a user who may use sudo without a password. Exit status: 0 done, 2 bad usage, else the number of
-# the step that failed (see `main`). Secrets have no business here: none are read, none are written.
+# the step that failed (see `main`). Reads and writes no secrets.
 set -euo pipefail
-set +o posix # where the machine's environment holds POSIXLY_CORRECT
+set +o posix # in case the machine's environment has POSIXLY_CORRECT
 
 pi_home="$HOME/.pi"
 
@@ -20,6 +20,7 @@ cuda=auto
 flashinfer=prebuilt
 shell_env=""
 models_path_is_former=""
+lock_timeout=15 # seconds
 
 here="$(dirname "${BASH_SOURCE[0]}")/setup"
 # shellcheck source=setup/steps.sh
@@ -44,18 +45,18 @@ source "$here/environment.sh"
 main() {
   trap 'on_exit $?' EXIT
   read_arguments "$@"
-  exec < /dev/null # nothing may wait for an answer, or eat the stdin that pi watches over
+  exec < /dev/null # no program may wait for input, or consume the stdin that ends with pi
   export NO_COLOR=1
   unset VIRTUAL_ENV
   cd "$HOME"
   step machine 11 "Checking the machine" check_the_machine
   step lock 10 "Taking the setup lock" take_the_lock
-  # A daemon that a package starts would inherit the lock and hold it for ever: the steps run without it.
+  # A daemon that a package starts would inherit the lock and hold it forever: the steps run without descriptor 9.
   prepare_the_pod 9>&-
 }
 
 prepare_the_pod() {
-  step essentials 12 "Installing what the other steps need" install_essentials
+  step essentials 12 "Installing prerequisites" install_essentials
   in_background prepare_the_system
   in_background prepare_the_storage
   in_background prepare_vllm
@@ -72,13 +73,13 @@ prepare_the_system() {
 
 prepare_the_storage() {
   step storage 13 "Mounting the models volume" mount_the_models
-  step cache 14 "Placing the model cache" place_the_cache
+  step cache 14 "Setting up the model cache" place_the_cache
 }
 
 prepare_vllm() {
   step uv 15 "Installing uv" install_uv
   step vllm 16 "Installing vLLM" install_vllm
-  if [[ "$flashinfer" != source ]]; then step kernels 19 "Fetching FlashInfer's kernels" fetch_kernels; fi
+  if [[ "$flashinfer" != source ]]; then step kernels 19 "Downloading FlashInfer's kernels" fetch_kernels; fi
 }
 
 read_arguments() {
@@ -101,11 +102,12 @@ read_arguments() {
     shift
   done
   [[ -z "$models_path" || "$models_path" == /* ]] || fail "--models-path must be absolute, not \`$models_path\`"
-  [[ "$cuda" == @(auto|full|none) ]] || fail "--cuda is auto, full or none, not \`$cuda\`"
-  [[ "$flashinfer" == @(prebuilt|source|none) ]] || fail "--flashinfer is prebuilt, source or none, not \`$flashinfer\`"
+  [[ "$cuda" == @(auto|full|none) ]] || fail "--cuda must be auto, full or none, not \`$cuda\`"
+  [[ "$flashinfer" == @(prebuilt|source|none) ]] \
+    || fail "--flashinfer must be prebuilt, source or none, not \`$flashinfer\`"
   if is_cpu_build "$vllm_spec"; then cpu_build=yes; fi
   if [[ "$cpu_build$vllm_spec" == yesnightly ]]; then
-    fail "there is no nightly build of vLLM for CPUs: leave out --vllm, or give a version"
+    fail "there is no nightly build of vLLM for CPUs: leave out --vllm, or name a version"
   fi
   if [[ -n "$mount_command" ]]; then
     mount_target="$(target_of "$mount_command")"
@@ -118,19 +120,18 @@ read_arguments() {
   fi
 }
 
-# sudo keeps no variables: the mark by which `supervise.sh` knows what it has to end is handed on.
+# sudo clears the environment: pass on the mark by which `supervise.sh` finds the processes to end.
 as_root() { if [[ "$(id -u)" == 0 ]]; then "$@"; else sudo -n ${PI_SETUP:+env "PI_SETUP=$PI_SETUP"} "$@"; fi; }
 
-require_root() { as_root true || fail "$1 needs root, and $(id -un) may not use sudo without a password here"; }
+require_root() { as_root true || fail "$1 needs root, and $(id -un) cannot use sudo without a password"; }
 
 take_the_lock() {
-  local patience=15
   mkdir -p "$pi_home"
   chmod 700 "$pi_home"
   exec 9>> "$pi_home/setup.lock"
   if ! flock -n 9; then
     say "waiting for another setup of this machine: $(cat "$pi_home/setup.lock")"
-    flock -w "$patience" 9 || fail "another setup of this machine is running: $(cat "$pi_home/setup.lock")"
+    flock -w "$lock_timeout" 9 || fail "another setup of this machine is running: $(cat "$pi_home/setup.lock")"
   fi
   echo "pid $$ since $(date '+%F %T')" > "$pi_home/setup.lock"
 }

@@ -7,12 +7,12 @@ cuda_keyring="cuda-keyring_1.1-1_all.deb"
 
 is_older() { ((${1%%.*} * 1000 + ${1#*.} < ${2%%.*} * 1000 + ${2#*.})); }
 
-# What branches of the driver came with, newest first.
+# The newest CUDA that each branch of the driver supports, newest branch first.
 driver_branches=(610:13.3 595:13.2 590:13.1 580:13.0 575:12.9 570:12.8 565:12.7 560:12.6 555:12.5 550:12.4 545:12.3
   535:12.2 530:12.1 525:12.0 520:11.8 515:11.7 510:11.6 0:11.0)
 
-# The CUDA version that a driver knows. nvidia-smi says it in its banner ("CUDA Version", in newer drivers "CUDA UMD
-# Version"), but in some containers it cannot tell.
+# Print the newest CUDA that a driver supports. nvidia-smi prints it in its banner ("CUDA Version", in newer drivers
+# "CUDA UMD Version"), except in some containers.
 cuda_of_the_driver() {
   local branch="${1%%.*}" banner="$2" each
   if [[ "$banner" =~ CUDA( UMD)?\ Version:\ *([0-9]+\.[0-9]+) ]]; then echo "${BASH_REMATCH[2]}"; return; fi
@@ -22,14 +22,14 @@ cuda_of_the_driver() {
   done
 }
 
-# Which build of vLLM runs on a driver that knows this CUDA: `default`, `cu129`, or none. Since 0.20 the default one is
-# built with CUDA 13, which needs a driver that knows 13. Within 12 a driver runs what was built with a newer 12.
+# Print which build of vLLM runs on a driver that supports this CUDA: `default`, `cu129`, or none. Since 0.20 the
+# default one is built with CUDA 13, which needs a driver for 13. A driver for CUDA 12 runs code of a newer CUDA 12.
 wheel_for() {
   if [[ -n "$1" ]] && is_older "$1" 12.0; then return 1; fi
   if [[ -z "$1" ]] || asks_for_vllm_before 0.20 || ! is_older "$1" 13.0; then echo default; else echo cu129; fi
 }
 
-# The CUDA version that vLLM's build was made with; `0.33.0+cu129` says it itself.
+# Print the CUDA version that vLLM's build was made with; `0.33.0+cu129` names it.
 cuda_of_the_wheel() {
   if [[ "$vllm_spec" =~ \+cu([0-9]+)([0-9])$ ]]; then
     echo "${BASH_REMATCH[1]}.${BASH_REMATCH[2]}"
@@ -42,7 +42,7 @@ cuda_of_the_wheel() {
 
 asks_for_vllm_before() { [[ "$vllm_spec" =~ ^(vllm==)?([0-9]+\.[0-9]+) ]] && is_older "${BASH_REMATCH[2]}" "$1"; }
 
-# Somebody who names a build of their own knows what it runs on.
+# A custom build is not checked: a user who names one knows what it runs on.
 names_own_build() { [[ -n "$vllm_spec" && ! "$vllm_spec" =~ ^(release|nightly|(vllm==)?[0-9][A-Za-z0-9.+]*)$ ]]; }
 
 # vLLM's documentation asks for 7.0 up to 0.19; 0.20 dropped it together with CUDA 12.9 as the default
@@ -51,7 +51,7 @@ check_the_capability() {
   local least=7.5 advice="no vLLM was ever built for it"
   if asks_for_vllm_before 0.20; then least=7.0; fi
   if [[ -z "$compute_capability" ]] || ! is_older "$compute_capability" "$least" || names_own_build; then return; fi
-  if ! is_older "$compute_capability" 7.0; then advice="0.19.1 was the last built for it: --vllm 0.19.1"; fi
+  if ! is_older "$compute_capability" 7.0; then advice="0.19.1 was the last one built for it: use --vllm 0.19.1"; fi
   fail "$oldest_gpu has compute capability $compute_capability, and vLLM needs $least; $advice"
 }
 
@@ -59,20 +59,20 @@ check_the_capability() {
 # (vllm-project/vllm#24124, #28115).
 check_the_driver() {
   if names_own_build; then return; fi
-  wheel_for "$driver_cuda" > /dev/null || fail "the NVIDIA driver $driver_version is too old: it knows CUDA" \
+  wheel_for "$driver_cuda" > /dev/null || fail "the NVIDIA driver $driver_version is too old: it supports CUDA" \
     "$driver_cuda, and vLLM needs 12.0 (driver 525) or newer; vLLM 0.10.1.1 was the last built with CUDA 11"
   if lacks_ptx && ! may_use_compat; then
-    warn "the driver knows CUDA $driver_cuda, and vLLM is built with $(cuda_of_the_wheel): models whose kernels the" \
-      "driver has to translate for this GPU fail (\"the provided PTX was compiled with an unsupported toolchain\")." \
-      "Driver 575 and newer have no such limit"
+    warn "the driver supports CUDA $driver_cuda, and vLLM is built with $(cuda_of_the_wheel): models fail if the" \
+      "driver has to translate their kernels for this GPU (\"the provided PTX was compiled with an unsupported" \
+      "toolchain\"). Driver 575 and newer do not have this limit"
   fi
 }
 
 # Machine code of a newer CUDA 12 runs on an older driver, but PTX does not (vllm-project/vllm#28305, #31700).
 lacks_ptx() { is_older "${driver_cuda:-99.0}" "$(cuda_of_the_wheel)"; }
 
-# NVIDIA's way out, a newer user part of the driver in the package cuda-compat, works on its GPUs for data centres and
-# with the branches of the driver that are made to last; elsewhere CUDA fails with error 803 or 804.
+# NVIDIA's solution, the package cuda-compat with a newer user-mode driver, works on data centre GPUs and with the
+# long-term branches of the driver; elsewhere CUDA fails with error 803 or 804.
 may_use_compat() {
   local gpu
   [[ "${driver_version%%.*}" == @(535|550|570) ]] || return 1
@@ -81,7 +81,7 @@ may_use_compat() {
   done <<< "$gpu_names"
 }
 
-# The folder for VLLM_CUDA_COMPATIBILITY_PATH, if one is needed and there.
+# Print the folder for VLLM_CUDA_COMPATIBILITY_PATH, if one is needed and installed.
 cuda_compat() {
   local folder
   [[ -n "$has_cuda_gpu" ]] && lacks_ptx && may_use_compat || return 0
@@ -89,7 +89,7 @@ cuda_compat() {
   if [[ -d "$folder" ]]; then echo "$folder"; fi
 }
 
-# The folder for CUDA_HOME: a toolkit that can compile for this vLLM and this GPU, the very version first.
+# Print the folder for CUDA_HOME: a toolkit that can compile for this vLLM and this GPU, the exact version first.
 cuda_home() {
   local folder wanted
   [[ -n "$has_cuda_gpu" ]] || return 0
@@ -99,8 +99,8 @@ cuda_home() {
   done
 }
 
-# A compiler of another major version would make code for libraries that this vLLM has not loaded. What is included at
-# run time has to be there too: images often have the compiler alone.
+# A compiler of another major version generates code for libraries that this vLLM does not load. The headers that are
+# included at run time have to be there too: images often have only the compiler.
 can_compile() {
   local folder="$1" wanted="$2" version header
   [[ -x "$folder/bin/nvcc" ]] || return 1
@@ -111,7 +111,7 @@ can_compile() {
 
 version_of_toolkit() { "$1/bin/nvcc" --version 2> /dev/null | sed -nE 's/.*release ([0-9]+\.[0-9]+).*/\1/p'; }
 
-# Blackwell GPUs came late in CUDA 12 ("SM 12.x requires CUDA >= 12.9", says FlashInfer).
+# Only the last CUDA 12 releases support Blackwell GPUs (FlashInfer: "SM 12.x requires CUDA >= 12.9").
 oldest_compiler() {
   local capability="${compute_capability:-7.5}"
   if is_older "$capability" 10.0; then echo 12.0; elif is_older "$capability" 10.1; then echo 12.8; else echo 12.9; fi
@@ -132,42 +132,45 @@ install_cuda() {
   if [[ "$cuda" == none ]]; then skip "--cuda none"; return; fi
   if [[ -z "$has_cuda_gpu" ]]; then skip "vLLM's build for CPUs needs none"; return; fi
   if lacks_ptx && may_use_compat && [[ -z "$(cuda_compat)" ]]; then needs_compat=yes; fi
-  if [[ -z "$needs_compat" ]] && has_wanted_toolkit; then skip "$(cuda_home) is there"; return; fi
-  if [[ -n "$cuda_trouble" ]]; then do_without "$cuda_trouble"; return; fi
+  if [[ -z "$needs_compat" ]] && has_wanted_toolkit; then skip "already installed: $(cuda_home)"; return; fi
+  if [[ -n "$cuda_trouble" ]]; then skip_the_toolkit "$cuda_trouble"; return; fi
   install_the_toolkit || return 0
   hash -r
-  say "CUDA $(version_of_toolkit "$(cuda_home)") is in $(cuda_home)"
+  say "installed CUDA $(version_of_toolkit "$(cuda_home)") in $(cuda_home)"
 }
 
 install_the_toolkit() {
   local folder wanted version dashed
   local -a packages=()
   folder="$(cuda_repository)"
-  if [[ -z "$folder" ]]; then do_without "NVIDIA has no packages for $os_title on $arch"; return 1; fi
-  add_cuda_repository "$folder" || { do_without "$cuda_trouble"; return 1; }
+  if [[ -z "$folder" ]]; then skip_the_toolkit "NVIDIA has no packages for $os_title on $arch"; return 1; fi
+  add_cuda_repository "$folder" || { skip_the_toolkit "$cuda_trouble"; return 1; }
   wanted="$(cuda_of_the_wheel)"
   version="$(toolkit_among "$wanted" < <(apt-cache pkgnames cuda-nvcc-))"
-  if [[ -z "$version" ]]; then do_without "NVIDIA's packages for $os_title have no CUDA ${wanted%%.*}"; return 1; fi
+  if [[ -z "$version" ]]; then
+    skip_the_toolkit "NVIDIA's packages for $os_title do not include CUDA ${wanted%%.*}"
+    return 1
+  fi
   dashed="${version/./-}"
   if ! has_wanted_toolkit; then read -ra packages <<< "$(toolkit_packages "$dashed")"; fi
   if lacks_ptx && may_use_compat; then packages+=("cuda-compat-$dashed"); fi
   say "installing CUDA $version: ${packages[*]}"
-  apt_install "${packages[@]}" || { do_without "$apt_trouble"; return 1; }
+  apt_install "${packages[@]}" || { skip_the_toolkit "$apt_trouble"; return 1; }
 }
 
-# As vLLM's own image has them for compiling at run time, and the headers of nvrtc (FlashInfer's kernels for FP4).
+# What vLLM's own image has for compiling at run time, and the nvrtc headers (for FlashInfer's FP4 kernels).
 toolkit_packages() {
   if [[ "$cuda" == full ]]; then echo "cuda-toolkit-$1"; return; fi
   echo "cuda-nvcc-$1 cuda-cudart-dev-$1 cuda-nvrtc-dev-$1 cuda-cuobjdump-$1 libcurand-dev-$1 libcublas-dev-$1"
 }
 
-do_without() {
+skip_the_toolkit() {
   if [[ "$cuda" == full ]]; then fail "no CUDA toolkit: $1"; fi
-  warn "no CUDA toolkit: $1. vLLM runs with its prebuilt kernels, but not with a model that needs others compiled"
-  skip "left out"
+  warn "no CUDA toolkit: $1. vLLM runs with its prebuilt kernels; models that need other kernels compiled fail"
+  skip "not installed"
 }
 
-# The folder of NVIDIA's repository for this system. Ubuntus between two LTS take the packages of the older one.
+# Print the folder of NVIDIA's repository for this system. Ubuntu between two LTS uses the packages of the older LTS.
 cuda_repository() {
   local system="" machine="$arch" version="${os_version/./}"
   if [[ "$arch" == aarch64 ]]; then machine=sbsa; fi
@@ -181,30 +184,31 @@ cuda_repository() {
   if [[ -n "$system" && -n "$version" ]]; then echo "$system/$machine"; fi
 }
 
-# Make apt know what is in the repository. One that the image has brought stays as it is: a second entry with another
-# Signed-By would stop apt altogether.
+# Add the repository to apt and refresh its list. An entry that came with the image is kept: a second one with another
+# Signed-By would make apt fail.
 add_cuda_repository() {
   local folder="$1" entry
   entry="$(entry_of_repository "$folder")"
   if [[ -z "$entry" ]]; then
-    add_keyring "$folder" || { cuda_trouble="the machine cannot get $cuda_repositories/$folder/$cuda_keyring"; return 1; }
+    add_keyring "$folder" \
+      || { cuda_trouble="the machine cannot download $cuda_repositories/$folder/$cuda_keyring"; return 1; }
     entry="$(entry_of_repository "$folder")"
-    [[ -n "$entry" ]] || { cuda_trouble="$cuda_keyring is not for $cuda_repositories"; return 1; }
+    [[ -n "$entry" ]] || { cuda_trouble="$cuda_keyring does not add $cuda_repositories"; return 1; }
   fi
-  patiently apt_get update -o "Dir::Etc::sourcelist=$entry" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 \
-    -o APT::Update::Error-Mode=any || { cuda_trouble="$(reason_of_apt)"; return 1; }
+  retry_while_locked apt_get update -o "Dir::Etc::sourcelist=$entry" -o Dir::Etc::sourceparts=- \
+    -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any || { cuda_trouble="$(reason_of_apt)"; return 1; }
 }
 
 entry_of_repository() {
   grep -rls "^[^#]*$cuda_repositories/$1" /etc/apt/sources.list /etc/apt/sources.list.d | head -n 1 || true
 }
 
-# NVIDIA's package with its key and the entry for apt.
+# Install NVIDIA's package with its key and the entry for apt.
 add_keyring() {
   local scratch status=0
   scratch="$(mktemp -d)"
   fetch "$cuda_repositories/$1/$cuda_keyring" "$scratch/keyring.deb" \
-    && patiently as_root env LC_ALL=C dpkg --force-confold -i "$scratch/keyring.deb" \
+    && retry_while_locked as_root env LC_ALL=C dpkg --force-confold -i "$scratch/keyring.deb" \
     && name_the_mirror || status=1
   rm -rf "$scratch"
   return "$status"
@@ -216,15 +220,15 @@ fetch() {
   curl "${options[@]}" "$1"
 }
 
-# The entry names NVIDIA's own address.
+# Change the entry, which names NVIDIA's own address, to the mirror.
 name_the_mirror() {
   [[ -n "${PI_CUDA_REPOSITORY:-}" ]] || return 0
   as_root find /etc/apt/sources.list.d -name 'cuda-*.list' \
     -exec sed -i "s|https://developer.download.nvidia.com/compute/cuda/repos|$PI_CUDA_REPOSITORY|" {} +
 }
 
-# Of the versions whose compiler is on offer (`cuda-nvcc-12-9`, a line each): the wanted one, else the newest before it,
-# else the next after it; all of the same major version.
+# Choose from the versions whose compiler is available (`cuda-nvcc-12-9`, one per line): the wanted one, else the newest
+# older one, else the next newer one, all of the same major version.
 toolkit_among() {
   local wanted="$1" package version before="" after=""
   while read -r package; do

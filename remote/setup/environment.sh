@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The environment that launches and downloads get, and login shells on request. Sourced by `pod_setup.sh`.
+# The environment of launches and downloads, and of login shells on request. Sourced by `pod_setup.sh`.
 
 # shellcheck disable=SC2016  # the login shell's
 shell_line='[ -r ~/.pi/env ] && case ":$PATH:" in *":$HOME/venv/bin:"*) ;; *) . ~/.pi/env ;; esac # by pi pods setup'
@@ -19,15 +19,15 @@ write_the_environment() {
     echo "$provider" > "$pi_home/provider"
     changed=yes
   fi
-  if [[ -n "$shell_env" ]]; then tell_login_shells; fi
-  if [[ -z "$changed" ]]; then skip "nothing has changed"; else say "written: $file"; fi
+  if [[ -n "$shell_env" ]]; then configure_login_shells; fi
+  if [[ -z "$changed" ]]; then skip "nothing has changed"; else say "wrote $file"; fi
 }
 
 environment() {
   local name cuda compat
   cuda="$(cuda_home)"
   compat="$(cuda_compat)"
-  # In front of what a session has anyway: a login shell may have found more than this one.
+  # Before the session's own PATH: a login shell may have found more than this shell.
   # shellcheck disable=SC2016  # the session's
   printf '%s:"$PATH"\n' "$(export_line PATH "$venv/bin${cuda:+:$cuda/bin}")"
   if [[ -n "$cuda" ]]; then export_line CUDA_HOME "$cuda"; fi
@@ -45,7 +45,7 @@ environment() {
     export_line PI_VLLM_CACHE "$models_path/vllm-cache/$(kind_of_gpus)"
   fi
   if [[ -n "$cpu_build" ]]; then export_line VLLM_TARGET_DEVICE cpu; fi
-  for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE; do # where the machine trusts more than Python's own list
+  for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE; do # certificates that Python's own list lacks
     if [[ -n "${!name:-}" ]]; then export_line "$name" "${!name}"; fi
   done
 }
@@ -55,22 +55,22 @@ export_line() {
   printf "export %s='%s'\n" "$1" "${2//$quote/$quote\\$quote$quote}"
 }
 
-# What vLLM compiles is for one kind of GPU: a folder name such as `NVIDIA-H100-80GB-HBM3`.
+# Print a folder name for what vLLM compiles, which is for one kind of GPU: `NVIDIA-H100-80GB-HBM3`.
 kind_of_gpus() {
   if [[ -z "$gpu_names" ]]; then echo cpu; return; fi
   sort -u <<< "$gpu_names" | tr -cs 'A-Za-z0-9._\n' - | sed 's/-*$//' | paste -sd +
 }
 
-# One line in the files that shells read at login; what else is in them stays as it is.
-tell_login_shells() {
-  local file told=""
+# Add one line to the files that shells read at login, and change nothing else in them.
+configure_login_shells() {
+  local file changed_files=""
   for file in .profile .bashrc .bash_profile .zshrc; do
     file="$HOME/$file"
     if [[ ! -e "$file" && "$file" == */.@(bash_profile|zshrc) ]] || grep -qsF '.pi/env' "$file"; then continue; fi
     if [[ -s "$file" && -n "$(tail -c 1 "$file")" ]]; then echo >> "$file"; fi
     printf '%s\n' "$shell_line" >> "$file" || fail "cannot write to $file"
-    told+="${told:+, }$file"
+    changed_files+="${changed_files:+, }$file"
     changed=yes
   done
-  if [[ -n "$told" ]]; then say "login shells read ~/.pi/env now ($told)"; fi
+  if [[ -n "$changed_files" ]]; then say "login shells now read ~/.pi/env ($changed_files)"; fi
 }

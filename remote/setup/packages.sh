@@ -3,13 +3,13 @@
 
 apt_trouble=""       # why `apt_install` failed
 lists_are_fresh=""   # one refresh is enough
-mirror_trouble=""    # what stood in its way
+mirror_trouble=""    # why the refresh failed
 dpkg_is_in_order=""
 
-# What the other steps need: uv's download, its way without one, pi's agent, and `--mount`.
+# Print what other steps need: to download uv or install it from PyPI, for pi's agent, and for `--mount`.
 essentials() {
   echo ca-certificates curl python3 python3-venv
-  if is_for_cpu; then echo libnuma1; fi # without it the CPU build silently goes without its kernels
+  if is_for_cpu; then echo libnuma1; fi # without it the CPU build silently runs without its kernels
   if is_nfs "$mount_command"; then echo nfs-common; fi
   if is_cifs "$mount_command"; then echo cifs-utils; fi
 }
@@ -17,7 +17,7 @@ essentials() {
 # Triton compiles at run time: it needs gcc and Python.h.
 build_tools() { echo build-essential python3-dev; }
 
-# `mount host:/share /mnt` is NFS even if nobody says so.
+# `mount host:/share /mnt` is NFS even without `-t nfs`.
 is_nfs() {
   [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*nfs || "$1" == *mount.nfs* ]] && return
   [[ " $1" =~ [[:space:]]mount[[:space:]](.*[[:space:]])?[^/[:space:]]+:/ && ! " $1" =~ [[:space:]](-t|--types) ]]
@@ -34,7 +34,7 @@ missing_packages() { missing_among "$(essentials) $(build_tools)"; }
 install_missing() {
   local -a missing
   read -ra missing <<< "$(missing_among "$1")"
-  if ((${#missing[@]} == 0)); then skip "all packages are there"; return; fi
+  if ((${#missing[@]} == 0)); then skip "all packages are already installed"; return; fi
   require_root "installing ${missing[*]}"
   apt_install "${missing[@]}" || fail "$apt_trouble"
   say "installed ${missing[*]}"
@@ -51,44 +51,44 @@ missing_among() {
 
 is_installed() { [[ -z "$(missing_among "$1")" ]]; }
 
-# Install packages, from lists that were refreshed within the hour or else are now. If it fails, `apt_trouble` says why.
+# Install packages, after refreshing lists that are older than an hour. On failure, `apt_trouble` is the reason.
 apt_install() {
   local -a command=(apt_get install --no-install-recommends "$@")
-  mend_dpkg || { apt_trouble="dpkg cannot finish what it was cut off from: $(reason_of_apt)"; return 1; }
-  if have_fresh_lists && patiently "${command[@]}"; then return; fi
+  repair_dpkg || { apt_trouble="dpkg cannot finish an interrupted installation: $(reason_of_apt)"; return 1; }
+  if have_fresh_lists && retry_while_locked "${command[@]}"; then return; fi
   if [[ -z "$lists_are_fresh" ]]; then
     refresh_lists
-    if patiently "${command[@]}"; then return; fi
+    if retry_while_locked "${command[@]}"; then return; fi
   fi
   apt_trouble="cannot install $*: $(reason_of_apt)"
   return 1
 }
 
-# A dpkg that was cut off has to be told to finish before apt does anything.
-mend_dpkg() {
+# After an interruption, dpkg has to finish its work before apt does anything.
+repair_dpkg() {
   if [[ -n "$dpkg_is_in_order" ]]; then return; fi
-  patiently as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+  retry_while_locked as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
     dpkg --force-confdef --force-confold --configure -a || return 1
   dpkg_is_in_order=yes
 }
 
-# Their folder changes with every refresh, also with those of earlier setups; images come with an empty one.
+# The folder of the lists changes with every refresh, also by earlier setups; in new images it is empty.
 have_fresh_lists() {
   [[ -n "$lists_are_fresh" ]] \
     || { compgen -G "$machine_root/var/lib/apt/lists/*_Packages*" \
       && [[ -n "$(find "$machine_root/var/lib/apt/lists" -maxdepth 0 -mmin -60)" ]]; } > /dev/null
 }
 
-# Where one source of several cannot be read, the others may be all that is needed.
+# If one of several sources cannot be read, the others may be enough.
 refresh_lists() {
   lists_are_fresh=yes
-  if patiently apt_get update -o APT::Update::Error-Mode=any; then return; fi
+  if retry_while_locked apt_get update -o APT::Update::Error-Mode=any; then return; fi
   mirror_trouble="$(reason_of_apt)"
-  say "could not refresh the package lists: going on with what is there"
+  say "could not refresh the package lists; continuing with the existing ones"
 }
 
-# Plain lines, no questions, changed configuration files kept, services left alone that only want a restart. In a
-# container, whose disk does not outlive a crash anyway, dpkg need not wait for it file by file.
+# Run apt-get with plain output and no questions; it keeps changed configuration files and restarts no services. In a
+# container, whose disk does not survive a crash anyway, dpkg need not sync every file.
 apt_get() {
   local -a options=(-o Dpkg::Use-Pty=0 -o APT::Color=0 -o Acquire::Retries=3
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
@@ -96,11 +96,11 @@ apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get -q -y "${options[@]}" "$@"
 }
 
-# Run apt or dpkg, and while somebody else holds their locks (cloud-init, unattended-upgrades) wait and try again. What
-# it says is shown as it comes and kept. A daemon that a package starts may hold its output open for ever: therefore
-# the file in between and no pipe, and none of what `step` has open.
-patiently() {
-  local log="$pi_home/apt.log" deadline=$((SECONDS + patience)) command said="" status
+# Run apt or dpkg; while another process holds their locks (cloud-init, unattended-upgrades), wait and retry. The output
+# is shown as it comes, and kept. A daemon that a package starts may hold the output open forever: therefore it goes to
+# a file, not to a pipe or to what `step` has open.
+retry_while_locked() {
+  local log="$pi_home/apt.log" deadline=$((SECONDS + wait_limit)) command announced="" status
   while true; do
     : > "$log"
     "$@" >> "$log" 2>&1 &
@@ -109,16 +109,16 @@ patiently() {
     status=0
     wait "$command" || status=$?
     if ((status == 0)) || ! is_locked_out "$log"; then return "$status"; fi
-    ((SECONDS < deadline)) || fail "$(holder_of_the_lock "$log") has held apt's lock for $patience s: try again later"
-    [[ -n "$said" ]] || say "waiting for $(holder_of_the_lock "$log"), which holds apt's lock"
-    said=yes
+    ((SECONDS < deadline)) || fail "$(holder_of_the_lock "$log") has held apt's lock for $wait_limit s: try again later"
+    [[ -n "$announced" ]] || say "waiting for $(holder_of_the_lock "$log"), which holds apt's lock"
+    announced=yes
     sleep 1
   done
 }
 
 is_locked_out() { grep -qE 'Could not get lock|Unable to (acquire|lock)|locked by another process' "$1"; }
 
-# Both name the process: "It is held by process 4711 (apt-get)", "… another process with pid 4711".
+# Both messages name the process: "It is held by process 4711 (apt-get)", "… another process with pid 4711".
 holder_of_the_lock() {
   local pid name=""
   pid="$(sed -nE 's/.*(held by process|another process with pid) ([0-9]+).*/\2/p' "$1" | head -n 1)"
@@ -127,7 +127,7 @@ holder_of_the_lock() {
   echo "$name (pid $pid)"
 }
 
-# In a few words why the last apt or dpkg failed.
+# Print in a few words why the last apt or dpkg failed.
 reason_of_apt() {
   local log="$pi_home/apt.log" text
   text="$(grep -E '^(E|Err|W|dpkg):?' -A 1 "$log" || cat "$log")"

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Look at the machine, and refuse what cannot work, before anything is changed on it. Sourced by `pod_setup.sh`.
+# Check the machine before anything is changed on it, and refuse what cannot work. Sourced by `pod_setup.sh`.
 #
-# What later steps know from here: os_id os_version arch provider is_container driver_version driver_cuda gpu_names
+# Sets for later steps: os_id os_version arch provider is_container driver_version driver_cuda gpu_names
 # compute_capability has_cuda_gpu cuda_trouble.
 
-machine_root="${PI_MACHINE_ROOT:-}" # a machine of the tests or of the demo has its /etc, /proc … below it
-patience="${PI_SETUP_PATIENCE:-300}" # seconds for what others do here: the first boot, another apt
+machine_root="${PI_MACHINE_ROOT:-}" # machines of the tests and the demo have /etc, /proc … below this folder
+wait_limit="${PI_SETUP_WAIT_LIMIT:-300}" # seconds to wait for other programs: the first boot, another apt
 
 os_id="" os_version="" os_title="" arch="" provider="" is_container=""
 driver_version="" driver_cuda="" gpu_names="" compute_capability="" has_cuda_gpu=""
@@ -14,7 +14,7 @@ cuda_trouble="" # why there will be no CUDA toolkit
 
 check_the_machine() {
   read_the_system
-  find_out_where_we_are
+  detect_the_provider
   check_the_mount
   wait_for_the_first_boot
   if ! is_for_cpu; then look_at_the_gpus; fi
@@ -40,7 +40,7 @@ read_the_system() {
   os_title="${os_title% }"
   os_id="${release[ID]:-}" os_version="${release[VERSION_ID]:-}"
   if [[ "$os_id" != @(ubuntu|debian) ]]; then
-    take_for_its_parent "${release[ID_LIKE]:-}" "${release[UBUNTU_CODENAME]:-${release[VERSION_CODENAME]:-}}"
+    treat_as_its_parent "${release[ID_LIKE]:-}" "${release[UBUNTU_CODENAME]:-${release[VERSION_CODENAME]:-}}"
   fi
   check_the_version
   command -v apt-get > /dev/null || fail "not Debian or Ubuntu: apt-get is missing"
@@ -48,8 +48,8 @@ read_the_system() {
   [[ "$arch" == @(x86_64|aarch64) ]] || fail "vLLM has no builds for $arch: choose a machine with x86_64 or aarch64"
 }
 
-# Mint, Pop!_OS, Kali …: they have the packages of what they descend from.
-take_for_its_parent() {
+# Mint, Pop!_OS, Kali …: derivatives use the packages of their parent distribution.
+treat_as_its_parent() {
   case " $1 " in
     *" ubuntu "*) os_id=ubuntu ;;
     *" debian "*) os_id=debian ;;
@@ -64,7 +64,7 @@ take_for_its_parent() {
     trixie) os_version=13 ;;
     *) os_version="" ;;
   esac
-  warn "$os_title is taken for ${os_id^}${os_version:+ $os_version}: that is not tested"
+  warn "$os_title is treated as ${os_id^}${os_version:+ $os_version}, which is not tested"
 }
 
 check_the_version() {
@@ -72,24 +72,24 @@ check_the_version() {
   if [[ "$os_id" == debian ]]; then oldest=12 newest=13; fi
   if [[ ! "$version" =~ ^[0-9]+$ ]]; then return; fi # Debian testing has none
   ((version >= oldest)) || fail "$os_title is too old: choose an image with Ubuntu 20.04 to 26.04, or Debian 12 or 13"
-  ((version <= newest)) || warn "$os_title is newer than what this setup is tested with"
+  ((version <= newest)) || warn "$os_title is newer than the releases that setup is tested with"
 }
 
 # Containers and providers
 
-find_out_where_we_are() {
+detect_the_provider() {
   local comm="" names=" " entry
   { read -r comm < "$machine_root/proc/1/comm"; } 2> /dev/null || true
   if [[ "$comm" != @(systemd|init) || -e "$machine_root/.dockerenv" ]]; then is_container=yes; fi
-  # A command run through ssh lacks the variables of the container. Only their names are looked at: among the values
-  # are the platform's keys.
+  # A command run through ssh does not get the container's variables: read those of PID 1. Only their names are used:
+  # the values include the platform's keys.
   while IFS= read -r -d '' entry; do names+="${entry%%=*} "; done < <(cat "$machine_root/proc/1/environ" 2> /dev/null)
   entry="$(compgen -e)"
   provider="$(provider_by_variables "$names ${entry//$'\n'/ } ")"
   provider="${provider:-$(provider_by_files)}"
 }
 
-# Whoever lets somebody else's pods comes first.
+# Resellers come first: their pods have the variables of the provider behind them too.
 provider_by_variables() {
   case "$1" in
     *" PRIME_"*) echo prime ;;
@@ -123,20 +123,20 @@ check_the_mount() {
     fail "--mount cannot work: this is an unprivileged container. $(instead_of_mounting "$volume")"
   fi
   if [[ -n "$volume" && -z "$models_path" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
-    warn "models will go to the machine's own disk, not to the volume on $volume: for that, --models-path $volume"
+    warn "models will be stored on the machine's own disk; to use the volume on $volume, add --models-path $volume"
   fi
 }
 
 instead_of_mounting() {
   if [[ -n "$1" ]]; then
-    echo "Leave it out and give --models-path $1: that is the volume that your provider has mounted"
+    echo "Use --models-path $1 instead: your provider has mounted that volume"
   else
-    echo "Leave it out; a volume has to be attached when the machine is created"
+    echo "Leave it out: a volume must be attached when the machine is created"
   fi
 }
 
-# Mounting takes CAP_SYS_ADMIN (bit 21), and that of the machine itself, not of a user namespace. Who is not root has
-# no capabilities before sudo: what counts is what sudo can give.
+# Whether mounting is allowed: it needs CAP_SYS_ADMIN (bit 21) of the machine itself, not of a user namespace. A user
+# other than root has no capabilities before sudo: the bounding set holds what sudo can give.
 may_mount() {
   local name value set=CapEff outside
   if [[ "$(id -u)" != 0 ]]; then set=CapBnd; fi
@@ -148,7 +148,7 @@ may_mount() {
   (((16#${value:-0} >> 21) & 1))
 }
 
-# The mount point of a volume for data, if the provider has mounted one.
+# Print the mount point of a data volume, if the provider has mounted one.
 mounted_volume() {
   local place target type
   for place in /workspace /runpod-volume /data "/lambda/nfs/*" "/mnt/*"; do
@@ -170,17 +170,17 @@ is_mounted() {
   return 1
 }
 
-# Others who are still preparing the machine
+# The first boot: programs that are still preparing the machine
 
 wait_for_the_first_boot() {
-  local deadline=$((SECONDS + patience)) who said=""
-  while who="$(first_boot)"; [[ -n "$who" ]]; do
+  local deadline=$((SECONDS + wait_limit)) program announced=""
+  while program="$(first_boot)"; [[ -n "$program" ]]; do
     if ((SECONDS >= deadline)); then
-      warn "$who has not finished within $patience s: going on beside it"
+      warn "$program has not finished within $wait_limit s; continuing while it runs"
       return
     fi
-    [[ -n "$said" ]] || say "waiting for $who, which still prepares this machine"
-    said=yes
+    [[ -n "$announced" ]] || say "waiting for $program to finish preparing this machine"
+    announced=yes
     sleep 1
   done
 }
@@ -188,7 +188,7 @@ wait_for_the_first_boot() {
 first_boot() {
   local run="$machine_root/run"
   if [[ -e "$machine_root/.provisioning" ]]; then
-    echo "the provisioning of the image"
+    echo "the image's provisioning"
   elif [[ -d "$run/systemd/system" && -e "$run/cloud-init/status.json" && ! -e "$run/cloud-init/result.json" ]]; then
     echo "cloud-init"
   fi
@@ -199,8 +199,8 @@ first_boot() {
 look_at_the_gpus() {
   local rows banner_text
   command -v nvidia-smi > /dev/null \
-    || fail "no NVIDIA driver: nvidia-smi is missing. Without a GPU, --cpu sets up vLLM's build for CPUs"
-  exec {banner}< <(nvidia-smi 2>&1) # it can take a second: both at once
+    || fail "no NVIDIA driver: nvidia-smi is missing. On a machine without a GPU, use --cpu"
+  exec {banner}< <(nvidia-smi 2>&1) # each can take a second: run both at once
   rows="$(query_gpus)" || fail "no usable GPU: nvidia-smi says \`$(first_line "$rows")\`"
   banner_text="$(cat <&"$banner")"
   exec {banner}<&-
@@ -212,7 +212,7 @@ look_at_the_gpus() {
   check_the_driver
 }
 
-# Drivers before R510 do not know compute_cap; what they do not know about is refused with better words further on.
+# Drivers before R510 do not know compute_cap. They are refused later, in check_the_driver, with a clearer message.
 query_gpus() {
   local fields=name,driver_version,mig.mode.current,compute_cap text
   if text="$(nvidia-smi --query-gpu="$fields" --format=csv,noheader 2>&1)"; then echo "$text"; return; fi
@@ -246,11 +246,11 @@ read_the_gpus() {
   done <<< "$1"
   [[ -n "$gpu_names" ]] || fail "no usable GPU: nvidia-smi lists none"
   if (($(sort -u <<< "$gpu_names" | wc -l) > 1)); then
-    warn "the GPUs are of different types ($(counted "$gpu_names")): one model cannot well be split over them"
+    warn "the GPUs are of different types ($(counted "$gpu_names")): splitting one model over them works poorly"
   fi
 }
 
-# A GPU in MIG mode has no memory for anybody until somebody has cut it into slices.
+# A GPU in MIG mode has no usable memory until it is divided into slices.
 check_mig() {
   local enabled slices
   enabled="$(grep -c ', Enabled,' <<< "$1" || true)"
@@ -259,15 +259,17 @@ check_mig() {
   if ((slices > 0)); then
     say "MIG: $slices slices on $enabled GPUs"
   elif ((enabled < $(wc -l <<< "$gpu_names"))); then
-    warn "$enabled GPUs are in MIG mode without a slice: nothing can run on them (\`nvidia-smi -mig 0\` as root ends it)"
+    warn "$enabled GPUs are in MIG mode without slices: nothing can run on them." \
+      "Turn MIG off with \`nvidia-smi -mig 0\` as root"
   else
-    fail "no usable GPU: MIG is on, and there are no slices. Make some, or end it with \`nvidia-smi -mig 0\` as root"
+    fail "no usable GPU: MIG is on, and there are no slices." \
+      "Create some, or turn MIG off with \`nvidia-smi -mig 0\` as root"
   fi
 }
 
 is_older() { ((${1%%.*} * 1000 + ${1#*.} < ${2%%.*} * 1000 + ${2#*.})); }
 
-# Lines as `2x THIS, 1x THAT`.
+# Count equal lines: `2x THIS, 1x THAT`.
 counted() { sort <<< "$1" | uniq -c | sed -E 's/^ *([0-9]+) /\1x /' | paste -sd , | sed 's/,/, /g'; }
 
 summary_of_gpus() {
@@ -287,7 +289,7 @@ check_rights() {
 
 can_be_root() { as_root true 2> /dev/null; }
 
-# A clock that lags makes every certificate one from the future, and TLS fails with words about anything but clocks.
+# With a clock that is behind, certificates lie in the future, and TLS fails with messages that do not mention clocks.
 check_the_clock() {
   local now="$1" newest
   newest="$(stat -c %Y "$machine_root/var/lib/dpkg/status" 2> /dev/null || echo 0)"
@@ -298,10 +300,10 @@ check_the_clock() {
   fi
 }
 
-# Gigabytes that things take, with what they need on the way there.
+# Gigabytes that each part takes, including its temporary files.
 size_of_vllm=14 size_of_cpu_build=4 size_of_packages=1 size_of_toolkit=5 size_of_full_toolkit=12
 
-# vLLM goes below the home, everything else below /, which may be the same disk.
+# vLLM is installed below the home, everything else below /, which may be the same disk.
 check_the_disks() {
   local -a rows
   local kind home home_free root root_free for_home for_root=0
@@ -309,19 +311,19 @@ check_the_disks() {
   read -r _ kind _ _ home_free _ home <<< "${rows[0]:-}"
   read -r _ _ _ _ root_free _ root <<< "${rows[1]:-}"
   if [[ "$kind" == *fuse* ]]; then
-    warn "how much room is left for you on $home cannot be told: it is part of a shared pool"
+    warn "$home is part of a shared pool: how much space is left for you is unknown"
     home_free=""
   fi
   free_space="$(in_gigabytes "$home_free") free"
-  for_home="$(room_for_vllm)"
+  for_home="$(space_for_vllm)"
   if [[ -n "$missing_at_start" ]]; then for_root="$size_of_packages"; fi
   if [[ "$home" == "$root" ]]; then for_root=$((for_root + for_home)) for_home=0; fi
   check_the_disk "$home" "$for_home" "$home_free"
   check_the_disk "$root" "$for_root" "$root_free"
-  check_room_for_the_toolkit "$root" "$for_root" "$root_free"
+  check_space_for_the_toolkit "$root" "$for_root" "$root_free"
 }
 
-room_for_vllm() {
+space_for_vllm() {
   if [[ -x "$HOME/venv/bin/vllm" ]] && { [[ -z "$vllm_spec" || -d "$pi_home/venvs/$vllm_spec" ]] \
     || grep -sqxF -- "$vllm_spec" "$HOME/venv/.pi-vllm"; }; then
     echo 0
@@ -332,7 +334,7 @@ room_for_vllm() {
   fi
 }
 
-# Of what is needed, a run that was cut off may have left a part there.
+# An interrupted run may have left part of what is needed on the disk.
 check_the_disk() {
   local disk="$1" needed="$2" free="$3" left
   if [[ -z "$free" ]] || ((free >= needed << 20)); then return; fi
@@ -341,8 +343,8 @@ check_the_disk() {
     || fail "the disk of $disk is too small: setup needs $needed GB there, and $(in_gigabytes "$free") are free"
 }
 
-# Without the toolkit vLLM still runs: it is left out rather than the whole setup refused.
-check_room_for_the_toolkit() {
+# vLLM runs without the toolkit: skip it rather than refuse the whole setup.
+check_space_for_the_toolkit() {
   local disk="$1" needed="$2" free="$3" size="$size_of_toolkit"
   if [[ -z "$has_cuda_gpu" || "$cuda" == none || -z "$free" || -n "$cuda_trouble" ]]; then return; fi
   if [[ "$cuda" == full ]]; then size="$size_of_full_toolkit"; fi

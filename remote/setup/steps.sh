@@ -1,22 +1,22 @@
 # shellcheck shell=bash
 # Steps: how they are announced, what they print, how they fail. Sourced by `pod_setup.sh`.
 #
-# What pi reads from our stdout, and people too:
+# The format of our stdout, which pi parses and people read:
 #
 #     ==> STEP: Title               a step begins
 #         STEP | text               a line that a program printed
-#         STEP * text               something we say; the last one sums the step up
+#         STEP * text               a message of ours; the last one is the step's summary
 #         STEP ! text               a warning
 #         STEP x text               why the step fails; the first one counts
 #     <== STEP: done|skipped|failed CODE|stopped        stopped: because another step failed
 
-readonly mark=$'\x1e' # begins the lines that are ours among those of the programs we run
+readonly mark=$'\x1e' # begins our own lines among those of the programs we run
 
 step_name=""
 stopped=""
 
-# step NAME CODE TITLE FUNCTION: do it; CODE is the exit status should it fail. What it prints goes to `label` by
-# descriptor 8; our own stdout is not among those that the programs it runs inherit: a daemon would hold it open.
+# step NAME CODE TITLE FUNCTION: run a step; CODE is the exit status if it fails. Its output goes to `label` through
+# descriptor 8. Programs do not inherit our own stdout: a daemon would hold it open.
 step() {
   step_name="$1" step_code="$2" step_title="$3" step_result="done"
   printf '==> %s: %s\n' "$step_name" "$step_title"
@@ -26,19 +26,19 @@ step() {
   end_step "$step_result"
 }
 
-# The end mark, and not the end of the file, ends `label`: a daemon that a package started may hold the file open.
+# `label` ends at the end mark, not at the end of the file: a daemon that a package started may hold the file open.
 end_step() {
   printf '%s.%s\n' "$mark" "$1" >&8
   exec 8>&-
-  # Before bash 5.1 a process substitution is no child to wait for once another job has begun.
+  # Before bash 5.1 a process substitution is not a child to wait for once another job has begun.
   wait "$label_pid" 2> /dev/null || while kill -0 "$label_pid" 2> /dev/null; do sleep 0.01; done
   step_name=""
 }
 
-# Put the step's name before every line of stdin; of a line that was overwritten (progress bars) the last state.
+# Prefix every line of stdin with the step's name; of an overwritten line (progress bars), keep the last state.
 label() {
   local line
-  trap '' TERM # a step that is stopped still gets its last words out
+  trap '' TERM # so that the last output of a stopped step still gets through
   while IFS= read -r line || [[ -n "$line" ]]; do
     if [[ "$line" == ?*"$mark"* ]]; then # a program had not ended its line
       label_output "$1" "${line%%"$mark"*}"
@@ -58,7 +58,7 @@ label_output() {
   printf '    %s | %s\n' "$1" "${line##*$'\r'}"
 }
 
-# They speak on stderr, so that they are heard from within $(…) too.
+# On stderr, so that they work inside $(…) too.
 say() { printf '%s* %s\n' "$mark" "$*" >&2; }
 warn() { printf '%s! %s\n' "$mark" "$*" >&2; }
 
@@ -76,20 +76,20 @@ fail() {
   exit "$step_code"
 }
 
-# Run a program, and keep what it says in `heard` beside showing it: in memory, for the disk may be what is full.
-hear() {
+# Run a program, show its output and keep it in `captured`: in memory, since the disk may be full.
+capture() {
   local out status=0
   exec {out}>&1
-  heard="$("$@" 2>&1 | tee "/dev/fd/$out")" || status=$?
+  captured="$("$@" 2>&1 | tee "/dev/fd/$out")" || status=$?
   exec {out}>&-
   return "$status"
 }
 
-# The last word, also when a command failed that nobody looked after.
+# End the open step, also when a command failed whose error is not handled anywhere.
 on_exit() {
   local status="$1"
   if ((status == 0)) || [[ -z "$step_name" ]]; then exit "$status"; fi
-  exec >&8 2>&1 # we may have been stopped in a function whose output went elsewhere
+  exec >&8 2>&1 # the function that was running may have redirected its output
   if [[ -n "$stopped" ]]; then
     end_step stopped
     exit "$status"
@@ -105,7 +105,7 @@ on_exit() {
   exit "$step_code"
 }
 
-# Do something beside what follows, until `await_branches`.
+# Run steps in the background, as a branch, until `await_branches`.
 in_background() {
   (
     trap 'on_exit $?' EXIT
@@ -117,28 +117,28 @@ in_background() {
 
 branches=()
 
-# Wait for everything in the background. When something fails, what may be broken off at any moment is (`$1` says
-# which branch, by its place); packages are installed to their end. `wait -n` would do, but that it misses a job which
-# ended just before (bash 5.2 still does).
+# Wait for all branches. When one fails, stop the branch that may be interrupted at any moment (`$1`: its index);
+# packages are installed to their end. `wait -n` is not enough: it misses a job that ended just before (bash 5.2 still
+# does).
 await_branches() {
-  local expendable="$1" status=0 ended place pid
+  local interruptible="$1" status=0 ended index pid
   while ((${#branches[@]})); do
-    for place in "${!branches[@]}"; do
-      pid="${branches[$place]}"
+    for index in "${!branches[@]}"; do
+      pid="${branches[$index]}"
       if kill -0 "$pid" 2> /dev/null; then continue; fi
       ended=0
       wait "$pid" || ended=$?
-      unset "branches[$place]"
+      unset "branches[$index]"
       if ((ended == 0 || status != 0)); then continue; fi
       status="$ended"
-      if [[ -n "${branches[$expendable]:-}" ]]; then end_tree "${branches[$expendable]}"; fi
+      if [[ -n "${branches[$interruptible]:-}" ]]; then end_tree "${branches[$interruptible]}"; fi
     done
     sleep 0.05
   done
   ((status == 0)) || exit "$status"
 }
 
-# End a process and all it started: again and again, because between a look and a signal it may start more.
+# End a process and its descendants, repeatedly: it may start more of them between a look and a signal.
 end_tree() {
   local signal=TERM
   local -a tree
@@ -152,7 +152,7 @@ end_tree() {
   done
 }
 
-# The PIDs of a process and all its descendants.
+# Print the PIDs of a process and all its descendants.
 tree_of() {
   local -A parents=()
   local stat pid rest all=" $1 " grown=1

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # The volume for models, and the Hugging Face cache on it. Sourced by `pod_setup.sh`.
 #
-# A mount is made once, and not written to /etc/fstab: after a reboot setup, run again, makes it again.
+# The volume is mounted once and not written to /etc/fstab: after a reboot, running setup again mounts it.
 
 hf_cache="$HOME/.cache/huggingface"
-mount_patience=180 # seconds; mount.nfs itself gives up after 120, and says why
+mount_timeout=180 # seconds; mount.nfs itself gives up after 120, and says why
 
-# Where a mount command mounts: its last absolute path.
+# Print the mount point of a mount command: its last absolute path.
 target_of() {
   local word target=""
   while read -r word; do
@@ -15,7 +15,7 @@ target_of() {
   printf '%s\n' "${target%/}"
 }
 
-# Without --models-path, models stay where an earlier setup has put them.
+# Print the models path of an earlier setup: without --models-path, models stay there.
 former_models_path() {
   local store
   store="$(readlink "$hf_cache" || true)"
@@ -28,7 +28,7 @@ mount_the_models() {
   source="$(mounted_source "$mount_target")"
   if [[ -n "$source" ]]; then
     check_what_is_mounted "$source"
-    skip "there already: $(disk_of "$mount_target")"
+    skip "already mounted: $(disk_of "$mount_target")"
   else
     run_the_mount_command
     [[ -n "$(mounted_source "$mount_target")" ]] \
@@ -37,111 +37,111 @@ mount_the_models() {
   fi
 }
 
-# The device or share that is mounted on a folder; nothing if it is no mount. Asked of the kernel, not of the folder:
-# one whose server is gone answers nobody.
+# Print the device or share that is mounted on a folder, or nothing. Reads the kernel's table and not the folder, which
+# hangs when the server of a mount is gone.
 mounted_source() {
-  local source point type folder found=""
+  local source point type folder mounted=""
   folder="$(readlink -m "$1")"
   while read -r source point type _; do
-    if [[ "$(printf '%b' "$point")" == "$folder" && "$type" != autofs ]]; then found="$(printf '%b' "$source")"; fi
+    if [[ "$(printf '%b' "$point")" == "$folder" && "$type" != autofs ]]; then mounted="$(printf '%b' "$source")"; fi
   done < "$machine_root/proc/self/mounts"
-  printf '%s\n' "$found"
+  printf '%s\n' "$mounted"
 }
 
 check_what_is_mounted() {
   local source="${1%/}" wanted
   timeout -k 2 20 stat "$mount_target/" > /dev/null 2>&1 \
     || fail "$mount_target is mounted ($source), but does not answer:" \
-      "\`umount -l $mount_target\` there, then run setup again"
+      "run \`umount -l $mount_target\` on the pod, then setup again"
   wanted="$(source_of "$mount_command")"
   if [[ -n "$wanted" && "$wanted" != "$source" && ! "$wanted" -ef "$source" ]]; then
-    fail "$source is mounted on $mount_target, not $wanted: \`umount $mount_target\` there, then run setup again"
+    fail "$source is mounted on $mount_target, not $wanted: run \`umount $mount_target\` on the pod, then setup again"
   fi
 }
 
-# The share or device that a mount command names; nothing where that is not to be seen.
+# Print the share or device that a mount command names, or nothing if it cannot be recognised.
 source_of() {
-  local word found=""
+  local word source=""
   while read -r word; do
-    if [[ "$word" =~ ^([^/=]+:/|/dev/[^n]).* ]]; then found="${word%/}"; fi
+    if [[ "$word" =~ ^([^/=]+:/|/dev/[^n]).* ]]; then source="${word%/}"; fi
   done < <(xargs printf '%s\n' 2> /dev/null <<< "$1")
-  printf '%s\n' "$found"
+  printf '%s\n' "$source"
 }
 
 # Its output goes through a file: a mount that hangs in the kernel cannot even be killed, and would hold a pipe open.
 run_the_mount_command() {
   local log="$pi_home/mount.log" status=0
   require_root "mounting $mount_target"
-  [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target" || fail "cannot make $mount_target"
+  [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target" || fail "cannot create $mount_target"
   say "$mount_command"
   # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
-  # With a mark of its own: the daemon of a FUSE mount stays when setup is broken off later (`supervise.sh`).
+  # With a mark of its own: the daemon of a FUSE mount keeps running when setup is interrupted later (`supervise.sh`).
   : > "$pi_home/mounting"
   # shellcheck disable=SC2016  # expanded by the inner bash
-  as_root timeout -k 5 "$mount_patience" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
+  as_root timeout -k 5 "$mount_timeout" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
     bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; eval "$1"' mount "$mount_command" \
     > "$log" 2>&1 || status=$?
   rm -f "$pi_home/mounting"
   cat "$log"
   case "$status" in
     0) ;;
-    124 | 137) fail "the mount command did not end within $mount_patience s: the server does not answer" ;;
+    124 | 137) fail "the mount command did not end within $mount_timeout s: the server does not answer" ;;
     *) fail "the mount command failed: $(why_not_mounted "$log")" ;;
   esac
 }
 
 why_not_mounted() {
-  local said
-  said="$(grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)"
+  local output
+  output="$(grep -v '^[[:space:]]*$' "$1" | tail -n 1 || true)"
   if grep -qi 'access denied by server' "$1"; then
-    echo "the server does not serve this machine ($said)"
+    echo "the server denies access to this machine ($output)"
   elif grep -qiE 'permission denied|operation not permitted|must be superuser' "$1"; then
-    echo "this machine may not mount ($said)"
+    echo "this machine is not allowed to mount ($output)"
   elif grep -qiE 'need a /sbin/mount|unknown filesystem type|command not found' "$1"; then
-    echo "a program that it needs is not installed ($said)"
+    echo "a program that it needs is not installed ($output)"
   elif grep -qiE 'failed to resolve|name or service not known' "$1"; then
-    echo "there is no such server ($said)"
+    echo "there is no such server ($output)"
   elif grep -qiE 'timed out|no route to host|connection refused|network is unreachable' "$1"; then
-    echo "the server cannot be reached ($said)"
+    echo "the server cannot be reached ($output)"
   elif grep -qiE 'no such file or directory|special device|does not exist' "$1"; then
-    echo "there is no such share or device ($said)"
+    echo "there is no such share or device ($output)"
   else
-    echo "${said:-\`$mount_command\`}"
+    echo "${output:-\`$mount_command\`}"
   fi
 }
 
-# A models path that we did not mount: is it a volume, or the disk that ends with the machine?
+# Report what disk a models path is on that we did not mount: a volume, or the disk that ends with the machine.
 look_at_the_models_path() {
-  local there="$models_path" point
-  if [[ -z "$there" ]]; then skip "no volume: models stay in ~/.cache/huggingface ($(disk_of "$HOME"))"; return; fi
-  while [[ ! -e "$there" ]]; do there="$(dirname "$there")"; done
-  point="$(disk_facts "$there" | cut -f 1)"
+  local folder="$models_path" point
+  if [[ -z "$folder" ]]; then skip "no volume: models stay in ~/.cache/huggingface ($(disk_of "$HOME"))"; return; fi
+  while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
+  point="$(disk_facts "$folder" | cut -f 1)"
   if [[ "$point" != / ]]; then
-    skip "$models_path is on $(disk_of "$there")"
-  elif [[ -n "$is_container" || "$(disk_facts "$there" | cut -f 2)" == overlay ]]; then
-    warn "$models_path is on the container's own disk, and lost with it$(volumes_that_are_here)"
-    skip "$models_path is on $(disk_of "$there")"
+    skip "$models_path is on $(disk_of "$folder")"
+  elif [[ -n "$is_container" || "$(disk_facts "$folder" | cut -f 2)" == overlay ]]; then
+    warn "$models_path is on the container's own disk and will be lost with it$(name_the_volumes)"
+    skip "$models_path is on $(disk_of "$folder")"
   else
-    skip "$models_path is on the machine's own disk, $(disk_of "$there")"
+    skip "$models_path is on the machine's own disk, $(disk_of "$folder")"
   fi
 }
 
-# What providers mount by themselves.
-volumes_that_are_here() {
-  local each found=""
+# Name the volumes that the provider has mounted.
+name_the_volumes() {
+  local each volumes=""
   for each in /workspace /runpod-volume /data /lambda/nfs/* /mnt/*; do
-    if [[ -d "$each" && -n "$(mounted_source "$each")" ]]; then found+="${found:+, }$each"; fi
+    if [[ -d "$each" && -n "$(mounted_source "$each")" ]]; then volumes+="${volumes:+, }$each"; fi
   done
-  if [[ -n "$found" ]]; then printf '; there are volumes: %s' "$found"; fi
+  if [[ -n "$volumes" ]]; then printf '; mounted volumes: %s' "$volumes"; fi
 }
 
-# The Hugging Face cache goes to the models path, which outlives the pod.
+# Put the Hugging Face cache on the models path, which outlives the pod.
 place_the_cache() {
   local store="$models_path/huggingface"
   if [[ -z "$models_path" ]]; then skip "no --models-path"; return; fi
   if [[ -n "$models_path_is_former" && ! -d "$store" ]]; then
     fail "the models folder $store is gone: mount its volume again with --mount," \
-      "or name another place with --models-path"
+      "or choose another folder with --models-path"
   fi
   make_writable "$store"
   if [[ "$hf_cache" -ef "$store" ]]; then skip "the cache is $store"; return; fi
@@ -155,8 +155,8 @@ place_the_cache() {
 make_writable() {
   local trouble
   if ! mkdir -p "$1" 2> /dev/null || [[ -n "$(write_trouble "$1")" ]]; then
-    require_root "making $1"
-    as_root mkdir -p "$1" || fail "cannot make $1"
+    require_root "creating $1"
+    as_root mkdir -p "$1" || fail "cannot create $1"
     as_root chown "$(id -u):$(id -g)" "$1" || true # a server may refuse that, and still let us write
   fi
   trouble="$(write_trouble "$1")"
@@ -167,58 +167,58 @@ make_writable() {
   esac
 }
 
-# Why nothing can be written to a folder; nothing if it can. An empty file would fit on a full disk.
+# Print why a folder cannot be written to, or nothing. Writes 4 KiB: an empty file would fit on a full disk.
 write_trouble() {
   { LC_ALL=C printf '%4096s' '' > "$1/.pi-write-test" || true; } 2>&1
   rm -f "$1/.pi-write-test" 2> /dev/null || true
 }
 
-# What lies in the old cache is never deleted: it becomes the store if that is empty and on the same disk, or is kept.
+# Never delete the old cache: it becomes the store if that is empty and on the same disk, otherwise it is renamed.
 move_old_cache_away() {
   local store="$1" kept="$hf_cache.before-setup"
   if [[ -L "$hf_cache" ]]; then
-    say "the cache was $(readlink "$hf_cache"), which stays as it is"
+    say "the cache was $(readlink "$hf_cache"), which is kept"
     rm "$hf_cache"
   elif [[ ! -e "$hf_cache" ]] || rmdir "$hf_cache" 2> /dev/null; then
     return
   elif [[ "$(stat -c %d "$hf_cache")" == "$(stat -c %d "$store")" ]] && rmdir "$store" 2> /dev/null; then
     mv "$hf_cache" "$store"
-    say "moved what was in $hf_cache to $store"
+    say "moved the old cache to $store"
   else
     while [[ -e "$kept" ]]; do kept="$kept+"; done
     mv "$hf_cache" "$kept"
-    say "kept what was in $hf_cache as $kept: move it to $store, or delete it"
+    say "kept the old cache as $kept: move it to $store, or delete it"
   fi
 }
 
-# The disk that holds a path, in words: `/mnt/models (nfs4, 3.9 TB, 2.1 TB free)`.
+# Describe the disk that holds a path: `/mnt/models (nfs4, 3.9 TB, 2.1 TB free)`.
 disk_of() {
   local point type total free
   IFS=$'\t' read -r point type total free _ < <(disk_facts "$1")
   if [[ -z "${point:-}" ]]; then
     printf '%s (its disk does not answer)\n' "$1"
   elif is_pool "$point" "$type"; then
-    printf '%s (%s, a shared pool: how much of it is yours cannot be told)\n' "$point" "$type"
+    printf '%s (%s, a shared pool: your share is unknown)\n' "$point" "$type"
   else
-    printf '%s (%s, %s, %s free)\n' "$point" "$type" "$(in_words "$total")" "$(in_words "$free")"
+    printf '%s (%s, %s, %s free)\n' "$point" "$type" "$(human_size "$total")" "$(human_size "$free")"
   fi
 }
 
 is_full() { [[ "$(disk_facts "$1" | cut -f 4)" =~ ^[0-9]{1,3}$ ]]; } # less than a MiB
 
-# Mount point, type, and KiB in all and free of the disk that holds a path, separated by tabs.
+# Print the mount point, type, total KiB and free KiB of the disk that holds a path, separated by tabs.
 disk_facts() {
   timeout -k 2 20 df -PTk "$1" 2> /dev/null \
     | sed -nE '2s/^.* ([^ ]+) +([0-9]+) +[0-9]+ +([0-9-]+) +[0-9-]+%? +(.*)$/\4\t\1\t\2\t\3/p' || true
 }
 
-# A file system in user space (MooseFS, S3 …) tells the size of the whole cluster, never our share of it.
+# A file system in user space (MooseFS, S3 …) reports the size of the whole cluster, not our share of it.
 is_pool() {
   [[ "$2" == fuse && "$(mounted_source "$1")" == mfs#* ]] || [[ "$2" == fuse.* && "$2" != fuse.fuse-overlayfs ]]
 }
 
-# KiB as people say it: 21474836 → `22.0 GB`.
-in_words() {
+# Format KiB: 21474836 → `22.0 GB`.
+human_size() {
   local -i tenths
   tenths=$(($1 * 1024 / 100000000))
   if ((tenths >= 10000)); then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Run a command that must not outlive us: when stdin ends before it does, it is ended, and so is all it started.
+# Run a command that must not outlive stdin: when stdin ends first, the command and all it started are ended.
 #
 #   supervise.sh COMMAND…
 #
-# The command gets a session of its own, no stdin, and a mark in its environment, by which daemons are known that left
-# the session and their parents. What sudo runs may have lost both; it still descends from the command.
+# The command gets a session of its own, no stdin, and a mark in its environment, which identifies daemons that left the
+# session and their parents. A process under sudo may have lost both; it still descends from the command.
 
 main() {
   local mark session watcher status
@@ -27,25 +27,25 @@ watch() {
   # A mount command that has succeeded may have left a daemon that serves the mount: only an unfinished one is ended.
   if [[ -e "$HOME/.pi/mounting" ]]; then set -- "$@" "${2/PI_SETUP/PI_MOUNTING}"; fi
   if [[ "$(id -u)" != 0 ]] && sudo -n true; then
-    # shellcheck disable=SC2024  # we read it: root may not be allowed to, in a home on a share
+    # shellcheck disable=SC2024  # our shell reads it: root may not be allowed to, in a home on a share
     sudo -n bash -s end "$@" < "${BASH_SOURCE[0]}"
   else
     end_all "$@"
   fi
 }
 
-# TERM, and KILL five seconds later, to whatever belongs to the command by then: SESSION MARK…
+# Send TERM, and KILL five seconds later, to every process of the command: SESSION MARK…
 end_all() {
   local session="$1" marks pid
   marks="$(printf '%s\n' "${@:2}")"
   local -i rounds
-  local -A members=() told=()
+  local -A members=() signalled=()
   for ((rounds = 10; rounds > 0; rounds--)); do
     find_members
     ((${#members[@]})) || return
     for pid in "${!members[@]}"; do
-      [[ -n "${told[$pid]:-}" ]] || kill -TERM "$pid"
-      told[$pid]=yes
+      [[ -n "${signalled[$pid]:-}" ]] || kill -TERM "$pid"
+      signalled[$pid]=yes
     done
     sleep 0.5
   done
@@ -57,12 +57,12 @@ end_all() {
   done
 }
 
-# Bring `members` (start times by PID) up to date: those that still live, the session, what has the mark, and all that
-# descends from any of these.
+# Update `members` (start times by PID): known members that still live, the session, processes with the mark, and all
+# their descendants.
 find_members() {
   local file text pid grown=yes
   local -a fields
-  local -A parents=() starts=() found=()
+  local -A parents=() starts=() current=()
   for file in /proc/[0-9]*/stat; do
     text=""
     { read -r -d '' text < "$file"; } 2> /dev/null
@@ -72,20 +72,20 @@ find_members() {
     pid="${file//[!0-9]/}"
     parents[$pid]="${fields[1]}"
     starts[$pid]="${fields[19]}"
-    if [[ "${fields[3]}" == "$session" || "${members[$pid]:-}" == "${fields[19]}" ]]; then found[$pid]=yes; fi
+    if [[ "${fields[3]}" == "$session" || "${members[$pid]:-}" == "${fields[19]}" ]]; then current[$pid]=yes; fi
   done
   while read -r file; do
     pid="${file//[!0-9]/}"
-    if [[ -n "${starts[$pid]:-}" ]]; then found[$pid]=yes; fi
+    if [[ -n "${starts[$pid]:-}" ]]; then current[$pid]=yes; fi
   done < <(grep -lzxsF -f <(echo "$marks") /proc/[0-9]*/environ)
   while [[ -n "$grown" ]]; do
     grown=""
     for pid in "${!parents[@]}"; do
-      if [[ -z "${found[$pid]:-}" && -n "${found[${parents[$pid]}]:-}" ]]; then found[$pid]=yes grown=yes; fi
+      if [[ -z "${current[$pid]:-}" && -n "${current[${parents[$pid]}]:-}" ]]; then current[$pid]=yes grown=yes; fi
     done
   done
   members=()
-  for pid in "${!found[@]}"; do members[$pid]="${starts[$pid]}"; done
+  for pid in "${!current[@]}"; do members[$pid]="${starts[$pid]}"; done
 }
 
 if [[ "${1:-}" == end ]]; then end_all "${@:2}"; else main "$@"; fi

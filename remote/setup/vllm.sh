@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # uv, Python, and vLLM: each version in an environment of its own. Sourced by `pod_setup.sh`.
 #
-#     ~/.pi/venvs/VERSION/    as `vllm --version` says it: 0.33.0, 0.33.0+cu129, 0.32.0+cpu
+#     ~/.pi/venvs/VERSION/    as printed by `vllm --version`: 0.33.0, 0.33.0+cu129, 0.32.0+cpu
 #         .pi-vllm            what it was made from: `release`, `0.33.0`, `vllm[runai]>=0.33`
-#         .pi-works           touched when it was last tried out and worked
-#     ~/.pi/venvs/.new/       one that is being made
-#     ~/venv                  a link to the default one
+#         .pi-works           touched when it last passed its test run
+#     ~/.pi/venvs/.new/       one that is being built
+#     ~/venv                  a link to the default environment
 
 uv_version=0.13.9
 python_version=3.12
@@ -14,14 +14,14 @@ venvs="$pi_home/venvs"
 
 install_uv() {
   PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
-  if has_working_uv; then skip "$(uv --version) is there"; return; fi
+  if has_working_uv; then skip "$(uv --version) is already installed"; return; fi
   install_uv_by_its_installer || install_uv_from_pypi
   hash -r
   has_working_uv || fail "uv was installed but does not work"
   say "installed $(uv --version)"
 }
 
-# One that came with the machine may be too old for what we ask of it.
+# A uv that came with the machine may be too old for the options that we use.
 has_working_uv() { [[ "$(uv pip install --help 2> /dev/null)" == *--excludes* ]]; }
 
 install_uv_by_its_installer() {
@@ -34,50 +34,50 @@ install_uv_by_its_installer() {
 
 # Debian's pip refuses to install beside the system's packages (PEP 668): uv gets a small venv of its own.
 install_uv_from_pypi() {
-  say "uv's installer cannot be used here: taking uv $uv_version from PyPI instead"
-  if ! hear python3 -m venv --clear "$pi_home/uv" \
-    || ! hear "$pi_home/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+  say "uv's installer cannot be used here; installing uv $uv_version from PyPI instead"
+  if ! capture python3 -m venv --clear "$pi_home/uv" \
+    || ! capture "$pi_home/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
       "uv==$uv_version"; then
     fail "uv cannot be installed: $(why_not_installed)"
   fi
 }
 
 install_vllm() {
-  local there
+  local chosen
   rm -rf "$venvs"/.new "$venvs"/.old-*
-  if [[ -z "$vllm_spec" && -z "$(former_venv)" ]] && will_do "$(default_venv)"; then
-    skip "vLLM $(default_version) is there"
+  if [[ -z "$vllm_spec" && -z "$(former_venv)" ]] && is_usable "$(default_venv)"; then
+    skip "vLLM $(default_version) is already installed"
     return
   fi
   refuse_while_in_use "$(former_venv)" "$venv"
-  there="$(find_wanted)"
-  if [[ -z "$there" ]] || ! will_do "$there"; then
-    refuse_while_in_use "$there" "vLLM ${there##*/}, which is broken,"
+  chosen="$(find_wanted)"
+  if [[ -z "$chosen" ]] || ! is_usable "$chosen"; then
+    refuse_while_in_use "$chosen" "vLLM ${chosen##*/}, which is broken"
     make_venv
-    there="$made_venv"
-  elif [[ "$there" == "$(default_venv)" ]]; then
-    skip "vLLM ${there##*/} is there"
+    chosen="$made_venv"
+  elif [[ "$chosen" == "$(default_venv)" ]]; then
+    skip "vLLM ${chosen##*/} is already installed"
     return
   fi
-  make_default "$there"
-  say_what_else_is_kept
-  say "vLLM ${there##*/} is the default now"
+  make_default "$chosen"
+  name_other_versions
+  say "vLLM ${chosen##*/} is now the default"
 }
 
-# What `~/venv` leads to, if it is one of ours.
+# Print the environment that `~/venv` links to, if setup made it.
 default_venv() {
-  local there
-  there="$(readlink "$venv" || true)"
-  if [[ "$there" == "$venvs"/* ]]; then printf '%s\n' "$there"; fi
+  local target
+  target="$(readlink "$venv" || true)"
+  if [[ "$target" == "$venvs"/* ]]; then printf '%s\n' "$target"; fi
 }
 
 default_version() { basename "$(default_venv)"; }
 
-# A `~/venv` that setup did not make.
+# Print `~/venv` if setup did not make it.
 former_venv() { if [[ -e "$venv" && -z "$(default_venv)" ]]; then printf '%s\n' "$venv"; fi; }
 
-# Whether an environment works and is made for this machine.
-will_do() { [[ -n "$1" && -d "$1" ]] && suits_the_machine "$1" && { is_proven "$1" || try_out "$1"; }; }
+# Whether an environment works and is built for this machine.
+is_usable() { [[ -n "$1" && -d "$1" ]] && suits_the_machine "$1" && { is_proven "$1" || try_out "$1"; }; }
 
 # CUDA 13 does not run on a driver for CUDA 12, and `vllm --version` would not notice.
 suits_the_machine() {
@@ -90,14 +90,14 @@ suits_the_machine() {
   esac
 }
 
-# 13.0, or none for a CPU build; nothing where there is no torch. To read it is a thousand times faster than to import.
+# Print torch's CUDA version, or `none` for a CPU build. Reading the file is a thousand times faster than an import.
 cuda_of_torch() {
   sed -nE "s/^cuda\b[^=]*= *'?([^']*)'?$/\1/p" "$1"/lib/python*/site-packages/torch/version.py 2> /dev/null \
     | sed 's/^None$/none/' || true
 }
 
-# Whether nothing was installed or removed since it was last tried out: to try takes seconds. Folders change with what
-# is put into them; what Python compiles goes into `__pycache__`, which trying has made.
+# Whether nothing was installed or removed since the last test run, which takes seconds. The time of a folder changes
+# with its entries; bytecode goes into `__pycache__`, which the test run has created.
 is_proven() {
   local packages
   packages="$(echo "$1"/lib/python*/site-packages)"
@@ -106,8 +106,8 @@ is_proven() {
       -newer "$1/.pi-works" 2> /dev/null)" ]]
 }
 
-# Start the vLLM of an environment for its version: `tried_version`. Without its kernels vLLM would start all the same,
-# and the first model fail.
+# Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
+# first model would fail.
 try_out() {
   local log="$pi_home/try-out.log" variables=(VLLM_NO_USAGE_STATS=1)
   if [[ -n "$cpu_build" ]]; then variables+=(VLLM_TARGET_DEVICE=cpu); fi
@@ -121,7 +121,7 @@ try_out() {
   return 1
 }
 
-# The environment that `--vllm` means, if it is there; without `--vllm`, the release.
+# Print the environment that `--vllm` asks for, if there is one; without `--vllm`, that of the release.
 find_wanted() {
   local spec="${vllm_spec:-release}" version=""
   if [[ "$spec" =~ ^vllm(-cpu)?==([0-9][0-9A-Za-z.+]*)$ ]]; then spec="${BASH_REMATCH[2]}"; fi
@@ -131,7 +131,7 @@ find_wanted() {
       if version="$(newest_version "$spec" "$(all_venvs | tail -n 1)/bin/python")"; then
         find_version "$version"
       else
-        say "cannot ask for a newer vLLM"
+        say "cannot check for a newer vLLM"
         find_made_from "$spec"
       fi
       ;;
@@ -148,41 +148,41 @@ find_version() {
   if [[ -d "$venvs/$version" ]]; then printf '%s\n' "$venvs/$version"; fi
 }
 
-# The newest environment that was made from a spec.
+# Print the newest environment that was made from a spec.
 find_made_from() {
-  local each found=""
+  local each newest=""
   while read -r each; do
-    if [[ "$(cat "$each/.pi-vllm" 2> /dev/null)" == "$1" && ! "$each" -ot "${found:-$each}" ]]; then found="$each"; fi
+    if [[ "$(cat "$each/.pi-vllm" 2> /dev/null)" == "$1" && ! "$each" -ot "${newest:-$each}" ]]; then newest="$each"; fi
   done < <(all_venvs)
-  printf '%s' "$found"
+  printf '%s' "$newest"
 }
 
 refuse_while_in_use() {
   local pids
   if [[ -z "$1" || -L "$1" ]]; then return; fi
   pids="$(pids_using "$1")"
-  [[ -z "$pids" ]] || fail "models run from $2 (pid ${pids% }): it is kept; stop them, then run setup again"
+  [[ -z "$pids" ]] || fail "models are running from $2 (pid ${pids% }): it is not replaced; stop them, then run setup again"
 }
 
-# Processes started from an environment, and those that took another title but have its libraries loaded. The patterns
-# come on stdin, so that grep does not find itself.
+# Print the PIDs of processes that were started from an environment, or have another title and its libraries loaded. The
+# patterns come on stdin, so that grep does not find itself.
 pids_using() {
   # shellcheck disable=SC2062  # these are files
   printf '%s\n' "$1/bin/" "$1/lib/" | grep -laF -f - /proc/[0-9]*/{cmdline,maps} 2> /dev/null \
     | cut -d / -f 3 | sort -un | tr '\n' ' ' || true
 }
 
-# Built aside and renamed when it works: no environment is ever half an installation. `made_venv` is where it is then.
+# Build an environment in `.new` and rename it when it works, so that none is ever half installed. Sets `made_venv`.
 make_venv() {
   local new="$venvs/.new" old
   choose_python
   mkdir -p "$venvs"
   uv venv --quiet --clear --relocatable --python "$python" "$new"
   install_requirement
-  say "trying it out"
+  say "testing it"
   try_out "$new" || give_up "vLLM was installed, but does not work: $(grep . "$pi_home/try-out.log" | tail -n 1)"
   suits_the_machine "$new" \
-    || give_up "what was installed is built for CUDA $(cuda_of_torch "$new"), and the machine has ${driver_cuda:-none}"
+    || give_up "the installed vLLM is built for CUDA $(cuda_of_torch "$new"), but the machine has ${driver_cuda:-none}"
   echo "${vllm_spec:-release}" > "$new/.pi-vllm"
   made_venv="$venvs/$tried_version"
   old="$venvs/.old-$tried_version"
@@ -201,22 +201,22 @@ give_up() {
   fail "$reason"
 }
 
-# Put `~/venv` in its place in one step. What setup did not make there is kept.
+# Replace the link `~/venv` in one step. A `~/venv` that setup did not make is kept.
 make_default() {
   local kept="$venv.before-setup" link="$pi_home/venv.new"
   if [[ -n "$(former_venv)" || ( -L "$venv" && -z "$(default_venv)" ) ]]; then
     while [[ -e "$kept" || -L "$kept" ]]; do kept="$kept+"; done
     mv -T "$venv" "$kept"
-    say "kept the ~/venv that was here as $kept"
+    say "kept the existing ~/venv as $kept"
   fi
   ln -sfn "$1" "$link"
   mv -T "$link" "$venv"
 }
 
-say_what_else_is_kept() {
+name_other_versions() {
   local each others=""
   while read -r each; do
     if [[ -n "$each" && "$each" != "$(default_venv)" ]]; then others+="${others:+, }${each##*/}"; fi
   done < <(all_venvs)
-  [[ -z "$others" ]] || say "also here: vLLM $others; delete ~/.pi/venvs/VERSION to free the disk of one"
+  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~/.pi/venvs/VERSION to free its disk space"
 }

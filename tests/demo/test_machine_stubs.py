@@ -137,7 +137,7 @@ def test_the_real_setup_script_prepares_the_pod_and_can_run_again(machine: Embed
     assert shell("~/venv/bin/hf download x/y --dry-run --quiet").status == 0
     again = shell(run)
     assert again.status == 0, again.err.decode()
-    assert "vLLM 0.32.0 is there" in again.text
+    assert "vLLM 0.32.0 is already installed" in again.text
 
 
 def test_an_installed_program_also_replaces_the_venvs_command(machine: EmbeddedPod, shell: Shell) -> None:

@@ -32,7 +32,7 @@ def pod(openssh_pod: OpensshPod) -> OpensshPod:
 
 def fails(pod: OpensshPod, patience: int = 300) -> str:
     """Run the step, which must fail, and return its reason."""
-    done = pod.run(f"PI_SETUP_PATIENCE={patience} bash ~/step.sh", timeout=240)
+    done = pod.run(f"PI_SETUP_WAIT_LIMIT={patience} bash ~/step.sh", timeout=240)
     assert done.returncode == 12, done.stdout + done.stderr
     return done.stdout.partition("    packages x ")[2].partition("\n")[0]
 

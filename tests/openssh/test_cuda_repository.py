@@ -120,7 +120,7 @@ def cuda(pod: OpensshPod, address: str, *arguments: str) -> str:
 
 def test_the_toolkit_for_the_wheel_is_installed_once(pod: OpensshPod, address: str) -> None:
     out = cuda(pod, address)
-    assert "    cuda * CUDA 13.0 is in /usr/local/cuda-13.0\n<== cuda: done\n" in out
+    assert "    cuda * installed CUDA 13.0 in /usr/local/cuda-13.0\n<== cuda: done\n" in out
     assert out.endswith("home /usr/local/cuda-13.0 compat \n")
     installed = set(pod.check("dpkg-query -W -f '${Package}\\n' 'cuda-*' 'libcu*-dev-*'").split())
     assert installed == {
@@ -129,7 +129,7 @@ def test_the_toolkit_for_the_wheel_is_installed_once(pod: OpensshPod, address: s
     }
     pod.check("touch ~/before")
     again = cuda(pod, address)
-    assert "    cuda * /usr/local/cuda-13.0 is there\n<== cuda: skipped\n" in again
+    assert "    cuda * already installed: /usr/local/cuda-13.0\n<== cuda: skipped\n" in again
     assert pod.check("find /usr /etc /var/lib -newer ~/before") == ""
     assert "<== cuda: done\n" in cuda(pod, address, "--cuda", "full")
     assert pod.check("ls /usr/local/cuda-13.0/full")
@@ -139,13 +139,13 @@ def test_an_older_driver_gets_the_toolkit_of_its_wheel_and_what_helps_it(pod: Op
     old = FAKE_NVIDIA_SMI.replace("580.95.05", "570.86.15").replace("cuda=13.0", "cuda=12.8")
     pod.install("nvidia-smi", old)
     out = cuda(pod, address)
-    assert "    cuda * CUDA 12.9 is in /usr/local/cuda-12.9\n" in out
+    assert "    cuda * installed CUDA 12.9 in /usr/local/cuda-12.9\n" in out
     assert out.endswith("home /usr/local/cuda-12.9 compat /usr/local/cuda-12.9/compat\n")
 
 
 def test_an_entry_that_the_image_has_brought_is_used_as_it_is(pod: OpensshPod, address: str) -> None:
     (pod.root / "etc/apt/sources.list.d/cuda.list").write_text(f"deb [trusted=yes] {address}/{FOLDER} /\n")
-    assert "    cuda * CUDA 13.0 is in /usr/local/cuda-13.0\n" in cuda(pod, address)
+    assert "    cuda * installed CUDA 13.0 in /usr/local/cuda-13.0\n" in cuda(pod, address)
     assert pod.run("dpkg-query -W cuda-keyring").returncode != 0
     assert pod.check("ls /etc/apt/sources.list.d") == "cuda.list\n"
 
@@ -153,7 +153,7 @@ def test_an_entry_that_the_image_has_brought_is_used_as_it_is(pod: OpensshPod, a
 def test_a_repository_out_of_reach_costs_only_the_toolkit(pod: OpensshPod) -> None:
     out = cuda(pod, "http://127.0.0.1:9")
     missing = f"http://127.0.0.1:9/{FOLDER}/cuda-keyring_1.1-1_all.deb"
-    assert f"    cuda ! no CUDA toolkit: the machine cannot get {missing}. vLLM runs with" in out
+    assert f"    cuda ! no CUDA toolkit: the machine cannot download {missing}. vLLM runs with" in out
     assert out.endswith("<== cuda: skipped\nhome  compat \n")
     assert pod.check("ls /etc/apt/sources.list.d; ls -d /tmp/tmp.* 2> /dev/null || true") == ""
 

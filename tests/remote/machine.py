@@ -1,4 +1,4 @@
-"""A machine for `pod_setup.sh`: the real bash and coreutils, and small executables for what a test may not touch.
+"""A machine for `pod_setup.sh`: the real bash and coreutils, and small executables for what must not run.
 
 Their state is plain files in the machine's folder: `packages`, and `calls`, where each notes how it was run.
 What the script reads below /etc, /proc and the like lies below `root` there: a virtual machine with Debian 12.
@@ -29,7 +29,7 @@ _STUBS = {
     "dpkg-query": """
         for package; do grep -qx -- "$package" "$MACHINE/packages" && echo "installed $package"; done; :
     """,
-    "apt-cache": ":",  # NVIDIA's packages are out of reach, like everything else that `curl` would get
+    "apt-cache": ":",  # NVIDIA's packages are unreachable, like everything else that `curl` would download
     "apt-get": """
         for word; do case "$word" in install) installing=yes ;; -*) ;; *=*) ;; *) wanted="$wanted $word" ;; esac; done
         if [ "$installing" ]; then printf '%s\\n' $wanted >> "$MACHINE/packages"; fi
@@ -114,11 +114,11 @@ class Machine:
         }
 
     def publish(self, version: str) -> None:
-        """Let this be the newest vLLM."""
+        """Make a version the newest vLLM of the index."""
         (self.folder / "newest").write_text(f"{version}\n")
 
     def install(self, name: str, body: str) -> None:
-        """Put an executable on the PATH, or (`installed/NAME`) into what uv installs."""
+        """Put an executable on the PATH, or with `installed/NAME` into what uv installs."""
         path = self.folder / (name if "/" in name else f"bin/{name}")
         executables.put(path, f'#!/bin/sh\necho "{path.name} $*" >> "$MACHINE/calls"\n{body}\n')
 
@@ -129,7 +129,7 @@ class Machine:
         file.write_text(text)
 
     def remove(self, name: str) -> None:
-        """Take an executable off the PATH for good, wherever else this computer has it."""
+        """Take an executable off the PATH, wherever this computer has it."""
         chosen = self.folder / "bin"
         for folder in (Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin")):
             for tool in folder.iterdir() if folder.is_dir() else ():
@@ -146,7 +146,7 @@ class Machine:
         return self._bash(f'{before}; main "$@"', *arguments)
 
     def step(self, function: str, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[str]:
-        """Run the function of one step as a step called `it`, which ends with 9 if it fails."""
+        """Run the function of one step as a step called `it`, whose exit status is 9 if it fails."""
         code = f"""trap 'on_exit $?' EXIT; {before}; read_arguments "$@"; mkdir -p "$pi_home"; cd "$HOME" """
         return self._bash(f"{code}; step it 9 'Doing it' {function}", *arguments)
 
@@ -157,13 +157,13 @@ class Machine:
         return ended.stdout
 
     def daemon(self) -> str:
-        """Return shell code that leaves a process behind, which lives until `end_daemons`."""
+        """Return shell code that leaves a process running until `end_daemons`."""
         if not self._life.exists():
             os.mkfifo(self._life)
         return 'sh -c \'echo $$ >> "$MACHINE/daemons"; exec cat "$MACHINE/life"\' '
 
     def end_daemons(self) -> None:
-        """End what `daemon` has left behind: opening the FIFO lets them read, closing it lets them end."""
+        """End the processes of `daemon`: they read from a FIFO, which is opened and closed here."""
         processes = [Path("/proc", pid) for pid in (self.folder / "daemons").read_text().split()]
 
         def have_ended() -> bool:
@@ -177,7 +177,7 @@ class Machine:
         return self.folder / "life"
 
     def calls(self, *names: str) -> list[str]:
-        """Return how the named executables were run, in order; all of them where none is named."""
+        """Return the command lines of the named executables, or of all, in the order in which they ran."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [line for line in lines if not names or line.split(" ", 1)[0] in names]
 

@@ -3,24 +3,24 @@
 import subprocess
 
 
-def said(done: subprocess.CompletedProcess[str], sign: str) -> list[str]:
-    """Return what the step has said (`*`), warned of (`!`) or failed with (`x`)."""
+def messages(done: subprocess.CompletedProcess[str], sign: str) -> list[str]:
+    """Return the messages (`*`), warnings (`!`) or reasons of failure (`x`) of a step."""
     start = f"    it {sign} "
     return [line.removeprefix(start) for line in done.stdout.splitlines() if line.startswith(start)]
 
 
 def ok(done: subprocess.CompletedProcess[str]) -> str:
-    """Return all that a step which must have been done has printed."""
+    """Return the output of a step, which must have succeeded."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def passes(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the summary of a step that must have been done without anything else to show."""
+    """Return the summary of a step that must have succeeded without output of programs."""
     assert "    it | " not in ok(done)
-    return said(done, "*")[-1]
+    return messages(done, "*")[-1]
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 9, done.stdout + done.stderr
-    return said(done, "x")[0]
+    return messages(done, "x")[0]

@@ -1,4 +1,4 @@
-"""`remote/setup/cuda.sh`: which build and which toolkit suit a driver, and what happens where there is none."""
+"""`remote/setup/cuda.sh`: which build and which toolkit fit a driver, and what happens without a toolkit."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ H100 = "driver_version=580.95.05 driver_cuda=13.0 gpu_names='NVIDIA H100 80GB HB
 ON_H100 = f"has_cuda_gpu=yes arch=x86_64 os_id=debian os_version=12 os_title='Debian 12' {H100}"
 WITH_12_8 = f"{ON_H100}; driver_version=570.86.15 driver_cuda=12.8"
 RTX_WITH_12_8 = f"{WITH_12_8}; gpu_names='NVIDIA GeForce RTX 4090' compute_capability=8.9"
-WITHOUT = "vLLM runs with its prebuilt kernels, but not with a model that needs others compiled"
+WITHOUT = "vLLM runs with its prebuilt kernels; models that need other kernels compiled fail"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def toolkit(machine: Machine, version: str, *, headers: bool = True) -> Path:
-    """Lay a toolkit where NVIDIA's packages put it."""
+    """Put a toolkit where NVIDIA's packages put it."""
     folder = f"/usr/local/cuda-{version}"
     machine.write(f"{folder}/bin/nvcc", f'#!/bin/sh\necho "Cuda compilation tools, release {version}, V{version}.86"\n')
     (machine.root / folder.lstrip("/") / "bin/nvcc").chmod(0o755)
@@ -56,7 +56,7 @@ def test_the_driver_decides_on_the_wheel_and_the_wheel_on_the_toolkit(
 
 
 @pytest.mark.parametrize("driver_cuda", ["11.8", "11.0"])
-def test_no_wheel_is_for_cuda_11(machine: Machine, driver_cuda: str) -> None:
+def test_there_is_no_wheel_for_cuda_11(machine: Machine, driver_cuda: str) -> None:
     assert machine.call("eval", f"wheel_for {driver_cuda} || echo none") == "none\n"
 
 
@@ -66,9 +66,9 @@ def test_no_wheel_is_for_cuda_11(machine: Machine, driver_cuda: str) -> None:
         ("13.0", "13-2 12-9 13-0 13-1", "13.0"),
         ("12.9", "12-3 12-9 12-8 13-0", "12.9"),
         ("12.9", "12-3 12-10 12-8 12-6", "12.8"),
-        ("13.0", "13-3 13-1 13-2", "13.1"),  # as on Debian 13, which came late
+        ("13.0", "13-3 13-1 13-2", "13.1"),  # as on Debian 13, which was added in a later 13.x
         ("12.9", "13-0 13-1", ""),
-        ("13.0", "12-8 12-9", ""),  # as on Ubuntu 20.04, which 13 has left behind
+        ("13.0", "12-8 12-9", ""),  # Ubuntu 20.04, which CUDA 13 no longer supports
         ("13.0", "", ""),
     ],
 )
@@ -95,7 +95,9 @@ def test_the_toolkit_is_the_wanted_one_or_the_nearest_of_its_major_version(
         ("ubuntu", "", "x86_64", ""),
     ],
 )
-def test_every_system_has_its_repository(machine: Machine, system: str, version: str, arch: str, folder: str) -> None:
+def test_each_system_gets_the_repository_for_it(
+    machine: Machine, system: str, version: str, arch: str, folder: str
+) -> None:
     settings = f"os_id={system} os_version='{version}' arch={arch}"
     assert machine.call("cuda_repository", before=settings).strip() == folder
 
@@ -103,7 +105,7 @@ def test_every_system_has_its_repository(machine: Machine, system: str, version:
 def test_a_fitting_toolkit_is_kept_and_becomes_cuda_home(machine: Machine) -> None:
     home = toolkit(machine, "13.0")
     out = ok(machine.step("install_cuda", before=ON_H100))
-    assert out == f"==> it: Doing it\n    it * {home} is there\n<== it: skipped\n"
+    assert out == f"==> it: Doing it\n    it * already installed: {home}\n<== it: skipped\n"
     assert machine.call("cuda_home", before=ON_H100) == f"{home}\n"
     assert machine.calls("apt-get", "curl", "dpkg") == []
 
@@ -128,7 +130,7 @@ def test_a_toolkit_fits_by_its_major_version_and_the_gpu(
     assert machine.call("cuda_home", before=settings).strip() == str(folders.get(home, ""))
 
 
-def test_a_compiler_without_headers_is_no_toolkit(machine: Machine) -> None:
+def test_a_compiler_without_headers_is_not_a_toolkit(machine: Machine) -> None:
     toolkit(machine, "13.0", headers=False)
     assert machine.call("cuda_home", before=ON_H100) == ""
 
@@ -137,7 +139,7 @@ def test_a_compiler_without_headers_is_no_toolkit(machine: Machine) -> None:
     ("arguments", "settings", "why"),
     [(["--cuda", "none"], ON_H100, "--cuda none"), (["--cpu"], "", "vLLM's build for CPUs needs none")],
 )
-def test_none_is_installed_where_none_is_wanted(
+def test_no_toolkit_is_installed_if_none_is_needed(
     machine: Machine, arguments: list[str], settings: str, why: str
 ) -> None:
     out = ok(machine.step("install_cuda", *arguments, before=settings or ":"))
@@ -151,7 +153,7 @@ def test_none_is_installed_where_none_is_wanted(
         (
             ON_H100,
             (
-                "the machine cannot get https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/"
+                "the machine cannot download https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/"
                 "cuda-keyring_1.1-1_all.deb"
             ),
         ),
@@ -162,12 +164,12 @@ def test_none_is_installed_where_none_is_wanted(
         ),
     ],
 )
-def test_without_a_toolkit_setup_goes_on_with_a_warning_unless_it_was_asked_for(
+def test_without_a_toolkit_setup_continues_with_a_warning_unless_the_full_one_was_requested(
     machine: Machine, settings: str, why: str
 ) -> None:
     out = ok(machine.step("install_cuda", before=settings))
     assert f"    it ! no CUDA toolkit: {why}. {WITHOUT}\n" in out
-    assert out.endswith("    it * left out\n<== it: skipped\n")
+    assert out.endswith("    it * not installed\n<== it: skipped\n")
     done = machine.step("install_cuda", "--cuda", "full", before=settings)
     assert done.returncode == 9
     assert f"    it x no CUDA toolkit: {why}\n" in done.stdout
@@ -177,9 +179,7 @@ def test_without_a_toolkit_setup_goes_on_with_a_warning_unless_it_was_asked_for(
     ("settings", "wanted"),
     [(WITH_12_8, True), (RTX_WITH_12_8, False), (ON_H100, False), (f"{WITH_12_8}; driver_version=560.35.03", False)],
 )
-def test_where_nvidia_supports_it_the_newer_user_part_of_the_driver_is_used(
-    machine: Machine, settings: str, wanted: bool
-) -> None:
+def test_cuda_compat_is_used_where_nvidia_supports_it(machine: Machine, settings: str, wanted: bool) -> None:
     assert machine.call("cuda_compat", before=settings) == ""
     machine.write("/usr/local/cuda-12.9/compat/libcuda.so.1", "")
     machine.write("/usr/local/cuda-13.0/compat/libcuda.so.1", "")
@@ -187,7 +187,7 @@ def test_where_nvidia_supports_it_the_newer_user_part_of_the_driver_is_used(
     assert machine.call("cuda_compat", before=settings) == expected
 
 
-def test_downloads_are_encrypted_and_of_a_fixed_version(machine: Machine) -> None:
+def test_downloads_use_tls_and_a_fixed_version(machine: Machine) -> None:
     machine.step("install_cuda", before=ON_H100)
     (call,) = machine.calls("curl")
     assert "--proto =https --tlsv1.2" in call

@@ -1,4 +1,4 @@
-"""`remote/setup/environment.sh`: what launches, downloads and login shells find in their environment."""
+"""`remote/setup/environment.sh`: the environment of launches, downloads and login shells."""
 
 import shlex
 import stat
@@ -25,7 +25,7 @@ def setup(machine: Machine, *arguments: str, before: str = ":") -> subprocess.Co
 
 
 def environment(machine: Machine) -> dict[str, str]:
-    """Return the lines of `~/.pi/env`, as a shell without any variable reads them."""
+    """Return the variables in `~/.pi/env`, unexpanded."""
     lines = [shlex.split(line) for line in (machine.home / ".pi/env").read_text().splitlines()]
     assert all(word == "export" for word, _ in lines)
     return dict(assignment.split("=", 1) for _, assignment in lines)
@@ -48,7 +48,7 @@ def test_the_environment_file_is_private_and_quoted(machine: Machine) -> None:
     assert sourced.stdout == "/a $b/`c`/it's"
 
 
-def test_models_and_what_vllm_compiles_lie_on_the_volume(machine: Machine) -> None:
+def test_models_and_compiled_kernels_are_on_the_volume(machine: Machine) -> None:
     setup(machine, "--models-path", str(machine.folder / "disk"))
     assert environment(machine)["HF_HOME"] == f"{machine.folder}/disk/huggingface"
     assert environment(machine)["PI_VLLM_CACHE"] == f"{machine.folder}/disk/vllm-cache/NVIDIA-H100-80GB-HBM3"
@@ -63,7 +63,7 @@ def test_models_and_what_vllm_compiles_lie_on_the_volume(machine: Machine) -> No
         ("a/../b", "a-..-b"),
     ],
 )
-def test_compiled_code_is_kept_by_the_kind_of_gpus(machine: Machine, names: str, kind: str) -> None:
+def test_compiled_kernels_are_kept_per_kind_of_gpu(machine: Machine, names: str, kind: str) -> None:
     assert machine.call("kind_of_gpus", before=f"gpu_names={shlex.quote(names.strip())}") == f"{kind}\n"
 
 
@@ -76,7 +76,7 @@ def test_the_toolkit_is_on_the_path(machine: Machine) -> None:
     assert environment(machine)["VLLM_CUDA_COMPATIBILITY_PATH"] == "/usr/local/cuda-13.0/compat"
 
 
-def test_a_build_for_cpus_is_told_so(machine: Machine) -> None:
+def test_a_cpu_build_gets_its_target_device(machine: Machine) -> None:
     setup(machine, "--cpu")
     assert environment(machine)["VLLM_TARGET_DEVICE"] == "cpu"
 
@@ -87,12 +87,12 @@ def test_the_provider_is_written_down_for_the_agent(machine: Machine) -> None:
     assert (machine.home / ".pi/provider").read_text() == "runpod\n"
 
 
-def test_login_shells_are_left_alone_unless_asked(machine: Machine) -> None:
+def test_login_shells_are_not_changed_unless_requested(machine: Machine) -> None:
     setup(machine)
     assert sorted(path.name for path in machine.home.iterdir()) == [".pi", "venv"]
 
 
-def test_login_shells_get_one_line_once(machine: Machine) -> None:
+def test_login_shells_get_one_line_and_only_once(machine: Machine) -> None:
     (machine.home / ".bashrc").write_text("alias ll='ls -l'")  # no end of line
     (machine.home / ".bashrc").chmod(0o640)
     (machine.home / ".zshrc").write_text("# mine\n")
@@ -113,8 +113,8 @@ def test_login_shells_get_one_line_once(machine: Machine) -> None:
 def test_a_login_shell_finds_vllm_and_keeps_its_own_path(machine: Machine) -> None:
     setup(machine, "--shell-env", "--models-path", str(machine.folder / "disk"))
     code = 'PATH="/mine:$PATH"; . ~/.profile; . ~/.bashrc; printf "%s\\n" "$PATH" "$HF_HOME"'
-    told = subprocess.run(["sh", "-c", code], env={"HOME": str(machine.home), "PATH": "/bin"}, capture_output=True)
-    assert told.stdout.decode().splitlines() == [
+    done = subprocess.run(["sh", "-c", code], env={"HOME": str(machine.home), "PATH": "/bin"}, capture_output=True)
+    assert done.stdout.decode().splitlines() == [
         f"{machine.venv}/bin:/mine:/bin",
         f"{machine.folder}/disk/huggingface",
     ]

@@ -1,4 +1,4 @@
-"""`remote/setup/packages.sh`: what is asked of apt, how its locks are waited for, and what its failures are called."""
+"""`remote/setup/packages.sh`: what apt installs, how setup waits for its locks, and how its failures are explained."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def apt(machine: Machine) -> list[str]:
 
 
 def fails(machine: Machine, words: str) -> None:
-    """Let `apt-get install` fail with these last words."""
+    """Make `apt-get install` fail with this output."""
     (machine.folder / "words").write_text(f"{words}\n")
     machine.install("apt-get", 'case "$*" in *" install "*) cat "$MACHINE/words"; exit 100 ;; esac')
 
@@ -67,7 +67,7 @@ def test_build_tools_are_for_triton(machine: Machine) -> None:
     assert packages(machine) == ["build-essential", "python3-dev"]
 
 
-def test_what_is_there_is_left_alone(machine: Machine) -> None:
+def test_installed_packages_are_not_installed_again(machine: Machine) -> None:
     (machine.folder / "packages").write_text("curl\npython3\npython3-venv\n")
     ok(machine.step("install_essentials"))
     assert apt(machine) == ["update", "install ca-certificates"]
@@ -89,7 +89,7 @@ def test_the_lists_are_refreshed_once_for_all_steps(machine: Machine) -> None:
     assert machine.calls("dpkg") == ["dpkg --force-confdef --force-confold --configure -a"]
 
 
-def test_young_lists_are_refreshed_only_if_they_do_not_do(machine: Machine) -> None:
+def test_recent_package_lists_are_refreshed_only_if_an_installation_fails(machine: Machine) -> None:
     machine.write("/var/lib/apt/lists/deb.example.org_dists_bookworm_main_binary-amd64_Packages", "")
     ok(machine.step("install_packages"))
     assert apt(machine) == ["install build-essential python3-dev"]
@@ -102,7 +102,7 @@ def test_young_lists_are_refreshed_only_if_they_do_not_do(machine: Machine) -> N
     assert apt(machine) == [f"install {names}", "update", f"install {names}"]
 
 
-def test_only_in_a_container_dpkg_does_not_wait_for_the_disk(machine: Machine) -> None:
+def test_dpkg_skips_syncing_only_in_a_container(machine: Machine) -> None:
     ok(machine.step("install_packages"))
     assert "unsafe-io" not in "".join(machine.calls("apt-get"))
     ok(machine.step("install_essentials", before="is_container=yes"))
@@ -117,7 +117,7 @@ def test_a_user_installs_through_sudo(machine: Machine) -> None:
 
 
 def holds_the_lock(machine: Machine, command: str, pid: int) -> Path:
-    """Let apt-get and dpkg be locked out of `command` by a process, until the file returned is removed."""
+    """Have a process hold the lock that `command` of apt-get or dpkg needs, until the returned file is removed."""
     held = machine.folder / "held"
     held.write_text(HELD.format(pid=pid))
     gate = f'case "$0 $*" in *"{command}"*) if [ -e "$MACHINE/held" ]; then cat "$MACHINE/held"; exit 100; fi ;; esac'
@@ -127,27 +127,27 @@ def holds_the_lock(machine: Machine, command: str, pid: int) -> Path:
 
 
 @pytest.mark.parametrize("command", ["update", "install", "dpkg --force"])
-def test_the_lock_of_another_apt_is_waited_for_naming_who_holds_it(machine: Machine, command: str) -> None:
-    machine.environ["PI_SETUP_PATIENCE"] = "60"
+def test_setup_waits_for_the_lock_of_another_apt_and_names_its_holder(machine: Machine, command: str) -> None:
+    machine.environ["PI_SETUP_WAIT_LIMIT"] = "60"
     log = machine.folder / "log"
     with subprocess.Popen(["sh", "-c", "read -r _"], stdin=subprocess.PIPE) as other:  # the block's end ends it
         words = f"it * waiting for sh (pid {other.pid}), which holds apt's lock\n"
         held = holds_the_lock(machine, command, other.pid)
 
-        def let_go() -> None:
+        def release() -> None:
             until(lambda: log.exists() and words in log.read_text())
             held.unlink()
 
-        letting_go = threading.Thread(target=let_go)
-        letting_go.start()
+        releasing = threading.Thread(target=release)
+        releasing.start()
         done = ok(machine.step("install_packages", before=f"exec > >(tee '{log}')"))
-        letting_go.join()
+        releasing.join()
     assert done.count("waiting for") == 1
     assert packages(machine) == ["build-essential", "python3-dev"]
 
 
-def test_a_lock_that_is_never_let_go_of_is_not_waited_for_for_ever(machine: Machine) -> None:
-    machine.environ["PI_SETUP_PATIENCE"] = "0"
+def test_the_wait_for_a_lock_that_is_never_released_ends(machine: Machine) -> None:
+    machine.environ["PI_SETUP_WAIT_LIMIT"] = "0"
     holds_the_lock(machine, "install", pid=2**30)
     done = machine.step("install_packages")
     assert refusal(done) == f"another program (pid {2**30}) has held apt's lock for 0 s: try again later"
@@ -196,10 +196,10 @@ def test_a_failing_apt_is_explained(machine: Machine, words: str, why: str) -> N
     fails(machine, words)
     done = machine.step("install_packages")
     assert refusal(done) == f"cannot install build-essential python3-dev: {why}"
-    assert f"    it | {words.splitlines()[-1]}\n" in done.stdout  # what it said is shown too
+    assert f"    it | {words.splitlines()[-1]}\n" in done.stdout  # its output is shown too
 
 
-def test_an_unknown_package_is_the_networks_fault_if_the_lists_could_not_be_had(machine: Machine) -> None:
+def test_an_unknown_package_is_blamed_on_the_network_if_the_lists_could_not_be_refreshed(machine: Machine) -> None:
     machine.install(
         "apt-get",
         """
@@ -214,14 +214,14 @@ def test_an_unknown_package_is_the_networks_fault_if_the_lists_could_not_be_had(
     assert refusal(machine.step("install_packages")) == f"cannot install build-essential python3-dev: {why}"
 
 
-def test_lists_that_cannot_be_refreshed_do_not_matter_if_the_packages_are_known(machine: Machine) -> None:
+def test_a_failed_refresh_does_not_matter_if_the_packages_are_known(machine: Machine) -> None:
     stub = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
     machine.install("apt-get", f'case "$*" in *" update"*) exit 100 ;; esac\n{stub}')
-    assert "could not refresh the package lists: going on" in ok(machine.step("install_packages"))
+    assert "could not refresh the package lists; continuing" in ok(machine.step("install_packages"))
     assert packages(machine) == ["build-essential", "python3-dev"]
 
 
-def test_a_daemon_that_a_package_starts_does_not_keep_the_step(machine: Machine) -> None:
+def test_a_daemon_that_a_package_starts_does_not_block_the_step(machine: Machine) -> None:
     stub = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
     machine.install("apt-get", f"{machine.daemon()} &\n{stub}")  # its output stays open
     done = machine.step("install_packages")

@@ -1,4 +1,4 @@
-"""What `remote/setup/preflight.sh` makes of a machine, from what /etc, /proc and df say there."""
+"""`remote/setup/preflight.sh`: what it finds out about a machine from /etc, /proc and df."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import Machine
-from tests.remote.outcome import passes, refusal, said
+from tests.remote.outcome import messages, passes, refusal
 from tests.until import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
@@ -28,7 +28,7 @@ def preflight(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[
     return machine.step("check_the_machine", *arguments)
 
 
-def test_a_good_machine_is_summed_up_in_a_line_and_left_as_it_was(machine: Machine) -> None:
+def test_a_good_machine_is_summarised_in_one_line_and_not_changed(machine: Machine) -> None:
     before = sorted(machine.folder.rglob("*"))
     done = machine.call("check_the_machine", before="cd")
     assert done == ""
@@ -45,27 +45,31 @@ def test_a_good_machine_is_summed_up_in_a_line_and_left_as_it_was(machine: Machi
         ('NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\n', "Ubuntu 22.04", ""),
         ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="25.10"\n', "Ubuntu 25.10", ""),
         ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="26.04"\n', "Ubuntu 26.04", ""),
-        ('NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="26.10"\n', "Ubuntu 26.10", "newer than what this setup is tested with"),
+        (
+            'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="26.10"\n',
+            "Ubuntu 26.10",
+            "newer than the releases that setup",
+        ),
         ('NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="13"\n', "Debian 13", ""),
         ('NAME="Debian GNU/Linux"\nID=debian\n', "Debian", ""),
         (
             'NAME="Linux Mint"\nID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_ID="22"\nUBUNTU_CODENAME=noble\n',
             "Linux Mint 22",
-            "Linux Mint 22 is taken for Ubuntu 24.04: that is not tested",
+            "Linux Mint 22 is treated as Ubuntu 24.04, which is not tested",
         ),
         (
             'NAME="Kali GNU/Linux"\nID=kali\nID_LIKE=debian\nVERSION_ID="2026.1"\nVERSION_CODENAME=kali-rolling\n',
             "Kali 2026.1",
-            "Kali 2026.1 is taken for Debian: that is not tested",
+            "Kali 2026.1 is treated as Debian, which is not tested",
         ),
     ],
 )
-def test_systems_that_will_do(machine: Machine, text: str, title: str, warning: str) -> None:
+def test_these_systems_are_accepted(machine: Machine, text: str, title: str, warning: str) -> None:
     machine.write("/etc/os-release", text)
     done = preflight(machine)
     assert passes(done).startswith(f"{title}, ")
-    assert warning in "".join(said(done, "!"))
-    assert bool(warning) == bool(said(done, "!"))
+    assert warning in "".join(messages(done, "!"))
+    assert bool(warning) == bool(messages(done, "!"))
 
 
 @pytest.mark.parametrize(
@@ -88,13 +92,13 @@ def test_systems_that_will_do(machine: Machine, text: str, title: str, warning: 
         ("", "an unknown system is neither Ubuntu"),
     ],
 )
-def test_systems_that_will_not_do(machine: Machine, text: str, reason: str) -> None:
+def test_these_systems_are_refused(machine: Machine, text: str, reason: str) -> None:
     machine.write("/etc/os-release", text)
     done = preflight(machine)
     if reason:
         assert refusal(done).startswith(reason)
     else:
-        passes(done)  # a parent whose version is not known is tried
+        passes(done)  # a parent of unknown version is accepted
 
 
 def test_a_system_without_apt_or_of_another_architecture_is_refused(machine: Machine) -> None:
@@ -138,7 +142,7 @@ def test_providers_are_recognised(
 
 
 def unprivileged(machine: Machine, mounts: str) -> None:
-    """Make it what RunPod and Vast let: a Docker container without CAP_SYS_ADMIN."""
+    """Make it like RunPod's and Vast's machines: a Docker container without CAP_SYS_ADMIN."""
     machine.write("/proc/1/comm", "bash\n")
     machine.write("/.dockerenv", "")
     machine.write("/proc/self/status", "Name:\tbash\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n")
@@ -148,20 +152,20 @@ def unprivileged(machine: Machine, mounts: str) -> None:
 @pytest.mark.parametrize(
     ("mounts", "advice"),
     [
-        (RUNPOD, "Leave it out and give --models-path /workspace: that is the volume that your provider has mounted"),
-        (NETWORK_VOLUME, "Leave it out and give --models-path /workspace: that is the volume"),
-        ("overlay / overlay rw 0 0\n/dev/sdb /data ext4 rw 0 0\n", "--models-path /data: "),
+        (RUNPOD, "Use --models-path /workspace instead: your provider has mounted that volume"),
+        (NETWORK_VOLUME, "Use --models-path /workspace instead: your provider has mounted"),
+        ("overlay / overlay rw 0 0\n/dev/sdb /data ext4 rw 0 0\n", "--models-path /data instead: "),
         (
             "overlay / overlay rw 0 0\nfs /lambda/nfs/my\\040models nfs4 rw 0 0\n",
-            "--models-path /lambda/nfs/my models: ",
+            "--models-path /lambda/nfs/my models instead: ",
         ),
         (
             "overlay / overlay rw 0 0\noverlay /workspace overlay rw 0 0\ntmpfs /mnt/x tmpfs rw 0 0\n",
-            "Leave it out; a volume has to be attached when the machine is created",
+            "Leave it out: a volume must be attached when the machine is created",
         ),
     ],
 )
-def test_mount_is_refused_in_an_unprivileged_container_naming_the_volume_that_is_there(
+def test_mount_is_refused_in_an_unprivileged_container_and_the_mounted_volume_is_named(
     machine: Machine, mounts: str, advice: str
 ) -> None:
     unprivileged(machine, mounts)
@@ -170,12 +174,12 @@ def test_mount_is_refused_in_an_unprivileged_container_naming_the_volume_that_is
     assert advice in reason
 
 
-def test_mount_is_refused_in_a_container_whose_root_is_somebody_else_outside(machine: Machine) -> None:
+def test_mount_is_refused_in_a_container_whose_root_is_another_user_outside(machine: Machine) -> None:
     machine.write("/proc/self/uid_map", "         0       1000          1\n")
     assert "unprivileged container" in refusal(preflight(machine, "--mount", NFS))
 
 
-def test_mount_is_allowed_where_it_works_or_is_done_already(machine: Machine) -> None:
+def test_mount_is_allowed_if_it_can_work_or_is_already_done(machine: Machine) -> None:
     machine.become(1000)  # has no capabilities before sudo
     machine.write("/proc/self/status", "Name:\tbash\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n")
     passes(preflight(machine, "--mount", NFS))
@@ -183,55 +187,55 @@ def test_mount_is_allowed_where_it_works_or_is_done_already(machine: Machine) ->
     passes(preflight(machine, "--mount", NFS))
 
 
-def test_a_volume_that_nobody_mentions_is_pointed_out_once(machine: Machine) -> None:
+def test_an_unused_volume_is_pointed_out_once(machine: Machine) -> None:
     unprivileged(machine, RUNPOD)
     done = preflight(machine)
     passes(done)
-    assert said(done, "!") == [
-        "models will go to the machine's own disk, not to the volume on /workspace: for that, --models-path /workspace"
+    assert messages(done, "!") == [
+        "models will be stored on the machine's own disk; to use the volume on /workspace, add --models-path /workspace"
     ]
-    assert said(preflight(machine, "--models-path", "/workspace"), "!") == []
+    assert messages(preflight(machine, "--models-path", "/workspace"), "!") == []
 
 
-def test_who_may_not_become_root_hears_it_before_anything_is_changed(machine: Machine) -> None:
+def test_a_user_without_sudo_is_refused_before_anything_is_changed(machine: Machine) -> None:
     machine.become(1000)
     machine.install("sudo", "echo 'sudo: a password is required' >&2; exit 1")
     reason = (
         "installing ca-certificates curl python3 python3-venv build-essential python3-dev needs root, "
-        "and someone may not use sudo without a password here"
+        "and someone cannot use sudo without a password"
     )
     assert refusal(preflight(machine)) == reason
     packages = ["ca-certificates", "curl", "python3", "python3-venv", "build-essential", "python3-dev", "nfs-common"]
     (machine.folder / "packages").write_text("\n".join(packages) + "\n")
     passes(preflight(machine))
-    assert refusal(preflight(machine, "--mount", NFS)).startswith("mounting /mnt/models needs root, and someone may")
+    assert refusal(preflight(machine, "--mount", NFS)).startswith("mounting /mnt/models needs root, and someone cannot")
 
 
-def test_a_clock_in_the_past_is_refused_and_one_that_lags_is_warned_of(machine: Machine) -> None:
+def test_a_clock_in_the_past_is_refused_and_one_that_is_behind_gives_a_warning(machine: Machine) -> None:
     def at(seconds: int) -> subprocess.CompletedProcess[str]:
         return machine.step("look", before=f"look() {{ check_the_clock {seconds}; }}")
 
     assert refusal(at(1_700_000_000)).startswith("the clock says 2023-11-14 22:13 UTC: no download can work. Set it")
     os.utime(machine.root / "var/lib/dpkg/status", (1_800_000_000, 1_800_000_000))
-    assert said(at(1_799_990_000), "!") == [
+    assert messages(at(1_799_990_000), "!") == [
         "the clock says 2027-01-15 05:13 UTC, but packages were installed here later than that"
     ]
-    assert said(at(1_799_999_000), "!") == []
+    assert messages(at(1_799_999_000), "!") == []
 
 
 @pytest.mark.parametrize(
     ("path", "who"),
-    [("/run/cloud-init/status.json", "cloud-init"), ("/.provisioning", "the provisioning of the image")],
+    [("/run/cloud-init/status.json", "cloud-init"), ("/.provisioning", "the image's provisioning")],
 )
-def test_a_first_boot_that_is_not_over_is_waited_for(machine: Machine, path: str, who: str) -> None:
+def test_setup_waits_for_the_first_boot_to_finish(machine: Machine, path: str, who: str) -> None:
     machine.write("/run/systemd/system/x", "")
     machine.write(path, "")
     over = machine.root / ("run/cloud-init/result.json" if who == "cloud-init" else ".provisioning")
     log = machine.folder / "log"
-    machine.environ["PI_SETUP_PATIENCE"] = "60"
+    machine.environ["PI_SETUP_WAIT_LIMIT"] = "60"
 
     def end_it() -> None:
-        until(lambda: log.exists() and f"waiting for {who}, which still prepares this machine" in log.read_text())
+        until(lambda: log.exists() and f"waiting for {who} to finish preparing this machine" in log.read_text())
         over.unlink() if over.exists() else over.touch()
 
     ending = threading.Thread(target=end_it)
@@ -239,19 +243,19 @@ def test_a_first_boot_that_is_not_over_is_waited_for(machine: Machine, path: str
     done = machine.step("check_the_machine", before=f"exec > >(tee {log})")
     ending.join()
     passes(done)
-    assert said(done, "!") == []
+    assert messages(done, "!") == []
 
 
-def test_a_first_boot_that_never_ends_is_not_waited_for_for_ever(machine: Machine) -> None:
-    machine.environ["PI_SETUP_PATIENCE"] = "0"
+def test_the_wait_for_a_first_boot_that_never_finishes_ends(machine: Machine) -> None:
+    machine.environ["PI_SETUP_WAIT_LIMIT"] = "0"
     machine.write("/.provisioning", "")
     done = preflight(machine)
     passes(done)
-    assert said(done, "!") == ["the provisioning of the image has not finished within 0 s: going on beside it"]
+    assert messages(done, "!") == ["the image's provisioning has not finished within 0 s; continuing while it runs"]
 
 
 def disks(machine: Machine, *rows: str) -> None:
-    """Let df show two rows: the disk of the home, and that of /."""
+    """Make df print two rows: the disk of the home, and that of /."""
     header = "Filesystem Type 1024-blocks Used Available Capacity Mounted on"
     (machine.folder / "df").write_text("".join(f"{row}\n" for row in (header, *rows)))
     machine.install("df", 'cat "$MACHINE/df"')
@@ -261,7 +265,7 @@ def gigabytes(count: int) -> int:
     return count << 20
 
 
-def test_a_disk_too_small_for_vllm_is_refused_with_what_is_needed(machine: Machine) -> None:
+def test_a_disk_too_small_for_vllm_is_refused_with_the_size_needed(machine: Machine) -> None:
     row = f"/dev/vda ext4 1 1 {gigabytes(14)} 1% /"
     disks(machine, row, row)
     reason = "the disk of / is too small: setup needs 15 GB there, and 14 GB are free"
@@ -273,7 +277,7 @@ def test_a_disk_too_small_for_vllm_is_refused_with_what_is_needed(machine: Machi
     assert refusal(preflight(machine, "--cpu")).startswith("the disk of /root is too small: setup needs 4 GB there")
 
 
-def test_what_an_earlier_run_has_left_counts_for_the_room_that_is_needed(machine: Machine) -> None:
+def test_files_of_an_interrupted_run_count_towards_the_space_needed(machine: Machine) -> None:
     row = f"/dev/vda ext4 1 1 {gigabytes(14)} 1% /"
     disks(machine, row, row)
     (machine.home / ".cache/uv").mkdir(parents=True)
@@ -281,7 +285,7 @@ def test_what_an_earlier_run_has_left_counts_for_the_room_that_is_needed(machine
     passes(preflight(machine))
 
 
-def test_an_installed_vllm_needs_no_room(machine: Machine) -> None:
+def test_an_installed_vllm_needs_no_space(machine: Machine) -> None:
     row = f"/dev/vda ext4 1 1 {gigabytes(2)} 1% /"
     disks(machine, row, row)
     (machine.venv / "bin").mkdir(parents=True)
@@ -291,7 +295,7 @@ def test_an_installed_vllm_needs_no_room(machine: Machine) -> None:
     assert "setup needs 15 GB there" in refusal(preflight(machine, "--vllm", "0.33.0"))
 
 
-def test_a_disk_too_small_for_the_toolkit_only_costs_the_toolkit(machine: Machine) -> None:
+def test_a_disk_too_small_for_the_toolkit_only_skips_the_toolkit(machine: Machine) -> None:
     row = f"/dev/vda ext4 1 1 {gigabytes(16)} 1% /"
     disks(machine, row, row)
     trouble = "the disk of / is too small: 20 GB are needed, 16 GB are free"
@@ -301,7 +305,7 @@ def test_a_disk_too_small_for_the_toolkit_only_costs_the_toolkit(machine: Machin
     assert reason == "no CUDA toolkit: the disk of / is too small: 27 GB are needed, 16 GB are free"
 
 
-def test_the_room_in_a_shared_pool_cannot_be_told(machine: Machine) -> None:
+def test_the_free_space_of_a_shared_pool_is_unknown(machine: Machine) -> None:
     disks(
         machine,
         f"mfs#eur-is-1.runpod.net:9421 fuse 1 1 {gigabytes(120000)} 1% /workspace",
@@ -309,6 +313,4 @@ def test_the_room_in_a_shared_pool_cannot_be_told(machine: Machine) -> None:
     )
     done = preflight(machine)
     assert passes(done).endswith(", an unknown amount free")
-    assert said(done, "!") == [
-        "how much room is left for you on /workspace cannot be told: it is part of a shared pool"
-    ]
+    assert messages(done, "!") == ["/workspace is part of a shared pool: how much space is left for you is unknown"]

@@ -1,4 +1,4 @@
-"""What `remote/setup/preflight.sh` makes of GPUs and drivers, from what nvidia-smi says."""
+"""`remote/setup/preflight.sh`: what it finds out about GPUs and drivers from nvidia-smi."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import Machine
-from tests.remote.outcome import passes, refusal, said
+from tests.remote.outcome import messages, passes, refusal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -69,7 +69,7 @@ def preflight(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def gpus(machine: Machine, *rows: str, cuda: str = "CUDA Version: 13.0", slices: str = "") -> None:
-    """Let nvidia-smi show rows of name, driver version, MIG mode, compute capability."""
+    """Make nvidia-smi print rows of name, driver version, MIG mode, compute capability."""
     (machine.folder / "rows").write_text("".join(f"{row}\n" for row in rows))
     (machine.folder / "slices").write_text(slices)
     machine.install(
@@ -88,7 +88,7 @@ def gpus(machine: Machine, *rows: str, cuda: str = "CUDA Version: 13.0", slices:
 def test_every_gpu_is_read(machine: Machine, name: str, capability: str) -> None:
     gpus(machine, f"{name}, 580.95.05, Disabled, {capability}")
     done = machine.step("show", before=SHOW)
-    assert f", 1x {name}, " in said(done, "*")[-1]
+    assert f", 1x {name}, " in messages(done, "*")[-1]
     assert f'it | declare -- gpu_names="{name}"\n' in done.stdout
     assert f'it | declare -- compute_capability="{capability}"\n' in done.stdout
     assert 'it | declare -- driver_cuda="13.0"\n' in done.stdout
@@ -117,7 +117,7 @@ def test_the_cuda_of_a_driver_is_in_the_banner_or_follows_from_its_branch(
     assert machine.call("cuda_of_the_driver", driver, banner) == f"{cuda}\n"
 
 
-def test_mixed_gpus_are_counted_and_warned_of_and_the_oldest_one_decides(machine: Machine) -> None:
+def test_mixed_gpus_are_counted_with_a_warning_and_the_oldest_one_decides(machine: Machine) -> None:
     gpus(
         machine,
         "NVIDIA A100-SXM4-80GB, 580.95.05, Disabled, 8.0",
@@ -126,8 +126,9 @@ def test_mixed_gpus_are_counted_and_warned_of_and_the_oldest_one_decides(machine
     )
     done = machine.step("show", before=SHOW)
     types = "1x NVIDIA A100-SXM4-80GB, 2x NVIDIA L4"
-    assert said(done, "!") == [f"the GPUs are of different types ({types}): one model cannot well be split over them"]
-    assert f"(CUDA 13.0), {types}, " in said(done, "*")[-1]
+    warning = f"the GPUs are of different types ({types}): splitting one model over them works poorly"
+    assert messages(done, "!") == [warning]
+    assert f"(CUDA 13.0), {types}, " in messages(done, "*")[-1]
     assert 'compute_capability="8.0"' in done.stdout
 
 
@@ -154,7 +155,7 @@ def test_without_a_working_gpu_the_machine_is_refused(machine: Machine, answer: 
 def test_without_a_driver_only_the_cpu_build_can_be_set_up(machine: Machine) -> None:
     machine.remove("nvidia-smi")
     assert refusal(preflight(machine)) == (
-        "no NVIDIA driver: nvidia-smi is missing. Without a GPU, --cpu sets up vLLM's build for CPUs"
+        "no NVIDIA driver: nvidia-smi is missing. On a machine without a GPU, use --cpu"
     )
     assert passes(preflight(machine, "--cpu")) == f"Debian 12, {os.uname().machine}, 812 GB free"
 
@@ -164,16 +165,16 @@ def test_slices_of_a_gpu_are_counted(machine: Machine) -> None:
     gpus(machine, f"{H100}, 580.95.05, Enabled, 9.0", slices=listed)
     done = preflight(machine)
     passes(done)
-    assert said(done, "*")[0] == "MIG: 1 slices on 1 GPUs"
+    assert messages(done, "*")[0] == "MIG: 1 slices on 1 GPUs"
 
 
-def test_a_gpu_in_mig_mode_without_slices_is_no_use(machine: Machine) -> None:
+def test_a_gpu_in_mig_mode_without_slices_is_not_usable(machine: Machine) -> None:
     gpus(machine, f"{H100}, 580.95.05, Enabled, 9.0", slices="GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-51b0)\n")
     assert refusal(preflight(machine)).startswith("no usable GPU: MIG is on, and there are no slices.")
     gpus(machine, f"{H100}, 580.95.05, Enabled, 9.0", f"{H100}, 580.95.05, Disabled, 9.0")
     done = preflight(machine)
     passes(done)
-    assert said(done, "!")[0].startswith("1 GPUs are in MIG mode without a slice: nothing can run on them")
+    assert messages(done, "!")[0].startswith("1 GPUs are in MIG mode without slices: nothing can run on them")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_gpu_in_mig_mode_without_slices_is_no_use(machine: Machine) -> None:
             [],
             (
                 "Tesla V100-SXM2-16GB has compute capability 7.0, and vLLM needs 7.5; "
-                "0.19.1 was the last built for it: --vllm 0.19.1"
+                "0.19.1 was the last one built for it: use --vllm 0.19.1"
             ),
         ),
         (
@@ -199,13 +200,13 @@ def test_a_gpu_in_mig_mode_without_slices_is_no_use(machine: Machine) -> None:
             "11.4",
             [],
             (
-                "the NVIDIA driver 470.57.02 is too old: it knows CUDA 11.4, and vLLM needs 12.0 (driver 525) or "
+                "the NVIDIA driver 470.57.02 is too old: it supports CUDA 11.4, and vLLM needs 12.0 (driver 525) or "
                 "newer; vLLM 0.10.1.1 was the last built with CUDA 11"
             ),
         ),
     ],
 )
-def test_what_no_vllm_runs_on_is_refused_with_the_newest_that_did(
+def test_hardware_that_vllm_no_longer_supports_is_refused_with_the_last_version_that_did(
     machine: Machine, row: str, cuda: str, arguments: list[str], reason: str
 ) -> None:
     gpus(machine, row, cuda=f"CUDA Version: {cuda}")
@@ -213,12 +214,12 @@ def test_what_no_vllm_runs_on_is_refused_with_the_newest_that_did(
 
 
 @pytest.mark.parametrize("spec", ["0.19.1", "vllm==0.18.0", "https://example.org/vllm-0.30.0+sm70-cp38-abi3-linux.whl"])
-def test_an_old_gpu_may_have_an_old_vllm_or_ones_own(machine: Machine, spec: str) -> None:
+def test_an_old_gpu_may_run_an_old_vllm_or_a_custom_build(machine: Machine, spec: str) -> None:
     gpus(machine, "Tesla V100-SXM2-16GB, 580.95.05, [N/A], 7.0")
     passes(preflight(machine, "--vllm", spec))
 
 
-def test_a_driver_that_knows_no_compute_capability_is_too_old(machine: Machine) -> None:
+def test_a_driver_that_does_not_report_compute_capability_is_too_old(machine: Machine) -> None:
     machine.install(
         "nvidia-smi",
         """
@@ -229,7 +230,7 @@ def test_a_driver_that_knows_no_compute_capability_is_too_old(machine: Machine) 
         esac
         """,
     )
-    assert "the NVIDIA driver 450.80.02 is too old: it knows CUDA 11.0" in refusal(preflight(machine))
+    assert "the NVIDIA driver 450.80.02 is too old: it supports CUDA 11.0" in refusal(preflight(machine))
 
 
 @pytest.mark.parametrize(
@@ -244,11 +245,11 @@ def test_a_driver_that_knows_no_compute_capability_is_too_old(machine: Machine) 
         ("NVIDIA GeForce RTX 5090", "12.0", "580.95.05", "13.0", False),
     ],
 )
-def test_a_driver_older_than_vllms_cuda_is_warned_of_where_nothing_helps(
+def test_a_driver_older_than_vllms_cuda_gives_a_warning_unless_cuda_compat_helps(
     machine: Machine, name: str, capability: str, driver: str, cuda: str, warned: bool
 ) -> None:
     gpus(machine, f"{name}, {driver}, Disabled, {capability}", cuda=f"CUDA Version: {cuda}")
     done = preflight(machine)
     passes(done)
-    warnings = [text for text in said(done, "!") if "the provided PTX was compiled with an unsupported" in text]
+    warnings = [text for text in messages(done, "!") if "the provided PTX was compiled with an unsupported" in text]
     assert len(warnings) == warned

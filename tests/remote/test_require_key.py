@@ -13,7 +13,7 @@ BEARER = (b"authorization", b"Bearer " + KEY.encode())
 
 
 class Application:
-    """What the middleware stands before: notes the scopes that reach it, and answers 200."""
+    """An application behind the middleware: records the scopes that reach it, and answers 200."""
 
     def __init__(self) -> None:
         self.reached: list[Any] = []
@@ -34,7 +34,7 @@ def application() -> Application:
 
 
 def ask(application: Application, path: str = "/v1/models", *headers: tuple[bytes, bytes], **scope: Any) -> Any:
-    """Send one request through the middleware and return what it answers."""
+    """Send one request through the middleware and return the messages of the answer."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -100,7 +100,7 @@ def test_cors_preflights_need_the_key_too(application: Application) -> None:
 
 
 @pytest.mark.parametrize("configured", [None, ""])
-def test_where_no_key_is_configured_everything_is_refused(
+def test_without_a_configured_key_everything_is_refused(
     application: Application, monkeypatch: pytest.MonkeyPatch, configured: str | None
 ) -> None:
     monkeypatch.delenv("VLLM_API_KEY")
@@ -111,7 +111,7 @@ def test_where_no_key_is_configured_everything_is_refused(
     assert status(ask(application, "/v1/models", (b"x-api-key", b""))) == 401
 
 
-def test_a_refusal_is_an_error_as_openais_clients_read_it(application: Application) -> None:
+def test_a_refusal_is_an_error_that_openais_clients_can_read(application: Application) -> None:
     start, body = ask(application)
     headers = dict(start["headers"])
     assert headers[b"content-type"] == b"application/json"
@@ -125,14 +125,14 @@ def test_a_refusal_is_an_error_as_openais_clients_read_it(application: Applicati
     }
 
 
-def test_an_x_api_key_arrives_as_the_bearer_token_that_vllm_itself_checks(application: Application) -> None:
+def test_an_x_api_key_reaches_vllm_as_the_bearer_token_that_it_checks(application: Application) -> None:
     wrong = (b"authorization", b"Bearer other")
     ask(application, "/v1/messages", wrong, (b"x-api-key", KEY.encode()))
     assert application.reached[0]["headers"] == [(b"host", b"pod"), BEARER]
 
 
 @pytest.mark.parametrize("header", [b"authorization", b"x-api-key"])
-def test_other_keys_open_it_too_and_vllm_is_shown_its_own(
+def test_other_keys_are_accepted_and_vllm_receives_its_own(
     application: Application, monkeypatch: pytest.MonkeyPatch, header: bytes
 ) -> None:
     monkeypatch.setenv("PI_OTHER_API_KEYS", "key-of-the-team key-of-alice")
@@ -143,18 +143,20 @@ def test_other_keys_open_it_too_and_vllm_is_shown_its_own(
         assert status(ask(application, "/v1/models", (header, b"Bearer " * (header[:1] == b"a") + key))) == 401
 
 
-def test_other_keys_are_no_use_without_the_first(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_keys_are_not_accepted_without_the_first(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("VLLM_API_KEY")
     monkeypatch.setenv("PI_OTHER_API_KEYS", "key-of-the-team")
     assert status(ask(application, "/v1/models", (b"x-api-key", b"key-of-the-team"))) == 401
 
 
-def test_the_start_and_the_end_of_the_server_pass(application: Application) -> None:
+def test_the_servers_lifespan_events_pass(application: Application) -> None:
     ask(application, type="lifespan")
     assert application.reached[0]["type"] == "lifespan"
 
 
-def test_a_websocket_without_the_key_is_refused_with_401_where_the_server_can(application: Application) -> None:
+def test_a_websocket_without_the_key_is_refused_with_401_if_the_server_supports_it(application: Application) -> None:
     start, body = ask(application, "/v1/realtime", type="websocket", extensions={"websocket.http.response": {}})
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
     assert body["type"] == "websocket.http.response.body"

@@ -1,6 +1,6 @@
-"""`remote/pod_setup.sh` as a whole, on a simulated machine: its steps, what it says in them, how it ends.
+"""`remote/pod_setup.sh` as a whole, on a simulated machine: its steps, their messages, its end.
 
-`tests/openssh/test_setup_on_bare_debian.py` has a real machine.
+`tests/openssh/test_setup_on_bare_debian.py` runs it on a real machine.
 """
 
 import fcntl
@@ -33,14 +33,14 @@ def test_a_bare_machine_becomes_a_pod_step_by_step(machine: Machine) -> None:
     assert titles == {
         "machine": "Checking the machine",
         "lock": "Taking the setup lock",
-        "essentials": "Installing what the other steps need",
+        "essentials": "Installing prerequisites",
         "packages": "Installing build tools",
         "cuda": "Installing the CUDA toolkit",
         "storage": "Mounting the models volume",
-        "cache": "Placing the model cache",
+        "cache": "Setting up the model cache",
         "uv": "Installing uv",
         "vllm": "Installing vLLM",
-        "kernels": "Fetching FlashInfer's kernels",
+        "kernels": "Downloading FlashInfer's kernels",
         "environment": "Writing ~/.pi/env",
         "ready": "vLLM 0.32.0",
     }
@@ -62,16 +62,16 @@ def test_a_second_run_changes_nothing(machine: Machine) -> None:
     done = machine.setup("--vllm", "0.32.0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {name for name, how in ends(done.stdout).items() if how != "skipped"} == {"machine", "lock"}
-    assert "    vllm * vLLM 0.32.0 is there\n" in done.stdout
+    assert "    vllm * vLLM 0.32.0 is already installed\n" in done.stdout
     assert {path: path.lstat().st_mtime_ns for path in (machine.home / ".pi/venvs").rglob("*")} == before
     assert (machine.home / ".pi/env").stat().st_ino == env.st_ino
     assert machine.calls("apt-get", "dpkg", "sudo", "vllm") == []
     assert sorted(machine.calls("uv")) == ["uv --version", "uv pip install --help"]
 
 
-def test_a_step_that_fails_says_why_and_stops_what_may_be_stopped(machine: Machine) -> None:
+def test_a_failing_step_gives_its_reason_and_stops_the_branch_that_may_be_interrupted(machine: Machine) -> None:
     os.mkfifo(machine.folder / "life")
-    machine.install("installed/vllm", 'read -r _ < "$MACHINE/life"')  # for ever
+    machine.install("installed/vllm", 'read -r _ < "$MACHINE/life"')  # forever
     machine.install("mount", "echo 'mount.nfs: access denied by server' >&2; exit 32")
     done = machine.setup("--mount", f"mount -t nfs h:/x {machine.folder}/volume")
     assert done.returncode == 13
@@ -80,17 +80,17 @@ def test_a_step_that_fails_says_why_and_stops_what_may_be_stopped(machine: Machi
     assert {ends(done.stdout).get(name, "stopped") for name in ("uv", "vllm")} <= {"done", "skipped", "stopped"}
     assert "environment" not in ends(done.stdout)
     [reason] = re.findall(r"^    storage x (.*)$", done.stdout, re.MULTILINE)
-    assert reason.startswith("the mount command failed: the server does not serve this machine")
+    assert reason.startswith("the mount command failed: the server denies access to this machine")
     assert not re.findall(r"^    vllm x ", done.stdout, re.MULTILINE)
 
 
-def test_a_command_that_nobody_looked_after_fails_its_step(machine: Machine) -> None:
+def test_a_command_whose_failure_is_not_handled_fails_its_step(machine: Machine) -> None:
     done = machine.step("false")
     assert done.returncode == 9
     assert '    it x "Doing it" failed with exit status 1\n<== it: failed 9\n' in done.stdout
 
 
-def test_what_programs_print_is_told_apart_from_what_the_script_says(machine: Machine) -> None:
+def test_output_of_programs_and_messages_of_the_script_are_marked_differently(machine: Machine) -> None:
     code = r"talk() { printf 'one\rtwo\r\n'; echo err >&2; say three; warn four; printf 'no end'; }"
     done = machine.step("talk", before=code)
     assert done.stdout.splitlines() == [
@@ -104,24 +104,24 @@ def test_what_programs_print_is_told_apart_from_what_the_script_says(machine: Ma
     ]
 
 
-def test_two_setups_do_not_run_at_once(machine: Machine) -> None:
+def test_two_setups_do_not_run_at_the_same_time(machine: Machine) -> None:
     (machine.home / ".pi").mkdir()
     with (machine.home / ".pi/setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("pid 4711 since yesterday\n")
         lock.flush()
-        done = machine.setup(before="lock_patience=0")
+        done = machine.setup(before="lock_timeout=0")
     assert done.returncode == 10
     assert "    lock x another setup of this machine is running: pid 4711 since yesterday\n" in done.stdout
     assert machine.calls("apt-get", "uv") == []
     assert machine.setup().returncode == 0
 
 
-def test_a_daemon_that_a_package_starts_does_not_keep_the_lock(machine: Machine) -> None:
+def test_a_daemon_that_a_package_starts_does_not_hold_the_lock(machine: Machine) -> None:
     apt_get = (machine.folder / "bin/apt-get").read_text()
     machine.install("apt-get", f"{machine.daemon()} > /dev/null 2>&1 &\n{apt_get}")
     machine.setup()
-    again = machine.setup(before="lock_patience=0")
+    again = machine.setup(before="lock_timeout=0")
     machine.end_daemons()
     assert again.returncode == 0, again.stdout
 
@@ -133,11 +133,11 @@ def test_a_daemon_that_a_package_starts_does_not_keep_the_lock(machine: Machine)
         (["--gpus", "2"], "unknown argument `--gpus`"),
         (["--models-path", "models"], "--models-path must be absolute, not `models`"),
         (["--mount", "mount -a"], "cannot tell where `mount -a` mounts: it names no absolute path"),
-        (["--cuda", "some"], "--cuda is auto, full or none, not `some`"),
-        (["--flashinfer", "yes"], "--flashinfer is prebuilt, source or none, not `yes`"),
+        (["--cuda", "some"], "--cuda must be auto, full or none, not `some`"),
+        (["--flashinfer", "yes"], "--flashinfer must be prebuilt, source or none, not `yes`"),
         (
             ["--cpu", "--vllm", "nightly"],
-            "there is no nightly build of vLLM for CPUs: leave out --vllm, or give a version",
+            "there is no nightly build of vLLM for CPUs: leave out --vllm, or name a version",
         ),
     ],
 )

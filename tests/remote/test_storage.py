@@ -1,4 +1,4 @@
-"""`remote/setup/storage.sh`: the volume for models is mounted once and proven, and the cache moves there unharmed."""
+"""`remote/setup/storage.sh`: the volume for models is mounted once and checked, and the cache moves there intact."""
 
 import subprocess
 import sys
@@ -23,12 +23,12 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def storage(machine: Machine, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[str]:
-    """Run the steps for the storage as one."""
+    """Run the steps of the storage as one step."""
     return machine.step("storage", *arguments, before=f"{STORAGE}; {before}")
 
 
 def size(machine: Machine, row: str) -> None:
-    """Let `df` answer this."""
+    """Make `df` print this row."""
     machine.install("df", f'echo header; echo "{row}"')
 
 
@@ -52,7 +52,7 @@ def cached(machine: Machine) -> Path:
         ("mount -a", ""),
     ],
 )
-def test_a_mount_commands_target_is_its_last_absolute_path(machine: Machine, command: str, target: str) -> None:
+def test_the_target_of_a_mount_command_is_its_last_absolute_path(machine: Machine, command: str, target: str) -> None:
     assert machine.call("target_of", command) == f"{target}\n"
 
 
@@ -68,7 +68,7 @@ def test_a_volume_is_mounted_once_and_holds_the_cache(machine: Machine, folder: 
     assert (machine.home / ".cache/huggingface").readlink() == volume / "huggingface"
     assert f"export HF_HOME='{volume}/huggingface'\n" in (machine.home / ".pi/env").read_text()
     again = machine.setup("--mount", command)
-    assert f"    storage * there already: {volume} (nfs4, 4.0 TB, 2.1 TB free)\n" in again.stdout
+    assert f"    storage * already mounted: {volume} (nfs4, 4.0 TB, 2.1 TB free)\n" in again.stdout
     assert f"    cache * the cache is {volume}/huggingface\n" in again.stdout
     assert machine.calls("mount", "sudo") == [f"mount -t nfs {SHARE} {volume}"]
 
@@ -79,26 +79,25 @@ def test_another_volume_in_the_same_place_is_refused(machine: Machine) -> None:
     ok(storage(machine, "--mount", f"mount -t nfs {SHARE}/ {volume}/"))
     done = storage(machine, "--mount", f"mount -t nfs host:/other {volume}")
     assert refusal(done) == (
-        f"{SHARE} is mounted on {volume}, not host:/other: `umount {volume}` there, then run setup again"
+        f"{SHARE} is mounted on {volume}, not host:/other: run `umount {volume}` on the pod, then setup again"
     )
     ok(storage(machine, "--mount", f"some-script {volume}"))
 
 
-def test_a_mount_whose_server_is_gone_is_told(machine: Machine) -> None:
-    """Fault 43."""
+def test_a_mount_whose_server_is_gone_is_refused(machine: Machine) -> None:
     volume = machine.folder / "volume"
     ok(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}"))
     machine.install("stat", "echo 'Stale file handle' >&2; exit 1")
     assert refusal(storage(machine, "--mount", f"mount -t nfs {SHARE} {volume}")) == (
-        f"{volume} is mounted ({SHARE}), but does not answer: `umount -l {volume}` there, then run setup again"
+        f"{volume} is mounted ({SHARE}), but does not answer: run `umount -l {volume}` on the pod, then setup again"
     )
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("why", "output"),
     [
-        ("the server does not serve this machine", "mount.nfs: access denied by server while mounting h:/x"),
-        ("this machine may not mount", "mount: /mnt: permission denied."),
+        ("the server denies access to this machine", "mount.nfs: access denied by server while mounting h:/x"),
+        ("this machine is not allowed to mount", "mount: /mnt: permission denied."),
         (
             "a program that it needs is not installed",
             "mount: /mnt: bad option; for several filesystems you might need a /sbin/mount.<type> helper program.",
@@ -111,13 +110,13 @@ def test_a_mount_whose_server_is_gone_is_told(machine: Machine) -> None:
         ),
     ],
 )
-def test_a_mount_that_fails_stops_setup_and_says_why(machine: Machine, why: str, said: str) -> None:
-    machine.install("mount", f"echo '{said}' >&2; exit 32")
+def test_a_failing_mount_stops_setup_with_its_reason(machine: Machine, why: str, output: str) -> None:
+    machine.install("mount", f"echo '{output}' >&2; exit 32")
     done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
-    assert refusal(done) == f"the mount command failed: {why} ({said})"
+    assert refusal(done) == f"the mount command failed: {why} ({output})"
 
 
-def test_a_mount_that_fails_in_its_own_words_is_quoted(machine: Machine) -> None:
+def test_an_unknown_failure_of_a_mount_is_quoted(machine: Machine) -> None:
     machine.install("mount", "echo 'who knows' >&2; exit 32")
     done = storage(machine, "--mount", f"mount -t nfs h:/x {machine.folder}/volume")
     assert refusal(done) == "the mount command failed: who knows"
@@ -130,9 +129,9 @@ def test_a_mount_that_mounts_nothing_stops_setup(machine: Machine) -> None:
     assert refusal(done) == f"the mount command succeeded, but nothing is mounted on {volume}"
 
 
-def test_a_mount_that_hangs_is_given_up(machine: Machine) -> None:
+def test_a_mount_that_hangs_times_out(machine: Machine) -> None:
     machine.install("mount", "sleep 60")
-    done = storage(machine, "--mount", f"mount h:/x {machine.folder}/volume", before="mount_patience=0.3")
+    done = storage(machine, "--mount", f"mount h:/x {machine.folder}/volume", before="mount_timeout=0.3")
     assert refusal(done) == "the mount command did not end within 0.3 s: the server does not answer"
 
 
@@ -146,11 +145,11 @@ def test_a_mount_that_hangs_is_given_up(machine: Machine) -> None:
         ("/dev/vdb xfs 976562500 1 0 100% /workspace", "{} is on /workspace (xfs, 1.0 TB, 0 MB free)"),
         (
             "mfs#eu.runpod.net:9421 fuse 394000000000 1 11300000000 70% /workspace",
-            "{} is on /workspace (fuse, a shared pool: how much of it is yours cannot be told)",
+            "{} is on /workspace (fuse, a shared pool: your share is unknown)",
         ),
     ],
 )
-def test_a_models_path_is_told_with_its_disk(machine: Machine, row: str, words: str) -> None:
+def test_a_models_path_is_shown_with_its_disk(machine: Machine, row: str, words: str) -> None:
     source, kind, *_, point = row.split()
     machine.write("/proc/self/mounts", f"{source} {point} {kind} rw 0 0\n")
     size(machine, row)
@@ -161,11 +160,11 @@ def test_a_models_path_is_told_with_its_disk(machine: Machine, row: str, words: 
 def test_a_models_path_on_a_containers_own_disk_is_a_warning(machine: Machine) -> None:
     size(machine, "overlay overlay 20000000 1 10000000 50% /")
     models = machine.folder / "models"
-    said = ok(storage(machine, "--models-path", str(models)))
-    assert f"    it ! {models} is on the container's own disk, and lost with it" in said
+    output = ok(storage(machine, "--models-path", str(models)))
+    assert f"    it ! {models} is on the container's own disk and will be lost with it" in output
 
 
-def test_a_disk_that_is_full_is_named(machine: Machine) -> None:
+def test_a_full_disk_is_named(machine: Machine) -> None:
     size(machine, "/dev/vdb ext4 1953125 1953125 0 100% /mnt")
     before = "write_trouble() { echo 'bash: printf: write error: No space left on device'; }"
     done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
@@ -175,7 +174,7 @@ def test_a_disk_that_is_full_is_named(machine: Machine) -> None:
 def test_a_folder_that_cannot_be_written_to_is_refused(machine: Machine) -> None:
     (machine.folder / "file").touch()
     done = storage(machine, "--models-path", str(machine.folder / "file"))
-    assert refusal(done) == f"cannot make {machine.folder}/file/huggingface"
+    assert refusal(done) == f"cannot create {machine.folder}/file/huggingface"
     before = "write_trouble() { echo 'bash: /x: Read-only file system'; }"
     done = storage(machine, "--models-path", str(machine.folder / "models"), before=before)
     assert refusal(done) == f"cannot write to {machine.folder}/models/huggingface: Read-only file system"
@@ -191,16 +190,16 @@ def test_models_in_the_old_cache_become_the_store_on_the_same_disk(machine: Mach
     assert model.read_text() == "weights"
 
 
-def test_models_in_the_old_cache_are_kept_beside_where_the_store_has_its_own(machine: Machine) -> None:
+def test_models_in_the_old_cache_are_kept_aside_if_the_store_has_its_own(machine: Machine) -> None:
     cached(machine)
     (machine.folder / "disk/huggingface/other").mkdir(parents=True)
-    said = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
+    output = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
     kept = machine.home / ".cache/huggingface.before-setup"
-    assert f"as {kept}: move it to {machine.folder}/disk/huggingface, or delete it\n" in said
+    assert f"as {kept}: move it to {machine.folder}/disk/huggingface, or delete it\n" in output
     assert (kept / "hub/model").read_text() == "weights"
 
 
-def test_another_models_path_leaves_the_first_as_it_was(machine: Machine) -> None:
+def test_another_models_path_does_not_change_the_first(machine: Machine) -> None:
     ok(storage(machine, "--models-path", str(machine.folder / "one")))
     (machine.folder / "one/huggingface/model").touch()
     ok(storage(machine, "--models-path", f"{machine.folder}/two/"))
@@ -208,13 +207,13 @@ def test_another_models_path_leaves_the_first_as_it_was(machine: Machine) -> Non
     assert (machine.folder / "one/huggingface/model").exists()
 
 
-def test_without_models_path_the_cache_stays_as_it_is(machine: Machine) -> None:
+def test_without_models_path_the_cache_is_not_changed(machine: Machine) -> None:
     cached(machine)
     ok(storage(machine))
     assert not (machine.home / ".cache/huggingface").is_symlink()
 
 
-def test_without_models_path_models_stay_where_an_earlier_setup_has_put_them(machine: Machine) -> None:
+def test_without_models_path_models_stay_where_an_earlier_setup_put_them(machine: Machine) -> None:
     models = machine.folder / "disk"
     machine.setup("--models-path", str(models))
     env = (machine.home / ".pi/env").read_text()
@@ -223,21 +222,20 @@ def test_without_models_path_models_stay_where_an_earlier_setup_has_put_them(mac
 
 
 def test_a_volume_that_has_vanished_is_not_replaced_by_the_machines_own_disk(machine: Machine) -> None:
-    """Fault 43."""
     models = machine.folder / "disk"
     ok(storage(machine, "--models-path", str(models)))
     (models / "huggingface").rmdir()
     assert refusal(storage(machine)) == (
         f"the models folder {models}/huggingface is gone: mount its volume again with --mount, "
-        "or name another place with --models-path"
+        "or choose another folder with --models-path"
     )
     assert not (models / "huggingface").exists()
 
 
-def test_a_link_to_a_volume_that_has_vanished_is_mended_by_naming_another(machine: Machine) -> None:
+def test_a_link_to_a_vanished_volume_is_replaced_by_naming_another(machine: Machine) -> None:
     link = machine.home / ".cache/huggingface"
     link.parent.mkdir()
     link.symlink_to("/nowhere/huggingface")
-    said = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
-    assert "the cache was /nowhere/huggingface, which stays as it is\n" in said
+    output = ok(storage(machine, "--models-path", str(machine.folder / "disk")))
+    assert "the cache was /nowhere/huggingface, which is kept\n" in output
     assert link.resolve() == machine.folder / "disk/huggingface"

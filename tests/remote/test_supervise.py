@@ -1,4 +1,4 @@
-"""`remote/setup/supervise.sh`: what it runs ends with stdin, whatever it does to live on."""
+"""`remote/setup/supervise.sh`: what it runs ends with stdin, even if it leaves the session or ignores TERM."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Supervise = Callable[[str], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def supervise(tmp_path: Path) -> Iterator[Supervise]:
-    """Run bash code under supervision, in a folder of its own; what outlives the test is killed."""
+    """Run bash code under supervision, in a folder of its own; kill what outlives the test."""
     with ExitStack() as stack:
 
         def begin(code: str) -> "subprocess.Popen[str]":
@@ -32,7 +32,7 @@ def supervise(tmp_path: Path) -> Iterator[Supervise]:
 
 
 def pids(folder: Path) -> list[int]:
-    """Return the processes that the test wrote down, as far as they live."""
+    """Return the processes in the file `pids` that are still alive."""
     noted = [int(line) for line in (folder / "pids").read_text().split()] if (folder / "pids").exists() else []
     return [pid for pid in noted if is_alive(pid)]
 
@@ -66,7 +66,7 @@ def test_a_command_that_ends_by_itself_gives_its_status_and_leaves_its_daemons(
         ),
     ],
 )
-def test_all_that_was_started_ends_with_stdin(supervise: Supervise, tmp_path: Path, code: str) -> None:
+def test_everything_that_was_started_ends_with_stdin(supervise: Supervise, tmp_path: Path, code: str) -> None:
     process = supervise(f"{code}; sleep 600")
     assert process.stdin
     assert process.stdout
@@ -77,7 +77,7 @@ def test_all_that_was_started_ends_with_stdin(supervise: Supervise, tmp_path: Pa
     until(lambda: pids(tmp_path) == [], seconds=4)
 
 
-def test_what_ignores_term_is_killed_after_five_seconds(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_process_that_ignores_term_is_killed_after_five_seconds(supervise: Supervise, tmp_path: Path) -> None:
     process = supervise("trap '' TERM; setsid bash -c 'echo $$ >> pids; echo go; while :; do sleep 1; done'; :")
     assert process.stdin
     assert process.stdout
@@ -86,8 +86,8 @@ def test_what_ignores_term_is_killed_after_five_seconds(supervise: Supervise, tm
     until(lambda: pids(tmp_path) == [], seconds=9)
 
 
-def test_what_has_lost_the_mark_is_known_by_its_parents(supervise: Supervise, tmp_path: Path) -> None:
-    """As under sudo, which keeps no variables and gives what it runs a session of its own."""
+def test_a_process_that_lost_the_mark_is_found_by_its_parents(supervise: Supervise, tmp_path: Path) -> None:
+    """Like a process under sudo, which clears the environment and starts a new session."""
     process = supervise("env -i setsid bash -c 'echo $$ >> pids; echo go; sleep 600 & wait'; :")
     assert process.stdin
     assert process.stdout
@@ -96,7 +96,7 @@ def test_what_has_lost_the_mark_is_known_by_its_parents(supervise: Supervise, tm
     until(lambda: pids(tmp_path) == [], seconds=4)
 
 
-def test_others_processes_are_left_alone(supervise: Supervise, tmp_path: Path) -> None:
+def test_other_processes_are_not_touched(supervise: Supervise, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as bystander:
         process = supervise("echo $$ >> pids; echo go; sleep 600")
         assert process.stdin

