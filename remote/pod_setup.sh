@@ -73,7 +73,7 @@ prepare_the_system() {
 
 prepare_the_storage() {
   step storage 13 "Mounting the models volume" mount_the_models
-  step cache 14 "Setting up the model cache" place_the_cache
+  step cache 14 "Linking the model cache" place_the_cache
 }
 
 prepare_vllm() {

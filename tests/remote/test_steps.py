@@ -37,7 +37,7 @@ def test_a_bare_machine_becomes_a_pod_step_by_step(machine: Machine) -> None:
         "packages": "Installing build tools",
         "cuda": "Installing the CUDA toolkit",
         "storage": "Mounting the models volume",
-        "cache": "Setting up the model cache",
+        "cache": "Linking the model cache",
         "uv": "Installing uv",
         "vllm": "Installing vLLM",
         "kernels": "Downloading FlashInfer's kernels",
