@@ -1,4 +1,4 @@
-"""docs/architecture.md and the decisions name only what exists."""
+"""docs/architecture.md, docs/style.md and the decisions name only what exists."""
 
 import importlib
 import re
@@ -8,11 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-TEXT = PAGE + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "decisions").glob("*.md"))
+OTHERS = [ROOT / "docs" / "style.md", *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+TEXT = PAGE + "".join(page.read_text(encoding="utf-8") for page in OTHERS)
 
 REMOTE = ("agent.", "require_key.")
 
-FILES = r"(?!\S*\.(?:json|md|sh|py|log)`)"
+FILES = r"(?!\S*\.(?:json|md|sh|py|log)`)(?!sys\.|typer\.)"
 NAMES = sorted(set(re.findall(rf"`{FILES}([a-z_]+(?:\.\w+)+)`", TEXT)))
 PATHS = sorted(set(re.findall(r"`((?:pi_cli|remote|tests|docs)/[^`]*)`", TEXT)))
 

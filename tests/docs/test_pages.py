@@ -1,5 +1,6 @@
-"""The pages lead to what exists: files, make targets, commands and their options."""
+"""The pages name only what exists: files, make targets, commands and their options."""
 
+import ast
 import json
 import re
 import shlex
@@ -16,8 +17,8 @@ from pi_cli.commands.app import app
 from tests.conftest import Pi
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "models.md", *sorted((ROOT / "docs").rglob("*.md"))]
-README = PAGES[0].read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / ".github").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PI: Any = get_command(app)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
@@ -88,14 +89,24 @@ def test_every_start_shown_has_a_plan_on_large_hardware(line: str, environment: 
 
 
 def test_every_make_target_named_exists() -> None:
-    assert set(re.findall(r"make ([a-z-]+)`", README)) <= TARGETS
+    named = {name for _, text in texts() for name in re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE)}
+    assert "quick" in named
+    assert named <= TARGETS
 
 
-def test_the_readme_names_what_ci_runs() -> None:
+def test_every_python_example_can_be_parsed() -> None:
+    block = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    examples = [code for _, text in texts() for code in block.findall(text)]
+    assert len(examples) > 5
+    for code in examples:
+        ast.parse(code)
+
+
+def test_the_contributing_page_names_what_ci_runs() -> None:
     [targets] = re.findall(
         r"^for target in (.*); do$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert all(f"`make {target}`" in README for target in targets.split())
+    assert all(f"`make {target}`" in CONTRIBUTING for target in targets.split())
 
 
 def test_every_target_is_in_the_help_of_make() -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 OURS = ("pi_cli", "remote", "tests", "docs")
 SOURCES = sorted(path for room in OURS[:3] for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh"))
 PAGES = [path for path in ROOT.glob("*.md") if path.name != "models.md"]  # that one cites files of other projects
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES += [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 FULL = re.compile(rf"(?<![\w/.-])((?:{'|'.join(OURS)})/[\w./-]*\w)")
 BARE = re.compile(r"`([\w-]+\.(?:py|sh|toml))`")
 TWICE = re.compile(r"^(\w+) = (\S+)  # .*\b((?:pi_cli|remote)/[\w/]+\.py)", re.MULTILINE)
@@ -37,7 +37,7 @@ def prose(path: Path) -> Iterator[str]:
 def missing(path: Path) -> list[str]:
     """Return the files that a source file or a page names and that do not exist."""
     lines = list(prose(path))
-    full = [name for text in lines for name in FULL.findall(text) if not (ROOT / name).exists()]
+    full = [name for text in lines for name in FULL.findall(text) if "NAME" not in name and not (ROOT / name).exists()]
     return full + [name for text in lines for name in BARE.findall(text) if name not in NAMES]
 
 

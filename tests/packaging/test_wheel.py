@@ -89,7 +89,7 @@ def test_the_sdist_holds_what_the_makefile_needs_and_builds_the_same_wheel(
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     [project] = tmp_path.glob("pi_pods-*")
-    for name in ("Makefile", "requirements.lock", "tests/conftest.py", ".ci/run"):
+    for name in ("Makefile", "requirements.lock", "tests/conftest.py", "CONTRIBUTING.md", ".ci/run"):
         assert (project / name).is_file()
     [rebuilt] = build(project, tmp_path / "dist", "--target", "wheel").glob("*.whl")
     assert rebuilt.name == wheel.name
