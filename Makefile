@@ -1,4 +1,4 @@
-# All set-up is done by the targets themselves, with uv where it is installed and with venv and pip where it is not.
+# Each target sets up what it needs, with uv if it is installed, otherwise with venv and pip.
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
-	@echo "make quick         the inner loop: 3,800 tests that need no pod (half a minute on 2 cores)"
+	@echo "make quick         the inner loop: the tests that need no pod (half a minute on 2 cores)"
 	@echo "make test          run the default tests (no root, no GPU; 3 to 4 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make format        let ruff format the code and fix what it can"
@@ -31,11 +31,11 @@ help:
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
 	@echo "make test-lowest   the tests of test and test-lab with the oldest supported dependencies"
-	@echo "make bench         every figure of docs/performance.md, measured here, as a table (root; 20 minutes)"
+	@echo "make bench         measure every figure of docs/performance.md here, as a table (root; 20 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
-	@echo "make bench-setup   pi pods setup against the same steps typed by hand (root; 8 minutes)"
+	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
-	@echo "make lock          write requirements.lock anew"
+	@echo "make lock          resolve the dependencies again and write requirements.lock"
 	@echo "make release       build, test and tag the version at the top of CHANGELOG.md; pushes and uploads nothing"
 	@echo "make clean         remove the environments, caches and builds"
 
@@ -84,7 +84,7 @@ bench: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
 	$(BIN)/python -m tests.bench
 
-# Each benchmark once, to see that it works; nothing is judged.
+# Each benchmark once, to see that it works; judges nothing.
 bench-once: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
 	$(BIN)/python -m tests.bench --once

@@ -1,4 +1,4 @@
-"""What every test has: an environment of its own, the real `pi` command, and embedded pods."""
+"""Fixtures of all tests: an environment of its own for each, the real `pi` command, and embedded pods."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from tests.forkserver import Forkserver, Run, in_a_new_process
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
-NO_HUB = "http://127.0.0.1:9"  # nobody listens there: what a test wants to know of a Hub it brings
+NO_HUB = "http://127.0.0.1:9"  # no server listens there; a test that needs a Hub brings its own
 QUICK = ("docs", "models", "store")
 # The marker and the time-out in seconds that a fixture brings; the first match counts (`engine` uses `openssh_lab`).
 TIERS = {"engine": ("engine", 600), "openssh_lab": ("openssh", 300)}
@@ -44,7 +44,7 @@ def _mark_tier(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look no more for garbage among what stays to the end."""
+    """Exclude what is loaded by now from garbage collection: it stays until the end."""
     gc.collect()
     gc.freeze()
 
@@ -57,7 +57,7 @@ def ctrl_c() -> None:
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run every test as a user of its own: a home, a config folder, keys, and nothing of the caller's."""
+    """Run every test as a separate user: a home, a config folder and keys of its own, no variables of the caller's."""
     home = tmp_path / "home"
     home.mkdir()
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:
@@ -79,7 +79,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended and what it said on its two streams."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -95,8 +95,8 @@ Pi = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def run_pi() -> Iterator[Run]:
-    """Run `pi` in forks of a process that has imported it: most of what it does takes less time than importing it."""
-    if sys.platform != "linux":  # the libraries of macOS forbid it
+    """Run `pi` in forks of a process that has imported it: the import takes longer than most commands."""
+    if sys.platform != "linux":  # the libraries of macOS do not work after a fork
         yield in_a_new_process
         return
     with Forkserver() as forkserver:
@@ -105,7 +105,7 @@ def run_pi() -> Iterator[Run]:
 
 @pytest.fixture
 def pi(run_pi: Run) -> Pi:
-    """Run the real command in a process of its own, not on a terminal."""
+    """Run the real command in a separate process, without a terminal."""
 
     def run(*words: str, input: str = "", timeout: float = 60, **environ: str) -> Result:
         done = run_pi(words, input=input, timeout=timeout, environ=os.environ | environ)
@@ -116,13 +116,13 @@ def pi(run_pi: Run) -> Pi:
 
 @pytest.fixture
 def embed() -> Iterator[Callable[..., EmbeddedPod]]:
-    """Make embedded pods that end with the test: `embed("dc1", gpus="2x H100 80GB")` is set up and registered."""
+    """Make embedded pods that end with the test, set up and registered: `embed("dc1", gpus="2x H100 80GB")`."""
     with ExitStack() as stack:
 
         def make(name: str, gpus: str = "2x H100 80GB") -> EmbeddedPod:
             pod = stack.enter_context(EmbeddedPod(gpus))
             register(name, pod, count=2 if gpus.startswith("2x") else 1)
-            for program in ("hf", "vllm"):  # as quick as it gets: what a demo shows, a test only waits for
+            for program in ("hf", "vllm"):  # as fast as possible; the pauses are for the demo
                 (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
             return pod
 
@@ -136,7 +136,7 @@ def pod(embed: Callable[..., EmbeddedPod]) -> EmbeddedPod:
 
 
 def register(name: str, pod: EmbeddedPod, *, count: int) -> None:
-    """Write a pod into `pods.json` and its key into `known_hosts`, as a person would by hand."""
+    """Write a pod into `pods.json` and its key into `known_hosts`, like a user who does it by hand."""
     folder = Path(os.environ["PI_CONFIG_DIR"])
     folder.mkdir(exist_ok=True)
     path = folder / "pods.json"

@@ -1,6 +1,6 @@
 """Write docs/cli.md from the commands' own help: `python -m tests.docs.cli_page > docs/cli.md`.
 
-The parameters are laid out here instead of by Typer, whose releases lay them out differently.
+The parameters are formatted here and not by Typer, whose releases format them differently.
 """
 
 import sys
@@ -44,12 +44,14 @@ def section(command: Any, words: str) -> str:
     usage = [words, *(["[OPTIONS]"] if options else []), *(each.metavar or "" for each in arguments)]
     if isinstance(command, TyperGroup):
         usage.append("[COMMAND …]" if command.invoke_without_command else "COMMAND …")
-    rows = [(each.metavar or "", told(each)) for each in arguments] + [(spelt(each), told(each)) for each in options]
+    rows = [(each.metavar or "", description(each)) for each in arguments] + [
+        (spelling(each), description(each)) for each in options
+    ]
     return "\n".join([f"## {words}", "", f"    {' '.join(usage)}", "", *prose(command.help or ""), *table(rows)])
 
 
 def prose(help: str) -> Iterator[str]:
-    """Yield a docstring as Markdown: a paragraph behind `\\b` keeps its lines, its first one being a heading."""
+    """Yield a docstring as Markdown; a paragraph that begins with `\\b` is a heading and lines to be kept."""
     for paragraph in help.split("\n\n"):
         if paragraph.startswith("\b\n"):
             heading, *lines = paragraph.removeprefix("\b\n").splitlines()
@@ -63,7 +65,7 @@ def table(rows: list[tuple[str, str]]) -> Iterator[str]:
         yield from ["| | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows), ""]
 
 
-def spelt(option: TyperOption) -> str:
+def spelling(option: TyperOption) -> str:
     """Return an option as it is typed: `--pod`, `-p POD`."""
     names = "`, `".join([*option.opts, *option.secondary_opts])
     if option.is_flag or option.secondary_opts:
@@ -71,7 +73,7 @@ def spelt(option: TyperOption) -> str:
     return f"{names} {option.metavar or str(option.name).upper()}"
 
 
-def told(parameter: TyperArgument | TyperOption) -> str:
+def description(parameter: TyperArgument | TyperOption) -> str:
     text = (parameter.help or "").replace("|", "\\|")
     if isinstance(parameter, TyperOption) and parameter.required:
         return f"{text} Required."

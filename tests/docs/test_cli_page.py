@@ -1,4 +1,4 @@
-"""docs/cli.md says what the commands' help says."""
+"""docs/cli.md is what the commands' help says."""
 
 from pathlib import Path
 
@@ -8,4 +8,4 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def test_the_page_of_commands_is_what_the_help_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == cli_page.page(), "write it anew with `make docs`"
+    assert PAGE.read_text(encoding="utf-8") == cli_page.page(), "write it again with `make docs`"

@@ -78,5 +78,5 @@ def test_every_class_of_errors_is_in_the_page(name: str) -> None:
 
 def test_exit_codes_are_those_of_the_classes() -> None:
     rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", PAGE.partition("\n\n## ")[0], re.MULTILINE)
-    told = {name: int(code) for code, names in rows for name in re.findall(r"`(\w+)`", names)}
-    assert told == {name: each.exit_code for name, each in CLASSES.items() if name != "PodsFailed"}
+    codes = {name: int(code) for code, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert codes == {name: each.exit_code for name, each in CLASSES.items() if name != "PodsFailed"}

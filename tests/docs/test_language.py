@@ -152,5 +152,23 @@ def test_messages_help_and_pages_are_in_plain_english(place: str) -> None:
         assert found == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`x` is no number of tokens", "somebody took the port", "close it; who waits is disconnected",
+        "such as `pi list`", "it goes on loading", "the link is made again", "taking back the start",
+    ],
+)  # fmt: skip
+def test_the_stop_list_finds(text: str) -> None:
+    assert [phrase for phrase in STOP_LIST if re.search(phrase, text)]
+
+
+@pytest.mark.parametrize(
+    "text", ["There is no pod `dc1`", "it is no longer there", "as long as it runs", "the user who started it"]
+)
+def test_the_stop_list_does_not_find(text: str) -> None:
+    assert not [phrase for phrase in STOP_LIST if re.search(phrase, text)]
+
+
 def test_the_list_of_what_is_to_do_names_rooms_and_pages() -> None:
     assert set(TEXTS) >= TO_DO

@@ -45,7 +45,7 @@ def commands() -> Iterator[str]:
 
 
 def unknown(words: list[str]) -> str | None:
-    """Return the first word that pi would not know, going by its commands and the names of their options."""
+    """Return the first word that is not a command of pi or one of its options."""
     command = PI
     options = {"-h", "--help"}
     while words and words[0] not in ("--", "--vllm"):
@@ -56,7 +56,7 @@ def unknown(words: list[str]) -> str | None:
                 return word
             command = command.get_command(Context(command), word)
         elif command.name == "ssh" and not word.startswith("-"):
-            return None  # the rest is for the pod
+            return None  # the rest is a command for the pod
         elif word.startswith("-") and word not in options:
             return word
     return None

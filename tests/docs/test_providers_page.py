@@ -1,4 +1,4 @@
-"""docs/providers.md shows commands that pi takes, and leaves out no provider that setup can recognise."""
+"""docs/providers.md shows commands that pi accepts, and has every provider that setup can recognise."""
 
 import re
 import shlex
@@ -34,13 +34,13 @@ def anchor(heading: str) -> str:
 
 
 def commands(text: str) -> list[str]:
-    """Return the command lines of pi in the blocks of a text, continued lines being one."""
+    """Return the command lines of pi in the blocks of a text, with continued lines joined."""
     blocks = "".join(re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     return re.findall(r"^pi .*$", blocks.replace("\\\n", ""), re.MULTILINE)
 
 
 def given(line: str) -> tuple[str, dict[str, Any]]:
-    """Read a command line with pi's own parser, running nothing; return the command and its parameters."""
+    """Parse a command line with pi's own parser, without running it; return the command and its parameters."""
     command = PI
     words = open_vllm_arguments(shlex.split(line)[1:])
     name = "pi"
@@ -58,13 +58,13 @@ def rows(heading: str) -> list[list[str]]:
 
 def ask(script: str, function: str, text: str) -> str:
     """Call a function of the setup script."""
-    told = subprocess.run(
+    done = subprocess.run(
         ["bash", "-euc", 'source "$1"; "$2" "$3"', "bash", str(SETUP / script), function, text],
         check=True,
         capture_output=True,
         text=True,
     )
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 LINES = commands(PAGE)
@@ -75,20 +75,20 @@ SIGNS = [(word, sign) for word, row in RECOGNISED.items() for sign in re.findall
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_command_of_the_page_is_taken_by_pis_own_parser(line: str) -> None:
+def test_every_command_of_the_page_is_accepted_by_pis_own_parser(line: str) -> None:
     name, _ = given(line)
     assert name in ("setup", "pods", "start")
 
 
 @pytest.mark.parametrize("ssh", sorted({params["ssh"] for params in SETUPS}))
-def test_every_ssh_command_of_the_page_can_be_used_and_nothing_of_it_is_left_out(ssh: str) -> None:
+def test_every_ssh_command_of_the_page_is_accepted_and_none_of_its_options_ignored(ssh: str) -> None:
     read = ssh_command.parse(ssh)
     assert read.host in ssh
     assert not read.ignored
 
 
 @pytest.mark.parametrize("mount", sorted({params["mount"] for params in SETUPS if params["mount"]}))
-def test_every_mount_command_of_the_page_ends_with_where_setup_finds_that_it_mounts(mount: str) -> None:
+def test_the_mount_point_of_every_mount_command_of_the_page_is_found(mount: str) -> None:
     assert ask("storage.sh", "target_of", mount) == mount.rsplit(maxsplit=1)[-1]
 
 
@@ -104,7 +104,7 @@ def test_every_link_within_the_page_leads_to_a_heading(link: str) -> None:
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
-def test_every_providers_section_says_all_that_one_needs(provider: str) -> None:
+def test_every_providers_section_has_all_its_topics(provider: str) -> None:
     [text] = [text for heading, text in sections().items() if anchor(heading) == provider]
     assert [topic for topic in ("ssh", "ports", "storage") if f"**{topic}**" not in text] == []
     shown = [params for name, params in map(given, commands(text)) if name == "setup"]
@@ -119,6 +119,6 @@ def test_every_provider_that_setup_can_recognise_has_a_section() -> None:
 
 
 @pytest.mark.parametrize(("word", "sign"), SIGNS)
-def test_a_variable_that_the_page_names_tells_the_provider(word: str, sign: str) -> None:
+def test_the_provider_is_recognised_by_each_variable_that_the_page_names(word: str, sign: str) -> None:
     name = f"{sign}X" if sign.endswith("_") else sign
     assert ask("preflight.sh", "provider_by_variables", f" HOME {name} PATH ") == word

@@ -17,12 +17,12 @@ from tests.openssh.conftest import openssh_lab
 __all__ = ["openssh_lab"]
 
 TINY_MODEL = Path(__file__).parent.parent / "lab" / "tiny-model"
-GATED_TOKEN = "hf_somebody_with_access"
+GATED_TOKEN = "hf_user_with_access"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A user with a real pod; `setup` is how its `pi pods setup` ended."""
+    """A user with a real pod; `setup` is the result of its `pi pods setup`."""
 
     pod: OpensshPod
     hub: Hub
@@ -33,7 +33,7 @@ class Engine:
         return run_pi(words, self.settings, timeout)
 
     def popen(self, *words: str) -> "subprocess.Popen[str]":
-        """Begin a command, its stderr to be read as it comes."""
+        """Start a command whose stderr is read while it runs."""
         return subprocess.Popen(
             [sys.executable, "-m", "pi_cli", *words], env=self.settings, stderr=subprocess.PIPE, text=True
         )
@@ -54,7 +54,7 @@ def run_pi(words: tuple[str, ...], settings: dict[str, str], timeout: float) -> 
 
 @pytest.fixture(scope="session")
 def engine(openssh_lab: OpensshLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The pod is set up once for all tests; every test leaves it without models."""
+    """Set up the pod once for all tests; every test leaves it without models."""
     home = tmp_path_factory.mktemp("user")
     with openssh_lab.pod("dc1") as pod, Hub({"tiny/qwen3-chat": TINY_MODEL}, host=pod.host) as hub:
         hub.add("tiny/gated", TINY_MODEL)

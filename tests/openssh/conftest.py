@@ -1,4 +1,4 @@
-"""Pods with a real sshd for the tests of this directory, or the reason why there are none."""
+"""Pods with a real sshd for the tests of this directory; without a lab, the reason why they are skipped."""
 
 import json
 import os
@@ -40,16 +40,16 @@ def two_openssh_pods(openssh_lab: OpensshLab) -> Iterator[list[OpensshPod]]:
 
 @pytest.fixture(scope="session")
 def lab_with_python(openssh_lab: OpensshLab) -> OpensshLab:
-    """The lab when the root with Python is made: that has to happen before a test gets an environment of its own."""
+    """The lab with the root that has Python, which must be made before a test gets its own environment."""
     base_root.ready(base_root.WITH_PYTHON)
     return openssh_lab
 
 
 @pytest.fixture
 def prepare(lab_with_python: OpensshLab) -> Iterator[Prepare]:
-    """Make prepared pods: `prepare("dc2", reaping=False)`. The first that is registered is active.
+    """Make prepared pods: `prepare("dc2", reaping=False)`. The first registered one becomes active.
 
-    `share` are directories of the host that they see too, as in `OpensshLab.pod`.
+    `share` are directories of the host that the pod sees too, as in `OpensshLab.pod`.
     """
     with ExitStack() as stack:
 
@@ -77,7 +77,7 @@ def pod(prepare: Prepare) -> OpensshPod:
 
 
 def register(pod: OpensshPod) -> None:
-    """Write a pod into `pods.json` and its key into `known_hosts`, as a person would by hand."""
+    """Write a pod into `pods.json` and its key into `known_hosts`, like a user who does it by hand."""
     folder = Path(os.environ["PI_CONFIG_DIR"])
     folder.mkdir(exist_ok=True)
     path = folder / "pods.json"
