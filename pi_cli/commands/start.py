@@ -15,6 +15,8 @@ from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
 
 if TYPE_CHECKING:
+    from agent import protocol
+
     from pi_cli.events import Report
     from pi_cli.models.start_options import Secrets, StartOptions
     from pi_cli.models.starting import Started
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
 
-FIRST_PORT = 8001  # as on the pod (remote/agent/start.py), which has the last word
+FIRST_PORT: "protocol.FirstPort" = 8001  # the pod takes the first that is free there
 SLOW = 1.5  # seconds without an answer, after which people wonder
 
 

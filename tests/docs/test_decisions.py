@@ -48,5 +48,5 @@ def test_requirements_in_the_records_are_those_of_the_package() -> None:
 
 
 def test_the_changelog_counts_the_models_of_the_catalogue() -> None:
-    entries = list(catalogue.read((ROOT / "models.md").read_text(encoding="utf-8")))
+    entries = list(catalogue.parse((ROOT / "models.md").read_text(encoding="utf-8")))
     assert f"`models.md`, {len(entries)} models" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -45,15 +45,11 @@ STOP_LIST = {
 }
 # Rooms and pages that are still to be rewritten.
 TO_DO = {
-    "chat", "commands", "diagnosis", "errors", "models", "planning", "pods", "remote", "ssh", "view",
+    "commands", "diagnosis", "models", "pods",
     "README.md",
     "docs/architecture.md",
-    "docs/decisions/0004-a-unix-socket-to-the-model.md",
-    "docs/decisions/0005-host-keys-per-pod-name.md",
     "docs/decisions/0006-no-secret-is-stored-on-a-pod.md",
-    "docs/decisions/0007-ssh-reads-its-configuration.md",
     "docs/decisions/0008-gpus-are-chosen-here-and-checked-there.md",
-    "docs/decisions/0009-answers-are-read-as-json.md",
     "docs/errors.md",
     "docs/performance.md",
     "docs/providers.md",
