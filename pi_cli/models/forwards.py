@@ -18,7 +18,7 @@ from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession, PortClosed
-from pi_cli.store import forwards
+from pi_cli.store import debug, forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod
 
@@ -67,7 +67,8 @@ async def keep_open(
         async def attempt(pod: str) -> None:
             of_pod = [port for port in ports if port.pod == pod]
             try:
-                await _PodForwarding(pod, pods[pod], of_pod, pauses).run()
+                with debug.bugs_as_errors(f"forwarding to `{pod}`"):
+                    await _PodForwarding(pod, pods[pod], of_pod, pauses).run()
             except PiError as error:
                 failures[pod] = error
                 for port in of_pod if len(failures) < len(names) else ():  # the last one's failure ends the command

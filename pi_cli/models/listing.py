@@ -12,7 +12,7 @@ from pi_cli.pods.reports import DeadModel, RunningModel, Survey
 from pi_cli.ssh import login
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import state
+from pi_cli.store import debug, state
 from pi_cli.store.records import Model, Pod
 
 INTERVAL = 2.0  # seconds between two looks at a pod that is watched
@@ -60,12 +60,13 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
         remarks: set[str] = set()
         while True:
             try:
-                async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
-                    while True:
-                        models = await survey(session, state.load().pod(name), report, remarks)
-                        reconnection.connected()
-                        see(name, models)
-                        await asyncio.sleep(INTERVAL)
+                with debug.bugs_as_errors(f"looking at `{name}`"):
+                    async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+                        while True:
+                            models = await survey(session, state.load().pod(name), report, remarks)
+                            reconnection.connected()
+                            see(name, models)
+                            await asyncio.sleep(INTERVAL)
             except PiError as error:
                 pause = reconnection.pause_after(error)
                 see(name, remembered(name, state.load().pod(name), "unreachable"))

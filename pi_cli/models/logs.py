@@ -16,6 +16,7 @@ from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh import reconnect
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
+from pi_cli.store import debug
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ async def follow(
     async def attempt(pod: str) -> None:
         here = [each for each in readings if each.source.pod == pod]
         try:
-            await _Following(pod, pods[pod], here, query, sink, report).to_the_end(give_up)
+            with debug.bugs_as_errors(f"reading the logs of `{pod}`"):
+                await _Following(pod, pods[pod], here, query, sink, report).to_the_end(give_up)
         except PiError as error:
             failures[pod] = error
             if any(not each.is_done for each in readings if each.source.pod not in failures):

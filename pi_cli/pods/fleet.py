@@ -32,14 +32,13 @@ async def on_each(
         error: PiError | None = None
         try:
             async with room, AsyncExitStack() as stack:
+                stack.enter_context(debug.bugs_as_errors(f"working on `{name}`"))
                 async with doors[ssh_command.parse(pod.ssh).host]:
                     way = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
                     session = await stack.enter_async_context(way)
                 await work(session)
         except PiError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - ours to mend, and no reason to leave the other pods alone
-            error = debug.bug(failure, f"working on `{name}`")
         if error:
             failures[name] = error
         report(Ended(name, str(error) if error else None))

@@ -3,11 +3,12 @@
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pi_cli import __version__
-from pi_cli.errors import Bug
+from pi_cli.errors import Bug, PiError
 from pi_cli.safe import safe_line
 from pi_cli.store import paths
 
@@ -56,6 +57,17 @@ def bug(error: BaseException, doing: str = "") -> Bug:
         with suppress(OSError):
             sys.stderr.write(redacted(trace))
     return Bug(f"{type(error).__name__}: {redacted(str(error))}".removesuffix(": "), doing=doing, log=str(log_file()))
+
+
+@contextmanager
+def bugs_as_errors(doing: str) -> Iterator[None]:
+    """Turn an exception that nothing handles into a `Bug`, so that it ends the work on one pod only."""
+    try:
+        yield
+    except PiError:
+        raise
+    except Exception as error:
+        raise bug(error, doing) from error
 
 
 def log_file() -> Path:
