@@ -109,7 +109,7 @@ async def holders(session: PodSession, questions: list[list[str]]) -> Holders:
         reply = cast("protocol.Holders", result)
         outputs = checks.each(checks.text, reply["outputs"])
         if len(outputs) != len(questions):
-            raise Wrong("not as many outputs as questions")
+            raise Wrong(len(outputs), f"the number of questions, {len(questions)}")
         return Holders(outputs, checks.each(checks.pid, reply["ours"]))
 
 
@@ -121,7 +121,7 @@ async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]") -> 
         reply = cast("protocol.StopResult", result)
         outcomes = checks.each(lambda each: checks.one_of(each, OUTCOMES), reply["outcomes"])
         if len(outcomes) != len(models):
-            raise Wrong("not as many outcomes as models")
+            raise Wrong(len(outcomes), f"the number of models, {len(models)}")
         return Ended(outcomes, checks.optional(checks.whole, reply["freed"]))
 
 
@@ -131,7 +131,7 @@ async def start(session: PodSession, request: "protocol.StartRequest", on_event:
     with understood(session.pod):
         end = _start_end(cast("protocol.StartResult", result))
         if (end.model.name, end.model.uid) != (request["name"], request["uid"]):
-            raise Wrong("it started another model")
+            raise Wrong(end.model.name, "the model that was to be started")
         return end
 
 
@@ -142,7 +142,7 @@ async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
     with understood(session.pod):
         end = _start_end(cast("protocol.StartResult", result))
         if end.model.name != name:
-            raise Wrong("it watched another model")
+            raise Wrong(end.model.name, "the model that was to be watched")
         return end
 
 
@@ -191,11 +191,14 @@ def _refuse_if_told(pod: str, answer: dict[str, Any]) -> None:
     """Raise `AgentRefused` if an answer is a refusal."""
     if "refusal" in answer:
         with understood(pod):
-            refusal = _refusal(cast("protocol.Refused", answer)["refusal"])
+            refusal = _refusal(answer["refusal"])
         raise AgentRefused(pod, refusal)
 
 
-def _refusal(reply: "protocol.Refusal") -> Refusal:
+def _refusal(value: object) -> Refusal:
+    if not isinstance(value, dict):
+        raise Wrong(value, "a refusal")
+    reply = cast("protocol.Refusal", value)
     place = checks.line(reply.get("path", ""))
     inside = place.rstrip("/") + "/"
     paths = checks.each(checks.line, reply.get("paths", []))
@@ -258,20 +261,18 @@ def _death(reply: "protocol.Death") -> DeadModel:
         log=checks.line(reply["log"]),
         was_recorded=checks.flag(reply["was_recorded"]),
         was_rebooted=checks.flag(reply["rebooted"]),
-        last_words=_unpacked(reply["last_words"]),
+        last_words=_unpacked(checks.string(reply["last_words"])),
     )
 
 
 def _unpacked(packed: str) -> str:
     """Return the end of a log, of which no more is unpacked than the agent would have packed."""
-    if not isinstance(packed, str):
-        raise Wrong("not a text")
     if not packed:
         return ""
     try:
         words = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), MOST_LAST_WORDS)
     except (binascii.Error, zlib.error, ValueError) as error:
-        raise Wrong("not a packed log") from error
+        raise Wrong(packed, "a packed log") from error
     return safe(words.decode("utf-8", "replace"))
 
 
@@ -328,9 +329,7 @@ def _events(pod: str, on_event: OnEvent) -> agent_link.OnMessage:
 def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
     match event["event"]:
         case "log":
-            if not isinstance(event["text"], str):
-                raise Wrong("not a text")
-            return Logged(log.feed(event["text"]))
+            return Logged(log.feed(checks.string(event["text"])))
         case "progress":
             by = event["by"]
             whom = (
@@ -345,7 +344,7 @@ def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
         case "launched":
             return Launched(checks.pid(event["pid"]))
         case "beat":
-            raise Wrong("a beat where none is passed on")
+            raise Wrong("beat", "an event of a start")
         case _:
             return Remark(_remark(event))
 
@@ -373,7 +372,7 @@ def _remark(event: "protocol.Note") -> str:
         case "free-space-unknown":
             return wording.remark({"event": "free-space-unknown", "path": checks.line(event["path"])})
         case _:
-            raise Wrong("an event that pi does not know")
+            raise Wrong(event["event"], "an event that pi knows")
 
 
 def _line_or_none(value: object) -> str | None:

@@ -111,8 +111,11 @@ def _render(state: State) -> str:
     pods = {name: write_pod(pod) for name, pod in state.pods.items()}
     data = {"pods": pods, "active": state.active} | state.extra
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    is_text = not any("\ud800" <= character <= "\udfff" for character in text)  # half a character cannot be written
-    return text if is_text else json.dumps(data, indent=2) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can express
+        return json.dumps(data, indent=2) + "\n"
+    return text
 
 
 def _unreadable(path: Path, error: Exception) -> StateUnreadable:
