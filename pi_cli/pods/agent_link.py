@@ -162,25 +162,26 @@ class Lines:
         self.noise = b""
         self._pod = pod
         self._sink = sink
-        self._rest = b""
+        self._rest = bytearray()
         self._unmarked = 0
 
     def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for index, line in enumerate(lines):
+        begin = len(self._rest)
+        self._rest += chunk
+        while (end := self._rest.find(b"\n", begin)) >= 0:
+            line = bytes(self._rest[:end])
+            del self._rest[: end + 1]
+            begin = 0
             before, mark, message = line.partition(MARK_BYTES)
             self._pass_over(before)
-            if mark:
-                is_answer = self._read(message)
-                if is_answer:
-                    self._rest = b"\n".join([*lines[index + 1 :], self._rest])
-                    return
+            if mark and self._read(message):
+                return
         if len(self._rest) > MOST_LINE:
             raise NotUnderstood(self._pod, f"a line of more than {MOST_LINE} bytes")
 
     def take_rest(self) -> bytes:
         """Return the raw bytes that came behind the answer."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest
 
     def _pass_over(self, noise: bytes) -> None:
