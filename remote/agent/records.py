@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import glob
 import json
-import math
 import os
 import re
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tuple, Union
@@ -25,8 +24,10 @@ MOST_RECORD: "protocol.MostRecord" = 1048576
 MODELS = os.path.join(PI, "models")
 YOUNG = 30.0  # seconds a reservation counts before its first process runs
 LOCK_TIMEOUT = 20.0  # seconds
-GPU_IDS = re.compile(r"(\d+(,\d+)*)?")
+UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 HIGHEST_PORT = 65535
+LARGEST = 1 << 62  # of any number
 
 
 def read_all() -> "List[protocol.Record]":
@@ -69,19 +70,19 @@ def parse(data: Any, uid: str) -> "protocol.Record":
         raise ValueError("it is not an object")
     if data.get("protocol", VERSION) != VERSION:
         raise ValueError("a newer version of pi wrote it")
-    require(data.get("uid") == uid, "uid")
+    require(data.get("uid") == uid and UID.fullmatch(uid), "uid")
     require(isinstance(data.get("name"), str) and data["name"], "name")
     require(isinstance(data.get("model", ""), str), "model")
     require(is_whole(data.get("port"), 1, HIGHEST_PORT), "port")
     require(isinstance(data.get("gpu"), str) and GPU_IDS.fullmatch(data["gpu"]), "gpu")
     require(is_whole(data.get("pid"), 0, 1 << 32), "pid")
     memory = data.get("memory")
-    require(memory is None or is_number(memory), "memory")
+    require(memory is None or (is_number(memory, 1) and memory), "memory")
     for name in ("start", "since", "touched"):
         require(is_number(data.get(name, 0)), name)
     progress = data.get("progress")
     require(progress is None or (isinstance(progress, list) and len(progress) == 2), "progress")
-    require(all(each is None or is_whole(each, 0, 1 << 62) for each in progress or ()), "progress")
+    require(all(each is None or is_whole(each, 0, LARGEST) for each in progress or ()), "progress")
     record: Any = dict(data, protocol=VERSION, memory=memory, model=data.get("model", ""))
     for name, default in (("boot", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
         record[name] = data.get(name) or default
@@ -103,9 +104,8 @@ def is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def is_number(value: object) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)  # type: ignore[arg-type]
+def is_number(value: object, most: int = LARGEST) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= most  # NaN is neither
 
 
 def living() -> "List[protocol.Record]":
