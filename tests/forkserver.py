@@ -132,9 +132,7 @@ def main() -> None:
     """Import all of pi, and be pi in every fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # we end when the socket is closed
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
-    for name in (*LIBRARIES, *(module.name for module in pkgutil.walk_packages(pi_cli.__path__, "pi_cli."))):
-        if not name.endswith(".__main__"):
-            importlib.import_module(name)
+    import_all()
     if threading.active_count() > 1:
         raise RuntimeError("a process with threads must not fork")
     gc.collect()
@@ -143,6 +141,13 @@ def main() -> None:
         call = _next_call(requests)
     if call:
         _be_pi(*call)
+
+
+def import_all() -> None:
+    """Import all of pi and its libraries, so that a fork has nothing left to import."""
+    for name in (*LIBRARIES, *(module.name for module in pkgutil.walk_packages(pi_cli.__path__, "pi_cli."))):
+        if not name.endswith(".__main__"):
+            importlib.import_module(name)
 
 
 def _next_call(requests: socket.socket) -> tuple[list[str], dict[str, str], str] | None:

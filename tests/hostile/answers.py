@@ -1,0 +1,150 @@
+"""What a sound agent says, with every field that the protocol has: the answers that the mutants are made of."""
+
+import base64
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent import protocol
+
+UID = "0123456789abcdef0123456789abcdef"
+GPUS = "0, NVIDIA H100 80GB HBM3, 81559, 0, GPU-0, Disabled, 580.95.05\n"
+LOG = "/root/.vllm_logs/q.log"
+
+MODEL: "protocol.ModelReport" = {
+    "uid": UID,
+    "name": "q",
+    "model": "Qwen/Qwen3-8B",
+    "port": 8001,
+    "gpu": "0",
+    "pid": 4711,
+    "memory": 0.9,
+    "private": False,
+    "status": "ready",
+    "age": 12.5,
+    "phase": None,
+    "progress": None,
+    "requests": [1, 0],
+    "memory_used": [70000, 81559],
+}
+STARTING: "protocol.ModelReport" = {
+    **MODEL,
+    "uid": "f" * 32,
+    "name": "s",
+    "status": "starting",
+    "phase": "loading weights",
+    "progress": [5, 10],
+    "requests": None,
+    "memory_used": None,
+}
+DEAD: "protocol.Death" = {
+    "name": "d",
+    "log": LOG,
+    "was_recorded": True,
+    "rebooted": False,
+    "last_words": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
+}
+UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
+SURVEY: "protocol.Survey" = {"models": [MODEL, STARTING], "dead": [DEAD], "unreadable": [UNREADABLE]}
+
+DISK: "protocol.Disk" = {
+    "path": "/root/.cache/huggingface",
+    "total": 10**12,
+    "free": 10**11,
+    "is_mount": False,
+    "kind": "ext4",
+    "trouble": None,
+}
+INSPECTION: "protocol.Inspection" = {
+    "gpus": GPUS,
+    "slices": "",
+    "trouble": None,
+    "home": DISK,
+    "storage": {**DISK, "path": "/mnt/models", "is_mount": True},
+    "vllm": "0.20.0",
+    "versions": ["0.20.0"],
+    "provider": "runpod",
+    "boot": "b00t",
+    "models": [],
+}
+HOLDERS: "protocol.Holders" = {"outputs": ["0, GPU-0\n", "GPU-0, 99, 70000, python3\n"], "ours": [4711]}
+STOPPED: "protocol.StopResult" = {"outcomes": ["stopped"], "freed": 70000}
+RECORD: "protocol.Record" = {
+    "protocol": 1,
+    "uid": UID,
+    "name": "q",
+    "model": "Qwen/Qwen3-8B",
+    "arguments": ["--max-model-len", "4096"],
+    "memory": 0.9,
+    "vllm": "0.20.0",
+    "private": False,
+    "port": 8001,
+    "gpu": "0",
+    "pid": 4711,
+    "start": 77,
+    "boot": "b00t",
+    "since": 12.5,
+    "log": LOG,
+    "ready": True,
+    "progress": [5, 10],
+    "touched": 12.5,
+}
+STARTED: "protocol.StartResult" = {
+    "state": "launched",
+    "record": RECORD,
+    "took": 3.5,
+    "code": None,
+    "signal": None,
+}
+
+HOLDER: "protocol.Holder" = {"is_here": False, "pod": "dc2"}
+EVENTS: "list[protocol.Event]" = [
+    {"event": "beat"},
+    {"event": "placed", "port": 8001, "gpu": "0", "log": LOG},
+    {"event": "progress", "done": 5, "total": 10, "by": None},
+    {"event": "progress", "done": 5, "total": 10, "by": HOLDER},
+    {"event": "waits-for-download", "by": HOLDER},
+    {"event": "parts-deleted", "files": 2, "bytes": 10**9},
+    {"event": "download-restarted", "seconds": 60.5, "without_xet": True},
+    {"event": "download-stalled", "seconds": 60.5},
+    {"event": "waits-for-lock", "path": "/root/.cache/lock", "pid": 99},
+    {"event": "hub-silent"},
+    {"event": "free-space-unknown", "path": "/workspace"},
+    {"event": "launched", "pid": 4711},
+    {"event": "phase", "text": "loading weights", "at": 1.5},
+    {"event": "log", "text": "INFO ready\n"},
+]
+REFUSALS: "list[protocol.Refusal]" = [
+    {"code": "name-taken", "name": "q", "port": 8001},
+    {"code": "gpus-taken", "names": ["other"]},
+    {"code": "no-port"},
+    {"code": "not-there", "name": "q"},
+    {"code": "stopped", "name": "q"},
+    {"code": "no-log", "path": LOG, "reason": "a FIFO"},
+    {"code": "bad-pattern", "reason": "unterminated group"},
+    {"code": "not-set-up", "program": "vllm"},
+    {"code": "vllm-too-old", "names": ["0.19.0"]},
+    {"code": "not-mounted", "path": "/mnt/models", "reason": "stale file handle"},
+    {
+        "code": "no-room-on-disk", "path": "/mnt", "paths": ["/mnt/hub/a b"],
+        "frees": 10**9, "free": 10**9, "lacking": 10**10, "total": 10**11,
+    },
+    {"code": "no-room-on-disk", "path": "/mnt", "paths": [], "frees": 0, "free": 10**9, "before": 10**10},
+    {"code": "download", "reason": "401 Client Error"},
+    {"code": "locked", "path": "/root/.pi/lock", "seconds": 20.0},
+    {"code": "environment", "seconds": 10.0},
+    {"code": "hub-unreachable", "reason": "timed out"},
+    {"code": "os", "path": "/root/.pi/models", "reason": "No space left on device", "errno": 28},
+    {"code": "bug", "reason": "ZeroDivisionError"},
+]  # fmt: skip
+
+FILE: "protocol.FileId" = {"inode": 5, "length": 9, "sum": 77}
+LOG_BEGINS: "protocol.LogBegins" = {
+    "event": "begins",
+    "uid": UID,
+    "file": FILE,
+    "is_new": True,
+    "alive": True,
+    "exists": True,
+}
+LOG_ENDS: "protocol.LogEvent" = {"event": "ended", "uid": UID, "file": FILE}
