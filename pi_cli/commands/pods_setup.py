@@ -16,7 +16,7 @@ from pi_cli.store.records import Pod, Storage
 if TYPE_CHECKING:  # a command line that is refused needs no asyncssh
     from pi_cli.events import Report
     from pi_cli.pods.machine import Machine
-    from pi_cli.pods.provision import Wanted
+    from pi_cli.pods.provision import SetupOptions
 
 HAS_SECRET = re.compile(r"pass(word|wd)?=", re.IGNORECASE)  # such a mount command is not remembered
 
@@ -86,9 +86,9 @@ def setup(
     cpu = cpu or (ssh is None and pod.is_cpu)
     if pod.storage and pod.storage.mount and not (mount or models_path):
         mount, models_path = pod.storage.mount, pod.storage.path
-    from pi_cli.pods.provision import Wanted
+    from pi_cli.pods.provision import SetupOptions
 
-    wanted = Wanted(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
+    wanted = SetupOptions(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
     found = _prepare(name, pod, wanted, accept_new_host_key=accept_new_host_key, verbose=verbose)
     _remember(name, pod, found, mount=mount, is_cpu=cpu)
 
@@ -127,14 +127,14 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     return pod
 
 
-def _prepare(name: str, pod: Pod, wanted: "Wanted", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
+def _prepare(name: str, pod: Pod, wanted: "SetupOptions", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
     import asyncio
 
     from pi_cli.pods import provision
     from pi_cli.ssh import host_keys, login, ssh_command
     from pi_cli.view import checklist
 
-    again = shlex.join(["pi", "pods", "setup", name, pod.ssh, *wanted.arguments()])
+    again = ["pi", "pods", "setup", name, pod.ssh, *wanted.arguments()]
     known_key = host_keys.read(name)
 
     async def prepare(report: "Report") -> "Machine":

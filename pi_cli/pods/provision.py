@@ -1,10 +1,10 @@
-"""Make a bare machine vLLM-ready: upload `remote/pod_setup.sh`, run it, and read what came of it."""
+"""Make a bare machine ready for vLLM: upload `remote/pod_setup.sh`, run it, and inspect the result."""
 
 import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,16 +12,17 @@ from pathlib import Path
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Note, Report
+from pi_cli.hints import fill
 from pi_cli.pods import machine, shell
 from pi_cli.pods.machine import Machine
-from pi_cli.pods.steps import Lines, Script
+from pi_cli.pods.steps import LineBuffer, Script
 from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import paths
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What setup is asked for; None leaves it to the script on the pod."""
+class SetupOptions:
+    """The options of a setup; for None, the script on the pod decides."""
 
     mount: str | None = None
     models_path: str | None = None
@@ -32,7 +33,7 @@ class Wanted:
     shell_env: bool = False
 
     def arguments(self) -> list[str]:
-        """Return the script's arguments, which are also those of `pi pods setup`."""
+        """Return the arguments for the script, which are also those of `pi pods setup`."""
         values = {
             "--mount": self.mount,
             "--models-path": self.models_path,
@@ -41,15 +42,17 @@ class Wanted:
             "--flashinfer": self.flashinfer,
         }
         flags = {"--cpu": self.cpu, "--shell-env": self.shell_env}
-        given = [word for option, value in values.items() if value for word in (option, value)]
-        return given + [option for option, is_wanted in flags.items() if is_wanted]
+        arguments = [word for option, value in values.items() if value for word in (option, value)]
+        return arguments + [option for option, is_set in flags.items() if is_set]
 
 
-async def prepare(session: PodSession, wanted: Wanted, *, log: Path, again: str, report: Report) -> Machine:
-    """Run the setup script on a pod, reporting its steps, and return what the pod has then.
+async def prepare(
+    session: PodSession, options: SetupOptions, *, log: Path, again: Sequence[str], report: Report
+) -> Machine:
+    """Run the setup script on a pod, report its steps, and return what the pod has afterwards.
 
-    Leaving early (Ctrl+C, a lost link) ends the script and everything it started. What it prints is kept in `log`, and
-    the log before as `.1`. `again` is the command that would do all this again.
+    Ctrl+C or a lost connection stops the script and everything it started. Its output is written to `log`; the previous
+    log is kept as `.1`. `again` is the `pi pods setup` command that repeats this setup.
     """
     for host, fingerprint in session.learned_on_the_way.items():
         report(Note(session.pod, f"learned the host key of jump host {host}: {fingerprint}"))
@@ -58,39 +61,43 @@ async def prepare(session: PodSession, wanted: Wanted, *, log: Path, again: str,
     script = Script(session.pod)
     try:
         with _opened(log) as file:
-            done = await _run(session, wanted, script, file, report)
+            done = await _run(session, options, script, file, report)
         if done.status != 0:
             raise PiError(
-                f"setup of `{session.pod}` failed: {script.last_words() or f'exit code {done.status}'}",
-                hint=f"what it said is in {log}; when that is mended, go on from there with `{again}`",
+                f"setup of `{session.pod}` failed: {script.failure() or f'exit code {done.status}'}",
+                hint=fill(
+                    "its output is in {log}; fix the cause, then continue with `{again}`", log=str(log), again=again
+                ),
             )
-        found = await machine.inspect(session)
+        inspected = await machine.inspect(session)
     except PodUnreachable as error:
-        error.hint = f"what was under way on the pod ends too; go on from there with `{again}`"
+        error.with_hint(fill("the setup on the pod stops too; continue it with `{again}`", again=again))
         raise
-    if not found.gpus and not wanted.cpu:
-        reason = found.trouble[0] if found.trouble else "nvidia-smi lists none"
+    if not inspected.gpus and not options.cpu:
+        reason = inspected.trouble[0] if inspected.trouble else "nvidia-smi lists none"
         raise PiError(f"pod `{session.pod}` has no usable GPU: {reason}")
-    for trouble in found.trouble if found.gpus else ():
+    for trouble in inspected.trouble if inspected.gpus else ():
         report(Note(session.pod, trouble))
-    return found
+    return inspected
 
 
-async def _run(session: PodSession, wanted: Wanted, script: Script, log: "_Log", report: Report) -> Completed:
-    """Run the script to its end, or ours; every step that was begun is reported as ended."""
-    lines = Lines()
+async def _run(
+    session: PodSession, options: SetupOptions, script: Script, log: "_SetupLog", report: Report
+) -> Completed:
+    """Run the script until it ends or this is cancelled; every step that began is reported as ended."""
+    buffer = LineBuffer()
 
-    def hear(said: Iterable[str]) -> None:
-        for line in said:
+    def receive(lines: Iterable[str]) -> None:
+        for line in lines:
             log.write(line)
             if event := script.read(line):
                 report(event)
 
     try:
-        command = shell.setup(_archive(), wanted.arguments())
-        done = await session.stream(shell.BASH, lambda chunk: hear(lines.feed(chunk)), input=command)
-        hear(lines.end())
-        hear(done.stderr.decode("utf-8", "replace").splitlines())
+        command = shell.setup(_archive(), options.arguments())
+        done = await session.stream(shell.BASH, lambda chunk: receive(buffer.feed(chunk)), input=command)
+        receive(buffer.end())
+        receive(done.stderr.decode("utf-8", "replace").splitlines())
         return done
     finally:
         for event in script.end():
@@ -98,7 +105,7 @@ async def _run(session: PodSession, wanted: Wanted, script: Script, log: "_Log",
 
 
 def _archive() -> bytes:
-    """Return `remote/pod_setup.sh` and `remote/setup/` as a tar.gz, the same bytes whenever it is made."""
+    """Return `remote/pod_setup.sh` and `remote/setup/` as a tar.gz, with the same bytes each time."""
     script = paths.asset("remote/pod_setup.sh")
     tarred = io.BytesIO()
     with tarfile.open(fileobj=tarred, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -110,8 +117,8 @@ def _archive() -> bytes:
     return gzip.compress(tarred.getvalue(), mtime=0)
 
 
-class _Log:
-    """What the script said, with the time of day of every line. A full disk costs the log, and not the setup."""
+class _SetupLog:
+    """The output of the script, each line with the time of day. On a full disk the setup continues without a log."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -122,8 +129,8 @@ class _Log:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Log]:
-    """Open a new log that only we may read: installers' words are nobody else's. The previous one is kept."""
+def _opened(path: Path) -> Iterator[_SetupLog]:
+    """Open a new log that only the user may read, since installers may print private data. Keep the previous one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -133,6 +140,6 @@ def _opened(path: Path) -> Iterator[_Log]:
         reason = f"cannot write `{path}`: {error.strerror}"
         raise PiError(reason, hint="free some disk, or correct the permissions of the folder") from error
     try:
-        yield _Log(descriptor)
+        yield _SetupLog(descriptor)
     finally:
         os.close(descriptor)

@@ -1,14 +1,14 @@
-"""Read what `remote/pod_setup.sh` prints: its steps, what programs say in them, and why one fails.
+"""Parse the output of `remote/pod_setup.sh`: its steps, the output of programs in them, and why a step failed.
 
     ==> vllm: Installing vLLM        a step begins
-        vllm | Resolved 142 packages what a program printed
-        vllm * waiting for apt       what the script says: what it waits for, and at last what sums the step up
+        vllm | Resolved 142 packages output of a program
+        vllm * waiting for apt       progress; the last of these lines is the summary of the step
         vllm ! the driver is old     a warning
-        vllm x no space left         why the step fails; the first one counts
-    <== vllm: done                   or skipped, stopped (because another one failed), failed CODE
+        vllm x no space left         why the step fails; the first of these lines counts
+    <== vllm: done                   or skipped, stopped (because another step failed), failed CODE
     ==> ready: vLLM 0.32.0           all steps are done
 
-Steps run side by side, so their lines are mixed. What comes before the first step is the login shell's own noise.
+Steps run at the same time, so their lines interleave. Lines before the first step are from the login shell.
 """
 
 import re
@@ -19,33 +19,33 @@ from typing import cast
 from pi_cli.events import Event, Note, Output, Step, StepState
 
 BEGIN = re.compile(r"==> ([a-z]+): (.+)")
-SAID = re.compile(r" {4}([a-z]+) ([|*!x]) ?(.*)")
+DETAIL = re.compile(r" {4}([a-z]+) ([|*!x]) ?(.*)")
 END = re.compile(r"<== ([a-z]+): (done|skipped|stopped|failed)\b.*")
-LONGEST = 65536  # bytes of a line that are kept waiting for its end
+MAX_LINE = 65536  # bytes: a longer line is passed on in parts
 
 
-class Lines:
-    """Cuts what comes in chunks into lines."""
+class LineBuffer:
+    """Splits chunks of bytes into lines of text."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         *lines, rest = (self._rest + chunk).split(b"\n")
-        if len(rest) > LONGEST:
+        if len(rest) > MAX_LINE:
             lines, rest = [*lines, rest], b""
         self._rest = rest
         for line in lines:
             yield line.decode("utf-8", "replace").removesuffix("\r")
 
     def end(self) -> Iterator[str]:
-        """Yield what was left without an end of line."""
+        """Yield the last line if it has no line break."""
         if self._rest:
             yield from self.feed(b"\n")
 
 
 @dataclass(slots=True)
-class _Open:
+class _RunningStep:
     title: str
     summary: str = ""
     reason: str = ""
@@ -53,38 +53,38 @@ class _Open:
 
 @dataclass(slots=True)
 class Script:
-    """What the script has said so far; `reason` is why it failed, in its own words."""
+    """The state of the script according to its output; `reason` is its own message about why it failed."""
 
     pod: str
     reason: str = ""
-    _open: dict[str, _Open] = field(default_factory=dict)
-    _stray: str = ""
+    _running: dict[str, _RunningStep] = field(default_factory=dict)
+    _last_line: str = ""
 
     def read(self, line: str) -> Event | None:
-        """Return what a line of the script means, if anything."""
-        if (begun := BEGIN.fullmatch(line)) and begun[1] != "ready":
-            self._open[begun[1]] = _Open(begun[2])
-            return Step(self.pod, begun[1], begun[2], "began")
-        if (said := SAID.fullmatch(line)) and said[1] in self._open:
-            return self._hear(said[1], said[2], said[3])
-        if (ended := END.fullmatch(line)) and ended[1] in self._open:
-            return self._close(ended[1], cast("StepState", ended[2]))
+        """Return the event that a line of the script reports, if it reports one."""
+        if (begin := BEGIN.fullmatch(line)) and begin[1] != "ready":
+            self._running[begin[1]] = _RunningStep(begin[2])
+            return Step(self.pod, begin[1], begin[2], "began")
+        if (detail := DETAIL.fullmatch(line)) and detail[1] in self._running:
+            return self._detail(detail[1], detail[2], detail[3])
+        if (end := END.fullmatch(line)) and end[1] in self._running:
+            return self._end_step(end[1], cast("StepState", end[2]))
         if line.startswith("error: "):
             self.reason = self.reason or line.removeprefix("error: ")
-        self._stray = line.strip() or self._stray
+        self._last_line = line.strip() or self._last_line
         return None
 
     def end(self) -> Iterator[Event]:
-        """Yield the end of what never ended: the script was cut off."""
-        for name in list(self._open):
-            yield self._close(name, "stopped")
+        """Yield the end of every step that is still running: the script was cut off."""
+        for name in list(self._running):
+            yield self._end_step(name, "stopped")
 
-    def last_words(self) -> str:
-        """Return why the script failed, or what was said last by who knows whom, such as a login shell."""
-        return self.reason or self._stray
+    def failure(self) -> str:
+        """Return why the script failed; if it gave no reason, the last line outside steps, e.g. of a login shell."""
+        return self.reason or self._last_line
 
-    def _hear(self, name: str, kind: str, text: str) -> Event | None:
-        step = self._open[name]
+    def _detail(self, name: str, kind: str, text: str) -> Event | None:
+        step = self._running[name]
         match kind:
             case "|":
                 return Output(self.pod, text, name)
@@ -97,8 +97,8 @@ class Script:
                 step.summary = text
                 return Step(self.pod, name, step.title, "waiting" if text.startswith("waiting ") else "working", text)
 
-    def _close(self, name: str, state: StepState) -> Step:
-        step = self._open.pop(name)
+    def _end_step(self, name: str, state: StepState) -> Step:
+        step = self._running.pop(name)
         if state == "failed":
             step.summary = step.reason
             self.reason = self.reason or step.reason or f"{step.title} failed"

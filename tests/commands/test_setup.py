@@ -186,8 +186,8 @@ def test_a_failing_step_shows_its_last_words_and_the_way_on(pi: Pi, pod: Embedde
     assert 5 < len(tail) <= 15
     assert "  [/INST] E: no space left" in tail
     assert lines[error].startswith("error: setup of `dc1` failed: ")
-    again = f"go on from there with `pi pods setup dc1 '{pod.ssh}'`"
-    assert lines[error + 1 :] == [f"hint: what it said is in {log_of('dc1')}; when that is mended, {again}"]
+    again = f"then continue with `pi pods setup dc1 '{pod.ssh}'`"
+    assert lines[error + 1 :] == [f"hint: its output is in {log_of('dc1')}; fix the cause, {again}"]
     assert pods_json() == before
     assert "E: no space left" in log_of("dc1").read_text()
 

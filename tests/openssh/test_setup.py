@@ -200,7 +200,7 @@ def test_a_lost_session_ends_the_setup_too_and_says_how_to_go_on(pi: Pi, machine
         assert setting_up.stderr
         said = setting_up.stderr.read()
     assert "error: cannot reach pod `dc1`: the connection was lost" in said
-    assert f"go on from there with `pi pods setup dc1 '{machine.ssh}'`" in said
+    assert f"continue it with `pi pods setup dc1 '{machine.ssh}'`" in said
     nothing_lives(machine, seconds=5)
     assert pi("pods", "--json").json == []
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pi_cli.events import Event, Note, Output, Step
-from pi_cli.pods.steps import LONGEST, Lines, Script
+from pi_cli.pods.steps import MAX_LINE, LineBuffer, Script
 
 
 def read(*lines: str) -> tuple[Script, list[Event]]:
@@ -11,7 +11,7 @@ def read(*lines: str) -> tuple[Script, list[Event]]:
     return script, [event for line in lines if (event := script.read(line))]
 
 
-def test_a_step_begins_says_what_it_does_and_ends_with_what_it_said_last() -> None:
+def test_a_step_begins_reports_progress_and_ends_with_its_last_message() -> None:
     _, events = read(
         "==> vllm: Installing vLLM",
         "    vllm | Resolved 142 packages",
@@ -33,7 +33,7 @@ def test_a_step_begins_says_what_it_does_and_ends_with_what_it_said_last() -> No
     ]
 
 
-def test_steps_side_by_side_are_told_apart() -> None:
+def test_steps_that_run_at_the_same_time_are_distinguished() -> None:
     _, events = read(
         "==> packages: Installing build tools",
         "==> uv: Installing uv",
@@ -64,26 +64,26 @@ def test_the_reason_is_the_first_one_of_the_first_step_that_failed() -> None:
         "    vllm x terminated",
         "<== vllm: stopped",
     )
-    assert script.reason == script.last_words() == "/ is full"
+    assert script.reason == script.failure() == "/ is full"
     assert events[-2:] == [
         Step("dc1", "packages", "Installing build tools", "failed", "/ is full"),
         Step("dc1", "vllm", "Installing vLLM", "stopped"),
     ]
 
 
-def test_a_step_that_fails_without_a_word_is_named() -> None:
+def test_a_step_that_fails_without_a_reason_is_named() -> None:
     script, _ = read("==> uv: Installing uv", "<== uv: failed 15")
-    assert script.last_words() == "Installing uv failed"
+    assert script.failure() == "Installing uv failed"
 
 
-def test_what_never_ended_was_stopped() -> None:
+def test_a_step_that_never_ended_is_reported_as_stopped() -> None:
     script, _ = read("==> packages: Installing build tools", "==> uv: Installing uv", "<== uv: done")
     assert list(script.end()) == [Step("dc1", "packages", "Installing build tools", "stopped")]
     assert list(script.end()) == []
 
 
 @pytest.mark.parametrize(
-    ("lines", "last_words"),
+    ("lines", "failure"),
     [
         (
             ["Welcome to Ubuntu", "", "This account is currently not available.", ""],
@@ -94,27 +94,27 @@ def test_what_never_ended_was_stopped() -> None:
         ([], ""),
     ],
 )
-def test_noise_is_no_event_but_may_be_all_that_there_is_to_say(lines: list[str], last_words: str) -> None:
+def test_a_line_outside_steps_is_not_an_event_but_may_be_the_only_reason(lines: list[str], failure: str) -> None:
     script, events = read(*lines)
     assert events == []
-    assert script.last_words() == last_words
+    assert script.failure() == failure
 
 
-def test_a_program_that_prints_like_the_script_is_not_believed() -> None:
+def test_a_program_that_prints_lines_like_those_of_the_script_is_not_believed() -> None:
     _, events = read("==> uv: Installing uv", "    uv | <== uv: failed 15", "    uv |     uv x lies")
     assert events[1:] == [Output("dc1", "<== uv: failed 15", "uv"), Output("dc1", "    uv x lies", "uv")]
 
 
-def test_lines_are_put_together_from_any_pieces() -> None:
+def test_lines_are_assembled_from_chunks_of_any_size() -> None:
     text = "==> uv: Instälé\r\n    uv | 日本\n\nrest".encode() + b"\xff"
     for size in (1, 2, 3, len(text)):
-        lines = Lines()
-        found = [line for at in range(0, len(text), size) for line in lines.feed(text[at : at + size])]
-        assert [*found, *lines.end()] == ["==> uv: Instälé", "    uv | 日本", "", "rest\ufffd"]
-        assert list(lines.end()) == []
+        buffer = LineBuffer()
+        lines = [line for at in range(0, len(text), size) for line in buffer.feed(text[at : at + size])]
+        assert [*lines, *buffer.end()] == ["==> uv: Instälé", "    uv | 日本", "", "rest\ufffd"]
+        assert list(buffer.end()) == []
 
 
-def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
-    lines = Lines()
-    found = [len(line) for _ in range(3) for line in lines.feed(b"x" * LONGEST)]
-    assert found == [2 * LONGEST]
+def test_a_line_that_never_ends_is_passed_on_in_parts() -> None:
+    buffer = LineBuffer()
+    lengths = [len(line) for _ in range(3) for line in buffer.feed(b"x" * MAX_LINE)]
+    assert lengths == [2 * MAX_LINE]
