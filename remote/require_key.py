@@ -1,9 +1,9 @@
-"""Let nobody use a model without its key: an ASGI middleware for `vllm serve --middleware require_key.RequireKey`.
+"""Require an API key for a model: an ASGI middleware for `vllm serve --middleware require_key.RequireKey`.
 
-vLLM's own check guards only some prefixes; `/invocations` and others generate text without a key. This one guards every
-route but `/health`, CORS preflights and websockets included. The key is all of `VLLM_API_KEY`, as vLLM itself reads it:
-one key, in which a comma is a comma. Without one, everything is refused. `PI_OTHER_API_KEYS` are more keys, between
-blanks: vLLM, which does not know them, is shown its own in their place.
+vLLM's own check covers only some prefixes; `/invocations` and other routes generate text without a key. This one covers
+every route except `/health`, including CORS preflights and websockets. The key is the whole value of `VLLM_API_KEY`, as
+in vLLM itself: a comma does not separate keys. Without a key, every request is refused. `PI_OTHER_API_KEYS` are more
+keys, separated by spaces. vLLM does not know them, so the middleware replaces them by vLLM's own key.
 
 Runs in vLLM's process on the pod: standard library only, Python 3.8 and later.
 """
@@ -39,26 +39,26 @@ _HEADERS = [
 
 
 class RequireKey:
-    """Pass on what carries the key, answer everything else with 401."""
+    """Pass on requests with a valid key, and answer all others with 401."""
 
     def __init__(self, app: App) -> None:
         key = _setting("VLLM_API_KEY")
         self._app = app
-        self._expected = [_digest(each) for each in [key, *_setting("PI_OTHER_API_KEYS").split()]] if key else []
+        self._expected = [_digest(valid) for valid in [key, *_setting("PI_OTHER_API_KEYS").split()]] if key else []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and _path(scope) == "/health"):
             await self._app(scope, receive, send)
             return
-        if any(self._knows(key) for key in _presented(scope)):
-            await self._app(_as_vllm_wants_it(scope), receive, send)
+        if any(self._is_valid(key) for key in _presented(scope)):
+            await self._app(_with_vllm_key(scope), receive, send)
         elif scope["type"] == "websocket":
             await _refuse_websocket(scope, receive, send)
         else:
             await _refuse(send, "http.response")
 
-    def _knows(self, key: bytes) -> bool:
-        """Compare with every key there is, and all of it: how long that takes tells nothing."""
+    def _is_valid(self, key: bytes) -> bool:
+        """Compare with all of every valid key, so that the duration reveals nothing."""
         digest = _digest(key)
         matches = [hmac.compare_digest(digest, expected) for expected in self._expected]
         return True in matches
@@ -74,13 +74,13 @@ def _digest(key: bytes) -> bytes:
 
 
 def _path(scope: Message) -> str:
-    """Return the path below `--root-path`, which servers put in front of it."""
+    """Return the path without the prefix `--root-path`, which some servers include."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if path.startswith(root) else path
 
 
 def _presented(scope: Message) -> list[bytes]:
-    """Return the keys a request shows: OpenAI's clients send a bearer token, Anthropic's `x-api-key`."""
+    """Return the keys in a request: OpenAI's clients send a bearer token, Anthropic's send `x-api-key`."""
     keys = []
     for name, value in scope["headers"]:
         scheme, _, token = value.partition(b" ")
@@ -91,8 +91,8 @@ def _presented(scope: Message) -> list[bytes]:
     return keys
 
 
-def _as_vllm_wants_it(scope: Message) -> Message:
-    """Show the key, and in the way, that vLLM's own check accepts, which runs after ours."""
+def _with_vllm_key(scope: Message) -> Message:
+    """Return the request with vLLM's own key as a bearer token, which vLLM's own check accepts afterwards."""
     others = [(name, value) for name, value in scope["headers"] if name not in (b"authorization", b"x-api-key")]
     return {**scope, "headers": [*others, (b"authorization", b"Bearer " + _setting("VLLM_API_KEY"))]}
 
@@ -103,7 +103,7 @@ async def _refuse(send: Send, kind: str) -> None:
 
 
 async def _refuse_websocket(scope: Message, receive: Receive, send: Send) -> None:
-    """Refuse before accepting: with 401 where the server can say so, else by closing, which clients see as 403."""
+    """Refuse before the handshake: with 401 if the server supports that, else by closing, which clients see as 403."""
     await receive()
     if "websocket.http.response" in scope.get("extensions", {}):
         await _refuse(send, "websocket.http.response")

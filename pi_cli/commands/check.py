@@ -10,7 +10,7 @@ from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.store import state
 
 if TYPE_CHECKING:
-    from pi_cli.models.agent_check import Check, Report
+    from pi_cli.models.agent_check import Check, OnCheck
     from pi_cli.store.records import Model, Pod
 
 
@@ -55,7 +55,7 @@ def check(
         raise typer.Exit(1)
 
 
-async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, report: "Report") -> "list[Check]":
+async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, on_check: "OnCheck") -> "list[Check]":
     from pi_cli.models import agent_check, forwards, listing
     from pi_cli.ssh import login
 
@@ -65,4 +65,4 @@ async def _examined(on: str, pod: "Pod", name: str, model: "Model", key: str, re
             raise forwards.out_of_reach(on, name, reason)
         assert found
         async with session.forward(found.port) as socket:
-            return await agent_check.examine(socket, name=name, model=model.model, key=key, report=report)
+            return await agent_check.examine(socket, name=name, model=model.model, key=key, on_check=on_check)

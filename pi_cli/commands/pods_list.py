@@ -38,7 +38,7 @@ def show(*, check: bool, as_json: bool) -> None:
         pods.show_pods(current.pods, current.active)
     for name, each in checked.items():
         for difference in each.differences:
-            terminal.note(f"{name}: {difference.text}; {difference.mend}")
+            terminal.note(f"{name}: {difference.text}; {difference.hint}")
     raise_any(failures)
 
 

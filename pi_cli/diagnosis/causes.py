@@ -1,7 +1,7 @@
-"""Find out from a log why a model did not start, or died: a summary, vLLM's own line, and what to do about it.
+"""Find the cause of a failed start or of a death in a log: a summary, vLLM's own line, and a hint.
 
-vLLM prints the root cause first, in the engine; the API server's last error only says that the engine failed. So the
-first error counts, and of several processes' errors the first known one. Warnings never count.
+vLLM prints the root cause first, in the engine; the API server's last error only reports that the engine failed. So the
+first error counts, and of the errors of several processes the first known one. Warnings never count.
 """
 
 import re
@@ -16,10 +16,10 @@ from pi_cli.hints import Value, fill
 
 KNOWN_CAUSES = (*known_vllm.CAUSES, *known_machine.CAUSES)
 SILENT_DEATHS = known_machine.SILENT_DEATHS
-# What PyTorch, NCCL and compilers print without raising an exception.
+# Causes that PyTorch, NCCL and compilers print without raising an exception.
 UNRAISED_CAUSES = tuple(known for known in (*known_machine.GPUS, *known_machine.MACHINE) if not known.is_vague)
 
-# What the other processes print once one has failed.
+# Errors of the other processes after one has failed.
 CONSEQUENCE = re.compile(
     r"Engine ?[Cc]ore (?:initialization failed|failed to start|encountered a fatal error|proc \S+ died)|Engine\w*Dead"
     r"|Frontend process failed"
@@ -87,7 +87,7 @@ def find(
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
-    """Say how vLLM exited."""
+    """Return how vLLM exited, for the user."""
     if signal is None:
         return "vLLM exited" if code is None else f"vLLM exited with code {code}"
     meaning = SIGNAL_MEANINGS.get(signal)
@@ -95,8 +95,14 @@ def describe_end(code: int | None, signal: int | None) -> str:
 
 
 def hint_of_end(signal: int | None, *, pod: str) -> str | None:
-    """Say what to do about a process that was killed."""
+    """Return the hint for a process that was killed."""
     return fill(known_machine.MORE_HOST_MEMORY, pod=pod) if signal == OUT_OF_HOST_MEMORY else None
+
+
+def hub_unreachable(*, pod: str) -> Cause:
+    """Return the cause of a download for which, according to the agent, the Hub did not answer."""
+    known = known_machine.HUB_UNREACHABLE
+    return Cause(known.summary, "", fill(known.hint, pod=pod))
 
 
 def last_lines(log: str, count: int = 20) -> str:
@@ -127,12 +133,12 @@ def _relevant(log: str, *, was_serving: bool) -> tuple[list[Statement], bool]:
 
 
 def _is_message(log: str) -> bool:
-    """Return whether a text is not a log but the last message of a program: all of it is about the error."""
+    """Return whether a text is not a log but the final message of a program: then all of it is about the error."""
     return not any(log_statements.bare(line) != line for line in log.splitlines())
 
 
 def _first_known(statements: Sequence[Statement], errors: Sequence[Statement]) -> _Recognised | None:
-    """Return the first known cause. What precedes a vague one may explain it: NCCL and compilers raise nothing."""
+    """Return the first known cause. Lines before a vague one may explain it: NCCL and compilers raise no exception."""
     certain = _first(errors, [known for known in KNOWN_CAUSES if not known.is_vague])
     vague = None if certain else _first(errors, [known for known in KNOWN_CAUSES if known.is_vague])
     if vague is None:

@@ -21,7 +21,7 @@ class KnownCause:
     is_vague: bool = False
 
 
-# For an error without a known cause: vLLM says on the following lines why it rejects a setting.
+# For an error without a known cause: on the following lines, vLLM explains why it rejects a setting.
 REFUSED_ARGUMENTS = KnownCause(
     r"validation errors? for (?P<config>\w+)\n\s*(?:Value error, )?(?P<why>(?s:.*?))\s*(?:\[type=|$)",
     "vLLM rejected its arguments ({config}): {why}",

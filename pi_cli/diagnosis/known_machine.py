@@ -83,6 +83,12 @@ GPUS = (
     ),
 )  # fmt: skip
 
+HUB_UNREACHABLE = KnownCause(
+    r"couldn't connect to '|Failed to resolve|Name or service not known|Temporary failure in name resolution"
+    r"|ConnectError|Local entry not found|LocalEntryNotFoundError",
+    "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
+    "check the pod's network with `pi ssh {pod} curl -I https://huggingface.co`",
+)
 HUB = (
     KnownCause(
         r"requires approval|gated repo|GatedRepo|Access to model \S+ is restricted|not in the authorized list",
@@ -121,12 +127,7 @@ HUB = (
         "give its arguments after `--vllm`: then it is allowed to",
         remedies.online,
     ),
-    KnownCause(
-        r"couldn't connect to '|Failed to resolve|Name or service not known|Temporary failure in name resolution"
-        r"|ConnectError|Local entry not found|LocalEntryNotFoundError",
-        "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
-        "check the pod's network with `pi ssh {pod} curl -I https://huggingface.co`",
-    ),
+    HUB_UNREACHABLE,
 )  # fmt: skip
 
 MACHINE = (
@@ -200,7 +201,7 @@ MACHINE = (
 
 CAUSES = (*GPUS, *MACHINE, *HUB)
 
-# For logs without another cause: a process died without an error message. The first that is anywhere in the log counts.
+# For logs without another cause: a process died without an error message. The first of these that matches counts.
 SILENT_DEATHS = (
     KnownCause(
         r"Failed core proc\(s\): \{'\w+': -9\b",

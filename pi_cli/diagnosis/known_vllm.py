@@ -1,6 +1,6 @@
 """Known causes that vLLM itself reports: arguments, memory, the model. The patterns are for 0.32 and older versions.
 
-Of several that match a message, the first counts. docs/errors.md lists them all.
+If several match a message, the first counts. docs/errors.md lists them all.
 """
 
 from pi_cli.diagnosis import remedies

@@ -24,7 +24,7 @@ EXCEPTION = re.compile(
     r"|^\S+(?: serve)?: error: |^Fatal Python error|^terminate called|^cannot run /"
 )
 RETRIED = re.compile(r", retrying \d+ of \d+$")
-# Lines that cannot belong to an exception's message: records of PyTorch and NCCL, warnings, what follows a death.
+# Lines that cannot belong to an exception's message: records of PyTorch and NCCL, warnings, reports of a dead process.
 OTHER_RECORD = re.compile(
     r"^(?:\[?[WEIF]\d{4} |\S+:\d+:\d+ \[\d+\] |\S+\.py:\d+: \w*Warning|sys:1: |Process \S+:$|Loading )"
 )

@@ -1,4 +1,4 @@
-"""What to do about a failed start: the user's command with one thing changed, to be pasted. Pure."""
+"""Remedies for a failed start: the user's command with one change, to be pasted. Pure."""
 
 import difflib
 import math
@@ -20,10 +20,10 @@ MIN_CONTEXT = 512  # tokens
 MAX_GPUS = 1024
 
 Matches = Mapping[str, str]
-"""The groups that a cause's pattern has matched in the log, and `pod`, `model`, `page` and `folder`."""
+"""The named groups that the pattern of a cause has matched in the log, and `pod`, `model`, `page` and `folder`."""
 
 Remedy = Callable[[StartCommand, Matches], str | None]
-"""Returns the hint for a user's command; None if there is no better one than the cause's own."""
+"""Returns the hint for a user's command; None if it has none that is better than the cause's own."""
 
 
 def again(command: StartCommand, _: Matches) -> str:
@@ -53,13 +53,13 @@ def more_memory(command: StartCommand, matches: Matches) -> str:
 
 
 def free_memory(command: StartCommand, matches: Matches) -> str | None:
-    """Offer the share of the memory that is free, less the two percent that others may start to use."""
+    """Offer the share of the memory that is free, less two percent that other processes may start to use."""
     start = _with_free_memory(command, matches)
     return fill("start it with the memory that is free: `{start}`", start=start.argv) if start else None
 
 
 def free_gpu(command: StartCommand, matches: Matches) -> str | None:
-    """Offer the share of the GPU that is free, and to see what uses the rest."""
+    """Offer the share of the GPU that is free, and how to see what uses the rest."""
     start = _with_free_memory(command, matches)
     template = (
         "see what uses it with `pi list` and `pi ssh {pod} nvidia-smi`, "
@@ -128,7 +128,7 @@ def newer_vllm(command: StartCommand, matches: Matches) -> str | None:
 
 
 def fresh_copy(command: StartCommand, matches: Matches) -> str:
-    """Offer to delete the model from the cache; a folder of the user is left to the user."""
+    """Offer to delete the model from the cache; the user's own folder is not deleted."""
     template = "delete it with `pi ssh {pod} 'rm -r ~/.cache/huggingface/hub/models--{folder}'`, then `{start}`"
     if is_folder(command.model):
         template = "copy `{model}` to `{pod}` again, then `{start}`"
@@ -151,7 +151,7 @@ def omitting(*options: str, hint: str) -> Remedy:
 
 
 def online(command: StartCommand, _: Matches) -> str | None:
-    """Offer a start with which vLLM may use the Hub: pi forbids it where its plan needs only the model."""
+    """Offer a start in which vLLM may use the Hub, which pi forbids if its plan needs only the model's files."""
     if command.own_arguments is not None:
         return None
     return fill("allow it to use the Hub: `{start}`", start=command.with_own_arguments().argv)

@@ -1,4 +1,4 @@
-"""A `pi start` as the user typed it, and the same command with one thing changed. Pure."""
+"""A `pi start` as the user typed it, and the same command with one change. Pure."""
 
 import itertools
 from collections.abc import Sequence

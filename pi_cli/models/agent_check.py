@@ -1,4 +1,4 @@
-"""Is an endpoint fit for an agent? Ask it what agents ask, and look at the answers."""
+"""Check whether an endpoint is fit for an agent: send the requests that agents send, and examine the responses."""
 
 import json
 import time
@@ -12,21 +12,21 @@ import httpx2
 
 from pi_cli.errors import PiError
 from pi_cli.models import answers, plain_http
-from pi_cli.models.answers import Answer, Call, Unanswered
+from pi_cli.models.answers import Answer, ToolCall, Unanswered
 from pi_cli.planning import catalogue
 
 Json = dict[str, Any]
 
-ANSWER_TIMEOUT = 300.0  # seconds for an answer; models that think take their time
-MOST_TOKENS = 2048
-MARKS_OF_THINKING = ("<think>", "</think>", "<|channel|>", "[THINK]", "<seed:think>")
-MARKS_OF_CALLS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call", "<|python_tag|>")
-NO_TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser")  # as vLLM's refusal names them
+ANSWER_TIMEOUT = 300.0  # seconds for an answer; models that reason are slow
+MAX_TOKENS = 2048
+REASONING_TAGS = ("<think>", "</think>", "<|channel|>", "[THINK]", "<seed:think>")
+TOOL_CALL_TAGS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call", "<|python_tag|>")
+TOOL_OPTIONS = ("--enable-auto-tool-choice", "--tool-call-parser")  # named in vLLM's error if tools are not enabled
 
 FOLDER = "/srv/data"
-FILE = "apples.txt"
-QUESTION, ERRAND, SURVEY = "What is 2+2?", f"List the files in {FOLDER}", f"Survey {FOLDER}"
-GUIDANCE = (
+FILE_IN_FOLDER = "apples.txt"
+QUESTION, LIST_TASK, SURVEY_TASK = "What is 2+2?", f"List the files in {FOLDER}", f"Survey {FOLDER}"
+SYSTEM_PROMPT = (
     "You are an agent with tools: use them, and never guess. To survey a folder, list it with `ls` and search it for "
     "TODO with `rg`; call both tools at once, in one turn."
 )
@@ -36,7 +36,7 @@ SCHEMA: Json = {
     "required": ["sky", "wet"],
     "additionalProperties": False,
 }
-STRANGERS = (("GET", "/v1/models"), ("POST", "/invocations"))  # of the second, vLLM's own check knows nothing
+PROTECTED_ROUTES = (("GET", "/v1/models"), ("POST", "/invocations"))  # vLLM's own check does not cover the second
 
 
 def _tool(name: str, about: str, argument: str) -> Json:
@@ -49,9 +49,9 @@ TOOLS = [_tool("ls", "List a folder.", "path"), _tool("rg", "Search files; takes
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What became of one question: `passed` is None where it does not apply, or only some models can do that.
+    """The result of one check; `passed` is None if it does not apply, or if only some models can do that.
 
-    `hint` are vLLM's arguments that would mend it, `seconds` is how long the answer took.
+    `hint` are vLLM arguments that would fix it; `seconds` is the duration of the check.
     """
 
     name: str
@@ -61,51 +61,51 @@ class Check:
     seconds: float = 0.0
 
 
-class Verdict(NamedTuple):
-    """What a question has shown; see `Check`."""
+class Finding(NamedTuple):
+    """What a check has found; see `Check`."""
 
     passed: bool | None
     reason: str = ""
     hint: str = ""
 
 
-Report = Callable[[Check], None]
+OnCheck = Callable[[Check], None]
 
 
 def is_fit(checks: Sequence[Check]) -> bool:
     return all(check.passed is not False for check in checks)
 
 
-async def examine(socket: Path, *, name: str, model: str, key: str, report: Report) -> list[Check]:
-    """Ask a model everything, one after the other, and report each check when it is done.
+async def examine(socket: Path, *, name: str, model: str, key: str, on_check: OnCheck) -> list[Check]:
+    """Run all checks on a model, in sequence, and pass each to `on_check` when it is done.
 
-    `name` is what it is served as, `model` what the catalogue may know it as. Where the key opens nothing, that is all.
+    `name` is the served model name, `model` the model's id, for the catalogue. If the key is rejected, stop there.
     """
     checks: list[Check] = []
     transport = plain_http.over(socket)
     async with httpx2.AsyncClient(transport=transport, base_url="http://pod", timeout=ANSWER_TIMEOUT) as client:
         examination = _Examination(client, name, key, *_parsers(model))
-        for title, look in examination.questions().items():
-            checks.append(await _timed(title, look))
-            report(checks[-1])
-            if look == examination.let_in and not checks[-1].passed:
+        for title, run in examination.checks().items():
+            checks.append(await _timed(title, run))
+            on_check(checks[-1])
+            if run == examination.accept_the_key and not checks[-1].passed:
                 break
     return checks
 
 
-async def _timed(title: str, look: Callable[[], Awaitable[Verdict]]) -> Check:
+async def _timed(title: str, run: Callable[[], Awaitable[Finding]]) -> Check:
     began = time.monotonic()
     try:
-        verdict = await look()
+        finding = await run()
     except Unanswered as error:
-        verdict = Verdict(False, str(error))
+        finding = Finding(False, str(error))
     except httpx2.HTTPError as error:
-        verdict = Verdict(False, f"no answer: {str(error) or type(error).__name__}")
-    return Check(title, *verdict, seconds=time.monotonic() - began)
+        finding = Finding(False, f"no answer: {str(error) or type(error).__name__}")
+    return Check(title, *finding, seconds=time.monotonic() - began)
 
 
 def _parsers(model: str) -> tuple[str, str]:
-    """Return the names of the parsers that the catalogue has for a model, or what stands for them."""
+    """Return the model's tool-call and reasoning parsers from the catalogue, or the placeholder `PARSER`."""
     with suppress(PiError):
         if entry := catalogue.find(model):
             return entry.tool_call_parser or "PARSER", entry.reasoning_parser or "PARSER"
@@ -113,7 +113,7 @@ def _parsers(model: str) -> tuple[str, str]:
 
 
 class _Examination:
-    """The questions to one model, and the answers that later ones go by."""
+    """The checks of one model, and the answers that later checks need."""
 
     def __init__(
         self, client: httpx2.AsyncClient, name: str, key: str, tool_parser: str, reasoning_parser: str
@@ -124,134 +124,135 @@ class _Examination:
         self._answers: list[Answer] = []
         self._has_tools = True
 
-    def questions(self) -> dict[str, Callable[[], Awaitable[Verdict]]]:
+    def checks(self) -> dict[str, Callable[[], Awaitable[Finding]]]:
         return {
-            "closed without the key": self.keep_out,
-            "open with the key": self.let_in,
+            "key required": self.require_the_key,
+            "key accepted": self.accept_the_key,
             "answer": self.answer,
-            "streamed answer": self.answer_in_pieces,
-            "reasoning apart": self.think_apart,
-            "tool call": self.call,
-            "parallel tool calls": self.call_in_parallel,
+            "streamed answer": self.stream_an_answer,
+            "reasoning separate": self.separate_reasoning,
+            "tool call": self.call_a_tool,
+            "parallel tool calls": self.call_tools_in_parallel,
             "tool result": self.use_a_result,
             "JSON schema": self.follow_a_schema,
         }
 
-    async def keep_out(self) -> Verdict:
-        for method, path in STRANGERS:
+    async def require_the_key(self) -> Finding:
+        for method, path in PROTECTED_ROUTES:
             response = await self._client.request(method, path, json={} if method == "POST" else None)
             if response.status_code != 401:
-                return Verdict(False, f"{method} {path} answers {response.status_code} to whoever asks")
-        return Verdict(True)
+                return Finding(False, f"{method} {path} answers {response.status_code} without the key")
+        return Finding(True)
 
-    async def let_in(self) -> Verdict:
+    async def accept_the_key(self) -> Finding:
         self._client.headers["authorization"] = f"Bearer {self._key}"
         response = await self._client.get("/v1/models")
         if response.status_code == 401:
-            return Verdict(False, "it refuses the key")
+            return Finding(False, "it rejects the key")
         try:
-            served = {each["id"]: each.get("max_model_len") for each in response.json()["data"]}
+            served = {model["id"]: model.get("max_model_len") for model in response.json()["data"]}
         except (ValueError, KeyError, TypeError):
-            return Verdict(False, f"/v1/models answers {response.status_code}, and not with a list of models")
+            return Finding(False, f"/v1/models answers {response.status_code} without a list of models")
         if self._name not in served:
-            return Verdict(False, f"it serves {', '.join(f'`{each}`' for each in served) or 'nothing'}")
-        return Verdict(True, f"a context of {served[self._name]} tokens" if served[self._name] else "")
+            return Finding(False, f"it serves {', '.join(f'`{name}`' for name in served) or 'no model'}")
+        return Finding(True, f"a context of {served[self._name]} tokens" if served[self._name] else "")
 
-    async def answer(self) -> Verdict:
+    async def answer(self) -> Finding:
         answer = await self._ask(QUESTION)
         self._answers.append(answer)
-        return _said_something(answer)
+        return _has_text(answer)
 
-    async def answer_in_pieces(self) -> Verdict:
+    async def stream_an_answer(self) -> Finding:
         answer = await answers.stream(self._client, **self._request(QUESTION))
         self._answers.append(answer)
-        verdict = _said_something(answer)
-        first = f"the first piece after {answer.first:.1f} s" if answer.first is not None else ""
-        return Verdict(verdict.passed, verdict.reason or (first if answer.has_usage else f"{first}; without usage"))
+        finding = _has_text(answer)
+        first = f"first chunk after {answer.first:.1f} s" if answer.first is not None else ""
+        return Finding(finding.passed, finding.reason or (first if answer.has_usage else f"{first}; without usage"))
 
-    async def think_apart(self) -> Verdict:
-        if any(mark in answer.text for answer in self._answers for mark in MARKS_OF_THINKING):
-            return Verdict(False, "its thoughts stand in the answer", self._reasoning_hint)
-        return Verdict(True) if any(answer.thinking for answer in self._answers) else Verdict(None, "it does not think")
+    async def separate_reasoning(self) -> Finding:
+        if any(tag in answer.text for answer in self._answers for tag in REASONING_TAGS):
+            return Finding(False, "the answer contains its reasoning", self._reasoning_hint)
+        has_reasoning = any(answer.reasoning for answer in self._answers)
+        return Finding(True) if has_reasoning else Finding(None, "it does not reason")
 
-    async def call(self) -> Verdict:
+    async def call_a_tool(self) -> Finding:
         try:
-            answer = await self._ask(ERRAND, tools=TOOLS)
+            answer = await self._ask(LIST_TASK, tools=TOOLS)
         except Unanswered as error:
-            self._has_tools = not any(word in str(error) for word in NO_TOOLS)
+            self._has_tools = not any(option in str(error) for option in TOOL_OPTIONS)
             if self._has_tools:
                 raise
-            return Verdict(False, "it was started without tools", self._tools_hint)
+            return Finding(False, "it was started without tools", self._tools_hint)
         if not answer.calls:
-            return self._uncalled(answer)
-        reason = _wrong(answer.calls[0])
-        return Verdict(not reason, reason)
+            return self._without_call(answer)
+        reason = _mistake(answer.calls[0])
+        return Finding(not reason, reason)
 
-    async def call_in_parallel(self) -> Verdict:
+    async def call_tools_in_parallel(self) -> Finding:
         if not self._has_tools:
-            return Verdict(None, "it was started without tools")
-        answer = await answers.stream(self._client, **self._request(SURVEY, tools=TOOLS))
+            return Finding(None, "it was started without tools")
+        answer = await answers.stream(self._client, **self._request(SURVEY_TASK, tools=TOOLS))
         if not answer.calls:
-            uncalled = self._uncalled(answer)
-            return uncalled if uncalled.hint else Verdict(None, uncalled.reason)
+            finding = self._without_call(answer)
+            return finding if finding.hint else Finding(None, finding.reason)
         if any(call.values is None or not call.id for call in answer.calls):
-            return Verdict(False, "calls in a stream do not come whole")
+            return Finding(False, "streamed tool calls are incomplete")
         names = [call.name for call in answer.calls]
-        return Verdict(True) if {"ls", "rg"} <= set(names) else Verdict(None, f"one call at a time: `{names[0]}`")
+        return Finding(True) if {"ls", "rg"} <= set(names) else Finding(None, f"one call at a time: `{names[0]}`")
 
-    async def use_a_result(self) -> Verdict:
+    async def use_a_result(self) -> Finding:
         if not self._has_tools:
-            return Verdict(None, "it was started without tools")
-        call: Json = {"id": "call00001", "type": "function"}  # Mistral's takes nine characters, no more and no less
+            return Finding(None, "it was started without tools")
+        call: Json = {"id": "call00001", "type": "function"}  # for Mistral, exactly nine characters
         call |= {"function": {"name": "ls", "arguments": json.dumps({"path": FOLDER})}}
         later: list[Json] = [
             {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "call00001", "content": f"{FILE}\npears.txt\n"},
+            {"role": "tool", "tool_call_id": "call00001", "content": f"{FILE_IN_FOLDER}\npears.txt\n"},
         ]
-        answer = await self._ask(ERRAND, *later, tools=TOOLS)
-        verdict = _said_something(answer)
-        if verdict.passed and FILE not in answer.text:
-            return Verdict(False, "its answer has nothing of the result in it")
-        return verdict
+        answer = await self._ask(LIST_TASK, *later, tools=TOOLS)
+        finding = _has_text(answer)
+        if finding.passed and FILE_IN_FOLDER not in answer.text:
+            return Finding(False, "the answer does not use the tool result")
+        return finding
 
-    async def follow_a_schema(self) -> Verdict:
-        wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+    async def follow_a_schema(self) -> Finding:
+        response_format = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
         question = "Is the sky blue or green, and is water wet? Answer in JSON, with the keys `sky` and `wet`."
-        answer = await self._ask(question, response_format=wanted)
-        values = Call(arguments=answer.text).values or {}
+        answer = await self._ask(question, response_format=response_format)
+        values = ToolCall(arguments=answer.text).values or {}
         if set(values) == {"sky", "wet"} and values["sky"] in ("blue", "green") and isinstance(values["wet"], bool):
-            return Verdict(True)
+            return Finding(True)
         if answer.text.strip() and answer.finish == "length":
-            return Verdict(False, f"its JSON was not done after {MOST_TOKENS} tokens")
-        return Verdict(False, _said_something(answer).reason or "its answer does not follow the schema")
+            return Finding(False, f"the JSON was incomplete after {MAX_TOKENS} tokens")
+        return Finding(False, _has_text(answer).reason or "the answer does not follow the schema")
 
     async def _ask(self, question: str, *later: Json, **options: Any) -> Answer:
         return await answers.ask(self._client, **self._request(question, *later, **options))
 
     def _request(self, question: str, *later: Json, **options: Any) -> Json:
-        guidance = [{"role": "system", "content": GUIDANCE}] if "tools" in options else []
-        messages = [*guidance, {"role": "user", "content": question}, *later]
-        return {"model": self._name, "messages": messages, "temperature": 0, "max_tokens": MOST_TOKENS} | options
+        system = [{"role": "system", "content": SYSTEM_PROMPT}] if "tools" in options else []
+        messages = [*system, {"role": "user", "content": question}, *later]
+        return {"model": self._name, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS} | options
 
-    def _uncalled(self, answer: Answer) -> Verdict:
-        if any(mark in answer.text for mark in MARKS_OF_CALLS):
-            return Verdict(False, "the call stands in the answer", self._tools_hint)
-        return Verdict(False, "it answered without calling a tool")
+    def _without_call(self, answer: Answer) -> Finding:
+        if any(tag in answer.text for tag in TOOL_CALL_TAGS):
+            return Finding(False, "the tool call is in the text of the answer", self._tools_hint)
+        return Finding(False, "it answered without calling a tool")
 
 
-def _said_something(answer: Answer) -> Verdict:
+def _has_text(answer: Answer) -> Finding:
     if answer.text.strip():
-        return Verdict(True)
+        return Finding(True)
     if answer.finish == "length":
-        return Verdict(False, f"{MOST_TOKENS} tokens were not enough for an answer")
-    return Verdict(False, "all it said was taken for reasoning" if answer.thinking else "it said nothing")
+        return Finding(False, f"{MAX_TOKENS} tokens were not enough for an answer")
+    return Finding(False, "the whole answer was taken for reasoning" if answer.reasoning else "the answer is empty")
 
 
-def _wrong(call: Call) -> str:
-    """Say what is wrong with the call that lists the folder."""
+def _mistake(call: ToolCall) -> str:
+    """Return what is wrong with the call that should list the folder; the empty string if nothing is."""
     if not call.id:
         return "the call has no id"
     if call.values is None:
-        return "the call's arguments are no JSON object"
+        return "the call's arguments are not a JSON object"
     path = str(call.values.get("path", "")).rstrip("/")
     return "" if (call.name, path) == ("ls", FOLDER) else f"it called `{call.name}` with {json.dumps(call.values)}"

@@ -1,6 +1,6 @@
-"""Minimal chat-completions client without a library, so that `pi check` sees what the server really sends.
+"""Minimal chat-completions client without a library, so that `pi check` sees the raw response of the server.
 
-`chat.completions` reads the same API for `pi prompt`, on purpose with code of its own: it skips what is malformed.
+`chat.completions` reads the same API for `pi prompt`. The code is separate on purpose: that one skips malformed data.
 """
 
 import json
@@ -14,16 +14,16 @@ import httpx2
 Json = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
-MOST_SAID = 160  # characters of a server's own words
+MAX_QUOTE = 160  # characters of a response that are quoted in an error
 
 
 class Unanswered(Exception):
-    """A question was not answered; the text says why."""
+    """The server did not answer a question; the text says why."""
 
 
 @dataclass(slots=True)
-class Call:
-    """A wish to use a tool; `arguments` are JSON, or should be."""
+class ToolCall:
+    """A tool call of the model; `arguments` should be JSON."""
 
     id: str = ""
     name: str = ""
@@ -31,7 +31,7 @@ class Call:
 
     @property
     def values(self) -> Json | None:
-        """The arguments as an object, None if they are none."""
+        """Return the arguments as an object, None if they are not a JSON object."""
         try:
             values = json.loads(self.arguments)
         except (ValueError, RecursionError):
@@ -41,11 +41,11 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """What a model said; `first` is after how many seconds the first piece of a stream came."""
+    """The answer of a model; `first` is the number of seconds until the first chunk of a stream with content."""
 
     text: str = ""
-    thinking: str = ""
-    calls: list[Call] = field(default_factory=list)
+    reasoning: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
     finish: str | None = None
     has_usage: bool = False
     first: float | None = None
@@ -60,18 +60,18 @@ async def ask(client: httpx2.AsyncClient, **request: Any) -> Answer:
         choice = body["choices"][0]
         message = choice["message"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise Unanswered(f"what it sent is no chat completion: {_brief(response.text)}") from error
+        raise Unanswered(f"the response is not a chat completion: {_brief(response.text)}") from error
     answer = Answer(finish=choice.get("finish_reason"), has_usage=bool(body.get("usage")))
-    _hear(answer, message, {})
+    _add(answer, message, {})
     return answer
 
 
 async def stream(client: httpx2.AsyncClient, **request: Any) -> Answer:
-    """Ask for an answer as a stream of pieces, and put them together."""
+    """Ask for a streamed answer, and assemble it."""
     began = time.monotonic()
-    answer, drafts = Answer(), dict[int, Call]()
-    asked = request | {"stream": True, "stream_options": {"include_usage": True}}
-    async with client.stream("POST", CHAT, json=asked) as response:
+    answer, drafts = Answer(), dict[int, ToolCall]()
+    streamed = request | {"stream": True, "stream_options": {"include_usage": True}}
+    async with client.stream("POST", CHAT, json=streamed) as response:
         if response.status_code != 200:
             await response.aread()
         _require_ok(response)
@@ -82,45 +82,45 @@ async def stream(client: httpx2.AsyncClient, **request: Any) -> Answer:
             data = line.removeprefix("data:").strip()
             is_ended = is_ended or data == "[DONE]"
             if data != "[DONE]":
-                _take_in(answer, _chunk(data), drafts, time.monotonic() - began)
+                _add_chunk(answer, _chunk(data), drafts, time.monotonic() - began)
     if not is_ended:
-        raise Unanswered("its stream broke off")
+        raise Unanswered("the stream ended early")
     return answer
 
 
-def _take_in(answer: Answer, chunk: Json, drafts: dict[int, Call], seconds: float) -> None:
+def _add_chunk(answer: Answer, chunk: Json, drafts: dict[int, ToolCall], seconds: float) -> None:
     if "error" in chunk:
-        raise Unanswered(f"its stream broke off: {_brief(json.dumps(chunk['error']))}")
+        raise Unanswered(f"the stream ended early: {_brief(json.dumps(chunk['error']))}")
     answer.has_usage = answer.has_usage or bool(chunk.get("usage"))
     for choice in chunk.get("choices") or ():
         answer.finish = choice.get("finish_reason") or answer.finish
-        if _hear(answer, choice.get("delta") or {}, drafts) and answer.first is None:
+        if _add(answer, choice.get("delta") or {}, drafts) and answer.first is None:
             answer.first = seconds
 
 
-def _hear(answer: Answer, said: Mapping[str, Any], drafts: dict[int, Call]) -> bool:
-    """Add a message, or a piece of one; tell whether it said anything."""
-    thinking = said.get("reasoning") or said.get("reasoning_content") or ""
-    text, calls = said.get("content") or "", said.get("tool_calls") or ()
-    answer.thinking += thinking
+def _add(answer: Answer, message: Mapping[str, Any], drafts: dict[int, ToolCall]) -> bool:
+    """Add a message, or a delta of one, to an answer; return whether it has content."""
+    reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
+    text, calls = message.get("content") or "", message.get("tool_calls") or ()
+    answer.reasoning += reasoning
     answer.text += text
-    for number, piece in enumerate(calls):
-        call = drafts.get(piece.get("index", number))
+    for number, delta in enumerate(calls):
+        call = drafts.get(delta.get("index", number))
         if call is None:
-            call = drafts[piece.get("index", number)] = Call()
+            call = drafts[delta.get("index", number)] = ToolCall()
             answer.calls.append(call)
-        function = piece.get("function") or {}
-        call.id = call.id or piece.get("id") or ""
+        function = delta.get("function") or {}
+        call.id = call.id or delta.get("id") or ""
         call.name = call.name or function.get("name") or ""
         call.arguments += function.get("arguments") or ""
-    return bool(thinking or text or calls)
+    return bool(reasoning or text or calls)
 
 
 def _chunk(data: str) -> Json:
     try:
         chunk = json.loads(data)
     except ValueError as error:
-        raise Unanswered(f"its stream holds what is no JSON: {_brief(data)}") from error
+        raise Unanswered(f"the stream contains text that is not JSON: {_brief(data)}") from error
     return chunk if isinstance(chunk, dict) else {}
 
 
@@ -130,12 +130,12 @@ def _require_ok(response: httpx2.Response) -> None:
     try:
         error = response.json()
         error = error.get("error", error)
-        said = error.get("message", error) if isinstance(error, dict) else error
+        message = error.get("message", error) if isinstance(error, dict) else error
     except (ValueError, AttributeError):
-        said = response.text
-    raise Unanswered(f"HTTP {response.status_code}: {_brief(str(said))}")
+        message = response.text
+    raise Unanswered(f"HTTP {response.status_code}: {_brief(str(message))}")
 
 
 def _brief(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]}…"
+    return line if len(line) <= MAX_QUOTE else f"{line[:MAX_QUOTE]}…"

@@ -1,4 +1,4 @@
-"""Compare what `pods.json` says about a pod with what the pod is now. It reports; it changes neither."""
+"""Compare the entry of a pod in `pods.json` with the present state of the pod. Read-only."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ from pi_cli.pods.reports import Disk
 from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Gpu, Pod, Storage
 
-SAME_SIZE = 0.05  # between the size we remember, which is rounded, and the one that is told
-UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
+SAME_SIZE = 0.05  # accepted relative difference: the recorded size is rounded
+SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as `pods.json` says, and what to do about it."""
+    """A difference from `pods.json`, and what to do about it."""
 
     text: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A pod as it was found; without `machine` it did not answer, for the reason in `error`."""
+    """The result of checking a pod; without `machine`, it did not answer, and `error` is the reason."""
 
     name: str
     pod: Pod
@@ -46,39 +46,39 @@ class Checked:
 
 
 async def check(session: PodSession, pod: Pod) -> Checked:
-    """Look at a pod, and compare; raises what `machine.inspect` raises."""
-    found = await machine.inspect(session, model_status.known(pod.models))
-    return Checked(session.pod, pod, found, list(differences(session.pod, pod, found)))
+    """Inspect a pod, and compare; raises what `machine.inspect` raises."""
+    current = await machine.inspect(session, model_status.known(pod.models))
+    return Checked(session.pod, pod, current, list(differences(session.pod, pod, current)))
 
 
-def differences(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
+def differences(name: str, pod: Pod, current: Machine) -> Iterator[Difference]:
     setup = ["pi", "pods", "setup", name, *(["--cpu"] if pod.is_cpu else [])]
-    yield from _of_gpus(pod, found, setup)
-    yield from _of_vllm(pod, found, setup)
-    yield from of_storage(pod.storage, found.storage, setup)
-    yield from _of_models(name, pod, found)
+    yield from _of_gpus(pod, current, setup)
+    yield from _of_vllm(pod, current, setup)
+    yield from of_storage(pod.storage, current.storage, setup)
+    yield from _of_models(name, pod, current)
     if not pod.is_cpu:
-        yield from _of_memory(name, found)
+        yield from _of_memory(name, current)
 
 
-def _of_gpus(pod: Pod, found: Machine, setup: Sequence[str]) -> Iterator[Difference]:
-    if pod.is_cpu or _are_same(pod.gpus, found.gpus):
+def _of_gpus(pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:
+    if pod.is_cpu or _are_same(pod.gpus, current.gpus):
         return
-    before, now = (units.counted(gpu.name for gpu in gpus) for gpus in (pod.gpus, found.gpus))
-    why = f" ({'; '.join(found.trouble)})" if found.trouble else ""
-    text = f"{before or 'no GPU'} was recorded, and there is {now or 'none'}{why}"
-    if found.gpus:
-        yield Difference(text, fill("record it with `{setup}`", setup=setup))
+    before, now = (units.counted(gpu.name for gpu in gpus) for gpus in (pod.gpus, current.gpus))
+    why = f" ({'; '.join(current.trouble)})" if current.trouble else ""
+    text = f"the recorded GPUs are {before or 'none'}, the pod has {now or 'none'}{why}"
+    if current.gpus:
+        yield Difference(text, fill("record them with `{setup}`", setup=setup))
     else:
         yield Difference(
-            text, "a stopped machine may lose its GPUs to others: rent another one, and give it the same volume"
+            text, "a stopped machine may lose its GPUs to other customers: rent another one with the same volume"
         )
 
 
-def _are_same(recorded: Sequence[Gpu], found: Sequence[Gpu]) -> bool:
-    """Compare GPUs by type; people write `H100` by hand where nvidia-smi says more."""
-    pairs = list(zip(sorted(recorded, key=_id), sorted(found, key=_id), strict=False))
-    return len(recorded) == len(found) and all(
+def _are_same(recorded: Sequence[Gpu], current: Sequence[Gpu]) -> bool:
+    """Return whether GPUs have the same types; users who edit `pods.json` write `H100`, nvidia-smi a longer name."""
+    pairs = list(zip(sorted(recorded, key=_id), sorted(current, key=_id), strict=False))
+    return len(recorded) == len(current) and all(
         then.name in now.name and then.extra.get("uuid") == now.extra.get("uuid") for then, now in pairs
     )
 
@@ -87,54 +87,54 @@ def _id(gpu: Gpu) -> int:
     return gpu.id
 
 
-def _of_vllm(pod: Pod, found: Machine, setup: Sequence[str]) -> Iterator[Difference]:
-    if found.vllm is None:
-        yield Difference("there is no vLLM", fill("install it with `{setup}`", setup=setup))
-    elif pod.vllm and pod.vllm != found.vllm:
-        text = f"vLLM {pod.vllm} was recorded, and there is {found.vllm}"
+def _of_vllm(pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:
+    if current.vllm is None:
+        yield Difference("vLLM is not installed", fill("install it with `{setup}`", setup=setup))
+    elif pod.vllm and pod.vllm != current.vllm:
+        text = f"the recorded vLLM is {pod.vllm}, the pod has {current.vllm}"
         yield Difference(text, fill("record it with `{setup}`", setup=setup))
 
 
-def of_storage(recorded: Storage | None, found: Disk | None, setup: Sequence[str]) -> Iterator[Difference]:
-    """Compare where models are kept; `setup` is the command that would set the pod up again."""
+def of_storage(recorded: Storage | None, current: Disk | None, setup: Sequence[str]) -> Iterator[Difference]:
+    """Compare the folders for models; `setup` is the command that would set the pod up again."""
     if recorded is None:
         return
     mount = [] if recorded.mount else ["--mount", "COMMAND"]  # setup remembers the command that it used
     again = fill("mount it again with `{again}`, or name the folder with `--models-path`", again=[*setup, *mount])
-    if found is None or found.path != recorded.path:
-        place = f"on {found.path}" if found else "in the home folder"
-        yield Difference(f"models were kept on {recorded.path}, and are now {place}", again)
-    elif found.trouble:
-        yield Difference(f"{found.path} cannot be used: {found.trouble}", again)
-    elif not found.is_mount and found.total and not _is_size(recorded.size, found.total):
-        yield Difference(f"nothing is mounted on {found.path} any more", again)
+    if current is None or current.path != recorded.path:
+        folder = f"on {current.path}" if current else "in the home folder"
+        yield Difference(f"models were kept on {recorded.path}, and are now {folder}", again)
+    elif current.trouble:
+        yield Difference(f"{current.path} cannot be used: {current.trouble}", again)
+    elif not current.is_mount and current.total and not _is_size(recorded.size, current.total):
+        yield Difference(f"nothing is mounted on {current.path} any more", again)
 
 
-def _is_size(said: str | None, total: int) -> bool:
-    """Tell whether a size as people say it (`3.9TB`) is this one; of a pool nothing was said."""
-    read = re.fullmatch(r"([\d.]+)\s*([kMGTP]?B)", said or "")
-    return read is not None and abs(float(read[1]) * UNITS[read[2]] - total) <= SAME_SIZE * total
+def _is_size(text: str | None, total: int) -> bool:
+    """Return whether a recorded size, e.g. `3.9TB`, is about `total` bytes; for a pool, no size is recorded."""
+    size = re.fullmatch(r"([\d.]+)\s*([kMGTP]?B)", text or "")
+    return size is not None and abs(float(size[1]) * SIZE_UNITS[size[2]] - total) <= SAME_SIZE * total
 
 
-def _of_models(name: str, pod: Pod, found: Machine) -> Iterator[Difference]:
-    running = {model.name: model for model in found.running}
+def _of_models(name: str, pod: Pod, current: Machine) -> Iterator[Difference]:
+    running = {model.name: model for model in current.running}
     for recorded in pod.models:
         if recorded not in running:
-            mend = fill("`pi list --pod {pod}` forgets it", pod=name)
-            yield Difference(f"`{recorded}` is recorded and does not run", mend)
-    for model in found.running:
+            hint = fill("`pi list --pod {pod}` removes it from the list", pod=name)
+            yield Difference(f"`{recorded}` is recorded but not running", hint)
+    for model in current.running:
         if model.is_foreign:
-            mend = fill("`pi stop --all --pod {pod}` ends it with all others", pod=name)
-            yield Difference(f"a model runs under a name that pi does not give: {model.name}", mend)
+            hint = fill("`pi stop --all --pod {pod}` stops it with all others", pod=name)
+            yield Difference(f"a model with a name that pi does not allow is running: {model.name}", hint)
         elif model.name not in pod.models:
-            mend = fill("`pi list --pod {pod}` adds it", pod=name)
-            yield Difference(f"`{model.name}` runs and is not recorded", mend)
+            hint = fill("`pi list --pod {pod}` adds it to the list", pod=name)
+            yield Difference(f"`{model.name}` is running but not recorded", hint)
 
 
-def _of_memory(name: str, found: Machine) -> Iterator[Difference]:
-    """Name the GPUs whose memory other processes hold: a model started there would fail."""
-    ours = {id for model in found.models.values() for id in model.gpus}
-    for id, (used, total) in found.used.items():
-        if id not in ours and used > gpu_space.IDLE_SHARE * total:
-            text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are in use by nothing that pi started"
-            yield Difference(text, fill("see by what with `pi ssh {pod} nvidia-smi`", pod=name))
+def _of_memory(name: str, current: Machine) -> Iterator[Difference]:
+    """Name the GPUs whose memory is used by processes that pi did not start: a model started there would fail."""
+    with_models = {id for model in current.models.values() for id in model.gpus}
+    for id, (used, total) in current.used.items():
+        if id not in with_models and used > gpu_space.IDLE_SHARE * total:
+            text = f"GPU {id}: {used / 1024:.0f} of {total / 1024:.0f} GiB are used by processes that pi did not start"
+            yield Difference(text, fill("see which with `pi ssh {pod} nvidia-smi`", pod=name))

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ from pi_cli.store import debug, forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod
 
-HIGHEST_PORT = 65535
+MAX_PORT = 65535
 RECHECK_AFTER = 30.0  # seconds after which a new connection has pi check that the port still belongs to the model
-SHARD_COUNT = re.compile(r" \d+/\d+")
 
 OnLink = Callable[[Up | Down], None]
 
@@ -40,7 +38,7 @@ class Target:
 
 def ports_from(first: int) -> Sequence[int]:
     """Return the local ports to try for a model whose port on its pod is `first`."""
-    return range(first, HIGHEST_PORT + 1)
+    return range(first, MAX_PORT + 1)
 
 
 async def keep_open(
@@ -236,7 +234,7 @@ def why_not(model: RunningModel | None) -> str | None:
         return "it is not running"
     match model.status:
         case "starting":
-            return f"it is still starting ({SHARD_COUNT.sub('', model_status.phase(model))})"
+            return f"it is still starting ({model_status.without_count(model_status.phase(model))})"
         case "orphaned":
             return "its server has died"
         case _:

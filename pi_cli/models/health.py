@@ -1,4 +1,4 @@
-"""Ask a model whether it really answers, through the connection to its pod."""
+"""Check that a model really answers, through the connection to its pod."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,17 +9,17 @@ from pi_cli.errors import ModelNotStarted
 from pi_cli.models import plain_http
 from pi_cli.models.reach import REACH_TIMEOUT
 
-Seen = Literal["model", "locked", "other", "nothing"]
+Responder = Literal["model", "locked", "other", "nothing"]
 
 LOOK_TIMEOUT = httpx2.Timeout(10.0, connect=REACH_TIMEOUT)
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
 async def prove(socket: Path, *, name: str, key: str) -> None:
-    """Make a model answer one real request: its name is served, and its engine gives one token.
+    """Check that a model answers a real request: its name is served, and its engine generates one token.
 
-    Raises `ModelNotStarted` when it does not. Models that only embed or score refuse the completion politely; their
-    name on `/v1/models` has to do.
+    Raises `ModelNotStarted` if not. Models that only embed or score reject completions with a 4xx code, so for them the
+    name on `/v1/models` is enough.
     """
     headers = {"Authorization": f"Bearer {key}"}
     try:
@@ -28,20 +28,20 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
         ) as client:
             listed = await client.get("/v1/models")
             if listed.status_code != 200 or name not in _names(listed):
-                raise ModelNotStarted(f"`{name}` answers /health, but /v1/models says {_brief(listed)}")
-            asked = await client.post("/v1/completions", json={"model": name, "prompt": "Hi", "max_tokens": 1})
-            if asked.status_code >= 500 or asked.status_code in (401, 403):
-                raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(asked)}")
+                raise ModelNotStarted(f"`{name}` answers /health, but /v1/models answers {_brief(listed)}")
+            answer = await client.post("/v1/completions", json={"model": name, "prompt": "Hi", "max_tokens": 1})
+            if answer.status_code >= 500 or answer.status_code in (401, 403):
+                raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(answer)}")
     except httpx2.HTTPError as error:
         raise ModelNotStarted(
             f"`{name}` answers /health, but a request failed: {str(error) or type(error).__name__}"
         ) from error
 
 
-async def look(url: str, *, name: str, key: str) -> Seen:
-    """Tell what answers at a URL: the model, one that refuses this key, something else, or nothing.
+async def look(url: str, *, name: str, key: str) -> Responder:
+    """Return what answers at a URL: the model, a server that rejects this key, another server, or nothing.
 
-    The key is shown only to who asks for one.
+    The key is sent only to a server that requires one.
     """
     try:
         async with httpx2.AsyncClient(

@@ -1,4 +1,4 @@
-"""What runs on pods. That is the truth, and `pods.json` follows it."""
+"""List the models that run on pods, and update `pods.json` accordingly."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,41 +15,39 @@ from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug, state
 from pi_cli.store.records import Model, Pod
 
-INTERVAL = 2.0  # seconds between two looks at a pod that is watched
+INTERVAL = 2.0  # seconds between two surveys of a watched pod
 
 
 async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str] | None = None) -> list[Listed]:
-    """Ask a pod what runs on it, and bring `pods.json` in line: adopt what is new, forget what is gone.
+    """Return the models of a pod, and update `pods.json`: add new models, remove those that are gone.
 
-    `pod` is its entry, as it was lately. `remarks` holds what was said before of what stays as it is.
+    `pod` is the recent entry of the pod. `remarks` holds the remarks already reported, which are not repeated.
     """
     known = pod.models
-    found = await agent.survey(session, model_status.known(known), forget=True)
-    _bring_in_line(session.pod, known, {each.name: each for each in found.models if not each.is_foreign}, report)
-    dead = [_dead(session, each, known.get(each.name)) for each in found.dead]
-    for each in dead:
-        report(Note(session.pod, f"`{each.name}` is dead and was forgotten: {each.cause}; its log: {each.log}"))
-    for remark in _remarks(found):
+    answer = await agent.survey(session, model_status.known(known), forget=True)
+    _update_entries(session.pod, known, {model.name: model for model in answer.models if not model.is_foreign}, report)
+    dead = [_dead(session, model, known.get(model.name)) for model in answer.dead]
+    for model in dead:
+        report(Note(session.pod, f"`{model.name}` is dead and was removed: {model.cause}; its log: {model.log}"))
+    for remark in _remarks(answer):
         if remarks is None or remark not in remarks:
             report(Note(session.pod, remark))
     if remarks is not None:
-        remarks.update(_remarks(found))
+        remarks.update(_remarks(answer))
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_listed(session, each)) for each in found.models]
+        tasks = [group.create_task(_listed(session, model)) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
 
 
-def _remarks(found: Survey) -> list[str]:
-    """Say what of an answer could not be used."""
-    left_out = [f"left out the record {each.file}: {each.reason}" for each in found.unreadable]
-    foreign = [each.name for each in found.models if each.is_foreign]
-    return left_out + [
-        f"a model runs under a name that pi does not give, and was not added: {name}" for name in foreign
-    ]
+def _remarks(answer: Survey) -> list[str]:
+    """Return remarks on the parts of an answer that could not be used."""
+    skipped = [f"skipped the record {record.file}: {record.reason}" for record in answer.unreadable]
+    running = "a model with a name that pi does not allow is running and was not added"
+    return skipped + [f"{running}: {model.name}" for model in answer.models if model.is_foreign]
 
 
 async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:
-    """Look at pods every two seconds until cancelled, over one connection each for as long as it lasts."""
+    """Survey pods every two seconds until cancelled; keep one connection to each pod, and reconnect when it is lost."""
 
     async def look(name: str, pod: Pod) -> None:
         reconnection = Reconnection(
@@ -78,42 +76,42 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
 
 
 async def alive(session: PodSession) -> dict[str, RunningModel]:
-    """Return what runs on a pod now, by name; nothing is changed. What has a foreign name is left out."""
-    return {each.name: each for each in await running(session) if not each.is_foreign}
+    """Return the models that run on a pod, by name, without foreign names; change nothing."""
+    return {model.name: model for model in await running(session) if not model.is_foreign}
 
 
 async def running(session: PodSession) -> list[RunningModel]:
-    """Return all that runs on a pod now; nothing is changed."""
+    """Return all models that run on a pod; change nothing."""
     known = state.load().pod(session.pod).models
     return (await agent.survey(session, model_status.known(known), forget=False)).models
 
 
-def _bring_in_line(pod: str, known: Mapping[str, Model], found: Mapping[str, RunningModel], report: Report) -> None:
-    """Adopt what was found and forget the rest; what another pi has changed meanwhile is newer than the answer."""
-    if known.keys() <= found.keys() and all(_as_kept(known.get(name), each) for name, each in found.items()):
-        return  # as nearly always; of 64 pods each would read and lock all of `pods.json`
+def _update_entries(pod: str, known: Mapping[str, Model], alive: Mapping[str, RunningModel], report: Report) -> None:
+    """Add and remove entries of `pods.json`; entries that another pi changed during the survey stay."""
+    if known.keys() <= alive.keys() and all(_is_current(known.get(name), model) for name, model in alive.items()):
+        return  # the usual case: otherwise each of 64 pods would read and lock all of `pods.json`
     with state.edit() as current:
         models = current.pod(pod).models
-        for name in [name for name in known if name not in found and models.get(name) == known[name]]:
+        for name in [name for name in known if name not in alive and models.get(name) == known[name]]:
             del models[name]
-        for name, each in found.items():
-            if name not in models and each.pid:
+        for name, model in alive.items():
+            if name not in models and model.pid:
                 report(Note(pod, f"found `{name}` running here and added it"))
-            if each.pid:
-                models[name] = _kept(models.get(name), each)
+            if model.pid:
+                models[name] = _entry(models.get(name), model)
 
 
-def _kept(before: Model | None, running: RunningModel) -> Model:
-    """Return the entry of a model that runs, with what the entry before has besides."""
+def _entry(before: Model | None, running: RunningModel) -> Model:
+    """Return the entry for a running model, with the extra keys of its previous entry."""
     entry = running.entry
     entry.extra = (before.extra if before else {}) | entry.extra
-    if before and not running.uid:  # written by hand: the pod does not know what model it is
+    if before and not running.uid:  # written by hand: the pod does not know the model's repository
         entry.model = before.model
     return entry
 
 
-def _as_kept(known: Model | None, running: RunningModel) -> bool:
-    return not running.pid if known is None else known == _kept(known, running)
+def _is_current(known: Model | None, running: RunningModel) -> bool:
+    return not running.pid if known is None else known == _entry(known, running)
 
 
 def _dead(session: PodSession, dead: DeadModel, model: Model | None) -> Listed:
@@ -123,14 +121,14 @@ def _dead(session: PodSession, dead: DeadModel, model: Model | None) -> Listed:
 
 
 def _cause_of_death(pod: str, model: Model, dead: DeadModel) -> str:
-    """Say why a model ended, by what the pod has left of it."""
+    """Return why a model is dead, according to its record and the end of its log."""
     if dead.was_rebooted:
         return "the pod was rebooted"
     if model.uid and not dead.was_recorded:
         return "stopped by another client"
-    from pi_cli.diagnosis import causes  # all that is known of failures: few lists tell of one
+    from pi_cli.diagnosis import causes  # the table of causes takes long to load, and few lists have a dead model
 
-    cause = causes.find(dead.last_words, pod=pod, model=model.model)
+    cause = causes.find(dead.log_end, pod=pod, model=model.model)
     return cause.summary if cause else "killed; the log shows no error"
 
 

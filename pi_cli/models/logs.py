@@ -1,4 +1,4 @@
-"""Follow models' logs, byte for byte, whatever becomes of the link, of the files and of the models meanwhile."""
+"""Follow models' logs without losing a byte, through lost connections, rotated files and restarted models."""
 
 import asyncio
 import re
@@ -22,8 +22,8 @@ from pi_cli.store.records import Model, Pod
 if TYPE_CHECKING:
     from agent import protocol
 
-GIVE_UP = 600.0  # seconds in which a lost link may come back
-KEPT = 1 << 17  # bytes of a log in which the cause of a death is looked for
+GIVE_UP_AFTER = 600.0  # seconds without a connection
+KEPT_BYTES = 1 << 17  # from the end of a log, in which the reason for an exit is searched
 SHUT_DOWN = re.compile(r"Application shutdown complete|Finished server process")
 SERVES = re.compile(rf'{SHUT_DOWN.pattern}|"(?:GET|POST) \S+ HTTP/\S+" \d|Engine \d+: Avg ')
 
@@ -38,9 +38,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What to show: the last `lines` (None: all) since a moment that match `grep`, and with `follow` what comes.
+    """Which lines to show: the last `lines` (None: all) since a moment that match `grep`; with `follow`, also new ones.
 
-    `since` is a moment by the pod's clock.
+    `since` is by the pod's clock.
     """
 
     lines: int | None = 100
@@ -49,8 +49,8 @@ class LogQuery:
     follow: bool = True
 
 
-Sink = Callable[[Source, bytes], Awaitable[None] | None]
-"""Takes the bytes of a log; nothing means that a file has ended, as it does for everybody who reads one."""
+LogSink = Callable[[Source, bytes], Awaitable[None] | None]
+"""Takes the bytes of a log; no bytes mean the end of a file, as for `read`."""
 
 
 async def follow(
@@ -58,47 +58,47 @@ async def follow(
     sources: Sequence[Source],
     query: LogQuery,
     *,
-    sink: Sink,
+    sink: LogSink,
     report: Report,
-    give_up: float = GIVE_UP,
+    give_up: float = GIVE_UP_AFTER,
 ) -> dict[str, PiError]:
-    """Pass on logs until their models are dead; return the pods that failed, with why.
+    """Pass on logs until their models have exited; return the pods that failed with their errors.
 
-    A link that is lost is made again, and nothing is passed on twice or left out; one that never stood is an error.
-    No pod disturbs another.
+    After a lost connection, reconnect without repeating or losing a byte; a connection that fails at first is an error.
+    The failure of one pod does not affect the others.
     """
     failures: dict[str, PiError] = {}
-    readings = [_Reading(each, pods[each.pod], len(pods) > 1) for each in sources]
+    logs = [_FollowedLog(source, pods[source.pod], len(pods) > 1) for source in sources]
 
     async def attempt(pod: str) -> None:
-        here = [each for each in readings if each.source.pod == pod]
+        of_pod = [log for log in logs if log.source.pod == pod]
         try:
             with debug.bugs_as_errors(f"reading the logs of `{pod}`"):
-                await _Following(pod, pods[pod], here, query, sink, report).to_the_end(give_up)
+                await _PodLogs(pod, pods[pod], of_pod, query, sink, report).follow(give_up)
         except PiError as error:
             failures[pod] = error
-            if any(not each.is_done for each in readings if each.source.pod not in failures):
-                report(Note(pod, f"{error}; the other logs go on"))
+            if any(not log.is_done for log in logs if log.source.pod not in failures):
+                report(Note(pod, f"{error}; still following the other logs"))
 
     async with asyncio.TaskGroup() as group:
-        for pod in {each.pod: None for each in sources}:
+        for pod in {source.pod: None for source in sources}:
             group.create_task(attempt(pod))
     return failures
 
 
-class _Reading:
-    """How far a log was passed on; `place` is where the pod's agent goes on from."""
+class _FollowedLog:
+    """A log and how far it was passed on; the pod's agent continues at `position`."""
 
     def __init__(self, source: Source, pod: Pod, names_pod: bool) -> None:
         self.source = source
         self.model = pod.models.get(source.name) or Model("", port=0, gpu="", pid=0)
         self.title = f"`{source.name}` on `{source.pod}`" if names_pod else f"`{source.name}`"
         self.uid = self.model.uid
-        self.place: protocol.Place | None = None
+        self.position: protocol.LogPosition | None = None
         self.was_alive = True
         self.is_done = False
-        self._last: deque[bytes] = deque()
-        self._kept = 0
+        self._end: deque[bytes] = deque()
+        self._end_size = 0
 
     def request(self) -> "protocol.LogSource":
         return {
@@ -107,71 +107,71 @@ class _Reading:
             "pid": self.model.pid,
             "port": self.model.port,
             "gpu": self.model.gpu,
-            "place": self.place,
+            "position": self.position,
         }
 
     def keep(self, data: bytes) -> None:
-        self._last.append(data)
-        self._kept += len(data)
-        while self._kept - len(self._last[0]) > KEPT:
-            self._kept -= len(self._last.popleft())
+        self._end.append(data)
+        self._end_size += len(data)
+        while self._end_size - len(self._end[0]) > KEPT_BYTES:
+            self._end_size -= len(self._end.popleft())
 
     def forget(self) -> None:
-        """Keep nothing of a file that has ended: yesterday's error is no cause of today's death."""
-        self._last.clear()
-        self._kept = 0
+        """Drop the end of a file that is complete: an error in an old file does not explain a later exit."""
+        self._end.clear()
+        self._end_size = 0
 
-    def last_words(self) -> str:
-        """Say in words why the model has ended, as far as the last part of its log tells."""
-        log = b"".join(self._last)[-KEPT:].decode("utf-8", "replace")
-        if words := _cause(log, self.source.pod, self.model.model):
-            return words
-        return "it was shut down" if SHUT_DOWN.search(log) else "its log does not say why"
+    def why_exited(self) -> str:
+        """Return why the model exited, according to the end of its log."""
+        log = b"".join(self._end)[-KEPT_BYTES:].decode("utf-8", "replace")
+        if cause := _cause(log, self.source.pod, self.model.model):
+            return cause
+        return "it was shut down" if SHUT_DOWN.search(log) else "its log does not show why"
 
 
 def _cause(log: str, pod: str, model: str) -> str | None:
-    """Return the cause of a death; the line that says that the model was ready may have come long before."""
-    from pi_cli.diagnosis import causes  # all that is known of failures: few logs end with one
+    """Return the cause of a death; the line that says that the model is ready may be missing, being much older."""
+    from pi_cli.diagnosis import causes  # the table of causes takes long to load, and few logs end with an error
 
-    found = causes.find(log, pod=pod, model=model, was_serving=SERVES.search(log) is not None)
-    return found.summary if found else None
+    cause = causes.find(log, pod=pod, model=model, was_serving=SERVES.search(log) is not None)
+    return cause.summary if cause else None
 
 
 @dataclass(slots=True)
-class _Following:
-    """The logs of one pod, over as many connections as it takes."""
+class _PodLogs:
+    """The followed logs of one pod, over all its connections."""
 
     pod: str
     entry: Pod
-    readings: list[_Reading]
+    logs: list[_FollowedLog]
     query: LogQuery
-    sink: Sink
+    sink: LogSink
     report: Report
 
-    async def to_the_end(self, give_up: float) -> None:
-        again = "once the pod answers, see what the log said meanwhile with `pi logs {names} --pod {pod}`"
+    async def follow(self, give_up: float) -> None:
+        hint = "once the pod answers, show what was logged in the meantime with `pi logs {names} --pod {pod}`"
         reconnection = Reconnection(
-            on_lost=lambda _: self._say(f"the link to `{self.pod}` is lost; trying to get it back"),
-            on_back=lambda: self._say(f"the link to `{self.pod}` is back"),
+            on_lost=lambda _: self._note(f"the connection to `{self.pod}` was lost; reconnecting"),
+            on_back=lambda: self._note(f"reconnected to `{self.pod}`"),
             give_up_after=give_up,
-            give_up_hint=fill(again, names=[each.source.name for each in self.readings], pod=self.pod),
+            give_up_hint=fill(hint, names=[log.source.name for log in self.logs], pod=self.pod),
         )
         await reconnect.keep_connected(
             self.pod, self.entry, lambda session: self._read(session, reconnection), reconnection
         )
 
     async def _read(self, session: PodSession, reconnection: Reconnection) -> None:
-        """Read what is not done yet, until it is."""
-        opened = [each for each in self.readings if not each.is_done]
+        """Read the logs that are not complete yet to their ends."""
+        opened = [log for log in self.logs if not log.is_done]
 
-        def take(source: int, offset: int, piece: bytes | LogChange) -> Awaitable[None] | None:
+        def take(source: int, offset: int, part: bytes | LogChange) -> Awaitable[None] | None:
             reconnection.connected()
-            if isinstance(piece, bytes):
+            if isinstance(part, bytes):
                 reconnection.progressed()
-            return self._take(opened[source], offset, piece)
+            return self._take(opened[source], offset, part)
 
         request: protocol.LogsRequest = {
-            "sources": [each.request() for each in opened],
+            "sources": [log.request() for log in opened],
             "lines": self.query.lines,
             "since": self.query.since,
             "grep": self.query.grep,
@@ -181,44 +181,44 @@ class _Following:
             await agent.logs(session, request, take)
         except AgentRefused as error:
             raise error.with_hint(fill("see what runs with `pi list --pod {pod}`", pod=self.pod)) from error
-        if not all(each.is_done for each in opened):
+        if not all(log.is_done for log in opened):
             raise PodUnreachable(self.pod, "the log reader on the pod was killed")
 
-    def _take(self, reading: _Reading, offset: int, piece: bytes | LogChange) -> Awaitable[None] | None:
-        if isinstance(piece, LogChange):
-            reading.place, reading.uid = piece.place, piece.uid
-            return self._see(reading, piece)
-        if reading.place:
-            reading.place["offset"] = offset
-        reading.keep(piece)
-        return self.sink(reading.source, piece) if piece else None
+    def _take(self, log: _FollowedLog, offset: int, part: bytes | LogChange) -> Awaitable[None] | None:
+        if isinstance(part, LogChange):
+            log.position, log.uid = part.position, part.uid
+            return self._change(log, part)
+        if log.position:
+            log.position["offset"] = offset
+        log.keep(part)
+        return self.sink(log.source, part) if part else None
 
-    def _see(self, reading: _Reading, change: LogChange) -> Awaitable[None] | None:
+    def _change(self, log: _FollowedLog, change: LogChange) -> Awaitable[None] | None:
         is_end = change.event in ("rotated", "truncated", "lost", "ended")
-        waiting = self.sink(reading.source, b"") if is_end else None
+        waiting = self.sink(log.source, b"") if is_end else None
         match change.event:
             case "begins" if change.is_new:
-                reading.was_alive = change.is_alive
+                log.was_alive = change.is_alive
                 if change.is_alive and not change.exists:
-                    self._say(f"{reading.title} has no log yet; waiting for it")
+                    self._note(f"{log.title} has no log yet; waiting for it")
             case "restarted":
-                self._say(f"{reading.title} was started again; its new log follows")
+                self._note(f"{log.title} was restarted; its new log follows")
             case "lost":
-                self._say(f"the log of {reading.title} was replaced meanwhile; what it said last is lost")
+                self._note(f"the log of {log.title} was replaced during the outage; its last lines are lost")
             case "ended":
-                reading.is_done = True
-                self._say_end(reading)
+                log.is_done = True
+                self._note_end(log)
         if is_end:
-            reading.forget()
+            log.forget()
         return waiting
 
-    def _say_end(self, reading: _Reading) -> None:
+    def _note_end(self, log: _FollowedLog) -> None:
         if not self.query.follow:
             return
-        if reading.was_alive:
-            self._say(f"{reading.title} has ended: {reading.last_words()}")
+        if log.was_alive:
+            self._note(f"{log.title} has exited: {log.why_exited()}")
         else:
-            self._say(f"{reading.title} does not run; this is its last log")
+            self._note(f"{log.title} is not running; this is its last log")
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self.report(Note(self.pod, text))

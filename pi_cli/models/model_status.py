@@ -1,5 +1,6 @@
-"""A model's status, for lists and `--json`; and models as the agent knows them."""
+"""A model's status for lists and `--json`, and models in the format of the agent."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,17 +14,18 @@ if TYPE_CHECKING:
     from agent import protocol
 
 LAUNCHED: "protocol.Launching" = "starting vLLM"
+SHARD_COUNT = re.compile(r" \d+/\d+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model as it is on its pod now.
+    """A model with its current state on its pod.
 
-    `status` is `starting` (`phase` says how far, `progress` how many bytes of how many), `ready`, `unhealthy` (it
-    lives, and its health check fails), `orphaned` (its engine lives without its server), `foreign` (it runs under a
-    name that pi does not give, and is not in `pods.json`), `dead` (`cause` says why, and `log` where that stands on the
-    pod), `unreachable` (its pod is) or `unchecked`. `age` is in seconds, `answers_here` says whether its URL works from
-    here, `requests` are how many run and wait, `memory` is (used, total) MiB of its GPUs, whoever uses them.
+    `status` is one of `starting` (with its `phase`; `progress` is (downloaded, total) bytes), `ready`, `unhealthy` (the
+    health check fails), `orphaned` (the engine runs without its server), `foreign` (its name breaks pi's rule, so it is
+    not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log on the pod), `unreachable` (the pod
+    is) and `unchecked`. `age` is in seconds. `answers_here`: its URL works from this machine. `requests` is (running,
+    waiting), `memory` is (used, total) MiB of its GPUs, including other processes.
     """
 
     pod: str
@@ -42,13 +44,13 @@ class Listed:
 
 
 def remembered(name: str, pod: Pod, status: str) -> list[Listed]:
-    """Return the models of a pod that was not asked, or did not answer."""
+    """Return the recorded models of a pod that was not asked or did not answer."""
     host = host_of(pod)
-    return [Listed(name, each, model, status, endpoint(host, model)) for each, model in pod.models.items()]
+    return [Listed(name, model_name, model, status, endpoint(host, model)) for model_name, model in pod.models.items()]
 
 
 def host_of(pod: Pod) -> str | None:
-    """Return where a pod's ports are, as far as we know without asking it; None if its ssh command cannot be read."""
+    """Return the host of a pod's ports without contacting the pod; None if its ssh command cannot be parsed."""
     try:
         return pod.host or ssh_command.parse(pod.ssh).host
     except BadUsage:
@@ -56,21 +58,30 @@ def host_of(pod: Pod) -> str | None:
 
 
 def endpoint(host: str | None, model: Model) -> str | None:
-    """Return the URL of a model as seen from outside, if its provider routes the port; a private one has none."""
+    """Return the public URL of a model, which works if the provider routes the port; None for a private model."""
     if model.is_private or host is None:
         return None
     return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
 
 
 def phase(model: RunningModel) -> str:
-    """Say how far a model is that is starting."""
+    """Return the phase of a model that is starting."""
     if model.pid:
         return model.phase or LAUNCHED
     return "downloading" if model.progress else "beginning"
 
 
+def without_count(phase: str) -> str:
+    """Return the name of a phase without its count of shards.
+
+    >>> without_count("loading weights 3/14")
+    'loading weights'
+    """
+    return SHARD_COUNT.sub("", phase)
+
+
 def known(models: Mapping[str, Model]) -> "list[protocol.KnownModel]":
-    """Return models of `pods.json` as the agent knows them."""
+    """Return models of `pods.json` in the format of the agent."""
     return [
         {"name": name, "uid": model.uid, "pid": model.pid, "port": model.port, "gpu": model.gpu}
         for name, model in models.items()
@@ -78,5 +89,5 @@ def known(models: Mapping[str, Model]) -> "list[protocol.KnownModel]":
 
 
 def known_by_uid(name: str, uid: str | None) -> "protocol.KnownModel":
-    """Return a model that only its uid, or its name, is known of."""
+    """Return a model of which only the name, and maybe the uid, is known."""
     return {"name": name, "uid": uid, "pid": 0, "port": 0, "gpu": ""}

@@ -1,4 +1,4 @@
-"""A start that failed, as the error that the user sees: the cause, vLLM's own words, and what to type next."""
+"""The errors of a failed start: the cause, lines of vLLM's log, and the command to type next."""
 
 import errno
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.errors import GpuProcess, ModelNotStarted, NoRoom, PiError
 from pi_cli.hints import fill
 from pi_cli.models import drift
-from pi_cli.models.start_progress import Watching
+from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning import refusal
 from pi_cli.planning.plan import Plan
 from pi_cli.pods.nvidia import Holder
@@ -19,106 +19,112 @@ from pi_cli.pods.wording import AgentRefused, Refusal
 from pi_cli.store import state
 from pi_cli.store.records import Storage
 
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def planned(command: StartCommand, plan: Plan, pod: str) -> StartCommand:
-    """Add to the command what pi planned for it, and how many GPUs the pod has."""
+    """Add the planned arguments and the pod's number of GPUs to a command."""
     return replace(command, planned_arguments=plan.arguments, pod_gpus=len(state.load().pod(pod).gpus))
 
 
-def died(model: str, watching: Watching, end: StartEnd, command: StartCommand | None = None) -> ModelNotStarted:
-    """Tell why vLLM died: with a known cause its line and the last few, otherwise the last twenty."""
-    pod, log = watching.pod, watching.log
+def died(model: str, progress: StartProgress, end: StartEnd, command: StartCommand | None = None) -> ModelNotStarted:
+    """Return the error for a vLLM that exited: for a known cause with its line and the last five, else the last 20."""
+    pod, log = progress.pod, progress.log
     cause = causes.find(log, pod=pod, model=model, command=command)
-    words = cause.summary if cause else causes.describe_end(end.code, end.signal)
+    reason = cause.summary if cause else causes.describe_end(end.code, end.signal)
     hint = cause.hint if cause else causes.hint_of_end(end.signal, pod=pod)
     last = causes.last_lines(log, 5 if cause and cause.is_known else 20)
-    kept = f"the whole log is on the pod: {watching.log_path}"
+    log_hint = f"the whole log is on the pod: {progress.log_path}"
     return ModelNotStarted(
-        f"`{model}` did not start on `{pod}`: {words}",
-        hint=f"{hint}; {kept}" if hint else kept,
+        f"`{model}` did not start on `{pod}`: {reason}",
+        hint=f"{hint}; {log_hint}" if hint else log_hint,
         log=f"{cause.line}\n…\n{last}" if cause else last,
     )
 
 
 def refused(pod: str, plan: Plan, error: AgentRefused, command: StartCommand) -> PiError:
-    """Turn the agent's refusal of a start into an error with something to do about it."""
+    """Turn the agent's refusal of a start into an error with a hint."""
     match error.code:
         case "name-taken":
-            return name_taken(error.words)
+            return name_taken(error.explanation)
         case "not-set-up":
             return error.with_hint(fill("prepare it with `pi pods setup {pod}`", pod=pod))
         case "vllm-too-old":
-            vllm, has = plan.min_vllm or "release", ", ".join(error.refusal.names) or "none"
-            hint = "get one with `pi pods setup {pod} --vllm {vllm}`; other versions that are there stay"
+            vllm, installed = plan.min_vllm or "release", ", ".join(error.refusal.names) or "none"
+            hint = "install one with `pi pods setup {pod} --vllm {vllm}`; the installed versions stay"
             return PiError(
-                f"pod `{pod}`: the model needs vLLM {vllm} or newer, and the pod has {has}",
+                f"pod `{pod}`: the model needs vLLM {vllm} or newer, but the pod has {installed}",
                 hint=fill(hint, pod=pod, vllm=vllm),
             )
         case "gpus-taken":
             return NoRoom(error.message, hint="other clients start models there too: try again")
         case "download" | "hub-unreachable":
-            return not_downloaded(pod, plan.model, error.words, planned(command, plan, pod))
+            return not_downloaded(pod, plan.model, error.refusal, planned(command, plan, pod))
         case "os":
             return not_written(pod, plan.model, error.refusal)
         case "not-mounted":
-            hint = "mount it with `pi pods setup {pod} --mount COMMAND` or at the provider, and start again"
+            hint = "mount it with `pi pods setup {pod} --mount COMMAND` or at the provider, then start again"
             return error.with_hint(fill(hint, pod=pod))
         case "no-room-on-disk":
             return no_room(pod, plan.model, error)
         case "environment":
-            return error.with_hint(fill("see what it does with `pi ssh {pod} cat .pi/env`", pod=pod))
+            return error.with_hint(fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod))
         case _:
             return error
 
 
 def name_taken(message: str) -> PiError:
-    return PiError(message, hint="choose another `--name`, or stop that one with `pi stop`")
+    return PiError(message, hint="choose another `--name`, or stop that model with `pi stop`")
 
 
-def not_downloaded(pod: str, model: str, output: str, command: StartCommand | None = None) -> ModelNotStarted:
-    """Say why `hf download` failed, in its own words."""
+def not_downloaded(pod: str, model: str, refusal: Refusal, command: StartCommand) -> ModelNotStarted:
+    """Return the error for a failed `hf download`."""
+    output = refusal.reason
     cause = causes.find(output, pod=pod, model=model, command=command)
-    words = cause.summary if cause else "`hf download` failed"
+    if cause is None and refusal.code == "hub-unreachable":
+        cause = causes.hub_unreachable(pod=pod)
+    reason = cause.summary if cause else "`hf download` failed"
     hint = cause.hint if cause else None
-    return ModelNotStarted(f"cannot download `{model}` to `{pod}`: {words}", hint=hint, log=causes.last_lines(output))
+    return ModelNotStarted(f"cannot download `{model}` to `{pod}`: {reason}", hint=hint, log=causes.last_lines(output))
 
 
 def not_written(pod: str, model: str, refusal: Refusal) -> ModelNotStarted:
-    """Say that the pod cannot write a folder of pi's own, most often that of the logs."""
+    """Return the error for a folder of pi on the pod that cannot be written, usually that of the logs."""
     if not refusal.path:
         return ModelNotStarted(
-            f"`{model}` did not start on `{pod}`: {refusal.reason}", hint=fill("look with `pi ssh {pod}`", pod=pod)
+            f"`{model}` did not start on `{pod}`: {refusal.reason}", hint=fill("log in with `pi ssh {pod}`", pod=pod)
         )
     folder = refusal.path.rpartition("/")[0] or "/"
-    look = ["df", "-h", folder] if refusal.errno in OF_THE_DISK else ["ls", "-la", folder]
+    command = ["df", "-h", folder] if refusal.errno in DISK_ERRORS else ["ls", "-la", folder]
     return ModelNotStarted(
         f"`{model}` did not start on `{pod}`: cannot write {refusal.path}: {refusal.reason}",
-        hint=fill("see what is there with `pi ssh {pod} {look}`", pod=pod, look=look),
+        hint=fill("check with `pi ssh {pod} {command}`", pod=pod, command=command),
     )
 
 
 def no_room(pod: str, model: str, error: AgentRefused) -> ModelNotStarted:
-    """Say that the disk is too small, or became full, and what could be deleted."""
+    """Return the error for a disk that is too small or became full, with paths that could be deleted."""
     facts = error.refusal
     if facts.paths:
-        remove = "delete what you no longer need, for example `pi ssh {pod} rm -rf {paths}` ({size})"
-        hint = fill(remove, pod=pod, paths=facts.paths, size=units.size(facts.frees))
+        template = "delete what you no longer need, for example `pi ssh {pod} rm -rf {paths}` ({size})"
+        hint = fill(template, pod=pod, paths=facts.paths, size=units.size(facts.frees))
     else:
-        see = "see what fills it with `pi ssh {pod} df -h`, or keep models on another disk with "
-        hint = fill(see + "`pi pods setup {pod} --models-path /LARGER/DISK`", pod=pod)
-    return ModelNotStarted(f"cannot download `{model}` to `{pod}`: {error.words}", hint=hint)
+        template = (
+            "see what fills it with `pi ssh {pod} df -h`, or keep models on another disk with "
+            "`pi pods setup {pod} --models-path /LARGER/DISK`"
+        )
+        hint = fill(template, pod=pod)
+    return ModelNotStarted(f"cannot download `{model}` to `{pod}`: {error.explanation}", hint=hint)
 
 
 def require_volume(pod: str, recorded: Storage | None, disk: Disk | None) -> None:
-    """Raise `PiError` when the volume for models is not there: a download would fill the machine's own disk."""
+    """Raise `PiError` if the volume for models is missing: a download would fill the machine's own disk."""
     for difference in drift.of_storage(recorded, disk, ["pi", "pods", "setup", pod]):
-        raise PiError(f"pod `{pod}`: {difference.text}", hint=difference.mend)
+        raise PiError(f"pod `{pod}`: {difference.text}", hint=difference.hint)
 
 
 def held(error: NoRoom, pod: str, holders: Sequence[Holder]) -> NoRoom:
-    """Name the processes on GPUs without a model that pi started, as far as nvidia-smi reports them."""
+    """Add the processes on GPUs without a model of pi to the error, as far as nvidia-smi reports them."""
     named = tuple(gpu if gpu.models else gpu._replace(processes=_on(gpu.id, holders)) for gpu in error.held)
     return refusal.no_room(error.model, pod, named, share_left=error.share_left)
 

@@ -1,4 +1,4 @@
-"""What `pi start` was asked for, as one value from the command line to the pod."""
+"""The options of `pi start` as one value, from the command line to the pod."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from pi_cli.planning.candidates import Constraints
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What travels to a pod on stdin only.
+    """Values that are sent to a pod on stdin only.
 
-    `other_keys` are accepted besides the one that pi itself uses, which the local variable `key_variable` holds.
+    `api_key` is the key that pi itself uses, from the local variable `key_variable`; `other_keys` are accepted too.
     """
 
     api_key: str
@@ -27,8 +27,8 @@ class Secrets:
 class StartOptions:
     """A start on any number of pods.
 
-    `command` is the command line, for hints; the plan keeps to the `constraints`. Without `wait` the start returns once
-    vLLM is launched; it fails after `timeout` seconds. A `private` model listens on the pod's loopback only.
+    `command` is the command line, for hints; `constraints` limit the plan. Without `wait`, the start returns once vLLM
+    is launched; with it, it fails after `timeout` seconds. A `private` model listens on the pod's loopback only.
     """
 
     command: StartCommand

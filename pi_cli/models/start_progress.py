@@ -1,52 +1,50 @@
-"""Follow a start: the agent's events become progress events, the log and the times of the phases are kept."""
+"""Track a start: report the agent's events as progress events, keep the log and the times of the phases."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Output, Phase, Progress, Report
-from pi_cli.models.model_status import LAUNCHED
+from pi_cli.models.model_status import LAUNCHED, without_count
 from pi_cli.planning.plan import Plan
 from pi_cli.pods.reports import Downloaded, Launched, Logged, PhaseEntered, Placed, Remark, StartEvent
 from pi_cli.store import start_times
 from pi_cli.store.start_times import StartTimes
 
-KEPT_LOG = 4_000_000  # characters of a start's log we keep to find the cause of a failure
-QUIET = 300.0  # seconds without any change, after which that is said
-COUNTED = re.compile(r" \d+/\d+$")
+KEPT_LOG = 4_000_000  # characters of a start's log that are kept to find the cause of a failure
+UNCHANGED_AFTER = 300.0  # seconds without a change, after which a note reports that
 
 
-class Watching:
-    """Reports what the agent says of a start on `pod`; `log` is vLLM's, `phases` the seconds each one took."""
+class StartProgress:
+    """The progress of a start on `pod`, reported as it changes; `log` is vLLM's log so far."""
 
-    def __init__(self, pod: str, report: Report, *, quiet: float = QUIET) -> None:
+    def __init__(self, pod: str, report: Report, *, unchanged_after: float = UNCHANGED_AFTER) -> None:
         self.pod = pod
         self.log = ""
         self.log_path = ""
         self.was_launched = False
         self.has_ended = False
-        self.choices = 0
+        self.plans = 0
         self._report = report
-        self._quiet = quiet
+        self._unchanged_after = unchanged_after
         self._phase = ""
         self._downloaded = -1
         self._entered: list[tuple[str, float]] = []
         self._last: StartTimes | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._is_patient = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_monitored = False
 
     def plan(self, plan: Plan) -> None:
-        """Say what was decided, all of which is in `--dry-run`, and how long it took the last time."""
+        """Report the main reasons of the plan (`--dry-run` shows all), and load the times of the last such start."""
         self._last = start_times.last(plan.model, plan.kind, len(plan.gpus))
-        if self.choices == 0:
+        if self.plans == 0:
             for reason in plan.reasons[:2]:
                 self._report(Note(self.pod, reason))
 
     def see(self, event: StartEvent) -> None:
-        """Take in an event of the agent."""
+        """Track and report an event of the agent."""
         match event:
             case Placed(port=port, gpu=gpu, log=log):
                 self.log_path = log
@@ -65,9 +63,9 @@ class Watching:
                 self._enter(LAUNCHED)
             case PhaseEntered(text=text, at=at):
                 if at is None:
-                    self._entered = []  # it was under way before we came
+                    self._entered = []  # the start began before pi followed it
                 elif self._entered:
-                    self._entered.append((COUNTED.sub("", text), at))
+                    self._entered.append((without_count(text), at))
                 self._enter(text)
             case Logged(text=text):
                 self.log = (self.log + text)[-KEPT_LOG:]
@@ -75,47 +73,50 @@ class Watching:
                 self._report(Output(self.pod, text))
 
     def phases(self, took: float) -> dict[str, float]:
-        """Return the seconds of each phase of a start that took so long; nothing if we did not see all of it."""
+        """Return the seconds of each phase of a start that took `took` seconds; empty if its beginning was missed."""
         spans: dict[str, float] = {}
         for (name, began), (_, ended) in pairwise([*self._entered, ("", took)]):
             spans[name] = round(spans.get(name, 0.0) + ended - began, 1)
         return spans
 
     def remember_times(self, plan: Plan, took: float) -> None:
-        """Keep how long the phases took, for who starts the same again."""
-        with suppress(PiError):  # the model runs: that is no reason to say otherwise
+        """Store the times of the phases for later starts of the same model."""
+        with suppress(PiError):  # the model runs, so this is not worth an error
             start_times.add(StartTimes(plan.model, plan.kind, len(plan.gpus), round(took, 1), self.phases(took)))
 
-    def say_that_it_is_rolled_back(self) -> None:
-        """Say what Ctrl+C does, unless there is nothing to clean up."""
+    def report_rollback(self) -> None:
+        """Report the clean-up after Ctrl+C or a failure, unless there is nothing to clean up."""
         if self.log_path and not self.has_ended:
             self._enter("cancelling and cleaning up on the pod (Ctrl+C again to quit now)")
 
     @contextmanager
-    def noticing_silence(self) -> Iterator[None]:
-        """Say so when nothing changes for minutes while the block runs; it is no reason to give up."""
-        self._is_patient = False
+    def monitored(self) -> Iterator[None]:
+        """Report when nothing changes for minutes while the block runs; the start continues."""
+        self._is_monitored = True
         self._has_changed()
         try:
             yield
         finally:
-            self._is_patient = True
+            self._is_monitored = False
             self._has_changed()
 
     def _has_changed(self) -> None:
-        if self._alarm:
-            self._alarm.cancel()
-        if not self._is_patient:
-            self._alarm = asyncio.get_running_loop().call_later(self._quiet, self._say_silence, self._quiet)
+        if self._timer:
+            self._timer.cancel()
+        if self._is_monitored:
+            self._start_timer(self._unchanged_after)
 
-    def _say_silence(self, seconds: float) -> None:
-        minutes = f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
-        self._report(Note(self.pod, f"nothing has changed for {minutes}; still waiting (Ctrl+C stops the start)"))
-        self._alarm = asyncio.get_running_loop().call_later(self._quiet, self._say_silence, seconds + self._quiet)
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._unchanged_after, self._report_unchanged, seconds)
+
+    def _report_unchanged(self, seconds: float) -> None:
+        time = f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
+        self._report(Note(self.pod, f"nothing has changed for {time}; still waiting (Ctrl+C stops the start)"))
+        self._start_timer(seconds + self._unchanged_after)
 
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
             self._phase = phase
             self._has_changed()
-            expected = self._last.phases.get(COUNTED.sub("", phase)) if self._last else None
+            expected = self._last.phases.get(without_count(phase)) if self._last else None
             self._report(Phase(self.pod, phase, expected))

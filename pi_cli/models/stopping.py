@@ -1,4 +1,4 @@
-"""Stop models, and prove that they are gone."""
+"""Stop models, and verify that they are gone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What became of models on a pod: `stopped`, `killed`, `gone` (it was already) or `stuck`, by name.
+    """The outcome of a stop for each model: `stopped`, `killed`, `gone` (before the stop) or `stuck`.
 
-    `freed` is in MiB of GPU memory, None where unknown.
+    `freed` is in MiB of GPU memory, None if unknown.
     """
 
     outcome: "Mapping[str, protocol.Outcome]"
@@ -27,28 +27,28 @@ class Stopped:
 
     @property
     def stuck(self) -> list[str]:
-        """Return the models of which a process survived even SIGKILL."""
-        return [name for name, how in self.outcome.items() if how == "stuck"]
+        """Return the models with a process that survived SIGKILL."""
+        return [name for name, outcome in self.outcome.items() if outcome == "stuck"]
 
 
 async def stop(session: PodSession, names: Sequence[str]) -> Stopped:
-    """End models, prove that they are gone, and forget them; what is stuck stays recorded."""
-    recorded = {each["name"]: each for each in model_status.known(state.load().pod(session.pod).models)}
+    """Stop models, verify that they are gone, and remove them from `pods.json`, except those that are stuck."""
+    recorded = {model["name"]: model for model in model_status.known(state.load().pod(session.pod).models)}
     return await _stop(session, {name: recorded.get(name, model_status.known_by_uid(name, None)) for name in names})
 
 
 async def stop_all(session: PodSession) -> Stopped:
-    """End all models on a pod, also those that `pods.json` does not have."""
-    models = {each["name"]: each for each in model_status.known(state.load().pod(session.pod).models)}
-    for each in await listing.running(session):
-        if each.name not in models or each.uid:
-            models[each.name] = model_status.known_by_uid(each.name, each.uid)
+    """Stop all models on a pod, including those that are not in `pods.json`."""
+    models = {model["name"]: model for model in model_status.known(state.load().pod(session.pod).models)}
+    for model in await listing.running(session):
+        if model.name not in models or model.uid:
+            models[model.name] = model_status.known_by_uid(model.name, model.uid)
     return await _stop(session, models)
 
 
 async def _stop(session: PodSession, models: "Mapping[str, protocol.KnownModel]") -> Stopped:
-    ended = await agent.stop(session, list(models.values()))
-    stopped = Stopped(dict(zip(models, ended.outcomes, strict=True)), ended.freed)
+    result = await agent.stop(session, list(models.values()))
+    stopped = Stopped(dict(zip(models, result.outcomes, strict=True)), result.freed)
     with state.edit() as current:
         for name in set(stopped.outcome) - set(stopped.stuck):
             current.pod(session.pod).models.pop(name, None)
@@ -61,5 +61,5 @@ def require_gone(pod: str, stopped: Stopped) -> None:
         raise PiError(
             f"{', '.join(f'`{name}`' for name in stopped.stuck)} on `{pod}` cannot be killed "
             "(a process hangs in the kernel)",
-            hint=fill("look with `pi ssh {pod} nvidia-smi`; a reboot of the pod may be the only way", pod=pod),
+            hint=fill("check with `pi ssh {pod} nvidia-smi`; only a reboot of the pod may help", pod=pod),
         )

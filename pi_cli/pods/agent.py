@@ -1,7 +1,7 @@
-"""What pi asks the agent on a pod, and the answers as checked types: one function per operation.
+"""The operations of the agent on a pod, one function each; results are checked types.
 
-All parsing is here. An answer with a wrong or missing value is a `NotUnderstood` for that pod; keys that we do not know
-are ignored. Behind this door there are no dictionaries. See `remote/agent/protocol.py` for the other side of it.
+All parsing of answers is here. A wrong or missing value raises `NotUnderstood` for that pod, unknown keys are ignored.
+No other module handles the dictionaries of the protocol, which `remote/agent/protocol.py` declares.
 """
 
 import base64
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pi_cli.pods import agent_link, checks, wording
 from pi_cli.pods.agent_link import Frame, NotUnderstood
-from pi_cli.pods.checks import Wrong
+from pi_cli.pods.checks import InvalidValue
 from pi_cli.pods.reports import (
     DeadModel,
     Disk,
     Downloaded,
-    Ended,
     Holders,
     Inspection,
     Launched,
@@ -30,6 +29,7 @@ from pi_cli.pods.reports import (
     RunningModel,
     StartEnd,
     StartEvent,
+    StopResult,
     Survey,
     UnreadableRecord,
 )
@@ -40,7 +40,7 @@ from pi_cli.ssh.session import PodSession
 if TYPE_CHECKING:
     from agent import protocol
 
-MOST_LAST_WORDS: "protocol.MostLastWords" = 65536
+MAX_LOG_END: "protocol.MaxLogEnd" = 65536
 STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
@@ -55,11 +55,11 @@ CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "resta
 
 OnEvent = Callable[[StartEvent], None]
 OnLog = Callable[[int, int, bytes | LogChange], Awaitable[None] | None]
-"""Takes the number of a source, the offset that it has come to, and what came: bytes of the log, or a change."""
+"""Takes the number of a source, the offset after this part, and the part: bytes of the log, or a change."""
 
 
 async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *, forget: bool) -> Survey:
-    """Ask what runs on a pod; with `forget` it deletes the records of what has died."""
+    """Ask which models run on a pod; with `forget`, the pod deletes the records of dead models."""
     request: protocol.SurveyRequest = {"known": list(known), "forget": forget}
     result = await _result(session, "survey", request)
     with understood(session.pod):
@@ -78,7 +78,7 @@ async def inspect(
     gpu_list: list[str],
     known: "Sequence[protocol.KnownModel] | None",
 ) -> Inspection:
-    """Ask what a machine is and has; with `known` also what runs."""
+    """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models."""
     request: protocol.InspectRequest = {
         "gpu_query": gpu_query,
         "gpu_list": gpu_list,
@@ -109,49 +109,49 @@ async def holders(session: PodSession, questions: list[list[str]]) -> Holders:
         reply = cast("protocol.Holders", result)
         outputs = checks.each(checks.text, reply["outputs"])
         if len(outputs) != len(questions):
-            raise Wrong(len(outputs), f"the number of questions, {len(questions)}")
+            raise InvalidValue(len(outputs), f"the number of questions, {len(questions)}")
         return Holders(outputs, checks.each(checks.pid, reply["ours"]))
 
 
-async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]") -> Ended:
-    """End models; the outcomes are in the same order."""
+async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]") -> StopResult:
+    """Stop models; the outcomes are in the same order."""
     request: protocol.StopRequest = {"models": list(models)}
     result = await _result(session, "stop", request)
     with understood(session.pod):
         reply = cast("protocol.StopResult", result)
-        outcomes = checks.each(lambda each: checks.one_of(each, OUTCOMES), reply["outcomes"])
+        outcomes = checks.each(lambda outcome: checks.one_of(outcome, OUTCOMES), reply["outcomes"])
         if len(outcomes) != len(models):
-            raise Wrong(len(outcomes), f"the number of models, {len(models)}")
-        return Ended(outcomes, checks.optional(checks.whole, reply["freed"]))
+            raise InvalidValue(len(outcomes), f"the number of models, {len(models)}")
+        return StopResult(outcomes, checks.optional(checks.whole, reply["freed"]))
 
 
 async def start(session: PodSession, request: "protocol.StartRequest", on_event: OnEvent) -> StartEnd:
-    """Start a model, and watch it until it is ready if the request says so."""
+    """Start a model; if the request has `wait`, follow it until it is ready."""
     result = await _result(session, "start", request, _events(session.pod, on_event))
     with understood(session.pod):
         end = _start_end(cast("protocol.StartResult", result))
         if (end.model.name, end.model.uid) != (request["name"], request["uid"]):
-            raise Wrong(end.model.name, "the model that was to be started")
+            raise InvalidValue(end.model.name, "the model that was to be started")
         return end
 
 
 async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
-    """Watch a model that is starting until it is ready."""
+    """Follow a model that is already starting until it is ready."""
     request: protocol.AttachRequest = {"name": name}
     result = await _result(session, "attach", request, _events(session.pod, on_event))
     with understood(session.pod):
         end = _start_end(cast("protocol.StartResult", result))
         if end.model.name != name:
-            raise Wrong(end.model.name, "the model that was to be watched")
+            raise InvalidValue(end.model.name, "the model that was to be watched")
         return end
 
 
 async def logs(session: PodSession, request: "protocol.LogsRequest", on_log: OnLog) -> None:
-    """Read logs, passing on their bytes and what happens to them."""
+    """Read logs; pass their bytes and their changes to `on_log`."""
     pod = session.pod
 
     def on_answer(answer: dict[str, Any]) -> None:
-        _refuse_if_told(pod, answer)
+        _raise_refusal(pod, answer)
 
     def on_frame(frame: Frame) -> Awaitable[None] | None:
         if not frame.is_event:
@@ -160,20 +160,20 @@ async def logs(session: PodSession, request: "protocol.LogsRequest", on_log: OnL
             change = _log_change(agent_link.read_json(pod, frame.payload), frame.offset)
         return on_log(frame.source, frame.offset, change)
 
-    await agent_link.pour(session, "logs", request, on_answer, on_frame, sources=len(request["sources"]))
+    await agent_link.stream(session, "logs", request, on_answer, on_frame, sources=len(request["sources"]))
 
 
 @contextmanager
 def understood(pod: str) -> Iterator[None]:
-    """Turn whatever an answer of the wrong shape does to the code that reads it into `NotUnderstood`."""
+    """Turn the exceptions of code that parses an answer of the wrong shape into `NotUnderstood`."""
     try:
         yield
-    except Wrong as error:
+    except InvalidValue as error:
         raise NotUnderstood(pod, error) from error
     except KeyError as error:
         raise NotUnderstood(pod, f"{error} is missing") from error
     except TypeError as error:
-        raise NotUnderstood(pod, "a value is not of the type that it should be") from error
+        raise NotUnderstood(pod, "a value is of the wrong type") from error
 
 
 async def _result(
@@ -183,11 +183,11 @@ async def _result(
     on_event: agent_link.OnMessage = lambda _: None,
 ) -> Any:
     answer = await agent_link.ask(session, operation, request, on_event)
-    _refuse_if_told(session.pod, answer)
-    return cast("protocol.Answered", answer)["result"]
+    _raise_refusal(session.pod, answer)
+    return cast("protocol.ResultReply", answer)["result"]
 
 
-def _refuse_if_told(pod: str, answer: dict[str, Any]) -> None:
+def _raise_refusal(pod: str, answer: dict[str, Any]) -> None:
     """Raise `AgentRefused` if an answer is a refusal."""
     if "refusal" in answer:
         with understood(pod):
@@ -197,10 +197,10 @@ def _refuse_if_told(pod: str, answer: dict[str, Any]) -> None:
 
 def _refusal(value: object) -> Refusal:
     if not isinstance(value, dict):
-        raise Wrong(value, "a refusal")
+        raise InvalidValue(value, "a refusal")
     reply = cast("protocol.Refusal", value)
-    place = checks.line(reply.get("path", ""))
-    inside = place.rstrip("/") + "/"
+    folder = checks.line(reply.get("path", ""))
+    prefix = folder.rstrip("/") + "/"
     paths = checks.each(checks.line, reply.get("paths", []))
     return Refusal(
         code=checks.one_of(reply["code"], CODES),
@@ -208,8 +208,8 @@ def _refusal(value: object) -> Refusal:
         names=tuple(checks.each(checks.line, reply.get("names", []))),
         port=checks.whole(reply.get("port", 0)),
         program=checks.line(reply.get("program", "")),
-        path=place,
-        paths=tuple(path for path in paths if path.startswith(inside) and "/../" not in f"{path}/"),
+        path=folder,
+        paths=tuple(path for path in paths if path.startswith(prefix) and "/../" not in f"{path}/"),
         reason=checks.text(reply.get("reason", "")),
         errno=checks.whole(reply.get("errno", 0)),
         seconds=checks.number(reply.get("seconds", 0)),
@@ -222,7 +222,7 @@ def _refusal(value: object) -> Refusal:
 
 
 def _models(replies: object) -> list[RunningModel]:
-    """Return the models of an answer; of several with one name the first."""
+    """Return the models of an answer; of several with the same name, the first."""
     models = checks.each(_model, replies)
     return list({model.name: model for model in reversed(models)}.values())[::-1]
 
@@ -261,19 +261,19 @@ def _death(reply: "protocol.Death") -> DeadModel:
         log=checks.line(reply["log"]),
         was_recorded=checks.flag(reply["was_recorded"]),
         was_rebooted=checks.flag(reply["rebooted"]),
-        last_words=_unpacked(checks.string(reply["last_words"])),
+        log_end=_unpacked(checks.string(reply["log_end"])),
     )
 
 
 def _unpacked(packed: str) -> str:
-    """Return the end of a log, of which no more is unpacked than the agent would have packed."""
+    """Decompress the end of a log, but no more than the agent may send."""
     if not packed:
         return ""
     try:
-        words = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), MOST_LAST_WORDS)
+        log = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), MAX_LOG_END)
     except (binascii.Error, zlib.error, ValueError) as error:
-        raise Wrong(packed, "a packed log") from error
-    return safe(words.decode("utf-8", "replace"))
+        raise InvalidValue(packed, "a packed log") from error
+    return safe(log.decode("utf-8", "replace"))
 
 
 def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
@@ -281,14 +281,14 @@ def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
 
 
 def _disk(reply: object) -> Disk:
-    told = cast("protocol.Disk", reply)
+    disk = cast("protocol.Disk", reply)
     return Disk(
-        path=checks.line(told["path"]),
-        total=checks.optional(checks.whole, told["total"]),
-        free=checks.optional(checks.whole, told["free"]),
-        is_mount=checks.flag(told["is_mount"]),
-        kind=checks.line(told["kind"]),
-        trouble=checks.optional(checks.line, told["trouble"]),
+        path=checks.line(disk["path"]),
+        total=checks.optional(checks.whole, disk["total"]),
+        free=checks.optional(checks.whole, disk["free"]),
+        is_mount=checks.flag(disk["is_mount"]),
+        kind=checks.line(disk["kind"]),
+        trouble=checks.optional(checks.line, disk["trouble"]),
     )
 
 
@@ -315,15 +315,18 @@ def _start_end(reply: "protocol.StartResult") -> StartEnd:
 
 
 def _events(pod: str, on_event: OnEvent) -> agent_link.OnMessage:
-    """Return what reads the events of a start. A log comes in pieces, so what makes it safe remembers the last one."""
+    """Return the parser for events of a start.
+
+    It has one sanitizer for the whole log, since a control sequence may be cut between two parts.
+    """
     log = Sanitizer(colour=False)
 
-    def take(message: dict[str, Any]) -> None:
+    def parse(message: dict[str, Any]) -> None:
         with understood(pod):
             event = _event(cast("protocol.Event", message), log)
         on_event(event)
 
-    return take
+    return parse
 
 
 def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
@@ -331,12 +334,9 @@ def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
         case "log":
             return Logged(log.feed(checks.string(event["text"])))
         case "progress":
-            by = event["by"]
-            whom = (
-                wording.holder({"is_here": checks.flag(by["is_here"]), "pod": _line_or_none(by["pod"])}) if by else ""
-            )
+            by = wording.downloader(_downloader(event["by"])) if event["by"] else ""
             total = checks.optional(checks.whole, event["total"])
-            return Downloaded(checks.whole(event["done"]), total, whom)
+            return Downloaded(checks.whole(event["done"]), total, by)
         case "phase":
             return PhaseEntered(checks.line(event["text"]), checks.optional(checks.number, event["at"]))
         case "placed":
@@ -344,18 +344,16 @@ def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
         case "launched":
             return Launched(checks.pid(event["pid"]))
         case "beat":
-            raise Wrong("beat", "an event of a start")
+            raise InvalidValue("beat", "an event of a start")
         case _:
             return Remark(_remark(event))
 
 
 def _remark(event: "protocol.Note") -> str:
-    """Check the facts of a note, and put them into words."""
+    """Check the values of a note, and return its text."""
     match event["event"]:
         case "waits-for-download":
-            by = event["by"]
-            checked: protocol.Holder = {"is_here": checks.flag(by["is_here"]), "pod": _line_or_none(by["pod"])}
-            return wording.remark({"event": "waits-for-download", "by": checked})
+            return wording.remark({"event": "waits-for-download", "by": _downloader(event["by"])})
         case "parts-deleted":
             files, size = checks.whole(event["files"]), checks.whole(event["bytes"])
             return wording.remark({"event": "parts-deleted", "files": files, "bytes": size})
@@ -372,26 +370,26 @@ def _remark(event: "protocol.Note") -> str:
         case "free-space-unknown":
             return wording.remark({"event": "free-space-unknown", "path": checks.line(event["path"])})
         case _:
-            raise Wrong(event["event"], "an event that pi knows")
+            raise InvalidValue(event["event"], "an event that pi knows")
 
 
-def _line_or_none(value: object) -> str | None:
-    return checks.optional(checks.line, value)
+def _downloader(reply: "protocol.Downloader") -> "protocol.Downloader":
+    return {"is_here": checks.flag(reply["is_here"]), "pod": checks.optional(checks.line, reply["pod"])}
 
 
 def _log_change(message: dict[str, Any], offset: int) -> LogChange:
-    event = checks.one_of(cast("protocol.LogEvent", message)["event"], CHANGES)
-    told = cast("protocol.LogEvent", message)
-    file = told["file"]
-    place: protocol.Place = {
+    change = cast("protocol.LogEvent", message)
+    event = checks.one_of(change["event"], CHANGES)
+    file = change["file"]
+    position: protocol.LogPosition = {
         "inode": checks.whole(file["inode"]),
         "length": checks.whole(file["length"]),
         "sum": checks.whole(file["sum"]),
         "offset": offset,
     }
-    uid = checks.optional(checks.uid, told["uid"])
+    uid = checks.optional(checks.uid, change["uid"])
     if event != "begins":
-        return LogChange(event, uid, place)
+        return LogChange(event, uid, position)
     begins = cast("protocol.LogBegins", message)
     is_new, is_alive, exists = (checks.flag(value) for value in (begins["is_new"], begins["alive"], begins["exists"]))
-    return LogChange(event, uid, place, is_new, is_alive, exists)
+    return LogChange(event, uid, position, is_new, is_alive, exists)

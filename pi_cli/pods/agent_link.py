@@ -1,4 +1,4 @@
-"""Talk to the agent on a pod: one request, events while it works, one answer. All that comes in is bounded."""
+"""Talk to the agent on a pod: one request, events while it works, one answer. All input is limited in size."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.pods import agent_program, shell
 from pi_cli.safe import safe
-from pi_cli.ssh.session import LET_GO_TIMEOUT, Completed, PodSession
+from pi_cli.ssh.session import EXIT_TIMEOUT, Completed, PodSession
 from pi_cli.store import debug
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ FRAME_HEADER: "protocol.FrameHeader" = "!BHIQ"
 DATA: "protocol.FrameKind" = 0
 EVENT: "protocol.FrameKind" = 1
 BEAT: "protocol.FrameKind" = 2
-MOST_LINE: "protocol.MostLine" = 4194304
-MOST_NOISE: "protocol.MostNoise" = 1048576
-MOST_PAYLOAD: "protocol.MostPayload" = 2097152
+MAX_LINE: "protocol.MaxLine" = 4194304
+MAX_NOISE: "protocol.MaxNoise" = 1048576
+MAX_PAYLOAD: "protocol.MaxPayload" = 2097152
 
-BEATS = 6  # that may be missed before the agent counts as hanging
-KEPT_NOISE = 4096  # bytes of what login shells print, for error messages
+MAX_MISSED_BEATS = 6  # then the agent counts as hanging
+KEPT_NOISE = 4096  # bytes of the output of login shells, for error messages
 SHOWN_ANSWER = 2000  # bytes of an answer in the notes for debugging
-POUR_PATIENCE = 0.2  # seconds for the agent to see that we leave
+STREAM_EXIT_TIMEOUT = 0.2  # seconds for an agent that streams to notice that pi disconnects
 
 HEADER = struct.Struct(FRAME_HEADER)
 MARK_BYTES = MARK.encode()
@@ -38,7 +38,7 @@ OnMessage = Callable[[dict[str, Any]], None]
 
 
 class NotUnderstood(PiError):
-    """A pod sent what its agent never sends. Nothing was believed, and nothing recorded."""
+    """A pod sent something that pi's agent never sends. pi has recorded nothing of it."""
 
     def __init__(self, pod: str, what: object) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class NotUnderstood(PiError):
 
 
 class PodHangs(PodUnreachable):
-    """The pod lets us in, and its agent falls silent."""
+    """The SSH login succeeded, but the agent stopped sending."""
 
     may_be_gone = False
 
@@ -57,8 +57,8 @@ class PodHangs(PodUnreachable):
             pod,
             f"it answers SSH, but its python3 hangs (no sign of life for {seconds:.0f} s)",
             hint=fill(
-                "see why with `pi ssh {pod}`: a network share that does not answer, or a process stuck in the driver; "
-                "restarting the machine ends both",
+                "see why with `pi ssh {pod}`, e.g. a network share that does not answer or a process stuck in the "
+                "driver; restarting the machine fixes both",
                 pod=pod,
             ),
         )
@@ -67,39 +67,39 @@ class PodHangs(PodUnreachable):
 async def ask(
     session: PodSession, operation: "protocol.Operation", request: "protocol.Request", on_event: OnMessage
 ) -> dict[str, Any]:
-    """Run an operation to its end and return the answer, passing on the events before it.
+    """Run an operation to its end and return the answer; pass the events before it to `on_event`.
 
-    Raises `PodUnreachable` when the link is lost, `PodHangs` when nothing comes for `session.silence` seconds,
-    `NotUnderstood`, and `PiError` when there is no agent.
+    Raises `PodUnreachable` when the connection is lost, `PodHangs` after `session.silence` seconds without data,
+    `NotUnderstood`, and `PiError` if the agent cannot run.
     """
     answers: list[dict[str, Any]] = []
     clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(session.silence) as patience:
+        async with asyncio.timeout(session.silence) as deadline:
 
-            def sort(message: dict[str, Any]) -> None:
+            def dispatch(message: dict[str, Any]) -> None:
                 is_event = "event" in message
-                patience.reschedule(clock() + (session.silence if is_event else LET_GO_TIMEOUT))
+                deadline.reschedule(clock() + (session.silence if is_event else EXIT_TIMEOUT))
                 if not is_event:
                     answers.append(message)
                 elif message["event"] != "beat":
                     on_event(message)
 
-            lines = Lines(session.pod, sort)
+            lines = MarkedLines(session.pod, dispatch)
             done = await session.stream(shell.AGENT, lines.feed, input=_payload(session, operation, request))
     except TimeoutError as error:
-        if not patience.expired():
+        if not deadline.expired():
             raise
         if not answers:
             raise PodHangs(session.pod, session.silence) from error
-        return answers[0]  # which is all that there is to come, though the agent has not ended
+        return answers[0]  # nothing follows the answer, even if the agent has not exited
     if not answers:
-        _refuse_silence(session.pod, done, lines.noise)
+        _raise_no_answer(session.pod, done, lines.noise)
     return answers[0]
 
 
 class Frame(NamedTuple):
-    """A piece of a stream of bytes from the pod, or an event in it; `offset` is where the stream stands after it."""
+    """A part of a log, or an event about it; `offset` is the position in the log after the frame."""
 
     is_event: bool
     source: int
@@ -110,7 +110,7 @@ class Frame(NamedTuple):
 OnFrame = Callable[[Frame], Awaitable[None] | None]
 
 
-async def pour(
+async def stream(
     session: PodSession,
     operation: "protocol.Operation",
     request: "protocol.Request",
@@ -119,51 +119,52 @@ async def pour(
     *,
     sources: int,
 ) -> None:
-    """Run an operation whose answer is followed by frames of so many sources; pass both on, each whole.
+    """Run an operation whose answer is followed by frames of this many sources; pass on the answer and each frame.
 
-    What `on_frame` returns is waited for. Nothing on the pod has to be cleaned up when we leave. Raises as `ask` does.
+    An awaitable that `on_frame` returns is awaited. Raises the same errors as `ask`. After a disconnect, nothing on the
+    pod has to be cleaned up.
     """
     answers: list[dict[str, Any]] = []
     clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(session.silence) as patience:
+        async with asyncio.timeout(session.silence) as deadline:
 
-            def sort(message: dict[str, Any]) -> None:
+            def dispatch(message: dict[str, Any]) -> None:
                 if "event" not in message:
                     answers.append(message)
                     on_answer(message)
 
-            lines, frames = Lines(session.pod, sort), Frames(session.pod, sources)
+            lines, frames = MarkedLines(session.pod, dispatch), Frames(session.pod, sources)
 
             async def receive(chunk: bytes) -> None:
-                patience.reschedule(None)  # a reader of ours may be slow
+                deadline.reschedule(None)  # the consumer of the frames may be slow
                 if not answers:
                     lines.feed(chunk)
                     chunk = lines.take_rest() if answers else b""
                 for frame in frames.feed(chunk):
                     if waiting := on_frame(frame):
                         await waiting
-                patience.reschedule(clock() + session.silence)
+                deadline.reschedule(clock() + session.silence)
 
             payload = _payload(session, operation, request)
-            done = await session.stream(shell.AGENT, receive, input=payload, patience=POUR_PATIENCE)
+            done = await session.stream(shell.AGENT, receive, input=payload, exit_timeout=STREAM_EXIT_TIMEOUT)
     except TimeoutError as error:
-        if not patience.expired():
+        if not deadline.expired():
             raise
         raise PodHangs(session.pod, session.silence) from error
     if not answers or done.status > 0:
-        _refuse_silence(session.pod, done, lines.noise)
+        _raise_no_answer(session.pod, done, lines.noise)
 
 
-class Lines:
-    """Find marked lines in chunks; what login shells print between them is kept as `noise` for error messages."""
+class MarkedLines:
+    """Find marked lines in chunks; other output, e.g. of login shells, is kept as `noise` for error messages."""
 
-    def __init__(self, pod: str, sink: OnMessage) -> None:
+    def __init__(self, pod: str, on_message: OnMessage) -> None:
         self.noise = b""
         self._pod = pod
-        self._sink = sink
+        self._on_message = on_message
         self._rest = bytearray()
-        self._unmarked = 0
+        self._noise_size = 0
 
     def feed(self, chunk: bytes) -> None:
         begin = len(self._rest)
@@ -173,51 +174,51 @@ class Lines:
             del self._rest[: end + 1]
             begin = 0
             before, mark, message = line.partition(MARK_BYTES)
-            self._pass_over(before)
+            self._skip(before)
             if mark and self._read(message):
                 return
-        if len(self._rest) > MOST_LINE:
-            raise NotUnderstood(self._pod, f"a line of more than {MOST_LINE} bytes")
+        if len(self._rest) > MAX_LINE:
+            raise NotUnderstood(self._pod, f"a line of more than {MAX_LINE} bytes")
 
     def take_rest(self) -> bytes:
-        """Return the raw bytes that came behind the answer."""
+        """Return the raw bytes after the answer."""
         rest, self._rest = bytes(self._rest), bytearray()
         return rest
 
-    def _pass_over(self, noise: bytes) -> None:
+    def _skip(self, noise: bytes) -> None:
         self.noise = (self.noise + noise)[-KEPT_NOISE:]
-        self._unmarked += len(noise)
-        if self._unmarked > MOST_NOISE:
-            raise NotUnderstood(self._pod, f"more than {MOST_NOISE} bytes that are not from the agent")
+        self._noise_size += len(noise)
+        if self._noise_size > MAX_NOISE:
+            raise NotUnderstood(self._pod, f"more than {MAX_NOISE} bytes that are not from the agent")
 
     def _read(self, line: bytes) -> bool:
         """Pass on a message; return whether it was the answer."""
         message = read_json(self._pod, line)
         if debug.is_on() and message.get("event") not in ("beat", "log"):
-            debug.note(f"{self._pod}: its agent says {line[:SHOWN_ANSWER].decode('utf-8', 'replace')}")
+            debug.note(f"{self._pod}: its agent sent {line[:SHOWN_ANSWER].decode('utf-8', 'replace')}")
         if not message.keys() & {"event", "result", "refusal"}:
             raise NotUnderstood(self._pod, "a message that is neither an event nor an answer")
-        self._sink(message)
+        self._on_message(message)
         return "event" not in message
 
 
 def read_json(pod: str, data: bytes) -> dict[str, Any]:
-    """Return an object of JSON. Raises `NotUnderstood` for anything else, NaN and nesting without end included."""
+    """Return a JSON object. Raises `NotUnderstood` for anything else, including NaN and nesting that is too deep."""
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
+        value = json.loads(data, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise NotUnderstood(pod, "what should be JSON is not") from error
+        raise NotUnderstood(pod, "text that is not JSON") from error
     if not isinstance(value, dict):
         raise NotUnderstood(pod, "JSON that is not an object")
     return value
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
 class Frames:
-    """Put frames together that come in pieces."""
+    """Assemble frames from chunks of any size."""
 
     def __init__(self, pod: str, sources: int) -> None:
         self._pod = pod
@@ -227,7 +228,7 @@ class Frames:
         self._missing = 0  # bytes of the payload, once the header is complete
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Take in the next piece and yield the frames that are complete by now, but for beats."""
+        """Add a chunk, and yield the frames that it completes, except beats."""
         rest = memoryview(chunk)
         while rest:
             if missing := HEADER.size - len(self._header):
@@ -246,10 +247,10 @@ class Frames:
                 self._header, self._pieces = b"", []
 
     def _length(self) -> int:
-        """Return how long the payload is, by a header that is complete."""
+        """Return the length of the payload according to the complete header."""
         kind, source, length, _ = HEADER.unpack(self._header)
-        if kind not in (DATA, EVENT, BEAT) or source >= self._sources or length > MOST_PAYLOAD:
-            raise NotUnderstood(self._pod, "a piece of a log that pi did not ask for")
+        if kind not in (DATA, EVENT, BEAT) or source >= self._sources or length > MAX_PAYLOAD:
+            raise NotUnderstood(self._pod, "a part of a log that pi did not request")
         return int(length)
 
 
@@ -257,17 +258,17 @@ def _payload(session: PodSession, operation: "protocol.Operation", request: "pro
     envelope: protocol.Envelope = {
         "protocol": VERSION,
         "operation": operation,
-        "beat": session.silence / BEATS,
+        "beat": session.silence / MAX_MISSED_BEATS,
         "request": request,
     }
     program = agent_program.packed(operation)
     if debug.is_on():
-        debug.note(f"{session.pod}: asks its agent to {operation}: {_without_secrets(request)}")
+        debug.note(f"{session.pod}: request to its agent: {operation} {_without_secrets(request)}")
     return b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode())
 
 
 def _without_secrets(request: "protocol.Request") -> str:
-    """Return a request for the log: of environments the names only."""
+    """Return a request for the debug log, with the names of environment variables but not their values."""
     shown = {
         key: sorted(value) if key.endswith("environment") and isinstance(value, dict) else value
         for key, value in request.items()
@@ -276,17 +277,17 @@ def _without_secrets(request: "protocol.Request") -> str:
     return json.dumps(shown)
 
 
-def _refuse_silence(pod: str, done: Completed, noise: bytes) -> NoReturn:
-    """Raise the error for an agent that has ended without an answer."""
+def _raise_no_answer(pod: str, done: Completed, noise: bytes) -> NoReturn:
+    """Raise the error for an agent that exited without an answer."""
     if done.status == 127:
         raise PiError(f"pod `{pod}` has no python3", hint=fill("prepare it with `pi pods setup {pod}`", pod=pod))
     if done.status < 0:
         raise PiError(
             f"pod `{pod}` did not answer: its python3 was killed (out of memory?)",
-            hint=fill("see what takes it with `pi ssh {pod} free -g`", pod=pod),
+            hint=fill("see what uses the memory with `pi ssh {pod} free -g`", pod=pod),
         )
-    said = safe((done.stderr or noise).decode("utf-8", "replace")).strip().splitlines()
+    output = safe((done.stderr or noise).decode("utf-8", "replace")).strip().splitlines()
     raise PiError(
-        f"pod `{pod}` did not answer (exit code {done.status}): {said[-1] if said else 'it printed nothing'}",
-        hint=fill("see whether `pi ssh {pod} python3 --version` works", pod=pod),
+        f"pod `{pod}` did not answer (exit code {done.status}): {output[-1] if output else 'it printed nothing'}",
+        hint=fill("check whether `pi ssh {pod} python3 --version` works", pod=pod),
     )

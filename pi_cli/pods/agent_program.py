@@ -1,4 +1,4 @@
-"""The agent as it is sent: the modules of `remote/agent` that an operation needs, without what is for people only."""
+"""The agent as it is sent: the modules of `remote/agent` for one operation, without docstrings, comments and types."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from functools import cache
 
 from pi_cli.store import paths
 
-# In the order they import each other, with the operations that need them: on a slow link one feels the rest.
+# In the order of their imports, with the operations that need them: on a slow link, unneeded modules can be felt.
 MODULES: dict[str, set[str] | None] = {
     "agent": None,
     "agent.wire": None,
@@ -47,7 +47,7 @@ COMMENT = re.compile(r"^[ \t]*#.*\n|  # [^\"'\n]*$", re.MULTILINE)
 INDENT = re.compile(r"^(?: {4})+", re.MULTILINE)
 BLANK = re.compile(r"\n{2,}")
 BLOCK = re.compile(r"^(?=(?:class|def) )", re.MULTILINE)
-# What is for type checkers: imports, and the types of parameters, results and variables (but for fields of a class).
+# For type checkers only: imports, and the types of parameters, results and variables (not those of class fields).
 FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?: .*\n|\n)+", re.MULTILINE)
 TYPING = re.compile(r"^from typing import (.*)\n", re.MULTILINE)
 TYPE = r"""(?:"[^"\n]*"|[\w.]+(?:\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])*\])?)"""
@@ -58,41 +58,41 @@ VARIABLE = re.compile(rf"^( *)([\w.]+): {TYPE} = ", re.MULTILINE)
 
 @cache
 def packed(operation: str) -> bytes:
-    """Return the modules for an operation, compressed.
+    """Return the compressed modules for an operation.
 
-    What is written in them for people is a third of it, and half a second on a line of 128 kbit/s.
+    Docstrings, comments and types, which are left out, are a third of it: half a second at 128 kbit/s.
     """
     names = [name for name, needing in MODULES.items() if needing is None or operation in needing]
     return pack((name, source(name)) for name in names)
 
 
 def pack(modules: Iterable[tuple[str, str]]) -> bytes:
-    """Return modules as `shell.AGENT` takes them: it runs all, in order, and then `main` of the last one."""
+    """Return modules in the format of `shell.AGENT`, which runs them in order, then calls `main` of the last one."""
     return zlib.compress(json.dumps([(name, bare(text)) for name, text in modules]).encode(), 9)
 
 
 def source(name: str) -> str:
-    """Return the text of a module of the agent."""
+    """Return the source of a module of the agent."""
     if name in PACKAGES:
         return ""
     return paths.asset(f"remote/{name.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 def bare(module: str) -> str:
-    """Take out of a module what is for people and type checkers."""
+    """Remove docstrings, comments and types from a module, and shorten its indents."""
     module = COMMENT.sub("", DOCSTRING.sub(r'\1""', module))
-    module = INDENT.sub(lambda found: " " * (len(found[0]) // 4), module)
+    module = INDENT.sub(lambda indent: " " * (len(indent[0]) // 4), module)
     module = "".join(_without_types(block) for block in BLOCK.split(FOR_TYPES.sub("", module)))
     used = Counter(re.findall(r"\w+", module))
     module = BLANK.sub("\n", module)
-    return TYPING.sub(lambda found: _import_of_typing(name for name in found[1].split(", ") if used[name] > 1), module)
+    return TYPING.sub(lambda names: _import_of_typing(name for name in names[1].split(", ") if used[name] > 1), module)
 
 
 def _without_types(block: str) -> str:
-    """Take the types out of a class, a function, or what stands before the first of them."""
-    block = SIGNATURE.sub(lambda found: PARAMETER.sub(r"\1", found[1]) + ":", block)
+    """Remove the types from a class, a function, or the code before the first of them."""
+    block = SIGNATURE.sub(lambda match: PARAMETER.sub(r"\1", match[1]) + ":", block)
     is_class = block.startswith("class ")
-    return VARIABLE.sub(lambda found: found[0] if is_class and len(found[1]) < 2 else f"{found[1]}{found[2]} = ", block)
+    return VARIABLE.sub(lambda match: match[0] if is_class and len(match[1]) < 2 else f"{match[1]}{match[2]} = ", block)
 
 
 def _import_of_typing(names: Iterable[str]) -> str:

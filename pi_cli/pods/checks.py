@@ -1,4 +1,4 @@
-"""Check one value that came from a pod: its type, range and size, and the characters of text."""
+"""Check single values from a pod: type, range and size, and the characters of text."""
 
 import json
 import math
@@ -11,88 +11,88 @@ from pi_cli.safe import safe, safe_line
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
 
-MOST_ITEMS = 10_000  # of a list
-MOST_SHOWN = 40  # characters of a value in an error
-LONGEST_LINE = 4096  # characters of a name, a path, a reason
+MAX_ITEMS = 10_000  # of a list
+MAX_LINE = 4096  # characters of a name, a path, a reason
+MAX_SHOWN = 40  # characters of a value in an error
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
-HIGHEST_PORT = 65535
-HIGHEST_PID = 1 << 32
-MOST_BYTES = 1 << 62
+MAX_PORT = 65535
+MAX_PID = 1 << 32
+MAX_BYTES = 1 << 62
 
 
-class Wrong(ValueError):
-    """A value is of the wrong type, or out of range."""
+class InvalidValue(ValueError):
+    """A value is of the wrong type or out of range."""
 
     def __init__(self, value: object, expected: str) -> None:
         super().__init__(f"{_shown(value)} is not {expected}")
 
 
-def whole(value: object, least: int = 0, most: int = MOST_BYTES) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Wrong(value, f"a whole number from {least} to {most}")
+def whole(value: object, minimum: int = 0, maximum: int = MAX_BYTES) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise InvalidValue(value, f"a whole number from {minimum} to {maximum}")
     return value
 
 
 def number(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise Wrong(value, "a number")
+        raise InvalidValue(value, "a number")
     if isinstance(value, int):
-        return float(whole(value, -MOST_BYTES))
-    if not math.isfinite(value) or abs(value) > MOST_BYTES:
-        raise Wrong(value, "a number of reasonable size")
+        return float(whole(value, -MAX_BYTES))
+    if not math.isfinite(value) or abs(value) > MAX_BYTES:
+        raise InvalidValue(value, "a number of reasonable size")
     return float(value)
 
 
 def share(value: object) -> float:
-    found = number(value)
-    if not 0 < found <= 1:
-        raise Wrong(value, "a share from 0 to 1")
-    return found
+    fraction = number(value)
+    if not 0 < fraction <= 1:
+        raise InvalidValue(value, "a share from 0 to 1")
+    return fraction
 
 
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Wrong(value, "true or false")
+        raise InvalidValue(value, "true or false")
     return value
 
 
 def text(value: object) -> str:
-    """Return text of several lines without what could act on a terminal."""
+    """Return a text of several lines that is safe for a terminal."""
     return safe(string(value))
 
 
 def line(value: object) -> str:
-    """Return text of one line without what could act on a terminal, cut where it is longer than any that is meant."""
-    found = safe_line(string(value)[: 2 * LONGEST_LINE])
-    return found if len(found) <= LONGEST_LINE else f"{found[:LONGEST_LINE]}…"
+    """Return a text of one line that is safe for a terminal; shorten it if it is too long to be a name or a path."""
+    shown = safe_line(string(value)[: 2 * MAX_LINE])
+    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…"
 
 
 def uid(value: object) -> str:
-    found = string(value)
-    if not UID.fullmatch(found):
-        raise Wrong(value, "the uid of a model")
-    return found
+    model_uid = string(value)
+    if not UID.fullmatch(model_uid):
+        raise InvalidValue(value, "the uid of a model")
+    return model_uid
 
 
 def gpu_ids(value: object) -> str:
-    found = string(value)
-    if not GPU_IDS.fullmatch(found):
-        raise Wrong(value, "a list of GPU ids")
-    return found
+    ids = string(value)
+    if not GPU_IDS.fullmatch(ids):
+        raise InvalidValue(value, "a list of GPU ids")
+    return ids
 
 
 def port(value: object) -> int:
-    return whole(value, 1, HIGHEST_PORT)
+    return whole(value, 1, MAX_PORT)
 
 
 def pid(value: object) -> int:
-    return whole(value, 0, HIGHEST_PID)
+    return whole(value, 0, MAX_PID)
 
 
 def one_of(value: C, choices: Collection[C]) -> C:
     if not isinstance(value, str) or value not in choices:
-        raise Wrong(value, f"one of {', '.join(sorted(choices))}")
+        raise InvalidValue(value, f"one of {', '.join(sorted(choices))}")
     return value
 
 
@@ -101,29 +101,29 @@ def optional(check: Callable[[object], T], value: object) -> T | None:
 
 
 def each(check: Callable[[Any], T], values: object) -> list[T]:
-    """Return the values of a list, each checked."""
-    if not isinstance(values, list) or len(values) > MOST_ITEMS:
-        raise Wrong(values, f"a list of at most {MOST_ITEMS} items")
+    """Check each value of a list, and return the results."""
+    if not isinstance(values, list) or len(values) > MAX_ITEMS:
+        raise InvalidValue(values, f"a list of at most {MAX_ITEMS} items")
     return [check(value) for value in values]
 
 
 def pair(check: Callable[[object], T], values: object) -> tuple[T, T]:
     if not isinstance(values, list) or len(values) != 2:
-        raise Wrong(values, "a pair")
+        raise InvalidValue(values, "a pair")
     return check(values[0]), check(values[1])
 
 
 def _shown(value: object) -> str:
-    """Return what names a value in an error: the beginning of a text, a number, else its type."""
+    """Name a value in an error: a short text or a number as it is written in JSON, else its type."""
     if isinstance(value, str):
-        return json.dumps(safe_line(value)) if len(value) <= MOST_SHOWN else "a long text"
-    if isinstance(value, float) or value is None or (isinstance(value, int) and abs(value) <= MOST_BYTES):
+        return json.dumps(safe_line(value)) if len(value) <= MAX_SHOWN else "a long text"
+    if isinstance(value, float) or value is None or (isinstance(value, int) and abs(value) <= MAX_BYTES):
         return json.dumps(value)
     return f"a value of type {type(value).__name__}"
 
 
 def string(value: object) -> str:
-    """Return raw text: the caller makes it safe."""
+    """Return a raw text, which the caller has to make safe."""
     if not isinstance(value, str):
-        raise Wrong(value, "a text")
+        raise InvalidValue(value, "a text")
     return value

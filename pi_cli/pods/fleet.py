@@ -12,30 +12,30 @@ from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug
 from pi_cli.store.records import Pod
 
-MOST_AT_ONCE = 64
-MOST_AT_ONCE_PER_HOST = 8  # sshd by default drops logins when ten are under way (MaxStartups 10:30:100)
+MAX_AT_ONCE = 64
+MAX_AT_ONCE_PER_HOST = 8  # by default, sshd drops logins while ten are in progress (MaxStartups 10:30:100)
 
 
 async def on_each(
     pods: Mapping[str, Pod], work: Callable[[PodSession], Awaitable[None]], report: Report = lambda _: None
 ) -> dict[str, PiError]:
-    """Connect to every pod at once, run `work`, and return the pods that failed, with why.
+    """Connect to all pods at once, run `work` on each, and return the pods that failed with their errors.
 
-    One pod's failure never stops the others, not even a bug of ours that its answer has met, and is reported at once.
-    Ctrl+C stops them all.
+    The failure of one pod never stops the others, even if it is a bug in pi that this pod's answer triggered. It is
+    reported immediately. Ctrl+C stops all pods.
     """
     failures: dict[str, PiError] = {}
-    room = asyncio.Semaphore(MOST_AT_ONCE)
-    doors: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE_PER_HOST))
+    slots = asyncio.Semaphore(MAX_AT_ONCE)
+    host_slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MAX_AT_ONCE_PER_HOST))
 
     async def attempt(name: str, pod: Pod) -> None:
         error: PiError | None = None
         try:
-            async with room, AsyncExitStack() as stack:
+            async with slots, AsyncExitStack() as stack:
                 stack.enter_context(debug.bugs_as_errors(f"working on `{name}`"))
-                async with doors[ssh_command.parse(pod.ssh).host]:
-                    way = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
-                    session = await stack.enter_async_context(way)
+                async with host_slots[ssh_command.parse(pod.ssh).host]:
+                    connection = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
+                    session = await stack.enter_async_context(connection)
                 await work(session)
         except PiError as failure:
             error = failure

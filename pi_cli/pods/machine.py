@@ -1,4 +1,4 @@
-"""What a pod is and has right now: GPUs, disks, vLLM versions, models. Asked in one round trip."""
+"""The current state of a pod: GPUs, disks, vLLM versions, models. One round trip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A pod now; `used` holds (used, total) MiB per GPU id, `vllm` is the default one of `versions`.
+    """A pod at one moment.
 
-    `trouble` says what is wrong with its GPUs; `running` are the models there, if they were asked for.
+    `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them. `trouble` lists
+    what is wrong with the GPUs. `running` holds the models, if they were requested.
     """
 
     gpus: list[Gpu]
@@ -35,22 +36,25 @@ class Machine:
 
     @property
     def models(self) -> dict[str, Model]:
-        """The models that run, as `pods.json` would have them."""
+        """Return the running models as entries for `pods.json`."""
         return {model.name: model.entry for model in self.running}
 
 
-async def strangers(session: PodSession) -> list[Holder]:
-    """Ask which processes hold GPU memory that pi did not start: in a container, nvidia-smi may not see all of them."""
+async def other_processes(session: PodSession) -> list[Holder]:
+    """Return the processes that hold GPU memory and were not started by pi.
+
+    In a container, nvidia-smi may not see all of them.
+    """
     reply = await agent.holders(session, [nvidia.UUIDS, nvidia.HOLDERS])
     return [holder for holder in nvidia.read_holders(*reply.outputs) if holder.pid not in reply.ours]
 
 
 async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | None" = None) -> Machine:
-    """Look at a pod; with `known`, pi's own list of the models there, also at what runs.
+    """Inspect a pod; with `known`, pi's own list of the models there, also return the running models.
 
-    A pod without GPUs, or with an `nvidia-smi` that fails or hangs, is an answer too.
+    A pod without GPUs, or with an `nvidia-smi` that fails or hangs, is not an error.
     """
-    reply = await agent.inspect(session, gpu_query=nvidia.QUERY, gpu_list=nvidia.LIST, known=known)
+    reply = await agent.inspect(session, gpu_query=nvidia.GPU_QUERY, gpu_list=nvidia.GPU_LIST, known=known)
     reading = nvidia.read(reply.gpus, reply.slices)
     return Machine(
         gpus=reading.gpus,

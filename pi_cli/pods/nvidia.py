@@ -1,4 +1,4 @@
-"""Ask `nvidia-smi` about GPUs, and read what it prints."""
+"""Commands for `nvidia-smi`, and parsers for their output."""
 
 import re
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from pi_cli.store.records import Gpu
 
-QUERY = [
+GPU_QUERY = [
     "nvidia-smi",
     "--query-gpu=index,name,memory.total,memory.used,uuid,mig.mode.current,driver_version",
     "--format=csv,noheader,nounits",
 ]
 UUIDS = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
 HOLDERS = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory,process_name", "--format=csv,noheader,nounits"]
-LIST = ["nvidia-smi", "-L"]  # the only one that names the slices of GPUs in MIG mode, and their UUIDs
+GPU_LIST = ["nvidia-smi", "-L"]  # the only command that lists MIG slices and their UUIDs
 
-# Board sizes in GB as vendors print them. `memory.total` is up to 1/16 below (ECC), plus what the driver reserves.
+# Board sizes in GB as vendors print them. `memory.total` is less: by up to 1/16 (ECC), and by what the driver reserves.
 BOARD_SIZES = (8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 94, 96, 120, 141, 144, 180, 192, 288)
 
 BROKEN = re.compile(r"\berr(or|!)|\blost\b|requires reset|unable to determine", re.IGNORECASE)
@@ -25,8 +25,8 @@ LISTED_SLICE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+:\s+\(UUID: (MIG-[^)]+)\)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What `nvidia-smi` says: usable GPUs, (used, total) MiB by their ids, and what it says about broken ones."""
+class GpuReading:
+    """The output of `nvidia-smi`: usable GPUs, (used, total) MiB by GPU id, and its messages about broken GPUs."""
 
     gpus: list[Gpu] = field(default_factory=list)
     used: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Holder(NamedTuple):
     program: str
 
 
-class _Row(NamedTuple):
+class _GpuRow(NamedTuple):
     number: int
     name: str
     total: str
@@ -53,11 +53,11 @@ class _Row(NamedTuple):
     driver: str
 
 
-def read(output: str, listed: str = "") -> Reading:
-    r"""Read the answers to `QUERY` and `LIST`; memory is in GB as vendors count it (81559 MiB → `80GB`).
+def read(output: str, listed: str = "") -> GpuReading:
+    r"""Parse the output of `GPU_QUERY` and `GPU_LIST`; memory is in GB as vendors count it (81559 MiB → `80GB`).
 
-    Every MIG slice is a GPU of its own. Beside slices, ids are counted through and every GPU has its `uuid`: CUDA has
-    no numbers for slices.
+    Every MIG slice counts as a GPU. If there are slices, ids are numbered consecutively and every GPU has a `uuid`,
+    since CUDA has no numbers for slices.
 
     >>> read("0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05\n").gpus
     [Gpu(id=0, name='NVIDIA L4', memory='24GB', extra={})]
@@ -68,7 +68,7 @@ def read(output: str, listed: str = "") -> Reading:
     [Gpu(id=0, name='NVIDIA H200 MIG 3g.71gb', memory='71GB', extra={'uuid': 'MIG-c6'})]
     """
     rows = list(_rows(output))
-    reading = Reading(driver=next((row.driver for row in rows if row.driver[:1].isdecimal()), None))
+    reading = GpuReading(driver=next((row.driver for row in rows if row.driver[:1].isdecimal()), None))
     reading.broken.extend(line.strip() for line in output.splitlines() if not _row(line) and BROKEN.search(line))
     has_slices = any(row.mig == "Enabled" for row in rows)
     slices = list(_slices(listed))
@@ -89,7 +89,7 @@ def read(output: str, listed: str = "") -> Reading:
 
 
 def read_holders(uuids: str, holders: str) -> list[Holder]:
-    r"""Read the answers to `UUIDS` and `HOLDERS`; whose memory is not known is left out.
+    r"""Parse the output of `UUIDS` and `HOLDERS`; skip processes whose memory is unknown.
 
     >>> read_holders("0, GPU-5d\n1, GPU-7f\n", "GPU-7f, 4711, 73403, python3\nGPU-5d, 4712, [N/A], other\n")
     [Holder(gpu=1, pid=4711, used=73403, program='python3')]
@@ -104,38 +104,41 @@ def read_holders(uuids: str, holders: str) -> list[Holder]:
     ]
 
 
-def _rows(output: str) -> Iterator[_Row]:
+def _rows(output: str) -> Iterator[_GpuRow]:
     for line in output.splitlines():
         if row := _row(line):
             yield row
 
 
-def _row(line: str) -> _Row | None:
-    """Read a line of the table; should a name hold commas, it is whatever stands between the other fields."""
+def _row(line: str) -> _GpuRow | None:
+    """Parse a line of the table; a name with commas is everything between the other fields."""
     fields = [field.strip() for field in line.split(",")]
-    if len(fields) < len(_Row._fields) or not fields[0].isdecimal():
+    if len(fields) < len(_GpuRow._fields) or not fields[0].isdecimal():
         return None
-    return _Row(int(fields[0]), ", ".join(fields[1:-5]), *fields[-5:])
+    return _GpuRow(int(fields[0]), ", ".join(fields[1:-5]), *fields[-5:])
 
 
 def _slices(listed: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (index of the GPU, profile, UUID) of every slice."""
+    """Yield (GPU index, profile, UUID) of every MIG slice."""
     index = -1
     for line in listed.splitlines():
         if gpu := LISTED_GPU.match(line):
             index = int(gpu[1])
-        elif found := LISTED_SLICE.match(line):
-            yield index, found[1], found[2]
+        elif mig := LISTED_SLICE.match(line):
+            yield index, mig[1], mig[2]
 
 
 def _slice_size(profile: str) -> str:
-    """Return the memory that a profile names: `3g.40gb`, `1g.10gb+me`, `1c.3g.40gb`."""
+    """Return the memory in the name of a MIG profile, e.g. `3g.40gb`, `1g.10gb+me` or `1c.3g.40gb`."""
     size = re.search(r"\.(\d+)gb", profile)
     return f"{size[1]}GB" if size else "unknown"
 
 
 def _board_size(mebibytes: str) -> str:
-    """Name the board that reports so much memory, else the plain figure; `[N/A]` (unified memory) is `unknown`."""
+    """Return the size of the board that reports this much memory; of an unknown board, the rounded figure.
+
+    `[N/A]` (unified memory) becomes `unknown`.
+    """
     if not mebibytes.isdecimal():
         return "unknown"
     gibibytes = int(mebibytes) / 1024

@@ -1,6 +1,6 @@
-"""What a pod says, as checked types: models that run or died, the machine, and the events of a start.
+"""The answers of a pod as checked types: running and dead models, the machine, the events of a start.
 
-Only `pods.agent` makes them. Text in them is safe for a terminal, numbers are in range.
+Only `pods.agent` creates them. Their text is safe for a terminal, and their numbers are in range.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class RunningModel:
     """A model that runs on a pod.
 
-    `pid` is 0 before vLLM is launched. `age` is in seconds, `progress` is (bytes, bytes in all) of its download,
-    `requests` are how many run and wait, `memory_used` is (used, total) MiB of its GPUs, whoever uses them.
+    `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
+    (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes.
     """
 
     name: str
@@ -37,37 +37,37 @@ class RunningModel:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether pi would not have given it such a name: then it is shown, and nothing else is done with it."""
+        """Return whether its name breaks pi's rule for names: pi shows such a model and does nothing else with it."""
         return not is_name(self.name)
 
     @property
     def entry(self) -> Model:
-        """What `pods.json` keeps of it.
+        """Return its entry for `pods.json`.
 
-        Not where its key is: which of our secrets goes to a pod, the pod must not choose.
+        Never `api_key_env`: a pod must not choose which of the user's secrets is sent to it.
         """
-        kept = {"memory": self.memory, "private": self.is_private}
-        extra = {key: value for key, value in kept.items() if value}
+        optional = {"memory": self.memory, "private": self.is_private}
+        extra = {key: value for key, value in optional.items() if value}
         return Model(self.model, self.port, self.gpu, self.pid, self.uid, extra)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadModel:
-    """A model that does not run any more; `last_words` is the end of its log.
+    """A model that no longer runs; `log` is the path of its log, `log_end` the last part of it.
 
-    Without a record (`was_recorded`) another client has stopped it.
+    `was_recorded`: its record was still on the pod; otherwise another client stopped it.
     """
 
     name: str
     log: str
     was_recorded: bool
     was_rebooted: bool
-    last_words: str
+    log_end: str
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRecord:
-    """A file in `~/.pi/models` that was left out."""
+    """A file in `~/.pi/models` that the agent skipped."""
 
     file: str
     reason: str
@@ -75,7 +75,7 @@ class UnreadableRecord:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything about the models of a pod; names are unique in each list."""
+    """The state of all models of a pod; names are unique in each list."""
 
     models: list[RunningModel]
     dead: list[DeadModel]
@@ -84,9 +84,9 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A folder and the disk under it; sizes are in bytes, None where unknowable, as for pooled network storage.
+    """A folder and its disk; sizes are in bytes, None if they cannot be known, e.g. on pooled network storage.
 
-    `is_mount`: it lies on another disk than `/`. `trouble` says why nothing is known: it is gone, or does not answer.
+    `is_mount`: it is on another disk than `/`. `trouble`: why nothing is known (it is gone, or does not answer).
     """
 
     path: str
@@ -99,7 +99,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a machine is and has; `gpus` and `slices` are what `nvidia-smi` printed, `trouble` why that is not all."""
+    """The state of a machine; `gpus` and `slices` are output of `nvidia-smi`, `trouble` is why it is incomplete."""
 
     gpus: str
     slices: str
@@ -115,15 +115,15 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """What `nvidia-smi` printed for each question about GPU memory, and the PIDs of models' processes."""
+    """The output of `nvidia-smi` for each query about GPU memory, and the PIDs of the models' processes."""
 
     outputs: list[str]
     ours: list[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What became of models that were to be stopped, in order; `freed` is in MiB of GPU memory, None where unknown."""
+class StopResult:
+    """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown."""
 
     outcomes: "list[protocol.Outcome]"
     freed: int | None
@@ -131,7 +131,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class StartEnd:
-    """How a start, or watching one, ended: `exited` with `code` or by `signal`; `healthy` after `took` seconds."""
+    """The end of a start that was followed: `exited` with `code` or by `signal`, or `healthy` after `took` seconds."""
 
     state: Literal["launched", "healthy", "exited"]
     model: RunningModel
@@ -145,7 +145,7 @@ class StartEnd:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A port and GPUs are reserved; `log` is where vLLM will write."""
+    """A port and GPUs are reserved; `log` is the path of vLLM's log."""
 
     port: int
     gpu: str
@@ -154,14 +154,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """vLLM runs."""
+    """vLLM was launched."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """So many bytes are there; `by` is the other start that downloads them, in words, if this one waits."""
+    """Bytes downloaded so far; if this start waits for another one, `by` names that one (see `wording.downloader`)."""
 
     done: int
     total: int | None
@@ -170,7 +170,7 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class PhaseEntered:
-    """vLLM entered a phase, `at` so many seconds after its launch; None for what was over before we came."""
+    """vLLM entered a phase `at` seconds after its launch; None if it did so before pi began to follow."""
 
     text: str
     at: float | None
@@ -178,14 +178,14 @@ class PhaseEntered:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A piece of vLLM's log."""
+    """A part of vLLM's log."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something worth knowing, in words."""
+    """A note for the user."""
 
     text: str
 
@@ -198,11 +198,11 @@ StartEvent = Placed | Launched | Downloaded | PhaseEntered | Logged | Remark
 
 @dataclass(frozen=True, slots=True)
 class LogChange:
-    """What happened to a log. `uid` is that of the model that writes it; `place` is where pi stands in it now."""
+    """A change of a log; `uid` is that of the model that writes it, `position` is how far pi has read."""
 
     event: Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended"]
     uid: str | None
-    place: "protocol.Place"
+    position: "protocol.LogPosition"
     is_new: bool = False
     is_alive: bool = False
     exists: bool = False

@@ -1,4 +1,4 @@
-"""What the agent refuses or remarks, in words: it sends codes and numbers."""
+"""Messages for the refusals and notes of the agent, which sends only codes and numbers."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the agent cannot do what it was asked; which facts there are depends on `code` (see `protocol.Refusal`)."""
+    """Why the agent refused a request; `code` determines which fields are set (see `protocol.Refusal`)."""
 
     code: "protocol.Code"
     name: str = ""
@@ -32,11 +32,11 @@ class Refusal:
 
 
 class AgentRefused(PiError):
-    """The pod cannot do what it was asked; `words` say why without naming the pod."""
+    """The agent refused a request; `explanation` says why without the name of the pod."""
 
     def __init__(self, pod: str, refusal: Refusal) -> None:
-        self.words = in_words(refusal)
-        super().__init__(f"pod `{pod}`: {self.words}")
+        self.explanation = explain(refusal)
+        super().__init__(f"pod `{pod}`: {self.explanation}")
         self.refusal = refusal
 
     @property
@@ -44,8 +44,8 @@ class AgentRefused(PiError):
         return self.refusal.code
 
 
-def in_words(refusal: Refusal) -> str:
-    """Say why the agent refused."""
+def explain(refusal: Refusal) -> str:
+    """Return why the agent refused."""
     match refusal.code:
         case "name-taken":
             return f"`{refusal.name}` already runs here (port {refusal.port})"
@@ -88,7 +88,8 @@ def _no_room(refusal: Refusal) -> str:
     if refusal.before is not None:
         before = units.size(refusal.before)
         return (
-            f"the disk of `{refusal.path}` became full: {before} were free, and {free} are without the unfinished files"
+            f"the disk of `{refusal.path}` became full: {before} were free before the download, {free} are free "
+            "without its unfinished files"
         )
     lacking, total = refusal.lacking or 0, refusal.total or 0
     more = f" more (of {units.size(total)})" if lacking < total else ""
@@ -96,13 +97,13 @@ def _no_room(refusal: Refusal) -> str:
 
 
 def remark(event: "protocol.Note") -> str:
-    """Put a note of the agent into words."""
+    """Return the text for a note of the agent."""
     match event["event"]:
         case "waits-for-download":
-            return f"{holder(event['by'])} is already downloading the model to the same cache: waiting for it"
+            return f"{downloader(event['by'])} is already downloading the model to the same cache: waiting for it"
         case "parts-deleted":
             files = "1 file" if event["files"] == 1 else f"{event['files']} files"
-            return f"deleted what broken downloads of the model had left, {files}: {units.size(event['bytes'])}"
+            return f"deleted partial files of broken downloads of the model, {files}: {units.size(event['bytes'])}"
         case "download-restarted":
             without = ", without Xet" if event["without_xet"] else ""
             return f"download stalled for {_rounded(event['seconds'])}; restarting hf{without}"
@@ -112,7 +113,7 @@ def remark(event: "protocol.Note") -> str:
             process = f"process {event['pid']}" if event["pid"] else "another process"
             return f"waiting for the lock {event['path']}, which {process} holds"
         case "hub-silent":
-            return "the Hub does not answer: using what is in the cache, which seems to be complete"
+            return "the Hub does not answer: using the model in the cache, which seems to be complete"
         case "free-space-unknown":
             return f"free space of `{event['path']}` unknown: a shared pool reports the size of all of it"
 
@@ -121,6 +122,6 @@ def _rounded(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def holder(by: "protocol.Holder") -> str:
-    """Name the other start that downloads a model."""
+def downloader(by: "protocol.Downloader") -> str:
+    """Return how messages call the other start that downloads a model."""
     return "another start" if by["is_here"] else f"`{by['pod'] or 'another pod'}`"

@@ -13,7 +13,7 @@ from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.store import debug
 
-LET_GO_TIMEOUT = 2.0  # seconds for a command to clean up when we stop reading it
+EXIT_TIMEOUT = 2.0  # seconds for a command to clean up after its stdin ended
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
 READ_SIZE = 1 << 18  # bytes read at a time, at most
 SILENCE = 30.0  # seconds without a sign of life
@@ -70,12 +70,12 @@ class PodSession:
         return Completed(_status(self.pod, done.exit_status), _as_bytes(done.stdout), _as_bytes(done.stderr))
 
     async def stream(
-        self, command: str, sink: OutputSink, *, input: bytes = b"", patience: float = LET_GO_TIMEOUT
+        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: float = EXIT_TIMEOUT
     ) -> Completed:
         """Run a command that exits when its stdin ends; pass its output to `sink` as it arrives.
 
         An awaitable that `sink` returns is awaited before more is read. When the caller is cancelled or fails, the
-        command has `patience` seconds to clean up while its output is still read; after that it cleans up unobserved.
+        command has `exit_timeout` seconds to clean up while its output is still read; then it cleans up unobserved.
 
         stdin stays open until the command exits or the caller leaves: Ctrl+C, a lost connection and `kill -9` of pi all
         close it. (When a channel is closed, OpenSSH leaves a plain command running, and before OpenSSH 10 root's sshd
@@ -95,7 +95,7 @@ class PodSession:
                 await process.wait_closed()
                 stderr = await stderr_tail
         except BaseException:
-            await self._stop(process, patience)
+            await self._stop(process, exit_timeout)
             raise
         finally:
             stderr_tail.cancel()

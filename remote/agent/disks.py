@@ -1,6 +1,6 @@
-"""What lies under a folder: which file system, how much of it is free, and whether others use it too.
+"""The file system under a folder: its type, its free space, and whether other machines use it too.
 
-A question to a network file system may hang for ever: it is asked in a thread that is not waited for after a time-out.
+A system call on a network file system may never return. It is made in a thread, which is abandoned after a time-out.
 """
 
 import os
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0  # seconds
 LOCAL_FUSE = ("fuseblk", "fuse.fuse-overlayfs")
-# By their names in /proc/mounts; what is FUSE and not local counts too.
+# Type names in /proc/mounts. FUSE file systems that are not local count too.
 NETWORKS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "ceph", "glusterfs", "9p", "virtiofs", "beegfs", "gpfs", "wekafs")
 
 
 def disk(path: str) -> "protocol.Disk":
-    """Describe the disk under a folder; `trouble` says why it cannot be. A dead network share never answers."""
-    answers: "List[protocol.Disk]" = []
-    asking = threading.Thread(target=lambda: answers.append(measure(path)), daemon=True)
-    asking.start()
-    if home.join(asking, TIMEOUT):
-        return answers[0]
+    """Return the disk under a folder; `trouble` is why it is unknown. A dead network share never answers."""
+    results: "List[protocol.Disk]" = []
+    thread = threading.Thread(target=lambda: results.append(measure(path)), daemon=True)
+    thread.start()
+    if home.join(thread, TIMEOUT):
+        return results[0]
     return unknown(path, "did not answer within %.0f s" % TIMEOUT)
 
 
@@ -39,7 +39,7 @@ def measure(path: str) -> "protocol.Disk":
     except OSError as error:
         return unknown(path, os.strerror(error.errno or 0))
     point, source, kind = mount_of(os.path.realpath(path))
-    # A pool tells the size of the whole cluster, never the share of it that is ours.
+    # A pool reports the size of the whole cluster, never that of the user's share.
     is_pool = source.startswith("mfs#") or is_remote_fuse(kind)
     return {
         "path": path,
@@ -52,14 +52,14 @@ def measure(path: str) -> "protocol.Disk":
 
 
 def mount_of(path: str) -> Tuple[str, str, str]:
-    """Return (mount point, source, type) of the file system that holds a path; see proc(5) and fstab(5)."""
-    found = ("/", "", "")
+    """Return (mount point, source, type) of the file system of a path; see proc(5) and fstab(5)."""
+    mount = ("/", "", "")
     for line in home.read_bytes("/proc/self/mounts").decode("utf-8", "surrogateescape").splitlines():
         fields = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), field) for field in line.split(" ")]
         source, point, kind = fields[:3]
-        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(found[0]):
-            found = (point, source, kind)
-    return found
+        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(mount[0]):
+            mount = (point, source, kind)
+    return mount
 
 
 def is_remote_fuse(kind: str) -> bool:
@@ -67,12 +67,12 @@ def is_remote_fuse(kind: str) -> bool:
 
 
 def is_network(kind: str) -> bool:
-    """Tell whether other machines may use a file system of this type as well."""
+    """Return whether other machines may use a file system of this type too."""
     return kind in NETWORKS or is_remote_fuse(kind)
 
 
 def existing(path: str) -> str:
-    """Return a path, or the nearest folder above it that is there."""
+    """Return a path, or the nearest folder above it that exists."""
     while not os.path.lexists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path

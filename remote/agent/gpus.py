@@ -1,4 +1,4 @@
-"""Ask `nvidia-smi`, which may hang for ever: after a time-out it is killed, and not waited for."""
+"""Run `nvidia-smi`, which may never end: after a time-out it is killed and abandoned."""
 
 import contextlib
 import os
@@ -12,21 +12,21 @@ from agent import home, processes
 if TYPE_CHECKING:
     from agent import protocol
 
-TIMEOUT = 10.0  # seconds: without persistence mode a machine with eight GPUs takes three
-QUICK_TIMEOUT = 2.5  # seconds for what is only nice to know: while models run, the driver is loaded and answers at once
-NVIDIA_PLACES = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin"]  # where some containers keep nvidia-smi
+TIMEOUT = 10.0  # seconds: without persistence mode, a machine with eight GPUs takes three
+QUICK_TIMEOUT = 2.5  # seconds for optional figures: while models run, the driver is loaded and answers immediately
+NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin"]  # where some containers have nvidia-smi
 MEMORY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
 
 
 class Output(NamedTuple):
-    """What a program printed; `trouble` says why that is nothing, or not all of it."""
+    """The output of a program; `trouble` is why it is missing or incomplete."""
 
     text: str
     trouble: Optional[str]
 
 
 def memory(timeout: float = QUICK_TIMEOUT) -> Dict[int, Tuple[int, int]]:
-    """Return (used, total) MiB of every GPU, where nvidia-smi knows it."""
+    """Return (used, total) MiB of every GPU for which nvidia-smi reports them."""
     sizes = {}
     for line in ask(MEMORY, home.pod_environment(), timeout).text.splitlines():
         with contextlib.suppress(ValueError):
@@ -36,22 +36,22 @@ def memory(timeout: float = QUICK_TIMEOUT) -> Dict[int, Tuple[int, int]]:
 
 
 def holders(questions: List[List[str]]) -> "protocol.Holders":
-    """Ask `nvidia-smi` which processes hold memory, and say which processes are our models'."""
+    """Ask `nvidia-smi` which processes hold memory; also return the PIDs of the models' processes."""
     settings = home.pod_environment()
     ours = [process.pid for group in processes.marked().values() for process in group]
     return {"outputs": [ask(question, settings).text for question in questions], "ours": ours}
 
 
 def ask(command: List[str], settings: Dict[str, str], timeout: float = TIMEOUT) -> Output:
-    """Run a command for its output."""
-    places = os.pathsep.join([settings.get("PATH", os.defpath), *NVIDIA_PLACES])
+    """Run a command and return its output."""
+    path = os.pathsep.join([settings.get("PATH", os.defpath), *NVIDIA_FOLDERS])
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=dict(settings, PATH=places, LC_ALL="C"),
+            env=dict(settings, PATH=path, LC_ALL="C"),
             start_new_session=True,
         )
     except OSError as error:
@@ -61,7 +61,7 @@ def ask(command: List[str], settings: Dict[str, str], timeout: float = TIMEOUT) 
     text = output.decode("utf-8", "replace")
     if not is_whole or not home.wait_until(lambda: process.poll() is not None, 1.0):
         with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)  # and not waited for: a process that hangs in a driver stays
+            os.killpg(process.pid, signal.SIGKILL)  # without waiting: a process that hangs in a driver stays
         return Output(text, "%s did not answer within %.0f s" % (command[0], timeout))
     lines = text.strip().splitlines()
     failed = "%s failed: %s" % (command[0], lines[-1] if lines else "exit code %d" % process.returncode)

@@ -1,4 +1,4 @@
-"""The pod itself: where things lie, its environment and programs, its clock and files."""
+"""The pod itself: paths, environment, programs, clock and files."""
 
 import contextlib
 import os
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 HOME = os.path.expanduser("~")
 PI = os.path.join(HOME, ".pi")
 LOGS = os.path.join(HOME, ".vllm_logs")
-TICK = 0.2  # seconds between two looks
-MOST_OUTPUT = 1 << 20  # bytes of what a program prints
-ENVIRONMENT_TIMEOUT = 10.0  # seconds for ~/.pi/env, which setup writes and people edit
+TICK = 0.2  # seconds between two checks
+MAX_OUTPUT = 1 << 20  # bytes of a program's output
+ENVIRONMENT_TIMEOUT = 10.0  # seconds for ~/.pi/env, which setup writes and users edit
 
 
 def pod_environment() -> Dict[str, str]:
-    """Return our environment with what setup wrote to ~/.pi/env, as bash reads it."""
-    # What BASH_ENV prints comes before the first zero.
+    """Return the agent's environment with the variables of ~/.pi/env, as bash reads that file."""
+    # Output of BASH_ENV comes before the first NUL.
     script = 'set -a; [ -f "$HOME/.pi/env" ] && . "$HOME/.pi/env"; printf "\\0"; exec env -0'
     command = ["bash", "--norc", "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True) as asked:
-        assert asked.stdout is not None
-        output, is_whole = read_until(asked.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        assert process.stdout is not None
+        output, is_whole = read_until(process.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
         if not is_whole:
-            os.killpg(asked.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
             raise Refused({"code": "environment", "seconds": ENVIRONMENT_TIMEOUT})
     entries = output.decode("utf-8", "surrogateescape").split("\0")[1:]
     settings = {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
-    settings.pop("PYTHONHOME", None)  # no virtual environment's Python starts with it
-    # Where ~/venv leads to now: a setup that makes it lead elsewhere must not move what runs from there.
+    settings.pop("PYTHONHOME", None)  # with it, the Python of a virtual environment does not start
+    # The present target of ~/venv: a later setup may change the link while programs run from the old target.
     programs = os.path.join(os.path.realpath(os.path.join(HOME, "venv")), "bin")
     settings["PATH"] = os.pathsep.join([programs, settings.get("PATH", os.defpath)])
     return settings
@@ -60,7 +60,7 @@ def boot_id() -> str:
 
 
 def uptime() -> float:
-    """Return seconds since boot, sleep included: unlike the clock it never jumps."""
+    """Return seconds since boot, including suspend: unlike the time of day, it never jumps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -83,14 +83,14 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_regular(path: str, most: int) -> bytes:
-    """Read a file that another user may have put there: so many bytes at most. Raises `OSError`."""
+def read_regular(path: str, size: int) -> bytes:
+    """Read at most `size` bytes of a file that another user may have created. Raises `OSError`."""
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read(most)
+        return file.read(size)
 
 
 def open_regular(path: str) -> int:
-    """Open a file to read it, and refuse (`OSError`) what could block us for ever or never end: a pipe, a device."""
+    """Open a file for reading. Raises `OSError`, also for a pipe or a device, which could block or never end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -99,9 +99,9 @@ def open_regular(path: str) -> int:
 
 
 def read_until(descriptor: int, deadline: float) -> Tuple[bytes, bool]:
-    """Read to the end, or until a moment of the monotonic clock; return whether the end was reached."""
+    """Read until the end or the deadline (monotonic clock); return the data, and whether the end was reached."""
     output = b""
-    while len(output) < MOST_OUTPUT:
+    while len(output) < MAX_OUTPUT:
         wire.beat()
         left = max(0.0, deadline - time.monotonic())
         if select.select([descriptor], [], [], min(left, 1.0))[0]:
@@ -115,7 +115,7 @@ def read_until(descriptor: int, deadline: float) -> Tuple[bytes, bool]:
 
 
 def join(thread: "threading.Thread", seconds: float) -> bool:
-    """Wait for a thread that long at most; return whether it has ended."""
+    """Wait at most this long for a thread; return whether it has ended."""
     deadline = time.monotonic() + seconds
     while thread.is_alive() and time.monotonic() < deadline:
         wire.beat()

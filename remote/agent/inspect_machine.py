@@ -1,4 +1,4 @@
-"""What this machine is and has: GPUs, disks, vLLM versions. It reads, and changes nothing."""
+"""Inspect this machine: GPUs, disks, vLLM versions. Read-only."""
 
 import os
 from typing import TYPE_CHECKING, Dict, Optional
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
-    """Answer everything at once. The texts of `nvidia-smi` are read by pi, which brings the questions along."""
+    """Return everything at once. pi sends the `nvidia-smi` commands and parses their output."""
     settings = home.pod_environment()
-    asked = gpus.ask(request["gpu_query"], settings)
+    output = gpus.ask(request["gpu_query"], settings)
     storage = models_path(settings)
     known = request["known"]
     return {
-        "gpus": asked.text,
-        "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in asked.text else "",
-        "trouble": asked.trouble,
+        "gpus": output.text,
+        "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in output.text else "",
+        "trouble": output.trouble,
         "home": disks.disk(HOME),
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),
@@ -31,7 +31,7 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
 
 
 def models_path(settings: Dict[str, str]) -> Optional[str]:
-    """Return the folder for models: setup puts the cache of Hugging Face into it."""
+    """Return the folder for models, in which setup puts the cache of Hugging Face; None if it is the home folder."""
     cache = settings.get("HF_HOME", "").rstrip("/")
     if not cache.startswith("/") or cache == os.path.join(HOME, ".cache", "huggingface"):
         return None
@@ -39,7 +39,7 @@ def models_path(settings: Dict[str, str]) -> Optional[str]:
 
 
 def provider() -> Optional[str]:
-    """Return the word by which setup recognised the provider of this machine."""
+    """Return the provider of this machine as setup recognised it, in one word."""
     try:
         words = home.read_bytes(os.path.join(PI, "provider")).decode("utf-8", "replace").split()
     except OSError:

@@ -1,6 +1,6 @@
-"""Find out where in a log to begin: at its last lines, at a moment, at what matches.
+"""Find the offset at which to begin reading a log: at its last lines, at a moment, at matching lines.
 
-A log is what `read(offset, size)` returns parts of, and `end` bytes long; nothing here reads all of it without need.
+`read(offset, size)` returns a part of the log, which is `end` bytes long. No function reads more than it needs.
 """
 
 import re
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 STAMP_BLOCK = 1 << 16
-STAMP_LENGTH = 128  # bytes in which the time of a line stands
+STAMP_LENGTH = 128  # first bytes of a line, which contain its time
 DAY = 86400.0
-# `(EngineCore pid=123) INFO 11-23 13:31:46 [file.py:1] text`: vLLM gives no year.
+# `(EngineCore pid=123) INFO 11-23 13:31:46 [file.py:1] text`: vLLM logs no year.
 STAMP = re.compile(rb"\n(?:\([^)\n]*\) )?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) ")
 
 Read = Callable[[int, int], bytes]
-Matches = Callable[[bytes], object]
-Moment = Tuple[int, ...]  # year, month, day, hour, minute, second, as the clock on the pod's wall shows them
+Matcher = Callable[[bytes], object]
+LocalTime = Tuple[int, ...]  # year, month, day, hour, minute, second
 
 
 class Query(NamedTuple):
-    """What is asked for of the past: the last `lines` (None: all) that match, `since` seconds after 1970."""
+    """Which earlier lines are requested: the last `lines` (None: all) that match, `since` seconds after 1970."""
 
     lines: Optional[int]
     since: Optional[float]
-    matches: Optional[Matches]
+    matches: Optional[Matcher]
 
 
 def query(request: "protocol.LogsRequest") -> Query:
@@ -38,8 +38,8 @@ def query(request: "protocol.LogsRequest") -> Query:
 
 
 def moment_of(since: "protocol.Moment") -> float:
-    """Return a moment by this machine's clock: so many seconds `ago`, at a time of the `clock` (the last one that
-    was), at a `local` time here, or in seconds since 1970 (`utc`)."""
+    """Return a moment in seconds since 1970, by this machine's clock: seconds `ago`, the latest `clock` time of day, a
+    `local` time of this machine, or `utc`."""
     now = time.time()
     if "ago" in since:
         return now - float(since["ago"])
@@ -52,8 +52,8 @@ def moment_of(since: "protocol.Moment") -> float:
     return moment if moment <= now else moment - DAY
 
 
-def matcher_of(pattern: str) -> Matches:
-    """Return what tells whether a line matches; where the pattern is plain ASCII the line need not be decoded."""
+def matcher_of(pattern: str) -> Matcher:
+    """Return a function that checks whether a line matches; for an ASCII pattern, lines are not decoded."""
     try:
         if pattern.isascii():
             return re.compile(pattern.encode("ascii")).search
@@ -64,15 +64,15 @@ def matcher_of(pattern: str) -> Matches:
 
 
 def beginning(read: Read, end: int, changed: float, query: Query) -> int:
-    """Return the offset of the first line that is asked for; the log has last `changed` then."""
+    """Return the offset of the first requested line; `changed` is the modification time of the log."""
     floor = 0 if query.since is None else first_since(read, end, changed, query.since)
     return floor if query.lines is None else last_lines(read, floor, end, query.lines, query.matches)
 
 
 def last_lines(
-    read: Read, floor: int, end: int, count: int, matches: Optional[Matches] = None, *, at_a_time: int = BLOCK
+    read: Read, floor: int, end: int, count: int, matches: Optional[Matcher] = None, *, at_a_time: int = BLOCK
 ) -> int:
-    """Return where the last lines (that match) begin; one without a line break at the end is one, too."""
+    """Return where the last (matching) lines begin; an incomplete last line counts."""
     later, block_end = b"", end
     while count and block_end > floor:
         block_begin = max(floor, block_end - at_a_time)
@@ -94,10 +94,10 @@ def last_lines(
 def first_since(read: Read, end: int, changed: float, since: float) -> int:
     """Return where the first line begins that is not older, by bisection; only some lines have a time.
 
-    A log without any time is new enough as a whole, or not at all.
+    Of a log without any time, the modification time decides for all lines.
     """
     moment = tuple(time.localtime(since)[:6])
-    low, high, found = 0, end, end
+    low, high, result = 0, end, end
     while low < high:
         middle = (low + high) // 2
         stamped = next_stamp(read, middle, high)
@@ -106,14 +106,14 @@ def first_since(read: Read, end: int, changed: float, since: float) -> int:
         elif stamped[1] < moment:
             low = stamped[0] + 1
         else:
-            found, high = stamped[0], middle
-    if found == end and changed >= since and next_stamp(read, 0, end) is None:
+            result, high = stamped[0], middle
+    if result == end and changed >= since and next_stamp(read, 0, end) is None:
         return 0
-    return found
+    return result
 
 
-def next_stamp(read: Read, begin: int, end: int, *, at_a_time: int = STAMP_BLOCK) -> Optional[Tuple[int, Moment]]:
-    """Return the next line with a time that begins in this part: where, and its time."""
+def next_stamp(read: Read, begin: int, end: int, *, at_a_time: int = STAMP_BLOCK) -> Optional[Tuple[int, LocalTime]]:
+    """Return (offset, time) of the next line with a time that begins in this part."""
     for at in range(begin, end, at_a_time):
         size = min(at_a_time, end - at)
         text = (read(at - 1, 1) if at else b"\n") + read(at, size + STAMP_LENGTH)
@@ -123,8 +123,8 @@ def next_stamp(read: Read, begin: int, end: int, *, at_a_time: int = STAMP_BLOCK
     return None
 
 
-def with_year(stamp: List[int]) -> Moment:
-    """Complete a time: it is not in the future, but for clocks that differ a little."""
+def with_year(stamp: List[int]) -> LocalTime:
+    """Add the year to a time of the log: the latest year for which it is at most a day in the future."""
     soon = time.localtime(time.time() + DAY)
     year = soon.tm_year if tuple(stamp[:2]) <= (soon.tm_mon, soon.tm_mday) else soon.tm_year - 1
     return (year, *stamp)

@@ -1,8 +1,8 @@
-"""Pass on models' logs as they grow: through rotations, truncations and restarts, until the models are dead.
+"""Send models' logs as they grow: through rotations, truncations and restarts, until the models have exited.
 
-After one marked line stdout carries frames: `HEADER` and a payload. That of a DATA frame are bytes of the file as they
-are (with a filter whole lines of it), that of an EVENT frame is JSON. The offset tells where in the file pi stands
-after a frame; with what the last event says of the file, pi can go on from there over another connection.
+After one marked line, stdout carries frames: `HEADER` and a payload. The payload of a DATA frame is bytes of the file
+(with a filter, whole lines), that of an EVENT frame is JSON. The offset is the position in the file after the frame.
+Together with the file's identity in the latest event, it lets pi continue from there over another connection.
 """
 
 import contextlib
@@ -32,21 +32,21 @@ DATA: "protocol.FrameKind" = 0
 EVENT: "protocol.FrameKind" = 1
 BEAT: "protocol.FrameKind" = 2
 CHUNK = 1 << 17  # bytes that are read and sent at a time
-ROOM = 1 << 20  # bytes that a pipe to sshd may hold: fewer turns for each of us
-HEAD = 1024  # first bytes of a file, by which it is known again: vLLM's first line has a time and a PID
-LONGEST = 1 << 20  # bytes after which a line that is filtered counts as complete
-OLDEST = 9  # NAME.log.9 is the oldest file that is looked for
-CALM = 0.004  # seconds between two frames when lines come fast: thousands of tiny ones would keep pi busy
-LOOK = 1.0  # seconds between two looks whether a model lives
-POLL = 0.1  # seconds between two looks at files where inotify is missing, and at a model that may come back
-GRACE = 2.0  # seconds in which it may
-F_SETPIPE_SZ = 1031  # fcntl(2); Python has it since 3.10
+PIPE_SIZE = 1 << 20  # bytes of the pipe to sshd: a larger pipe means fewer context switches
+HEAD = 1024  # first bytes of a file, which identify it: vLLM's first line has a time and a PID
+MAX_LINE = 1 << 20  # bytes: with a filter, a longer line counts as complete
+OLDEST = 9  # NAME.log.9 is the oldest file that is considered
+CALM = 0.004  # seconds between two frames when lines arrive fast: thousands of tiny frames would keep pi busy
+LOOK = 1.0  # seconds between two checks whether a model is alive
+POLL = 0.1  # seconds between two checks of files without inotify, and of a model that may be restarting
+GRACE = 2.0  # seconds for a model to be restarted
+F_SETPIPE_SZ = 1031  # fcntl(2); in Python since 3.10
 CHANGES = 0x002 | 0x0C0 | 0x100  # inotify(7): modified, moved, created
 
 
 def logs(request: "protocol.LogsRequest") -> NoReturn:
-    """Pass on the logs of models: after `place` where pi has been before, else from the last `lines` since a moment
-    that match (see `log_search`). With `grep` pass on only lines that match, without `follow` end with the file.
+    """Send the logs of models: from `position` on if pi has read them before, else the last matching `lines` since a
+    moment (see `log_search`). With `grep`, send only matching lines; without `follow`, stop at the end of the file.
     """
     query, out, marked = log_search.query(request), Out(), processes.marked()
     opened = [
@@ -56,7 +56,7 @@ def logs(request: "protocol.LogsRequest") -> NoReturn:
     for log in opened:
         log.require_something()
     wire.emit({"result": {}})
-    wire.beats.every = float("inf")  # from here on they are frames
+    wire.beats.every = float("inf")  # from here on, beats are frames
     try:
         pass_on_all(opened, out)
     except OSError as error:
@@ -71,10 +71,10 @@ def pass_on_all(opened: List["Log"], out: "Out") -> None:
     next_look = time.monotonic() + LOOK
     while opened:
         out.beat()
-        sent = {log: log.pass_on() for log in opened}  # each gets its turn
+        sent = {log: log.pass_on() for log in opened}  # one chunk each
         now = time.monotonic()
         if now >= next_look:
-            see_who_lives(opened)
+            check_lives(opened)
             next_look = now + (POLL if any(log.life.is_over for log in opened) else LOOK)
         for log in [log for log, size in sent.items() if not size and log.is_complete(now)]:
             log.end()
@@ -87,21 +87,21 @@ def pass_on_all(opened: List["Log"], out: "Out") -> None:
             wire.leave()
 
 
-def see_who_lives(opened: List["Log"]) -> None:
-    """Look whether the models still run; at all processes only where none is left of those that we know."""
-    doubtful = [log for log in opened if log.follow and not log.life.certainly_goes_on()]
+def check_lives(opened: List["Log"]) -> None:
+    """Check whether the models still run. All processes are searched only for models whose known ones have exited."""
+    doubtful = [log for log in opened if log.follow and not log.life.is_surely_alive()]
     marked = processes.marked() if doubtful else {}
     for log in doubtful:
         before = log.life.uid
         log.life.look(marked)
         if log.life.uid != before:
-            log.tell("restarted")
+            log.report("restarted")
 
 
 class Life:
-    """The life of the model that bears a name: `uid` is that of the newest one that lives, else of the last that did.
+    """Whether a model with this name runs; `uid` is that of the newest one that runs, or ran.
 
-    It is over since `ended`, on the monotonic clock.
+    It exited at `ended` (monotonic clock).
     """
 
     def __init__(self, source: "protocol.LogSource", marked: Dict[str, List[Process]]) -> None:
@@ -113,22 +113,22 @@ class Life:
         self.look(marked)
 
     def look(self, marked: Dict[str, List[Process]]) -> None:
-        named = [each for each in records.read_all() if each["name"] == self._source["name"]]
-        living = [each for each in named if records.lives(each, marked)]
+        named = [record for record in records.read_all() if record["name"] == self._source["name"]]
+        living = [record for record in named if records.lives(record, marked)]
         if living:
-            newest = max(living, key=lambda each: each["since"])
+            newest = max(living, key=lambda record: record["since"])
             self.uid, self.is_launched = newest["uid"], bool(newest["pid"])
         self._processes = marked.get(self.uid or "", []) or processes.find_unmarked(records.known_as(self._source))
         was_over, self.is_over = self.is_over, not living and not self._processes
         if self.is_over and not was_over:
             self.ended = time.monotonic()
 
-    def certainly_goes_on(self) -> bool:
-        return any(processes.start_time(each.pid) == each.start for each in self._processes)
+    def is_surely_alive(self) -> bool:
+        return any(processes.start_time(process.pid) == process.start for process in self._processes)
 
 
 class Log:
-    """A log as far as it was passed on: `_position` is that of the next byte, `_head` how its file begins."""
+    """A log that is being sent: `_position` is the offset of the next byte, `_head` the first bytes of the file."""
 
     def __init__(
         self, number: int, source: "protocol.LogSource", life: Life, query: Query, follow: bool, out: "Out"
@@ -136,30 +136,30 @@ class Log:
         self.life, self.follow = life, follow
         self._number, self._source, self._query, self._out = number, source, query, out
         self._path = os.path.join(LOGS, source["name"] + ".log")
-        self._place = source["place"]
+        self._resume = source["position"]
         self._file = -1
-        self._inode = self._position = self._untold = 0
+        self._inode = self._position = self._unsent = 0
         self._end: Optional[int] = None
         self._head = self._rest = b""
-        self._not_ours = 0  # inode of the log of a model before
+        self._not_ours = 0  # inode of the log of the previous model
 
     def require_something(self) -> None:
-        """Refuse a log that neither is there nor will be."""
+        """Refuse a log that does not exist and will not be created."""
         will_be = self.follow and not self.life.is_over
-        if not self._place and not will_be and not inode_of(self._path):
+        if not self._resume and not will_be and not inode_of(self._path):
             raise Refused({"code": "no-log", "path": self._path})
         if inode_of(self._path) and not stat.S_ISREG(os.stat(self._path).st_mode):
             raise Refused({"code": "no-log", "path": self._path, "reason": "it is not a regular file"})
 
     def begin(self) -> None:
-        """Find the place to read from, and tell how things are."""
-        if self._place and self._place["length"]:
-            self._go_to(self._place)
+        """Find where to begin, and send the first event."""
+        if self._resume and self._resume["length"]:
+            self._go_to(self._resume)
         elif self.follow and not self.life.is_over and not self.life.is_launched:
             self._not_ours = inode_of(self._path)
         elif inode_of(self._path):
             self._open(self._path)
-            if not self._place:
+            if not self._resume:
                 now = os.fstat(self._file)
                 self._position = log_search.beginning(self._part, now.st_size, now.st_mtime, self._query)
         if self._file >= 0 and not self.follow:
@@ -168,29 +168,29 @@ class Log:
             "event": "begins",
             "uid": self.life.uid,
             "file": self._known(),
-            "is_new": not self._place,
+            "is_new": not self._resume,
             "alive": not self.life.is_over,
             "exists": self._file >= 0,
         }
         self._send_event(begins)
-        if not self._place:
-            self.life.ended -= GRACE  # who was dead before we came is not waited for
+        if not self._resume:
+            self.life.ended -= GRACE  # a model that had exited before is not waited for
         elif self.life.uid != self._source.get("uid"):
-            self.tell("restarted")
+            self.report("restarted")
 
     def pass_on(self) -> int:
-        """Send what comes next, or turn to the file that comes after; return how many bytes that was, about."""
+        """Send the next chunk, or change to the next file; return about how many bytes were read."""
         size = self._read()
         if self._file >= 0 and self._was_rewritten():
             self._start_over()
             return 1
         if not size and self._end is None:
             after = self._file_after()
-            size = self._read()  # once more: what comes now that there is another file is the rest of this one
+            size = self._read()  # again: once a newer file exists, nothing more is written to this one
             if after and not size:
                 self._send_rest()
                 self._open(after)
-                self.tell("rotated")
+                self.report("rotated")
                 return 1
         if size:
             self._position += size
@@ -199,21 +199,21 @@ class Log:
         return size
 
     def is_complete(self, now: float) -> bool:
-        """Tell, where there is nothing more to read, whether there never will be."""
+        """Return, when everything was read, whether nothing will follow."""
         return not self.follow or (self.life.is_over and now - self.life.ended > GRACE)
 
     def end(self) -> None:
         self._send_rest()
-        self.tell("ended")
+        self.report("ended")
 
-    def tell(self, event: "Literal['grown', 'rotated', 'truncated', 'lost', 'restarted', 'ended']") -> None:
+    def report(self, event: "Literal['grown', 'rotated', 'truncated', 'lost', 'restarted', 'ended']") -> None:
         self._send_event({"event": event, "uid": self.life.uid, "file": self._known()})
 
     def _send_event(self, event: "Union[protocol.LogEvent, protocol.LogBegins]") -> None:
         self._out.send(EVENT, self._number, self._position - len(self._rest), json.dumps(event).encode("ascii"))
 
     def _part(self, offset: int, size: int) -> bytes:
-        """Read a part of the file, unless pi has gone: a file may be huge."""
+        """Read a part of the file, unless pi has disconnected: the file may be huge."""
         self._out.beat()
         if wire.stdin_ended(0):
             wire.leave()
@@ -222,37 +222,37 @@ class Log:
     def _read(self) -> int:
         if self._file < 0:
             return 0
-        most = CHUNK if self._end is None else min(CHUNK, max(self._end - self._position, 0))
-        return os.preadv(self._file, [self._out.payload[:most]], self._position)
+        size = CHUNK if self._end is None else min(CHUNK, max(self._end - self._position, 0))
+        return os.preadv(self._file, [self._out.payload[:size]], self._position)
 
     def _send(self, size: int) -> None:
-        """Send what was read, or the lines of it that match."""
+        """Send the bytes read, or the matching lines in them."""
         if self._query.matches is None:
             self._out.send_payload(DATA, self._number, self._position, size)
             return
         data = self._rest + self._out.payload[:size].tobytes()
         cut = data.rfind(b"\n") + 1
-        cut = cut if len(data) - cut < LONGEST else len(data)
+        cut = cut if len(data) - cut < MAX_LINE else len(data)
         self._rest = data[cut:]
         self._send_matching(data[:cut])
 
     def _send_rest(self) -> None:
-        """Send the last line of a file, which nobody completes any more."""
+        """Send the incomplete last line of a file."""
         rest, self._rest = self._rest, b""
         if rest:
             self._send_matching(rest)
 
     def _send_matching(self, data: bytes) -> None:
-        """Send the lines that match, and now and then, where none does, how far we are."""
+        """Send the lines that match; if there are none for long, send only the offset."""
         matches = self._query.matches
         assert matches
         *lines, rest = data.split(b"\n")
-        found = [line + b"\n" for line in lines if matches(line)]
-        found += [rest] if rest and matches(rest) else []
-        self._untold += len(data)
-        if found or self._untold > LONGEST:
-            self._untold = 0
-            self._out.send(DATA, self._number, self._position - len(self._rest), b"".join(found))
+        matching = [line + b"\n" for line in lines if matches(line)]
+        matching += [rest] if rest and matches(rest) else []
+        self._unsent += len(data)
+        if matching or self._unsent > MAX_LINE:
+            self._unsent = 0
+            self._out.send(DATA, self._number, self._position - len(self._rest), b"".join(matching))
 
     def _open(self, path: str, position: int = 0) -> None:
         if self._file >= 0:
@@ -261,17 +261,17 @@ class Log:
         self._inode, self._head = os.fstat(self._file).st_ino, os.pread(self._file, HEAD, 0)
 
     def _learn_head(self) -> None:
-        """Tell more of how the file begins, as long as that is little."""
+        """Report the identity of the file again while it is shorter than `HEAD`."""
         if len(self._head) < HEAD:
             before, self._head = self._head, os.pread(self._file, HEAD, 0)
             if len(self._head) > len(before):
-                self.tell("grown")
+                self.report("grown")
 
     def _known(self) -> "protocol.FileId":
-        """Return by what a file is known again: its inode, which a copy has not, and how it begins."""
+        """Return the identity of the file: its inode, which a copy does not have, and a checksum of its first bytes."""
         return {"inode": self._inode, "length": len(self._head), "sum": zlib.crc32(self._head)}
 
-    def _stands(self) -> "protocol.Place":
+    def _reached(self) -> "protocol.LogPosition":
         known = self._known()
         return {"inode": known["inode"], "length": known["length"], "sum": known["sum"], "offset": self._position}
 
@@ -280,27 +280,27 @@ class Log:
         return is_shorter or os.pread(self._file, len(self._head), 0) != self._head
 
     def _start_over(self) -> None:
-        """Go on in the copy that was made of the file before it was truncated, else at its new beginning."""
-        copy = find(self._path, self._stands()) if self._end is None else None
+        """After a truncation, continue in the copy made before it; without a copy, at the beginning of the file."""
+        copy = find(self._path, self._reached()) if self._end is None else None
         if copy:
             self._open(copy, self._position)
             return
         self._send_rest()
         self._position, self._head = 0, os.pread(self._file, HEAD, 0)
-        self.tell("truncated")
+        self.report("truncated")
 
-    def _go_to(self, place: "protocol.Place") -> None:
-        """Open the file that pi knows, where pi stands; if it is gone, say so and begin with the one that is there."""
-        found = find(self._path, place)
-        if found:
-            self._open(found, place["offset"])
+    def _go_to(self, position: "protocol.LogPosition") -> None:
+        """Open the file that pi has read, at its position; if it is gone, report that and open the present file."""
+        path = find(self._path, position)
+        if path:
+            self._open(path, position["offset"])
             return
         if inode_of(self._path):
             self._open(self._path)
-        self.tell("lost")
+        self.report("lost")
 
     def _file_after(self) -> Optional[str]:
-        """Return the file that comes after ours and has something in it."""
+        """Return the next file that is not empty."""
         if inode_of(self._path) in (0, self._inode, self._not_ours):
             return None
         files = generations(self._path)
@@ -309,21 +309,21 @@ class Log:
         return next((file for file in reversed(newer) if size_of(file)), None)
 
 
-def find(path: str, place: "protocol.Place") -> Optional[str]:
-    """Return which file begins as it should and is long enough: the one that pi has read, else a copy of it."""
-    fitting = [file for file in generations(path) if place["length"] and begins_like(file, place)]
-    return min(fitting, key=lambda file: inode_of(file) != place["inode"], default=None)
+def find(path: str, position: "protocol.LogPosition") -> Optional[str]:
+    """Return the file that pi has read, or a copy of it: with the same first bytes, and long enough."""
+    matching = [file for file in generations(path) if position["length"] and begins_like(file, position)]
+    return min(matching, key=lambda file: inode_of(file) != position["inode"], default=None)
 
 
-def begins_like(path: str, place: "protocol.Place") -> bool:
+def begins_like(path: str, position: "protocol.LogPosition") -> bool:
     with contextlib.suppress(OSError), os.fdopen(home.open_regular(path), "rb") as file:
-        is_long_enough: bool = os.fstat(file.fileno()).st_size >= place["offset"]
-        return is_long_enough and zlib.crc32(file.read(place["length"])) == place["sum"]
+        is_long_enough: bool = os.fstat(file.fileno()).st_size >= position["offset"]
+        return is_long_enough and zlib.crc32(file.read(position["length"])) == position["sum"]
     return False
 
 
 def generations(path: str) -> List[str]:
-    """Return a log and what it was rotated to, the newest first."""
+    """Return a log and its rotated files, the newest first."""
     return [path] + [old for old in ("%s.%d" % (path, age) for age in range(1, OLDEST + 1)) if inode_of(old)]
 
 
@@ -340,24 +340,24 @@ def size_of(path: str) -> int:
 
 
 class Out:
-    """stdout, which gets as much as it has room for. We end when nobody reads it any more, or stdin has ended.
+    """stdout, without blocking. The agent exits when the reader of stdout has closed it, or stdin has ended.
 
-    What is read into `payload` is sent without being copied.
+    Bytes that are read into `payload` are sent without a copy.
     """
 
     def __init__(self) -> None:
         self._frame = memoryview(bytearray(HEADER.size + CHUNK))
         self.payload = self._frame[HEADER.size :]
         os.set_blocking(1, False)
-        with contextlib.suppress(OSError):  # some sshds use sockets, and somebody else may have had all there is
-            fcntl.fcntl(1, F_SETPIPE_SZ, ROOM)
+        with contextlib.suppress(OSError):  # some sshds use sockets, and the user's limit for pipes may be reached
+            fcntl.fcntl(1, F_SETPIPE_SZ, PIPE_SIZE)
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
         self._poll.register(1, select.POLLOUT)
         self._beat_every, self._last_sent = wire.beats.every, time.monotonic()
 
     def beat(self) -> None:
-        """Show pi that we work, if nothing else does."""
+        """Send a beat if nothing else was sent for too long."""
         if time.monotonic() - self._last_sent >= self._beat_every:
             self.send(BEAT, 0, 0, b"")
 
@@ -381,12 +381,12 @@ class Out:
 
 
 class Watcher:
-    """Waits for changes in the folder of the logs: with inotify, else by looking again after a moment."""
+    """Waits for changes in the folder of the logs: with inotify, otherwise by polling."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
-        self._libc, self._inotify, self._is_told = None, -1, False
+        self._libc, self._inotify, self._is_watching = None, -1, False
         with contextlib.suppress(ImportError, AttributeError, OSError):
             import ctypes
 
@@ -397,16 +397,16 @@ class Watcher:
         self._subscribe()
 
     def wait(self, seconds: float) -> None:
-        if not self._is_told:
+        if not self._is_watching:
             seconds = min(seconds, POLL)
             self._subscribe()
         for descriptor, _ in self._poll.poll(seconds * 1000):
-            said = os.read(descriptor, 65536)
-            if not said:
+            data = os.read(descriptor, 65536)
+            if not data:
                 wire.leave()
 
     def _subscribe(self) -> None:
-        """Ask to be told, as soon as there is a folder."""
+        """Add an inotify watch, once the folder exists."""
         if self._libc and self._inotify >= 0:
             watch = self._libc.inotify_add_watch(self._inotify, os.fsencode(LOGS), CHANGES)
-            self._is_told = watch >= 0
+            self._is_watching = watch >= 0

@@ -1,15 +1,15 @@
-"""What pi does on a prepared pod: one JSON request on stdin, marked JSON lines on stdout (see `protocol`).
+"""The agent on a prepared pod: one JSON request on stdin, marked JSON lines on stdout (see `protocol`).
 
-pi feeds this program to `python3 -I -S` for every command; nothing of it stays on the pod but these files:
+pi sends this program to `python3 -I -S` for every command. Only these files stay on the pod:
 
     ~/.pi/models/UID.json    one record per model, written before vLLM is started
-    ~/.pi/lock               held while ports, GPUs and names are given out
-    ~/.pi/lib/               the middleware that asks for the key
-    ~/.vllm_logs/NAME.log    what vLLM prints; the previous one is kept as NAME.log.1
+    ~/.pi/lock               held while names, ports and GPUs are reserved
+    ~/.pi/lib/               the middleware that checks the API key
+    ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1
 
-A model is recognised by PI_MODEL_UID=UID in the environment of its processes, which every child inherits, whatever
-session or group it moves to. stdin stays open while pi listens: at its end a download is stopped, vLLM is left alone.
-All of this package uses the standard library only, and Python 3.8 or newer.
+A model is identified by PI_MODEL_UID=UID in the environment of its processes. Children inherit it, even if they move to
+another session or group. stdin stays open while pi listens; when it ends, a download stops, but vLLM keeps running.
+This package uses only the standard library of Python 3.8 and newer.
 """
 
 import json
@@ -43,14 +43,14 @@ def main() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Name an exception and the last line of ours that it passed; its values may hold secrets of the request."""
+    """Return the class of an exception and the agent's line that raised it; its text may contain secrets."""
     trace = error.__traceback__
     while trace and trace.tb_next and trace.tb_next.tb_frame.f_code.co_filename.startswith("agent"):
         trace = trace.tb_next
     return "%s in %s:%d" % (type(error).__name__, trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ""
 
 
-# What an operation does not need does not travel: its modules are imported when it is asked for.
+# Modules that an operation does not need are not sent, so each operation imports its own.
 
 
 def start(request: "protocol.StartRequest") -> "protocol.StartResult":

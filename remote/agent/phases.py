@@ -1,4 +1,4 @@
-"""Read from vLLM's log how far a start is. Texts are vLLM 0.32's; older ones share most."""
+"""Find the phase of a start in vLLM's log. The patterns are for vLLM 0.32; most also match older versions."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     from agent import protocol
 
-# In the order they come.
+# In order.
 PHASES = (
     (rb"Resolved architecture", "reading the model's config"),
     (rb"Initializing a V\d LLM engine", "starting the engine"),
@@ -23,35 +23,35 @@ ANY = re.compile(b"|".join(b"(%s)" % pattern for pattern, _ in PHASES))
 SHARDS = re.compile(rb"Loading safetensors checkpoint shards:\s+\d+% Completed \| (\d+/\d+)")
 LOADING = "loading weights"
 LAUNCHED: "protocol.Launching" = "starting vLLM"
-MOST_READ = 4000000  # bytes at the end of a log, in which the start of a model is
+MAX_READ = 4000000  # bytes at the end of a log, which contain the start of a model
 
 
 class Phases:
-    """Follows the phases through a log that comes in pieces; `now` is the last one entered, None before the first."""
+    """Tracks the phase of a log that arrives in chunks; `now` is the latest phase, None before the first."""
 
     def __init__(self) -> None:
         self.now: Optional[str] = None
         self._rest = b""
 
     def feed(self, chunk: bytes) -> Optional[str]:
-        """Take in the next piece; return the phase, with the shards so far, if this piece tells of one."""
+        """Add a chunk; return the latest phase in it, with the number of shards loaded, or None."""
         whole, mark, self._rest = (self._rest + chunk).rpartition(b"\n")
         if not mark and len(self._rest) > 65536:
             whole, self._rest = self._rest, b""
-        found = None
+        phase = None
         for match in ANY.finditer(whole):
-            found = self.now = PHASES[(match.lastindex or 1) - 1][1]
+            phase = self.now = PHASES[(match.lastindex or 1) - 1][1]
         if self.now in (None, LOADING):
-            # A bar is drawn over and over on one line, which has no end yet.
+            # A progress bar is redrawn on one line, which has no line break yet.
             for match in SHARDS.finditer(whole + mark + self._rest):
                 self.now = LOADING
-                found = "%s %s" % (LOADING, match.group(1).decode("ascii"))
-        return found
+                phase = "%s %s" % (LOADING, match.group(1).decode("ascii"))
+        return phase
 
 
 def phase_of(log: str) -> Optional[str]:
-    """Return the phase that a log has come to."""
+    """Return the latest phase in a log."""
     with contextlib.suppress(OSError), open(log, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_READ))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_READ))
         return Phases().feed(file.read() + b"\n")
     return None

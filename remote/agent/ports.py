@@ -1,4 +1,4 @@
-"""TCP ports of this machine: who listens, which are free, and what a server there answers."""
+"""TCP ports of this machine: which are free, which processes listen, and how a server answers."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from agent import home
 from agent.processes import Process
 
 HTTP_TIMEOUT = 2.0  # seconds for an answer
-MOST_ANSWER = 1 << 23  # bytes; /metrics of a vLLM with eight engines has a tenth of it
+MAX_ANSWER = 1 << 23  # bytes; /metrics of a vLLM with eight engines is a tenth of that
 
 
 def health(port: int, processes: List[Process], listening: Optional[Dict[int, Set[str]]] = None) -> Optional[int]:
-    """Return the HTTP status of `/health`; None when none of these processes listens on the port.
+    """Return the HTTP status of `/health`; None if none of these processes listens on the port.
 
-    `listening` is what `listening_sockets` has told a moment ago.
+    `listening` is a recent result of `listening_sockets`.
     """
     inodes = (listening_sockets() if listening is None else listening).get(port)
     if not inodes or not inodes & socket_inodes(processes):
@@ -26,28 +26,28 @@ def health(port: int, processes: List[Process], listening: Optional[Dict[int, Se
 
 
 def get(port: int, path: str, key: Optional[str] = None) -> Tuple[int, bytes]:
-    """Return status and body of what a server of this machine answers; status 0 where it does not.
+    """Return the status and body of a server's response; status 0 if there is none.
 
-    By hand: to load `http.client` takes longer than all else that a list takes.
+    Without `http.client`, which takes longer to load than everything else that a list needs.
     """
     lines = ["GET %s HTTP/1.0" % path, "Host: 127.0.0.1:%d" % port, "Connection: close"]
     lines += ["Authorization: Bearer " + key] if key else []
     deadline, answer = time.monotonic() + HTTP_TIMEOUT, b""
     with contextlib.suppress(OSError, ValueError):
-        with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as there:
-            there.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
-            while len(answer) < MOST_ANSWER and (chunk := there.recv(65536)):
+        with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as server:
+            server.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
+            while len(answer) < MAX_ANSWER and (chunk := server.recv(65536)):
                 answer += chunk
-                there.settimeout(max(0.001, deadline - time.monotonic()))
+                server.settimeout(max(0.001, deadline - time.monotonic()))
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split(None, 2)[1]), body
     return 0, b""
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody has a port. vLLM binds it at once and listens only when loaded: a plain bind sees that.
+    """Return whether a port is free. vLLM binds its port at launch and listens when loaded; a plain bind detects both.
 
-    A port that just was a server's refuses a plain bind for a minute (TIME_WAIT) and is free all the same.
+    A port whose server has just exited refuses a plain bind for a minute (TIME_WAIT), but is free.
     """
     if can_bind(port, reuse=False):
         return True
@@ -59,7 +59,7 @@ def can_bind(port: int, *, reuse: bool) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
         try:
             probe.bind(("", port))
-            probe.listen(1)  # bind alone succeeds beside a socket that is bound and not yet listening
+            probe.listen(1)  # bind alone succeeds while another socket is bound but not listening
         except OSError:
             return False
     return True
@@ -71,12 +71,12 @@ def waiting_ports() -> Set[int]:
 
 
 def listening_sockets() -> Dict[int, Set[str]]:
-    """Return the inodes of the sockets that listen, by port (proc(5): state 0A)."""
-    found: Dict[int, Set[str]] = {}
+    """Return the inodes of the listening sockets, by port (proc(5): state 0A)."""
+    inodes: Dict[int, Set[str]] = {}
     for port, state, inode in sockets():
         if state == "0A":
-            found.setdefault(port, set()).add(inode)
-    return found
+            inodes.setdefault(port, set()).add(inode)
+    return inodes
 
 
 def sockets() -> Iterator[Tuple[int, str, str]]:

@@ -1,4 +1,4 @@
-"""Processes, and the marker by which a model's are known."""
+"""Processes, and the marker that identifies those of a model."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ MARKER = "PI_MODEL_UID"
 
 
 class Process(NamedTuple):
-    """A living process. `start` is its start time in clock ticks since boot: with the PID, it is unique."""
+    """A living process. `start` is its start time in clock ticks since boot; PID and start time are unique."""
 
     pid: int
     start: int
 
 
 def marked() -> Dict[str, List[Process]]:
-    """Return the living processes of every model, by uid. Zombies are dead."""
-    found: Dict[str, List[Process]] = {}
+    """Return the living processes of all models, by uid. Zombies count as dead."""
+    groups: Dict[str, List[Process]] = {}
     needle = b"\0" + MARKER.encode() + b"="
     for pid in all_pids():
         wire.beat()
@@ -31,8 +31,8 @@ def marked() -> Dict[str, List[Process]]:
                 uid = environment.split(needle, 1)[1].split(b"\0", 1)[0].decode("ascii", "replace")
                 start = start_time(pid)
                 if start:
-                    found.setdefault(uid, []).append(Process(pid, start))
-    return found
+                    groups.setdefault(uid, []).append(Process(pid, start))
+    return groups
 
 
 def all_pids() -> List[int]:
@@ -40,13 +40,13 @@ def all_pids() -> List[int]:
 
 
 def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 when it is dead or a zombie."""
+    """Return when a process started, in clock ticks since boot; 0 if it is dead or a zombie."""
     fields = stat_fields(pid)
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else 0
 
 
 def stat_fields(pid: int) -> List[str]:
-    """Return /proc/PID/stat from the state on (proc(5), field 3): the name before it may hold anything."""
+    """Return the fields of /proc/PID/stat from the state on (proc(5), field 3); the name before may contain blanks."""
     try:
         return home.read_bytes("/proc/%d/stat" % pid).decode("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
@@ -54,9 +54,9 @@ def stat_fields(pid: int) -> List[str]:
 
 
 def find_unmarked(entry: "protocol.KnownModel") -> List[Process]:
-    """Return the processes of a model without marker, known by hand-written PID: it must be a vLLM on that port.
+    """Return the processes of a model that was started by hand, by its PID in `pods.json`: a vLLM on its port.
 
-    Another process may have got the PID since, so the command line has to agree.
+    Another process may have the PID by now, so the command line is checked.
     """
     pid, port = entry["pid"], str(entry["port"])
     with contextlib.suppress(OSError):
@@ -64,6 +64,6 @@ def find_unmarked(entry: "protocol.KnownModel") -> List[Process]:
         has_port = port in words or "--port=" + port in words
         if pid > 1 and any("vllm" in word for word in words) and has_port:
             group = stat_fields(pid)[2]
-            together = [other for other in all_pids() if stat_fields(other)[2:3] == [group]]
-            return [Process(other, start_time(other)) for other in together if start_time(other)]
+            pids = [other for other in all_pids() if stat_fields(other)[2:3] == [group]]
+            return [Process(other, start_time(other)) for other in pids if start_time(other)]
     return []

@@ -1,33 +1,33 @@
-"""The door between pi and the pod: every request, event, result, record and refusal of the agent, and its limits.
+"""The protocol between pi and its agent: requests, events, results, records, refusals, and their limits.
 
-Types only, so nothing of it travels: the agent imports it under `TYPE_CHECKING`, and so does `pi_cli/pods/agent.py`,
-which checks every value at run time. Values that both sides spell out have a `Literal` type here, so that a type
-checker finds where one of them differs. The agent comes with the pi that asks; only records outlive it, and are read by
-other versions.
+Types only, so this module is never sent: the agent imports it under `TYPE_CHECKING`, and so does
+`pi_cli/pods/agent.py`, which checks every value at run time. Constants that both sides define have a `Literal` type
+here, so mypy reports a difference. pi sends the agent with each command, so both have the same version; only records
+are also read by other versions.
 
-pi sends one line of JSON, an `Envelope`. The agent answers with lines of JSON behind the `Mark`: any number of
-`Event`s, then one `Answer`. After the answer to `logs` stdout carries frames: a `FrameHeader` and a payload each.
+pi sends one line of JSON, an `Envelope`. The agent replies with lines of JSON that begin with the `Mark`: any number of
+`Event`s, then one `Reply`. After the reply to `logs`, stdout carries frames: each is a `FrameHeader` and a payload.
 """
 
 from typing import Dict, List, Literal, Optional, TypedDict, Union
 
 Version = Literal[1]
-Mark = Literal["\x1epi "]  # login shells print banners to stdout: only lines that carry this are ours
+Mark = Literal["\x1epi "]  # login shells print banners to stdout; lines of the agent contain this mark
 FirstPort = Literal[8001]
-Launching = Literal["starting vLLM"]  # the phase between the launch and the first that the log tells of
+Launching = Literal["starting vLLM"]  # the phase from the launch until the first phase that the log shows
 Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs"]
 
-# What crosses the door is bounded. pi gives up on an agent that sends more.
-MostLine = Literal[4194304]  # bytes of a marked line
-MostNoise = Literal[1048576]  # bytes outside of marked lines, before the answer
-MostPayload = Literal[2097152]  # bytes of a frame's payload
-MostLastWords = Literal[65536]  # bytes at the end of a dead model's log, unpacked
-MostPackedWords = Literal[1048576]  # bytes of all those of one answer, packed
-MostRecord = Literal[1048576]  # bytes of a record; the agent reads no larger one
+# Limits. pi disconnects from an agent that sends more.
+MaxLine = Literal[4194304]  # bytes of a marked line
+MaxNoise = Literal[1048576]  # bytes outside marked lines, before the reply
+MaxPayload = Literal[2097152]  # bytes of a frame's payload
+MaxLogEnd = Literal[65536]  # bytes from the end of a dead model's log, uncompressed
+MaxLogEnds = Literal[1048576]  # bytes of all log ends in one reply, compressed
+MaxRecord = Literal[1048576]  # bytes of a record; the agent rejects a larger one
 
 
 class Envelope(TypedDict):
-    """A request. `beat` is the number of seconds within which the agent has to send something, be it a `Beat`."""
+    """A request. Every `beat` seconds, the agent has to send something, at least a `Beat`."""
 
     protocol: Version
     operation: Operation
@@ -35,11 +35,11 @@ class Envelope(TypedDict):
     request: "Request"
 
 
-# Models, as pi and the pod know them
+# Models
 
 
 class KnownModel(TypedDict):
-    """A model in pi's own list. One without `uid` was written by hand; its PID and port have to do."""
+    """A model in pi's own list. One without `uid` was written by hand, and is identified by its PID and port."""
 
     name: str
     uid: Optional[str]
@@ -69,9 +69,10 @@ class _Record(TypedDict):
 class Record(_Record, total=False):
     """A model on the pod, in `~/.pi/models/UID.json`.
 
-    `gpu` is a comma-separated list of ids, `memory` the share of each. `pid` is 0 until vLLM is launched; `start` is
-    the start time of that process (clock ticks since boot), `since` and `touched` are seconds since boot, `boot` is the
-    id of that boot. `progress` is [bytes downloaded, bytes in all], `ready` is set once it has been.
+    `gpu` is a comma-separated list of ids, `memory` the share of each GPU. `pid` is 0 until vLLM is launched; `start`
+    is the start time of that process (clock ticks since boot). `since` (reservation, then launch) and `touched` (by a
+    download) are seconds since boot, `boot` is the id of that boot. `progress` is [bytes downloaded, total]. `ready` is
+    set when the model is first seen ready.
     """
 
     ready: bool
@@ -83,7 +84,7 @@ Status = Literal["starting", "ready", "unhealthy", "orphaned"]
 
 
 class ModelReport(TypedDict):
-    """A model that runs. `memory_used` is [used, total] MiB of its GPUs, whoever uses them; `age` is in seconds."""
+    """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds."""
 
     uid: Optional[str]
     name: str
@@ -102,16 +103,16 @@ class ModelReport(TypedDict):
 
 
 class Death(TypedDict):
-    """A model that does not run any more. `last_words` is the end of its log, as base64 of zlib, empty without one.
+    """A model that no longer runs. `log_end` is the end of its log, as base64 of zlib, or empty.
 
-    `was_recorded`: its record was still there; without one, another client stopped it.
+    `was_recorded`: its record was still on the pod; otherwise another client stopped it.
     """
 
     name: str
     log: str
     was_recorded: bool
     rebooted: bool
-    last_words: str
+    log_end: str
 
 
 # Requests
@@ -120,11 +121,11 @@ class Death(TypedDict):
 class StartRequest(TypedDict):
     """What to start, and where.
 
-    pi has chosen `gpus` seeing only the models `beside` on them, and `memory`, the share of each that this one takes.
-    `known` are the models of pi's own list for this pod: they count as taken too. `devices` are CUDA's names for GPUs
-    that have no number (MIG slices have UUIDs), by id. The Hub token is in `download_environment` only: the server has
-    no use for it. The `arguments` are `own` if the user gave them; `size` is that of the download in bytes, `revision`
-    the one that the arguments name. `pod` is what pi calls this pod. With `wait` the agent watches vLLM until it
+    pi chose `gpus` when only the models `beside` were on them, and `memory`, the share of each GPU for this model.
+    `known` are the models of pi's own list for this pod, which count as running too. `devices` maps GPU ids to CUDA's
+    names for GPUs without a number (MIG slices have UUIDs). The Hub token is in `download_environment` only, since the
+    server does not need it. `own`: the user gave the `arguments`. `size` is that of the download in bytes, `revision`
+    the one that the arguments name. `pod` is the user's name for this pod. With `wait`, the agent follows vLLM until it
     answers.
     """
 
@@ -151,20 +152,20 @@ class StartRequest(TypedDict):
 
 
 class AttachRequest(TypedDict):
-    """The model to watch until it is ready."""
+    """The model to follow until it is ready."""
 
     name: str
 
 
 class SurveyRequest(TypedDict):
-    """Ask what runs. With `forget` the records of dead models are deleted."""
+    """Ask which models run. With `forget`, the agent deletes the records of dead models."""
 
     known: List[KnownModel]
     forget: bool
 
 
 class InspectRequest(TypedDict):
-    """Ask what the machine has; with `known` also what runs. The questions are commands for `nvidia-smi`."""
+    """Ask what the machine has; with `known`, also which models run. The queries are `nvidia-smi` commands."""
 
     gpu_query: List[str]
     gpu_list: List[str]
@@ -172,44 +173,44 @@ class InspectRequest(TypedDict):
 
 
 class StopRequest(TypedDict):
-    """The models to end."""
+    """The models to stop."""
 
     models: List[KnownModel]
 
 
 class HoldersRequest(TypedDict):
-    """Ask which processes hold GPU memory. The questions are commands for `nvidia-smi`."""
+    """Ask which processes hold GPU memory. The queries are `nvidia-smi` commands."""
 
     questions: List[List[str]]
 
 
 class FileId(TypedDict):
-    """By what a log file is known again: its inode, which a copy has not, and its first `length` bytes' CRC-32."""
+    """The identity of a log file: its inode, which a copy does not have, and the CRC-32 of its first `length` bytes."""
 
     inode: int
     length: int
     sum: int
 
 
-class Place(FileId):
-    """Where pi stands in a log."""
+class LogPosition(FileId):
+    """How far pi has read a log."""
 
     offset: int
 
 
 class LogSource(TypedDict):
-    """A model whose log is read, from `place` on where pi has read it before."""
+    """A model whose log is read; from `position` on, if pi has read it before."""
 
     name: str
     uid: Optional[str]
     pid: int
     port: int
     gpu: str
-    place: Optional[Place]
+    position: Optional[LogPosition]
 
 
 class Moment(TypedDict, total=False):
-    """A time in the past, one of: seconds `ago`; `clock`, the last such time of day on the pod; `local`, a date and
+    """A time in the past, one of: seconds `ago`; `clock`, the latest such time of day on the pod; `local`, a date and
     time on the pod; `utc`, seconds since 1970."""
 
     ago: float
@@ -219,7 +220,7 @@ class Moment(TypedDict, total=False):
 
 
 class LogsRequest(TypedDict):
-    """The last `lines` (None: all) since a moment that match `grep`; with `follow` also what comes."""
+    """The last `lines` (None: all) since a moment that match `grep`; with `follow`, also later lines."""
 
     sources: List[LogSource]
     lines: Optional[int]
@@ -237,7 +238,7 @@ Request = Union[
 
 
 class Beat(TypedDict):
-    """The agent is alive and has nothing else to say."""
+    """The agent is alive and has nothing else to report."""
 
     event: Literal["beat"]
 
@@ -252,30 +253,30 @@ class Placed(TypedDict):
 
 
 class Launched(TypedDict):
-    """vLLM runs."""
+    """vLLM was launched."""
 
     event: Literal["launched"]
     pid: int
 
 
-class Holder(TypedDict):
-    """Another start that downloads the same model: on this pod if `is_here`, else on `pod`, where that is known."""
+class Downloader(TypedDict):
+    """Another start that downloads the same model: on this pod if `is_here`, else on `pod`, if that is known."""
 
     is_here: bool
     pod: Optional[str]
 
 
 class Progress(TypedDict):
-    """Bytes of the download; `by` is the other start that downloads it, if this one waits."""
+    """Bytes downloaded; `by` is the other start that downloads them, if this start waits."""
 
     event: Literal["progress"]
     done: int
     total: Optional[int]
-    by: Optional[Holder]
+    by: Optional[Downloader]
 
 
 class Phase(TypedDict):
-    """vLLM entered a phase, `at` so many seconds after its launch; None for what was over before we came."""
+    """vLLM entered a phase `at` seconds after its launch; None if it did so before the agent began to follow."""
 
     event: Literal["phase"]
     text: str
@@ -283,7 +284,7 @@ class Phase(TypedDict):
 
 
 class LogText(TypedDict):
-    """A piece of vLLM's log."""
+    """A part of vLLM's log."""
 
     event: Literal["log"]
     text: str
@@ -293,11 +294,11 @@ class WaitsForDownload(TypedDict):
     """Another start downloads the model to the same cache."""
 
     event: Literal["waits-for-download"]
-    by: Holder
+    by: Downloader
 
 
 class PartsDeleted(TypedDict):
-    """What broken downloads had left was deleted."""
+    """Partial files of broken downloads were deleted."""
 
     event: Literal["parts-deleted"]
     files: int
@@ -305,7 +306,7 @@ class PartsDeleted(TypedDict):
 
 
 class DownloadRestarted(TypedDict):
-    """No byte came for `seconds`: hf was started once more."""
+    """No data arrived for `seconds`, so hf was restarted."""
 
     event: Literal["download-restarted"]
     seconds: float
@@ -313,14 +314,14 @@ class DownloadRestarted(TypedDict):
 
 
 class DownloadStalled(TypedDict):
-    """No byte has come for `seconds`."""
+    """No data has arrived for `seconds`."""
 
     event: Literal["download-stalled"]
     seconds: float
 
 
 class WaitsForLock(TypedDict):
-    """Another process holds a lock that hf needs; `pid` is None where it cannot be seen."""
+    """Another process holds a lock that hf needs; `pid` is None if it cannot be seen from here."""
 
     event: Literal["waits-for-lock"]
     path: str
@@ -328,13 +329,13 @@ class WaitsForLock(TypedDict):
 
 
 class HubSilent(TypedDict):
-    """The Hub does not answer, and what is in the cache will do."""
+    """The Hub does not answer, and the model in the cache is used."""
 
     event: Literal["hub-silent"]
 
 
 class FreeSpaceUnknown(TypedDict):
-    """How much is free for the download cannot be known: a shared pool tells the size of all of it."""
+    """The free space for the download is unknown: a shared pool reports its total size."""
 
     event: Literal["free-space-unknown"]
     path: str
@@ -350,7 +351,7 @@ Event = Union[Beat, Placed, Launched, Progress, Phase, LogText, Note]
 
 
 class StartResult(TypedDict):
-    """How a start, or watching one, ended: `exited` with `code` or by `signal`; `healthy` after `took` seconds."""
+    """The end of a start that was followed: `exited` with `code` or by `signal`, or `healthy` after `took` seconds."""
 
     state: Literal["launched", "healthy", "exited"]
     record: Record
@@ -360,14 +361,14 @@ class StartResult(TypedDict):
 
 
 class Unreadable(TypedDict):
-    """A record that was left out, by its file's name."""
+    """A record that was skipped, by the path of its file."""
 
     file: str
     reason: str
 
 
 class Survey(TypedDict):
-    """What runs on the pod, and what of pi's list and of its own records does not any more."""
+    """The models that run on the pod, and those of pi's list and of the pod's records that no longer do."""
 
     models: List[ModelReport]
     dead: List[Death]
@@ -375,7 +376,7 @@ class Survey(TypedDict):
 
 
 class Disk(TypedDict):
-    """A folder and the disk under it; sizes in bytes, None where unknowable. `trouble` says why nothing is known."""
+    """A folder and its disk; sizes in bytes, None if they cannot be known. `trouble` is why nothing is known."""
 
     path: str
     total: Optional[int]
@@ -386,7 +387,7 @@ class Disk(TypedDict):
 
 
 class Inspection(TypedDict):
-    """What the machine is and has; `gpus` and `slices` are what `nvidia-smi` printed."""
+    """The state of the machine; `gpus` and `slices` are output of `nvidia-smi`."""
 
     gpus: str
     slices: str
@@ -404,14 +405,14 @@ Outcome = Literal["stopped", "killed", "gone", "stuck"]
 
 
 class StopResult(TypedDict):
-    """What became of the models, in the order asked for; `freed` is in MiB of GPU memory, None where unknown."""
+    """The outcome for each model, in the order of the request; `freed` is in MiB of GPU memory, None if unknown."""
 
     outcomes: List[Outcome]
     freed: Optional[int]
 
 
 class Holders(TypedDict):
-    """What `nvidia-smi` printed for each question, and the PIDs of models' processes."""
+    """The output of `nvidia-smi` for each query, and the PIDs of the models' processes."""
 
     outputs: List[str]
     ours: List[int]
@@ -434,9 +435,9 @@ Code = Literal[
 
 
 class Refusal(TypedDict, total=False):
-    """Why a request cannot be done. `code` is always there, the facts that belong to it are too:
+    """Why a request was refused. `code` determines which other keys are set:
 
-    name-taken      name, port      a model of that name runs
+    name-taken      name, port      a model with that name runs
     gpus-taken      names           models that pi did not know of are on the GPUs
     no-port                         no port is free
     not-there       name            no such model runs
@@ -444,14 +445,14 @@ class Refusal(TypedDict, total=False):
     no-log          path, reason
     bad-pattern     reason          the pod's Python cannot compile it
     not-set-up      program         it is not installed
-    vllm-too-old    names           the versions that are there
+    vllm-too-old    names           the installed versions
     not-mounted     path, reason    the volume for models is gone
     no-room-on-disk path, paths, frees, and free and lacking and total, or free and before; bytes
-    download        reason          what hf printed
+    download        reason          the output of hf
     locked          path, seconds   another agent holds the lock
     environment     seconds         ~/.pi/env did not end
-    hub-unreachable reason          what hf printed
-    os              path, reason, errno   the system refused something
+    hub-unreachable reason          the output of hf
+    os              path, reason, errno   a system call failed
     bug             reason          an exception in the agent
     """
 
@@ -472,19 +473,19 @@ class Refusal(TypedDict, total=False):
     frees: int
 
 
-class Answered(TypedDict):
-    """The end of a request that was done."""
+class ResultReply(TypedDict):
+    """The reply to a request that was carried out."""
 
     result: Result
 
 
-class Refused(TypedDict):
-    """The end of a request that cannot be done."""
+class RefusalReply(TypedDict):
+    """The reply to a request that was refused."""
 
     refusal: Refusal
 
 
-Answer = Union[Answered, Refused]
+Reply = Union[ResultReply, RefusalReply]
 
 # Frames of logs
 
@@ -493,7 +494,7 @@ FrameKind = Literal[0, 1, 2]  # bytes of the file, a `LogEvent`, a beat
 
 
 class LogEvent(TypedDict):
-    """What happened to a log; `uid` is that of the model that writes it now, `file` the file that pi stands in."""
+    """A change of a log; `uid` is that of the model that writes it now, `file` the file that pi reads."""
 
     event: Literal["grown", "rotated", "truncated", "lost", "restarted", "ended"]
     uid: Optional[str]
@@ -501,7 +502,7 @@ class LogEvent(TypedDict):
 
 
 class LogBegins(TypedDict):
-    """The first event of each log. `is_new`: pi has not read it before; `alive`: its model runs; `exists`: it does."""
+    """The first event of a log. `is_new`: pi has not read it before; `alive`: its model runs; `exists`: it exists."""
 
     event: Literal["begins"]
     uid: Optional[str]

@@ -1,6 +1,6 @@
 """The records of models in ~/.pi/models, and the lock under which they are written.
 
-They are read by other versions of pi, and may be edited: one that cannot be read is left out, and costs nothing else.
+Other versions of pi read them, and users may edit them. A record that cannot be read is skipped; the others count.
 """
 
 import contextlib
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
     from agent import protocol
 
 VERSION: "protocol.Version" = 1
-MOST_RECORD: "protocol.MostRecord" = 1048576
+MAX_RECORD: "protocol.MaxRecord" = 1048576
 MODELS = os.path.join(PI, "models")
-YOUNG = 30.0  # seconds a reservation counts before its first process runs
+YOUNG = 30.0  # seconds for which a reservation counts without a process
 LOCK_TIMEOUT = 20.0  # seconds
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
-HIGHEST_PORT = 65535
-LARGEST = 1 << 62  # of any number
+MAX_PORT = 65535
+MAX_NUMBER = 1 << 62
 
 
 def read_all() -> "List[protocol.Record]":
-    return read_and_left_out()[0]
+    return read_and_skipped()[0]
 
 
-def read_and_left_out() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
+def read_and_skipped() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
     """Return the records, and those that cannot be read, with the reason."""
     records: "List[protocol.Record]" = []
-    left_out: "List[protocol.Unreadable]" = []
+    skipped: "List[protocol.Unreadable]" = []
     for path in sorted(glob.glob(os.path.join(MODELS, "*.json"))):
         try:
             records.append(parse(read(path), os.path.basename(path)[: -len(".json")]))
         except FileNotFoundError:
-            pass  # its model was stopped this very moment
+            pass  # its model was just stopped
         except OSError as error:
-            left_out.append({"file": path, "reason": error.strerror or str(error)})
+            skipped.append({"file": path, "reason": error.strerror or str(error)})
         except (ValueError, RecursionError) as error:
-            left_out.append({"file": path, "reason": str(error)})
-    return records, left_out
+            skipped.append({"file": path, "reason": str(error)})
+    return records, skipped
 
 
 def read(path: str) -> Any:
     """Return the JSON of a record's file. Raises `ValueError` or `OSError`."""
-    data = home.read_regular(path, MOST_RECORD + 1)
-    if len(data) > MOST_RECORD:
-        raise ValueError("it is larger than %d bytes" % MOST_RECORD)
+    data = home.read_regular(path, MAX_RECORD + 1)
+    if len(data) > MAX_RECORD:
+        raise ValueError("it is larger than %d bytes" % MAX_RECORD)
     try:
         return json.loads(data)
     except ValueError:
@@ -62,9 +62,9 @@ def read(path: str) -> Any:
 
 
 def parse(data: Any, uid: str) -> "protocol.Record":
-    """Return a record with the defaults of what older versions left out; keys that we do not know stay.
+    """Return a record, with defaults for keys that older versions do not write; unknown keys are kept.
 
-    Raises `ValueError` for a value of the wrong type, or out of range.
+    Raises `ValueError` for a value of the wrong type or out of range.
     """
     if not isinstance(data, dict):
         raise ValueError("it is not an object")
@@ -73,7 +73,7 @@ def parse(data: Any, uid: str) -> "protocol.Record":
     require(data.get("uid") == uid and UID.fullmatch(uid), "uid")
     require(isinstance(data.get("name"), str) and data["name"], "name")
     require(isinstance(data.get("model", ""), str), "model")
-    require(is_whole(data.get("port"), 1, HIGHEST_PORT), "port")
+    require(is_whole(data.get("port"), 1, MAX_PORT), "port")
     require(isinstance(data.get("gpu"), str) and GPU_IDS.fullmatch(data["gpu"]), "gpu")
     require(is_whole(data.get("pid"), 0, 1 << 32), "pid")
     memory = data.get("memory")
@@ -82,7 +82,7 @@ def parse(data: Any, uid: str) -> "protocol.Record":
         require(is_number(data.get(name, 0)), name)
     progress = data.get("progress")
     require(progress is None or (isinstance(progress, list) and len(progress) == 2), "progress")
-    require(all(each is None or is_whole(each, 0, LARGEST) for each in progress or ()), "progress")
+    require(all(size is None or is_whole(size, 0, MAX_NUMBER) for size in progress or ()), "progress")
     record: Any = dict(data, protocol=VERSION, memory=memory, model=data.get("model", ""))
     for name, default in (("boot", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
         record[name] = data.get(name) or default
@@ -100,12 +100,12 @@ def require(is_right: object, key: str) -> None:
         raise ValueError("its `%s` is missing or wrong" % key)
 
 
-def is_whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def is_whole(value: object, minimum: int, maximum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
 
 
-def is_number(value: object, most: int = LARGEST) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= most  # NaN is neither
+def is_number(value: object, maximum: int = MAX_NUMBER) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= maximum  # NaN is neither
 
 
 def living() -> "List[protocol.Record]":
@@ -114,15 +114,15 @@ def living() -> "List[protocol.Record]":
 
 
 def lives(record: "protocol.Record", marked: Dict[str, List[Process]]) -> bool:
-    """Tell whether a record's model is alive: processes with its uid, or one about to become vLLM, or a reservation
-    that is younger than `YOUNG`."""
+    """Return whether a record's model is alive: it has processes with its uid, or one that is about to become vLLM, or
+    a reservation that is younger than `YOUNG`."""
     if record["uid"] in marked:
         return True
     if record["boot"] != home.boot_id():
         return False
     if record["pid"]:
         return 0 < processes.start_time(record["pid"]) == record["start"]
-    # A download touches its record again and again: between two runs of hf it has no process.
+    # A download updates `touched` regularly, since it has no process between two runs of hf.
     return home.uptime() - (record.get("touched") or record["since"]) < YOUNG
 
 
@@ -133,7 +133,7 @@ def uid_of(name: str) -> Optional[str]:
 
 
 def known_as(model: "Union[protocol.Record, protocol.LogSource]") -> "protocol.KnownModel":
-    """Return what a model's processes are found by."""
+    """Return the keys by which a model's processes are found."""
     known: "protocol.KnownModel" = {
         "name": model["name"],
         "uid": model["uid"],

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from agent import protocol
 
 LIB = os.path.expanduser(serve_command.LIB)
-FIRST_PORT: "protocol.FirstPort" = 8001  # PI_FIRST_PORT moves it for embedded pods, which share one machine
-LAUNCHES = 3  # each but the first on another port, should another program have taken ours
+FIRST_PORT: "protocol.FirstPort" = 8001  # PI_FIRST_PORT changes it for embedded pods, which share one machine
+LAUNCHES = 3  # attempts, each on another port, if another program takes the chosen port
 
 
 def start(request: "protocol.StartRequest") -> "protocol.StartResult":
-    """Reserve a port and GPUs, download, start vLLM, and (with `wait`) watch it until `/health` answers."""
+    """Reserve a port and GPUs, download, launch vLLM, and (with `wait`) follow it until `/health` answers."""
     vllm = vllm_versions.choose(request["min_vllm"])
     settings = dict(vllm.settings(home.pod_environment()), **{MARKER: request["uid"]})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
@@ -31,7 +31,7 @@ def start(request: "protocol.StartRequest") -> "protocol.StartResult":
         require_log(record["log"])
         environment, folder = request["environment"], os.path.expanduser(request["model"])
         if request["download"]:
-            from agent.download import fetch  # sent along for this operation only
+            from agent.download import fetch  # sent for this operation only
 
             fetched = fetch.fetch(record, request, dict(settings, **request["download_environment"]))
             environment, folder = dict(environment, **fetched.environment), fetched.folder
@@ -56,7 +56,7 @@ def start(request: "protocol.StartRequest") -> "protocol.StartResult":
 def reserve(
     request: "protocol.StartRequest", vllm: Optional[str] = None, first_port: int = FIRST_PORT
 ) -> "protocol.Record":
-    """Write the record that holds a name, a port and GPUs for us."""
+    """Write the record that reserves a name, a port and GPUs."""
     name, known = request["name"], request["known"]
     with records.locked():
         living = [record for record in records.living() if record["uid"] != request["uid"]]
@@ -66,9 +66,9 @@ def reserve(
         for other in others:
             if other["name"] == name:
                 raise Refused({"code": "name-taken", "name": name, "port": other["port"]})
-        here = {other["name"] for other in others if records.gpus_of(other) & set(request["gpus"])}
-        if here != set(request["beside"]):
-            raise Refused({"code": "gpus-taken", "names": sorted(here)})
+        beside = {other["name"] for other in others if records.gpus_of(other) & set(request["gpus"])}
+        if beside != set(request["beside"]):
+            raise Refused({"code": "gpus-taken", "names": sorted(beside)})
         taken = {other["port"] for other in [*others, *known] if other["name"] != name}
         record: "protocol.Record" = {
             "protocol": records.VERSION,
@@ -93,12 +93,12 @@ def reserve(
 
 
 def require_log(path: str) -> None:
-    """Raise `OSError` where vLLM could write nothing into its log: before a download, which may take an hour."""
+    """Raise `OSError` if vLLM could not write its log: before a download, which may take an hour."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     trial = path + ".trial"
     try:
         with open(trial, "wb", buffering=0) as file:
-            file.write(bytes(4096))  # a disk that is full still lets files be made
+            file.write(bytes(4096))  # on a full disk, an empty file can still be created
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
     finally:
@@ -107,7 +107,7 @@ def require_log(path: str) -> None:
 
 
 def free_port(taken: Set[int], first: int) -> int:
-    """Return the first port that neither a model nor another program on the machine has."""
+    """Return the first port that no model and no other program uses."""
     for port in range(first, 65536):
         if port not in taken and ports.is_free(port):
             return port
@@ -115,7 +115,7 @@ def free_port(taken: Set[int], first: int) -> int:
 
 
 def launch(record: "protocol.Record", settings: Dict[str, str], request: "protocol.StartRequest") -> int:
-    """Start vLLM in its own session, its record written before it runs. Return its PID."""
+    """Start vLLM in a session of its own, after its PID is in the record. Return the PID."""
     python_path = settings.get("PYTHONPATH", "")
     settings.update(serve_command.settings(record["gpu"], request["devices"], lib=LIB, python_path=python_path))
     home.write_file(os.path.join(LIB, "require_key.py"), request["middleware"])
@@ -149,14 +149,14 @@ def open_log(path: str) -> int:
 
 
 def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go: int) -> NoReturn:
-    """Turn this child into vLLM once our parent has written the record; end if it dies before that."""
+    """Become vLLM in this child process once the parent has written the record; exit if the parent dies before that."""
     try:
         os.close(go)
         os.setsid()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a child would inherit that
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE, and vLLM would inherit that
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         if os.read(gate, 1):
             os.closerange(3, 4096)
@@ -168,7 +168,7 @@ def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go
 
 
 def lost_its_port(log: str) -> bool:
-    """Tell whether vLLM has died of that; others may say so in passing."""
+    """Return whether vLLM exited because its port was taken; other log lines may mention that error too."""
     return re.search(rb"^(\([^()]*\) )?OSError: \[Errno 98\]", home.read_bytes(log), re.MULTILINE) is not None
 
 

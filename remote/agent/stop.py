@@ -1,4 +1,4 @@
-"""End models, whole process trees, and prove it."""
+"""Stop models with all their processes, and verify that they are gone."""
 
 from typing import TYPE_CHECKING, List, Set
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def stop(models: "List[protocol.KnownModel]") -> "protocol.StopResult":
-    """End models, and forget all of which nothing is left."""
+    """Stop models, and delete the records of those that are gone."""
     uids = [model["uid"] or records.uid_of(model["name"]) for model in models]
     before = processes.marked()
     unmarked = [
@@ -32,7 +32,7 @@ def stop(models: "List[protocol.KnownModel]") -> "protocol.StopResult":
 
 
 def memory_of(wanted: Set[int]) -> int:
-    """Return the MiB in use on these GPUs, 0 where nvidia-smi does not say."""
+    """Return the MiB in use on these GPUs, 0 if nvidia-smi does not report them."""
     if not wanted:
         return 0
     return sum(used for gpu, (used, _) in gpus.memory().items() if gpu in wanted)

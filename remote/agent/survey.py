@@ -1,4 +1,4 @@
-"""What runs on the pod and how it is, and what has died."""
+"""Report which models run on the pod, their status, and which have died."""
 
 import base64
 import contextlib
@@ -14,13 +14,13 @@ from agent.processes import Process
 if TYPE_CHECKING:
     from agent import protocol
 
-MOST_LAST_WORDS: "protocol.MostLastWords" = 65536
-MOST_PACKED_WORDS: "protocol.MostPackedWords" = 1048576
+MAX_LOG_END: "protocol.MaxLogEnd" = 65536
+MAX_LOG_ENDS: "protocol.MaxLogEnds" = 1048576
 REQUESTS = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? ([0-9.e+]+)", re.MULTILINE)
 
 
 class Running(NamedTuple):
-    """A model that runs, with its processes. One that was written into pi's list by hand has no record."""
+    """A running model and its processes. A model that was entered into `pods.json` by hand has no record."""
 
     model: "protocol.KnownModel"
     record: "Optional[protocol.Record]"
@@ -32,24 +32,24 @@ class Running(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A model that does not run any more; one without a record was stopped by another client."""
+    """A model that no longer runs; without a record, another client stopped it."""
 
     model: "protocol.KnownModel"
     record: "Optional[protocol.Record]"
 
 
 def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Survey":
-    """Return everything about this pod at once: what runs, how it is, and which of pi's own entries are gone.
+    """Return the models that run, with their status, and those of the records and of `known` that no longer do.
 
-    With `forget` the records of what has died are deleted.
+    With `forget`, delete the records of dead models.
     """
     with records.locked():
         marked = processes.marked()
-        recorded, left_out = records.read_and_left_out()
+        recorded, skipped = records.read_and_skipped()
         living = [record for record in recorded if records.lives(record, marked)]
         dead = [record for record in recorded if record not in living]
         for record in dead if forget else []:
-            with contextlib.suppress(OSError):  # on a read-only disk it is told again the next time
+            with contextlib.suppress(OSError):  # on a read-only disk, the model is reported again the next time
                 records.forget(record["uid"])
     running = [Running(records.known_as(record), record, marked.get(record["uid"], [])) for record in living]
     running += unmarked(known, {record["uid"] for record in living})
@@ -58,12 +58,12 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
     uids = {record["uid"] for record in recorded}
     gone += [Gone(model, None) for model in known if model["uid"] not in uids]
     names = {model["name"] for model in models}
-    lost = {each.model["name"]: each for each in gone if each.model["pid"] and each.model["name"] not in names}
-    return {"models": models, "dead": deaths(list(lost.values())), "unreadable": left_out}
+    lost = {entry.model["name"]: entry for entry in gone if entry.model["pid"] and entry.model["name"] not in names}
+    return {"models": models, "dead": deaths(list(lost.values())), "unreadable": skipped}
 
 
 def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running]:
-    """Return the models of pi's list that run without a record: they were started, and written down, by hand."""
+    """Return the models of pi's list that run without a record: the user started and entered them by hand."""
     running = {}
     for model in known:
         if model["uid"] not in uids:
@@ -74,16 +74,16 @@ def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running
 
 
 def described(running: List[Running]) -> "List[protocol.ModelReport]":
-    """Ask all models at once how they are, and the GPUs how full."""
-    from concurrent import futures  # not for pods on which nothing runs
+    """Return reports on all models; their status and the GPU memory are queried in parallel."""
+    from concurrent import futures  # not loaded on pods without models
 
     with futures.ThreadPoolExecutor(16) as pool:
-        memory = pool.submit(gpus.memory) if any(each.model["gpu"] for each in running) else None
-        listening = ports.listening_sockets()  # once: for a look at them the kernel takes 7 ms
-        asked = [pool.submit(describe, each, listening) for each in running]
-        while futures.wait(asked, timeout=1.0).not_done:
+        memory = pool.submit(gpus.memory) if any(model.model["gpu"] for model in running) else None
+        listening = ports.listening_sockets()  # once for all models: the kernel takes 7 ms
+        pending = [pool.submit(describe, model, listening) for model in running]
+        while futures.wait(pending, timeout=1.0).not_done:
             wire.beat()
-        reports = [each.result() for each in asked]
+        reports = [future.result() for future in pending]
         held = memory.result() if memory else {}
     for report in reports:
         report["memory_used"] = held_by(report, held)
@@ -91,11 +91,11 @@ def described(running: List[Running]) -> "List[protocol.ModelReport]":
 
 
 def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.ModelReport":
-    """Report on a model, and remember that it has been ready."""
+    """Return the report on a model; if it is ready, note that in its record."""
     model, record = running.model, running.record
     status = status_of(running, ports.health(model["port"], running.processes, listening))
     if record and status == "ready" and not record.get("ready"):
-        with contextlib.suppress(OSError):  # a full disk costs the note, and not the answer
+        with contextlib.suppress(OSError):  # on a full disk, the note is lost but not the report
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
     log = record["log"] if record else log_of(model["name"])
@@ -118,7 +118,7 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
 
 
 def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
-    """Name how a model is; `orphaned` is an engine that still holds its GPU after its server died."""
+    """Return the status of a model; `orphaned`: its engine still holds the GPU after its server died."""
     if not running.model["pid"] or not running.processes:
         return "starting"  # reserved, or downloading
     if running.model["pid"] not in running.pids:
@@ -129,19 +129,19 @@ def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
     return "starting" if health is None and not was_ready else "unhealthy"
 
 
-def requests(port: int, asked: List[Process]) -> Optional[List[int]]:
-    """Return how many requests run and wait, by vLLM's own /metrics; None where it does not say."""
-    _, metrics = ports.get(port, "/metrics", key_of(asked))
+def requests(port: int, group: List[Process]) -> Optional[List[int]]:
+    """Return [running, waiting] requests according to vLLM's /metrics; None if it does not report them."""
+    _, metrics = ports.get(port, "/metrics", key_of(group))
     counts: Dict[str, int] = {}
     with contextlib.suppress(ValueError, OverflowError):
-        for kind, number in REQUESTS.findall(metrics):  # an engine each
+        for kind, number in REQUESTS.findall(metrics):  # one line per engine
             counts[kind.decode("ascii")] = counts.get(kind.decode("ascii"), 0) + int(float(number))
     return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
 
 
-def key_of(asked: List[Process]) -> Optional[str]:
-    """Return the API key from a model's own environment: nowhere else on the pod is it kept."""
-    for process in asked:
+def key_of(group: List[Process]) -> Optional[str]:
+    """Return the API key from the environment of a model's processes, the only place on the pod where it exists."""
+    for process in group:
         with contextlib.suppress(OSError):
             for entry in home.read_bytes("/proc/%d/environ" % process.pid).split(b"\0"):
                 if entry.startswith(b"VLLM_API_KEY="):
@@ -150,7 +150,7 @@ def key_of(asked: List[Process]) -> Optional[str]:
 
 
 def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:
-    """Return [used, total] MiB of a model's GPUs together, whoever uses them: in containers that cannot be told."""
+    """Return the sum of [used, total] MiB of a model's GPUs, by all processes: a container may not see whose it is."""
     ids = records.gpus_of(model)
     if not ids or not all(gpu in memory for gpu in ids):
         return None
@@ -158,30 +158,30 @@ def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -
 
 
 def deaths(gone: List[Gone]) -> "List[protocol.Death]":
-    """Report on models that died, the last ones first, with the ends of as many logs as an answer has room for."""
-    left = int(MOST_PACKED_WORDS)
+    """Return reports on dead models, the latest first, with the ends of as many logs as fit into a reply."""
+    left = int(MAX_LOG_ENDS)
     reports: "List[protocol.Death]" = []
-    for model, record in sorted(gone, key=lambda each: -(each.record["since"] if each.record else 0)):
+    for model, record in sorted(gone, key=lambda entry: -(entry.record["since"] if entry.record else 0)):
         path = record["log"] if record else log_of(model["name"])
-        words = last_words(path) if left else ""
-        left -= min(left, len(words))
+        end = log_end(path) if left else ""
+        left -= min(left, len(end))
         reports.append(
             {
                 "name": model["name"],
                 "log": path,
                 "was_recorded": record is not None,
                 "rebooted": record is not None and record["boot"] != home.boot_id(),
-                "last_words": words if left else "",
+                "log_end": end if left else "",
             }
         )
     return reports
 
 
-def last_words(path: str) -> str:
-    """Return the end of a log, packed; nothing where there is none."""
+def log_end(path: str) -> str:
+    """Return the end of a log, compressed; the empty string if there is no log."""
     with contextlib.suppress(OSError), os.fdopen(home.open_regular(path), "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_LAST_WORDS))
-        return base64.b64encode(zlib.compress(file.read(MOST_LAST_WORDS), 9)).decode("ascii")
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LOG_END))
+        return base64.b64encode(zlib.compress(file.read(MAX_LOG_END), 9)).decode("ascii")
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Which vLLM runs: the versions that setup keeps side by side, and the one that ~/venv leads to."""
+"""The installed versions of vLLM, the default one (`~/venv`), and the choice between them."""
 
 import glob
 import os
@@ -12,7 +12,7 @@ VENVS = os.path.join(PI, "venvs")
 
 
 class Vllm(NamedTuple):
-    """A vLLM in an environment of its own; `version` is None where it cannot be told."""
+    """A vLLM in its own virtual environment; `version` is None if it is unknown."""
 
     path: str
     version: Optional[str]
@@ -22,11 +22,11 @@ class Vllm(NamedTuple):
         return (self.version or "").endswith("+cpu")
 
     def is_at_least(self, version: str) -> bool:
-        """Compare releases: what leads up to 0.33.0 counts as 0.33.0, whatever it was built for."""
+        """Compare releases: a pre-release of 0.33.0 counts as 0.33.0, for any build variant."""
         return release_of(self.version or "") >= release_of(version)
 
     def settings(self, settings: Dict[str, str]) -> Dict[str, str]:
-        """Return the environment for running it: it goes first, and what it compiles is kept by version."""
+        """Return the environment for running it: first in PATH, with a cache of compiled kernels per version."""
         ours = dict(settings, PATH=os.pathsep.join([os.path.join(self.path, "bin"), settings["PATH"]]))
         if self.is_for_cpu:
             ours["VLLM_TARGET_DEVICE"] = "cpu"
@@ -38,20 +38,20 @@ class Vllm(NamedTuple):
 
 
 def default() -> Vllm:
-    """Return the vLLM that ~/venv leads to now."""
+    """Return the vLLM that ~/venv links to."""
     path = os.path.realpath(os.path.join(HOME, "venv"))
     if os.path.dirname(path) == os.path.realpath(VENVS):
         return Vllm(path, os.path.basename(path) if os.path.isdir(path) else None)
-    found = glob.glob(os.path.join(glob.escape(path), "lib", "python3*", "site-packages", "vllm-*.dist-info"))
-    return Vllm(path, os.path.basename(found[0])[len("vllm-") : -len(".dist-info")] if found else None)
+    infos = glob.glob(os.path.join(glob.escape(path), "lib", "python3*", "site-packages", "vllm-*.dist-info"))
+    return Vllm(path, os.path.basename(infos[0])[len("vllm-") : -len(".dist-info")] if infos else None)
 
 
-def choose(least: Optional[str]) -> Vllm:
-    """Return the default vLLM, or the newest that is at least `least`. Where nothing can be told, anything goes."""
+def choose(minimum: Optional[str]) -> Vllm:
+    """Return the default vLLM if it is new enough or its version is unknown, else the newest that is new enough."""
     first = default()
-    if not least or not first.version or first.is_at_least(least):
+    if not minimum or not first.version or first.is_at_least(minimum):
         return first
-    fitting = [vllm for vllm in kept() if vllm.is_at_least(least) and vllm.is_for_cpu == first.is_for_cpu]
+    fitting = [vllm for vllm in kept() if vllm.is_at_least(minimum) and vllm.is_for_cpu == first.is_for_cpu]
     if not fitting:
         raise Refused({"code": "vllm-too-old", "names": versions()})
     return fitting[-1]
@@ -62,25 +62,25 @@ def version() -> Optional[str]:
 
 
 def versions() -> List[str]:
-    """Return all versions that are here, oldest first."""
-    here = {vllm.version for vllm in kept()} | {version()}
-    return sorted((each for each in here if each), key=age)
+    """Return all installed versions, oldest first."""
+    found = {vllm.version for vllm in kept()} | {version()}
+    return sorted((number for number in found if number), key=age)
 
 
 def kept() -> List[Vllm]:
-    """Return what setup keeps side by side, oldest first."""
+    """Return the vLLMs that setup has installed, oldest first."""
     names = [name for name in os.listdir(VENVS) if name[:1].isdigit()] if os.path.isdir(VENVS) else []
     return [Vllm(os.path.join(os.path.realpath(VENVS), name), name) for name in sorted(names, key=age)]
 
 
 def age(version: str) -> Tuple[List[int], bool, str]:
-    """Sort versions, what leads up to a release before it: `0.32.0`, `0.33.0rc1.dev7`, `0.33.0`."""
+    """Return a sort key for versions, pre-releases before the release: `0.32.0`, `0.33.0rc1.dev7`, `0.33.0`."""
     is_final = bool(re.match(r"[\d.]+(\+|$)", version))
     return release_of(version), is_final, version
 
 
 def release_of(version: str) -> List[int]:
-    """Return the numbers of a release without the zeros at its end.
+    """Return the numbers of a release without trailing zeros.
 
     >>> release_of("0.33.0rc1+cu129")
     [0, 33]

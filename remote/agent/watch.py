@@ -1,4 +1,4 @@
-"""Watch a vLLM that was launched until it answers, and pass on its log."""
+"""Follow a vLLM that was launched until it answers, and send its log."""
 
 from typing import TYPE_CHECKING, BinaryIO, Callable, NamedTuple, Optional
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Exit(NamedTuple):
-    """How vLLM ended: with an exit code or by a signal; neither is known of one that another start has launched."""
+    """How vLLM exited: an exit code or a signal; neither is known if another start launched it."""
 
     code: Optional[int] = None
     signal: Optional[int] = None
@@ -19,9 +19,9 @@ class Exit(NamedTuple):
 def watch(
     record: "protocol.Record", ended: Callable[[], Optional[Exit]], *, from_launch: bool = True
 ) -> "protocol.StartResult":
-    """Pass on the log until the model answers `/health`, or has `ended`; end ourselves when pi has gone.
+    """Send the log until the model answers `/health` or `ended` returns its exit; exit when pi disconnects.
 
-    Phases have the seconds since the launch, but for those that were over before we came.
+    Phases have the seconds since the launch, except those that were over before.
     """
     uid, seen = record["uid"], phases.Phases()
     with open(record["log"], "rb") as log:
@@ -34,7 +34,7 @@ def watch(
                 pass_on(log, seen)
                 records.forget(uid)
                 return {"state": "exited", "record": record, "took": None, "code": end.code, "signal": end.signal}
-            listening = ports.listening_sockets()  # a cheap look before the one at every process
+            listening = ports.listening_sockets()  # a cheap check before the search through all processes
             is_open = record["port"] in listening
             if is_open and ports.health(record["port"], processes.marked().get(uid, []), listening) == 200:
                 took = home.uptime() - record["since"]
@@ -44,7 +44,7 @@ def watch(
 
 
 def attach(name: str) -> "protocol.StartResult":
-    """Watch a model that another pi has started, from the beginning of its log, as `start` does."""
+    """Follow a model that another client has started, from the beginning of its log, as `start` does."""
     record = wait_for_launch(records.uid_of(name) or "", name)
     wire.emit({"event": "launched", "pid": record["pid"]})
 
@@ -55,7 +55,7 @@ def attach(name: str) -> "protocol.StartResult":
 
 
 def wait_for_launch(uid: str, name: str) -> "protocol.Record":
-    """Return the record of a model once vLLM is launched; until then report the progress of its download."""
+    """Return the record of a model once vLLM is launched; until then, report the progress of its download."""
     is_placed = False
     while True:
         matches = [record for record in records.living() if record["uid"] == uid]

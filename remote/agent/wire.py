@@ -1,4 +1,4 @@
-"""What the agent sends to pi, and how it ends: marked lines on stdout, beats, refusals, the end of stdin."""
+"""The agent's connection to pi: marked lines and beats on stdout, refusals, the end of stdin, the exit."""
 
 import json
 import os
@@ -14,7 +14,7 @@ MARK: "protocol.Mark" = "\x1epi "
 
 
 class Refused(Exception):
-    """The request cannot be done."""
+    """The request is refused."""
 
     def __init__(self, refusal: "protocol.Refusal") -> None:
         super().__init__(refusal["code"])
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 class _Beats:
-    """When pi last heard from us; `every` is the number of seconds within which it wants to."""
+    """When the agent last sent something; pi expects something every `every` seconds."""
 
     def __init__(self) -> None:
         self.every = float("inf")
@@ -35,10 +35,10 @@ class _Beats:
 beats = _Beats()
 
 
-def emit(message: "Union[protocol.Event, protocol.Answer]") -> None:
-    """Write one marked line. JSON keeps newlines and other control characters escaped, so a line is a message.
+def emit(message: "Union[protocol.Event, protocol.Reply]") -> None:
+    """Write a message as one marked line; JSON escapes line breaks and control characters.
 
-    Once pi is gone nothing is written any more, and nothing fails: the end of stdin is what ends us, since a caller may
+    After pi has disconnected, output is discarded without an error: the agent exits at the end of stdin, since it may
     have to clean up first.
     """
     beats.last = time.monotonic()
@@ -51,22 +51,22 @@ def emit(message: "Union[protocol.Event, protocol.Answer]") -> None:
 
 
 def beat() -> None:
-    """Show pi that we work: it takes us for hanging after some time of silence.
+    """Send a beat if one is due: without output for some time, pi assumes that the agent hangs.
 
-    To be called between the steps of whatever may take long, and by nothing that runs on its own (a thread, a timer):
-    it must stop when the work stops, in a system call that never returns for example.
+    Call it between the steps of work that may take long, never from a thread or a timer: beats must stop when the work
+    stops, for example in a system call that never returns.
     """
     if beats.are_due():
         emit({"event": "beat"})
 
 
 def leave() -> NoReturn:
-    """End at once: everything is sent, or pi is gone."""
+    """Exit immediately: everything is sent, or pi has disconnected."""
     os._exit(0)
 
 
 def stdin_ended(seconds: float) -> bool:
-    """Wait that long at most; return whether pi has gone. It sends nothing after the request."""
+    """Wait at most this long; return whether pi has disconnected. pi sends nothing after the request."""
     beat()
     ready, _, _ = select.select([0], [], [], seconds)
     return bool(ready) and not os.read(0, 4096)

@@ -1,4 +1,4 @@
-"""A machine for the agent, with nothing left running after a test."""
+"""A machine for the agent, on which nothing is left running after a test."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from tests.agent.machine import Machine
 
 @pytest.fixture
 def machine(environment: Path) -> Iterator[Machine]:
-    made = Machine(environment)
-    yield made
-    for record in made.records():
+    machine = Machine(environment)
+    yield machine
+    for record in machine.records():
         if record["pid"]:
             os.killpg(record["pid"], signal.SIGKILL)

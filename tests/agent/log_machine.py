@@ -1,4 +1,4 @@
-"""Machines whose models' logs are written by the tests, and what the agent says of these logs."""
+"""A machine on which the tests write the models' logs, and the agent's output about these logs."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tests.until import until
 RESULT = b'{"result": {}}\n'
 
 
-class Reading:
-    """What the agent has said of logs so far, per source: the bytes, the events, and the place pi would remember."""
+class LogReader:
+    """The agent's output about logs so far, per source: the bytes, the events, and the position pi would remember."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdin
@@ -28,11 +28,11 @@ class Reading:
         self.beats = 0
         self._text: defaultdict[int, bytes] = defaultdict(bytes)
         self._events: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-        self.places: dict[int, dict[str, Any]] = {}
+        self.positions: dict[int, dict[str, Any]] = {}
         os.set_blocking(self.stdout.fileno(), False)
 
     def look(self) -> Self:
-        """Take in what has come."""
+        """Read the output that has arrived."""
         while chunk := self.stdout.read(1 << 20):
             self.raw += chunk
         if not self.has_begun and RESULT in self.raw:
@@ -48,33 +48,33 @@ class Reading:
             if kind:
                 event = json.loads(payload)
                 self._events[source].append(event)
-                self.places[source] = event["file"]
+                self.positions[source] = event["file"]
             else:
                 self._text[source] += payload
-            self.places[source] = self.places[source] | {"offset": offset}
+            self.positions[source] = self.positions[source] | {"offset": offset}
         return self
 
     def text(self, source: int = 0) -> bytes:
         return self.look()._text[source]
 
     def events(self, source: int = 0) -> list[str]:
-        """Return the events that matter; those that only tell more of how a file begins are left out."""
+        """Return the events, without those that only update the identity of a file."""
         return [event["event"] for event in self.look()._events[source] if event["event"] != "grown"]
 
     def first(self, source: int = 0) -> dict[str, Any]:
         until(lambda: self.events(source))
         return self._events[source][0]
 
-    def place(self, source: int = 0) -> dict[str, Any]:
-        return self.look().places[source]
+    def position(self, source: int = 0) -> dict[str, Any]:
+        return self.look().positions[source]
 
     def until_text(self, expected: bytes, source: int = 0) -> None:
-        until(lambda: len(self.text(source)) >= len(expected), f"{expected[-200:]!r} has come")
+        until(lambda: len(self.text(source)) >= len(expected), f"{expected[-200:]!r} has arrived")
         assert self.text(source) == expected
 
 
 class LogMachine(Machine):
-    """A machine with models that say nothing by themselves: the tests write their logs."""
+    """A machine with models that print nothing themselves: the tests write their logs."""
 
     def __init__(self, home: Path, stack: ExitStack) -> None:
         super().__init__(home)
@@ -95,30 +95,29 @@ class LogMachine(Machine):
         self.uids[name] = answer["result"]["record"]["uid"]
 
     def kill(self, name: str = "q") -> None:
-        """End a model, as a crash does: its record stays."""
-        [record] = [each for each in self.records() if each["uid"] == self.uids[name]]
+        """Kill a model as a crash would: its record stays."""
+        [record] = [record for record in self.records() if record["uid"] == self.uids[name]]
         os.kill(record["pid"], signal.SIGKILL)
 
     def read(
         self,
         *names: str,
-        places: list[dict[str, Any] | None] | None = None,
+        positions: list[dict[str, Any] | None] | None = None,
         without_ctypes: bool = False,
         beat: float = 1000.0,
-        **request: Any,
-    ) -> Reading:
-        """Begin to read logs; it ends with the test."""
+        **changes: Any,
+    ) -> LogReader:
+        """Begin to read logs; the reader is stopped at the end of the test."""
         names = names or ("q",)
         sources = [
-            {"name": name, "uid": self.uids.get(name), "pid": 0, "port": 0, "gpu": "", "place": place}
-            for name, place in zip(names, places or [None] * len(names), strict=True)
+            {"name": name, "uid": self.uids.get(name), "pid": 0, "port": 0, "gpu": "", "position": position}
+            for name, position in zip(names, positions or [None] * len(names), strict=True)
         ]
-        wishes = {"lines": None, "since": None, "grep": None, "follow": True} | request
         modules = [("ctypes", "")] if without_ctypes else []
         modules += [(name, agent_program.source(name)) for name in agent_program.MODULES]
         program = agent_program.pack(modules)
-        asked = {"sources": sources} | wishes
-        line = json.dumps({"protocol": 1, "operation": "logs", "beat": beat, "request": asked}).encode()
+        request = {"sources": sources, "lines": None, "since": None, "grep": None, "follow": True} | changes
+        line = json.dumps({"protocol": 1, "operation": "logs", "beat": beat, "request": request}).encode()
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
             env={"HOME": str(self.home), "PATH": os.environ["PATH"]} | {"TZ": "UTC"},
@@ -130,4 +129,4 @@ class LogMachine(Machine):
         assert process.stdin
         process.stdin.write(b"%d\n%s%s\n" % (len(program), program, line))
         process.stdin.flush()
-        return Reading(process)
+        return LogReader(process)

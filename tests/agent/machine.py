@@ -1,4 +1,4 @@
-"""A machine that is its own pod: the agent, fed to python3 as pi does it, in a home folder of its own."""
+"""This machine as a pod: the agent runs in a home folder of its own, fed to python3 as pi does it."""
 
 import json
 import os
@@ -30,25 +30,25 @@ class Machine:
         executables.put(self.home / "venv" / "bin" / name, script)
 
     def open(self, operation: str, *, beat: float = 1000.0, **request: Any) -> "subprocess.Popen[bytes]":
-        """Begin a request; the agent's stdin stays open."""
+        """Send a request; the agent's stdin stays open."""
         envelope = {"protocol": 1, "operation": operation, "beat": beat, "request": request}
         program = agent_program.pack((name, agent_program.source(name)) for name in agent_program.MODULES)
-        opened = subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
             env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        assert opened.stdin is not None
-        opened.stdin.write(b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode()))
-        opened.stdin.flush()
-        return opened
+        assert process.stdin is not None
+        process.stdin.write(b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode()))
+        process.stdin.flush()
+        return process
 
     def ask(self, operation: str, **request: Any) -> dict[str, Any]:
         """Run a request to its end and return the last message."""
-        with self.open(operation, **request) as opened:
-            assert opened.stdout is not None
-            return messages(opened.stdout.read())[-1]
+        with self.open(operation, **request) as process:
+            assert process.stdout is not None
+            return messages(process.stdout.read())[-1]
 
     def survey(self) -> dict[str, Any]:
         return self.ask("survey", known=[], forget=True)
@@ -87,7 +87,7 @@ def start_request(name: str) -> Any:
 
 
 def known(name: str, uid: str | None = None, *, pid: int = 0, port: int = 0, gpu: str = "") -> "protocol.KnownModel":
-    """Return a model as pi has it in its list."""
+    """Return a model of pi's own list."""
     return {"name": name, "uid": uid, "pid": pid, "port": port, "gpu": gpu}
 
 

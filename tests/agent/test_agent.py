@@ -1,4 +1,4 @@
-"""The pod's agent, fed to python3 as pi does it, on this machine instead of a pod."""
+"""The agent on this machine instead of a pod, fed to python3 as pi does it."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from tests.agent.machine import Machine, environ, messages, start_request
 from tests.until import until
 
 
-def test_a_launched_model_leads_its_own_session_and_ignores_hang_ups(machine: Machine) -> None:
+def test_a_launched_model_has_its_own_session_and_ignores_sighup(machine: Machine) -> None:
     pid = machine.start()["result"]["record"]["pid"]
     assert os.getpgid(pid) == pid
     assert os.getsid(pid) == pid
@@ -26,7 +26,7 @@ def test_a_launched_model_leads_its_own_session_and_ignores_hang_ups(machine: Ma
     assert int(ignored.split()[1], 16) & 1 << (signal.SIGHUP - 1)
 
 
-def test_of_twelve_starts_at_once_on_four_gpus_four_win_and_the_others_may_choose_again(machine: Machine) -> None:
+def test_of_twelve_starts_at_once_on_four_gpus_four_succeed_and_the_others_may_choose_again(machine: Machine) -> None:
     """Fault 31."""
 
     def start(number: int) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def test_of_twelve_starts_at_once_on_four_gpus_four_win_and_the_others_may_choos
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(start, range(12)))
-    places = [answer["result"]["record"] for answer in answers if "result" in answer]
-    assert sorted(place["gpu"] for place in places) == ["0", "1", "2", "3"]
-    assert len({place["port"] for place in places}) == 4
+    records = [answer["result"]["record"] for answer in answers if "result" in answer]
+    assert sorted(record["gpu"] for record in records) == ["0", "1", "2", "3"]
+    assert len({record["port"] for record in records}) == 4
     assert {answer["refusal"]["code"] for answer in answers if "refusal" in answer} == {"gpus-taken"}
 
 
-def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
+def test_of_three_starts_with_one_name_one_succeeds(machine: Machine) -> None:
     """Fault 32."""
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(machine.start, ["q"] * 3))
@@ -48,7 +48,7 @@ def test_of_three_starts_of_one_name_one_wins(machine: Machine) -> None:
     assert {answer["refusal"]["code"] for answer in answers if "refusal" in answer} == {"name-taken"}
 
 
-def test_gpus_are_had_by_whoever_knows_which_models_are_on_them(machine: Machine) -> None:
+def test_a_start_gets_gpus_only_if_it_names_the_models_on_them(machine: Machine) -> None:
     assert machine.start("a", gpus=[0, 1, 2], memory=0.5)["result"]["record"]["gpu"] == "0,1,2"
     assert machine.start("b", gpus=[2, 3])["refusal"]["code"] == "gpus-taken"
     assert machine.start("b", gpus=[2, 3], beside=["a"], memory=0.4)["result"]["record"]["gpu"] == "2,3"
@@ -56,7 +56,7 @@ def test_gpus_are_had_by_whoever_knows_which_models_are_on_them(machine: Machine
     assert {record["name"]: record["memory"] for record in machine.records()} == {"a": 0.5, "b": 0.4}
 
 
-def test_a_record_says_what_is_needed_and_no_secret(machine: Machine) -> None:
+def test_a_record_holds_what_is_needed_and_no_secret(machine: Machine) -> None:
     machine.start(environment={"VLLM_API_KEY": "secret-key"}, arguments=["--a", "b c"])
     [record] = machine.records()
     assert {"uid", "name", "model", "port", "gpu", "pid", "start", "boot", "since", "vllm", "arguments"} <= set(record)
@@ -64,7 +64,7 @@ def test_a_record_says_what_is_needed_and_no_secret(machine: Machine) -> None:
     assert "secret-key" not in json.dumps(record)
 
 
-def test_a_program_that_is_missing_is_said_and_nothing_stays_reserved(machine: Machine) -> None:
+def test_a_missing_program_is_reported_and_nothing_stays_reserved(machine: Machine) -> None:
     (machine.home / "venv" / "bin" / "vllm").unlink()
     assert machine.start()["refusal"]["code"] == "not-set-up"
     assert machine.records() == []
@@ -90,27 +90,27 @@ def test_a_record_of_another_boot_with_a_pid_in_use_again_is_dead(machine: Machi
 def test_a_broken_record_does_not_hide_the_others(machine: Machine) -> None:
     machine.start()
     (machine.home / ".pi" / "models" / "broken.json").write_text("{")
-    assert [each["name"] for each in machine.survey()["result"]["models"]] == ["q"]
+    assert [model["name"] for model in machine.survey()["result"]["models"]] == ["q"]
     (machine.home / ".pi" / "models" / "broken.json").unlink()
 
 
-def test_when_pi_goes_during_a_download_nothing_stays(machine: Machine) -> None:
-    """Fault 24: stdin ends when pi is killed or the link is lost."""
+def test_when_pi_disconnects_during_a_download_nothing_stays(machine: Machine) -> None:
+    """Fault 24: stdin ends when pi is killed or the connection is lost."""
     machine.install("hf", "#!/bin/sh\nsleep 300 &\nwait\n")
-    with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        assert opened.stdout is not None
-        assert opened.stdin is not None
-        while b"progress" not in opened.stdout.readline():
+    with machine.open("start", **start_request("q") | {"download": True}) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        while b"progress" not in process.stdout.readline():
             pass
         [record] = machine.records()
-        opened.stdin.close()
-        opened.wait(timeout=10)
+        process.stdin.close()
+        process.wait(timeout=10)
     assert machine.records() == []
     marker = f"PI_MODEL_UID={record['uid']}".encode()
     until(lambda: not [pid for pid in Path("/proc").glob("[0-9]*") if marker in environ(pid)])
 
 
-def test_download_progress_counts_what_is_there_and_on_its_way(machine: Machine) -> None:
+def test_download_progress_counts_complete_and_partial_files(machine: Machine) -> None:
     folder = machine.home / ".cache" / "huggingface" / "hub" / "models--m--m"
     (folder / "blobs").mkdir(parents=True)
     (folder / "blobs" / "old.1a2b.incomplete").write_bytes(b"x" * 500)  # an orphan of another day
@@ -124,13 +124,12 @@ head -c 700 /dev/zero > blobs/a; head -c 100 /dev/zero > blobs/b.3c4d.incomplete
 sleep 1; rm blobs/b.3c4d.incomplete; head -c 300 /dev/zero > blobs/b
 """
     machine.install("hf", script)
-    with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        assert opened.stdout is not None
-        told = [
-            (each["done"], each["total"]) for each in messages(opened.stdout.read()) if each.get("event") == "progress"
-        ]
-    assert (800, 1000) in told
-    assert told[-1] == (1000, 1000)
+    with machine.open("start", **start_request("q") | {"download": True}) as process:
+        assert process.stdout is not None
+        events = [event for event in messages(process.stdout.read()) if event.get("event") == "progress"]
+    progress = [(event["done"], event["total"]) for event in events]
+    assert (800, 1000) in progress
+    assert progress[-1] == (1000, 1000)
 
 
 def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
@@ -139,14 +138,14 @@ def test_settings_of_the_pod_reach_the_model(machine: Machine) -> None:
     machine.install(
         "vllm", '#!/bin/sh\nprintf "%s" "$HF_HOME|$CUDA_VISIBLE_DEVICES|$HF_TOKEN" > ~/seen\nexec sleep 300\n'
     )
-    place = machine.start(download_environment={"HF_TOKEN": "t"})["result"]["record"]
+    record = machine.start(download_environment={"HF_TOKEN": "t"})["result"]["record"]
     until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text())
     assert (machine.home / "seen").read_text() == "/mnt/it's here|0|"
-    assert place["port"] >= 23456
+    assert record["port"] >= 23456
 
 
 def keep(machine: Machine, version: str, *, default: bool = False) -> None:
-    """Put a vLLM where setup keeps its versions; it tells where it runs from and what its environment says."""
+    """Install a vLLM where setup does; it writes its path and two variables of its environment to `seen`."""
     folder = machine.home / ".pi/venvs" / version
     executables.put(
         folder / "bin/vllm",
@@ -160,12 +159,12 @@ def keep(machine: Machine, version: str, *, default: bool = False) -> None:
 
 def seen(machine: Machine) -> list[str]:
     until(lambda: (machine.home / "seen").exists() and (machine.home / "seen").read_text().count("|") == 3)
-    told = (machine.home / "seen").read_text().split("|")[:3]
+    values = (machine.home / "seen").read_text().split("|")[:3]
     (machine.home / "seen").unlink()
-    return told
+    return values
 
 
-def test_a_model_runs_from_where_the_link_led_when_it_started(machine: Machine) -> None:
+def test_a_model_runs_from_the_target_that_the_link_had_when_it_started(machine: Machine) -> None:
     keep(machine, "0.32.0", default=True)
     keep(machine, "0.33.0")
     machine.start()
@@ -178,7 +177,7 @@ def test_a_model_runs_from_where_the_link_led_when_it_started(machine: Machine) 
 
 
 @pytest.mark.parametrize(
-    ("least", "chosen"),
+    ("minimum", "chosen"),
     [
         (None, "0.32.0"),
         ("0.31.5", "0.32.0"),
@@ -188,15 +187,15 @@ def test_a_model_runs_from_where_the_link_led_when_it_started(machine: Machine) 
         ("0.34", "0.34.0rc1.dev7"),
     ],
 )
-def test_a_model_that_needs_a_newer_vllm_gets_one_that_is_there(
-    machine: Machine, least: str | None, chosen: str
+def test_a_model_that_needs_a_newer_vllm_gets_one_that_is_installed(
+    machine: Machine, minimum: str | None, chosen: str
 ) -> None:
     for version in ("0.31.0", "0.9.2", "0.33.0rc2", "0.33.0+cu129", "0.35.0+cpu", ".new"):
         keep(machine, version)
-    if least == "0.34":
+    if minimum == "0.34":
         keep(machine, "0.34.0rc1.dev7")
     keep(machine, "0.32.0", default=True)
-    assert machine.start(min_vllm=least)["result"]["record"]["vllm"] == chosen
+    assert machine.start(min_vllm=minimum)["result"]["record"]["vllm"] == chosen
     assert seen(machine)[0] == f"{machine.home}/.pi/venvs/{chosen}/bin/vllm"
 
 
@@ -208,11 +207,11 @@ def test_a_model_is_refused_when_every_vllm_is_too_old(machine: Machine) -> None
     assert machine.records() == []
 
 
-def test_a_vllm_without_a_version_is_given_a_try(machine: Machine) -> None:
+def test_a_vllm_of_unknown_version_is_tried(machine: Machine) -> None:
     assert machine.start(min_vllm="0.33.0")["result"]["record"]["vllm"] is None
 
 
-def test_what_vllm_compiles_is_kept_on_the_volume_by_version(machine: Machine) -> None:
+def test_compiled_kernels_are_kept_on_the_volume_by_version(machine: Machine) -> None:
     (machine.home / ".pi").mkdir()
     (machine.home / ".pi/env").write_text(
         "export PI_VLLM_CACHE='/mnt/vllm-cache/L4'\nexport VLLM_TARGET_DEVICE='cpu'\n"
@@ -222,13 +221,13 @@ def test_what_vllm_compiles_is_kept_on_the_volume_by_version(machine: Machine) -
     assert seen(machine)[1:] == ["/mnt/vllm-cache/L4/0.32.0", ""]
 
 
-def test_a_build_for_cpus_is_told_so(machine: Machine) -> None:
+def test_a_cpu_build_gets_the_cpu_as_its_target(machine: Machine) -> None:
     keep(machine, "0.32.0+cpu", default=True)
     machine.start()
     assert seen(machine)[1:] == ["", "cpu"]
 
 
 @pytest.mark.parametrize("path", sorted(paths.asset("remote/agent").rglob("*.py")), ids=lambda path: path.name)
-def test_what_runs_on_a_pod_is_understood_by_an_old_python(path: Path) -> None:
+def test_the_code_for_pods_is_valid_for_an_old_python(path: Path) -> None:
     """Ubuntu 20.04 has Python 3.8."""
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))

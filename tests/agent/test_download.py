@@ -1,4 +1,4 @@
-"""Downloads by the pod's agent, on this machine instead of a pod: small scripts are `hf`."""
+"""Downloads by the agent on this machine instead of a pod, with small scripts as `hf`."""
 
 import fcntl
 import json
@@ -37,7 +37,7 @@ PART = f"{'5' * 64}.1a2b3c4d.incomplete"
 
 
 class Repository:
-    """A model in the cache of a machine, laid out as hf does: a blob per file, named like it."""
+    """A model in the cache of a machine, in the layout of hf; each blob has the name of its file."""
 
     def __init__(self, machine: Machine, model: str = "m/m") -> None:
         self.hub = machine.home / ".cache/huggingface/hub"
@@ -48,7 +48,7 @@ class Repository:
         self.snapshot.mkdir(parents=True)
 
     def list(self, sizes: Mapping[str, int]) -> None:
-        """Keep the list of files that hub 2 keeps."""
+        """Write the list of files, as hub 2 does."""
         (self.folder / "refs").mkdir(exist_ok=True)
         (self.folder / "trees").mkdir(exist_ok=True)
         (self.folder / "refs" / "main").write_text(COMMIT)
@@ -77,31 +77,31 @@ def configure(machine: Machine, **settings: object) -> None:
 
 
 def download(machine: Machine, name: str = "q", **changes: Any) -> list[dict[str, Any]]:
-    """Start a model that has to be downloaded, and return all that the agent says."""
-    with machine.open("start", **start_request(name) | {"download": True} | changes) as opened:
-        assert opened.stdout is not None
-        return messages(opened.stdout.read())
+    """Start a model that has to be downloaded, and return all messages of the agent."""
+    with machine.open("start", **start_request(name) | {"download": True} | changes) as process:
+        assert process.stdout is not None
+        return messages(process.stdout.read())
 
 
-def notes(told: list[dict[str, Any]]) -> list[str]:
-    """Return the notes of a download, as pi words them."""
-    return [wording.remark(cast("protocol.Note", each)) for each in told if each.get("event") in NOTES]
+def notes(sent: list[dict[str, Any]]) -> list[str]:
+    """Return the texts of the notes in these messages."""
+    return [wording.remark(cast("protocol.Note", message)) for message in sent if message.get("event") in NOTES]
 
 
 def seen(machine: Machine) -> list[str]:
-    """Return what vLLM's environment has of the Hub: whether it is offline, without Xet, and with a token."""
+    """Return three variables of vLLM's environment: offline mode, Xet disabled, the token."""
     path = machine.home / "seen"
     until(lambda: path.exists() and path.read_text().count("|") == 3)
     return path.read_text().split("|")[:3]
 
 
-def read_until(opened: "subprocess.Popen[bytes]", said: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    assert opened.stdout is not None
-    for line in opened.stdout:
+def read_until(process: "subprocess.Popen[bytes]", matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    assert process.stdout is not None
+    for line in process.stdout:
         for message in messages(line):
-            if said(message):
+            if matches(message):
                 return message
-    raise AssertionError("the agent ended and never said it")
+    raise AssertionError("the agent exited without this message")
 
 
 def is_note(text: str) -> Callable[[dict[str, Any]], bool]:
@@ -111,14 +111,14 @@ def is_note(text: str) -> Callable[[dict[str, Any]], bool]:
 # What is complete
 
 
-def test_a_complete_model_is_asked_of_nobody(machine: Machine, repository: Repository) -> None:
+def test_a_complete_model_needs_no_hub(machine: Machine, repository: Repository) -> None:
     machine.install("hf", NEVER_RUNS)
     machine.install("vllm", SHOWS_ENVIRONMENT)
     repository.list({"config.json": 3, "model.safetensors": 70})
     repository.add("config.json", 3)
     repository.add("model.safetensors", 70)
-    told = download(machine, download_environment={"HF_TOKEN": "t"})
-    assert "result" in told[-1]
+    sent = download(machine, download_environment={"HF_TOKEN": "t"})
+    assert "result" in sent[-1]
     assert seen(machine) == ["1", "", ""]
     assert not (machine.home / "hf-was-run").exists()
 
@@ -136,10 +136,8 @@ def test_a_model_of_which_a_byte_is_missing_is_downloaded(
     assert (machine.home / "hf-was-run").exists()
 
 
-def test_a_file_that_lies_in_its_place_and_not_among_the_blobs_is_there(
-    machine: Machine, repository: Repository
-) -> None:
-    """On file systems without links hf keeps files so."""
+def test_a_file_in_the_snapshot_without_a_blob_counts(machine: Machine, repository: Repository) -> None:
+    """On file systems without links, hf stores files like this."""
     machine.install("hf", NEVER_RUNS)
     repository.list({"config.json": 3})
     (repository.snapshot / "config.json").write_text("{ }")
@@ -159,7 +157,7 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("status", "offline"), [(200, ""), (404, ""), (429, "1"), (503, "1"), (None, "1")])
-def test_own_arguments_may_ask_the_hub_as_long_as_it_answers(
+def test_own_arguments_may_use_the_hub_if_it_answers(
     machine: Machine, repository: Repository, status: int | None, offline: str
 ) -> None:
     machine.install("hf", NEVER_RUNS)
@@ -170,30 +168,28 @@ def test_own_arguments_may_ask_the_hub_as_long_as_it_answers(
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        port = server.server_port if status else 9  # nobody listens there
+        port = server.server_port if status else 9  # no server listens on it
         endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
-        told = download(machine, own=True, environment=endpoint, download_environment=endpoint)
+        sent = download(machine, own=True, environment=endpoint, download_environment=endpoint)
         server.shutdown()
         thread.join()
-    assert "result" in told[-1]
+    assert "result" in sent[-1]
     assert seen(machine) == [offline, "", ""]
 
 
 def test_a_model_without_a_list_of_its_files_starts_without_the_hub(machine: Machine, repository: Repository) -> None:
-    """Older hf keep none, and cannot tell whether all is there."""
+    """Older versions of hf write no list, so whether all files are there is unknown."""
     machine.install("hf", "#!/bin/sh\necho 'ConnectError: [Errno -2] Name or service not known'; exit 1\n")
     machine.install("vllm", SHOWS_ENVIRONMENT)
     repository.list({})
     repository.add("config.json", 3)
-    told = download(machine, own=True)
-    assert "result" in told[-1]
-    assert notes(told) == ["the Hub does not answer: using what is in the cache, which seems to be complete"]
+    sent = download(machine, own=True)
+    assert "result" in sent[-1]
+    assert notes(sent) == ["the Hub does not answer: using the model in the cache, which seems to be complete"]
     assert seen(machine) == ["1", "", ""]
 
 
-def test_what_is_known_to_be_unfinished_does_not_start_without_the_hub(
-    machine: Machine, repository: Repository
-) -> None:
+def test_a_model_with_unfinished_files_does_not_start_without_the_hub(machine: Machine, repository: Repository) -> None:
     machine.install("hf", "#!/bin/sh\necho 'ConnectError: [Errno -2] Name or service not known'; exit 1\n")
     repository.list({})
     repository.add("config.json", 3)
@@ -201,66 +197,66 @@ def test_what_is_known_to_be_unfinished_does_not_start_without_the_hub(
     assert download(machine)[-1]["refusal"]["code"] == "hub-unreachable"
 
 
-# How far it is
+# Progress
 
 
-def test_the_record_says_how_far_the_download_is(machine: Machine, repository: Repository) -> None:
+def test_the_record_contains_the_progress_of_the_download(machine: Machine, repository: Repository) -> None:
     repository.list({"model.safetensors": 1000})
     repository.add("model.safetensors", 300)
     machine.install("hf", "#!/bin/sh\nwhile [ ! -e ~/go ]; do sleep 0.05; done\n")
-    with machine.open("start", **start_request("q") | {"download": True}) as opened:
+    with machine.open("start", **start_request("q") | {"download": True}) as process:
         until(lambda: machine.records()[0].get("progress") == [0, 1000])
         repository.add(PART, 400)
         until(lambda: machine.records()[0].get("progress") == [400, 1000])
         (machine.home / "go").touch()
-        assert opened.stdout is not None
-        assert "result" in messages(opened.stdout.read())[-1]
+        assert process.stdout is not None
+        assert "result" in messages(process.stdout.read())[-1]
     assert "progress" not in machine.records()[0]
 
 
-def test_the_hub_tells_the_total_before_hf_does(machine: Machine) -> None:
+def test_the_size_from_the_hub_is_the_total_until_hf_lists_the_files(machine: Machine) -> None:
     machine.install("hf", "#!/bin/sh\nexit 0\n")
-    told = [(each["done"], each["total"]) for each in download(machine, size=5000) if each.get("event") == "progress"]
-    assert set(told) == {(0, 5000)}
+    events = [event for event in download(machine, size=5000) if event.get("event") == "progress"]
+    assert {(event["done"], event["total"]) for event in events} == {(0, 5000)}
 
 
 # Stalls and locks
 
 
-def test_a_stall_is_said_and_tried_again_without_xet(machine: Machine) -> None:
+def test_a_stall_is_reported_and_retried_without_xet(machine: Machine) -> None:
     configure(machine, PI_STALL_SECONDS=0.7)
     machine.install("hf", STALLS_WITH_XET)
     machine.install("vllm", SHOWS_ENVIRONMENT)
-    told = download(machine)
-    assert "result" in told[-1]
-    assert notes(told) == ["download stalled for 1 s; restarting hf, without Xet"]
+    sent = download(machine)
+    assert "result" in sent[-1]
+    assert notes(sent) == ["download stalled for 1 s; restarting hf, without Xet"]
     assert (machine.home / "runs").read_text().split() == ["[]", "[1]"]
     assert seen(machine) == ["1", "", ""]
 
 
-def test_a_second_stall_is_said_again_and_again_and_ends_nothing(machine: Machine) -> None:
+def test_a_second_stall_is_reported_repeatedly_and_does_not_end_the_start(machine: Machine) -> None:
     configure(machine, PI_STALL_SECONDS=0.7)
     machine.install("hf", STALLS)
-    with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        read_until(opened, is_note("restarting hf"))
-        read_until(opened, is_note("download stalled for 1 s; still waiting"))
-        read_until(opened, is_note("download stalled for 1 s; still waiting"))
+    with machine.open("start", **start_request("q") | {"download": True}) as process:
+        read_until(process, is_note("restarting hf"))
+        read_until(process, is_note("download stalled for 1 s; still waiting"))
+        read_until(process, is_note("download stalled for 1 s; still waiting"))
         assert (machine.home / "runs").read_text().split() == ["run", "run"]
-        assert opened.stdin is not None
-        opened.stdin.close()
-        assert opened.wait(timeout=10) == 0
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=10) == 0
     assert machine.records() == []
 
 
-def test_a_file_too_large_for_plain_http_is_tried_again_with_xet(machine: Machine, repository: Repository) -> None:
+def test_a_file_too_large_for_plain_http_is_retried_with_xet(machine: Machine, repository: Repository) -> None:
     configure(machine, PI_STALL_SECONDS=0.7, PI_FREE_DISK=10**12)
     repository.list({"model.safetensors": 60 * 10**9})
     machine.install("hf", '#!/bin/sh\necho "[$HF_HUB_DISABLE_XET]" >> ~/runs\nexec sleep 300\n')
-    with machine.open("start", **start_request("q") | {"download": True}) as opened:
-        read_until(opened, is_note("download stalled for 1 s; restarting hf"))
-        read_until(opened, is_note("still waiting"))
-        assert opened.stdin is not None
-        opened.stdin.close()
+    with machine.open("start", **start_request("q") | {"download": True}) as process:
+        read_until(process, is_note("download stalled for 1 s; restarting hf"))
+        read_until(process, is_note("still waiting"))
+        assert process.stdin is not None
+        process.stdin.close()
     assert (machine.home / "runs").read_text().split() == ["[]", "[]"]
 
 
@@ -272,8 +268,8 @@ with socket.create_connection(("127.0.0.1", PORT)) as line:
 """
 
 
-def test_who_receives_and_does_not_write_yet_has_not_stalled(machine: Machine) -> None:
-    """Xet keeps gigabytes in memory before it writes any of them."""
+def test_a_download_that_receives_data_but_does_not_write_yet_has_not_stalled(machine: Machine) -> None:
+    """Xet keeps gigabytes in memory before it writes them."""
     configure(machine, PI_STALL_SECONDS=1.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         machine.install("hf", RECEIVES.replace("PORT", str(server.getsockname()[1])))
@@ -287,10 +283,10 @@ def test_who_receives_and_does_not_write_yet_has_not_stalled(machine: Machine) -
 
         sending = threading.Thread(target=send)
         sending.start()
-        told = download(machine)
+        sent = download(machine)
         sending.join()
-    assert "result" in told[-1]
-    assert notes(told) == []
+    assert "result" in sent[-1]
+    assert notes(sent) == []
 
 
 WAITS_FOR_LOCK = """#!/usr/bin/env python3
@@ -307,8 +303,8 @@ while True:
 """
 
 
-def test_a_lock_that_somebody_holds_is_named_and_waited_for(machine: Machine, repository: Repository) -> None:
-    """Fault 42: hf waits for it in silence, and for ever."""
+def test_a_lock_that_another_process_holds_is_named_and_waited_for(machine: Machine, repository: Repository) -> None:
+    """Fault 42: hf waits for it without a message and without a limit."""
     configure(machine, PI_STALL_SECONDS=0.7)
     repository.list({"model.safetensors": 70})
     lock = repository.hub / ".locks" / "models--m--m" / "model.safetensors.lock"
@@ -317,22 +313,22 @@ def test_a_lock_that_somebody_holds_is_named_and_waited_for(machine: Machine, re
     machine.install("hf", WAITS_FOR_LOCK.replace("ITS-PATH", str(lock)))
     with lock.open("r+b") as held, ExitStack() as stack:
         fcntl.flock(held, fcntl.LOCK_EX)
-        opened = stack.enter_context(machine.open("start", **start_request("q") | {"download": True}))
-        said = read_until(opened, is_note("lock"))
-        assert notes([said]) == [f"waiting for the lock {lock}, which process {os.getpid()} holds"]
+        process = stack.enter_context(machine.open("start", **start_request("q") | {"download": True}))
+        note = read_until(process, is_note("lock"))
+        assert notes([note]) == [f"waiting for the lock {lock}, which process {os.getpid()} holds"]
         until(lambda: machine.records()[0].get("progress"))
         fcntl.flock(held, fcntl.LOCK_UN)
-        assert opened.stdout is not None
-        told = messages(opened.stdout.read())
-    assert "result" in told[-1]
-    assert notes(told) == []
+        assert process.stdout is not None
+        sent = messages(process.stdout.read())
+    assert "result" in sent[-1]
+    assert notes(sent) == []
     assert (machine.home / "runs").read_text().split() == ["run"]
 
 
-# Room on the disk
+# Disk space
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Machine, repository: Repository) -> None:
+def test_a_model_that_does_not_fit_is_refused_before_the_download(machine: Machine, repository: Repository) -> None:
     """Fault 39."""
     configure(machine, PI_FREE_DISK=5_000_000_000)
     machine.install("hf", NEVER_RUNS)
@@ -343,9 +339,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Mac
     Repository(machine, "large/one").add("weights", 9_000_000_000)
     Repository(machine, "a running/one").add("weights", 30_000_000_000)
     assert "result" in machine.start("r", model="a running/one", gpus=[1])
-    told = download(machine)[-1]["refusal"]
+    refusal = download(machine)[-1]["refusal"]
     hub = str(repository.hub)
-    assert told == {
+    assert refusal == {
         "code": "no-room-on-disk",
         "path": hub,
         "paths": [f"{hub}/models--large--one", f"{hub}/models--small--one"],
@@ -358,56 +354,56 @@ def test_what_does_not_fit_is_refused_before_anything_is_downloaded(machine: Mac
     assert [record["name"] for record in machine.records()] == ["r"]
 
 
-def test_what_the_hub_says_is_too_large_is_refused_too(machine: Machine) -> None:
+def test_a_model_that_is_too_large_according_to_the_hub_is_refused_too(machine: Machine) -> None:
     configure(machine, PI_FREE_DISK=5_000_000_000)
     machine.install("hf", NEVER_RUNS)
-    told = download(machine, size=5_000_000_001)[-1]["refusal"]
-    assert (told["free"], told["lacking"], told["total"]) == (5_000_000_000, 5_000_000_001, 5_000_000_001)
-    assert told["paths"] == []
+    refusal = download(machine, size=5_000_000_001)[-1]["refusal"]
+    assert (refusal["free"], refusal["lacking"], refusal["total"]) == (5_000_000_000, 5_000_000_001, 5_000_000_001)
+    assert refusal["paths"] == []
     assert not (machine.home / "hf-was-run").exists()
 
 
-def test_a_download_is_ended_once_hf_has_listed_more_than_fits(machine: Machine, repository: Repository) -> None:
+def test_a_download_is_stopped_once_hf_has_listed_more_than_fits(machine: Machine, repository: Repository) -> None:
     configure(machine, PI_FREE_DISK=5_000_000_000)
     repository.list({"model.safetensors": 6_000_000_000})
     trees = repository.folder / "trees"
     hidden = repository.folder / "hidden"
     trees.rename(hidden)
     machine.install("hf", f"#!/bin/sh\ntruncate -s 9 {repository.blobs}/{PART}\nmv {hidden} {trees}\nexec sleep 300\n")
-    told = download(machine)
-    assert told[-1]["refusal"]["code"] == "no-room-on-disk"
+    sent = download(machine)
+    assert sent[-1]["refusal"]["code"] == "no-room-on-disk"
     assert not (repository.blobs / PART).exists()
     assert f"HOME={machine.home}".encode() not in b"".join(map(environ, Path("/proc").glob("[0-9]*")))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "OSError: [Errno 28] No space left on device: '/x'",
         "RuntimeError: Data processing error: I/O error: No space left on device (os error 28)",
     ],
 )
-def test_a_disk_that_becomes_full_is_named_and_only_whole_files_stay(
-    machine: Machine, repository: Repository, said: str
+def test_a_disk_that_becomes_full_is_named_and_only_complete_files_stay(
+    machine: Machine, repository: Repository, message: str
 ) -> None:
     """Fault 39."""
     configure(machine, PI_FREE_DISK=5_000_000_000)
     Repository(machine, "large/one").add("weights", 9_000_000_000)
     repository.list({"config.json": 3, "model.safetensors": 4_000_000_000})
-    script = f"cd {repository.blobs}; printf '{{ }}' > config.json; truncate -s 9 {PART}; echo \"{said}\"; exit 1"
+    script = f"cd {repository.blobs}; printf '{{ }}' > config.json; truncate -s 9 {PART}; echo \"{message}\"; exit 1"
     machine.install("hf", f"#!/bin/sh\n{script}\n")
-    told = download(machine)[-1]["refusal"]
-    assert told["code"] == "no-room-on-disk"
-    assert (told["path"], told["before"], told["free"]) == (str(repository.hub), 5_000_000_000, 5_000_000_000)
-    assert told["paths"] == [f"{repository.hub}/models--large--one"]
+    refusal = download(machine)[-1]["refusal"]
+    assert refusal["code"] == "no-room-on-disk"
+    assert (refusal["path"], refusal["before"], refusal["free"]) == (str(repository.hub), 5_000_000_000, 5_000_000_000)
+    assert refusal["paths"] == [f"{repository.hub}/models--large--one"]
     assert [blob.name for blob in repository.blobs.iterdir()] == ["config.json"]
 
 
-def test_a_quota_that_is_used_up_is_told_as_one(machine: Machine, repository: Repository) -> None:
+def test_a_quota_that_is_used_up_is_reported_as_one(machine: Machine, repository: Repository) -> None:
     configure(machine, PI_FREE_DISK=5_000_000_000)
     machine.install("hf", "#!/bin/sh\necho 'OSError: [Errno 122] Disk quota exceeded'; exit 1\n")
-    told = download(machine)[-1]["refusal"]
-    assert (told["path"], "free" in told) == (str(repository.hub), False)
+    refusal = download(machine)[-1]["refusal"]
+    assert (refusal["path"], "free" in refusal) == (str(repository.hub), False)
 
 
 def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Machine, repository: Repository) -> None:
@@ -418,22 +414,22 @@ def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Mach
     resumable = repository.add(f"{'7' * 64}.incomplete", 200)
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     with held.open("r+b"):
-        told = download(machine)
-    assert notes(told) == ["deleted what broken downloads of the model had left, 1 file: 5.0 MB"]
+        sent = download(machine)
+    assert notes(sent) == ["deleted partial files of broken downloads of the model, 1 file: 5.0 MB"]
     assert not (repository.blobs / PART).exists()
     assert held.exists()
     assert resumable.exists()
-    assert {each["done"] for each in told if each.get("event") == "progress"} == {0}
+    assert {message["done"] for message in sent if message.get("event") == "progress"} == {0}
 
 
-def test_parts_of_broken_downloads_are_the_first_to_go_when_the_disk_is_too_small(machine: Machine) -> None:
+def test_on_a_small_disk_parts_of_broken_downloads_are_the_first_to_delete(machine: Machine) -> None:
     """Fault 40."""
     configure(machine, PI_FREE_DISK=1000)
     other = Repository(machine, "large/one")
     other.add("weights", 9_000_000)
     part = other.add(PART, 5_000_000)
-    told = download(machine, size=2_000_000)[-1]["refusal"]
-    assert (told["paths"], told["frees"]) == ([str(part)], 5_000_000)
+    refusal = download(machine, size=2_000_000)[-1]["refusal"]
+    assert (refusal["paths"], refusal["frees"]) == ([str(part)], 5_000_000)
 
 
 # Several starts
@@ -453,16 +449,16 @@ ln -s ../../blobs/model.safetensors {repository.snapshot}/
         until((machine.home / "runs").exists)
         repository.add(PART, 400)
         with machine.open("start", **second | {"download": True}) as other:
-            said = read_until(other, is_note("waiting for it"))
-            assert notes([said]) == ["another start is already downloading the model to the same cache: waiting for it"]
+            note = read_until(other, is_note("waiting for it"))
+            assert notes([note]) == ["another start is already downloading the model to the same cache: waiting for it"]
             repository.add(f"{'6' * 64}.1a2b3c4d.incomplete", 500)
-            read_until(other, lambda each: each.get("done") == 500 and each.get("by", {}).get("is_here"))
-            survey = machine.survey()["result"]["models"]
-            assert sorted(each["name"] for each in survey) == ["a", "b"]
+            read_until(other, lambda message: message.get("done") == 500 and message.get("by", {}).get("is_here"))
+            models = machine.survey()["result"]["models"]
+            assert sorted(model["name"] for model in models) == ["a", "b"]
             (machine.home / "go").touch()
-            for opened in (one, other):
-                assert opened.stdout is not None
-                assert "result" in messages(opened.stdout.read())[-1]
+            for process in (one, other):
+                assert process.stdout is not None
+                assert "result" in messages(process.stdout.read())[-1]
     assert (machine.home / "runs").read_text().split() == ["run"]
     assert not list((repository.hub / ".locks").glob("*.pi-lease*"))
 
@@ -483,14 +479,14 @@ def waiting(machine: Machine, repository: Repository) -> Iterator["subprocess.Po
         one.wait(timeout=10)
 
 
-def test_who_waits_ends_with_pi(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
+def test_a_waiting_start_ends_with_pi(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
     assert waiting.stdin is not None
     waiting.stdin.close()
     assert waiting.wait(timeout=5) == 0
     assert [record["name"] for record in machine.records()] == ["a"]
 
 
-def test_who_waits_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
+def test_a_waiting_start_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
     [uid] = [record["uid"] for record in machine.records() if record["name"] == "b"]
     stopped = machine.ask("stop", models=[known("b", uid)])["result"]
     assert stopped["outcomes"] == ["stopped"]
@@ -500,50 +496,52 @@ def test_who_waits_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[b
     assert [record["name"] for record in machine.records()] == ["a"]
 
 
-def test_who_downloads_can_be_stopped(machine: Machine) -> None:
+def test_a_downloading_start_can_be_stopped(machine: Machine) -> None:
     machine.install("hf", STALLS)
     request = start_request("a")
-    with machine.open("start", **request | {"download": True}) as opened:
+    with machine.open("start", **request | {"download": True}) as process:
         until((machine.home / "runs").exists)
         assert machine.ask("stop", models=[known("a", request["uid"])])["result"]
-        assert opened.stdout is not None
-        assert messages(opened.stdout.read())[-1]["refusal"]["code"] == "stopped"
+        assert process.stdout is not None
+        assert messages(process.stdout.read())[-1]["refusal"]["code"] == "stopped"
 
 
-def test_when_who_downloads_is_killed_the_next_one_goes_on_at_once(machine: Machine, repository: Repository) -> None:
+def test_when_a_downloading_start_is_killed_the_next_one_continues_immediately(
+    machine: Machine, repository: Repository
+) -> None:
     repository.list({"model.safetensors": 1000})
     machine.install("hf", STALLS)
     request = start_request("a")
-    with machine.open("start", **request | {"download": True}) as opened:
+    with machine.open("start", **request | {"download": True}) as process:
         until((machine.home / "runs").exists)
-        opened.kill()
+        process.kill()
     machine.ask("stop", models=[known("a", request["uid"])])
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     assert list((repository.hub / ".locks").glob("*.pi-lease"))
-    told = download(machine, "b")
-    assert "result" in told[-1]
-    assert notes(told) == []
+    sent = download(machine, "b")
+    assert "result" in sent[-1]
+    assert notes(sent) == []
 
 
 # The volume
 
 
-def test_a_cache_whose_volume_is_gone_is_not_made_anew(machine: Machine) -> None:
+def test_a_cache_whose_volume_is_gone_is_not_created_again(machine: Machine) -> None:
     """Fault 43."""
     machine.install("hf", NEVER_RUNS)
     (machine.home / ".cache").mkdir()
     (machine.home / ".cache/huggingface").symlink_to(machine.home / "volume/huggingface")
     for settings in ({}, {"HF_HOME": machine.home / "volume/huggingface"}):
         configure(machine, **settings)
-        told = download(machine)[-1]["refusal"]
-        assert told["code"] == "not-mounted"
-        assert (told["path"], told["reason"]) == (f"{machine.home}/volume", "no such file or directory")
+        refusal = download(machine)[-1]["refusal"]
+        assert refusal["code"] == "not-mounted"
+        assert (refusal["path"], refusal["reason"]) == (f"{machine.home}/volume", "no such file or directory")
     assert not (machine.home / "volume").exists()
     assert not (machine.home / "hf-was-run").exists()
     assert machine.records() == []
 
 
-def test_a_cache_that_is_yet_to_be_made_is_made(machine: Machine) -> None:
+def test_a_cache_that_does_not_exist_yet_is_created(machine: Machine) -> None:
     configure(machine, HF_HOME=machine.home / "elsewhere")
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     assert "result" in download(machine)[-1]
@@ -553,17 +551,17 @@ def test_a_volume_that_answers_with_errors_is_named(machine: Machine) -> None:
     """Fault 43."""
     (machine.home / "a-file").touch()
     configure(machine, HF_HOME=machine.home / "a-file/huggingface")
-    told = download(machine)[-1]["refusal"]
-    assert (told["code"], told["reason"]) == ("not-mounted", "not a directory")
-    assert told["path"].endswith("/a-file")
+    refusal = download(machine)[-1]["refusal"]
+    assert (refusal["code"], refusal["reason"]) == ("not-mounted", "not a directory")
+    assert refusal["path"].endswith("/a-file")
 
 
 def test_a_download_between_two_runs_of_hf_is_not_forgotten(machine: Machine) -> None:
-    """It has no process then, and may have been reserved long ago."""
+    """It has no process then, and may have been reserved long before."""
     now = home.uptime()
     for name, touched in (("lives", now), ("died", now - 60)):
         record = {"uid": name, "name": name, "model": "m/m", "port": 8001, "gpu": "0", "pid": 0, "start": 0}
         record |= {"boot": home.boot_id(), "since": now - 1000, "touched": touched, "log": ""}
         (machine.home / ".pi/models").mkdir(parents=True, exist_ok=True)
         (machine.home / f".pi/models/{name}.json").write_text(json.dumps(record))
-    assert [each["name"] for each in machine.survey()["result"]["models"]] == ["lives"]
+    assert [model["name"] for model in machine.survey()["result"]["models"]] == ["lives"]

@@ -1,4 +1,4 @@
-"""What the agent tells of a machine, on this one instead of a pod."""
+"""What the agent reports about a machine, on this one instead of a pod."""
 
 import os
 import time
@@ -18,28 +18,28 @@ HANGING = "#!/bin/sh\ntrap '' TERM\nsleep 300 & wait; sleep 300\n"
 
 @pytest.fixture
 def machine(environment: Path) -> Iterator[Machine]:
-    made = Machine(environment)
-    yield made
-    for record in made.records():
+    machine = Machine(environment)
+    yield machine
+    for record in machine.records():
         os.killpg(record["pid"], 9)
 
 
 def inspect(machine: Machine, **request: Any) -> dict[str, Any]:
-    asked = {"gpu_query": nvidia.QUERY, "gpu_list": nvidia.LIST, "known": None} | request
-    answer = machine.ask("inspect", **asked)["result"]
+    query = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST, "known": None} | request
+    answer = machine.ask("inspect", **query)["result"]
     assert isinstance(answer, dict)
     return answer
 
 
-def test_a_machine_tells_its_gpus_its_disks_and_its_vllm(machine: Machine) -> None:
-    said = "0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05\n"
-    machine.install("nvidia-smi", f"#!/bin/sh\n[ $LC_ALL = C ] && printf '{said}'\n")
+def test_a_machine_reports_its_gpus_its_disks_and_its_vllm(machine: Machine) -> None:
+    output = "0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05\n"
+    machine.install("nvidia-smi", f"#!/bin/sh\n[ $LC_ALL = C ] && printf '{output}'\n")
     folder = machine.home / ".pi"
     for version in ("0.31.0", "0.32.0", ".new"):
         (folder / "venvs" / version).mkdir(parents=True)
     (folder / "provider").write_text("runpod\n")
     answer = inspect(machine)
-    assert (answer["gpus"], answer["slices"], answer["trouble"]) == (said, "", None)
+    assert (answer["gpus"], answer["slices"], answer["trouble"]) == (output, "", None)
     assert answer["versions"] == ["0.31.0", "0.32.0"]
     assert answer["provider"] == "runpod"
     assert answer["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -50,7 +50,7 @@ def test_a_machine_tells_its_gpus_its_disks_and_its_vllm(machine: Machine) -> No
     assert answer["models"] is None
 
 
-def test_slices_are_asked_for_where_a_gpu_is_in_mig_mode(machine: Machine) -> None:
+def test_slices_are_listed_if_a_gpu_is_in_mig_mode(machine: Machine) -> None:
     """Fault 81."""
     machine.install(
         "nvidia-smi", f"#!/bin/sh\nif [ $1 = -L ]; then echo '{THEIR_SLICES}'; else echo '{TWO_WITH_SLICES}'; fi\n"
@@ -67,7 +67,7 @@ def test_slices_are_asked_for_where_a_gpu_is_in_mig_mode(machine: Machine) -> No
         ("#!/no/such/interpreter\n", "nvidia-smi: No such file or directory"),
     ],
 )
-def test_a_driver_that_fails_is_told_and_the_rest_too(machine: Machine, script: str, trouble: str) -> None:
+def test_a_driver_that_fails_is_reported_and_so_is_the_rest(machine: Machine, script: str, trouble: str) -> None:
     """Fault 81."""
     machine.install("nvidia-smi", script)
     answer = inspect(machine)
@@ -75,7 +75,7 @@ def test_a_driver_that_fails_is_told_and_the_rest_too(machine: Machine, script: 
     assert answer["home"]["free"]
 
 
-def test_a_driver_that_hangs_is_left_alone_after_ten_seconds(machine: Machine) -> None:
+def test_a_driver_that_hangs_is_abandoned_after_ten_seconds(machine: Machine) -> None:
     machine.install("nvidia-smi", HANGING.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > {machine.home}/pid\n"))
     began = time.monotonic()
     answer = inspect(machine)
@@ -102,7 +102,7 @@ def test_the_models_path_is_where_setup_has_put_the_cache(machine: Machine, tmp_
     )
 
 
-def test_a_mount_is_told_from_a_folder_of_the_root_disk(machine: Machine) -> None:
+def test_a_mount_is_distinguished_from_a_folder_of_the_root_disk(machine: Machine) -> None:
     (machine.home / ".pi").mkdir()
     (machine.home / ".pi" / "env").write_text("export HF_HOME='/dev/shm/huggingface'\n")
     storage = inspect(machine)["storage"]

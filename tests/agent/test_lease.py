@@ -34,16 +34,16 @@ print("lost", flush=True)
 
 
 class Start:
-    """A process that wants the lease; `said` is what it has got."""
+    """A process that tries to take the lease; `output` is what it printed."""
 
     def __init__(self, folder: Path, uid: str, *, abandoned: float) -> None:
-        self._path = folder / f"{uid}.said"
+        self._path = folder / f"{uid}.out"
         words = [sys.executable, "-I", "-c", PROGRAM, str(REMOTE), str(folder / "lease"), uid, str(abandoned)]
-        with self._path.open("w") as said:
-            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=said)
+        with self._path.open("w") as file:
+            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file)
 
     @property
-    def said(self) -> list[str]:
+    def output(self) -> list[str]:
         return self._path.read_text().split()
 
     def leave(self) -> None:
@@ -54,7 +54,7 @@ class Start:
 
 @pytest.fixture
 def starts() -> Iterator[ExitStack]:
-    """Whoever is pushed here is killed at the end."""
+    """The processes pushed here are killed at the end."""
     with ExitStack() as stack:
         yield stack
 
@@ -66,41 +66,41 @@ def begin(starts: ExitStack, folder: Path, uid: str, *, abandoned: float = 60.0)
     return start
 
 
-def holders(those: list[Start]) -> list[Start]:
-    return [each for each in those if each.said[-1:] == ["held"]]
+def holders(processes: list[Start]) -> list[Start]:
+    return [start for start in processes if start.output[-1:] == ["held"]]
 
 
-def test_one_has_it_and_hands_it_on_when_it_leaves(starts: ExitStack, tmp_path: Path) -> None:
-    those = [begin(starts, tmp_path, f"{number}") for number in range(4)]
+def test_one_process_has_the_lease_and_releases_it_when_it_exits(starts: ExitStack, tmp_path: Path) -> None:
+    processes = [begin(starts, tmp_path, f"{number}") for number in range(4)]
     for _ in range(4):
-        until(lambda: len(holders(those)) == 1)
-        [holder] = holders(those)
-        assert json.loads((tmp_path / "lease").read_text())["uid"] == str(those.index(holder))
+        until(lambda: len(holders(processes)) == 1)
+        [holder] = holders(processes)
+        assert json.loads((tmp_path / "lease").read_text())["uid"] == str(processes.index(holder))
         holder.leave()
-    assert [each.said for each in those] == [["held", "released"]] * 4
+    assert [start.output for start in processes] == [["held", "released"]] * 4
     assert list(tmp_path.glob("lease*")) == []
 
 
-def test_who_was_killed_here_is_not_waited_for(starts: ExitStack, tmp_path: Path) -> None:
+def test_a_holder_that_was_killed_on_this_machine_is_not_waited_for(starts: ExitStack, tmp_path: Path) -> None:
     first = begin(starts, tmp_path, "first")
-    until(lambda: first.said == ["held"])
+    until(lambda: first.output == ["held"])
     second = begin(starts, tmp_path, "second")
     first.process.kill()
     first.process.wait()
-    until(lambda: second.said == ["held"], seconds=10)
+    until(lambda: second.output == ["held"], seconds=10)
 
 
-def test_what_nobody_renews_is_taken_over_by_one_of_many(starts: ExitStack, tmp_path: Path) -> None:
-    """The holder was on another machine: whether it lives, only its signs of life tell."""
+def test_a_lease_without_updates_is_taken_over_by_one_of_many(starts: ExitStack, tmp_path: Path) -> None:
+    """The holder was on another machine, so only its updates show whether it is alive."""
     (tmp_path / "lease").write_text(json.dumps({"uid": "gone", "pod": "dc9", "pid": 1, "where": "elsewhere"}))
-    those = [begin(starts, tmp_path, f"{number}", abandoned=1.0) for number in range(5)]
-    until(lambda: len(holders(those)) == 1)
-    [holder] = holders(those)
+    processes = [begin(starts, tmp_path, f"{number}", abandoned=1.0) for number in range(5)]
+    until(lambda: len(holders(processes)) == 1)
+    [holder] = holders(processes)
     holder.leave()
-    until(lambda: len(holders(those)) == 1)
+    until(lambda: len(holders(processes)) == 1)
 
 
-def test_what_is_renewed_is_never_taken_over(starts: ExitStack, tmp_path: Path) -> None:
+def test_a_lease_with_updates_is_never_taken_over(starts: ExitStack, tmp_path: Path) -> None:
     beats = [{"uid": "living", "pod": "dc9", "pid": 1, "where": "elsewhere", "beat": number} for number in range(12)]
     (tmp_path / "lease").write_text(json.dumps(beats[0]))
     waiting = begin(starts, tmp_path, "waiting", abandoned=2.0)
@@ -109,19 +109,19 @@ def test_what_is_renewed_is_never_taken_over(starts: ExitStack, tmp_path: Path) 
         (tmp_path / "next").replace(tmp_path / "lease")
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.process.wait(timeout=0.5)
-    assert waiting.said == []
+    assert waiting.output == []
 
 
-def test_who_finds_anothers_name_in_it_gives_way(starts: ExitStack, tmp_path: Path) -> None:
-    """Frozen for a while, say, it missed that it was taken over."""
+def test_a_holder_that_reads_another_uid_in_the_lease_gives_up(starts: ExitStack, tmp_path: Path) -> None:
+    """It may have been suspended for a while, during which another start took over."""
     first = begin(starts, tmp_path, "first")
-    until(lambda: first.said == ["held"])
+    until(lambda: first.output == ["held"])
     (tmp_path / "lease").write_text(json.dumps({"uid": "other", "pod": "dc9", "pid": 1, "where": "elsewhere"}))
-    until(lambda: first.said == ["held", "lost"])
+    until(lambda: first.output == ["held", "lost"])
     assert json.loads((tmp_path / "lease").read_text())["uid"] == "other"
 
 
-def test_where_nothing_can_be_written_nobody_waits(tmp_path: Path) -> None:
+def test_a_lease_that_cannot_be_written_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "folder").write_text("a file")
     lease = leases.Lease(str(tmp_path / "folder" / "lease"), "first", "dc1")
     assert lease.take()

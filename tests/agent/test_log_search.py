@@ -1,4 +1,4 @@
-"""Where in a log to begin."""
+"""Where to begin reading a log."""
 
 import random
 import re
@@ -58,7 +58,7 @@ def test_a_time_that_is_split_between_two_reads_is_found() -> None:
         assert found[0] == 11
 
 
-def test_a_log_without_times_is_shown_when_it_was_written_to_since() -> None:
+def test_a_log_without_times_counts_by_its_modification_time() -> None:
     log = b"INFO:     Started\n" * 10
     now = time.time()
     assert search.first_since(read_from(log), len(log), now, now - 60) == 0
@@ -73,7 +73,7 @@ def test_a_time_without_a_year_is_in_the_past() -> None:
     assert search.with_year([in_a_week.tm_mon, in_a_week.tm_mday, 0, 0, 0])[0] == in_a_week.tm_year - 1
 
 
-def test_a_time_of_the_clock_is_the_last_one_that_was() -> None:
+def test_a_time_of_day_is_the_latest_one_in_the_past() -> None:
     now = time.time()
     for minutes in (-30, 30):
         clock = time.strftime("%H:%M:%S", time.localtime(now + minutes * 60))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.pods.agent_link import MARK_BYTES as MARK
-from tests.agent.log_machine import LogMachine, Reading
+from tests.agent.log_machine import LogMachine, LogReader
 from tests.agent.machine import start_request
 from tests.until import until
 
@@ -25,78 +25,78 @@ from tests.until import until
 @pytest.fixture
 def machine(environment: Path) -> Iterator[LogMachine]:
     with ExitStack() as stack:
-        made = LogMachine(environment, stack)
-        made.folder.mkdir()
-        yield made
-        for record in made.records():
+        log_machine = LogMachine(environment, stack)
+        log_machine.folder.mkdir()
+        yield log_machine
+        for record in log_machine.records():
             if record["pid"] and Path(f"/proc/{record['pid']}").exists():
                 os.killpg(record["pid"], signal.SIGKILL)
 
 
-def test_what_is_there_and_what_comes_is_sent_byte_for_byte(machine: LogMachine) -> None:
+def test_existing_and_new_lines_are_sent_byte_for_byte(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a li")
-    reading = machine.read()
-    reading.until_text(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a li")
+    reader = machine.read()
+    reader.until_text(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a li")
     machine.write(b"ne\nmore")
-    reading.until_text(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a line\nmore")
-    assert reading.first()["alive"]
-    assert reading.place()["offset"] == machine.log().stat().st_size
+    reader.until_text(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a line\nmore")
+    assert reader.first()["alive"]
+    assert reader.position()["offset"] == machine.log().stat().st_size
 
 
-def seconds_until_seen(machine: LogMachine, reading: Reading) -> list[float]:
+def seconds_until_seen(machine: LogMachine, reader: LogReader) -> list[float]:
     """Append lines one by one and measure how long each takes to be sent."""
     took = []
-    expected = reading.text()
+    expected = reader.text()
     for number in range(15):
         line = b"line %d\n" % number
         expected += line
-        begun = time.monotonic()
+        began = time.monotonic()
         machine.write(line)
-        while reading.text() != expected:
-            assert time.monotonic() - begun < 10
-        took.append(time.monotonic() - begun)
+        while reader.text() != expected:
+            assert time.monotonic() - began < 10
+        took.append(time.monotonic() - began)
     return took
 
 
-def test_a_line_is_sent_the_moment_it_is_written(machine: LogMachine) -> None:
+def test_a_line_is_sent_as_soon_as_it_is_written(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"begin\n")
-    reading = machine.read()
-    reading.until_text(b"begin\n")
-    assert statistics.median(seconds_until_seen(machine, reading)) < 0.06  # a tenth of a second is for those who look
+    reader = machine.read()
+    reader.until_text(b"begin\n")
+    assert statistics.median(seconds_until_seen(machine, reader)) < 0.06  # polling would take a tenth of a second
 
 
-def test_without_ctypes_it_looks_ten_times_a_second(machine: LogMachine) -> None:
+def test_without_ctypes_it_polls_ten_times_a_second(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"begin\n")
-    reading = machine.read(without_ctypes=True)
-    reading.until_text(b"begin\n")
-    assert max(seconds_until_seen(machine, reading)) < 2
+    reader = machine.read(without_ctypes=True)
+    reader.until_text(b"begin\n")
+    assert max(seconds_until_seen(machine, reader)) < 2
     machine.log().rename(machine.folder / "q.log.1")
     machine.write(b"new\n")
-    until(lambda: reading.text().endswith(b"line 14\nnew\n"))
+    until(lambda: reader.text().endswith(b"line 14\nnew\n"))
 
 
 @pytest.mark.parametrize("has_folder", [True, False])
-def test_a_log_that_is_not_there_yet_is_waited_for(machine: LogMachine, has_folder: bool) -> None:
+def test_a_log_that_does_not_exist_yet_is_waited_for(machine: LogMachine, has_folder: bool) -> None:
     """Fault 65."""
     machine.run()
     machine.log().unlink()
     if not has_folder:
         machine.folder.rmdir()
-    reading = machine.read(lines=100)
-    assert not reading.first()["exists"]
+    reader = machine.read(lines=100)
+    assert not reader.first()["exists"]
     machine.folder.mkdir(exist_ok=True)
     machine.write(b"one\ntwo\n")
-    reading.until_text(b"one\ntwo\n")
+    reader.until_text(b"one\ntwo\n")
 
 
-def test_a_log_that_nobody_will_write_is_refused(machine: LogMachine) -> None:
+def test_a_log_that_no_model_will_write_is_refused(machine: LogMachine) -> None:
     machine.run()
-    reading = machine.read("q", "r")
-    reading.process.wait(10)
-    assert json.loads(reading.look().raw.partition(MARK)[2])["refusal"] == {
+    reader = machine.read("q", "r")
+    reader.process.wait(10)
+    assert json.loads(reader.look().raw.partition(MARK)[2])["refusal"] == {
         "code": "no-log",
         "path": str(machine.log("r")),
     }
@@ -106,84 +106,84 @@ def test_a_rotated_log_is_finished_before_the_new_one_begins(machine: LogMachine
     """Fault 65."""
     machine.run()
     machine.write(b"old 1\n")
-    reading = machine.read()
-    reading.until_text(b"old 1\n")
+    reader = machine.read()
+    reader.until_text(b"old 1\n")
     with machine.log().open("ab") as old:
         machine.log().rename(machine.folder / "q.log.1")
         old.write(b"old 2\n")
         old.flush()
-        reading.until_text(b"old 1\nold 2\n")
+        reader.until_text(b"old 1\nold 2\n")
         machine.log().touch()
-        old.write(b"old 3 without end")  # by one that never opens the new file: it is still the log
+        old.write(b"old 3 without end")  # its writer never opened the new file, so the old one is still the log
         old.flush()
-        reading.until_text(b"old 1\nold 2\nold 3 without end")
+        reader.until_text(b"old 1\nold 2\nold 3 without end")
     machine.write(b"new 1\n")
-    reading.until_text(b"old 1\nold 2\nold 3 without endnew 1\n")
-    assert reading.events() == ["begins", "rotated"]
+    reader.until_text(b"old 1\nold 2\nold 3 without endnew 1\n")
+    assert reader.events() == ["begins", "rotated"]
 
 
-def test_a_deleted_log_goes_on_with_the_next_of_its_name(machine: LogMachine) -> None:
+def test_after_a_deleted_log_the_next_file_with_its_name_is_read(machine: LogMachine) -> None:
     """Fault 65."""
     machine.run()
     machine.write(b"old\n")
-    reading = machine.read()
-    reading.until_text(b"old\n")
+    reader = machine.read()
+    reader.until_text(b"old\n")
     machine.log().unlink()
     machine.write(b"new\n")
-    reading.until_text(b"old\nnew\n")
+    reader.until_text(b"old\nnew\n")
 
 
-def test_a_truncated_log_goes_on_at_its_new_beginning(machine: LogMachine) -> None:
+def test_a_truncated_log_is_read_from_its_new_beginning(machine: LogMachine) -> None:
     """Fault 65."""
     machine.run()
     machine.write(b"old 1\nold 2\n")
-    reading = machine.read()
-    reading.until_text(b"old 1\nold 2\n")
+    reader = machine.read()
+    reader.until_text(b"old 1\nold 2\n")
     os.truncate(machine.log(), 0)
     machine.write(b"new\n")
-    reading.until_text(b"old 1\nold 2\nnew\n")
-    assert reading.events() == ["begins", "truncated"]
+    reader.until_text(b"old 1\nold 2\nnew\n")
+    assert reader.events() == ["begins", "truncated"]
 
 
-def test_what_was_not_read_before_a_truncation_is_read_from_the_copy(machine: LogMachine) -> None:
+def test_lines_not_read_before_a_truncation_are_read_from_the_copy(machine: LogMachine) -> None:
     """Fault 65: as logrotate's `copytruncate` does it, and the new file may be longer than the old was."""
     machine.run()
     machine.write(b"old 1\n")
-    reading = machine.read()
-    reading.until_text(b"old 1\n")
-    reading.process.send_signal(signal.SIGSTOP)
+    reader = machine.read()
+    reader.until_text(b"old 1\n")
+    reader.process.send_signal(signal.SIGSTOP)
     machine.write(b"old 2\n")
     shutil.copy(machine.log(), machine.folder / "q.log.1")
     os.truncate(machine.log(), 0)
     machine.write(b"new 1\nnew 2\nnew 3\n")
-    reading.process.send_signal(signal.SIGCONT)
-    reading.until_text(b"old 1\nold 2\nnew 1\nnew 2\nnew 3\n")
+    reader.process.send_signal(signal.SIGCONT)
+    reader.until_text(b"old 1\nold 2\nnew 1\nnew 2\nnew 3\n")
 
 
-def test_a_reader_returns_to_its_place(machine: LogMachine) -> None:
+def test_a_reader_continues_at_its_position(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"one\ntwo\n")
     before = machine.read(lines=1)
     before.until_text(b"two\n")
     before.process.kill()
     machine.write(b"three\n")
-    after = machine.read(lines=1, places=[before.place()])
+    after = machine.read(lines=1, positions=[before.position()])
     after.until_text(b"three\n")
     assert after.events() == ["begins"]
 
 
-def test_a_reader_that_had_nothing_to_read_misses_nothing(machine: LogMachine) -> None:
+def test_a_reader_that_had_read_no_line_misses_none(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"before\n")
     nothing = machine.read(lines=0)
     until(lambda: nothing.events() == ["begins"])
     nothing.process.kill()
-    machine.write(b"meanwhile\n")
-    machine.read(lines=0, places=[nothing.place()]).until_text(b"meanwhile\n")
+    machine.write(b"later\n")
+    machine.read(lines=0, positions=[nothing.position()]).until_text(b"later\n")
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied", "renamed twice"])
-def test_a_reader_finds_its_file_where_it_was_rotated_to(machine: LogMachine, how: str) -> None:
+def test_a_reader_finds_its_file_after_a_rotation(machine: LogMachine, how: str) -> None:
     machine.run()
     machine.write(b"old 1\n")
     before = machine.read()
@@ -196,16 +196,16 @@ def test_a_reader_finds_its_file_where_it_was_rotated_to(machine: LogMachine, ho
     else:
         machine.log().rename(machine.folder / "q.log.1")
     if how == "renamed twice":
-        machine.write(b"in between\n")
+        machine.write(b"second\n")
         (machine.folder / "q.log.1").rename(machine.folder / "q.log.2")
         machine.log().rename(machine.folder / "q.log.1")
     machine.write(b"new\n")
-    after = machine.read(places=[before.place()])
-    after.until_text(b"old 2\n" + (b"in between\n" if how == "renamed twice" else b"") + b"new\n")
+    after = machine.read(positions=[before.position()])
+    after.until_text(b"old 2\n" + (b"second\n" if how == "renamed twice" else b"") + b"new\n")
     assert "lost" not in after.events()
 
 
-def test_a_file_that_is_gone_is_said_to_be(machine: LogMachine) -> None:
+def test_a_file_that_is_gone_is_reported(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"old\n")
     before = machine.read()
@@ -213,7 +213,7 @@ def test_a_file_that_is_gone_is_said_to_be(machine: LogMachine) -> None:
     before.process.kill()
     machine.log().unlink()
     machine.write(b"another one, and longer\n")
-    after = machine.read(places=[before.place()])
+    after = machine.read(positions=[before.position()])
     after.until_text(b"another one, and longer\n")
     assert after.events() == ["lost", "begins"]
 
@@ -221,116 +221,116 @@ def test_a_file_that_is_gone_is_said_to_be(machine: LogMachine) -> None:
 def test_it_ends_two_seconds_after_the_model(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"one\n")
-    reading = machine.read()
-    reading.until_text(b"one\n")
+    reader = machine.read()
+    reader.until_text(b"one\n")
     machine.kill()
     machine.write(b"the last words come late\n")
-    reading.process.wait(15)
-    assert reading.text() == b"one\nthe last words come late\n"
-    assert reading.events() == ["begins", "ended"]
-    assert reading.process.returncode == 0
+    reader.process.wait(15)
+    assert reader.text() == b"one\nthe last words come late\n"
+    assert reader.events() == ["begins", "ended"]
+    assert reader.process.returncode == 0
 
 
-def test_the_log_of_a_dead_model_ends_at_once(machine: LogMachine) -> None:
+def test_the_log_of_a_dead_model_ends_immediately(machine: LogMachine) -> None:
     """Fault 66."""
     machine.run()
     machine.write(b"one\ntwo without end")
     machine.kill()
-    reading = machine.read()
-    reading.process.wait(15)
-    assert reading.text() == b"one\ntwo without end"
-    assert not reading.first()["alive"]
-    assert reading.events() == ["begins", "ended"]
+    reader = machine.read()
+    reader.process.wait(15)
+    assert reader.text() == b"one\ntwo without end"
+    assert not reader.first()["alive"]
+    assert reader.events() == ["begins", "ended"]
 
 
-def test_a_model_that_is_started_again_is_followed(machine: LogMachine) -> None:
+def test_a_model_that_is_restarted_is_followed(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"old\n")
-    reading = machine.read()
-    reading.until_text(b"old\n")
+    reader = machine.read()
+    reader.until_text(b"old\n")
     machine.kill()
     machine.run()
     machine.write(b"new\n")
-    reading.until_text(b"old\nnew\n")
-    until(lambda: sorted(reading.events()) == ["begins", "restarted", "rotated"])
-    assert reading.process.poll() is None
+    reader.until_text(b"old\nnew\n")
+    until(lambda: sorted(reader.events()) == ["begins", "restarted", "rotated"])
+    assert reader.process.poll() is None
 
 
-def test_yesterdays_log_is_not_that_of_a_model_about_to_start(machine: LogMachine) -> None:
+def test_an_old_log_is_not_taken_for_that_of_a_model_about_to_start(machine: LogMachine) -> None:
     """Fault 35."""
     machine.write(b"yesterday\n")
     machine.install("hf", "#!/bin/sh\necho > ~/downloading\nwhile [ ! -e ~/go ]; do sleep 0.05; done\n")
     with machine.open("start", **start_request("q") | {"download": True}) as starting:
         until((machine.home / "downloading").exists)
-        reading = machine.read()
-        assert (reading.first()["alive"], reading.first()["exists"]) == (True, False)
+        reader = machine.read()
+        assert (reader.first()["alive"], reader.first()["exists"]) == (True, False)
         (machine.home / "go").touch()
         assert starting.stdout
         starting.stdout.read()
     machine.write(b"today\n")
-    reading.until_text(b"today\n")
+    reader.until_text(b"today\n")
 
 
-def test_several_logs_are_read_side_by_side_and_end_one_by_one(machine: LogMachine) -> None:
+def test_several_logs_are_read_at_once_and_end_one_by_one(machine: LogMachine) -> None:
     for gpu, name in enumerate("ab"):
         machine.run(name, gpu=gpu)
         machine.write(b"%s 1\n" % name.encode(), name)
-    reading = machine.read("a", "b")
-    reading.until_text(b"a 1\n", 0)
-    reading.until_text(b"b 1\n", 1)
+    reader = machine.read("a", "b")
+    reader.until_text(b"a 1\n", 0)
+    reader.until_text(b"b 1\n", 1)
     machine.kill("a")
-    until(lambda: reading.events(0) == ["begins", "ended"])
+    until(lambda: reader.events(0) == ["begins", "ended"])
     machine.write(b"b 2\n", "b")
-    reading.until_text(b"b 1\nb 2\n", 1)
-    assert reading.process.poll() is None
+    reader.until_text(b"b 1\nb 2\n", 1)
+    assert reader.process.poll() is None
 
 
-def test_without_following_it_ends_with_the_file_as_it_was(machine: LogMachine) -> None:
+def test_without_following_it_ends_at_the_end_of_the_file(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"x" * 300_000 + b"\nend")
-    reading = machine.read(follow=False)
-    until(lambda: reading.look().process.poll() is not None)
-    assert reading.text() == b"x" * 300_000 + b"\nend"
-    assert reading.events() == ["begins", "ended"]
+    reader = machine.read(follow=False)
+    until(lambda: reader.look().process.poll() is not None)
+    assert reader.text() == b"x" * 300_000 + b"\nend"
+    assert reader.events() == ["begins", "ended"]
 
 
 @pytest.mark.parametrize("is_full", [False, True])
-def test_it_leaves_with_pi_even_when_nobody_takes_what_it_says(machine: LogMachine, is_full: bool) -> None:
+def test_it_exits_with_pi_even_if_its_output_is_not_read(machine: LogMachine, is_full: bool) -> None:
     machine.run()
     machine.write(b"x" * (4 << 20 if is_full else 10) + b"\n")
-    reading = machine.read()
-    until(lambda: unread(reading) > (60_000 if is_full else 10))
-    reading.stdin.close()
-    assert reading.process.wait(5) == 0
+    reader = machine.read()
+    until(lambda: unread(reader) > (60_000 if is_full else 10))
+    reader.stdin.close()
+    assert reader.process.wait(5) == 0
 
 
-def unread(reading: Reading) -> int:
+def unread(reader: LogReader) -> int:
     """Return how many bytes wait in the pipe."""
-    (count,) = struct.unpack("i", fcntl.ioctl(reading.stdout, termios.FIONREAD, b"1234"))
+    (count,) = struct.unpack("i", fcntl.ioctl(reader.stdout, termios.FIONREAD, b"1234"))
     return int(count)
 
 
-def test_only_lines_that_match_are_sent_and_only_whole_ones(machine: LogMachine) -> None:
+def test_only_complete_matching_lines_are_sent(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"no\nyes 1\nno\nyes 2\nye")
-    reading = machine.read(grep="^yes")
-    reading.until_text(b"yes 1\nyes 2\n")
-    assert reading.place()["offset"] == len(b"no\nyes 1\nno\nyes 2\n")
+    reader = machine.read(grep="^yes")
+    reader.until_text(b"yes 1\nyes 2\n")
+    assert reader.position()["offset"] == len(b"no\nyes 1\nno\nyes 2\n")
     machine.write(b"s 3\n\nno\n")
-    reading.until_text(b"yes 1\nyes 2\nyes 3\n")
+    reader.until_text(b"yes 1\nyes 2\nyes 3\n")
     machine.write(b"yes, the last one")
     machine.kill()
-    reading.until_text(b"yes 1\nyes 2\nyes 3\nyes, the last one")
+    reader.until_text(b"yes 1\nyes 2\nyes 3\nyes, the last one")
 
 
-def test_a_reader_of_matching_lines_returns_to_its_place(machine: LogMachine) -> None:
+def test_a_reader_of_matching_lines_continues_at_its_position(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"yes 1\nye")
     before = machine.read(grep="yes")
     before.until_text(b"yes 1\n")
     before.process.kill()
     machine.write(b"s 2\nyes 3\n")
-    machine.read(grep="yes", places=[before.place()]).until_text(b"yes 2\nyes 3\n")
+    machine.read(grep="yes", positions=[before.position()]).until_text(b"yes 2\nyes 3\n")
 
 
 def test_the_last_matching_lines_are_found(machine: LogMachine) -> None:
@@ -339,34 +339,34 @@ def test_the_last_matching_lines_are_found(machine: LogMachine) -> None:
     machine.read(grep="yes", lines=2, follow=False).until_text(b"yes 199990\nyes 199997\n")
 
 
-def test_a_pattern_with_other_letters_is_matched_by_letter(machine: LogMachine) -> None:
+def test_a_pattern_that_is_not_ascii_matches_characters_and_not_bytes(machine: LogMachine) -> None:
     machine.run()
     machine.write("naïve\nnaive\nnave\n".encode() + b"na\xffve\n")
     machine.read(grep="na[ïi]ve", follow=False).until_text("naïve\nnaive\n".encode())
 
 
-def test_a_pattern_that_the_pod_does_not_understand_is_refused(machine: LogMachine) -> None:
+def test_an_invalid_pattern_is_refused(machine: LogMachine) -> None:
     machine.run()
-    reading = machine.read(grep="(")
-    reading.process.wait(10)
-    assert json.loads(reading.look().raw.partition(MARK)[2])["refusal"]["code"] == "bad-pattern"
+    reader = machine.read(grep="(")
+    reader.process.wait(10)
+    assert json.loads(reader.look().raw.partition(MARK)[2])["refusal"]["code"] == "bad-pattern"
 
 
 def stamped(moment: float, text: str) -> str:
     return f"(EngineCore pid=7) INFO {time.strftime('%m-%d %H:%M:%S', time.gmtime(moment))} [a.py:1] {text}\n"
 
 
-def test_a_moment_is_found_without_reading_the_log(machine: LogMachine) -> None:
+def test_a_moment_is_found_without_reading_the_whole_log(machine: LogMachine) -> None:
     machine.run()
     now = time.time()
     lines = [stamped(now - 7200 + second, f"{second} {'x' * 1000}") for second in range(7200)]
     machine.write("".join(lines).encode())
-    reading = machine.read(since={"ago": 60})
-    until(lambda: lines[-1].encode() in reading.text())
-    assert 59 <= len(reading.text().splitlines()) <= 61
-    assert bytes_read(reading.process) < machine.log().stat().st_size / 2
+    reader = machine.read(since={"ago": 60})
+    until(lambda: lines[-1].encode() in reader.text())
+    assert 59 <= len(reader.text().splitlines()) <= 61
+    assert bytes_read(reader.process) < machine.log().stat().st_size / 2
 
 
 def bytes_read(process: "subprocess.Popen[bytes]") -> int:
-    said = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
-    return int(said["rchar"])
+    counters = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
+    return int(counters["rchar"])

@@ -1,4 +1,4 @@
-"""How far a start is, out of vLLM's log."""
+"""The phase of a start, from vLLM's log."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ STARTING = b"INFO Resolved architecture: X\nINFO Initializing a V1 LLM engine (v
 BAR = b"\rLoading safetensors checkpoint shards:  50% Completed | 2/4 [00:01"
 
 
-def test_the_last_phase_of_a_piece_counts() -> None:
+def test_the_last_phase_of_a_chunk_counts() -> None:
     assert Phases().feed(STARTING) == "starting the engine"
 
 
@@ -18,20 +18,20 @@ def test_shards_are_counted_while_the_line_is_being_drawn() -> None:
     assert phases.now == "loading weights"
 
 
-def test_a_line_that_comes_in_pieces_is_read_once_it_is_whole() -> None:
+def test_a_line_that_arrives_in_parts_is_read_once_it_is_complete() -> None:
     phases = Phases()
     assert phases.feed(b"INFO Model load") is None
     assert phases.feed(b"ing took 14.2 GiB\n") == "profiling memory"
     assert phases.feed(b"INFO something else\n") is None
 
 
-def test_bars_of_later_phases_are_no_weights() -> None:
+def test_progress_bars_of_later_phases_are_not_taken_for_weights() -> None:
     phases = Phases()
     phases.feed(b"Capturing CUDA graphs\n")
     assert phases.feed(BAR) is None
 
 
-def test_ordinary_lines_are_no_phase() -> None:
+def test_ordinary_lines_do_not_change_the_phase() -> None:
     assert Phases().feed(b"INFO 127.0.0.1 GET /health 200\n") is None
 
 

@@ -1,4 +1,4 @@
-"""What the agent makes of a pod on which a model cannot start: taken ports, GPUs that others hold, logs."""
+"""The agent on a pod where a model cannot start: ports and GPUs in use, logs that cannot be written."""
 
 import errno
 import os
@@ -10,9 +10,9 @@ from pi_cli.pods import nvidia
 from tests.agent.machine import Machine
 
 TAKEN = "OSError: [Errno 98] Address already in use"
-SAYS = """#!/bin/sh
+PRINTS = """#!/bin/sh
 echo once >> ~/launches
-echo '{said}'
+echo '{message}'
 exit 1
 """
 SMI = """#!/bin/sh
@@ -29,7 +29,7 @@ def machine(environment: Path) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("said", "launches"),
+    ("message", "launches"),
     [
         (TAKEN, 3),
         (f"(APIServer pid=7) {TAKEN}", 3),
@@ -37,34 +37,34 @@ def machine(environment: Path) -> Machine:
         ("RuntimeError: no luck", 1),
     ],
 )
-def test_vllm_is_launched_again_when_it_has_lost_its_port_and_for_no_other_reason(
-    machine: Machine, said: str, launches: int
+def test_vllm_is_launched_again_only_if_another_program_took_its_port(
+    machine: Machine, message: str, launches: int
 ) -> None:
     """Fault 29."""
-    machine.install("vllm", SAYS.replace("{said}", said))
+    machine.install("vllm", PRINTS.replace("{message}", message))
     assert machine.start(wait=True)["result"]["state"] == "exited"
     assert (machine.home / "launches").read_text().split() == ["once"] * launches
 
 
-def test_who_holds_memory_is_told_and_who_of_them_is_ours(machine: Machine) -> None:
+def test_processes_that_hold_memory_and_those_of_models_are_reported(machine: Machine) -> None:
     """Fault 34."""
     machine.install("nvidia-smi", SMI)
     pid = machine.start()["result"]["record"]["pid"]
     try:
-        told = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
+        result = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
     finally:
         os.killpg(pid, 9)
-    assert pid in told["ours"], "among those of other tests"
-    assert nvidia.read_holders(*told["outputs"]) == [(1, 4711, 73403, "/usr/bin/python3 -m x, y")]
+    assert pid in result["ours"], "together with those of other tests"
+    assert nvidia.read_holders(*result["outputs"]) == [(1, 4711, 73403, "/usr/bin/python3 -m x, y")]
 
 
-def test_without_nvidia_smi_nobody_is_told(machine: Machine) -> None:
+def test_without_nvidia_smi_no_process_is_reported(machine: Machine) -> None:
     machine.install("nvidia-smi", "#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
-    told = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
-    assert nvidia.read_holders(*told["outputs"]) == []
+    result = machine.ask("holders", questions=[nvidia.UUIDS, nvidia.HOLDERS])["result"]
+    assert nvidia.read_holders(*result["outputs"]) == []
 
 
-def test_a_log_that_cannot_be_written_is_found_before_anything_is_downloaded(machine: Machine) -> None:
+def test_a_log_that_cannot_be_written_is_detected_before_the_download(machine: Machine) -> None:
     """Fault 41."""
     machine.install("hf", "#!/bin/sh\necho downloading > ~/downloaded\n")
     (machine.home / ".vllm_logs").write_text("not a folder")
@@ -74,6 +74,6 @@ def test_a_log_that_cannot_be_written_is_found_before_anything_is_downloaded(mac
     assert not (machine.home / "downloaded").exists()
     assert machine.records() == []
     (machine.home / ".vllm_logs").unlink()
-    place = machine.start()["result"]["record"]
-    assert [path.name for path in (machine.home / ".vllm_logs").iterdir()] == ["q.log"], "nothing of the trial is left"
-    os.killpg(place["pid"], 9)
+    record = machine.start()["result"]["record"]
+    assert [path.name for path in (machine.home / ".vllm_logs").iterdir()] == ["q.log"], "the trial file is deleted"
+    os.killpg(record["pid"], 9)

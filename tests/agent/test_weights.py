@@ -1,4 +1,4 @@
-"""When the agent has vLLM read the weights ahead, and what it takes a file system for."""
+"""When the agent makes vLLM read the weights ahead, and how it classifies file systems."""
 
 import os
 from pathlib import Path
@@ -27,15 +27,13 @@ GIB = 2**30
         ("lustre", True, True),
     ],
 )
-def test_weights_are_read_ahead_where_vllm_does_not_do_so_by_itself(
-    kind: str, is_network: bool, vllm_knows: bool
-) -> None:
+def test_weights_are_read_ahead_if_vllm_does_not_do_so_by_itself(kind: str, is_network: bool, vllm_knows: bool) -> None:
     assert disks.is_network(kind) == is_network
     assert weights.helps(kind, 9 * GIB, available=10 * GIB) == (is_network and not vllm_knows)
     assert not weights.helps(kind, 9 * GIB + 1, available=10 * GIB)
 
 
-def test_nothing_is_added_on_a_disk_of_the_machine(tmp_path: Path) -> None:
+def test_no_argument_is_added_on_a_local_disk(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"1")
     assert weights.reading_ahead(str(tmp_path), [], Vllm("", "0.32.0")) == []
 
@@ -51,11 +49,11 @@ def test_nothing_is_added_on_a_disk_of_the_machine(tmp_path: Path) -> None:
         (["--model-loader-extra-config", '{"enable_multithread_load": true}'], "0.32.0", False),
     ],
 )
-def test_who_has_a_way_of_its_own_keeps_it(arguments: list[str], version: str | None, answer: bool) -> None:
+def test_arguments_that_choose_how_to_load_are_kept(arguments: list[str], version: str | None, answer: bool) -> None:
     assert weights.may_choose(arguments, Vllm("", version)) == answer
 
 
-def test_memory_is_what_the_tightest_group_leaves(tmp_path: Path) -> None:
+def test_available_memory_is_limited_by_each_control_group(tmp_path: Path) -> None:
     groups = tmp_path / "a" / "b"
     groups.mkdir(parents=True)
     for folder, limit, used, cache in ((tmp_path, "max", 70, 0), (groups.parent, "100", 60, 20), (groups, "80", 50, 0)):
@@ -67,5 +65,5 @@ def test_memory_is_what_the_tightest_group_leaves(tmp_path: Path) -> None:
     assert left == [30, 60, None]
 
 
-def test_this_machine_has_memory_left() -> None:
+def test_this_machine_has_available_memory() -> None:
     assert 0 < weights.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

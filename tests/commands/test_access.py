@@ -70,7 +70,7 @@ def test_a_key_of_its_own_is_remembered_by_its_name(pi: Pi, pod: EmbeddedPod) ->
 
     assert pi("env", "q", **KEYS).out.splitlines()[-1] == 'export OPENAI_API_KEY="$TEAM_KEY"'
     assert pi("run", "q", "--", "sh", "-c", "echo $OPENAI_API_KEY", **KEYS).out == f"{TEAM}\n"
-    assert "✓ open with the key" in pi("check", "q", **KEYS).out
+    assert "✓ key accepted" in pi("check", "q", **KEYS).out
     assert pi("prompt", "q", "What is 2+2?", "--no-tools", **KEYS).out.strip().endswith("4")
     missing = pi("env", "q")
     assert (missing.code, "error: TEAM_KEY is not set" in missing.err) == (2, True)

@@ -13,26 +13,26 @@ from tests.conftest import KEY, Pi
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
 FIT = """\
-✓ closed without the key    <s> s
-✓ open with the key         <s> s  a context of 40960 tokens
+✓ key required              <s> s
+✓ key accepted              <s> s  a context of 40960 tokens
 ✓ answer                    <s> s
-✓ streamed answer           <s> s  the first piece after <s> s
-✓ reasoning apart           <s> s
+✓ streamed answer           <s> s  first chunk after <s> s
+✓ reasoning separate        <s> s
 ✓ tool call                 <s> s
 ✓ parallel tool calls       <s> s
 ✓ tool result               <s> s
 ✓ JSON schema               <s> s
 """
 BARE = """\
-✓ closed without the key    <s> s
-✓ open with the key         <s> s  a context of 40960 tokens
+✓ key required              <s> s
+✓ key accepted              <s> s  a context of 40960 tokens
 ✓ answer                    <s> s
-✓ streamed answer           <s> s  the first piece after <s> s
-✗ reasoning apart           <s> s  its thoughts stand in the answer
+✓ streamed answer           <s> s  first chunk after <s> s
+✗ reasoning separate        <s> s  the answer contains its reasoning
 ✗ tool call                 <s> s  it was started without tools
 – parallel tool calls       <s> s  it was started without tools
 – tool result               <s> s  it was started without tools
-✗ JSON schema               <s> s  its answer does not follow the schema
+✗ JSON schema               <s> s  the answer does not follow the schema
 """
 UNGUARDED = """#!/bin/sh
 # A vLLM behind its own key check only.
@@ -73,9 +73,9 @@ def test_json_has_every_check_with_its_reason_and_its_time(pi: Pi, pod: Embedded
     assert result.code == 1
     assert (result.json["name"], result.json["fit"]) == ("q", False)
     checks = {each["check"]: each for each in result.json["checks"]}
-    assert [name for name, each in checks.items() if each["passed"] is False] == ["reasoning apart", "JSON schema"]
-    apart = checks["reasoning apart"]
-    assert (apart["reason"], apart["hint"]) == ("its thoughts stand in the answer", "--reasoning-parser qwen3")
+    assert [name for name, each in checks.items() if each["passed"] is False] == ["reasoning separate", "JSON schema"]
+    apart = checks["reasoning separate"]
+    assert (apart["reason"], apart["hint"]) == ("the answer contains its reasoning", "--reasoning-parser qwen3")
     assert checks["answer"]["seconds"] > 0
     assert pod.processes()
 
@@ -86,10 +86,10 @@ def test_a_key_that_opens_nothing_ends_it(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("check", "q", PI_API_KEY="another-key-entirely")
     assert result.code == 1
     assert [line.split("  ")[0] for line in result.out.splitlines()] == [
-        "✓ closed without the key",
-        "✗ open with the key",
+        "✓ key required",
+        "✗ key accepted",
     ]
-    assert "it refuses the key" in result.out
+    assert "it rejects the key" in result.out
     assert "another-key-entirely" not in result.out + result.err
     assert KEY not in result.out + result.err
     assert pod.processes()
@@ -102,9 +102,7 @@ def test_a_door_that_vllm_leaves_open_is_found(pi: Pi, pod: EmbeddedPod) -> None
     start(pi, *TOOLS)
     result = pi("check", "q")
     assert result.code == 1
-    assert re.search(
-        r"^✗ closed without the key .* POST /invocations answers \d+ to whoever asks$", result.out, re.MULTILINE
-    )
+    assert re.search(r"^✗ key required .* POST /invocations answers \d+ without the key$", result.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("state", ["starting", "stopped", "gone"])

@@ -135,7 +135,7 @@ def test_what_an_interrupted_download_left_is_deleted_and_said(pi: Pi, pod: Embe
     orphan.touch()
     os.truncate(orphan, 7 * 10**9)
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN)
-    assert "dc1: deleted what broken downloads of the model had left, 1 file: 7.0 GB\n" in result.err
+    assert "dc1: deleted partial files of broken downloads of the model, 1 file: 7.0 GB\n" in result.err
     assert not orphan.exists()
 
 

@@ -34,7 +34,7 @@ def test_a_real_model_is_followed_byte_for_byte_and_ends_with_its_stop(pi: Pi, p
         pi("stop", "q")
         assert watched.process.wait(15) == 0
         assert watched.out == log.read_bytes()
-        assert watched.err == "note: `q` has ended: it was shut down\n"
+        assert watched.err == "note: `q` has exited: it was shut down\n"
 
 
 def test_a_pipe_gets_the_bytes_as_they_are(pod: EmbeddedPod) -> None:
@@ -123,7 +123,7 @@ def test_it_ends_by_itself_and_says_why_the_model_died(pod: EmbeddedPod) -> None
         model.die()
         assert watched.process.wait(15) == 0
         assert watched.out == b"one\n" + OUT_OF_MEMORY
-        assert watched.err.startswith("note: `q` has ended: ")
+        assert watched.err.startswith("note: `q` has exited: ")
         assert "memory" in watched.err
 
 
@@ -132,7 +132,7 @@ def test_a_death_without_a_word_is_no_request_that_failed_before(pod: EmbeddedPo
         watched.until_out(BAD_REQUEST)
         model.die()
         assert watched.process.wait(15) == 0
-        assert watched.err == "note: `q` has ended: its log does not say why\n"
+        assert watched.err == "note: `q` has exited: its log does not show why\n"
 
 
 def test_a_model_started_again_is_followed_on(pod: EmbeddedPod) -> None:
@@ -143,7 +143,7 @@ def test_a_model_started_again_is_followed_on(pod: EmbeddedPod) -> None:
         model.log.rename(model.log.with_suffix(".log.1"))
         with speaking(pod, said=b"new\n"):
             watched.until_out(b"old, without endnew\n")
-            watched.until_err("note: `q` was started again; its new log follows\n")
+            watched.until_err("note: `q` was restarted; its new log follows\n")
 
 
 def test_the_log_of_a_dead_model_is_shown(pod: EmbeddedPod, pi: Pi) -> None:
@@ -152,7 +152,7 @@ def test_the_log_of_a_dead_model_is_shown(pod: EmbeddedPod, pi: Pi) -> None:
         model.die()
         shown = pi("logs", "q")
     assert (shown.code, shown.out) == (0, "one\ntwo")
-    assert shown.err == "note: `q` does not run; this is its last log\n"
+    assert shown.err == "note: `q` is not running; this is its last log\n"
 
 
 def test_a_log_that_is_not_there_yet_is_waited_for(pod: EmbeddedPod) -> None:
@@ -187,7 +187,7 @@ def test_several_models_speak_in_whole_lines_that_say_whose_they_are(pod: Embedd
         watched.until_out(shown + "long │ 3\na    │ half\n".encode())
         a.die()
         watched.until_out(shown + "long │ 3\na    │ half\na    │ end\n".encode())
-        watched.until_err("note: `a` has ended: its log does not say why\n")
+        watched.until_err("note: `a` has exited: its log does not show why\n")
         long.say(b"4\n")
         watched.until_out(shown + "long │ 3\na    │ half\na    │ end\nlong │ 4\n".encode())
         assert watched.process.poll() is None
@@ -211,7 +211,7 @@ def test_models_of_several_pods_are_looked_for_where_they_are(embed: Callable[..
         shown = {"dc1/a │ 1", "dc2/b │ 2", "dc1/c │ 3", "dc2/c │ 4"}
         until(lambda: set(watched.out.decode().splitlines()) == shown)
         a.die()
-        watched.until_err("note: `a` on `dc1` has ended: its log does not say why\n")
+        watched.until_err("note: `a` on `dc1` has exited: its log does not show why\n")
 
 
 def test_a_pod_that_fails_does_not_disturb_the_others(embed: Callable[..., EmbeddedPod]) -> None:
@@ -220,7 +220,7 @@ def test_a_pod_that_fails_does_not_disturb_the_others(embed: Callable[..., Embed
         b.die()
         b.log.unlink()
         with watching("a", "b", "--pod", "dc1", "--pod", "dc2") as watched:
-            watched.until_err(f"note: pod `dc2`: there is no log at {b.log}; the other logs go on\n")
+            watched.until_err(f"note: pod `dc2`: there is no log at {b.log}; still following the other logs\n")
             a.say(b"2\n")
             watched.until_out("dc1/a │ 1\ndc1/a │ 2\n".encode())
             a.die()

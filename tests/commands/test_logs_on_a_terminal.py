@@ -53,9 +53,9 @@ def test_a_note_stands_on_a_line_of_its_own(pod: EmbeddedPod) -> None:
     with way_to(pod, "dc1") as way, speaking(pod, said=b"half a line"), at_a_terminal("logs", "q") as terminal:
         until(lambda: b"half a line" in terminal.written)
         way.cut()
-        until(lambda: b"is back" in terminal.written)
+        until(lambda: b"reconnected to" in terminal.written)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.written.decode())
-    assert plain.splitlines()[:2] == ["half a line", "note: the link to `dc1` is lost; trying to get it back"]
+    assert plain.splitlines()[:2] == ["half a line", "note: the connection to `dc1` was lost; reconnecting"]
 
 
 def test_ctrl_c_says_nothing(pod: EmbeddedPod) -> None:

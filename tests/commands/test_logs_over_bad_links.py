@@ -17,7 +17,7 @@ from tests.commands.log_watching import readers, speaking, watching, way_to
 from tests.conftest import Pi
 from tests.until import until
 
-LOST, BACK = "note: the link to `dc1` is lost; trying to get it back\n", "note: the link to `dc1` is back\n"
+LOST, BACK = "note: the connection to `dc1` was lost; reconnecting\n", "note: reconnected to `dc1`\n"
 
 
 def test_a_lost_link_is_made_again_and_nothing_is_missing(pod: EmbeddedPod) -> None:
@@ -61,7 +61,7 @@ def test_rotation_and_restart_while_the_link_is_lost_are_caught_up_with(pod: Emb
         model.log.rename(model.log.with_suffix(".log.1"))
         with speaking(pod, said=b"new\n"):
             watched.until_out(b"old 1\nold 2\nnew\n")
-            assert "`q` was started again; its new log follows" in watched.err
+            assert "`q` was restarted; its new log follows" in watched.err
 
 
 def test_a_model_that_died_while_the_link_was_lost_ends_it(pod: EmbeddedPod) -> None:
@@ -72,7 +72,7 @@ def test_a_model_that_died_while_the_link_was_lost_ends_it(pod: EmbeddedPod) -> 
         model.die()
         assert watched.process.wait(20) == 0
         assert watched.out == b"one\nlast words\n"
-        assert watched.err.endswith("note: `q` has ended: its log does not say why\n")
+        assert watched.err.endswith("note: `q` has exited: its log does not show why\n")
 
 
 def test_a_reader_killed_on_the_pod_is_replaced(pod: EmbeddedPod) -> None:

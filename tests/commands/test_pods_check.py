@@ -77,7 +77,7 @@ def test_a_model_that_runs_shows_with_the_memory_it_holds(pi: Pi, ready: Embedde
     assert re.search(r"  \d\d/80, 0/80 GB  q  ", line), line
     assert notes(result) == []
     edit("dc1", models={})
-    assert notes(pi("pods", "--check")) == ["`q` runs and is not recorded; `pi list --pod dc1` adds it"]
+    assert notes(pi("pods", "--check")) == ["`q` is running but not recorded; `pi list --pod dc1` adds it to the list"]
     assert ready.processes()
 
 
@@ -86,7 +86,7 @@ def test_a_model_that_is_gone_is_told_and_kept(pi: Pi, ready: EmbeddedPod) -> No
     edit("dc1", models={"q": {"model": "m", "port": 8001, "gpu": "0", "pid": 4000000}})
     result = pi("pods", "--check")
     assert result.out.splitlines()[1].split()[2] == "changed"
-    assert notes(result) == ["`q` is recorded and does not run; `pi list --pod dc1` forgets it"]
+    assert notes(result) == ["`q` is recorded but not running; `pi list --pod dc1` removes it from the list"]
     assert "q" in pods_json()["pods"]["dc1"]["models"]
     assert ready.processes() == []
 
@@ -97,8 +97,8 @@ def test_a_pod_that_came_back_without_gpus_is_told(pi: Pi, ready: EmbeddedPod) -
     assert result.code == 0
     [note] = notes(result)
     assert note == (
-        "2x NVIDIA H100 80GB HBM3 was recorded, and there is none (nvidia-smi failed: No devices were found); "
-        "a stopped machine may lose its GPUs to others: rent another one, and give it the same volume"
+        "the recorded GPUs are 2x NVIDIA H100 80GB HBM3, the pod has none (nvidia-smi failed: No devices were found); "
+        "a stopped machine may lose its GPUs to other customers: rent another one with the same volume"
     )
     assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
 
@@ -106,7 +106,7 @@ def test_a_pod_that_came_back_without_gpus_is_told(pi: Pi, ready: EmbeddedPod) -
 def test_other_gpus_are_told_with_the_way_to_record_them(pi: Pi, ready: EmbeddedPod) -> None:
     cards.install(ready.home, cards.parse("1x L4"))
     assert notes(pi("pods", "--check")) == [
-        "2x NVIDIA H100 80GB HBM3 was recorded, and there is 1x NVIDIA L4; record it with `pi pods setup dc1`"
+        "the recorded GPUs are 2x NVIDIA H100 80GB HBM3, the pod has 1x NVIDIA L4; record them with `pi pods setup dc1`"
     ]
 
 
@@ -119,12 +119,12 @@ def test_gpus_written_by_hand_are_the_same_by_a_part_of_their_name(pi: Pi, ready
 def test_another_vllm_is_told(pi: Pi, ready: EmbeddedPod) -> None:
     install_vllm(ready, "0.33.0")
     assert notes(pi("pods", "--check")) == [
-        "vLLM 0.32.0 was recorded, and there is 0.33.0; record it with `pi pods setup dc1`"
+        "the recorded vLLM is 0.32.0, the pod has 0.33.0; record it with `pi pods setup dc1`"
     ]
 
 
 def test_a_pod_without_vllm_is_told(pi: Pi, pod: EmbeddedPod) -> None:
-    assert notes(pi("pods", "--check")) == ["there is no vLLM; install it with `pi pods setup dc1`"]
+    assert notes(pi("pods", "--check")) == ["vLLM is not installed; install it with `pi pods setup dc1`"]
     assert pod.commands
 
 
@@ -147,7 +147,7 @@ def test_memory_that_somebody_else_holds_is_told(pi: Pi, ready: EmbeddedPod) -> 
     """Fault 34."""
     cards.allocate(ready.home, os.getpid(), {1: 73403})
     assert notes(pi("pods", "--check")) == [
-        "GPU 1: 72 of 80 GiB are in use by nothing that pi started; see by what with `pi ssh dc1 nvidia-smi`"
+        "GPU 1: 72 of 80 GiB are used by processes that pi did not start; see which with `pi ssh dc1 nvidia-smi`"
     ]
 
 

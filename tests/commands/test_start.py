@@ -44,7 +44,7 @@ def test_its_progress_is_told_in_plain_lines_when_nobody_watches(pi: Pi, pod: Em
     assert "\x1b" not in result.err + result.out
     assert "\r" not in result.err + result.out
     told = result.err.splitlines()
-    for phase in ("placed on port", "downloading", "starting vLLM", "loading weights", "asking for a first token"):
+    for phase in ("placed on port", "downloading", "starting vLLM", "loading weights", "requesting a first token"):
         assert any(line.startswith(f"dc1: {phase}") for line in told), phase
     assert result.out.startswith("ready `q` on `dc1`: http://127.0.0.1:")
     assert pod.processes()

@@ -35,10 +35,10 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def refusals() -> Iterator[str]:
-    """Yield what pi says when the agent refuses something, or remarks on it."""
+    """Yield the messages for the agent's refusals and notes."""
     source = (ROOT / "pi_cli" / "pods" / "wording.py").read_text(encoding="utf-8")
     for function in ast.parse(source).body:
-        if isinstance(function, ast.FunctionDef) and function.name in ("in_words", "remark", "_no_room"):
+        if isinstance(function, ast.FunctionDef) and function.name in ("explain", "remark", "_no_room"):
             for node in ast.walk(function):
                 if isinstance(node, ast.Return) and node.value and (text := template(node.value)):
                     yield text

@@ -183,4 +183,4 @@ def test_it_is_fit_for_agents(tiny: Engine) -> None:
     told = tiny.pi("check", "tiny", "--json")
     checks = {each["check"]: each for each in told.json["checks"]}
     assert (told.code, {name for name, each in checks.items() if not each["passed"]}) == (0, set()), checks
-    assert checks["open with the key"]["reason"] == "a context of 32768 tokens"
+    assert checks["key accepted"]["reason"] == "a context of 32768 tokens"

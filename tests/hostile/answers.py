@@ -42,7 +42,7 @@ DEAD: "protocol.Death" = {
     "log": LOG,
     "was_recorded": True,
     "rebooted": False,
-    "last_words": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
+    "log_end": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
 }
 UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
 SURVEY: "protocol.Survey" = {"models": [MODEL, STARTING], "dead": [DEAD], "unreadable": [UNREADABLE]}
@@ -97,7 +97,7 @@ STARTED: "protocol.StartResult" = {
     "signal": None,
 }
 
-HOLDER: "protocol.Holder" = {"is_here": False, "pod": "dc2"}
+HOLDER: "protocol.Downloader" = {"is_here": False, "pod": "dc2"}
 EVENTS: "list[protocol.Event]" = [
     {"event": "beat"},
     {"event": "placed", "port": 8001, "gpu": "0", "log": LOG},

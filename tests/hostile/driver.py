@@ -110,7 +110,7 @@ class HostileSession(PodSession):
     async def require_forwarding(self) -> None:
         pass
 
-    async def stream(self, command: str, sink: OutputSink, *, input: bytes = b"", patience: float = 0) -> Completed:
+    async def stream(self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: float = 0) -> Completed:
         del command, patience
         length, _, rest = input.partition(b"\n")
         envelope = json.loads(rest[int(length) :])

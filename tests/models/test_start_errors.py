@@ -1,10 +1,11 @@
-"""Failed starts as the user sees them: what the pod's own errors become, and who holds the memory of a GPU."""
+"""Errors of failed starts: errors of the pod's operating system, the Hub, and processes that hold GPU memory."""
 
 import errno
 import os
 
 import pytest
 
+from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.errors import HeldGpu
 from pi_cli.models import start_errors
 from pi_cli.planning import refusal
@@ -21,36 +22,54 @@ FOLDER = "/root/.vllm_logs"
             errno.ENOSPC,
             f"{FOLDER}/q.log",
             f"cannot write {FOLDER}/q.log: No space left on device",
-            f"see what is there with `pi ssh dc1 df -h {FOLDER}`",
+            f"check with `pi ssh dc1 df -h {FOLDER}`",
         ),
         (
             errno.EROFS,
             f"{FOLDER}/q.log",
             f"cannot write {FOLDER}/q.log: Read-only file system",
-            f"see what is there with `pi ssh dc1 df -h {FOLDER}`",
+            f"check with `pi ssh dc1 df -h {FOLDER}`",
         ),
         (
             errno.EACCES,
             FOLDER,
             f"cannot write {FOLDER}: Permission denied",
-            "see what is there with `pi ssh dc1 ls -la /root`",
+            "check with `pi ssh dc1 ls -la /root`",
         ),
         (
             errno.EACCES,
             "/my own/.vllm_logs",
             "cannot write /my own/.vllm_logs: Permission denied",
-            "see what is there with `pi ssh dc1 ls -la '/my own'`",
+            "check with `pi ssh dc1 ls -la '/my own'`",
         ),
-        (errno.ENOMEM, "", "Cannot allocate memory", "look with `pi ssh dc1`"),
+        (errno.ENOMEM, "", "Cannot allocate memory", "log in with `pi ssh dc1`"),
     ],
 )
-def test_what_cannot_be_written_on_the_pod_is_told_with_path_and_reason(
+def test_a_file_that_cannot_be_written_on_the_pod_is_named_with_the_reason(
     number: int, path: str, reason: str, hint: str
 ) -> None:
     """Fault 41."""
     refusal = Refusal("os", path=path, reason=os.strerror(number), errno=number)
     error = start_errors.not_written("dc1", "m/m", refusal)
     assert (error.exit_code, str(error), error.hint) == (4, f"`m/m` did not start on `dc1`: {reason}", hint)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (
+            "the read operation timed out",
+            "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
+        ),
+        ("HfHubHTTPError: 503 Server Error", "HfHubHTTPError: 503 Server Error"),
+        ("HfHubHTTPError: 429 Client Error: Too Many Requests", "the Hugging Face Hub's rate limit was exceeded"),
+    ],
+)
+def test_the_agent_decides_whether_the_hub_answered_and_the_output_of_hf_may_say_more(output: str, reason: str) -> None:
+    refusal = Refusal("hub-unreachable", reason=output)
+    error = start_errors.not_downloaded("dc1", "m/m", refusal, StartCommand("m/m", "q"))
+    assert str(error) == f"cannot download `m/m` to `dc1`: {reason}"
+    assert error.log == output
 
 
 def test_processes_that_pi_has_not_started_are_named_if_they_hold_a_gpu() -> None:

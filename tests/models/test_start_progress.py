@@ -1,26 +1,26 @@
-"""What is made of the agent's words while a model starts."""
+"""The progress of a start, from the agent's events."""
 
 import asyncio
 
 from pi_cli.events import Event, Note
-from pi_cli.models.start_progress import Watching
+from pi_cli.models.start_progress import StartProgress
 from pi_cli.pods.reports import Downloaded, Launched, PhaseEntered, StartEvent
 
 
-def test_when_nothing_changes_for_long_it_is_said_and_gone_on() -> None:
-    said: list[Event] = []
+def test_when_nothing_changes_for_long_that_is_reported_and_the_start_continues() -> None:
+    events: list[Event] = []
 
     async def wait() -> None:
-        watching = Watching("dc1", said.append, quiet=0.05)
-        watching.see(Downloaded(5, 9, ""))
-        with watching.noticing_silence():
+        progress = StartProgress("dc1", events.append, unchanged_after=0.05)
+        progress.see(Downloaded(5, 9, ""))
+        with progress.monitored():
             async with asyncio.timeout(10):
-                while len([event for event in said if isinstance(event, Note)]) < 2:
-                    watching.see(Downloaded(5, 9, ""))  # no change either
+                while len([event for event in events if isinstance(event, Note)]) < 2:
+                    progress.see(Downloaded(5, 9, ""))  # not a change
                     await asyncio.sleep(0.01)
 
     asyncio.run(wait())
-    assert [event.text for event in said if isinstance(event, Note)][:2] == [
+    assert [event.text for event in events if isinstance(event, Note)][:2] == [
         "nothing has changed for 0.1 s; still waiting (Ctrl+C stops the start)",
         "nothing has changed for 0.1 s; still waiting (Ctrl+C stops the start)",
     ]
@@ -28,7 +28,7 @@ def test_when_nothing_changes_for_long_it_is_said_and_gone_on() -> None:
 
 def test_the_times_of_phases_add_up_to_the_whole() -> None:
     async def see() -> dict[str, float]:
-        watching = Watching("dc1", lambda _: None)
+        progress = StartProgress("dc1", lambda _: None)
         events: list[StartEvent] = [
             Launched(7),
             PhaseEntered("loading weights", 10.0),
@@ -36,18 +36,18 @@ def test_the_times_of_phases_add_up_to_the_whole() -> None:
             PhaseEntered("warming up", 30.5),
         ]
         for event in events:
-            watching.see(event)
-        return watching.phases(40.0)
+            progress.see(event)
+        return progress.phases(40.0)
 
     assert asyncio.run(see()) == {"starting vLLM": 10.0, "loading weights": 20.5, "warming up": 9.5}
 
 
-def test_times_that_were_not_seen_from_the_beginning_are_not_made_up() -> None:
+def test_a_start_that_was_not_followed_from_its_beginning_has_no_times() -> None:
     async def see() -> dict[str, float]:
-        watching = Watching("dc1", lambda _: None)
-        watching.see(Launched(7))
-        watching.see(PhaseEntered("loading weights", None))
-        watching.see(PhaseEntered("warming up", 30.5))
-        return watching.phases(40.0)
+        progress = StartProgress("dc1", lambda _: None)
+        progress.see(Launched(7))
+        progress.see(PhaseEntered("loading weights", None))
+        progress.see(PhaseEntered("warming up", 30.5))
+        return progress.phases(40.0)
 
     assert asyncio.run(see()) == {}

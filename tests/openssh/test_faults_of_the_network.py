@@ -93,7 +93,7 @@ def test_silence_is_noticed_wherever_it_begins(pi: Pi, prepare: Prepare) -> None
             assert "cannot reach pod" in result.err
             assert SILENCE.search(result.err), result.err
             assert time.monotonic() - begun < (20 if process in setups else 36)
-        assert "the link to `followed` is lost" in watching.stderr.readline()
+        assert "the connection to `followed` was lost" in watching.stderr.readline()
         assert time.monotonic() - begun < 36
         assert pods_file().read_bytes() == before
     assert [each["status"] for each in pi("list", "--json").json] == ["ready"]

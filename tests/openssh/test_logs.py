@@ -15,7 +15,7 @@ from tests.openssh.at_work import begin, living, seconds_until_end, servers, ses
 from tests.openssh.conftest import Prepare
 from tests.until import until
 
-LOST, BACK = "note: the link to `dc1` is lost; trying to get it back\n", "note: the link to `dc1` is back\n"
+LOST, BACK = "note: the connection to `dc1` was lost; reconnecting\n", "note: reconnected to `dc1`\n"
 
 
 def watchers(pod: OpensshPod) -> list[Process]:
@@ -117,7 +117,7 @@ def test_a_link_that_was_silent_for_a_minute_is_caught_up_with(prepare: Prepare)
         begun = time.monotonic()
         append(others, b"two\n")
         watched.until_out("far/q │ one\ndc2/q │ two\n".encode(), seconds=5)
-        watched.until_err("the link to `far` is lost", seconds=40)
+        watched.until_err("the connection to `far` was lost", seconds=40)
         append(log, b"three\n")
         until(lambda: time.monotonic() - begun > 60, seconds=70)
         way.speak_again()
@@ -133,5 +133,5 @@ def test_it_ends_by_itself_when_the_model_dies(pi: Pi, pod: OpensshPod) -> None:
         pod.check(f"kill -KILL {' '.join(str(each.pid) for each in living(pod) if 'PI_MODEL_UID' in each.environ)}")
         said = process.communicate(timeout=8)[1]
     assert process.returncode == 0
-    assert said == "note: `q` has ended: its log does not say why\n"
+    assert said == "note: `q` has exited: its log does not show why\n"
     assert living(pod) == []

@@ -165,7 +165,7 @@ def test_a_session_killed_while_loading_is_no_success_and_the_model_is_found_aga
 def test_a_session_killed_during_the_first_answer_is_no_fault_of_the_model(pi: Pi, pod: OpensshPod) -> None:
     """Fault 6."""
     pod.install("vllm", ANSWERS_HEALTH_ONLY)
-    with pi_at("asking for a first token", "start", MODEL, "--name", "q") as starting:
+    with pi_at("requesting a first token", "start", MODEL, "--name", "q") as starting:
         pod.check(f"kill -KILL {session_of_sshd(pod).pid}")
         assert seconds_until_end(starting) < 5
         assert starting.returncode == 3
@@ -194,7 +194,7 @@ def test_the_dead_that_nobody_waits_for_are_dead(pi: Pi, prepare: Prepare) -> No
     pod.check(f"kill -KILL {' '.join(str(each.pid) for each in living(pod) if each.environ['PI_MODEL_UID'] == uid)}")
     result = pi("list", "--json")
     assert [(each["name"], each["status"]) for each in result.json] == [("a", "dead"), ("b", "ready")]
-    assert "`a` is dead and was forgotten" in result.err
+    assert "`a` is dead and was removed" in result.err
 
     stopped = pi("stop", "b", timeout=8)  # less than its patience with a process that does not die
     assert stopped.out == "stopped `b` on `dc1`\n"

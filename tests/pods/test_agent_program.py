@@ -1,4 +1,4 @@
-"""The agent as it travels."""
+"""The agent as it is sent."""
 
 import ast
 
@@ -8,7 +8,7 @@ from pi_cli.pods import agent_program
 
 
 class _Bare(ast.NodeTransformer):
-    """Leaves out docstrings, types of parameters and results, and what is imported for types alone."""
+    """Removes docstrings, types of parameters and results, and imports for types."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -27,9 +27,9 @@ class _Bare(ast.NodeTransformer):
         return ast.Assign([node.target], node.value, lineno=0) if node.value else node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
         self.generic_visit(node)
-        assert all(isinstance(each, ast.Assign | ast.AnnAssign) for each in node.body[: len(fields)])
+        assert all(isinstance(item, ast.Assign | ast.AnnAssign) for item in node.body[: len(fields)])
         node.body[: len(fields)] = fields  # their types stay
         return node
 
@@ -46,7 +46,7 @@ def meaning(module: str) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in agent_program.MODULES if agent_program.source(name)])
-def test_it_travels_without_what_is_for_people_and_does_the_same(name: str) -> None:
+def test_it_is_sent_without_docstrings_comments_and_types_and_does_the_same(name: str) -> None:
     whole = agent_program.source(name)
     bare = agent_program.bare(whole)
     assert meaning(bare) == meaning(whole)
@@ -54,16 +54,17 @@ def test_it_travels_without_what_is_for_people_and_does_the_same(name: str) -> N
 
 
 def needed_by(operation: str) -> set[str]:
-    """Return the modules that an operation imports, be it only when it is asked for."""
+    """Return the modules that an operation imports, also inside functions."""
     needed: set[str] = set()
-    [asked] = [each for each in ast.walk(ast.parse(agent_program.source("agent.main"))) if is_called(each, operation)]
-    waiting = [*imported("agent.main", at_once=True), *imported("agent.main", inside=asked)]
-    while waiting:
-        module = waiting.pop()
+    nodes = ast.walk(ast.parse(agent_program.source("agent.main")))
+    [function] = [node for node in nodes if is_called(node, operation)]
+    pending = [*imported("agent.main", at_once=True), *imported("agent.main", inside=function)]
+    while pending:
+        module = pending.pop()
         if module not in needed:
             needed.add(module)
-            waiting += imported(module)
-    packages = {name for name in agent_program.PACKAGES if any(each.startswith(f"{name}.") for each in needed)}
+            pending += imported(module)
+    packages = {name for name in agent_program.PACKAGES if any(module.startswith(f"{name}.") for module in needed)}
     return {"agent.main", *packages, *needed}
 
 
@@ -72,7 +73,7 @@ def is_called(node: ast.AST, name: str) -> bool:
 
 
 def imported(module: str, *, at_once: bool = False, inside: ast.AST | None = None) -> list[str]:
-    """Return what a module of the agent imports of the agent; for its types alone, nothing is imported."""
+    """Return the agent's modules that a module imports, without those imported for types."""
     tree = inside or ast.parse(agent_program.source(module))
     for node in list(ast.walk(tree)):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -84,12 +85,12 @@ def imported(module: str, *, at_once: bool = False, inside: ast.AST | None = Non
 
 
 @pytest.mark.parametrize("operation", ["start", "attach", "survey", "inspect", "stop", "holders", "logs"])
-def test_what_an_operation_needs_travels_and_nothing_else(operation: str) -> None:
+def test_exactly_the_modules_that_an_operation_needs_are_sent(operation: str) -> None:
     sent = {name for name, needing in agent_program.MODULES.items() if needing is None or operation in needing}
     reached = needed_by(operation)
     assert sent == reached
 
 
-def test_a_sixth_of_what_would_travel_stays_here() -> None:
+def test_a_sixth_of_the_source_is_not_sent() -> None:
     whole = [agent_program.source(name) for name in agent_program.MODULES]
     assert sum(map(len, map(agent_program.bare, whole))) < 0.84 * sum(map(len, whole))

@@ -1,4 +1,4 @@
-"""Frames from a pod, however the link cuts them."""
+"""Frames from a pod, cut into chunks anywhere."""
 
 import itertools
 import random
@@ -14,7 +14,7 @@ SENT = b"".join(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_frames_come_whole_however_they_are_cut(seed: int) -> None:
+def test_frames_are_assembled_from_chunks_of_any_size(seed: int) -> None:
     chance = random.Random(seed)
     cuts = sorted(chance.choices(range(len(SENT)), k=chance.randrange(len(SENT))))
     frames = Frames("dc1", sources=8)
@@ -22,5 +22,5 @@ def test_frames_come_whole_however_they_are_cut(seed: int) -> None:
     assert [frame for piece in pieces for frame in frames.feed(piece)] == FRAMES
 
 
-def test_a_frame_that_is_not_complete_is_not_passed_on() -> None:
+def test_an_incomplete_frame_is_not_passed_on() -> None:
     assert list(Frames("dc1", sources=8).feed(SENT[:-1])) == FRAMES[:2]

@@ -1,8 +1,8 @@
-"""What nvidia-smi prints."""
+"""The output of nvidia-smi."""
 
 import pytest
 
-from pi_cli.pods.nvidia import Reading, read
+from pi_cli.pods.nvidia import GpuReading, read
 from pi_cli.store.records import Gpu
 
 TWO_WITH_SLICES = """\
@@ -72,11 +72,11 @@ def test_memory_is_counted_as_vendors_do(name: str, mebibytes: int, memory: str)
     assert reading.used == {3: (1, mebibytes)}
 
 
-@pytest.mark.parametrize("said", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]"])
-def test_memory_that_is_not_told_is_unknown_and_the_gpu_is_one(said: str) -> None:
+@pytest.mark.parametrize("value", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]"])
+def test_a_gpu_whose_memory_is_not_reported_has_unknown_memory(value: str) -> None:
     """Fault 81: GB10 and Thor share the memory of their processors."""
-    reading = read(row("NVIDIA GB10", said, used=said))
-    assert reading == Reading([Gpu(0, "NVIDIA GB10", "unknown")], driver="580.95.05")
+    reading = read(row("NVIDIA GB10", value, used=value))
+    assert reading == GpuReading([Gpu(0, "NVIDIA GB10", "unknown")], driver="580.95.05")
 
 
 def test_mixed_types_keep_the_numbers_of_nvidia_smi() -> None:
@@ -88,7 +88,7 @@ def test_mixed_types_keep_the_numbers_of_nvidia_smi() -> None:
     assert reading.used == {0: (70000, 81559), 2: (1, 23034)}
 
 
-def test_every_slice_is_a_gpu_and_beside_slices_all_have_a_uuid() -> None:
+def test_every_slice_is_a_gpu_and_with_slices_every_gpu_has_a_uuid() -> None:
     """Fault 81."""
     reading = read(TWO_WITH_SLICES, THEIR_SLICES)
     assert reading.gpus == [
@@ -100,7 +100,7 @@ def test_every_slice_is_a_gpu_and_beside_slices_all_have_a_uuid() -> None:
     assert reading.used == {2: (4, 40960)}
 
 
-def test_slices_are_found_in_the_words_of_older_drivers_and_with_extra_engines() -> None:
+def test_slices_are_found_in_the_format_of_older_drivers_and_with_extra_engines() -> None:
     listed = """\
 GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-63feeb45)
   MIG 1g.5gb Device 0: (UUID: MIG-GPU-63feeb45/7/0)
@@ -113,25 +113,25 @@ GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-63feeb45)
     ]
 
 
-def test_a_gpu_in_mig_mode_without_slices_is_no_gpu() -> None:
+def test_a_gpu_in_mig_mode_without_slices_does_not_count() -> None:
     reading = read(TWO_WITH_SLICES, "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d)\nGPU 1: NVIDIA A100 (UUID: GPU-b8)\n")
     assert [gpu.extra for gpu in reading.gpus] == [{"uuid": "GPU-b8ea3855-276c-c9cb-b366-c6fa655957c5"}]
 
 
-@pytest.mark.parametrize("said", ["ERR!", "[Unknown Error]", "[GPU is lost]", "[GPU requires reset]"])
-def test_a_broken_gpu_is_none_and_is_told(said: str) -> None:
-    reading = read(row("NVIDIA L4", "23034") + row("NVIDIA L4", said, id=1))
+@pytest.mark.parametrize("value", ["ERR!", "[Unknown Error]", "[GPU is lost]", "[GPU requires reset]"])
+def test_a_broken_gpu_does_not_count_and_is_reported(value: str) -> None:
+    reading = read(row("NVIDIA L4", "23034") + row("NVIDIA L4", value, id=1))
     assert [gpu.id for gpu in reading.gpus] == [0]
-    assert reading.broken == [f"GPU 1: {said}"]
+    assert reading.broken == [f"GPU 1: {value}"]
 
 
-def test_a_gpu_that_fell_off_the_bus_is_told() -> None:
+def test_a_gpu_that_fell_off_the_bus_is_reported() -> None:
     line = "Unable to determine the device handle for GPU0000:41:00.0: Unknown Error"
     assert read(row("NVIDIA L4", "23034") + line + "\n").broken == [line]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "",
         "No devices were found\n",
@@ -140,6 +140,6 @@ def test_a_gpu_that_fell_off_the_bus_is_told() -> None:
         'Field "mig.mode.current" is not a valid field to query.\n',
     ],
 )
-def test_what_is_no_table_is_no_gpu(said: str) -> None:
+def test_output_without_a_table_has_no_gpus(output: str) -> None:
     """Fault 81."""
-    assert read(said).gpus == []
+    assert read(output).gpus == []

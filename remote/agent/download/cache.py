@@ -1,8 +1,7 @@
-"""A model in the Hugging Face cache, as huggingface_hub 1 and 2 lay it out.
+"""A model in the Hugging Face cache, in the layout of huggingface_hub 1 and 2.
 
-Of an interrupted download hub 1 and later keep nothing but the files that were complete: the parts of the others
-(`SHA.8hex.incomplete`) have names of their own for every download, so that no later one goes on with them. Older ones
-go on with `ETAG.incomplete`.
+From an interrupted download, hub 1 and later can use only the complete files: each download gives partial files new
+names (`SHA.8hex.incomplete`), so no later download resumes them. Older versions resume `ETAG.incomplete`.
 """
 
 import contextlib
@@ -18,11 +17,11 @@ from agent.home import HOME
 UNFINISHED = ".incomplete"
 COMMIT = re.compile("[0-9a-f]{40}")
 NEVER_RESUMED = re.compile(r".+\.(?:[0-9a-f]{8}|[0-9a-f]{32})\.incomplete")
-LEFT_ALONE = 600.0  # seconds without a change, after which nobody on another machine writes to a file any more
+ABANDONED = 600.0  # seconds without a change, after which no other machine still writes to a file
 
 
 class File(NamedTuple):
-    """A file of the wanted revision: where it is in the repository, which blob it is, and its size in bytes."""
+    """A file of the requested revision: its path in the repository, its blob, and its size in bytes."""
 
     path: str
     blob: str
@@ -30,7 +29,7 @@ class File(NamedTuple):
 
 
 class Cache:
-    """The folder of one model; `hub` is that of all of them. The wanted `revision` is a branch, a tag or a commit."""
+    """The folder of one model; `hub` is that of all models. The requested `revision` is a branch, a tag or a commit."""
 
     def __init__(self, model: str, settings: Dict[str, str], revision: str = "main") -> None:
         self.model = model
@@ -45,37 +44,38 @@ class Cache:
 
     @property
     def lease(self) -> str:
-        """Return where who downloads the model says so: hf takes all in `hub` but this folder for repositories."""
+        """Return the path of the lease file. It is in `.locks`, the only folder in `hub` that hf does not list as a
+        repository."""
         return os.path.join(self.hub, ".locks", folder_of(self.model) + ".pi-lease")
 
     @property
     def snapshot(self) -> Optional[str]:
-        """Return the folder of the wanted revision, if it has ever been looked up."""
+        """Return the folder of the requested revision, if it was ever looked up."""
         commit = self._commit()
         return os.path.join(self._folder, "snapshots", commit) if commit else None
 
     def files(self) -> List[File]:
-        """Return the files of the wanted revision; none before hf has listed them (and always before hub 2)."""
+        """Return the files of the requested revision; empty until hf has listed them (before hub 2, it never does)."""
         commit = self._commit()
         if commit and self._listed[0] != commit:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                listed = json.loads(home.read_bytes(os.path.join(self._folder, "trees", commit + ".json")))
+                tree = json.loads(home.read_bytes(os.path.join(self._folder, "trees", commit + ".json")))
                 files = [
                     File(path, str(file.get("lfs_sha256") or file["blob_id"]), int(file["size"]))
-                    for path, file in listed["files"].items()
+                    for path, file in tree["files"].items()
                 ]
                 self._listed = (commit, files)
         return self._listed[1] if self._listed[0] == commit else []
 
     def total(self) -> Optional[int]:
-        """Return the size of the whole model, None where the files are not listed."""
+        """Return the size of the whole model, None if its files are not listed."""
         sizes = {file.blob: file.size for file in self.files()}
         return sum(sizes.values()) if sizes else None
 
     def done(self) -> int:
-        """Return how many bytes of the model are there: whole files, and the parts that somebody is writing now.
+        """Return how many bytes of the model are in the cache: complete files, and partial files that grow.
 
-        What lay there unfinished before and does not grow is nobody's.
+        A partial file that existed before and does not grow does not count.
         """
         parts = {name: self._size(name) for name in self._unfinished()}
         growing = sum(size for name, size in parts.items() if size != self._before.get(name))
@@ -84,46 +84,46 @@ class Cache:
         return growing + sum(self._size(name) for name in self._names() if not name.endswith(UNFINISHED))
 
     def is_complete(self) -> bool:
-        """Tell whether every file of the revision looked up last is there: then nobody has to be asked."""
+        """Return whether every file of the latest known revision is in the cache: then the Hub is not needed."""
         files, snapshot = self.files(), self.snapshot
         return bool(files) and all(size_of(os.path.join(snapshot or "", file.path)) == file.size for file in files)
 
     def is_usable(self) -> bool:
-        """Tell whether there is a revision of which nothing is known to be missing; who made it kept no list."""
+        """Return whether a revision without a list of files seems complete: an older hf downloaded it."""
         has_list, snapshot = bool(self.files()), self.snapshot
         return not has_list and snapshot is not None and os.path.isdir(snapshot) and not self._unfinished()
 
     def needs_xet(self) -> bool:
-        """Tell whether a file is still to come that is too large to be had without Xet: over 50 GB."""
+        """Return whether a missing file is too large to be downloaded without Xet (over 50 GB)."""
         return any(file.size > 50 * 10**9 and not self._has(file) for file in self.files())
 
     def locks(self) -> List[str]:
-        """Return the lock files of what is still to come."""
+        """Return the lock files of missing files."""
         missing = {file.blob + ".lock" for file in self.files() if not self._has(file)}
         folder = os.path.join(self.hub, ".locks", folder_of(self.model))
         return [os.path.join(folder, name) for name in names_in(folder) if name in missing or not self.files()]
 
     def drop_unfinished(self) -> None:
-        """Delete the parts of files that this download began, once it has ended."""
-        begun = [name for name in self._unfinished() if NEVER_RESUMED.fullmatch(name) and name not in self._before]
-        paths = {os.path.join(self._blobs, name) for name in begun}
+        """Delete the partial files of this download, after it has ended."""
+        names = [name for name in self._unfinished() if NEVER_RESUMED.fullmatch(name) and name not in self._before]
+        paths = {os.path.join(self._blobs, name) for name in names}
         for path in paths - open_files(paths)[0]:
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
     def drop_orphans(self) -> Tuple[int, int]:
-        """Delete parts of files that earlier downloads have left; return how many, and how many bytes they were."""
-        gone = []
+        """Delete partial files of earlier downloads; return their number and their total size."""
+        sizes = []
         for path, size in orphans(self._blobs):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-                gone.append(size)
-        return len(gone), sum(gone)
+                sizes.append(size)
+        return len(sizes), sum(sizes)
 
     def deletable(self, needed: int) -> Tuple[List[str], int]:
-        """Return what else could be deleted to make so much room, and its size: at most three, the largest first.
+        """Return up to three paths that could be deleted to free this many bytes, the largest first, and their size.
 
-        Parts of broken downloads come first, then models that nothing started here uses.
+        Partial files of broken downloads come first, then models that no running model uses.
         """
         in_use = json.dumps(records.living()).replace("/", "--")
         parts: List[Tuple[str, int]] = []
@@ -150,10 +150,13 @@ class Cache:
         return ""
 
     def _has(self, file: File) -> bool:
-        """Tell whether a file is whole, as a blob or, where there are no links, in its place; it will not change."""
+        """Return whether a file is complete, as a blob or, without symbolic links, in the snapshot.
+
+        A complete file does not change, so the result is kept.
+        """
         if file not in self._whole:
-            place = os.path.join(self.snapshot or "", file.path)
-            if file.size not in (size_of(os.path.join(self._blobs, file.blob)), size_of(place)):
+            path = os.path.join(self.snapshot or "", file.path)
+            if file.size not in (size_of(os.path.join(self._blobs, file.blob)), size_of(path)):
                 return False
             self._whole.add(file)
         return True
@@ -173,10 +176,11 @@ def folder_of(model: str) -> str:
 
 
 def orphans(blobs: str) -> List[Tuple[str, int]]:
-    """Return the parts of files in a folder that nobody goes on with, and their sizes.
+    """Return the partial files in a folder that no process will complete, and their sizes.
 
-    Who writes to one holds it open, which can be seen on this machine only. So where others use the folder too, or not
-    every process lets us look, it must also have been left alone for a while, by the clock of the file system itself.
+    A process that writes to a file holds it open, which is visible on its own machine only. So if other machines use
+    the folder too, or some processes cannot be inspected, the file must also be unchanged for `ABANDONED` seconds, by
+    the clock of the file system itself.
     """
     paths = [path for path in paths_in(blobs) if NEVER_RESUMED.fullmatch(os.path.basename(path))]
     if not paths:
@@ -184,17 +188,17 @@ def orphans(blobs: str) -> List[Tuple[str, int]]:
     held, sees_all = open_files(paths)
     is_ours = sees_all and not disks.is_network(disks.mount_of(os.path.realpath(blobs))[2])
     now = 0.0 if is_ours else clock_of(blobs)
-    found = []
+    parts = []
     for path in paths:
         with contextlib.suppress(OSError):
-            about = os.stat(path)
-            if path not in held and (is_ours or now - about.st_mtime > LEFT_ALONE):
-                found.append((path, about.st_size))
-    return found
+            stat = os.stat(path)
+            if path not in held and (is_ours or now - stat.st_mtime > ABANDONED):
+                parts.append((path, stat.st_size))
+    return parts
 
 
 def open_files(paths: Iterable[str]) -> Tuple[Set[str], bool]:
-    """Return which of these files a process has open, and whether we could look at every process."""
+    """Return which of these files a process has open, and whether every process could be inspected."""
     wanted, sees_all = set(paths), True
     held: Set[str] = set()
     for pid in processes.all_pids():
@@ -208,17 +212,17 @@ def open_files(paths: Iterable[str]) -> Tuple[Set[str], bool]:
 
 
 def files_of(pid: int) -> Set[str]:
-    """Return what a process has open. Raises `OSError` when it has ended, `PermissionError` when it is not ours."""
+    """Return the open files of a process. `OSError`: it has exited; `PermissionError`: it is another user's."""
     folder = "/proc/%d/fd" % pid
-    found = set()
+    paths = set()
     for name in os.listdir(folder):
         with contextlib.suppress(OSError):
-            found.add(os.readlink(os.path.join(folder, name)))
-    return found
+            paths.add(os.readlink(os.path.join(folder, name)))
+    return paths
 
 
 def clock_of(folder: str) -> float:
-    """Return what time it is by the clock that stamps files in a folder; 0 where nothing can be written."""
+    """Return the time by the clock that sets modification times in a folder; 0 if the folder is not writable."""
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=folder, prefix=".pi-") as file:
         file.write(b"!")
         file.flush()
@@ -244,6 +248,6 @@ def size_of(path: str) -> Optional[int]:
         return None
 
 
-def by_size(found: Tuple[str, int]) -> int:
-    """Sort the largest first."""
-    return -found[1]
+def by_size(entry: Tuple[str, int]) -> int:
+    """Return a sort key: the largest first."""
+    return -entry[1]

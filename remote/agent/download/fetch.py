@@ -1,4 +1,4 @@
-"""Bring a model into the pod's Hugging Face cache with `hf download`."""
+"""Download a model into the pod's Hugging Face cache with `hf download`."""
 
 import contextlib
 import errno
@@ -20,28 +20,28 @@ from agent.wire import Refused
 if TYPE_CHECKING:
     from agent import protocol
 
-# Without these hf colours its errors, draws bars nobody sees, and asks once a day for a newer version of itself.
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_COLOR": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
-STALL = 60.0  # seconds without a byte; PI_STALL_SECONDS is for tests, which have less patience
-LOOK = 0.5  # seconds between two looks at the cache
-SAVE = 2.0  # seconds between two notes in the record
+# Without these, hf colours its errors, draws progress bars, and checks once a day for a newer version.
+PLAIN_OUTPUT = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_COLOR": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+STALL = 60.0  # seconds without data; PI_STALL_SECONDS makes it shorter in tests
+LOOK = 0.5  # seconds between two checks of the cache
+SAVE = 2.0  # seconds between two updates of the record
 
 QUOTA = ("Disk quota exceeded", "os error 122")
 DISK_FULL = re.compile("No space left on device|os error 28|" + "|".join(QUOTA))
 
 
 class Fetched(NamedTuple):
-    """Where a model lies, and what the environment of vLLM has to say about the Hub."""
+    """The folder of a model, and the environment variables about the Hub that vLLM needs."""
 
     folder: str
     environment: Dict[str, str]
 
 
 def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str]) -> Fetched:
-    """Download a model unless it is there, reporting the progress; end when stdin does.
+    """Download a model unless it is complete, and report the progress; exit when stdin ends.
 
-    A model that is complete needs no Hub. But the user's own arguments may name other repositories: with them the Hub
-    is asked as long as it answers.
+    A complete model needs no access to the Hub. But the user's own arguments may name other repositories, so with them
+    vLLM may use the Hub if it answers.
     """
     require_models_path(settings)
     cache = Cache(record["model"], settings, request["revision"] or "main")
@@ -54,19 +54,19 @@ def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings:
 
 
 def require_models_path(settings: Dict[str, str]) -> None:
-    """Refuse when the volume for models is gone: the download would go to a disk that ends with the machine."""
+    """Refuse if the volume for models is gone: the download would go to a disk that is deleted with the machine."""
     link = os.path.join(HOME, ".cache", "huggingface")
     home = settings.get("HF_HUB_CACHE") or settings.get("HF_HOME") or link
-    was_made = os.path.islink(link) or "PI_VLLM_CACHE" in settings  # by setup, with the models path
-    is_ours = was_made and "HF_HUB_CACHE" not in settings
+    was_set_up = os.path.islink(link) or "PI_VLLM_CACHE" in settings  # by setup, with the models path
+    is_required = was_set_up and "HF_HUB_CACHE" not in settings
     trouble = disks.disk(home)["trouble"]
-    if trouble and (is_ours or trouble != os.strerror(errno.ENOENT)):
+    if trouble and (is_required or trouble != os.strerror(errno.ENOENT)):
         path = os.path.dirname(os.readlink(link) if home == link and os.path.islink(link) else home)
         raise Refused({"code": "not-mounted", "path": path, "reason": trouble.lower()})
 
 
 class Stalled(Exception):
-    """Nothing has come for so long that hf was ended."""
+    """No data arrived for too long, and hf was stopped."""
 
 
 class LeaseLost(Exception):
@@ -74,7 +74,7 @@ class LeaseLost(Exception):
 
 
 class Download:
-    """The download of one model for one start, or the wait for somebody else's."""
+    """The download of one model for one start, or the wait for the download of another start."""
 
     def __init__(
         self, record: "protocol.Record", cache: Cache, settings: Dict[str, str], size: Optional[int], pod: str
@@ -88,11 +88,11 @@ class Download:
         self._done = 0
         self._looked = self._saved = 0.0
         self._free: Optional[int] = None
-        self._fits = -1
+        self._checked = -1
         self._locks: Set[str] = set()
 
     def run(self) -> bool:
-        """Return when the model is there; tell whether it had to do without the Hub."""
+        """Return when the model is in the cache: whether the Hub did not answer, so that vLLM must not use it."""
         while True:
             self._take_turn()
             try:
@@ -104,29 +104,29 @@ class Download:
                 self._unsave()
 
     def _take_turn(self) -> None:
-        """Return when it is up to us to download: at once, or when who does has ended."""
+        """Return when this start has the lease: immediately, or after the start that has it ended."""
         if self._lease.take():
             return
-        waited_for = None
-        with standing_in(self._record["uid"]) as stand_in:
+        holder = None
+        with placeholder(self._record["uid"]) as process:
             while not self._lease.take():
                 uid, by = self._lease.holder()
-                if waited_for != uid:
-                    waited_for = uid
+                if holder != uid:
+                    holder = uid
                     wire.emit({"event": "waits-for-download", "by": by})
                 self._report(by)
-                if stand_in.poll() is not None:
+                if process.poll() is not None:
                     raise self._stopped()
                 if wire.stdin_ended(LOOK):
                     self._leave()
 
     def _load(self) -> bool:
-        """Run hf, once more if it stalls; tell whether the Hub did not answer and what is there has to do."""
+        """Run hf, again if it stalls; return whether the Hub did not answer and the model in the cache is used."""
         count, freed = self._cache.drop_orphans()
         if count:
             wire.emit({"event": "parts-deleted", "files": count, "bytes": freed})
-        self._look_at_the_disk()
-        settings = dict(self._settings, **QUIET)
+        self._check_disk()
+        settings = dict(self._settings, **PLAIN_OUTPUT)
         try:
             return self._run_hf(settings, until_stalled=True)
         except Stalled:
@@ -148,7 +148,7 @@ class Download:
         try:
             output = self._follow(process, until_stalled)
         except LeaseLost:
-            self._end_hf(is_ours=False)
+            self._end_hf(has_lease=False)
             raise
         except BaseException:
             self._end_hf()
@@ -160,11 +160,11 @@ class Download:
         return False
 
     def _follow(self, process: "subprocess.Popen[bytes]", until_stalled: bool) -> str:
-        """Watch hf to its end, and return the last of its output."""
+        """Follow hf until it exits, and return the end of its output."""
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         silence = stall.Silence(self._cache, self._record["uid"])
-        output, patience = "", self._stall
+        output, limit = "", self._stall
         while process.poll() is None:
             output = (output + read_available(process.stdout))[-65536:]
             self._report()
@@ -173,20 +173,20 @@ class Download:
                 raise LeaseLost
             seconds = silence.seconds(self._done)
             if seconds < self._stall:
-                patience = self._stall
-            if seconds >= min(stall.LOCK_PATIENCE, self._stall) and self._waits_for_a_lock(silence):
-                silence.excuse()
-            elif seconds >= patience:
+                limit = self._stall
+            if seconds >= min(stall.LOCK_TIMEOUT, self._stall) and self._waits_for_lock(silence):
+                silence.reset()
+            elif seconds >= limit:
                 if until_stalled:
                     raise Stalled
-                wire.emit({"event": "download-stalled", "seconds": patience})
-                patience += self._stall
+                wire.emit({"event": "download-stalled", "seconds": limit})
+                limit += self._stall
             if wire.stdin_ended(home.TICK):
                 self._end_hf()
                 self._leave()
         return output + read_available(process.stdout)
 
-    def _waits_for_a_lock(self, silence: stall.Silence) -> bool:
+    def _waits_for_lock(self, silence: stall.Silence) -> bool:
         path = silence.lock()
         if path and path not in self._locks:
             self._locks.add(path)
@@ -194,8 +194,8 @@ class Download:
         return path is not None
 
     def _explain(self, output: str, code: int) -> bool:
-        """Raise why hf failed, unless the model can be had without the Hub."""
-        was_killed = code < 0 or code > 128  # `pi stop` ends what runs, and then takes the record
+        """Raise the reason why hf failed, unless the model in the cache can be used without the Hub."""
+        was_killed = code < 0 or code > 128  # `pi stop` stops the processes, then deletes the record
         if home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0 if was_killed else 0.0):
             raise self._stopped()
         full = DISK_FULL.search(output)
@@ -208,24 +208,24 @@ class Download:
         wire.emit({"event": "hub-silent"})
         return True
 
-    def _look_at_the_disk(self) -> None:
+    def _check_disk(self) -> None:
         self._free = self._free_now()
         if self._free is None:
             wire.emit({"event": "free-space-unknown", "path": self._cache.hub})
         self._require_room()
 
     def _free_now(self) -> Optional[int]:
-        if "PI_FREE_DISK" in self._settings:  # of embedded pods, whose files take no room
+        if "PI_FREE_DISK" in self._settings:  # set by embedded pods, whose files are sparse
             return int(self._settings["PI_FREE_DISK"])
         free: Optional[int] = disks.disk(disks.existing(self._cache.hub))["free"]
         return free
 
     def _require_room(self) -> None:
-        """Refuse what does not fit: as soon as pi or hf tells how large it is, and once for each of them."""
+        """Refuse a model that does not fit: checked with the size from pi, and again with the size from hf."""
         total = self._cache.total() or self._size
-        if total is None or total == self._fits or self._free is None:
+        if total is None or total == self._checked or self._free is None:
             return
-        self._fits = total
+        self._checked = total
         lacking = max(0, total - self._cache.done())
         free = self._free_now()
         if free is not None and lacking > free:
@@ -239,7 +239,10 @@ class Download:
         return self._no_room(lacking - free, {"free": free, "before": self._free})
 
     def _no_room(self, missing: int, sizes: "protocol.Refusal") -> Refused:
-        """Refuse for lack of `missing` bytes, naming what could be deleted; without sizes, a quota is used up."""
+        """Return the refusal for lack of `missing` bytes, with paths that could be deleted.
+
+        Without `sizes`, it means that a quota is used up.
+        """
         paths, frees = self._cache.deletable(max(1, missing))
         refusal: "protocol.Refusal" = {
             "code": "no-room-on-disk",
@@ -253,8 +256,8 @@ class Download:
     def _stopped(self) -> Refused:
         return Refused({"code": "stopped", "name": self._record["name"]})
 
-    def _report(self, by: "Optional[protocol.Holder]" = None, *, at_once: bool = False) -> None:
-        """Report the progress: to pi, and in the record for other clients that list models."""
+    def _report(self, by: "Optional[protocol.Downloader]" = None, *, at_once: bool = False) -> None:
+        """Report the progress to pi, and in the record, for other clients that list models."""
         now = time.monotonic()
         if now - self._looked < LOOK and not at_once:
             return
@@ -274,13 +277,13 @@ class Download:
             self._save()
 
     def _save(self) -> None:
-        with contextlib.suppress(OSError):  # this very download may have filled the disk: of that hf will tell
+        with contextlib.suppress(OSError):  # this download may have filled the disk, which hf will report
             records.write(self._record)
 
-    def _end_hf(self, *, is_ours: bool = True) -> None:
-        # SIGINT would let hf finish every file it has begun, which may take hours; TERM ends it at once.
+    def _end_hf(self, *, has_lease: bool = True) -> None:
+        # On SIGINT, hf would finish every file it has begun, which may take hours; TERM stops it immediately.
         ending.end([self._record["uid"]], grace=2.0)
-        if is_ours:  # else another start may be writing already
+        if has_lease:  # otherwise, another start may already be writing
             self._cache.drop_unfinished()
 
     def _leave(self) -> NoReturn:
@@ -290,8 +293,8 @@ class Download:
 
 
 @contextlib.contextmanager
-def standing_in(uid: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """Keep a process with the marker while there is no hf: the record lives by it, and `pi stop` ends it."""
+def placeholder(uid: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a process with the marker while hf does not run: it keeps the record alive, and `pi stop` stops it."""
     settings = {MARKER: uid, "PATH": os.defpath}
     with subprocess.Popen(["sh", "-c", "read _"], env=settings, stdin=subprocess.PIPE, start_new_session=True) as child:
         yield child

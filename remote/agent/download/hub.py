@@ -8,7 +8,7 @@ from agent import home
 
 HUB = "https://huggingface.co"
 TIMEOUT = 5.0  # seconds
-# What hf says when it could not reach the Hub, or the Hub failed or limited our rate.
+# Errors of hf if it could not reach the Hub, or if the Hub failed or limited the rate.
 NO_ANSWER = re.compile(
     r"couldn't connect to|Failed to resolve|Name or service not known|Temporary failure in name resolution|"
     r"Network is unreachable|Connection refused|timed out|(?:Connect|Read)Timeout|Connect(?:ion)?Error|MaxRetryError|"
@@ -17,15 +17,15 @@ NO_ANSWER = re.compile(
 
 
 def answers(settings: Dict[str, str], model: str) -> bool:
-    """Tell whether the Hub says anything about a model, be it no, within a few seconds."""
-    answers: List[bool] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(settings, model)), daemon=True)
-    asking.start()
-    return home.join(asking, TIMEOUT) and answers == [True]
+    """Return whether the Hub responds to a request for a model within a few seconds, even with a refusal."""
+    results: List[bool] = []
+    thread = threading.Thread(target=lambda: results.append(ask(settings, model)), daemon=True)
+    thread.start()
+    return home.join(thread, TIMEOUT) and results == [True]
 
 
 def ask(settings: Dict[str, str], model: str) -> bool:
-    import ssl  # these take a tenth of a second, and are seldom needed
+    import ssl  # these modules take a tenth of a second to load, and are rarely needed
     import urllib.error
     import urllib.parse
     import urllib.request
@@ -40,7 +40,7 @@ def ask(settings: Dict[str, str], model: str) -> bool:
     except urllib.error.HTTPError as refusal:
         return refusal.code != 429 and refusal.code < 500
     except OSError as error:
-        # vLLM may well trust a certificate that we do not.
+        # vLLM may trust a certificate that this Python does not.
         return isinstance(getattr(error, "reason", error), ssl.SSLError)
     except ValueError:
-        return True  # no URL: vLLM will say so in its own words
+        return True  # not a URL: vLLM will report that

@@ -1,9 +1,9 @@
-"""Who downloads a model into a cache that several use: one does, and the others wait.
+"""A lease on a model in a shared cache: one start downloads it, and the others wait.
 
-The holder of the lease writes its file anew every two seconds. Clocks of several machines are never compared: who waits
-takes the lease over when the file has not changed for 20 seconds by its own clock. Should two have it for a moment, the
-one that finds the other's name in it gives way. All of this is to download once; that nothing breaks when it is done
-twice is up to hf.
+The holder of the lease rewrites its file every two seconds. Clocks of different machines are never compared: a waiting
+start takes over the lease when the file has not changed for 20 seconds by its own clock. If two starts take it at once,
+the one that then reads the other's uid in the file gives up. The lease only avoids a second download; hf itself makes
+sure that two downloads do no harm.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from agent import home, processes, wire
 if TYPE_CHECKING:
     from agent import protocol
 
-MOST_LEASE = 4096  # bytes
-BEAT = 2.0  # seconds between two signs of life
-ABANDONED = 20.0  # seconds without one
-SETTLING = 1.0  # seconds after which who took a lease over looks whether somebody else did, too
+MAX_LEASE = 4096  # bytes
+BEAT = 2.0  # seconds between two updates by the holder
+ABANDONED = 20.0  # seconds without an update
+SETTLING = 1.0  # seconds after taking over a lease, before checking whether another start did so too
 
 
 class Lease:
-    """The lease on one model, as one start sees it; `pod` is what pi calls this pod."""
+    """The lease on one model, from the view of one start; `pod` is the user's name for this pod."""
 
     def __init__(self, path: str, uid: str, pod: str, *, abandoned: float = ABANDONED) -> None:
         self._path = path
@@ -37,14 +37,15 @@ class Lease:
         self._seen_at = 0.0
 
     def take(self) -> bool:
-        """Try to get the lease. Where no such file can be kept there is nothing to wait for either."""
+        """Return whether this start has the lease now. If the lease file cannot be written, there is no lease to wait
+        for."""
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
             if not os.access(self._path, os.R_OK | os.W_OK):
-                return True  # another user's, of whom we can learn nothing
+                return True  # the file of another user, which cannot be read
             return self._is_abandoned() and self._take_over()
         except OSError:
             return True
@@ -52,13 +53,13 @@ class Lease:
         self._beat()
         return True
 
-    def holder(self) -> "Tuple[Optional[str], protocol.Holder]":
-        """Return the uid of the start that has the lease, and where that runs, as far as the file can be read."""
+    def holder(self) -> "Tuple[Optional[str], protocol.Downloader]":
+        """Return the uid of the start that has the lease, and where it runs, if the file can be read."""
         lease: Dict[str, object] = {}
         with contextlib.suppress(ValueError, TypeError):
             lease = dict(json.loads(self._seen))
         uid, pod = lease.get("uid"), lease.get("pod")
-        by: "protocol.Holder" = {
+        by: "protocol.Downloader" = {
             "is_here": lease.get("where") == where(),
             "pod": pod if isinstance(pod, str) and pod else None,
         }
@@ -68,7 +69,7 @@ class Lease:
         return self.holder()[0] == self._ours["uid"]
 
     def keep(self) -> bool:
-        """Show that we are alive, when it is time to; tell whether the lease is still ours."""
+        """Update the lease when that is due; return whether this start still has it."""
         if time.monotonic() - self._last_beat < BEAT:
             return True
         self._look()
@@ -84,12 +85,12 @@ class Lease:
                 os.unlink(self._path)
 
     def _look(self) -> None:
-        """Read what the file says; it says nothing when it is gone."""
-        said = b""
+        """Read the file; a missing file counts as empty."""
+        data = b""
         with contextlib.suppress(OSError):
-            said = home.read_regular(self._path, MOST_LEASE)
-        if said != self._seen or not self._seen_at:
-            self._seen, self._seen_at = said, time.monotonic()
+            data = home.read_regular(self._path, MAX_LEASE)
+        if data != self._seen or not self._seen_at:
+            self._seen, self._seen_at = data, time.monotonic()
 
     def _is_abandoned(self) -> bool:
         self._look()
@@ -110,7 +111,7 @@ class Lease:
     def _beat(self) -> None:
         self._beats += 1
         self._last_beat = time.monotonic()
-        with contextlib.suppress(OSError):  # on a full disk the others think that we are gone, which does no harm
+        with contextlib.suppress(OSError):  # on a full disk, the other starts take over, which does no harm
             temporary = "%s.%s" % (self._path, self._ours["uid"])
             with open(temporary, "w") as file:
                 json.dump(dict(self._ours, beat=self._beats), file)
@@ -118,7 +119,7 @@ class Lease:
 
 
 def where() -> str:
-    """Return what those have in common who see the same processes."""
+    """Return an identifier that is the same for starts that see the same processes."""
     with contextlib.suppress(OSError):
         return home.boot_id() + " " + os.readlink("/proc/self/ns/pid")
     return home.boot_id() + " " + socket.gethostname()

@@ -1,4 +1,4 @@
-"""Whether a download still moves, or what it waits for."""
+"""Detect a stalled download, and the lock that it waits for."""
 
 import contextlib
 import errno
@@ -12,14 +12,14 @@ from agent.download import cache
 from agent.download.cache import Cache
 from agent.download.traffic import Traffic
 
-LOOK = 1.0  # seconds between two looks at the network
-ENOUGH = 10**6  # bytes received that count as a sign of life: less may be hf asking in vain, again and again
-LOCK_PATIENCE = 5.0  # seconds after which locks are looked at
-LOCK_LOOK = 2.0  # seconds between two looks at them
+LOOK = 1.0  # seconds between two checks of the network
+ENOUGH = 10**6  # bytes received that count as progress: less may be repeated requests of hf that fail
+LOCK_TIMEOUT = 5.0  # seconds without data, after which locks are checked
+LOCK_LOOK = 2.0  # seconds between two checks of locks
 
 
 class Silence:
-    """How long nothing has come for the processes with the marker `uid`, neither to the disk nor over the network."""
+    """How long the processes with the marker `uid` have received no data, neither on the disk nor from the network."""
 
     def __init__(self, cache: Cache, uid: str) -> None:
         self._cache = cache
@@ -32,7 +32,7 @@ class Silence:
         self._lock_looked = 0.0
 
     def seconds(self, done: int) -> float:
-        """Return how long it has lasted, given how much of the model is there now."""
+        """Return the seconds without data; `done` is the number of bytes in the cache now."""
         now = time.monotonic()
         if done != self._done:
             self._since, self._done = now, done
@@ -43,12 +43,12 @@ class Silence:
                 self._since, self._received = now, received
         return now - self._since
 
-    def excuse(self) -> None:
-        """Count from now on: there is a reason for the silence."""
+    def reset(self) -> None:
+        """Count from now on, since the reason is known."""
         self._since = time.monotonic()
 
     def lock(self) -> Optional[str]:
-        """Return the lock file that hf waits for, if somebody else holds it."""
+        """Return the lock file that hf waits for, if another process holds it."""
         if time.monotonic() - self._lock_looked > LOCK_LOOK:
             self._lock_looked = time.monotonic()
             ours: Set[str] = set()
@@ -60,7 +60,7 @@ class Silence:
 
 
 def is_held(path: str) -> bool:
-    """Tell whether somebody has locked a file. Where the file system knows no locks, its mere existence is one."""
+    """Return whether a file is locked; on a file system without locks, its existence counts as one."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -75,7 +75,7 @@ def is_held(path: str) -> bool:
 
 
 def holder_of(path: str) -> Optional[int]:
-    """Return the process here that has a file open; None where it is on another machine, or not for us to see."""
+    """Return the PID of a process that has a file open; None if it is on another machine or cannot be inspected."""
     for pid in processes.all_pids():
         with contextlib.suppress(OSError):
             if path in cache.files_of(pid):

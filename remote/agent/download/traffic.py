@@ -1,7 +1,7 @@
-"""What a program has received over the network so far, as the kernel counts it.
+"""Count the bytes that processes have received over the network, according to the kernel.
 
-Xet keeps gigabytes in memory until a file's next piece is whole. On a slow link nothing is written for minutes then,
-while all is well: files alone do not tell who has stalled.
+Xet keeps gigabytes in memory until the next part of a file is complete. On a slow link, it writes nothing for minutes
+although the download works, so files alone do not show a stall.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from agent.processes import Process
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST_ALL, DONE, ERROR = 0x301, 3, 2
 INET_DIAG_INFO = 2
-BYTES_RECEIVED = 128  # where it is in `struct tcp_info`, since Linux 4.1
+BYTES_RECEIVED = 128  # offset in `struct tcp_info`, since Linux 4.1
 
 
 class Traffic:
-    """Adds up what sockets receive that come and go; `total` is in bytes."""
+    """Adds up the bytes received by sockets, including those that were closed; `total` is in bytes."""
 
     def __init__(self) -> None:
         self.total = 0
         self._counts: Dict[str, int] = {}
 
     def look(self, processes: List[Process]) -> int:
-        """Count anew, and return the total. Where the kernel does not tell it stays as it is."""
+        """Update and return the total; it stays unchanged if the kernel does not report the numbers."""
         inodes = ports.socket_inodes(processes)
         counts = {inode: count for inode, count in received() if inode in inodes}
         self.total += sum(max(0, count - self._counts.get(inode, 0)) for inode, count in counts.items())
@@ -40,18 +40,18 @@ def received() -> Iterator[Tuple[str, int]]:
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, struct.error):
             for message in ask(family):
-                found = bytes_received(message)
-                if found is not None:
-                    yield str(struct.unpack_from("=I", message, 68)[0]), found
+                count = bytes_received(message)
+                if count is not None:
+                    yield str(struct.unpack_from("=I", message, 68)[0]), count
 
 
 def ask(family: int) -> List[bytes]:
-    """Return what the kernel says of each TCP socket of a family: a `struct inet_diag_msg` and attributes."""
-    wanted = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0xFFFFFFFF)
+    """Return the kernel's message about each TCP socket of a family: a `struct inet_diag_msg` and attributes."""
+    request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0xFFFFFFFF)
     messages: List[bytes] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(1.0)
-        kernel.send(struct.pack("=IHHII", 16 + len(wanted), SOCK_DIAG_BY_FAMILY, REQUEST_ALL, 1, 0) + wanted)
+        kernel.send(struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, REQUEST_ALL, 1, 0) + request)
         while True:
             answer = kernel.recv(1 << 18)
             while len(answer) >= 16:
