@@ -111,7 +111,7 @@ class HostileSession(PodSession):
         pass
 
     async def stream(self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: float = 0) -> Completed:
-        del command, patience
+        del command, exit_timeout
         length, _, rest = input.partition(b"\n")
         envelope = json.loads(rest[int(length) :])
         reply = self._replies[envelope["operation"]]
