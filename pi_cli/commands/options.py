@@ -77,6 +77,11 @@ def hf_token() -> str:
     return _secret("HF_TOKEN", hint="create one at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`")
 
 
+def hub_settings() -> tuple[str | None, str | None]:
+    """Return HF_TOKEN and HF_ENDPOINT, each None if it is not set."""
+    return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
+
+
 def _secret(name: str, *, hint: str) -> str:
     value = os.environ.get(name, "")
     if not value:

@@ -1,6 +1,5 @@
 """`pi prompt`: talk to a running model."""
 
-import os
 import select
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -274,7 +273,7 @@ async def _tool_parser(model: str) -> str | None:
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import KnownModel
 
-    token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
+    token, endpoint = options.hub_settings()
     with suppress(PiError, TimeoutError):
         async with asyncio.timeout(LOOKUP_SECONDS):
             profile = await lookup.find(model, token=token, endpoint=endpoint)

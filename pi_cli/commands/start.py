@@ -1,34 +1,24 @@
 """`pi start`: from a model's name to an endpoint that answers."""
 
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli import units
-from pi_cli.commands import options, quantities
+from pi_cli.commands import options, quantities, start_plan
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPods
-from pi_cli.errors import BadUsage, NoRoom, PiError, raise_any
+from pi_cli.errors import BadUsage, PiError, raise_any
 
 if TYPE_CHECKING:
-    from agent import protocol
-
     from pi_cli.events import Report
     from pi_cli.models.start_options import Secrets, StartOptions
     from pi_cli.models.starting import Started
     from pi_cli.planning.candidates import Constraints
-    from pi_cli.planning.plan import Plan
-    from pi_cli.planning.profile import ModelProfile
-    from pi_cli.pods.machine import Machine
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
-
-FIRST_PORT: "protocol.FirstPort" = 8001  # the pod takes the first that is free there
-SLOW = 1.5  # seconds without an answer, after which people wonder
 
 
 ModelId = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Hugging Face id, or a folder on the pod.")]
@@ -120,7 +110,7 @@ def start(
     constraints = _constraints(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model, name = _named(_checked(model, arguments, vllm=vllm), name)
     if dry_run:
-        _show_plans(model, name, constraints, where, private=private, as_json=as_json)
+        start_plan.show(model, name, constraints, where, private=private, as_json=as_json)
         return
     from pi_cli.diagnosis.start_command import StartCommand
     from pi_cli.models.start_options import StartOptions
@@ -138,7 +128,7 @@ def _secrets(key_variables: Sequence[str]) -> "Secrets":
     from pi_cli.models.start_options import Secrets
 
     key, *others = options.api_keys(key_variables)
-    return Secrets(key, *_hub(), other_keys=tuple(others), key_variable=next(iter(key_variables), None))
+    return Secrets(key, *options.hub_settings(), other_keys=tuple(others), key_variable=next(iter(key_variables), None))
 
 
 def _start(asked: "StartOptions", where: "Mapping[str, Pod]", *, as_json: bool) -> None:
@@ -147,10 +137,10 @@ def _start(asked: "StartOptions", where: "Mapping[str, Pod]", *, as_json: bool) 
     from pi_cli.models import starting
 
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
-        profile = await _profile(asked.command.model, asked.constraints, where)
+        profile = await start_plan.find_profile(asked.command.model, asked.constraints, where)
 
         async def begin(session: "PodSession", report: "Report") -> "Started":
-            choose = _choose(profile, asked.constraints, where, session.pod)
+            choose = start_plan.planner(profile, asked.constraints, where, session.pod)
             here = replace(asked, command=replace(asked.command, pod=asked.command.pod and session.pod))
             return await starting.start(session, here, choose, report)
 
@@ -233,88 +223,6 @@ def _constraints(
     return Constraints(
         own, gpus, quantities.share(memory) if memory else None, quantities.tokens(context) if context else None
     )
-
-
-async def _profile(model: str, constraints: "Constraints", where: "Mapping[str, Pod]") -> "ModelProfile":
-    """Find out about a model what there is to know, and whether its gate is open for us.
-
-    Refuses what cannot be before the Hub, and then before any pod is asked. What runs there by now, only the pods know.
-    """
-    import asyncio
-
-    from pi_cli.planning import lookup
-    from pi_cli.planning.profile import UnknownModel
-    from pi_cli.view import terminal
-
-    token, endpoint = _hub()
-    _refuse_in_time(UnknownModel(model), constraints, where)
-    look = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
-    waiting = asyncio.get_running_loop().call_later(SLOW, terminal.note, f"asking the Hugging Face Hub about `{model}`")
-    try:
-        profile = await look(model, token=token, endpoint=endpoint)
-    finally:
-        waiting.cancel()
-    _refuse_in_time(profile, constraints, where)
-    return profile
-
-
-def _hub() -> tuple[str | None, str | None]:
-    return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
-
-
-def _choose(
-    profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]", pod: str
-) -> "Callable[[Machine], Plan]":
-    """Return what plans the model for a pod as it is found to be."""
-    from pi_cli.planning import gpu_space, plan
-
-    chosen = where[pod]
-
-    def choose(machine: "Machine") -> "Plan":
-        there = [gpu.id for gpu in machine.gpus]
-        spaces = gpu_space.observed(chosen, there, machine.models, machine.used)
-        return plan.make(profile, constraints, spaces, pod=pod, is_cpu=chosen.is_cpu)
-
-    return choose
-
-
-def _refuse_in_time(profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]") -> None:
-    from pi_cli.planning import gpu_space, plan
-
-    for name, pod in where.items():
-        with suppress(NoRoom):
-            plan.make(profile, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
-
-
-def _show_plans(
-    model: str, name: str, constraints: "Constraints", where: "Mapping[str, Pod]", *, private: bool, as_json: bool
-) -> None:
-    """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
-    import asyncio
-
-    from pi_cli.planning import gpu_space, plan, serve_command
-    from pi_cli.view import plans, terminal
-
-    profile = asyncio.run(_profile(model, constraints, where))
-    made = {}
-    for pod, chosen in where.items():
-        made[pod] = plan.make(profile, constraints, gpu_space.recorded(chosen), pod=pod, is_cpu=chosen.is_cpu)
-    commands = {
-        pod: serve_command.text(each, name, port=_port(where[pod]), private=private, devices=where[pod].devices)
-        for pod, each in made.items()
-    }
-    additions = {pod: serve_command.additions(each) for pod, each in made.items()}
-    if as_json:
-        more = {pod: {"command": commands[pod], "pod_adds": additions[pod]} for pod in made}
-        terminal.show_json([{"pod": pod, **plans.plan_as_json(each), **more[pod]} for pod, each in made.items()])
-        return
-    for pod, each in made.items():
-        plans.show_plan(pod, each, commands[pod], additions[pod])
-
-
-def _port(pod: "Pod") -> int:
-    taken = {model.port for model in pod.models.values()}
-    return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
 def _show(started: "Started", called: str) -> None:
