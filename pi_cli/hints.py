@@ -1,4 +1,4 @@
-"""Hints: what to do next, with commands that can be pasted as they stand."""
+"""Hints: what to do next, with commands that can be pasted unchanged."""
 
 import re
 import shlex
@@ -12,10 +12,10 @@ Value = str | int | float | Sequence[str]
 
 
 def fill(template: str, **values: Value) -> str:
-    """Fill values into a text. Within backticks they go into the words of a command, quoted as a shell wants them.
+    """Fill values into a text; within backticks, quote each as a word of a shell command.
 
-    A value stays one word, whatever is in it; a sequence becomes as many words as it has. This is the only place
-    where words become a command to paste, so that none has to be quoted anywhere else.
+    A value stays one word, whatever it contains; a sequence becomes one word per item. Commands to paste are made
+    here only, so no other code has to quote a value (`tests/test_hints.py`).
 
     >>> fill("stop it with `pi stop {name} --pod {pod}`", name="q; reboot", pod="dc1")
     "stop it with `pi stop 'q; reboot' --pod dc1`"
@@ -29,25 +29,21 @@ def fill(template: str, **values: Value) -> str:
     return "".join([*pieces, _prose(template[end:], values)])
 
 
-def command(*words: str) -> str:
-    """Write words as a command that a shell takes apart into the same words.
+def command(*argv: str) -> str:
+    """Return a command line that a shell splits into the same arguments.
 
     >>> command("pi", "pods", "setup", "dc1", "ssh root@1.2.3.4")
     "pi pods setup dc1 'ssh root@1.2.3.4'"
     """
-    return shlex.join(words)
+    return shlex.join(argv)
 
 
 def _prose(text: str, values: Mapping[str, Value]) -> str:
-    return PLACEHOLDER.sub(lambda found: _shown(values[found[1]]), text)
-
-
-def _shown(value: Value) -> str:
-    return " ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    return PLACEHOLDER.sub(lambda placeholder: " ".join(_items(values[placeholder[1]])), text)
 
 
 def _quoted(text: str, values: Mapping[str, Value]) -> str:
-    """Fill in what stands in backticks: a command, or a single word that is merely named."""
+    """Fill in the text between two backticks: a command, or a single word that is only mentioned."""
     words = WORD.findall(text)
     if len(words) == 1 and (only := PLACEHOLDER.fullmatch(words[0])):
         value = values[only[1]]
@@ -58,16 +54,17 @@ def _quoted(text: str, values: Mapping[str, Value]) -> str:
 
 
 def _word(word: str, values: Mapping[str, Value]) -> str:
-    """Fill in one word of a command; what has no placeholder stays as it is written."""
-    if not PLACEHOLDER.search(word):
-        return word
+    """Fill in one word of a command; the rest of the word stays as written unless a value needs quotes."""
     if only := PLACEHOLDER.fullmatch(word):
-        return command(*_words(values[only[1]]))
+        return command(*_items(values[only[1]]))
+    items = [item for name in PLACEHOLDER.findall(word) for item in _items(values[name])]
+    if all(shlex.quote(item) == item for item in items):
+        return _prose(word, values)
     [bare] = shlex.split(word)
-    is_command_itself = " " in bare  # of a shell on the pod, as in `pi ssh dc1 'rm -r …'`
-    fill_in = command if is_command_itself else lambda *words: " ".join(words)
-    return command(PLACEHOLDER.sub(lambda found: fill_in(*_words(values[found[1]])), bare))
+    is_remote_command = " " in bare  # for a shell on the pod, as in `pi ssh dc1 'rm -r …'`
+    join = command if is_remote_command else lambda *items: " ".join(items)
+    return command(PLACEHOLDER.sub(lambda placeholder: join(*_items(values[placeholder[1]])), bare))
 
 
-def _words(value: Value) -> list[str]:
+def _items(value: Value) -> list[str]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [str(value)]

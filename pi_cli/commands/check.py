@@ -7,6 +7,7 @@ import typer
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
+from pi_cli.hints import fill
 from pi_cli.store import state
 
 if TYPE_CHECKING:
@@ -47,10 +48,9 @@ def check(
     if as_json:
         told = {"fit": is_fit, "checks": [view.as_json(each) for each in checks]}
         terminal.show_json(options.as_json(on, called, model) | told)
-    elif arguments := " ".join(dict.fromkeys(each.hint for each in checks if each.hint)):
-        terminal.note(
-            f"what failed needs other arguments: `pi start {model.model} --name {called} --vllm … {arguments}`"
-        )
+    elif arguments := [word for hint in dict.fromkeys(check.hint for check in checks) for word in hint.split()]:
+        restart = "restart it with these arguments: `pi start {model} --name {name} --pod {pod} --vllm … {arguments}`"
+        terminal.note(fill(restart, model=model.model, name=called, pod=on, arguments=arguments))
     if not is_fit:
         raise typer.Exit(1)
 

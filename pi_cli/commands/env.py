@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pi_cli import hints
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
 from pi_cli.store import forwards, state
 from pi_cli.store.records import Model, Pod
 
@@ -89,7 +91,7 @@ async def _found(on: str, pod: Pod, name: str, model: Model, key: str) -> _Found
         raise options.wrong_key(name, model)
     raise PiError(
         f"`{name}` on `{on}` does not answer from here",
-        hint=f"keep a way open with `pi forward {on}/{name}` in another terminal, then try again",
+        hint=fill("open a port with `pi forward {pod}/{name}` in another terminal, then try again", pod=on, name=name),
     )
 
 
@@ -113,9 +115,11 @@ def _show(found: _Found, name: str, model: Model, key: str | None, language: str
     for line in exports.lines(settings, language, key_variable=model.key_variable):
         terminal.say(line)
     if sys.stdout.isatty():
-        terminal.note(f"set them with `{exports.eval_command(f'pi env {found.pod}/{name}', language)}`")
+        this = hints.command("pi", "env", f"{found.pod}/{name}")
+        terminal.note(fill("set them with `{command}`", command=exports.eval_command(this, language)))
     if found.is_public:
-        terminal.note(
-            "that URL is plain HTTP: whoever is in between can read the key and what is said; "
-            f"`pi forward {found.pod}/{name}` encrypts"
+        unencrypted = (
+            "that URL is plain HTTP: the key and the conversation can be read on the way; "
+            "`pi forward {pod}/{name}` encrypts them"
         )
+        terminal.note(fill(unencrypted, pod=found.pod, name=name))

@@ -9,6 +9,7 @@ import typer
 
 from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
@@ -73,12 +74,13 @@ def _matching(query: str | None) -> "Sequence[Entry]":
         return [exact]
     if found := catalogue.search(query):
         return [entry for entry in found if _is_called(entry, query)] or found
-    close = [f"`{id}`" for id in catalogue.similar(query)]
-    start = f"any model of Hugging Face starts too: `pi start {query} --name {suggested_name(query)} --dry-run`"
-    raise BadUsage(
-        f"the catalogue has no model `{query}`",
-        hint=f"did you mean {' or '.join(close)}? {start}" if close else start,
+    similar = " or ".join(f"`{id}`" for id in catalogue.similar(query))
+    hint = fill(
+        "any other model of the Hugging Face Hub can be started: `pi start {model} --name {name} --dry-run`",
+        model=query,
+        name=suggested_name(query),
     )
+    raise BadUsage(f"the catalogue has no model `{query}`", hint=f"did you mean {similar}? {hint}" if similar else hint)
 
 
 def _is_called(entry: "Entry", name: str) -> bool:
@@ -89,7 +91,7 @@ def _selected(pod: str | None) -> dict[str, Pod]:
     try:
         return state.load().select([pod] if pod else [])
     except BadUsage as error:
-        error.hint = f'{error.hint}; or give GPUs, such as `pi models --gpu "1x H100"`'
+        error.with_hint(f'{error.hint}; or give GPUs, e.g. `pi models --gpu "1x H100"`')
         raise
 
 
@@ -157,9 +159,8 @@ def _explain(
         }
         terminal.show_json([_as_json(place if is_pod else None, spaces, verdict) | more])
         return
-    on = f" --pod {pod}" if pod else ""
-    command = f"pi start {entry.id} --name {suggested_name(entry.id)}{on}"
-    catalogue.show_model(place, spaces, verdict, would_fit=would_fit, measured=measured, command=command)
+    start = ["pi", "start", entry.id, "--name", suggested_name(entry.id), *(["--pod", pod] if pod else [])]
+    catalogue.show_model(place, spaces, verdict, would_fit=would_fit, measured=measured, start=start)
 
 
 def _as_json(pod: str | None, spaces: "Sequence[GpuSpace]", verdict: "CatalogueVerdict") -> dict[str, Any]:

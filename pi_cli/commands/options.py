@@ -9,6 +9,7 @@ import typer
 
 from pi_cli.commands.names import complete_pod
 from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from pi_cli.store.records import Model, Pod
@@ -69,7 +70,7 @@ def _key_in(name: str) -> str:
             "a key is given by the name of its variable, in letters, digits and `_`",
             hint="such as `export TEAM_KEY=…` and `pi start … --api-key-env TEAM_KEY`",
         )
-    return _secret(name, hint=f"choose one, such as `export {name}=$(openssl rand -hex 32)`")
+    return _secret(name, hint=fill("set one, for example: `export {name}=$(openssl rand -hex 32)`", name=name))
 
 
 def hf_token() -> str:
@@ -119,6 +120,5 @@ def point_to_other_pod(current: "State", where: Mapping[str, object], name: str)
     """Say where a model is when the active pod has none of that name and another one has."""
     elsewhere = [pod for pod, each, _ in current.models() if each == name]
     if elsewhere and not set(elsewhere) & set(where):
-        raise BadUsage(
-            f"`{name}` is not on the active pod", hint=f"it is on `{elsewhere[0]}`: add `--pod {elsewhere[0]}`"
-        )
+        hint = fill("it is on `{pod}`: add `--pod {pod}`", pod=elsewhere[0])
+        raise BadUsage(f"`{name}` is not on the active pod", hint=hint)

@@ -8,6 +8,7 @@ import typer
 
 from pi_cli.commands.options import PodName
 from pi_cli.errors import PiError, PodUnreachable, raise_any
+from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
@@ -125,9 +126,10 @@ def _stop_all(name: str, pod: Pod) -> None:
     stopped: list[str] = []
     with progress.following([name]):
         failures = asyncio.run(fleet.on_each({name: pod}, end))
+    keep_going = "`{name}` was kept; forget it without stopping anything with `pi pods remove {name} --yes`"
     for error in failures.values():
         if isinstance(error, PodUnreachable) and error.may_be_gone:
-            error.hint = f"`{name}` was kept; forget it without stopping anything with `pi pods remove {name} --yes`"
+            error.with_hint(fill(keep_going, name=name))
     raise_any(failures)
     for model in stopped:
         terminal.say(f"stopped `{model}` on `{name}`")

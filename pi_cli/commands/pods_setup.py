@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pi_cli import units
+from pi_cli import hints, units
 from pi_cli.commands import options
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 from pi_cli.store import paths, state
 from pi_cli.store.records import Pod, Storage
 
@@ -117,7 +118,8 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     state.check_name("pod", name)
     pod = state.load().pods.get(name)
     if pod is None and ssh is None:
-        raise BadUsage(f"`{name}` is no pod yet", hint=f'give its ssh command: `pi pods setup {name} "ssh root@HOST"`')
+        hint = fill('give its ssh command: `pi pods setup {name} "ssh root@HOST"`', name=name)
+        raise BadUsage(f"`{name}` is no pod yet", hint=hint)
     pod = pod or Pod("")
     if ssh is not None:
         for option, reason in ssh_command.parse(ssh).ignored.items():
@@ -186,4 +188,4 @@ def _remember(name: str, given: Pod, found: "Machine", *, mount: str | None, is_
         words.append(f"models on {found.storage.path}{known_size}")
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(words)}")
     if not is_active:
-        terminal.say(f"make it the active pod with `pi pods active {name}`")
+        terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))

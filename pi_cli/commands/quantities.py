@@ -3,6 +3,7 @@
 import re
 
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2}
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -42,7 +43,7 @@ def seconds(text: str, option: str) -> float:
     """
     value = float(text) if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else span(text) or 0.0
     if value <= 0:
-        raise BadUsage(f"`{text}` is no span of time", hint=f"give such as `{option} 20m`, or 90s")
+        raise BadUsage(f"`{text}` is no span of time", hint=fill("for example: `{option} 20m`, or 90s", option=option))
     return value
 
 

@@ -15,6 +15,7 @@ from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
 from pi_cli.store import state
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def run(
     if words[:1] == ["--"]:
         words.pop(0)
     if not words:
-        raise BadUsage("there is nothing to run", hint=f"such as `pi run {name} -- python agent.py`")
+        hint = fill("for example: `pi run {name} -- python agent.py`", name=name)
+        raise BadUsage("there is nothing to run", hint=hint)
     if not (program := shutil.which(words[0])):
         raise BadUsage(f"there is no command `{words[0]}` here", hint="check its name, and your PATH")
     on, chosen, called, model = options.find_model(state.load(), name, pod)

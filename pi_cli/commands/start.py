@@ -11,6 +11,7 @@ from pi_cli.commands import options, quantities, start_plan
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, PiError, raise_any
+from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from pi_cli.events import Report
@@ -101,7 +102,8 @@ def start(
     patience = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
         if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, dry_run, vllm)):
-            raise BadUsage("`--attach` watches a model by its name alone", hint=f"give `pi start --attach {attach}`")
+            hint = fill("give `pi start --attach {name}`", name=attach)
+            raise BadUsage("`--attach` watches a model by its name alone", hint=hint)
         _attach(state.check_name("model", attach), where, timeout=patience, as_json=as_json)
         return
     if model is None and not vllm and not arguments:
@@ -205,7 +207,8 @@ def _named(model: str, name: str | None) -> tuple[str, str]:
     from pi_cli.store import state
 
     if name is None:
-        raise BadUsage("no name is given", hint=f"such as `pi start {model} --name {models.suggested_name(model)}`")
+        hint = fill("for example: `pi start {model} --name {name}`", model=model, name=models.suggested_name(model))
+        raise BadUsage("no name is given", hint=hint)
     return model, state.check_name("model", name)
 
 
@@ -230,8 +233,8 @@ def _show(started: "Started", called: str) -> None:
     from pi_cli.view import terminal
 
     if not started.is_ready:
-        watch = f"pi start --attach {started.name} --pod {started.pod}"
-        terminal.say(f"launched `{started.name}` on `{started.pod}`; watch it with `{watch}`")
+        launched = "launched `{name}` on `{pod}`; watch it with `pi start --attach {name} --pod {pod}`"
+        terminal.say(fill(launched, name=started.name, pod=started.pod))
         return
     if started.phases and started.took:
         spans = ", ".join(f"{name} {units.age(seconds)}" for name, seconds in started.phases.items() if seconds >= 1)
@@ -240,8 +243,10 @@ def _show(started: "Started", called: str) -> None:
     terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {where}")
     if not started.answers_here:
         why = "that port cannot be reached from here" if started.url else "it has no public URL"
-        terminal.note(f"{why}; open a way for other programs with `pi forward {called}`")
-    terminal.say(f'try it with `pi prompt {called} "What is 2+2?"`')
+        terminal.note(
+            fill("{why}; open a local port for other programs with `pi forward {name}`", why=why, name=called)
+        )
+    terminal.say(fill('try it with `pi prompt {name} "What is 2+2?"`', name=called))
 
 
 def _as_json(started: "Started") -> dict[str, object]:

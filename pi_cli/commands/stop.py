@@ -9,12 +9,17 @@ from pi_cli import units
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import OnPods, point_to_other_pod
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
+from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.models.stopping import Stopped
     from pi_cli.ssh.session import PodSession
+
+IF_GONE = (
+    "nothing was forgotten; if the machine is gone: `pi stop {names} --pod {pod} --forget`, or `pi pods remove {pod}`"
+)
 
 
 def stop(
@@ -71,9 +76,7 @@ def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
             )
     for on, error in failures.items():
         if isinstance(error, PodUnreachable) and error.may_be_gone and where[on].models:
-            error.hint = (
-                f"nothing was forgotten; if the machine is gone: `{_forgetting(on, names)}`, or `pi pods remove {on}`"
-            )
+            error.with_hint(fill(IF_GONE, pod=on, names=names or ["--all"]))
     if not names and not any(each.outcome for each in ended.values()) and not failures:
         terminal.note(f"nothing runs on {', '.join(where)}")
     raise_any(failures)
@@ -112,7 +115,3 @@ def _forget(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     missing = [name for name in names or [] if name not in {name for _, name in dropped}]
     if missing:
         raise PiError(f"pi remembers no model `{missing[0]}` on {', '.join(where)}", hint="see them with `pi list`")
-
-
-def _forgetting(on: str, names: Sequence[str] | None) -> str:
-    return f"pi stop {' '.join(names) if names else '--all'} --pod {on} --forget"

@@ -60,7 +60,7 @@ def show_model(
     *,
     would_fit: Sequence[str],
     measured: "Sequence[Measurement]",
-    command: str,
+    start: Sequence[str],
 ) -> None:
     """Print the details of a model: what it is, how it fits, its other configurations, what was measured here."""
     entry = verdict.profile.entry
@@ -81,8 +81,8 @@ def show_model(
     _show_measured(console, measured)
     if verdict.plan:
         console.print(Text("START IT", style="bold"))
-        for line in (f"{command} --dry-run", command):
-            console.print(Text(line), soft_wrap=True)
+        for argv in ([*start, "--dry-run"], start):
+            console.print(Text(hints.command(*argv)), soft_wrap=True)
 
 
 def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_a_model_without_parsers_is_told_which_arguments_it_lacks(pi: Pi, pod: E
     result = pi("check", "q")
     assert (result.code, seen(result.out)) == (1, BARE)
     lacking = "--reasoning-parser qwen3 --enable-auto-tool-choice --tool-call-parser hermes"
-    assert f"`pi start Qwen/Qwen3-8B --name q --vllm … {lacking}`" in result.err
+    assert f"`pi start Qwen/Qwen3-8B --name q --pod dc1 --vllm … {lacking}`" in result.err
     assert pod.processes()
 
 

@@ -115,7 +115,7 @@ def test_where_the_public_url_does_not_answer_a_running_forward_does(pi: Pi, url
     refused = pi("env", "q")
     assert (refused.code, refused.out) == (1, "")
     assert "error: `q` on `dc1` does not answer from here" in refused.err
-    assert "hint: keep a way open with `pi forward dc1/q` in another terminal" in refused.err
+    assert "hint: open a port with `pi forward dc1/q` in another terminal" in refused.err
     with staying("forward", "q") as forward:
         [local] = forward.prints()
         found = pi("env", "q")

@@ -112,7 +112,7 @@ def test_what_cannot_fit_is_refused_before_any_connection_and_what_would_is_name
 def test_a_name_is_suggested_where_none_is_given(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", KNOWN)
     assert result.code == 2
-    assert f"hint: such as `pi start {KNOWN} --name gpt-oss-20b`" in result.err
+    assert f"hint: for example: `pi start {KNOWN} --name gpt-oss-20b`" in result.err
     assert pod.commands == []
 
 
