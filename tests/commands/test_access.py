@@ -31,7 +31,7 @@ def test_a_private_model_listens_on_the_loopback_only(pi: Pi, pod: EmbeddedPod) 
     assert result.code == 0, result.err
     assert hosts(pod) == {"127.0.0.1"}
     assert result.out.startswith("ready `q` on `dc1`: through SSH only\n")
-    assert "it has no public URL; open a port for other programs with `pi forward q`" in result.err
+    assert "it has no public URL; open a local port for other programs with `pi forward q`" in result.err
     [listed] = pi("list", "--json").json
     assert (listed["status"], listed["url"], listed["answers_from_here"]) == ("ready", None, None)
     assert pi("list").out.splitlines()[1].rstrip().endswith("pi forward q")
