@@ -60,7 +60,7 @@ def test_help_loads_one_command_and_typer(words: Sequence[str]) -> None:
     modules = loaded(*words, "--help")
     assert not modules & (HEAVY | {"asyncio", "pi_cli.events", "pi_cli.models", "pi_cli.chat"})
     ours = {each for each in modules if each.startswith("pi_cli.commands.")}
-    assert len({name.split(".")[-1] for name in ours} & {command.place.split(".")[0] for command in TABLE}) <= 1
+    assert len({name.split(".")[-1] for name in ours} & {command.location.split(".")[0] for command in TABLE}) <= 1
 
 
 TABLE = list(Commands.table.values())

@@ -1,4 +1,4 @@
-"""All commands, as Typer has them."""
+"""The table of commands, and the options of `pi` itself."""
 
 from typing import Annotated, ClassVar
 
@@ -7,7 +7,7 @@ import typer
 from pi_cli import __version__
 from pi_cli.commands.lazy import Command, LazyGroup
 
-OPTIONS_FIRST = {"context_settings": {"allow_interspersed_args": False}}  # what stands behind is another command's
+OPTIONS_FIRST = {"context_settings": {"allow_interspersed_args": False}}  # the words behind belong to another command
 
 
 class Commands(LazyGroup):
@@ -15,18 +15,18 @@ class Commands(LazyGroup):
 
     table: ClassVar = {
         "start": Command("start.start", "Start a model and wait until it answers."),
-        "list": Command("list.list_models", "List models as they are on their pods now."),
-        "models": Command("models.models", "Show which models of the catalogue fit, and how."),
+        "list": Command("list.list_models", "List models and their current status."),
+        "models": Command("models.models", "Show which models of the catalogue fit your GPUs, and how."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
-        "logs": Command("logs.logs", "Show and follow what vLLM prints."),
+        "logs": Command("logs.logs", "Show and follow the log of vLLM."),
         "prompt": Command("prompt.prompt", "Ask a model; it can read files on this machine."),
         "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
-        "env": Command("env.env", "Print lines for your shell that point OpenAI's clients to a model."),
-        "forward": Command("forward.forward", "Keep a local port open to a model, for other programs."),
-        "check": Command("check.check", "Find out whether a model is fit for an agent."),
+        "env": Command("env.env", "Print shell commands that point OpenAI clients to a model."),
+        "forward": Command("forward.forward", "Forward a local port to a model, for other programs."),
+        "check": Command("check.check", "Check whether a model is fit for agents."),
         "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command on it.", OPTIONS_FIRST),
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
-        "pods": Command("pods.app", "Set up, list, check, choose and forget pods."),
+        "pods": Command("pods.app", "Set up, list, check, activate and remove pods."),
     }
 
 
@@ -35,14 +35,14 @@ app = typer.Typer(
     help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
     epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # rich help takes twice as long to come
+    rich_markup_mode=None,  # help drawn by rich takes twice as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_given: bool) -> None:
+    if is_given:
         typer.echo(f"pi {__version__}")
         raise typer.Exit
 
@@ -54,8 +54,12 @@ def pi(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--debug", help="Write what pi does to stderr and ~/.pi/logs/last.log, as PI_DEBUG=1 does."),
+        typer.Option(
+            "--debug",
+            help="Write what pi does (logins, requests to pods without secrets, times) to stderr and "
+            "~/.pi/logs/last.log; same as PI_DEBUG=1.",
+        ),
     ] = False,
 ) -> None:
     """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
-    del version, debug  # `main` takes `--debug` before any other word
+    del version, debug  # `main` handles `--debug`, which comes before the command

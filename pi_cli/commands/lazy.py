@@ -1,4 +1,4 @@
-"""Commands that are imported when they are called: help, and every command, would else wait for all the others."""
+"""Commands that are imported when they are called: importing all of them would delay the help and every command."""
 
 import threading
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class Command(NamedTuple):
-    """A command before it is imported: where it is in `pi_cli.commands`, and the first sentence of its help.
+    """A command that is not imported yet: where it is in `pi_cli.commands`, and the first sentence of its help.
 
-    `place` is `module.function`, or `module.app` for commands with subcommands.
+    `location` is `module.function`, or `module.app` for a command with subcommands.
     """
 
-    place: str
+    location: str
     help: str
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
 class LazyGroup(TyperGroup):
-    """Commands by name; a subclass has the table."""
+    """A group of commands; a subclass defines the table."""
 
     table: ClassVar[Mapping[str, Command]]
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = cast("Any", dict.fromkeys(self.table))  # Typer suggests names out of it
+        self.commands = cast("Any", dict.fromkeys(self.table))  # where Typer looks for similar names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
@@ -39,23 +39,23 @@ class LazyGroup(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, each.help) for name, each in self.table.items()])
+            formatter.write_dl([(name, command.help) for name, command in self.table.items()])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        self.commands = {name: TyperCommand(name, help=each.help) for name, each in self.table.items()}
+        self.commands = {name: TyperCommand(name, help=command.help) for name, command in self.table.items()}
         return super().shell_complete(ctx, incomplete)
 
 
 def load_ahead(*modules: str) -> None:
-    """Import modules in a thread while a pod is waited for; an import of one of them waits for that thread."""
+    """Import modules in a thread until a pod answers; an import of one of them elsewhere waits for that thread."""
     threading.Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
 
 
 def _imported(name: str, command: Command) -> Any:
-    module, _, found = command.place.rpartition(".")
-    given = getattr(import_module(f"pi_cli.commands.{module}"), found)
-    if isinstance(given, typer.Typer):
-        return typer.main.get_command(given)
+    module, _, attribute = command.location.rpartition(".")
+    app_or_function = getattr(import_module(f"pi_cli.commands.{module}"), attribute)
+    if isinstance(app_or_function, typer.Typer):
+        return typer.main.get_command(app_or_function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, **command.settings)(given)
+    app.command(name, **command.settings)(app_or_function)
     return typer.main.get_command(app)

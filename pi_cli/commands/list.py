@@ -1,4 +1,4 @@
-"""`pi list`: models as they are on their pods now."""
+"""`pi list`: models and their current status."""
 
 import sys
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 def list_models(
     pod: OnPods = None,
-    every: Annotated[bool, typer.Option("--all", "-a", help="The models of all pods.")] = False,
-    check: Annotated[bool, typer.Option(help="Ask the pods; without, what pi remembers.")] = True,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on looking, until Ctrl+C.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="List the models of all pods.")] = False,
+    check: Annotated[bool, typer.Option(help="Ask the pods; otherwise list what pi has recorded.")] = True,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date until Ctrl+C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List models as they are on their pods now.
+    """List models and their current status.
 
-    With GPUs and their memory, port, PID, status, requests and endpoint. A model found running that pi did not know is
-    added; one that is dead is shown with its cause a last time, and forgotten.
+    Shows GPUs and their memory, port, PID, status, requests and endpoint. A running model that is not on pi's list is
+    added to it; a dead model is shown once, with the cause, and removed from it.
 
     \b
     Status:
-      starting     with the phase of its start
-      ready        its server answers
-      unhealthy    it lives, and its health check fails
-      orphaned     its engine lives without its server, and holds its GPUs: `pi stop` ends it
+      starting     with the phase of the start
+      ready        the server answers
+      unhealthy    the model runs, but its health check fails
+      orphaned     the server has exited, its engine holds the GPUs: `pi stop`
       dead         with the cause
-      unreachable  the pod did not answer; nothing is forgotten
+      unreachable  the pod did not answer; its models stay on the list
 
     \b
     Examples:
@@ -46,33 +46,33 @@ def list_models(
       pi list --all --watch
       pi list --all --json
     """
-    where = state.load().select(pod or [], every=every)
+    pods = state.load().select(pod or [], every=every)
     if watch:
-        _watch(where, check=check, as_json=as_json)
+        _watch(pods, check=check, as_json=as_json)
         return
     from pi_cli.models import model_status
     from pi_cli.view import terminal
 
-    found, failures = _survey(where, as_json=as_json) if check else ([], {})
-    for each in failures if check else where:
+    models, failures = _survey(pods, as_json=as_json) if check else ([], {})
+    for name in failures if check else pods:
         status = "unreachable" if check else "unchecked"
-        found += model_status.remembered(each, where[each], status)
-    found.sort(key=lambda one: (list(where).index(one.pod), one.name))
+        models += model_status.remembered(name, pods[name], status)
+    models.sort(key=lambda model: (list(pods).index(model.pod), model.name))
     if as_json:
-        terminal.show_json([_as_json(one) for one in found])
-    elif found:
+        terminal.show_json([_as_json(model) for model in models])
+    elif models:
         from pi_cli.view import listing as view
 
-        view.show(found)
+        view.show(models)
     elif not failures:
-        terminal.note(f"no models on {', '.join(where)}; start one with `pi start MODEL --name NAME`")
+        terminal.note(f"no models on {', '.join(pods)}; start one with `pi start MODEL --name NAME`")
     raise_any(failures)
 
 
-def _survey(where: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], dict[str, PiError]]":
-    """Ask all pods at once; return the models found, and the pods that did not answer.
+def _survey(pods: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], dict[str, PiError]]":
+    """Ask all pods at once; return their models, and the errors of the pods that did not answer.
 
-    On a terminal the models of the pods that have answered are shown while others are waited for.
+    On a terminal, the models of pods that have answered are shown while pi waits for the others.
     """
     import asyncio
 
@@ -81,31 +81,31 @@ def _survey(where: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], 
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
-    listed: list[Listed] = []
-    with _board(where) as board, nullcontext(board.report) if board else progress.following(where) as report:
+    models: list[Listed] = []
+    with _board(pods) as board, nullcontext(board.report) if board else progress.following(pods) as report:
 
-        async def look(session: "PodSession") -> None:
-            found = await listing.survey(session, where[session.pod], report)
-            listed.extend(found)
+        async def survey(session: "PodSession") -> None:
+            on_pod = await listing.survey(session, pods[session.pod], report)
+            models.extend(on_pod)
             if board:
-                board.see(session.pod, found)
+                board.see(session.pod, on_pod)
 
         if not as_json:
             lazy.load_ahead("pi_cli.view.listing")
-        return listed, asyncio.run(fleet.on_each(where, look))
+        return models, asyncio.run(fleet.on_each(pods, survey))
 
 
-def _board(where: Mapping[str, Pod]) -> "AbstractContextManager[Board | None]":
-    """Return what shows models while other pods are waited for, where that can be seen."""
-    if len(where) < 2 or not sys.stdout.isatty() or not sys.stderr.isatty():
+def _board(pods: Mapping[str, Pod]) -> "AbstractContextManager[Board | None]":
+    """Return the live table for several pods on a terminal, else None."""
+    if len(pods) < 2 or not sys.stdout.isatty() or not sys.stderr.isatty():
         return nullcontext()
     from pi_cli.view import listing as view
 
-    return view.live(where, stays=False)
+    return view.live(pods, stays=False)
 
 
-def _watch(where: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
-    """Show the pods as they are, again and again: a live table, or a line of JSON for every look at a pod."""
+def _watch(pods: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
+    """Survey the pods until Ctrl+C; show a live table, or a line of JSON for each survey of a pod."""
     import asyncio
 
     from pi_cli.models import listing
@@ -113,31 +113,31 @@ def _watch(where: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
     from pi_cli.view import terminal
 
     if not check:
-        raise BadUsage("`--watch` looks at the pods, which `--no-check` forbids")
+        raise BadUsage("`--watch` and `--no-check` exclude each other", hint="leave one of them out")
     if as_json:
 
-        def see(pod: str, found: "list[Listed]") -> None:
-            terminal.show_json_line({"pod": pod, "models": [_as_json(one) for one in found]})
+        def show(pod: str, models: "list[Listed]") -> None:
+            terminal.show_json_line({"pod": pod, "models": [_as_json(model) for model in models]})
 
-        asyncio.run(listing.watch(where, see, lambda _: None))
+        asyncio.run(listing.watch(pods, show, lambda _: None))
         return
     if not sys.stdout.isatty():
         raise BadUsage(
-            "`--watch` draws on a terminal, and stdout is none", hint="give `--json` to get a line for every look"
+            "`--watch` needs a terminal on stdout", hint="give `--json` to print a line for each survey of a pod"
         )
-    with view.live(where, stays=True) as board:
-        asyncio.run(listing.watch(where, board.see, board.report))
+    with view.live(pods, stays=True) as board:
+        asyncio.run(listing.watch(pods, board.see, board.report))
 
 
 def _as_json(listed: "Listed") -> dict[str, object]:
     running, waiting = listed.requests or (None, None)
     used, total = listed.memory or (None, None)
-    done, whole = listed.progress or (None, None)
-    now = {
+    downloaded, size = listed.progress or (None, None)
+    status = {
         "status": listed.status,
         "phase": listed.phase,
-        "downloaded_bytes": done,
-        "download_bytes": whole,
+        "downloaded_bytes": downloaded,
+        "download_bytes": size,
         "cause": listed.cause,
         "log": listed.log,
         "age_seconds": None if listed.age is None else round(listed.age),
@@ -148,4 +148,4 @@ def _as_json(listed: "Listed") -> dict[str, object]:
         "url": listed.url,
         "answers_from_here": listed.answers_here,
     }
-    return options.as_json(listed.pod, listed.name, listed.model) | now
+    return options.as_json(listed.pod, listed.name, listed.model) | status

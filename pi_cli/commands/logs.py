@@ -1,4 +1,4 @@
-"""`pi logs`: what vLLM prints."""
+"""`pi logs`: show and follow the log of vLLM."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pi_cli.errors import PiError
 
-LAST = 100  # lines to begin with when nothing else is said
+DEFAULT_LINES = 100
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)]
 Lines = Annotated[
@@ -28,15 +28,15 @@ Lines = Annotated[
         "--lines",
         "-n",
         metavar="LINES",
-        help=f"How many last lines to begin with, or `all`.  [default: {LAST}; all with --since or --grep]",
+        help=f"Start with this many last lines, or `all`.  [default: {DEFAULT_LINES}; all with --since or --grep]",
     ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Begin so long ago (10m, 2h, 1d), or at a time as it is on the pod."),
+    typer.Option(metavar="TIME", help="Start this long ago (10m, 2h, 1d) or at a time on the pod's clock (13:30)."),
 ]
-Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only lines that match; sought on the pod.")]
-Follow = Annotated[bool, typer.Option(help="Go on as the log grows.")]
+Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only matching lines; the pod filters them.")]
+Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
 
 
 def logs(
@@ -47,10 +47,10 @@ def logs(
     grep: Grep = None,
     follow: Follow = True,
 ) -> None:
-    """Show and follow what vLLM prints.
+    """Show and follow the log of vLLM.
 
-    The last lines, then what comes, until the model is dead. A link that is lost is made again, and no line is lost.
-    Ctrl+C ends the watching, never vLLM.
+    Prints the last lines, then follows the log until the model exits. Reconnects after a lost connection without
+    losing lines. Ctrl+C stops following; vLLM keeps running.
 
     \b
     Examples:
@@ -62,28 +62,28 @@ def logs(
     """
     import asyncio
 
-    count = _count(lines, LAST if since is None and grep is None else None)
+    count = _count(lines, DEFAULT_LINES if since is None and grep is None else None)
     moment = None if since is None else read_moment(since)
     _check_pattern(grep)
     current = state.load()
-    where = current.select(pod or [])
+    pods = current.select(pod or [])
     for name in names:
         state.check_name("model", name)
         if not pod:
-            point_to_other_pod(current, where, name)
+            point_to_other_pod(current, pods, name)
     from pi_cli.models import logs as models
     from pi_cli.view import logs as view
 
-    sources = [models.Source(on, name) for on, name in _spread(where, names)]
+    sources = [models.Source(pod_name, name) for pod_name, name in _sources(pods, names)]
     query = models.LogQuery(count, moment, grep, follow)
 
-    async def watch() -> "dict[str, PiError]":
+    async def follow_all() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}
-        async with view.showing(sources) as shown:
-            failures |= await models.follow(where, sources, query, sink=shown.write, report=shown.note)
+        async with view.showing(sources) as screen:
+            failures |= await models.follow(pods, sources, query, sink=screen.write, report=screen.note)
         return failures
 
-    raise_any(asyncio.run(watch()))
+    raise_any(asyncio.run(follow_all()))
 
 
 def _count(lines: str | None, default: int | None) -> int | None:
@@ -95,19 +95,20 @@ def _count(lines: str | None, default: int | None) -> int | None:
 
 
 def read_moment(text: str) -> "protocol.Moment":
-    """Read a moment as the pod's agent takes it, so that only the pod's clock counts.
+    """Read a time as the pod's agent expects it: the pod's clock decides, not this machine's.
 
     >>> read_moment("1h30m"), read_moment("13:30"), read_moment("2026-01-31 13:30")
     ({'ago': 5400.0}, {'clock': '13:30:00'}, {'local': '2026-01-31T13:30:00'})
     """
-    if (seconds := quantities.span(text)) is not None:
+    if (seconds := quantities.duration(text)) is not None:
         return {"ago": seconds}
     if re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?", text):
         return {"clock": text if text.count(":") == 2 else f"{text}:00"}
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadUsage(f"`{text}` is no time", hint="give `10m`, `2h`, `1d`, `13:30` or `2026-01-31T13:30`") from error
+        hint = "give `10m`, `2h`, `1d`, `13:30` or `2026-01-31T13:30`"
+        raise BadUsage(f"`{text}` is not a time", hint=hint) from error
     if moment.tzinfo:
         return {"utc": moment.timestamp()}
     return {"local": moment.isoformat(timespec="seconds")}
@@ -118,14 +119,15 @@ def _check_pattern(pattern: str | None) -> None:
         re.compile(pattern or "")
     except re.error as error:
         raise BadUsage(
-            f"`{pattern}` is no regular expression: {error}", hint="put `\\` before signs that stand for themselves"
+            f"`{pattern}` is not a valid regular expression: {error}",
+            hint="put `\\` before a special character to match it literally",
         ) from error
 
 
-def _spread(where: Mapping[str, Pod], names: list[str]) -> list[tuple[str, str]]:
-    """Return on which pods to look for the models: where they are known, else on all."""
-    spread = []
+def _sources(pods: Mapping[str, Pod], names: list[str]) -> list[tuple[str, str]]:
+    """Return (pod, model) for each log: on the pods that list the model, or on all if none does."""
+    sources = []
     for name in dict.fromkeys(names):
-        known = [on for on, pod in where.items() if name in pod.models]
-        spread += [(on, name) for on in known or where]
-    return spread
+        listing = [pod_name for pod_name, pod in pods.items() if name in pod.models]
+        sources += [(pod_name, name) for pod_name in listing or pods]
+    return sources

@@ -1,4 +1,4 @@
-"""`pi`: what the user types, and the one place where errors are printed."""
+"""The entry point of `pi`, and the only place where errors are printed."""
 
 import errno
 import os
@@ -11,44 +11,44 @@ from pi_cli import interrupts
 from pi_cli.commands import quick
 from pi_cli.errors import PiError
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a stream: where it leads to is full, or broken
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk behind stdout is full or broken
 
 
 def main() -> NoReturn:
-    """Run pi. Errors end here: one line what happened, one what to do, and the exit code of their class."""
-    ended_by: list[int] = []
+    """Run pi; print an error as one line, with a hint, and exit with the code of its class."""
+    received: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
-        """End as Ctrl+C does, with clean-up: the terminal was closed, or somebody wants us gone."""
+        """Clean up as after Ctrl+C: the terminal was closed, or another process sent SIGTERM."""
         del frame
-        ended_by.append(number)
+        received.append(number)
         signal.raise_signal(signal.SIGINT)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
-    words = sys.argv[1:]
-    if words[:1] == ["--debug"]:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--debug"]:
         os.environ["PI_DEBUG"] = "1"
-        del words[0]
+        del arguments[0]
     if os.environ.get("PI_DEBUG"):
         from pi_cli.store import debug
 
         debug.listen()
     try:
-        if not quick.answer(words):
-            _run(words)
+        if not quick.answer(arguments):
+            _run(arguments)
     except PiError as error:
         _fail(error)
-    except BrokenPipeError:  # who reads our output has gone
+    except BrokenPipeError:  # the reader of stdout has exited
         sys.exit(1)
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
             _fail(_bug(error))
         _fail(PiError(f"the output could not be written: {error.strerror}"))
-    except SystemExit as end:
+    except SystemExit as leaving:
         interrupts.leave_at_once()
-        sys.exit(128 + ended_by[0] if ended_by else end.code)
-    except Exception as error:  # noqa: BLE001 - the user gets one line and the file to report, not a traceback
+        sys.exit(128 + received[0] if received else leaving.code)
+    except Exception as error:  # noqa: BLE001 - one line and the file to report instead of a traceback
         _fail(_bug(error))
     sys.exit(0)
 
@@ -68,13 +68,13 @@ def _fail(error: PiError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _run(words: list[str]) -> None:
+def _run(arguments: list[str]) -> None:
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     interrupts.clean_up()
-    app(args=open_vllm_arguments(words), prog_name="pi")
+    app(args=separate_vllm_arguments(arguments), prog_name="pi")
 
 
 async def _ask(question: str) -> str:
@@ -83,13 +83,13 @@ async def _ask(question: str) -> str:
     return await questions.ask_secret(question) if questions.can_ask() else ""
 
 
-def open_vllm_arguments(words: list[str]) -> list[str]:
-    """Put `--` after the `--vllm` of `pi start`: all that follows is vLLM's, whatever it looks like.
+def separate_vllm_arguments(arguments: list[str]) -> list[str]:
+    """Put `--` after the `--vllm` of `pi start`: what follows is for vLLM, even if it looks like an option of pi.
 
-    >>> open_vllm_arguments(["start", "m", "--vllm", "--name", "x"])
+    >>> separate_vllm_arguments(["start", "m", "--vllm", "--name", "x"])
     ['start', 'm', '--vllm', '--', '--name', 'x']
     """
-    if words[:1] != ["start"] or "--vllm" not in words:
-        return words
-    at = words.index("--vllm") + 1
-    return [*words[:at], "--", *words[at:]]
+    if arguments[:1] != ["start"] or "--vllm" not in arguments:
+        return arguments
+    end = arguments.index("--vllm") + 1
+    return [*arguments[:end], "--", *arguments[end:]]

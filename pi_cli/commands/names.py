@@ -1,4 +1,4 @@
-"""Names that a shell may complete to, from local state."""
+"""Completion of the names of pods and models, from `pods.json`."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def complete_pod(incomplete: str) -> list[str]:
-    """Return the pods a shell may complete to, from local state."""
-    return [name for name in _remembered().pods if name.startswith(incomplete) and is_name(name)]
+    """Return the names of pods that begin with a text."""
+    return [name for name in _recorded().pods if name.startswith(incomplete) and is_name(name)]
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the models a shell may complete to, from local state."""
-    names = dict.fromkeys(name for _, name, _ in _remembered().models())
+    """Return the names of models that begin with a text."""
+    names = dict.fromkeys(name for _, name, _ in _recorded().models())
     return [name for name in names if name.startswith(incomplete) and is_name(name)]
 
 
-def _remembered() -> "State":
-    """Return the local state; a shell that completes has no use for errors."""
+def _recorded() -> "State":
+    """Return the local state, empty if it cannot be read: completion shows no errors."""
     from pi_cli.store import state
 
     with suppress(PiError):

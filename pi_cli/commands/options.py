@@ -1,9 +1,9 @@
-"""Options that several commands share, and the settings that come from the environment."""
+"""Options that several commands share, and settings from the environment."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -22,38 +22,47 @@ OnPods = Annotated[
         "--pod",
         "-p",
         metavar="POD",
-        help="Pod to act on instead of the active one; repeatable.",
+        help="Pod to use instead of the active one; repeatable.",
         autocompletion=complete_pod,
     ),
 ]
 OnPod = Annotated[
     str | None,
     typer.Option(
-        "--pod", "-p", metavar="POD", help="Pod to act on instead of the active one.", autocompletion=complete_pod
+        "--pod", "-p", metavar="POD", help="Pod to use instead of the active one.", autocompletion=complete_pod
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
-SHORTEST_KEY = 8
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SHORTEST_KEY = 8  # characters
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ModelOnPod(NamedTuple):
+    """A model in `pods.json`, and the pod it is on."""
+
+    pod_name: str
+    pod: "Pod"
+    name: str
+    model: "Model"
 
 
 def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
-    """Return a model as `--json` shows it everywhere."""
-    about = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
-    return {"pod": pod, "name": name} | about
+    """Return the fields of a model that every `--json` shows."""
+    fields = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
+    return {"pod": pod, "name": name} | fields
 
 
 def api_key(model: "Model | None" = None) -> str:
-    """Return the key of a model, from the variable it was started with; that is PI_API_KEY if nothing else was said.
+    """Return the API key of a model from the variable recorded at its start, by default PI_API_KEY.
 
-    Raises `BadUsage` if it is missing or no key at all.
+    Raises `BadUsage` if the variable is not set or does not hold a valid key.
     """
     return _key_in(model.key_variable if model else "PI_API_KEY")
 
 
 def api_keys(variables: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys in variables of the environment, the one that pi itself uses first."""
+    """Return the API keys in environment variables; the first is the one that pi itself uses."""
     return tuple(_key_in(name) for name in variables or ["PI_API_KEY"])
 
 
@@ -65,16 +74,16 @@ def wrong_key(name: str, model: "Model") -> PiError:
 
 
 def _key_in(name: str) -> str:
-    if not VARIABLE.fullmatch(name):
+    if not VARIABLE_NAME.fullmatch(name):
         raise BadUsage(
-            "a key is given by the name of its variable, in letters, digits and `_`",
-            hint="such as `export TEAM_KEY=…` and `pi start … --api-key-env TEAM_KEY`",
+            "`--api-key-env` takes the name of a variable, in letters, digits and `_`",
+            hint="for example: `export TEAM_KEY=…` and `pi start … --api-key-env TEAM_KEY`",
         )
     return _secret(name, hint=fill("set one, for example: `export {name}=$(openssl rand -hex 32)`", name=name))
 
 
 def hf_token() -> str:
-    """Return HF_TOKEN, which reads models from the Hugging Face Hub."""
+    """Return HF_TOKEN, the token for the Hugging Face Hub."""
     return _secret("HF_TOKEN", hint="create one at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`")
 
 
@@ -88,37 +97,40 @@ def _secret(name: str, *, hint: str) -> str:
     if not value:
         raise BadUsage(f"{name} is not set", hint=hint)
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise BadUsage(f"{name} holds characters that no HTTP header can carry", hint=hint)
+        raise BadUsage(f"{name} contains characters that an HTTP header cannot carry", hint=hint)
     if len(value) < SHORTEST_KEY:
         raise BadUsage(f"{name} has fewer than {SHORTEST_KEY} characters", hint=hint)
     return value
 
 
-def find_model(current: "State", name: str, pod: str | None) -> "tuple[str, Pod, str, Model]":
-    """Find a model by NAME or POD/NAME: on the pod given, the active one, or the only one that has it."""
+def find_model(current: "State", name: str, pod: str | None) -> ModelOnPod:
+    """Find a model by NAME or POD/NAME: on the given pod, the active pod, or the only pod that has it."""
     if "/" in name:
         prefix, _, name = name.partition("/")
         if pod not in (None, prefix):
-            raise BadUsage(f"`{prefix}/{name}` is not on `{pod}`", hint="give the pod once")
+            raise BadUsage(f"`{prefix}/{name}` is not on `{pod}`", hint="name the pod only once")
         pod = prefix
     if pod:
         current.pod(pod)
-    found = [(on, model) for on, each, model in current.models() if each == name and pod in (None, on)]
-    best = [(on, model) for on, model in found if on == current.active] or found
-    if not best:
+    matches = [
+        ModelOnPod(pod_name, current.pod(pod_name), name, model)
+        for pod_name, model_name, model in current.models()
+        if model_name == name and pod in (None, pod_name)
+    ]
+    matches = [match for match in matches if match.pod_name == current.active] or matches
+    if not matches:
         raise BadUsage(
-            f"there is no model `{name}`{f' on `{pod}`' if pod else ''}", hint="see them with `pi list --all`"
+            f"there is no model `{name}`{f' on `{pod}`' if pod else ''}", hint="see the models with `pi list --all`"
         )
-    if len(best) > 1:
-        places = ", ".join(f"`{on}/{name}`" for on, _ in best)
-        raise BadUsage(f"`{name}` runs on several pods", hint=f"say which: {places}")
-    [(on, model)] = best
-    return on, current.pod(on), name, model
+    if len(matches) > 1:
+        choices = ", ".join(f"`{match.pod_name}/{name}`" for match in matches)
+        raise BadUsage(f"`{name}` runs on several pods", hint=f"choose one of {choices}")
+    return matches[0]
 
 
-def point_to_other_pod(current: "State", where: Mapping[str, object], name: str) -> None:
-    """Say where a model is when the active pod has none of that name and another one has."""
-    elsewhere = [pod for pod, each, _ in current.models() if each == name]
-    if elsewhere and not set(elsewhere) & set(where):
-        hint = fill("it is on `{pod}`: add `--pod {pod}`", pod=elsewhere[0])
+def point_to_other_pod(current: "State", pods: Mapping[str, object], name: str) -> None:
+    """Raise `BadUsage` that names the pod of a model if none of `pods` has it and another pod does."""
+    having = [pod for pod, model_name, _ in current.models() if model_name == name]
+    if having and not set(having) & set(pods):
+        hint = fill("it is on `{pod}`: add `--pod {pod}`", pod=having[0])
         raise BadUsage(f"`{name}` is not on the active pod", hint=hint)

@@ -1,4 +1,4 @@
-"""`pi pods …`: the machines."""
+"""`pi pods …`: set up, list, activate and remove pods."""
 
 from typing import Annotated
 
@@ -12,14 +12,14 @@ from pi_cli.store import state
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-Check = Annotated[bool, typer.Option("--check", help="Ask every pod how it is, and compare; nothing is changed by it.")]
+Check = Annotated[bool, typer.Option("--check", help="Compare every pod with what pi has recorded; change nothing.")]
 
 
 @app.callback(invoke_without_command=True)
 def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
-    """Set up, list, check, choose and forget pods.
+    """Set up, list, check, activate and remove pods.
 
-    Without a command: the list of pods, from local state.
+    Without a command, lists the pods from local state.
 
     \b
     Examples:
@@ -36,9 +36,9 @@ def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) 
 def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
     """List the pods from local state; `*` marks the active one.
 
-    With `--check` every pod is asked, all at once: whether it answers, the GPU memory in use, what runs, the disk
-    left, and what is not as pi remembers it, each with the command that mends it. Nothing is changed, here or there,
-    and a pod that does not answer is kept; the exit code is 3 then.
+    With `--check`, pi asks all pods at once and shows whether each answers, the GPU memory in use, the running models
+    and the free disk space. For each difference from what pi has recorded it shows the command to run. Nothing is
+    changed, on this machine or on a pod; if a pod does not answer, the exit code is 3.
 
     \b
     Examples:
@@ -46,8 +46,8 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
       pi pods list --check
       pi pods list --json
     """
-    before = context.parent.params if context.parent else {}
-    pods_list.show(check=check or bool(before.get("check")), as_json=as_json or bool(before.get("as_json")))
+    group = context.parent.params if context.parent else {}  # the options before `list`
+    pods_list.show(check=check or bool(group.get("check")), as_json=as_json or bool(group.get("as_json")))
 
 
 app.command()(setup)
@@ -55,7 +55,7 @@ app.command()(setup)
 
 @app.command()
 def active(name: PodName) -> None:
-    """Make a pod the one that commands act on.
+    """Make a pod the active one, which commands use by default.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(*, check: bool, as_json: bool) -> None:
-    """Print the pods; with `check`, as they are now."""
+    """Print the recorded pods; with `check`, ask them for their current status."""
     from pi_cli.view import pods, terminal
 
     current = state.load()
@@ -36,14 +36,14 @@ def show(*, check: bool, as_json: bool) -> None:
         tables.show_checked(list(checked.values()), current.active)
     else:
         pods.show_pods(current.pods, current.active)
-    for name, each in checked.items():
-        for difference in each.differences:
+    for name, result in checked.items():
+        for difference in result.differences:
             terminal.note(f"{name}: {difference.text}; {difference.hint}")
     raise_any(failures)
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":
-    """Ask all pods at once; return each as it was found, and those that did not answer."""
+    """Ask all pods at once; return the result for each, and the errors of those that did not answer."""
     import asyncio
 
     from pi_cli.events import Phase
@@ -51,40 +51,40 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
-    found: dict[str, Checked] = {}
+    answered: dict[str, Checked] = {}
     with progress.following(pods) as report:
 
-        async def look(session: "PodSession") -> None:
-            found[session.pod] = await drift.check(session, pods[session.pod])
+        async def check(session: "PodSession") -> None:
+            answered[session.pod] = await drift.check(session, pods[session.pod])
             report(Phase(session.pod, "answered"))
 
-        failures = asyncio.run(fleet.on_each(pods, look))
-    silent = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
-    return {name: (found | silent)[name] for name in pods}, failures
+        failures = asyncio.run(fleet.on_each(pods, check))
+    failed = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
+    return {name: (answered | failed)[name] for name in pods}, failures
 
 
 def _as_json(checked: "Checked") -> dict[str, object]:
-    now = checked.machine
-    about: dict[str, object] = {
+    machine = checked.machine
+    fields: dict[str, object] = {
         "status": checked.status,
         "error": str(checked.error) if checked.error else None,
         "differences": [asdict(difference) for difference in checked.differences],
     }
-    if now is None:
-        return about
+    if machine is None:
+        return fields
     gpus = [
         {"id": gpu.id, "name": gpu.name, "memory": gpu.memory}
         | gpu.extra
-        | dict(zip(("used_mib", "total_mib"), now.used.get(gpu.id, (None, None)), strict=True))
-        for gpu in now.gpus
+        | dict(zip(("used_mib", "total_mib"), machine.used.get(gpu.id, (None, None)), strict=True))
+        for gpu in machine.gpus
     ]
-    return about | {
+    return fields | {
         "gpus": gpus,
-        "driver": now.driver,
-        "vllm": now.vllm,
-        "vllm_versions": now.versions,
-        "provider": now.provider,
-        "models": [model.name for model in now.running],
-        "home": asdict(now.home),
-        "storage": asdict(now.storage) if now.storage else None,
+        "driver": machine.driver,
+        "vllm": machine.vllm,
+        "vllm_versions": machine.versions,
+        "provider": machine.provider,
+        "models": [model.name for model in machine.running],
+        "home": asdict(machine.home),
+        "storage": asdict(machine.storage) if machine.storage else None,
     }

@@ -1,4 +1,4 @@
-"""`pi pods remove`: forget a pod, and end what runs there if that is wanted."""
+"""`pi pods remove`: remove a pod from the list, after stopping its models if the user wants that."""
 
 import sys
 from collections.abc import Iterable
@@ -15,20 +15,20 @@ from pi_cli.store.records import Pod
 if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
 
-PATIENCE = 8.0  # seconds for a pod that is to be forgotten: it may be gone
+ANSWER_TIMEOUT = 8.0  # seconds; short, for the machine may be gone
 
 
 def remove(
     name: PodName,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the models that run there first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, neither you nor the pod.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the models on the pod first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation and do not contact the pod.")] = False,
 ) -> None:
-    """Forget a pod. The machine itself is not touched: end it at its provider.
+    """Remove a pod from pi's list. The machine keeps running: end it at its provider.
 
-    The pod is asked what still runs there, and you are asked what becomes of that. A pod that does not answer can be
-    forgotten too.
+    pi asks the pod which models are running, and asks you what to do with them. A pod that does not answer can be
+    removed too.
 
-    The exit code is 1 when the pod was kept, and 3 when `--stop` did not reach it.
+    The exit code is 1 if the pod was not removed, and 3 if `--stop` could not reach it.
 
     \b
     Examples:
@@ -44,40 +44,40 @@ def remove(
     if stop:
         _stop_all(name, pod)
     elif yes and pod.models:
-        terminal.note(f"perhaps still running on `{name}`: {_quoted(pod.models)}")
-    now_active = _forget(name)
-    at = f"at its provider ({pod.provider})" if pod.provider else "at its provider"
-    terminal.say(f"forgot `{name}`; the machine still runs and is billed until you end it {at}")
-    if now_active:
-        terminal.say(f"the active pod is `{now_active}`")
+        terminal.note(f"may still be running on `{name}`: {_quoted(pod.models)}")
+    new_active = _forget(name)
+    provider = f"its provider ({pod.provider})" if pod.provider else "its provider"
+    terminal.say(f"removed `{name}`; the machine keeps running and is billed until you end it at {provider}")
+    if new_active:
+        terminal.say(f"the active pod is now `{new_active}`")
 
 
 def _ask_about_models(name: str, pod: Pod) -> bool:
-    """Return whether the models on a pod are to be stopped before it is forgotten; raises `PiError` to keep it."""
+    """Return whether to stop the models of a pod before it is removed; raise `PiError` to keep the pod."""
     from pi_cli.view import terminal
 
-    running, silence = _find_running(name, pod)
-    if silence:
-        terminal.note(f"`{name}` did not say what runs there: {silence}")
+    running, failure = _find_running(name, pod)
+    if failure:
+        terminal.note(f"the running models of `{name}` are unknown: {failure}")
     if not running:
         return False
-    terminal.note(f"{'perhaps ' if silence else ''}still running on `{name}`: {_quoted(running)}")
+    terminal.note(f"{'may still be' if failure else 'still'} running on `{name}`: {_quoted(running)}")
     if not sys.stdin.isatty():
         raise PiError(
-            f"`{name}` was kept: nobody is there to ask",
-            hint="give `--stop` to stop its models first, or `--yes` to forget it all the same",
+            f"`{name}` was not removed: stdin is not a terminal, so pi cannot ask",
+            hint="give `--stop` to stop its models first, or `--yes` to remove it without stopping them",
         )
-    if silence:
-        answer = {"y": "forget", "yes": "forget"}.get(_answer(f"Forget `{name}` all the same? [y/N]"))
+    if failure:
+        answer = {"y": "remove", "yes": "remove"}.get(_answer(f"Remove `{name}` anyway? [y/N]"))
     else:
-        answer = _answer(f"Stop first, forget `{name}` all the same, or keep it? [stop/forget/KEEP]")
-    if answer not in ("stop", "forget"):
-        raise PiError(f"`{name}` was kept")
+        answer = _answer(f"Stop the models first, remove `{name}` anyway, or keep it? [stop/remove/KEEP]")
+    if answer not in ("stop", "remove"):
+        raise PiError(f"`{name}` was not removed")
     return answer == "stop"
 
 
 def _answer(question: str) -> str:
-    """Ask on stderr: Typer's own prompts put a blank on stdout."""
+    """Ask on stderr: Typer's own prompts print a space on stdout."""
     from pi_cli.view import terminal
 
     terminal.err().print(question, end=" ")
@@ -85,7 +85,7 @@ def _answer(question: str) -> str:
 
 
 def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
-    """Ask a pod for a few seconds what runs there; failing that, return what pi remembers, and why it said nothing."""
+    """Return the running models of a pod; if it does not answer in time, the recorded ones and the reason."""
     import asyncio
 
     from pi_cli.models import listing
@@ -94,18 +94,18 @@ def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
 
     running: list[str] = []
 
-    async def look(session: "PodSession") -> None:
-        running.extend(each.name for each in await listing.running(session))
+    async def add_running(session: "PodSession") -> None:
+        running.extend(model.name for model in await listing.running(session))
 
     async def ask() -> dict[str, PiError]:
-        async with asyncio.timeout(PATIENCE):
-            return await fleet.on_each({name: pod}, look)
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return await fleet.on_each({name: pod}, add_running)
 
     try:
         with progress.following([name]):
             failures = asyncio.run(ask())
     except TimeoutError:
-        return list(pod.models), f"it did not answer within {PATIENCE:.0f} s"
+        return list(pod.models), f"it did not answer within {ANSWER_TIMEOUT:.0f} s"
     if failures:
         return list(pod.models), str(failures[name])
     return running, None
@@ -118,25 +118,25 @@ def _stop_all(name: str, pod: Pod) -> None:
     from pi_cli.pods import fleet
     from pi_cli.view import progress, terminal
 
-    async def end(session: "PodSession") -> None:
-        done = await stopping.stop_all(session)
-        stopped.extend(model for model, how in done.outcome.items() if how in ("stopped", "killed"))
-        stopping.require_gone(name, done)
+    async def stop_models(session: "PodSession") -> None:
+        result = await stopping.stop_all(session)
+        stopped.extend(model for model, outcome in result.outcome.items() if outcome in ("stopped", "killed"))
+        stopping.require_gone(name, result)
 
     stopped: list[str] = []
     with progress.following([name]):
-        failures = asyncio.run(fleet.on_each({name: pod}, end))
-    keep_going = "`{name}` was kept; forget it without stopping anything with `pi pods remove {name} --yes`"
+        failures = asyncio.run(fleet.on_each({name: pod}, stop_models))
+    kept = "`{name}` was not removed; remove it without stopping its models with `pi pods remove {name} --yes`"
     for error in failures.values():
         if isinstance(error, PodUnreachable) and error.may_be_gone:
-            error.with_hint(fill(keep_going, name=name))
+            error.with_hint(fill(kept, name=name))
     raise_any(failures)
     for model in stopped:
         terminal.say(f"stopped `{model}` on `{name}`")
 
 
 def _forget(name: str) -> str | None:
-    """Forget a pod and its host key; return the pod that is active now, if that has changed."""
+    """Remove a pod and its host key; return the pod that is active now, if that has changed."""
     from pi_cli.ssh import host_keys
 
     with state.edit() as current:
@@ -145,9 +145,9 @@ def _forget(name: str) -> str | None:
         was_active = current.active == name
         if was_active:
             current.active = next(iter(current.pods), None)
-        now_active = current.active if was_active else None
+        new_active = current.active if was_active else None
     host_keys.forget(name)
-    return now_active
+    return new_active
 
 
 def _quoted(names: Iterable[str]) -> str:

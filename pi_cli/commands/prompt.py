@@ -65,7 +65,7 @@ def prompt(
     *,
     pod: OnPod = None,
     interactive: Interactive = False,
-    go_on: Continue = False,
+    continues: Continue = False,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
@@ -93,20 +93,20 @@ def prompt(
     import asyncio
 
     current = state.load()
-    pod_name, pod_record, model_name, model = options.find_model(current, name, pod)
-    key = options.api_key(model)
+    found = options.find_model(current, name, pod)
+    key = options.api_key(found.model)
     prompts = _prompts(text or [], from_stdin=not interactive)
     if not prompts and not interactive:
         hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=name)
         raise BadUsage("no prompt is given", hint=hint)
-    target = _Target(model_name, model, pod_name, pod_record, key, is_on_active_pod=pod_name == current.active)
+    target = _Target(*found, key, is_on_active_pod=found.pod_name == current.active)
     cwd = _working_directory()
 
     from pi_cli.chat.turn import Sampling
     from pi_cli.view import chat as view
 
     with view.showing(sys.stdout, sys.stderr, as_json=as_json) as screen:
-        conversation = target.conversation(cwd, screen, api=api, use_tools=tools, go_on=go_on, system=system)
+        conversation = target.conversation(cwd, screen, api=api, use_tools=tools, continues=continues, system=system)
         conversation.sampling = Sampling(temperature, max_tokens)
         if interactive:
             ask = _asker(conversation, screen, save=save, quoted=len(prompts) if _is_on_a_terminal() else sys.maxsize)
@@ -124,15 +124,15 @@ def prompt(
 class _Target:
     """The model to ask, and how to connect to it."""
 
-    name: str
-    model: Model
     pod_name: str
     pod: Pod
+    name: str
+    model: Model
     key: str
     is_on_active_pod: bool
 
     def conversation(
-        self, cwd: Path, screen: "Screen", *, api: Api, use_tools: bool, go_on: bool, system: str | None
+        self, cwd: Path, screen: "Screen", *, api: Api, use_tools: bool, continues: bool, system: str | None
     ) -> "Conversation":
         from pi_cli.chat import completions, responses
         from pi_cli.chat.agent import Conversation
@@ -140,7 +140,7 @@ class _Target:
         from pi_cli.chat.tools import toolbox
         from pi_cli.store import conversations
 
-        kept = conversations.load(cwd) if go_on else None
+        kept = conversations.load(cwd) if continues else None
         return Conversation(
             ServedModel(self.name, None if self.is_on_active_pod else self.pod_name, self.model.key_variable),
             cwd,

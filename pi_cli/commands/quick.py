@@ -1,34 +1,34 @@
-"""What is answered before Typer is loaded, in a third less time: the list of pods, and names of models for a shell.
+"""The commands that are answered without Typer, in two thirds of the time: the list of pods, and completion of models.
 
-Both are asked for all the time. (`python -c pass` takes 11 ms, importing Typer 50.) Whatever is not the plainest form
-of them goes by way of Typer, with the same result.
+Both run often. (`python -c pass` takes 11 ms, importing Typer 50.) Only their plainest forms are handled here; all
+others go through Typer, with the same result.
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
-PODS = [[], ["list"], ["--json"], ["list", "--json"]]
-FIRST_A_MODEL = ("stop", "logs", "prompt", "run", "env", "forward", "check")  # commands whose first word is a model
-SHELLS = {"complete_bash": "{}", "complete_zsh": '"{}"'}  # how each wants a name
+LISTS_OF_PODS = [[], ["list"], ["--json"], ["list", "--json"]]  # arguments of `pi pods`
+COMMANDS_OF_A_MODEL = ("stop", "logs", "prompt", "run", "env", "forward", "check")  # their first argument is a model
+NAME_FORMATS = {"complete_bash": "{}", "complete_zsh": '"{}"'}
 
 
-def answer(words: Sequence[str]) -> bool:
-    """Do what a command line asks for, if it is one of these; tell whether it was."""
+def answer(arguments: Sequence[str]) -> bool:
+    """Handle a command line, if it is one of these; return whether it was."""
     if "_PI_COMPLETE" in os.environ:
         return _complete(os.environ)
-    if words[:1] == ["pods"] and words[1:] in PODS:
+    if arguments[:1] == ["pods"] and arguments[1:] in LISTS_OF_PODS:
         from pi_cli.commands import pods_list
 
-        pods_list.show(check=False, as_json="--json" in words)
+        pods_list.show(check=False, as_json="--json" in arguments)
         return True
     return False
 
 
 def _complete(environ: Mapping[str, str]) -> bool:
-    """Complete `pi COMMAND NAM…` with names of models, as Typer's bash and zsh would."""
+    """Complete `pi COMMAND NAM…` with names of models, as Typer's scripts for bash and zsh expect them."""
     shell = environ["_PI_COMPLETE"]
-    if shell not in SHELLS:
+    if shell not in NAME_FORMATS:
         return False
     line = environ.get("COMP_WORDS" if shell == "complete_bash" else "_TYPER_COMPLETE_ARGS", "")
     words = line.split()
@@ -37,14 +37,14 @@ def _complete(environ: Mapping[str, str]) -> bool:
             return False
     elif line.endswith(" "):
         words.append("")
-    begun = words[2] if len(words) == 3 else ""
-    if not 2 <= len(words) <= 3 or words[1] not in FIRST_A_MODEL:
+    incomplete = words[2] if len(words) == 3 else ""
+    if not 2 <= len(words) <= 3 or words[1] not in COMMANDS_OF_A_MODEL:
         return False
     from pi_cli.commands.names import complete_model
 
-    names = complete_model(begun)
+    names = complete_model(incomplete)
     if not names:
         return False
-    shown = "\n".join(SHELLS[shell].format(name) for name in names)
-    sys.stdout.write(f"{shown}\n" if shell == "complete_bash" else f"_arguments '*: :(({shown}))'\n")
+    choices = "\n".join(NAME_FORMATS[shell].format(name) for name in names)
+    sys.stdout.write(f"{choices}\n" if shell == "complete_bash" else f"_arguments '*: :(({choices}))'\n")
     return True

@@ -1,4 +1,4 @@
-"""`pi run`: a command that finds a model in its environment, for as long as it runs."""
+"""`pi run`: run a command with a port to a model and the variables that point clients to it."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import typer
 from pi_cli import units
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPod
+from pi_cli.commands.options import ModelOnPod, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from pi_cli.events import Down, Up
 
-TYPED = (signal.SIGINT, signal.SIGQUIT)  # by Ctrl+C and Ctrl+\
-SENT = (signal.SIGTERM, signal.SIGHUP)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # Ctrl+C and Ctrl+\
+FROM_PROCESSES = (signal.SIGTERM, signal.SIGHUP)
 TERMINAL = "/dev/tty"
 
 
@@ -32,59 +32,61 @@ def run(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
     ],
-    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help="What to run.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help="Command to run.")] = None,
     pod: OnPod = None,
 ) -> None:
     """Run a command that uses a model.
 
-    A port of this machine is kept open to the model while the command runs, and OPENAI_BASE_URL, OPENAI_API_KEY and
-    OPENAI_MODEL say where and how to use it, ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_MODEL the same for
-    clients of that kind. Other variables of your accounts there are kept from it. Its exit code is passed on, or 128
-    and the signal that ended it. Ctrl+C is the command's. Options stand before the model.
+    While the command runs, pi forwards a local port to the model. OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL
+    point the command to it, and ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_MODEL do so for Anthropic clients.
+    Your own OPENAI_* and ANTHROPIC_* variables are not passed on.
+
+    Exits with the command's exit code, or 128 plus the number of the signal that ended it. Ctrl+C goes to the command.
+    Options go before the name.
 
     \b
     Examples:
       pi run qwen72b -- python agent.py
-      pi run dc2/qwen -- sh -c 'curl "$OPENAI_BASE_URL/models" -H "Authorization: Bearer $OPENAI_API_KEY"'
+      pi run dc2/qwen -- sh -c 'echo "$OPENAI_BASE_URL"'
       pi run qwen72b -- bash
     """
     import asyncio
 
-    words = list(command or [])
-    if words[:1] == ["--"]:
-        words.pop(0)
-    if not words:
+    argv = list(command or [])
+    if argv[:1] == ["--"]:
+        argv.pop(0)
+    if not argv:
         hint = fill("for example: `pi run {name} -- python agent.py`", name=name)
         raise BadUsage("there is nothing to run", hint=hint)
-    if not (program := shutil.which(words[0])):
-        raise BadUsage(f"there is no command `{words[0]}` here", hint="check its name, and your PATH")
-    on, chosen, called, model = options.find_model(state.load(), name, pod)
-    key = options.api_key(model)
-    from pi_cli.models import clients, forwards, health
-
-    link = _Link()
-
-    async def run_there() -> int:
-        target = forwards.Target(on, called, [0])
-        async with forwards.opened(target, chosen, link.see) as url:
-            if await health.look(url, name=called, key=key) == "locked":
-                raise options.wrong_key(called, model)
-            return await _run(program, words, clients.environment(url, called, key, os.environ))
-
-    code = asyncio.run(run_there())
-    link.tell(f"`{called}` on `{on}`")
+    if not (program := shutil.which(argv[0])):
+        raise BadUsage(f"there is no command `{argv[0]}` here", hint="check its name, and your PATH")
+    target = options.find_model(state.load(), name, pod)
+    key = options.api_key(target.model)
+    outages = _Outages()
+    code = asyncio.run(_run_with_model(program, argv, target, key, outages))
+    outages.show(f"`{target.name}` on `{target.pod_name}`")
     raise typer.Exit(code)
 
 
+async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: str, outages: "_Outages") -> int:
+    from pi_cli.models import clients, forwards, health
+
+    forward = forwards.Target(target.pod_name, target.name, [0])
+    async with forwards.opened(forward, target.pod, outages.count) as url:
+        if await health.look(url, name=target.name, key=key) == "locked":
+            raise options.wrong_key(target.name, target.model)
+        return await _run(program, argv, clients.environment(url, target.name, key, os.environ))
+
+
 @dataclass(slots=True)
-class _Link:
-    """What became of the way to the model: said when the command has ended, since its screen is its own."""
+class _Outages:
+    """How often the model was unreachable: shown after the command has ended, which had the terminal until then."""
 
     times: int = 0
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
-    def see(self, event: "Up | Down") -> None:
+    def count(self, event: "Up | Down") -> None:
         from pi_cli.events import Down, Up
 
         match event:
@@ -94,48 +96,48 @@ class _Link:
             case Up(after=after):
                 self.seconds += after or 0.0
 
-    def tell(self, what: str) -> None:
+    def show(self, model: str) -> None:
         from pi_cli.view import terminal
 
         if self.times:
-            often = "once" if self.times == 1 else f"{self.times} times"
-            terminal.note(f"{what} was out of reach {often}, for {units.age(self.seconds)}: {self.reasons[-1]}")
+            times = "once" if self.times == 1 else f"{self.times} times"
+            terminal.note(f"{model} was unreachable {times}, for {units.age(self.seconds)}: {self.reasons[-1]}")
 
 
-async def _run(program: str, words: list[str], environment: dict[str, str]) -> int:
-    """Run a command on our terminal, and return its exit code, as a shell would."""
+async def _run(program: str, argv: list[str], environment: dict[str, str]) -> int:
+    """Run a command on this terminal and return its exit code, as a shell would."""
     import asyncio
 
     try:
-        running = await asyncio.create_subprocess_exec(words[0], *words[1:], executable=program, env=environment)
+        process = await asyncio.create_subprocess_exec(argv[0], *argv[1:], executable=program, env=environment)
     except OSError as error:
-        raise PiError(f"cannot run `{words[0]}`: {error.strerror}") from error
+        raise PiError(f"cannot run `{argv[0]}`: {error.strerror}") from error
     try:
-        with _signals_for(running):
-            code = await running.wait()
+        with _signals_passed_to(process):
+            code = await process.wait()
     finally:
-        if running.returncode is None:  # we were told to end before its signals were its own
-            running.terminate()
-            await running.wait()
+        if process.returncode is None:  # pi received a signal before signals were passed on
+            process.terminate()
+            await process.wait()
     return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _signals_for(running: "asyncio.subprocess.Process") -> Iterator[None]:
-    """Leave signals to a command while the block runs: it is for the command to end, and then for us.
+def _signals_passed_to(process: "asyncio.subprocess.Process") -> Iterator[None]:
+    """Pass signals on to a command while the block runs; pi itself exits once the command has exited.
 
-    What is typed on the terminal reaches the command by itself, and must not reach it twice.
+    The terminal sends its signals to the command as well, so those must not be passed on a second time.
     """
     import asyncio
 
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (*TYPED, *SENT)}
+    before = {number: signal.getsignal(number) for number in (*FROM_TERMINAL, *FROM_PROCESSES)}
 
     def pass_on(number: signal.Signals) -> None:
-        if number in SENT or not _are_in_front():
-            # Not by `send_signal`, which looks for the end of a command behind the back of who waits for it.
+        if number in FROM_PROCESSES or not _is_in_foreground():
+            # Not `process.send_signal`: it polls the process, and so takes the exit code from `process.wait`.
             with suppress(ProcessLookupError):
-                os.kill(running.pid, number)
+                os.kill(process.pid, number)
 
     for number in before:
         loop.add_signal_handler(number, pass_on, number)
@@ -147,8 +149,8 @@ def _signals_for(running: "asyncio.subprocess.Process") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _are_in_front() -> bool:
-    """Tell whether what is typed on the terminal goes to us, and so to the commands that we run."""
+def _is_in_foreground() -> bool:
+    """Return whether the terminal sends its signals to pi's process group, and so to the command."""
     try:
         terminal = os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -1,4 +1,4 @@
-"""`pi ssh`: a shell or a command on a pod, through the user's own ssh."""
+"""`pi ssh`: open a shell or run a command on a pod, with the user's own ssh."""
 
 import os
 import shlex
@@ -54,7 +54,7 @@ def ssh(
     [(name, entry)] = current.select([pod] if pod else []).items()
     if host_keys.read(name) is None:
         _warn(name, entry.ssh)
-    # ssh joins its arguments with blanks for the remote shell: one is taken as a command line, several are quoted.
+    # ssh joins its arguments with spaces for the remote shell: a single one is a command line, several are quoted.
     remote = command if len(command) <= 1 else [shlex.join(command)]
     _exec([*users_ssh.argv(name, entry, tty=tty), *remote], name)
 
@@ -70,7 +70,7 @@ def _warn(name: str, ssh: str) -> None:
 
 
 def _exec(argv: list[str], pod: str) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and ssh would inherit that
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE, and ssh would inherit that
     try:
         os.execvp(argv[0], argv)  # noqa: S606
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `pi start` decides before it starts anything: the model's profile, its plan, and `--dry-run`, which shows it."""
+"""What `pi start` does before it starts a model: find its profile, plan it, and show the plan for `--dry-run`."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from pi_cli.pods.machine import Machine
     from pi_cli.store.records import Pod
 
-FIRST_PORT: "protocol.FirstPort" = 8001  # the pod takes the first that is free there
-SLOW = 1.5  # seconds without an answer, after which people wonder
+FIRST_PORT: "protocol.FirstPort" = 8001  # the pod uses the first free port from here
+HUB_NOTE_DELAY = 1.5  # seconds without an answer from the Hub until a note is shown
 
 
-async def find_profile(model: str, constraints: "Constraints", where: "Mapping[str, Pod]") -> "ModelProfile":
-    """Find out about a model what there is to know, and whether its gate is open for us.
+async def find_profile(model: str, constraints: "Constraints", pods: "Mapping[str, Pod]") -> "ModelProfile":
+    """Return what the catalogue and the Hub know about a model; raise an error if the user has no access to it.
 
-    Refuses what cannot be before the Hub, and then before any pod is asked. What runs there by now, only the pods know.
+    A model that cannot run on the recorded GPUs is refused before the Hub is asked, and again with what the Hub says,
+    before a pod is asked. Memory in use is not a reason: only the pods know what is running now.
     """
     import asyncio
 
@@ -32,67 +33,71 @@ async def find_profile(model: str, constraints: "Constraints", where: "Mapping[s
     from pi_cli.view import terminal
 
     token, endpoint = options.hub_settings()
-    _refuse_in_time(UnknownModel(model), constraints, where)
-    look = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
-    waiting = asyncio.get_running_loop().call_later(SLOW, terminal.note, f"asking the Hugging Face Hub about `{model}`")
+    _refuse_misfit(UnknownModel(model), constraints, pods)
+    find = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
+    delayed_note = asyncio.get_running_loop().call_later(
+        HUB_NOTE_DELAY, terminal.note, f"asking the Hugging Face Hub about `{model}`"
+    )
     try:
-        profile = await look(model, token=token, endpoint=endpoint)
+        profile = await find(model, token=token, endpoint=endpoint)
     finally:
-        waiting.cancel()
-    _refuse_in_time(profile, constraints, where)
+        delayed_note.cancel()
+    _refuse_misfit(profile, constraints, pods)
     return profile
 
 
 def planner(
-    profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]", pod: str
+    profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
-    """Return what plans the model for a pod as it is found to be."""
+    """Return a function that plans the model for the current state of a pod."""
     from pi_cli.planning import gpu_space, plan
 
-    chosen = where[pod]
+    pod = pods[pod_name]
 
-    def choose(machine: "Machine") -> "Plan":
-        there = [gpu.id for gpu in machine.gpus]
-        spaces = gpu_space.observed(chosen, there, machine.models, machine.used)
-        return plan.make(profile, constraints, spaces, pod=pod, is_cpu=chosen.is_cpu)
+    def make_plan(machine: "Machine") -> "Plan":
+        gpu_ids = [gpu.id for gpu in machine.gpus]
+        spaces = gpu_space.observed(pod, gpu_ids, machine.models, machine.used)
+        return plan.make(profile, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
 
-    return choose
+    return make_plan
 
 
 def show(
-    model: str, name: str, constraints: "Constraints", where: "Mapping[str, Pod]", *, private: bool, as_json: bool
+    model: str, name: str, constraints: "Constraints", pods: "Mapping[str, Pod]", *, private: bool, as_json: bool
 ) -> None:
-    """Show what `pi start` would do, as far as pi remembers what runs on the pods; nothing is asked and done."""
+    """Show what `pi start` would do, as far as pi has recorded what runs on the pods; contact no pod."""
     import asyncio
 
     from pi_cli.planning import gpu_space, plan, serve_command
-    from pi_cli.view import plans, terminal
+    from pi_cli.view import plans as view
+    from pi_cli.view import terminal
 
-    profile = asyncio.run(find_profile(model, constraints, where))
-    made = {}
-    for pod, chosen in where.items():
-        made[pod] = plan.make(profile, constraints, gpu_space.recorded(chosen), pod=pod, is_cpu=chosen.is_cpu)
-    commands = {
-        pod: serve_command.text(each, name, port=_port(where[pod]), private=private, devices=where[pod].devices)
-        for pod, each in made.items()
+    profile = asyncio.run(find_profile(model, constraints, pods))
+    plans = {
+        pod_name: plan.make(profile, constraints, gpu_space.recorded(pod), pod=pod_name, is_cpu=pod.is_cpu)
+        for pod_name, pod in pods.items()
     }
-    additions = {pod: serve_command.additions(each) for pod, each in made.items()}
+    rows = []
+    for pod_name, made in plans.items():
+        pod = pods[pod_name]
+        command = serve_command.text(made, name, port=_next_port(pod), private=private, devices=pod.devices)
+        additions = serve_command.additions(made)
+        rows.append({"pod": pod_name, **view.plan_as_json(made), "command": command, "pod_adds": additions})
+        if not as_json:
+            view.show_plan(pod_name, made, command, additions)
     if as_json:
-        more = {pod: {"command": commands[pod], "pod_adds": additions[pod]} for pod in made}
-        terminal.show_json([{"pod": pod, **plans.plan_as_json(each), **more[pod]} for pod, each in made.items()])
-        return
-    for pod, each in made.items():
-        plans.show_plan(pod, each, commands[pod], additions[pod])
+        terminal.show_json(rows)
 
 
-def _refuse_in_time(profile: "ModelProfile", constraints: "Constraints", where: "Mapping[str, Pod]") -> None:
+def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]") -> None:
+    """Raise `DoesNotFit` for a model that cannot run on the recorded GPUs, however empty they are."""
     from pi_cli.planning import gpu_space, plan
 
-    for name, pod in where.items():
+    for name, pod in pods.items():
         with suppress(NoRoom):
             plan.make(profile, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
 
 
-def _port(pod: "Pod") -> int:
+def _next_port(pod: "Pod") -> int:
     taken = {model.port for model in pod.models.values()}
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)

@@ -1,4 +1,4 @@
-"""`pi stop`: end models and free their GPUs."""
+"""`pi stop`: stop models and free their GPUs."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
 
 IF_GONE = (
-    "nothing was forgotten; if the machine is gone: `pi stop {names} --pod {pod} --forget`, or `pi pods remove {pod}`"
+    "the list is unchanged; if the machine is gone: `pi stop {names} --pod {pod} --forget`, or `pi pods remove {pod}`"
 )
 
 
@@ -26,15 +26,17 @@ def stop(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of models.", autocompletion=complete_model)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", "-a", help="All models of the pods acted on.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Stop all models on the pods.")] = False,
     pod: OnPods = None,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Stop nothing, only take them off pi's list: for a pod that is gone.")
+        bool,
+        typer.Option("--forget", help="Only remove the models from pi's list, stop nothing: for a pod that is gone."),
     ] = False,
 ) -> None:
     """Stop models and free their GPUs.
 
-    All their processes are ended, and seen to be gone. What was gone already is taken off the list.
+    Stops all processes of the models and checks that they have exited. A model that had already exited is removed from
+    pi's list.
 
     \b
     Examples:
@@ -45,73 +47,78 @@ def stop(
     if bool(names) == every:
         raise BadUsage("name the models to stop, or give `--all`", hint="see them with `pi list`")
     current = state.load()
-    where = current.select(pod or [])
+    pods = current.select(pod or [])
     for name in (names or []) if not pod else []:
-        point_to_other_pod(current, where, name)
+        point_to_other_pod(current, pods, name)
     if forget:
-        _forget(where, names)
+        _forget(pods, names)
     else:
-        _stop(where, names)
+        _stop(pods, names)
 
 
-def _stop(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     import asyncio
 
     from pi_cli.models import stopping
     from pi_cli.pods import fleet
     from pi_cli.view import terminal
 
-    ended: dict[str, Stopped] = {}
+    results: dict[str, Stopped] = {}
 
-    async def end(session: "PodSession") -> None:
-        ended[session.pod] = await (stopping.stop(session, names) if names else stopping.stop_all(session))
-        stopping.require_gone(session.pod, ended[session.pod])
+    async def stop_on(session: "PodSession") -> None:
+        results[session.pod] = await (stopping.stop(session, names) if names else stopping.stop_all(session))
+        stopping.require_gone(session.pod, results[session.pod])
 
-    failures = asyncio.run(fleet.on_each(where, end))
-    for on in sorted(ended):
-        unknown = _show(on, where[on], ended[on])
+    failures = asyncio.run(fleet.on_each(pods, stop_on))
+    for pod_name in sorted(results):
+        unknown = _show(pod_name, pods[pod_name], results[pod_name])
         if unknown:
             failures.setdefault(
-                on, PiError(f"there is no model `{unknown[0]}` on `{on}`", hint="see them with `pi list`")
+                pod_name,
+                PiError(f"there is no model `{unknown[0]}` on `{pod_name}`", hint="see the models with `pi list`"),
             )
-    for on, error in failures.items():
-        if isinstance(error, PodUnreachable) and error.may_be_gone and where[on].models:
-            error.with_hint(fill(IF_GONE, pod=on, names=names or ["--all"]))
-    if not names and not any(each.outcome for each in ended.values()) and not failures:
-        terminal.note(f"nothing runs on {', '.join(where)}")
+    for pod_name, error in failures.items():
+        if isinstance(error, PodUnreachable) and error.may_be_gone and pods[pod_name].models:
+            error.with_hint(fill(IF_GONE, pod=pod_name, names=names or ["--all"]))
+    if not names and not any(result.outcome for result in results.values()) and not failures:
+        terminal.note(f"nothing runs on {', '.join(pods)}")
     raise_any(failures)
 
 
-def _show(on: str, pod: Pod, stopped: "Stopped") -> list[str]:
-    """Say what became of the models of a pod; return those that nobody knows."""
+def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
+    """Print what happened to the models of a pod; return the names that neither the pod nor pi knows."""
     from pi_cli.view import terminal
 
     unknown = []
-    for name, how in sorted(stopped.outcome.items()):
-        match how:
+    for name, outcome in sorted(stopped.outcome.items()):
+        match outcome:
             case "stopped":
-                terminal.say(f"stopped `{name}` on `{on}`")
+                terminal.say(f"stopped `{name}` on `{pod_name}`")
             case "killed":
-                terminal.say(f"stopped `{name}` on `{on}`: it ignored SIGTERM and was killed")
+                terminal.say(f"stopped `{name}` on `{pod_name}`: it ignored SIGTERM and was killed")
             case "gone" if name in pod.models:
-                terminal.say(f"`{name}` on `{on}` was already gone")
+                terminal.say(f"`{name}` on `{pod_name}` had already exited")
             case "gone":
                 unknown.append(name)
     if stopped.freed:
-        terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory are free again on `{on}`")
+        terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory freed on `{pod_name}`")
     return unknown
 
 
-def _forget(where: Mapping[str, Pod], names: Sequence[str] | None) -> None:
-    """Take models off the list without asking their pods; one that runs after all is found by the next `pi list`."""
+def _forget(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+    """Remove models from the list without asking their pods; if one is running, the next `pi list` adds it again."""
     from pi_cli.view import terminal
 
     with state.edit() as current:
-        dropped = [(on, name) for on in where for name in current.pod(on).models if not names or name in names]
-        for on, name in dropped:
-            del current.pod(on).models[name]
-    for on, name in dropped:
-        terminal.say(f"forgot `{name}` on `{on}`; if it runs, it goes on")
-    missing = [name for name in names or [] if name not in {name for _, name in dropped}]
+        removed = [
+            (pod_name, name) for pod_name in pods for name in current.pod(pod_name).models if not names or name in names
+        ]
+        for pod_name, name in removed:
+            del current.pod(pod_name).models[name]
+    for pod_name, name in removed:
+        terminal.say(f"removed `{name}` on `{pod_name}` from the list; if it is running, it keeps running")
+    missing = [name for name in names or [] if name not in {name for _, name in removed}]
     if missing:
-        raise PiError(f"pi remembers no model `{missing[0]}` on {', '.join(where)}", hint="see them with `pi list`")
+        raise PiError(
+            f"`{missing[0]}` is not on pi's list for {', '.join(pods)}", hint="see the list with `pi list --no-check`"
+        )

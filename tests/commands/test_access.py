@@ -114,8 +114,8 @@ def test_a_pod_does_not_choose_which_secret_it_is_sent(pi: Pi, pod: EmbeddedPod)
     ("name", "said"),
     [
         ("NOT_SET", "NOT_SET is not set"),
-        ("sk-this-is-a-key", "a key is given by the name of its variable"),
-        ("$(id)", "a key is given by the name of its variable"),
+        ("sk-this-is-a-key", "`--api-key-env` takes the name of a variable"),
+        ("$(id)", "`--api-key-env` takes the name of a variable"),
     ],
 )
 def test_what_holds_no_key_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod, name: str, said: str) -> None:

@@ -78,12 +78,13 @@ def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
     refused = pi("stop", "r", "--pod", "dc2")
     assert refused.code == 3
     assert (
-        "hint: nothing was forgotten; if the machine is gone: `pi stop r --pod dc2 --forget`, or `pi pods remove dc2`"
+        "hint: the list is unchanged; if the machine is gone: `pi stop r --pod dc2 --forget`, or `pi pods remove dc2`"
         in refused.err
     )
     assert "r" in pods_json()["pods"]["dc2"]["models"]
     dropped = pi("stop", "r", "--pod", "dc2", "--forget")
-    assert (dropped.code, dropped.out) == (0, "forgot `r` on `dc2`; if it runs, it goes on\n")
+    assert dropped.code == 0
+    assert dropped.out == "removed `r` on `dc2` from the list; if it is running, it keeps running\n"
     assert pods_json()["pods"]["dc2"]["models"] == {}
 
 
@@ -166,7 +167,7 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
     )
     stopped = pi("stop", "q")
     assert stopped.code == 0
-    assert re.search(r"[\d.]+ GB of GPU memory are free again on `dc1`", stopped.err)
+    assert re.search(r"[\d.]+ GB of GPU memory freed on `dc1`", stopped.err)
     assert not [process for process in pod.processes() if "Engine" in " ".join(process.command)]
 
 
@@ -204,7 +205,7 @@ def test_a_pid_that_somebody_else_has_now_is_never_touched(pi: Pi, pod: Embedded
         state["pods"]["dc1"]["models"]["q"] = {"model": "m", "port": 8001, "gpu": "0", "pid": innocent.pid}
         path.write_text(json.dumps(state))
         result = pi("stop", "q")
-        assert (result.code, result.out) == (0, "`q` on `dc1` was already gone\n")
+        assert (result.code, result.out) == (0, "`q` on `dc1` had already exited\n")
         assert innocent.poll() is None
         innocent.kill()
     assert pods_json()["pods"]["dc1"]["models"] == {}

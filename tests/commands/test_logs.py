@@ -261,9 +261,9 @@ def test_what_was_said_since_a_moment_is_shown_as_the_pods_clock_has_it(pod: Emb
     ("words", "message"),
     [
         (["-n", "many"], "`many` is not a number of lines"),
-        (["--since", "yesterday"], "`yesterday` is no time"),
-        (["--since", "25:00"], "`25:00` is no time"),
-        (["--grep", "("], "`(` is no regular expression: missing ), unterminated subpattern at position 0"),
+        (["--since", "yesterday"], "`yesterday` is not a time"),
+        (["--since", "25:00"], "`25:00` is not a time"),
+        (["--grep", "("], "`(` is not a valid regular expression: missing ), unterminated subpattern at position 0"),
     ],
 )
 def test_what_cannot_be_understood_is_refused(pi: Pi, words: list[str], message: str) -> None:

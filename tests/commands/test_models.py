@@ -81,7 +81,7 @@ def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
         (["--gpu", "0x H100"], "does not name GPUs", "2x H100"),
         (["gpt-os-20b", "--gpu", "1x H100"], "the catalogue has no model `gpt-os-20b`", "`openai/gpt-oss-20b`"),
         ([], "there are no pods yet", '`pi models --gpu "1x H100"`'),
-        (["--gpu", "1x H100", "--pod", "dc1"], "exclude each other", "give the one"),
+        (["--gpu", "1x H100", "--pod", "dc1"], "exclude each other", "leave one of them out"),
     ],
 )
 def test_what_makes_no_sense_is_answered_with_what_would(pi: Pi, words: list[str], said: str, hint: str) -> None:

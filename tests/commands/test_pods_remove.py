@@ -42,7 +42,7 @@ def answering(answer: str, *words: str) -> Result:
 def test_a_pod_without_models_is_forgotten_with_its_host_key(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("pods", "remove", "dc1")
     assert result.code == 0, result.err
-    assert result.out == "forgot `dc1`; the machine still runs and is billed until you end it at its provider\n"
+    assert result.out == "removed `dc1`; the machine keeps running and is billed until you end it at its provider\n"
     assert pods_json() == {"pods": {}, "active": None}
     assert host_keys.read("dc1") is None
     assert pod.home.exists()
@@ -61,7 +61,7 @@ def test_a_pod_with_models_is_kept_when_nobody_can_be_asked(pi: Pi, pod: Embedde
     result = pi("pods", "remove", "dc1", input="stop\n")
     assert result.code == 1
     assert "note: still running on `dc1`: `q`" in result.err
-    assert "`dc1` was kept: nobody is there to ask" in result.err
+    assert "`dc1` was not removed: stdin is not a terminal, so pi cannot ask" in result.err
     assert "`--stop`" in result.err
     assert "q" in pods_json()["pods"]["dc1"]["models"]
     assert pod.processes()
@@ -72,7 +72,7 @@ def test_on_a_terminal_the_pod_is_kept_by_default(pi: Pi, pod: EmbeddedPod, answ
     start(pi)
     result = answering(answer, "pods", "remove", "dc1")
     assert result.code == 1
-    assert "[stop/forget/KEEP]" in result.err
+    assert "[stop/remove/KEEP]" in result.err
     assert "dc1" in pods_json()["pods"]
     assert pod.processes()
 
@@ -88,7 +88,7 @@ def test_the_models_are_stopped_first_when_that_is_the_answer(pi: Pi, pod: Embed
 
 def test_the_pod_is_forgotten_all_the_same_when_that_is_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
-    assert answering("forget", "pods", "remove", "dc1").code == 0
+    assert answering("remove", "pods", "remove", "dc1").code == 0
     assert pods_json()["pods"] == {}
     assert pod.processes()
 
@@ -99,7 +99,7 @@ def test_stop_ends_also_what_pi_does_not_remember(pi: Pi, pod: EmbeddedPod) -> N
     path.write_text(json.dumps(pods_json() | {"pods": {"dc1": pods_json()["pods"]["dc1"] | {"models": {}}}}))
     result = pi("pods", "remove", "dc1", "--stop")
     assert result.code == 0, result.err
-    assert result.out.startswith("stopped `q` on `dc1`\nforgot `dc1`")
+    assert result.out.startswith("stopped `q` on `dc1`\nremoved `dc1`;")
     until(lambda: pod.processes() == [])
 
 
@@ -108,7 +108,7 @@ def test_yes_asks_neither_the_user_nor_the_pod(pi: Pi, pod: EmbeddedPod) -> None
     write_down_a_model()
     result = pi("pods", "remove", "dc1", "--yes")
     assert result.code == 0
-    assert "note: perhaps still running on `dc1`: `q`" in result.err
+    assert "note: may still be running on `dc1`: `q`" in result.err
     assert pod.commands == []
 
 
@@ -117,7 +117,7 @@ def test_a_pod_that_does_not_answer_can_be_forgotten(pi: Pi, pod: EmbeddedPod) -
     pod.close()
     kept = pi("pods", "remove", "dc1")
     assert kept.code == 1
-    assert "note: perhaps still running on `dc1`: `q`" in kept.err
+    assert "note: may still be running on `dc1`: `q`" in kept.err
     assert "refused the connection" in kept.err
     stopping = pi("pods", "remove", "dc1", "--stop")
     assert stopping.code == 3
@@ -125,7 +125,7 @@ def test_a_pod_that_does_not_answer_can_be_forgotten(pi: Pi, pod: EmbeddedPod) -
     assert "dc1" in pods_json()["pods"]
     no = answering("n", "pods", "remove", "dc1")
     assert no.code == 1
-    assert "Forget `dc1` all the same?" in no.err
+    assert "Remove `dc1` anyway?" in no.err
     yes = answering("y", "pods", "remove", "dc1")
     assert yes.code == 0
     assert "is billed" in yes.out
@@ -137,7 +137,7 @@ def test_the_next_pod_becomes_active(pi: Pi, pod: EmbeddedPod) -> None:
     state = pods_json()
     state["pods"]["dc2"] = {"ssh": "ssh root@2.2.2.2", "provider": "runpod"}
     path.write_text(json.dumps(state))
-    assert pi("pods", "remove", "dc1").out.splitlines()[1] == "the active pod is `dc2`"
+    assert pi("pods", "remove", "dc1").out.splitlines()[1] == "the active pod is now `dc2`"
     result = pi("pods", "remove", "dc2", "--yes")
     assert "end it at its provider (runpod)" in result.out
     assert pod.home.exists()

@@ -187,7 +187,7 @@ def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(pi: Pi,
             assert running.prints(3)[2] == "back"
             assert running.process.wait(10) == 0
             assert re.search(
-                r"note: `q` on `dc1` was out of reach once, for \d+s: cannot reach pod", running.says("note")
+                r"note: `q` on `dc1` was unreachable once, for \d+s: cannot reach pod", running.says("note")
             )
 
 

@@ -143,11 +143,11 @@ def test_setup_asks_for_its_secrets_before_it_connects(pi: Pi, machine: Embedded
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--models-path", "disk"], "error: `--models-path` must be absolute, not `disk`\nhint: begin it with `/`\n"),
+        (["--models-path", "disk"], "error: `--models-path` must be absolute, not `disk`\nhint: start it with `/`\n"),
         (["--mount", "mount -a"], "error: cannot tell where `mount -a` mounts: it names no absolute path\n"),
-        (["--mount", "mount '/mnt"], "error: `mount '/mnt` is no command: no closing quotation\n"),
-        (["--cpu", "--cuda", "full"], "error: `--cpu` goes without CUDA\n"),
-        (["--cpu", "--flashinfer", "none"], "error: `--cpu` goes without CUDA\n"),
+        (["--mount", "mount '/mnt"], "error: `mount '/mnt` is not a valid command: no closing quotation\n"),
+        (["--cpu", "--cuda", "full"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),
+        (["--cpu", "--flashinfer", "none"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),
         (["--cuda", "13"], "'auto', 'full', 'none'"),
         (["--connect-timeout", "0"], "--connect-timeout"),
     ],
@@ -164,7 +164,7 @@ def test_nonsense_is_refused_before_anything_is_touched(
 def test_a_name_that_is_no_pod_yet_needs_an_ssh_command(pi: Pi) -> None:
     result = pi("pods", "setup", "dc1")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("error: `dc1` is no pod yet\nhint: give its ssh command: `pi pods setup dc1 ")
+    assert result.err.startswith("error: there is no pod `dc1` yet\nhint: give its ssh command: `pi pods setup dc1 ")
 
 
 BROKEN_APT = r"""#!/bin/sh
@@ -226,7 +226,7 @@ def test_the_models_of_a_machine_that_was_recreated_are_forgotten_and_no_others(
     recreated.install("nvidia-smi", "#!/bin/sh\nexit 9\n")
     failed = pi("pods", "setup", "dc1", "--accept-new-host-key")
     assert failed.code == 1
-    assert "dc1: forgot `q`, which ran on the machine that was here before" in failed.err
+    assert "dc1: removed `q` from the list: its machine was replaced" in failed.err
     assert pods_json()["pods"]["dc1"]["models"] == {}
     assert pods_json()["pods"]["dc2"]["models"] == {"q": model}
     assert other.commands == []

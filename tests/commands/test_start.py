@@ -240,9 +240,9 @@ def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) 
     [
         (["m", "--name", "q"], {"PI_API_KEY": ""}, "PI_API_KEY is not set"),
         (["m", "--name", "q"], {"PI_API_KEY": "short"}, "fewer than 8"),
-        (["m", "--name", "q"], {"PI_API_KEY": "with\nnewline"}, "no HTTP header can carry"),
+        (["m", "--name", "q"], {"PI_API_KEY": "with\nnewline"}, "an HTTP header cannot carry"),
         (["m", "--name", "../x"], {}, "cannot be the name of a model"),
-        (["m", "--name", "q", "stray"], {}, "`stray` is one argument too many"),
+        (["m", "--name", "q", "stray"], {}, "unexpected argument `stray`"),
         (["--name", "q", "--vllm", "--max-model-len", "1"], {}, "no model is given"),
         (["m", "--name", "q", "--pod", "dc9"], {}, "there is no pod `dc9`"),
         (["m", "--name", "q", "--vllm", "--port", "1"], {}, "`--port` cannot be given"),

@@ -80,14 +80,14 @@ def test_without_a_model_it_shows_what_the_pod_can_run(pi: Pi, pod: EmbeddedPod)
     ("words", "said"),
     [
         (["--gpus", "3"], "needs 3 GPUs, but `dc1` has 2"),
-        (["--memory", "half"], "`half` is no share of a GPU's memory"),
-        (["--memory", "0"], "`0` is no share of a GPU's memory"),
-        (["--memory", "150%"], "`150%` is no share of a GPU's memory"),
-        (["--context", "long"], "`long` is no number of tokens"),
+        (["--memory", "half"], "`half` is not a share of a GPU's memory"),
+        (["--memory", "0"], "`0` is not a share of a GPU's memory"),
+        (["--memory", "150%"], "`150%` is not a share of a GPU's memory"),
+        (["--context", "long"], "`long` is not a token count"),
         (["--context", "1m"], "supports at most 131,072 tokens of context, 1,048,576 requested"),
-        (["--memory", "50%", "--vllm", "--enforce-eager"], "`--memory` cannot be given together with `--vllm`"),
-        (["--gpus", "1", "--vllm"], "`--gpus` cannot be given together with `--vllm`"),
-        (["--context", "8k", "--vllm"], "`--context` cannot be given together with `--vllm`"),
+        (["--memory", "50%", "--vllm", "--enforce-eager"], "`--memory` cannot be combined with `--vllm`"),
+        (["--gpus", "1", "--vllm"], "`--gpus` cannot be combined with `--vllm`"),
+        (["--context", "8k", "--vllm"], "`--context` cannot be combined with `--vllm`"),
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused_before_any_connection(

@@ -234,7 +234,7 @@ def commands(hint: str) -> list[list[str]]:
 def test_every_offered_command_can_be_parsed(row: Row, start: StartCommand | None) -> None:
     for argv in commands(cause_of(row.error, start).hint or ""):
         command: Any = typer.main.get_command(app)
-        rest = main.open_vllm_arguments(argv)
+        rest = main.separate_vllm_arguments(argv)
         while rest and rest[0] in getattr(command, "commands", ()):
             command, rest = command.get_command(None, rest[0]), rest[1:]
         parsed = command.make_context(command.name, rest).params

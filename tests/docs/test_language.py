@@ -45,7 +45,7 @@ STOP_LIST = {
 }
 # Rooms and pages that are still to be rewritten.
 TO_DO = {
-    "commands", "diagnosis", "models", "pods",
+    "diagnosis", "models", "pods",
     "README.md",
     "docs/architecture.md",
     "docs/decisions/0006-no-secret-is-stored-on-a-pod.md",

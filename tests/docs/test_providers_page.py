@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pi_cli.commands.app import app
-from pi_cli.commands.main import open_vllm_arguments
+from pi_cli.commands.main import separate_vllm_arguments
 from pi_cli.ssh import ssh_command
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def commands(text: str) -> list[str]:
 def given(line: str) -> tuple[str, dict[str, Any]]:
     """Parse a command line with pi's own parser, without running it; return the command and its parameters."""
     command = PI
-    words = open_vllm_arguments(shlex.split(line)[1:])
+    words = separate_vllm_arguments(shlex.split(line)[1:])
     name = "pi"
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
         name = words.pop(0)
