@@ -11,7 +11,7 @@ from pi_cli import interrupts
 from pi_cli.commands import quick
 from pi_cli.errors import PiError
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk behind stdout is full or broken
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of an output stream: its disk is full or broken
 
 
 def main() -> NoReturn:

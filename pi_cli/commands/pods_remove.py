@@ -15,7 +15,7 @@ from pi_cli.store.records import Pod
 if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
 
-ANSWER_TIMEOUT = 8.0  # seconds; short, for the machine may be gone
+ANSWER_TIMEOUT = 8.0  # seconds; short, because the machine may no longer exist
 
 
 def remove(
