@@ -92,8 +92,8 @@ def setup(
         mount, models_path = pod.storage.mount, pod.storage.path
     from pi_cli.pods.provision import SetupOptions
 
-    options = SetupOptions(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
-    machine = _prepare(name, pod, options, accept_new_host_key=accept_new_host_key, verbose=verbose)
+    setup_options = SetupOptions(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
+    machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
     _record(name, pod, machine, mount=mount, is_cpu=cpu)
 
 
@@ -132,14 +132,16 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     return pod
 
 
-def _prepare(name: str, pod: Pod, options: "SetupOptions", *, accept_new_host_key: bool, verbose: bool) -> "Machine":
+def _prepare(
+    name: str, pod: Pod, setup_options: "SetupOptions", *, accept_new_host_key: bool, verbose: bool
+) -> "Machine":
     import asyncio
 
     from pi_cli.pods import provision
     from pi_cli.ssh import host_keys, login, ssh_command
     from pi_cli.view import checklist
 
-    again = ["pi", "pods", "setup", name, pod.ssh, *options.arguments()]
+    again = ["pi", "pods", "setup", name, pod.ssh, *setup_options.arguments()]
     known_key = host_keys.read(name)
 
     async def prepare(report: "Report") -> "Machine":
@@ -150,7 +152,7 @@ def _prepare(name: str, pod: Pod, options: "SetupOptions", *, accept_new_host_ke
                 _forget_models(name, report)
             pod.host = session.host if session.host != ssh_command.parse(pod.ssh).host else None
             log = paths.log_dir() / f"setup-{name}.log"
-            return await provision.prepare(session, options, log=log, again=again, report=report)
+            return await provision.prepare(session, setup_options, log=log, again=again, report=report)
 
     with checklist.following(name, verbose=verbose) as report:
         return asyncio.run(prepare(report))
