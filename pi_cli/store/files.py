@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pi_cli import hints
 from pi_cli.errors import StateUnreadable
 
 LOCK_TIMEOUT = 10.0
@@ -52,7 +53,7 @@ def locked(path: Path) -> Iterator[None]:
         raise _unwritable(path, error) from error
     try:
         with suppress(OSError):
-            holder.write_text(f"process {os.getpid()} (`{' '.join(['pi', *sys.argv[1:3]])}`)", encoding="utf-8")
+            holder.write_text(f"process {os.getpid()} (`{hints.command('pi', *sys.argv[1:3])}`)", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):

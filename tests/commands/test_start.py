@@ -269,5 +269,5 @@ def test_a_model_that_needs_a_newer_vllm_says_how_to_get_it(pi: Pi, pod: Embedde
     (pod.home / "venv").symlink_to(pod.home / ".pi/venvs/0.9.2")
     result = pi("start", "Qwen/Qwen3-Coder-30B-A3B-Instruct", "--name", "q")
     assert result.code == 1
-    assert "pod `dc1`: the model needs vLLM 0.10.0 or newer, and the pod has 0.9.2" in result.err
+    assert "pod `dc1`: the model needs vLLM 0.10.0 or newer, but the pod has 0.9.2" in result.err
     assert "`pi pods setup dc1 --vllm 0.10.0`" in result.err
