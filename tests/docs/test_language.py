@@ -48,7 +48,6 @@ TO_DO = {
     "docs/architecture.md",
     "docs/decisions/0006-no-secret-is-stored-on-a-pod.md",
     "docs/decisions/0008-gpus-are-chosen-here-and-checked-there.md",
-    "docs/errors.md",
     "docs/performance.md",
     "docs/providers.md",
     "docs/ssh.md",
