@@ -45,7 +45,6 @@ STOP_LIST = {
 }
 # Rooms and pages that are still to be rewritten.
 TO_DO = {
-    "docs/architecture.md",
     "docs/decisions/0006-no-secret-is-stored-on-a-pod.md",
     "docs/decisions/0008-gpus-are-chosen-here-and-checked-there.md",
     "docs/performance.md",
