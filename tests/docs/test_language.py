@@ -49,7 +49,6 @@ TO_DO = {
     "docs/decisions/0008-gpus-are-chosen-here-and-checked-there.md",
     "docs/performance.md",
     "docs/providers.md",
-    "docs/ssh.md",
 }  # fmt: skip
 
 PATTERNS = {"KnownCause", "re.compile", "re.search", "re.fullmatch", "re.match", "re.sub", "re.findall"}
