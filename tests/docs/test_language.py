@@ -1,7 +1,6 @@
 """pi's messages, help and pages are in plain technical English: none of the phrases of the stop list is in them.
 
-The rule and its reasons are in docs/style.md. A room or page in `TO_DO` still has such phrases; one that has become
-clean must leave the list, so that it only gets shorter.
+The rule and its reasons are in docs/style.md.
 """
 
 import ast
@@ -43,14 +42,6 @@ STOP_LIST = {
     r"\bof (?:yours|ours|theirs|one's own)\b": "your, our, their",
     r"\bfalls? silent\b|\bstands? for something\b|\bha(?:s|ve) come\b(?! back)": "stall, exist, arrive",
 }
-# Rooms and pages that are still to be rewritten.
-TO_DO = {
-    "docs/decisions/0006-no-secret-is-stored-on-a-pod.md",
-    "docs/decisions/0008-gpus-are-chosen-here-and-checked-there.md",
-    "docs/performance.md",
-    "docs/providers.md",
-}  # fmt: skip
-
 PATTERNS = {"KnownCause", "re.compile", "re.search", "re.fullmatch", "re.match", "re.sub", "re.findall"}
 QUOTED = ("demo/engine", "demo/stubs", "demo/bin")  # other programs' own words
 PAGES = [
@@ -136,11 +127,7 @@ def findings(place: str) -> list[str]:
 
 @pytest.mark.parametrize("place", sorted(TEXTS))
 def test_messages_help_and_pages_are_in_plain_english(place: str) -> None:
-    found = findings(place)
-    if place in TO_DO:
-        assert found, f"{place} has become clean: take it off the list"
-    else:
-        assert found == []
+    assert findings(place) == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +146,3 @@ def test_the_stop_list_finds(text: str) -> None:
 )
 def test_the_stop_list_does_not_find(text: str) -> None:
     assert not [phrase for phrase in STOP_LIST if re.search(phrase, text)]
-
-
-def test_the_list_of_what_is_to_do_names_rooms_and_pages() -> None:
-    assert set(TEXTS) >= TO_DO
