@@ -1,22 +1,22 @@
-"""What can go wrong, in the user's words. Raised anywhere, printed in one place (`commands/main.py`).
+"""The errors that pi shows to users. Raised anywhere, printed in one place (`commands/main.py`).
 
 PiError                 exit 1
-├── BadUsage            exit 2   the command line or the environment is wrong; nothing was touched
-│   └── DoesNotFit      exit 2   a model cannot run on the GPUs it is to run on, however empty they are
+├── BadUsage            exit 2   the command line or the environment is wrong; no pod was contacted
+│   └── DoesNotFit      exit 2   a model cannot run on the chosen GPUs, even if they are empty
 ├── PodUnreachable      exit 3   no connection: name, network, login
-│   ├── HostKeyChanged  exit 3   the pod is not the machine we know
-│   └── PodHangs        exit 3   it answers SSH, and its agent falls silent (`pi_cli/pods/agent_link.py`)
+│   ├── HostKeyChanged  exit 3   the host key is not the recorded one
+│   └── PodHangs        exit 3   it answers SSH, but its agent sends nothing (`pi_cli/pods/agent_link.py`)
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
 ├── NoRoom              exit 4   a model would fit the GPUs, but their memory is in use
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
 ├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
-├── NotUnderstood       exit 1   a pod sent what its agent never sends (`pi_cli/pods/agent_link.py`)
+├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
 ├── Bug                 exit 1   an exception that pi does not handle
-├── PodsFailed          exit n   several pods, some failed: the worst of their codes
-└── everything else     exit 1   raised as a plain `PiError`
+├── PodsFailed          exit n   some of several pods failed: the highest of their codes
+└── other errors        exit 1   raised as a plain `PiError`
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from typing import ClassVar, NamedTuple, Self
 
 
 class PiError(Exception):
-    """Something the user must know: what happened, and the command to run next."""
+    """An error for the user: what happened, and a hint with the command to run next."""
 
     exit_code = 1
 
@@ -34,7 +34,7 @@ class PiError(Exception):
         self.hint = hint
 
     def with_hint(self, hint: str) -> Self:
-        """Say what to do next where more is known about that than where the error was raised."""
+        """Set the hint, for callers that know more about it than the code that raised the error; return the error."""
         self.hint = hint
         return self
 
@@ -42,7 +42,7 @@ class PiError(Exception):
 class BadUsage(PiError):
     """The command line or the environment is wrong; no connection was made.
 
-    `excerpt` shows what was typed, and beneath it marks the place that is wrong.
+    `excerpt` shows the typed text, and below it a mark at the part at fault.
     """
 
     exit_code = 2
@@ -53,13 +53,13 @@ class BadUsage(PiError):
 
 
 class DoesNotFit(BadUsage):
-    """A model cannot run on a pod's GPUs as it was asked for, however empty they are; nothing was downloaded."""
+    """A model cannot run on a pod's GPUs as requested, even if they are empty; nothing was downloaded."""
 
 
 class PodUnreachable(PiError):
-    """A pod could not be reached or logged in to. Never a reason to forget anything.
+    """Connecting or logging in to a pod failed. pi never removes an entry because of it.
 
-    `may_be_gone`: its machine may have been ended, as far as can be told from here.
+    `may_be_gone`: the machine may have been terminated, so hints also say how to remove the pod.
     """
 
     exit_code = 3
@@ -75,7 +75,7 @@ class PodUnreachable(PiError):
 
 
 class HostKeyChanged(PodUnreachable):
-    """The pod shows another host key than the one learned at setup. No command was sent."""
+    """The pod presents another host key than the one recorded at setup. No command was sent."""
 
     may_be_gone = False
 
@@ -92,7 +92,7 @@ class HostKeyChanged(PodUnreachable):
 
 
 class ModelNotStarted(PiError):
-    """A model did not come up. `log` holds the last lines of what vLLM or `hf download` said, verbatim."""
+    """A model did not start. `log` has the last lines of vLLM's or `hf download`'s output, verbatim."""
 
     exit_code = 4
 
@@ -110,7 +110,7 @@ class GpuProcess(NamedTuple):
 
 
 class HeldGpu(NamedTuple):
-    """A GPU of whose `total` MiB `used` are in use, by models that pi started or by other `processes`, where known."""
+    """A GPU with `used` of `total` MiB in use, by models that pi started or, if they are known, other `processes`."""
 
     id: int
     used: int
@@ -122,8 +122,8 @@ class HeldGpu(NamedTuple):
 class NoRoom(PiError):
     """A pod's GPUs could run a model, but their memory is in use; nothing was downloaded.
 
-    `held` are the GPUs in use, if they are known, and `model` is what did not fit beside that. `share_left` is the
-    largest share of the memory for which the user's own arguments could ask, if they were given.
+    `held` are the GPUs in use, if they are known, and `model` is the model that did not fit. `share_left` is the
+    largest share of the memory that the user's own arguments could request, if they were given.
     """
 
     exit_code = 4
@@ -147,13 +147,13 @@ class NoRoom(PiError):
 
 
 class StateUnreadable(PiError):
-    """`pods.json` cannot be read or written; it was left as it was."""
+    """`pods.json` cannot be read or written; it was not changed."""
 
     exit_code = 5
 
 
 class Bug(PiError):
-    """pi met an exception that it does not handle; `log` holds its traceback."""
+    """pi raised an exception that it does not handle; the file `log` has the traceback."""
 
     def __init__(self, what: str, *, doing: str, log: str) -> None:
         super().__init__(
@@ -172,7 +172,7 @@ class PodsFailed(PiError):
 
 
 def raise_any(failures: Mapping[str, PiError]) -> None:
-    """Raise what went wrong on some pods: a lone error as it is, several together."""
+    """Raise the error of the only pod that failed, or one `PodsFailed` for several."""
     if len(failures) == 1:
         raise next(iter(failures.values()))
     if failures:

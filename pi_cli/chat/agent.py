@@ -78,7 +78,7 @@ class Conversation:
             self.messages += await run_calls(turn, self.tools, self.report)
 
     async def _take_turn(self, client: "Client", turn: Turn, *, is_last: bool) -> bool:
-        """Take one turn. If the server cannot serve the request as it is, simplify it and return False."""
+        """Take one turn. If the server cannot serve the request, simplify it and return False."""
         system = system_prompt(self.cwd, self.tools, self.system)
         request = Request(self.model, system, self.messages, self.tools, is_last, self.sampling)
         try:

@@ -19,7 +19,7 @@ def truncate_tool_results(messages: Sequence[Message]) -> bool:
 
 
 def first_lines(text: str, limit: int) -> str:
-    """Keep the first lines of a text, at most `limit` characters, and tell the model how to get the rest.
+    """Keep the first lines of a text, at most `limit` characters, and add a note for the model on how to get the rest.
 
     >>> first_lines("one\\ntwo\\nthree\\n", 9)
     'one\\ntwo\\n[truncated to the first 2 lines to fit the context; request less at once]'

@@ -104,7 +104,7 @@ def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, 
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file only if it is a regular one: a FIFO would block for ever, a device might do something."""
+    """Open a file only if it is a regular one: a FIFO would block forever, and opening a device may have effects."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pi_cli.chat.schema import ToolError
 
-# Reading these reveals other processes' secrets (`/proc/*/environ`), never ends, or makes a device do something.
+# Reading these reveals other processes' secrets (`/proc/*/environ`), never ends, or has effects on a device.
 CLOSED_TREES = ("/proc", "/sys", "/dev")
 
 

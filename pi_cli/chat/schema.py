@@ -7,7 +7,7 @@ from typing import Any
 
 
 class ToolError(Exception):
-    """A tool call failed; the message tells the model how to correct it."""
+    """A tool call failed; the message is for the model, and says how to correct the call."""
 
 
 @dataclass(frozen=True, slots=True)

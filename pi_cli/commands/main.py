@@ -33,7 +33,7 @@ def main() -> NoReturn:
     if os.environ.get("PI_DEBUG"):
         from pi_cli.store import debug
 
-        debug.listen()
+        debug.log_libraries()
     try:
         if not quick.answer(arguments):
             _run(arguments)

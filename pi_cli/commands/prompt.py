@@ -231,7 +231,7 @@ def _save(conversation: "Conversation", screen: "Screen") -> None:
 
     cwd, name = str(conversation.cwd), conversation.model.name
     try:
-        conversations.save(conversations.Kept(cwd, name, conversation.system, conversation.messages))
+        conversations.save(conversations.SavedConversation(cwd, name, conversation.system, conversation.messages))
     except StateUnreadable as error:
         screen.note(f"this conversation was not saved: {error.message}")
 

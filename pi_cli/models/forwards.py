@@ -59,7 +59,7 @@ async def keep_open(
         ports = []
         for target in targets:
             local = await stack.enter_async_context(forwarding.opened(target.ports))
-            stack.enter_context(forwards.remembered(Forward(target.pod, target.name, local.number, os.getpid())))
+            stack.enter_context(forwards.published(Forward(target.pod, target.name, local.number, os.getpid())))
             ports.append(_ModelPort(target, local, on_link, recheck_after))
 
         async def attempt(pod: str) -> None:

@@ -1,1 +1,1 @@
-"""Reaching pods as ssh does: configuration, keys, trust, sessions, forwarding."""
+"""Connect to pods as ssh does: configuration, keys, trust, sessions, forwarding."""

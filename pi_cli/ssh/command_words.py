@@ -68,7 +68,7 @@ def unwrap(text: str) -> str:
 
 
 def _single(text: str) -> str:
-    """Return the only command of a list from an API; a text that is neither a list nor null is returned as it is."""
+    """Return the only command of a list from an API; a text that is neither a list nor null is returned unchanged."""
     if text in ("null", "None"):
         raise refused(text, 0, len(text), NO_COMMAND_YET, "wait until your provider shows one")
     if not LIST.match(text):

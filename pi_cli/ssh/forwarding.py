@@ -1,4 +1,4 @@
-"""Local ports that are forwarded to a pod, and stay open while the connection to it is lost and made again."""
+"""Local ports that are forwarded to a pod, and stay open while pi reconnects after a lost connection."""
 
 import asyncio
 import os

@@ -101,7 +101,7 @@ async def available(destination: Destination, pause_timeout: PauseTimeout) -> As
     async with agent:
         try:
             agent_keys = list(await agent.get_keys())
-        except ValueError:  # the agent has sent nonsense, or has closed the connection
+        except ValueError:  # the agent sent an invalid answer, or closed the connection
             agent_keys = []
         yield _order(destination, agent_keys, pause_timeout)
 

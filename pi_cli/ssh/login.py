@@ -242,7 +242,7 @@ class _Login:
             "username": self.destination.user,
             "config": None,  # `ssh -G` has read it
             "client_factory": lambda: _Client(self),
-            "client_keys": None,  # asyncssh must not look for keys: `next_key` returns them
+            "client_keys": None,  # asyncssh must not search for keys: `next_key` returns them
             "public_key_auth": self.destination.option("pubkeyauthentication") not in ("false", "no"),
             "password_auth": False,
             "kbdint_auth": False,

@@ -53,7 +53,7 @@ class Reconnection:
             self.on_back()
 
     def progressed(self) -> None:
-        """Record that the connection was of use: the next loss starts with the first pause."""
+        """Record that the connection delivered data: after the next loss, the pauses begin with the first one."""
         self._attempts = 0
 
     def pause_after(self, error: PiError) -> float:

@@ -16,7 +16,7 @@ from pi_cli.store import debug
 EXIT_TIMEOUT = 2.0  # seconds for a command to clean up after its stdin ended
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
 READ_SIZE = 1 << 18  # bytes read at a time, at most
-SILENCE = 30.0  # seconds without a sign of life
+SILENCE = 30.0  # seconds without any message from a program on the pod
 SHOWN_COMMAND = 60  # characters of a command in the notes for debugging
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
@@ -44,7 +44,7 @@ class PodSession:
     """
 
     silence: float = SILENCE
-    """Seconds without a sign of life after which a program that should give some counts as hanging."""
+    """Seconds without any message after which a program that should send some counts as hanging."""
 
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
@@ -83,7 +83,7 @@ class PodSession:
         """
         with connection_errors(self.pod):
             process = await self._start(command)
-            with suppress(BrokenPipeError):  # if the command has exited already, its status below says why
+            with suppress(BrokenPipeError):  # if the command has exited already, its status below shows that
                 process.stdin.write(input)
         debug.note(f"{self.pod}: {len(input)} bytes to its stdin")
         stderr_tail = asyncio.create_task(_read_tail(process.stderr))

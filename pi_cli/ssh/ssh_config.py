@@ -150,7 +150,7 @@ async def _settings(command: SshCommand) -> Settings:
 async def _run_ssh_g(command: SshCommand) -> Settings:
     """Have ssh resolve its configuration: `Match exec`, `Include`, canonical names and the rest.
 
-    This waits in a thread: a process of asyncio's own that is cancelled while it starts is waited for forever.
+    This waits in a thread: if a process of asyncio's own is cancelled while it starts, asyncio waits for it forever.
     """
     argv = ["ssh", "-G", "-T", *ssh_home.config_option(command.config_file), *command.arguments()]
     started = subprocess.Popen(argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: ASYNC220 - as asyncio does

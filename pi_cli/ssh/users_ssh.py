@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # These come first, so that neither the ssh command nor the user's configuration can override them.
 NOTHING_FORWARDED = ("-a", "-k", "-x")  # no agent, no ticket, no display
-OWN_CONNECTION = ("-o", "ControlPath=none")  # a shared one may lead to the machine that had the address before
+OWN_CONNECTION = ("-o", "ControlPath=none")  # a shared connection may go to the machine that had the address before
 NO_CONFIGURED_COMMAND = ("-o", "RemoteCommand=none")
 
 

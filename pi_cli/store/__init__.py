@@ -1,1 +1,1 @@
-"""What pi remembers between commands: `pods.json`, and where files lie."""
+"""What pi remembers between commands: `pods.json`, and where pi keeps files."""

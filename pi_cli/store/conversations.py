@@ -1,4 +1,4 @@
-"""The last conversation of each directory, kept for `pi prompt --continue`, and the prompts typed in chats."""
+"""The last conversation of each directory, for `pi prompt --continue`, and the prompts typed in chats."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from pi_cli.errors import BadUsage, StateUnreadable
 from pi_cli.store import files, paths
 
-MOST_KEPT = 200  # directories; those longest untouched go
-LONGEST_HISTORY = 1 << 20  # bytes; of a longer one the second half is kept
+MAX_CONVERSATIONS = 200  # those that were not used for the longest time are deleted
+MAX_HISTORY = 1 << 20  # bytes; a larger file is cut to its last half MiB
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What was said in a directory: to which model by name, with which `--system`, in the API's own words."""
+class SavedConversation:
+    """The last conversation in a directory: the model's name, `--system`, and the messages as the API has them."""
 
     directory: str
     model: str
@@ -26,13 +26,13 @@ class Kept:
     messages: Sequence[dict[str, Any]]
 
 
-def load(directory: Path) -> Kept:
+def load(directory: Path) -> SavedConversation:
     """Return the last conversation of a directory. Raises `BadUsage` if there is none."""
     path = _path(directory)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        kept = Kept(**data)
-        if kept.directory != str(directory) or not all(isinstance(each["role"], str) for each in kept.messages):
+        saved = SavedConversation(**data)
+        if saved.directory != str(directory) or not all(isinstance(message["role"], str) for message in saved.messages):
             raise ValueError
     except FileNotFoundError as error:
         raise BadUsage(
@@ -42,33 +42,33 @@ def load(directory: Path) -> Kept:
         raise BadUsage(
             f"the last conversation here, `{path}`, cannot be read", hint="begin a new one: leave `--continue` out"
         ) from error
-    return kept
+    return saved
 
 
-def save(kept: Kept) -> None:
-    """Keep a conversation in place of the directory's last one (0600). Raises `StateUnreadable` if it cannot be."""
-    path = _path(Path(kept.directory))
+def save(conversation: SavedConversation) -> None:
+    """Replace the saved conversation of a directory (0600). Raises `StateUnreadable` if it cannot be written."""
+    path = _path(Path(conversation.directory))
     folder = path.parent
     with files.locked(folder):
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StateUnreadable(f"cannot write `{folder}`: {error.strerror or error}") from error
-        # Names of files may hold what is no text: ASCII keeps it as it is.
-        files.replace(path, json.dumps(asdict(kept), indent=1) + "\n")
-        _forget_oldest(folder)
+        # In ASCII: file names may contain bytes that are not text, which UTF-8 cannot encode.
+        files.replace(path, json.dumps(asdict(conversation), indent=1) + "\n")
+        _delete_oldest(folder)
 
 
 def history_file() -> Path:
-    """Return the file for the prompts typed in chats: private, and not too long."""
+    """Return the file for the prompts typed in chats; make it private, and cut it if it is too large."""
     path = paths.config_dir() / "prompt_history"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
-        if path.stat().st_size > LONGEST_HISTORY:
-            half = path.read_bytes()[-LONGEST_HISTORY // 2 :]
-            path.write_bytes(half[half.find(b"\n# ") :])  # an entry begins so
+        if path.stat().st_size > MAX_HISTORY:
+            half = path.read_bytes()[-MAX_HISTORY // 2 :]
+            path.write_bytes(half[half.find(b"\n# ") :])  # the start of an entry
     except OSError as error:
         raise StateUnreadable(
             f"cannot write `{path}`: {error.strerror or error}", hint="chat without it: `--no-save`"
@@ -77,15 +77,15 @@ def history_file() -> Path:
 
 
 def _path(directory: Path) -> Path:
-    """Return where a directory's conversation is kept: its own name may be too long for a file's, and says much."""
+    """Return the file of a directory's conversation, named by a hash: a path may be too long, and is private."""
     name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:32]
     return paths.config_dir() / "conversations" / f"{name}.json"
 
 
-def _forget_oldest(folder: Path) -> None:
+def _delete_oldest(folder: Path) -> None:
     def age(path: Path) -> float:
         return path.stat().st_mtime
 
-    for path in sorted(folder.glob("*.json"), key=age, reverse=True)[MOST_KEPT:]:
+    for path in sorted(folder.glob("*.json"), key=age, reverse=True)[MAX_CONVERSATIONS:]:
         with suppress(OSError):
             path.unlink()

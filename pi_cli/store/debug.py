@@ -1,4 +1,4 @@
-"""What pi does, for bug reports: with `PI_DEBUG=1` on stderr and in `logs/last.log`; a bug is written there anyway."""
+"""The debug log for bug reports: with `PI_DEBUG=1` on stderr and in `logs/last.log`; bugs are always written there."""
 
 import os
 import sys
@@ -12,9 +12,9 @@ from pi_cli.errors import Bug, PiError
 from pi_cli.safe import safe_line
 from pi_cli.store import paths
 
-BEGAN = time.monotonic()
+STARTED_AT = time.monotonic()
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-SHORTEST_SECRET = 8  # characters; what is shorter would be found everywhere
+MIN_SECRET_LENGTH = 8  # characters; shorter values may be part of any text
 _files: dict[Path, int] = {}
 
 
@@ -22,19 +22,19 @@ def is_on() -> bool:
     return os.environ.get("PI_DEBUG", "") not in ("", "0")
 
 
-def note(what: str) -> None:
-    """Write a line if debugging is on: seconds since pi began, and what it does."""
+def note(text: str) -> None:
+    """Write a line if debugging is on: the seconds since pi was started, and the text without secrets."""
     if not is_on():
         return
-    line = f"{time.monotonic() - BEGAN:8.3f}  {safe_line(redacted(what))}\n"
+    line = f"{time.monotonic() - STARTED_AT:8.3f}  {safe_line(redacted(text))}\n"
     with suppress(OSError):
         sys.stderr.write(f"debug: {line}")
         sys.stderr.flush()
     _write(line)
 
 
-def listen() -> None:
-    """Write what the libraries log, too: requests over HTTP with their status, logins."""
+def log_libraries() -> None:
+    """Also write the log messages of libraries: HTTP requests with their status, logins."""
     import logging
 
     class Notes(logging.Handler):
@@ -77,13 +77,13 @@ def log_file() -> Path:
 def redacted(text: str) -> str:
     """Return a text with `[NAME]` in place of the value of each secret in the environment."""
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and any(word in name.upper() for word in SECRET_NAMES):
+        if len(value) >= MIN_SECRET_LENGTH and any(part in name.upper() for part in SECRET_NAMES):
             text = text.replace(value, f"[{name}]")
     return text
 
 
 def _write(text: str) -> None:
-    """Append to the log, which is begun anew by each run that writes to it; a full disk costs the log only."""
+    """Append to the log; the first write of a run replaces the previous log. Errors of the disk are ignored."""
     path = log_file()
     with suppress(OSError):
         if path not in _files:

@@ -1,4 +1,4 @@
-"""Private files that are always whole: written beside, flushed, renamed; changed under a lock."""
+"""Private files that are always complete: written under another name, flushed, renamed; changed under a lock."""
 
 import os
 import sys
@@ -9,15 +9,15 @@ from pathlib import Path
 from pi_cli import hints
 from pi_cli.errors import StateUnreadable
 
-LOCK_TIMEOUT = 10.0
+LOCK_TIMEOUT = 10.0  # seconds
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file that we have `locked`, in one step (0600).
+    """Replace a file atomically (mode 0600). The caller holds its lock.
 
-    Whoever reads sees the old text or the new one, also after a crash; what a crash leaves beside it goes next time.
+    A reader sees the old text or the new one, also after a crash. The next call deletes the temporary file of a crash.
     """
-    path = path.resolve()  # people keep dot files as links
+    path = path.resolve()  # users may keep dot files as symbolic links
     temporary = path.with_name(path.name + ".new")
     try:
         temporary.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def replace(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside `path`. The kernel frees it when its holder dies, however it dies."""
+    """Hold the lock of a file while the block runs. The kernel releases it when the process dies, even by SIGKILL."""
     import filelock
 
     holder = path.with_name(path.name + ".holder")

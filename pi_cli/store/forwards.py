@@ -1,4 +1,4 @@
-"""The ports of this machine that lead to models: a file for each, locked for as long as the port is open."""
+"""The local ports forwarded to models: one file for each, locked while the port is open."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from pi_cli.store import paths
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A port of this machine's loopback that leads to a model for as long as the process `pid` lives."""
+    """A port of this machine's loopback that the process `pid` forwards to a model."""
 
     pod: str
     name: str
@@ -23,13 +23,13 @@ class Forward:
 
 
 @contextmanager
-def remembered(forward: Forward) -> Iterator[None]:
-    """Let other commands know of an open port while the block runs; that it has ended they see by the lock."""
+def published(forward: Forward) -> Iterator[None]:
+    """List an open port for other commands while the block runs; they see by the lock on its file that it is open."""
     path = _folder() / f"{forward.port}.json"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
-    except OSError:  # where nothing can be written, the port is open all the same
+    except OSError:  # the port works without the file
         yield
         return
     with file:
@@ -44,9 +44,10 @@ def remembered(forward: Forward) -> Iterator[None]:
 
 
 def open_to(pod: str, name: str) -> list[Forward]:
-    """Return the ports that lead to a model now, the lowest first."""
-    found = [each for path in _folder().glob("*.json") if (each := _read(path))]
-    return sorted((each for each in found if (each.pod, each.name) == (pod, name)), key=lambda each: each.port)
+    """Return the ports that are forwarded to a model now, the lowest first."""
+    forwards = [forward for path in _folder().glob("*.json") if (forward := _read(path))]
+    matches = [forward for forward in forwards if (forward.pod, forward.name) == (pod, name)]
+    return sorted(matches, key=lambda forward: forward.port)
 
 
 def _folder() -> Path:
@@ -54,15 +55,15 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> Forward | None:
-    """Read a file if its writer still holds it: a file without one is what a `kill -9` left behind."""
+    """Read a file if its process still holds the lock; a file without a lock was left by a `kill -9`."""
     try:
         with path.open(encoding="utf-8") as file:
-            return None if _is_free(file) else Forward(**json.load(file))
+            return None if _is_unlocked(file) else Forward(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _is_free(file: IO[str]) -> bool:
+def _is_unlocked(file: IO[str]) -> bool:
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True

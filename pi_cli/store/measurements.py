@@ -1,4 +1,4 @@
-"""What vLLM said of a model's memory when it started: kept in `measured.json`, and used by the next plan."""
+"""The memory that vLLM logged at earlier starts: stored in `measured.json`, and used by the next plan."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,10 +9,10 @@ from pi_cli.store import paths, rows
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One start: which model on which GPUs with which vLLM, and what was predicted against what was real.
+    """One start: the model, the GPUs, the version of vLLM, the predicted and the measured memory.
 
-    Memory is in GiB per GPU, KV cache in tokens; a prediction is None where there was none. `not_kv_cache` is what vLLM
-    was given less what it had left for the KV cache.
+    `not_kv_cache` and `kv_cache` are in GiB per GPU, `tokens` is the size of the KV cache in tokens. `not_kv_cache` is
+    vLLM's share of the memory minus the KV cache. A prediction is None if there was none.
     """
 
     model: str
@@ -28,23 +28,23 @@ class Measurement:
 
     @property
     def error(self) -> float | None:
-        """Return how far the prediction was off, as a share of the real number of tokens; above 0.0: too many."""
+        """Return the error of the prediction as a share of the measured tokens; above 0.0, it was too high."""
         return self.predicted_tokens / self.tokens - 1 if self.predicted_tokens and self.tokens else None
 
-    def is_of_the_same(self, other: "Measurement") -> bool:
+    def is_about_the_same(self, other: "Measurement") -> bool:
         return (self.model.lower(), self.gpu, self.count, self.tensor, self.vllm) == (
             other.model.lower(), other.gpu, other.count, other.tensor, other.vllm,
         )  # fmt: skip
 
 
 def load(model: str | None = None) -> list[Measurement]:
-    """Return what was measured, of one model or of all, oldest first. A file that cannot be read holds nothing."""
-    found = rows.read(_path(), _measurement)
-    return [each for each in found if model is None or each.model.lower() == model.lower()]
+    """Return the measurements of one model or of all, oldest first; none if the file cannot be read."""
+    stored = rows.read(_path(), _measurement)
+    return [row for row in stored if model is None or row.model.lower() == model.lower()]
 
 
 def add(new: Measurement) -> None:
-    """Keep a measurement in place of an earlier one of the same model, GPUs and version."""
+    """Store a measurement; it replaces an earlier one of the same model, GPUs and version."""
     rows.add(_path(), new, _measurement)
 
 
@@ -53,10 +53,11 @@ def _path() -> Path:
 
 
 def _measurement(row: dict[str, Any]) -> Measurement | None:
-    """Read a row; one of a newer pi, or edited by hand into nonsense, is left out."""
+    """Parse a row; None if it is from a newer pi, or invalid after an edit by hand."""
     names = {field.name for field in fields(Measurement)}
     try:
-        read = Measurement(**{name: value for name, value in row.items() if name in names})
-        return read if read.tokens > 0 and read.not_kv_cache > 0 and isinstance(read.model, str) else None
+        measurement = Measurement(**{name: value for name, value in row.items() if name in names})
+        is_valid = measurement.tokens > 0 and measurement.not_kv_cache > 0 and isinstance(measurement.model, str)
     except TypeError:
         return None
+    return measurement if is_valid else None

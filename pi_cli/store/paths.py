@@ -1,4 +1,4 @@
-"""Where pi keeps its files, and where it finds the ones it ships."""
+"""The paths of the files that pi writes, and of those that it ships."""
 
 import os
 from pathlib import Path
@@ -20,14 +20,14 @@ def known_hosts_file() -> Path:
 
 
 def log_dir() -> Path:
-    """Return the folder for logs of long local work (setup), as the platform wants it."""
+    """Return the folder for the logs of setups: the platform's own folder for logs."""
     from platformdirs import user_log_path
 
     return user_log_path("pi", appauthor=False)
 
 
 def asset(name: str) -> Path:
-    """Return a file we ship (`models.md`, `remote/…`): inside the wheel, or beside the package in a checkout."""
+    """Return a file that pi ships (`models.md`, `remote/…`): inside the wheel, or beside the package in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "assets" / name
     return installed if installed.exists() else package.parent / name

@@ -1,4 +1,4 @@
-"""Pods, GPUs and models as `pods.json` keeps them; keys we do not know survive a round trip."""
+"""Pods, GPUs and models as stored in `pods.json`; keys that pi does not know are kept."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64, starting with a lett
 
 
 class Malformed(ValueError):
-    """A value in `pods.json` is missing or of the wrong kind; the text says where and what was expected."""
+    """A value in `pods.json` is missing or has the wrong type; the text says where, and what was expected."""
 
 
 @dataclass(slots=True)
@@ -31,10 +31,10 @@ class Gpu:
 
 @dataclass(slots=True)
 class Model:
-    """A model we started. `gpu` is a comma-separated list of ids; `uid` names its record on the pod.
+    """A model that pi started. `gpu` is a comma-separated list of ids; `uid` identifies its record on the pod.
 
-    In `extra` are the share of the GPUs that it takes (`memory`), whether it listens on the pod's loopback only
-    (`private`), and the name of the variable that holds its key, unless that is PI_API_KEY (`api_key_env`).
+    `extra` has its share of the memory of the GPUs (`memory`), whether it listens on the pod's loopback only
+    (`private`), and the name of the variable with its key if that is not PI_API_KEY (`api_key_env`).
     """
 
     model: str
@@ -59,9 +59,9 @@ class Model:
 
 @dataclass(slots=True)
 class Storage:
-    """The volume that models are kept on, and its size as people say it (`3.9TB`); not every volume tells its size.
+    """The volume for models, and its size in the usual form (`3.9TB`); None for volumes that do not report it.
 
-    `mount` is the command that mounts it, for when the pod has been rebooted.
+    `mount` is the command that mounts it again after a reboot of the pod.
     """
 
     path: str
@@ -74,9 +74,8 @@ class Storage:
 class Pod:
     """A machine and what runs on it.
 
-    `vllm` (the default version), `storage` and `provider` (`runpod`, …) are what setup found; so is `host`, its address
-    where the ssh command has an alias of the user's ssh configuration. `connect_timeout`, in seconds, is for pods that
-    take longer than most.
+    Setup records `vllm` (the default version), `storage`, `provider` (`runpod`, …) and `host`: the address of a pod
+    whose ssh command has an alias from the user's ssh configuration. `connect_timeout` (seconds) is for slow pods.
     """
 
     ssh: str
@@ -91,12 +90,12 @@ class Pod:
 
     @property
     def devices(self) -> dict[str, str]:
-        """CUDA's names for the GPUs that have one besides their number, by id: beside MIG slices all do."""
+        """CUDA's names by GPU id, for GPUs that have one besides their number: all GPUs of a pod with MIG slices."""
         return {str(gpu.id): str(gpu.extra["uuid"]) for gpu in self.gpus if "uuid" in gpu.extra}
 
     @property
     def is_cpu(self) -> bool:
-        """Tell whether models run on its processors: setup has put vLLM's CPU build there."""
+        """Return whether models run on its processors: setup has installed vLLM's CPU build."""
         return not self.gpus and (self.vllm or "").endswith("+cpu")
 
 
@@ -105,14 +104,14 @@ def is_name(text: str) -> bool:
 
 
 def safe_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object with names as keys, without what could act on a terminal; none of its values is lost."""
-    found: dict[str, Any] = {}
+    """Return an object with keys that are safe for a terminal; equal keys get a suffix, so that no value is lost."""
+    safe: dict[str, Any] = {}
     for key, value in data.items():
         name = safe_line(key) or "unnamed"
-        while name in found:
+        while name in safe:
             name += "-2"
-        found[name] = value
-    return found
+        safe[name] = value
+    return safe
 
 
 def read_pod(data: Any, path: str) -> Pod:
@@ -122,7 +121,7 @@ def read_pod(data: Any, path: str) -> Pod:
         raise Malformed(f"`{path}.gpus` should be a list")
     models = _object(rest.pop("models", {}), f"{path}.models")
     return Pod(
-        ssh=_take(rest, "ssh", str, path),  # shown and parsed with care: what a person pasted is kept to the letter
+        ssh=_take(rest, "ssh", str, path),  # kept exactly as pasted; made safe where it is shown
         host=_take_optional_line(rest, "host", path),
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
         models={name: _read_model(model, f"{path}.models.{name}") for name, model in safe_keys(models).items()},
@@ -184,10 +183,10 @@ def _write_model(model: Model) -> dict[str, Any]:
 
 
 def _read_gpu_ids(value: Any, path: str) -> str:
-    """Read `"0,1"`; people also write `0` and `[0, 1]` by hand."""
+    """Parse `"0,1"`; files written by hand may also have `0` and `[0, 1]`."""
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if not re.fullmatch(r"(\d+(\s*,\s*\d+)*)?", text):
-        raise Malformed(f'`{path}` should be GPU ids such as "0,1"')
+        raise Malformed(f'`{path}` should be GPU ids, e.g. "0,1"')
     return text.replace(" ", "")
 
 
@@ -210,7 +209,7 @@ def _take_optional(rest: dict[str, Any], key: str, path: str) -> str | None:
 
 
 def _take_line(rest: dict[str, Any], key: str, path: str) -> str:
-    """Take a text that is shown: without what could act on a terminal."""
+    """Take a text that is shown, made safe for a terminal."""
     return safe_line(_take(rest, key, str, path))
 
 

@@ -1,4 +1,4 @@
-"""Files of rows that pi learns from starts: nothing is lost by losing one, so what cannot be read holds nothing."""
+"""Files of rows about earlier starts. pi works without them, so a file that cannot be read counts as empty."""
 
 import json
 from collections.abc import Callable
@@ -8,34 +8,34 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pi_cli.store import files
 
-MOST_KEPT = 500  # rows; the oldest go
+MAX_ROWS = 500  # the oldest rows are dropped
 
 
 class Row(Protocol):
-    """A dataclass of which a file keeps the newest of each kind."""
+    """A dataclass whose values are rows; of rows about the same thing, the file keeps the newest."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def is_of_the_same(self, other: Self) -> bool:
-        """Tell whether one of the two is enough."""
+    def is_about_the_same(self, other: Self) -> bool:
+        """Return whether both rows are about the same thing, for example the same model on the same GPUs."""
 
 
 R = TypeVar("R", bound=Row)
 
 
-def read(path: Path, made_of: Callable[[dict[str, Any]], R | None]) -> list[R]:
-    """Return the rows of a file, oldest first; `made_of` leaves out what is nonsense or of a newer pi."""
+def read(path: Path, parse: Callable[[dict[str, Any]], R | None]) -> list[R]:
+    """Return the rows of a file, oldest first, without those for which `parse` returns None."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    found = [made_of(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return [row for row in found if row is not None]
+    parsed = [parse(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row for row in parsed if row is not None]
 
 
-def add(path: Path, new: R, made_of: Callable[[dict[str, Any]], R | None]) -> None:
-    """Keep a row in place of an earlier one of the same."""
+def add(path: Path, new: R, parse: Callable[[dict[str, Any]], R | None]) -> None:
+    """Add a row; it replaces an earlier one about the same thing."""
     with files.locked(path):
-        kept = [each for each in read(path, made_of) if not each.is_of_the_same(new)]
-        rows = [asdict(each) for each in [*kept, new][-MOST_KEPT:]]
+        others = [row for row in read(path, parse) if not row.is_about_the_same(new)]
+        rows = [asdict(row) for row in [*others, new][-MAX_ROWS:]]
         files.replace(path, json.dumps(rows, indent=1) + "\n")

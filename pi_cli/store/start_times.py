@@ -1,4 +1,4 @@
-"""How long the phases of starts took: kept in `starts.json`, and said when the same model starts again."""
+"""How long the phases of starts took: stored in `starts.json`, and shown when the same model is started again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,18 +18,18 @@ class StartTimes:
     seconds: float
     phases: Mapping[str, float] = field(default_factory=dict)
 
-    def is_of_the_same(self, other: "StartTimes") -> bool:
+    def is_about_the_same(self, other: "StartTimes") -> bool:
         return (self.model.lower(), self.gpu, self.count) == (other.model.lower(), other.gpu, other.count)
 
 
 def last(model: str, gpu: str, count: int) -> StartTimes | None:
-    """Return the times of the last such start. A file that cannot be read holds nothing."""
+    """Return the times of the last start of a model on these GPUs; None if they are not known."""
     wanted = StartTimes(model, gpu, count, 0.0)
-    return next((each for each in rows.read(_path(), _times) if each.is_of_the_same(wanted)), None)
+    return next((times for times in rows.read(_path(), _times) if times.is_about_the_same(wanted)), None)
 
 
 def add(new: StartTimes) -> None:
-    """Keep the times of a start in place of those of the one before."""
+    """Store the times of a start; they replace those of the previous start."""
     rows.add(_path(), new, _times)
 
 
@@ -38,11 +38,11 @@ def _path() -> Path:
 
 
 def _times(row: dict[str, Any]) -> StartTimes | None:
-    """Read a row; one of a newer pi, or edited by hand into nonsense, is left out."""
-    names = {each.name for each in fields(StartTimes)}
+    """Parse a row; None if it is from a newer pi, or invalid after an edit by hand."""
+    names = {field.name for field in fields(StartTimes)}
     try:
-        read = StartTimes(**{name: value for name, value in row.items() if name in names})
-        phases = {str(name): float(seconds) for name, seconds in read.phases.items()}
-        return StartTimes(str(read.model), str(read.gpu), int(read.count), float(read.seconds), phases)
+        times = StartTimes(**{name: value for name, value in row.items() if name in names})
+        phases = {str(name): float(seconds) for name, seconds in times.phases.items()}
+        return StartTimes(str(times.model), str(times.gpu), int(times.count), float(times.seconds), phases)
     except (TypeError, ValueError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""`pods.json`: the pods and models people read. What runs on a pod is the truth; this is the list."""
+"""`pods.json`: the list of pods and models. It may be out of date: what runs on a pod is known only to the pod."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read
 
 @dataclass(slots=True)
 class State:
-    """Everything in `pods.json`."""
+    """The content of `pods.json`."""
 
     pods: dict[str, Pod] = field(default_factory=dict)
     active: str | None = None
@@ -34,7 +34,7 @@ class State:
         return {name: self.pod(name) for name in names}
 
     def models(self) -> Iterator[tuple[str, str, Model]]:
-        """Yield (pod, name, model) of every model we know."""
+        """Yield (pod, name, model) of every model on the list."""
         for pod_name, pod in self.pods.items():
             for name, model in pod.models.items():
                 yield pod_name, name, model
@@ -48,7 +48,7 @@ class State:
 
 
 def load() -> State:
-    """Read `pods.json`; a missing file is an empty state, a broken one is refused and left as it is."""
+    """Read `pods.json`; a missing file is an empty state. Raises `StateUnreadable` for a broken file."""
     path = paths.pods_file()
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def load() -> State:
 
 @contextmanager
 def edit() -> Iterator[State]:
-    """Lock, read, let the block change the state, and save it; if the block fails nothing is saved."""
+    """Lock and read the state, let the block change it, and save it; if the block fails, nothing is saved."""
     path = paths.pods_file()
     with files.locked(path):
         state = load()
@@ -77,7 +77,7 @@ def edit() -> Iterator[State]:
 
 
 def _require_readable(path: Path, text: str) -> None:
-    """Refuse to write what the next command could not read."""
+    """Raise `StateUnreadable` if the next command could not read this text."""
     try:
         _parse(text)
     except (ValueError, RecursionError) as error:
@@ -88,7 +88,7 @@ def _require_readable(path: Path, text: str) -> None:
 
 
 def check_name(kind: str, name: str) -> str:
-    """Return `name` if a pod or model may be called so."""
+    """Return `name`. Raises `BadUsage` if it is not allowed as the name of a pod or model."""
     if not is_name(name):
         raise BadUsage(f"`{name}` cannot be the name of a {kind}", hint=f"use {NAME_RULE}")
     return name
@@ -113,7 +113,7 @@ def _render(state: State) -> str:
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can express
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape sequence can express
         return json.dumps(data, indent=2) + "\n"
     return text
 

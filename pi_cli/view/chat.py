@@ -223,7 +223,7 @@ class JsonEvents:
 class Passage:
     """Text on one stream, without blank lines before and after it, and with one newline at its end.
 
-    On a terminal it is made safe; in a file or a pipe it is data, and stays as it is.
+    On a terminal it is made safe; in a file or a pipe it is data, and stays unchanged.
     """
 
     def __init__(self, stream: TextIO, *, style: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Render Markdown as lines for a terminal. No text is lost: anything that is not Markdown is shown as it is."""
+"""Render Markdown as lines for a terminal. No text is lost: anything that is not Markdown is shown unchanged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

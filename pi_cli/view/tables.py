@@ -27,7 +27,7 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
-    """Print pods as they are now; for a pod that did not answer, print what `pods.json` says."""
+    """Print the present state of pods; for a pod that did not answer, print its entry in `pods.json`."""
     rows = []
     for each in pods:
         now, pod = each.machine, each.pod

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick c
 
 UNLIMITED_WIDTH = 10_000  # columns of a file or a pipe, where nothing is wrapped or truncated
 
-# Characters that `json.dumps` leaves as they are, although they can steer a terminal or cannot be encoded: DEL, C1,
+# Characters that `json.dumps` does not escape, although they can steer a terminal or cannot be encoded: DEL, C1,
 # the bidirectional controls, lone surrogates. The C0 controls it escapes itself.
 UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

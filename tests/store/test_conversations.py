@@ -8,11 +8,11 @@ import pytest
 
 from pi_cli.errors import BadUsage
 from pi_cli.store import conversations, paths
-from pi_cli.store.conversations import Kept
+from pi_cli.store.conversations import SavedConversation
 
 
-def kept(directory: Path, text: str = "Hello") -> Kept:
-    return Kept(str(directory), "q", None, [{"role": "user", "content": text}])
+def kept(directory: Path, text: str = "Hello") -> SavedConversation:
+    return SavedConversation(str(directory), "q", None, [{"role": "user", "content": text}])
 
 
 def mode(path: Path) -> int:
@@ -64,12 +64,12 @@ def test_only_so_many_directories_are_remembered(tmp_path: Path) -> None:
     folder = paths.config_dir() / "conversations"
     [oldest] = folder.iterdir()
     os.utime(oldest, (0, 0))
-    for number in range(conversations.MOST_KEPT):
+    for number in range(conversations.MAX_CONVERSATIONS):
         (folder / f"{number}.json").write_text("{}")
     conversations.save(kept(tmp_path / "newest"))
 
     assert not oldest.exists()
-    assert len(list(folder.iterdir())) == conversations.MOST_KEPT
+    assert len(list(folder.iterdir())) == conversations.MAX_CONVERSATIONS
     assert conversations.load(tmp_path / "newest")
 
 
@@ -82,4 +82,4 @@ def test_a_long_history_loses_its_first_half() -> None:
     left = path.read_text()
     assert left.startswith("\n# ")
     assert left.endswith(entries[-1])
-    assert len(left) <= conversations.LONGEST_HISTORY // 2
+    assert len(left) <= conversations.MAX_HISTORY // 2

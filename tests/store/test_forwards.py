@@ -12,7 +12,7 @@ from pi_cli.store.forwards import Forward
 HOLDING = """\
 import time
 from pi_cli.store import forwards
-with forwards.remembered(forwards.Forward("dc1", "q", 8001, 1)):
+with forwards.published(forwards.Forward("dc1", "q", 8001, 1)):
     print("open", flush=True)
     time.sleep(600)
 """
@@ -24,7 +24,7 @@ def folder() -> Path:
 
 def test_an_open_port_is_known_until_it_is_closed() -> None:
     first, second = Forward("dc1", "q", 8002, os.getpid()), Forward("dc1", "q", 8001, os.getpid())
-    with forwards.remembered(first), forwards.remembered(second), forwards.remembered(Forward("dc2", "q", 8003, 1)):
+    with forwards.published(first), forwards.published(second), forwards.published(Forward("dc2", "q", 8003, 1)):
         assert forwards.open_to("dc1", "q") == [second, first]
         assert forwards.open_to("dc1", "other") == []
         assert folder().stat().st_mode & 0o777 == 0o700
@@ -41,7 +41,7 @@ def test_what_a_killed_process_left_behind_is_not_believed_and_can_be_used_again
         holder.send_signal(signal.SIGKILL)
     assert forwards.open_to("dc1", "q") == []
     assert len(list(folder().iterdir())) == 1
-    with forwards.remembered(Forward("dc1", "r", 8001, os.getpid())):
+    with forwards.published(Forward("dc1", "r", 8001, os.getpid())):
         assert [each.port for each in forwards.open_to("dc1", "r")] == [8001]
 
 
@@ -54,5 +54,5 @@ def test_a_file_that_is_none_of_ours_is_left_out() -> None:
 def test_a_port_is_open_also_where_nothing_can_be_written() -> None:
     folder().parent.mkdir(parents=True, exist_ok=True)
     folder().write_text("in the way")
-    with forwards.remembered(Forward("dc1", "q", 8001, os.getpid())):
+    with forwards.published(Forward("dc1", "q", 8001, os.getpid())):
         assert forwards.open_to("dc1", "q") == []
