@@ -79,13 +79,13 @@ class HostKeyChanged(PodUnreachable):
 
     may_be_gone = False
 
-    def __init__(self, pod: str, *, known: str, shown: str, ssh: str, whose: str = "its host key") -> None:
+    def __init__(self, pod: str, *, known: str, shown: str, ssh: str, key_label: str = "its host key") -> None:
         from pi_cli.hints import fill
 
         accept = "if you recreated it, accept the new key with `pi pods setup {pod} {ssh} --accept-new-host-key`"
         super().__init__(
             pod,
-            f"{whose} changed (known {known}, now {shown}): "
+            f"{key_label} changed (known {known}, now {shown}): "
             "either the machine was recreated, or the connection is being intercepted",
             hint=fill(accept, pod=pod, ssh=ssh),
         )

@@ -67,14 +67,14 @@ def describe(entry: os.DirEntry[str]) -> str:
 
 def limited(lines: Iterable[str]) -> tuple[list[str], str | None]:
     """Take as many lines as fit one tool result; return them, and the first line left out, if any."""
-    taken: list[str] = []
+    fitting: list[str] = []
     characters_left = MAX_CHARACTERS
     for line in lines:
         characters_left -= len(line) + 1
-        if len(taken) == MAX_LINES or characters_left < 0:
-            return taken, line
-        taken.append(line)
-    return taken, None
+        if len(fitting) == MAX_LINES or characters_left < 0:
+            return fitting, line
+        fitting.append(line)
+    return fitting, None
 
 
 def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, stop: Event) -> str:
@@ -88,9 +88,9 @@ def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, 
             raise ToolError(f"{file_path} is a binary file of {size} bytes, not text")
         file.seek(0)
         numbered_lines = enumerate(lines_of(file, is_over), start=1)
-        wanted = itertools.dropwhile(lambda numbered: numbered[0] < first, numbered_lines)
-        lines, left_out = limited(line for _, line in itertools.islice(wanted, max(limit, 1)))
-        has_more = left_out is not None or next(wanted, None) is not None
+        from_offset = itertools.dropwhile(lambda numbered: numbered[0] < first, numbered_lines)
+        lines, left_out = limited(line for _, line in itertools.islice(from_offset, max(limit, 1)))
+        has_more = left_out is not None or next(from_offset, None) is not None
         if is_over():
             raise ToolError(f"{file_path} is too long to read that far in {MAX_SECONDS:.0f} s: search it with `rg`")
         if not lines:

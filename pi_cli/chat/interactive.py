@@ -35,10 +35,10 @@ async def chat(
     """
     failures = 0
     was_connected = False
-    given = deque(first)
+    waiting = deque(first)
 
     async def next_prompt() -> str | None:
-        return given.popleft() if given else await source.next()
+        return waiting.popleft() if waiting else await source.next()
 
     prompt: str | None = None
     while True:

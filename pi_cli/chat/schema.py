@@ -43,10 +43,10 @@ def read_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
         raise ToolError(f"the arguments must be a JSON object; {usage}")
     if unknown := values.keys() - properties.keys():
         raise ToolError(f"there is no parameter {', '.join(f'`{name}`' for name in sorted(unknown))}; {usage}")
-    given = {name: value for name, value in values.items() if value is not None}
-    if missing := [name for name in tool.parameters["required"] if name not in given]:
+    present = {name: value for name, value in values.items() if value is not None}
+    if missing := [name for name in tool.parameters["required"] if name not in present]:
         raise ToolError(f"{', '.join(f'`{name}`' for name in missing)} is missing; {usage}")
-    return {name: converted(name, value, properties[name]["type"]) for name, value in given.items()}
+    return {name: converted(name, value, properties[name]["type"]) for name, value in present.items()}
 
 
 def converted(name: str, value: Any, kind: str) -> Any:
@@ -65,5 +65,5 @@ def converted(name: str, value: Any, kind: str) -> Any:
             return [value]
         case "array", list() if all(isinstance(item, str) for item in value):
             return value
-    wanted = {"string": "a string", "integer": "a whole number", "array": "a list of strings"}[kind]
-    raise ToolError(f"`{name}` must be {wanted}, not {json.dumps(value)[:100]}")
+    expected = {"string": "a string", "integer": "a whole number", "array": "a list of strings"}[kind]
+    raise ToolError(f"`{name}` must be {expected}, not {json.dumps(value)[:100]}")

@@ -204,7 +204,7 @@ def _may_keep_context(placement: Placement, options: Options) -> bool:
     concurrency = placement.fit.concurrency
     if options.is_context_auto or (options.context is not None and placement.fit.is_enough):
         return True
-    if concurrency is None:  # the catalogue knows better than we, who know nothing of its KV cache
+    if concurrency is None:  # the size of its KV cache is unknown: trust the catalogue
         return not placement.candidate.is_derived
     return not placement.fit.is_tight
 

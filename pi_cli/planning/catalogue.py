@@ -134,7 +134,7 @@ def search(query: str) -> list[Entry]:
 
 
 def similar(model: str) -> list[str]:
-    """Return up to three ids that a shortened or misspelt id may stand for, the likeliest first."""
+    """Return up to three ids that a shortened or misspelt id may mean, the likeliest first."""
     ids = [block.id for block in _distinct()]
     spellings = {id.rpartition("/")[2].lower(): id for id in ids} | {id.lower(): id for id in ids}
     longer = [id for id in ids if model.lower() in id.lower()]
@@ -169,8 +169,8 @@ class _Block:
 class _Invalid(ValueError):
     """An invalid value in a block: in the `number`th table of this header, at this key, or in the block as a whole."""
 
-    def __init__(self, what: str, header: str = "", number: int = 0, key: str = "") -> None:
-        super().__init__(what)
+    def __init__(self, message: str, header: str = "", number: int = 0, key: str = "") -> None:
+        super().__init__(message)
         self.header, self.number, self.key = header, number, key
 
 

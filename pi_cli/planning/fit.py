@@ -130,8 +130,8 @@ def cannot_run(dtype: str, capability: tuple[int, int] | None) -> str | None:
     if capability is None or capability >= needed:
         return None
     has, needs = (f"{major}.{minor}" for major, minor in (capability, needed))
-    what = f"{dtype.upper()} weights need" if dtype in NATIVE_CAPABILITY else "vLLM needs"
-    return f"{what} compute capability {needs}, and it has {has}"
+    requirement = f"{dtype.upper()} weights need" if dtype in NATIVE_CAPABILITY else "vLLM needs"
+    return f"{requirement} compute capability {needs}, and it has {has}"
 
 
 def divides(architecture: Architecture, tensor: int) -> bool:

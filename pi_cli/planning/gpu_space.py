@@ -61,9 +61,9 @@ def measure(gpus: Sequence[Gpu], models: Mapping[str, Model], used: Mapping[int,
 def _measure(gpu: Gpu, models: Mapping[str, Model], used: Mapping[int, tuple[int, int]]) -> GpuSpace:
     type = gpu_types.recognise(gpu)
     in_use, total = used.get(gpu.id, (0, type.memory_mib if type else _memory(gpu.memory)))
-    on_it = {name: model for name, model in models.items() if gpu.id in model.gpus}
-    taken = max(in_use, round(sum(share_of(model) for model in on_it.values()) * total))
-    names = tuple(sorted(on_it))
+    models_on_gpu = {name: model for name, model in models.items() if gpu.id in model.gpus}
+    taken = max(in_use, round(sum(share_of(model) for model in models_on_gpu.values()) * total))
+    names = tuple(sorted(models_on_gpu))
     return GpuSpace(gpu, total, taken, names, type.name if type else gpu.name, type.capability if type else None)
 
 

@@ -142,7 +142,7 @@ async def _in_time(question: _Question, ask: Callable[[_Question], T]) -> T:
 
 
 def _answer(question: _Question, ask: Callable[[_Question], T]) -> T:
-    """Ask the Hub, and turn every failure into an error of ours."""
+    """Ask the Hub, and turn every failure into a `PiError`."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported on first use

@@ -18,7 +18,7 @@ FP4_TYPES = ("nvfp4", "mxfp4")
 async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
     """Return what is known of a model. The Hub is asked about models that are not in the catalogue.
 
-    Raises `ModelNotStarted` when the Hub refuses: the model is gated and we have no access, or it does not exist.
+    Raises `ModelNotStarted` when the Hub refuses: the model is gated and the user has no access, or it does not exist.
     """
     entry = catalogue.find(model)
     if entry is not None:

@@ -127,9 +127,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
         return Plan(profile.id, (), context, reasons=reasons, files=profile.files)
     shape = profile.shape
     if shape.weights > MAX_CPU_WEIGHTS or shape.dtype not in UNQUANTISED_TYPES:
-        what = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
+        size = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
         raise DoesNotFit(
-            f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {what}",
+            f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {size}",
             hint="choose a small model that is not quantised; to try anyway, give your own arguments after `--vllm`",
         )
     arguments = (*candidates.features(profile), *context)

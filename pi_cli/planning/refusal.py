@@ -28,9 +28,9 @@ def explain(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuS
 
 
 def no_room(model: str, pod: str, held: tuple[HeldGpu, ...], *, share_left: float = 0.0) -> NoRoom:
-    """Return the error for GPUs that would do if they were free.
+    """Return the error for GPUs that would be enough if they were free.
 
-    With `share_left`, the hint says that the user's own arguments could ask for that share of the memory.
+    With `share_left`, the hint says that the user's own arguments could request that share of the memory.
     """
     return NoRoom(
         f"no room for `{model}` on `{pod}`: {'; '.join(_usage(gpu) for gpu in held)}",
@@ -60,7 +60,7 @@ def reason(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSp
 
 
 def would_fit(profile: KnownModel, constraints: Constraints) -> list[str]:
-    """Return hardware that would do, as people write it: `2x H100`. For each kind of GPU, the smallest number."""
+    """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number."""
     hardware = []
     for kind in RENTABLE_GPUS:
         for count in RENTABLE_COUNTS:
@@ -112,7 +112,7 @@ def _too_small(lacking: Shortfall) -> str:
 
 
 def _alternatives(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
-    """Yield hints: which constraint to change, which hardware would do, and where to read more."""
+    """Yield hints: which constraint to change, which hardware would be enough, and where to read more."""
     yield from _relaxed(profile, constraints, spaces)
     if hardware := would_fit(profile, Constraints(context=constraints.context)):
         yield f"it would fit on {', '.join(hardware)}"

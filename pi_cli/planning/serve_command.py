@@ -23,7 +23,7 @@ def text(plan: Plan, name: str, *, port: int, private: bool, devices: Mapping[st
 
 
 def additions(plan: Plan) -> list[str]:
-    """Say what the pod adds to the command by itself, which depends on what it finds there."""
+    """Return what the pod adds to the command in which cases, as lines for the user."""
     builder = _builder()
     offline = shlex.join(f"{key}={value}" for key, value in builder.OFFLINE.items())
     if not plan.is_complete:
@@ -34,7 +34,7 @@ def additions(plan: Plan) -> list[str]:
 
 @functools.cache
 def _builder() -> Any:
-    """Return `remote/agent/serve_command.py` as a module: it is not on the path of imports."""
+    """Return `remote/agent/serve_command.py` as a module: it is not on `sys.path`."""
     path = paths.asset("remote/agent/serve_command.py")
     spec = importlib.util.spec_from_file_location("agent.serve_command", path)
     assert spec
@@ -45,4 +45,6 @@ def _builder() -> Any:
 
 
 def _assigned(name: str, value: str) -> str:
-    return f"{name}={value}" if value.startswith("~/") else f"{name}={shlex.quote(value)}"  # quoted, `~` is a name
+    return (
+        f"{name}={value}" if value.startswith("~/") else f"{name}={shlex.quote(value)}"
+    )  # in quotes, `~` would not be expanded

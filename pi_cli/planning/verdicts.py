@@ -50,7 +50,7 @@ def _users(spaces: Sequence[GpuSpace]) -> str:
 
 
 def _brief(profile: KnownModel, spaces: Sequence[GpuSpace]) -> str:
-    """Say in a few words what `refusal.reason` says in full: `needs 154 GiB, has 73`."""
+    """Return the reason of `refusal.reason` in a few words: `needs 154 GiB, has 73`."""
     lacking = shortfall.compute(profile, NO_CONSTRAINTS, spaces)
     if lacking is None:
         kind = profile.shape.dtype.upper() if profile.shape.dtype in fit.NATIVE_CAPABILITY else "vLLM"

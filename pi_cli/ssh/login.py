@@ -95,8 +95,8 @@ def _refuse_runpod_proxy(pod: str, command: SshCommand) -> None:
 
 def _trust(pod: str, ssh: str, destination: Destination, *, is_pod: bool, learn: bool, accept_new: bool) -> Trust:
     name = pod if is_pod else host_keys.jump_host_name(pod, destination.known_name)
-    whose = "its host key" if is_pod else f"the host key of jump host {destination}"
-    return Trust(pod, name, whose, ssh, destination, learn or accept_new, accept_new)
+    key_label = "its host key" if is_pod else f"the host key of jump host {destination}"
+    return Trust(pod, name, key_label, ssh, destination, learn or accept_new, accept_new)
 
 
 def _connect_timeout(command: SshCommand, pods_own: float | None, destination: Destination) -> float:

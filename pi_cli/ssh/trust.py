@@ -31,13 +31,13 @@ class KnownHosts:
 class Trust:
     """Decides on one host key and remembers the key presented.
 
-    `name` is the machine's in pi's `known_hosts`; `whose` names the key in messages. `learn` accepts the key of an
+    `name` is the machine's in pi's `known_hosts`; `key_label` names the key in messages. `learn` accepts the key of an
     unknown machine, `accept_new` any key.
     """
 
     pod: str
     name: str
-    whose: str
+    key_label: str
     ssh: str
     destination: Destination
     learn: bool
@@ -84,23 +84,23 @@ class Trust:
         if self.presented is None:  # asyncssh decided by itself: a revoked key, or a certificate that does not match
             return PodUnreachable(
                 self.pod,
-                f"{self.whose} cannot be trusted: {reason}",
+                f"{self.key_label} cannot be trusted: {reason}",
                 hint="your own known_hosts rules it out; ask the administrator of that machine",
             )
         shown = self.presented.get_fingerprint()
         if self.pinned:
             known = self.pinned.get_fingerprint()
-            return HostKeyChanged(self.pod, known=known, shown=shown, ssh=self.ssh, whose=self.whose)
+            return HostKeyChanged(self.pod, known=known, shown=shown, ssh=self.ssh, key_label=self.key_label)
         if self.learn:
             accept = "if it is a new machine, accept its key with `pi pods setup {pod} {ssh} --accept-new-host-key`"
             return PodUnreachable(
                 self.pod,
-                f"{self.whose} {shown} is not the one that your own known_hosts has for {self._contradiction()}: "
+                f"{self.key_label} {shown} is not the one that your own known_hosts has for {self._contradiction()}: "
                 "either another machine had this address before, or the connection is being intercepted",
                 hint=fill(accept, pod=self.pod, ssh=self.ssh),
             )
         hint = fill("learn it with `pi pods setup {pod} {ssh}`", pod=self.pod, ssh=self.ssh)
-        return PodUnreachable(self.pod, f"{self.whose} {shown} is not known to pi", hint=hint)
+        return PodUnreachable(self.pod, f"{self.key_label} {shown} is not known to pi", hint=hint)
 
     def _contradiction(self) -> str:
         """Describe the user's entry that contradicts, and the pod that has the key, if pi knows one."""

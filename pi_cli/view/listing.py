@@ -28,11 +28,11 @@ def show(models: "Sequence[Listed]") -> None:
     """Print the table, and below it how to stop engines without a server."""
     console = terminal.out()
     console.print(_table(models, console.width))
-    for each in models:
-        if each.status == "orphaned":
-            used = f"{units.size(each.memory[0] * MIB)} of GPU memory" if each.memory else "GPU memory"
-            remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=each.name, pod=each.pod)
-            terminal.note(f"the server of `{each.name}` is dead, but its engine still uses {used}; {remedy}")
+    for listed in models:
+        if listed.status == "orphaned":
+            used = f"{units.size(listed.memory[0] * MIB)} of GPU memory" if listed.memory else "GPU memory"
+            remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=listed.name, pod=listed.pod)
+            terminal.note(f"the server of `{listed.name}` is dead, but its engine still uses {used}; {remedy}")
 
 
 class Board:
@@ -40,7 +40,7 @@ class Board:
 
     def __init__(self, pods: Iterable[str], console: "Console") -> None:
         self._models: dict[str, Sequence[Listed] | None] = dict.fromkeys(pods)
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._console = console
 
     def see(self, pod: str, models: "Sequence[Listed]") -> None:
@@ -58,7 +58,7 @@ class Board:
         waiting = [pod for pod, models in self._models.items() if models is None]
         parts: list[RenderableType] = [_table(known, self._console.width)] if known else []
         if waiting:
-            seconds = int(time.monotonic() - self._began)
+            seconds = int(time.monotonic() - self._started_at)
             parts.append(Text(f"asking {', '.join(waiting)} ({seconds}s)", style="dim"))
         elif not known:
             parts.append(Text(f"no models on {', '.join(self._models)}", style="dim"))
@@ -79,39 +79,39 @@ def live(pods: Iterable[str], *, stays: bool) -> Iterator[Board]:
 
 
 def _table(models: "Sequence[Listed]", width: int) -> "RenderableType":
-    return tables.laid_out([_row(each) for each in models], width, title="NAME", spare=("PORT", "PID"))
+    return tables.laid_out([_row(listed) for listed in models], width, title="NAME", spare=("PORT", "PID"))
 
 
-def _row(each: "Listed") -> dict[str, Text]:
-    model = each.model
+def _row(listed: "Listed") -> dict[str, Text]:
+    model = listed.model
     return {
-        "POD": Text(each.pod),
-        "NAME": Text(each.name),
-        "STATUS": Text(_status(each), style=STATUS_STYLES.get(each.status, "")),
+        "POD": Text(listed.pod),
+        "NAME": Text(listed.name),
+        "STATUS": Text(_status(listed), style=STATUS_STYLES.get(listed.status, "")),
         "MODEL": Text(safe(model.model) or "-"),
         "GPU": Text(model.gpu or "-"),
-        "GPU MEM": Text(_memory(each.memory)),
+        "GPU MEM": Text(_memory(listed.memory)),
         "PORT": Text(str(model.port or "-")),
         "PID": Text(str(model.pid or "-")),
-        "UP": Text("-" if each.status in ("starting", "dead") else units.age(each.age)),
-        "REQUESTS": Text(_requests(each.requests)),
-        "URL": Text(_url(each)),
+        "UP": Text("-" if listed.status in ("starting", "dead") else units.age(listed.age)),
+        "REQUESTS": Text(_requests(listed.requests)),
+        "URL": Text(_url(listed)),
     }
 
 
-def _status(each: "Listed") -> str:
+def _status(listed: "Listed") -> str:
     """Format a model's status: `starting (loading weights 3/8, 1m40s)`, `dead (the pod was rebooted)`."""
     details = []
-    if each.status == "starting" and each.phase:
-        details.append(each.phase)
-        if each.progress:
-            done, total = each.progress
+    if listed.status == "starting" and listed.phase:
+        details.append(listed.phase)
+        if listed.progress:
+            done, total = listed.progress
             details[0] += f" {units.size(done)} of {units.size(total)}"
-        if each.age is not None:
-            details.append(units.age(each.age))
-    if each.status == "dead" and each.cause:
-        details.append(safe(each.cause))
-    return f"{each.status} ({', '.join(details)})" if details else each.status
+        if listed.age is not None:
+            details.append(units.age(listed.age))
+    if listed.status == "dead" and listed.cause:
+        details.append(safe(listed.cause))
+    return f"{listed.status} ({', '.join(details)})" if details else listed.status
 
 
 def _memory(memory: tuple[int, int] | None) -> str:
@@ -126,7 +126,7 @@ def _requests(requests: tuple[int, int] | None) -> str:
     return f"{running} +{waiting} waiting" if waiting else f"{running}"
 
 
-def _url(each: "Listed") -> str:
-    if each.status == "dead":
+def _url(listed: "Listed") -> str:
+    if listed.status == "dead":
         return "-"
-    return command("pi", "forward", each.name) if each.url is None or each.answers_here is False else each.url
+    return command("pi", "forward", listed.name) if listed.url is None or listed.answers_here is False else listed.url

@@ -36,7 +36,7 @@ def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str]) ->
         show_row(console, "VLLM", Text(f"{plan.min_vllm} or newer"))
     console.print(Text("COMMAND", style="bold"))
     console.print(Text(safe(command)), soft_wrap=True)
-    show_row(console, "POD ADDS", *(Text(f"- {each}") for each in additions))
+    show_row(console, "POD ADDS", *(Text(f"- {addition}") for addition in additions))
 
 
 def show_choices(console: Console, plan: "Plan") -> None:

@@ -29,18 +29,18 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
 def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
     """Print the present state of pods; for a pod that did not answer, print its entry in `pods.json`."""
     rows = []
-    for each in pods:
-        now, pod = each.machine, each.pod
+    for checked in pods:
+        machine, pod = checked.machine, checked.pod
         row = {
-            "": _mark(each.name, active),
-            "POD": Text(each.name),
-            "STATUS": Text(each.status, style=STATUS_STYLES[each.status]),
-            "GPUS": Text("CPU" if pod.is_cpu else units.gpus(now.gpus if now else pod.gpus)),
-            "IN USE": Text(_in_use(now) if now else "-"),
-            "MODELS": Text(", ".join((model.name for model in now.running) if now else pod.models) or "-"),
-            "FREE": Text(_free(now.home) if now else "-"),
-            "STORAGE": Text(_free_there(now.storage) if now and now.storage else "-"),
-            "VLLM": Text((now.vllm if now else pod.vllm) or "-"),
+            "": _mark(checked.name, active),
+            "POD": Text(checked.name),
+            "STATUS": Text(checked.status, style=STATUS_STYLES[checked.status]),
+            "GPUS": Text("CPU" if pod.is_cpu else units.gpus(machine.gpus if machine else pod.gpus)),
+            "IN USE": Text(_in_use(machine) if machine else "-"),
+            "MODELS": Text(", ".join((model.name for model in machine.running) if machine else pod.models) or "-"),
+            "FREE": Text(_free(machine.home) if machine else "-"),
+            "STORAGE": Text(_volume(machine.storage) if machine and machine.storage else "-"),
+            "VLLM": Text((machine.vllm if machine else pod.vllm) or "-"),
         }
         rows.append(row)
     _show(rows)
@@ -96,11 +96,11 @@ def _mark(name: str, active: str | None) -> Text:
     return Text("*", style="green") if name == active else Text("")
 
 
-def _in_use(now: "Machine") -> str:
+def _in_use(machine: "Machine") -> str:
     """Format the used memory of every GPU, in GB of the board's size: `73/80, 0/80 GB`."""
     shares = []
-    for gpu in now.gpus:
-        used, total = now.used.get(gpu.id, (0, 0))
+    for gpu in machine.gpus:
+        used, total = machine.used.get(gpu.id, (0, 0))
         board = int(gpu.memory.removesuffix("GB")) if gpu.memory.removesuffix("GB").isdecimal() else 0
         shares.append(f"{round(board * used / total)}/{board}" if total and board else "?")
     if not shares:
@@ -113,7 +113,7 @@ def _free(disk: "Disk") -> str:
     return units.size(disk.free) if disk.free is not None else "?"
 
 
-def _free_there(disk: "Disk") -> str:
+def _volume(disk: "Disk") -> str:
     """Format the free space of a volume; shared pools do not report it, and an unmounted one has none."""
     if disk.trouble:
         return f"{disk.path}: {disk.trouble}"
