@@ -155,9 +155,9 @@ class StateUnreadable(PiError):
 class Bug(PiError):
     """pi raised an exception that it does not handle; the file `log` has the traceback."""
 
-    def __init__(self, what: str, *, doing: str, log: str) -> None:
+    def __init__(self, exception: str, *, activity: str, log: str) -> None:
         super().__init__(
-            f"this is a bug in pi{f', while {doing}' if doing else ''}: {what}",
+            f"this is a bug in pi{f', while {activity}' if activity else ''}: {exception}",
             hint=f"please report it, with {log}; `PI_DEBUG=1` before the command writes more into that file",
         )
 

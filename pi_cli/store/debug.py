@@ -45,29 +45,31 @@ def log_libraries() -> None:
         logging.basicConfig(handlers=[Notes()], level=logging.INFO)
 
 
-def bug(error: BaseException, doing: str = "") -> Bug:
+def bug(error: BaseException, activity: str = "") -> Bug:
     """Return the error to show for an exception that nothing handles, and write its traceback to the log."""
     import traceback
 
     trace = "".join(traceback.format_exception(error))
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    _write(f"\n{f'While {doing}: ' if doing else ''}{redacted(trace)}")
+    _write(f"\n{f'While {activity}: ' if activity else ''}{redacted(trace)}")
     if is_on():
         with suppress(OSError):
             sys.stderr.write(redacted(trace))
-    return Bug(f"{type(error).__name__}: {redacted(str(error))}".removesuffix(": "), doing=doing, log=str(log_file()))
+    return Bug(
+        f"{type(error).__name__}: {redacted(str(error))}".removesuffix(": "), activity=activity, log=str(log_file())
+    )
 
 
 @contextmanager
-def bugs_as_errors(doing: str) -> Iterator[None]:
+def bugs_as_errors(activity: str) -> Iterator[None]:
     """Turn an exception that nothing handles into a `Bug`, so that it ends the work on one pod only."""
     try:
         yield
     except PiError:
         raise
     except Exception as error:
-        raise bug(error, doing) from error
+        raise bug(error, activity) from error
 
 
 def log_file() -> Path:
