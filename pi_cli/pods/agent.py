@@ -48,6 +48,10 @@ CODES: "tuple[protocol.Code, ...]" = (
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment", "os",
     "bug",
 )  # fmt: skip
+UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
+    "name": "", "names": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
+    "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
+}  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
 CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended"], ...] = (
     "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended",
@@ -150,7 +154,7 @@ async def logs(session: PodSession, request: "protocol.LogsRequest", on_log: OnL
     """Read logs; pass their bytes and their changes to `on_log`."""
     pod = session.pod
 
-    def on_answer(answer: dict[str, Any]) -> None:
+    def on_answer(answer: "protocol.Reply") -> None:
         _raise_refusal(pod, answer)
 
     def on_frame(frame: Frame) -> Awaitable[None] | None:
@@ -180,14 +184,14 @@ async def _result(
     session: PodSession,
     operation: "protocol.Operation",
     request: "protocol.Request",
-    on_event: agent_link.OnMessage = lambda _: None,
+    on_event: agent_link.OnEvent = lambda _: None,
 ) -> Any:
     answer = await agent_link.ask(session, operation, request, on_event)
     _raise_refusal(session.pod, answer)
     return cast("protocol.ResultReply", answer)["result"]
 
 
-def _raise_refusal(pod: str, answer: dict[str, Any]) -> None:
+def _raise_refusal(pod: str, answer: "protocol.Reply") -> None:
     """Raise `AgentRefused` if an answer is a refusal."""
     if "refusal" in answer:
         with understood(pod):
@@ -198,26 +202,26 @@ def _raise_refusal(pod: str, answer: dict[str, Any]) -> None:
 def _refusal(value: object) -> Refusal:
     if not isinstance(value, dict):
         raise InvalidValue(value, "a refusal")
-    reply = cast("protocol.Refusal", value)
-    folder = checks.line(reply.get("path", ""))
+    reply = cast("protocol.Refusal", {**UNSET, **value})
+    folder = checks.line(reply["path"])
     prefix = folder.rstrip("/") + "/"
-    paths = checks.each(checks.line, reply.get("paths", []))
+    paths = checks.each(checks.line, reply["paths"])
     return Refusal(
         code=checks.one_of(reply["code"], CODES),
-        name=checks.line(reply.get("name", "")),
-        names=tuple(checks.each(checks.line, reply.get("names", []))),
-        port=checks.whole(reply.get("port", 0)),
-        program=checks.line(reply.get("program", "")),
+        name=checks.line(reply["name"]),
+        names=tuple(checks.each(checks.line, reply["names"])),
+        port=checks.whole(reply["port"]),
+        program=checks.line(reply["program"]),
         path=folder,
         paths=tuple(path for path in paths if path.startswith(prefix) and "/../" not in f"{path}/"),
-        reason=checks.text(reply.get("reason", "")),
-        errno=checks.whole(reply.get("errno", 0)),
-        seconds=checks.number(reply.get("seconds", 0)),
-        free=checks.optional(checks.whole, reply.get("free")),
-        before=checks.optional(checks.whole, reply.get("before")),
-        lacking=checks.optional(checks.whole, reply.get("lacking")),
-        total=checks.optional(checks.whole, reply.get("total")),
-        frees=checks.whole(reply.get("frees", 0)),
+        reason=checks.text(reply["reason"]),
+        errno=checks.whole(reply["errno"]),
+        seconds=checks.number(reply["seconds"]),
+        free=checks.optional(checks.whole, reply["free"]),
+        before=checks.optional(checks.whole, reply["before"]),
+        lacking=checks.optional(checks.whole, reply["lacking"]),
+        total=checks.optional(checks.whole, reply["total"]),
+        frees=checks.whole(reply["frees"]),
     )
 
 
@@ -314,16 +318,16 @@ def _start_end(reply: "protocol.StartResult") -> StartEnd:
     )
 
 
-def _events(pod: str, on_event: OnEvent) -> agent_link.OnMessage:
+def _events(pod: str, on_event: OnEvent) -> agent_link.OnEvent:
     """Return the parser for events of a start.
 
     It has one sanitizer for the whole log, since a control sequence may be cut between two parts.
     """
     log = Sanitizer(colour=False)
 
-    def parse(message: dict[str, Any]) -> None:
+    def parse(message: "protocol.Event") -> None:
         with understood(pod):
-            event = _event(cast("protocol.Event", message), log)
+            event = _event(message, log)
         on_event(event)
 
     return parse

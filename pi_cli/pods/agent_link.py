@@ -4,7 +4,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 VERSION: "protocol.Version" = 1
 MARK: "protocol.Mark" = "\x1epi "
 FRAME_HEADER: "protocol.FrameHeader" = "!BHIQ"
-DATA: "protocol.FrameKind" = 0
-EVENT: "protocol.FrameKind" = 1
-BEAT: "protocol.FrameKind" = 2
+DATA: "protocol.DataKind" = 0
+EVENT: "protocol.EventKind" = 1
+BEAT: "protocol.BeatKind" = 2
 MAX_LINE: "protocol.MaxLine" = 4194304
 MAX_NOISE: "protocol.MaxNoise" = 1048576
 MAX_PAYLOAD: "protocol.MaxPayload" = 2097152
@@ -33,8 +33,11 @@ STREAM_EXIT_TIMEOUT = 0.2  # seconds for an agent that streams to notice that pi
 
 HEADER = struct.Struct(FRAME_HEADER)
 MARK_BYTES = MARK.encode()
+MESSAGE_KEYS: "frozenset[protocol.MessageKey]" = frozenset(("event", "result", "refusal"))
 
-OnMessage = Callable[[dict[str, Any]], None]
+OnMessage = Callable[["protocol.Message"], None]
+OnEvent = Callable[["protocol.Event"], None]
+OnReply = Callable[["protocol.Reply"], None]
 
 
 class NotUnderstood(PiError):
@@ -65,24 +68,25 @@ class PodHangs(PodUnreachable):
 
 
 async def ask(
-    session: PodSession, operation: "protocol.Operation", request: "protocol.Request", on_event: OnMessage
-) -> dict[str, Any]:
+    session: PodSession, operation: "protocol.Operation", request: "protocol.Request", on_event: OnEvent
+) -> "protocol.Reply":
     """Run an operation to its end and return the answer; pass the events before it to `on_event`.
 
     Raises `PodUnreachable` when the connection is lost, `PodHangs` after `session.silence` seconds without data,
     `NotUnderstood`, and `PiError` if the agent cannot run.
     """
-    answers: list[dict[str, Any]] = []
+    answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
-            def dispatch(message: dict[str, Any]) -> None:
-                is_event = "event" in message
-                deadline.reschedule(clock() + (session.silence if is_event else EXIT_TIMEOUT))
-                if not is_event:
+            def dispatch(message: "protocol.Message") -> None:
+                if "event" not in message:
                     answers.append(message)
-                elif message["event"] != "beat":
+                    deadline.reschedule(clock() + EXIT_TIMEOUT)
+                    return
+                deadline.reschedule(clock() + session.silence)
+                if message["event"] != "beat":
                     on_event(message)
 
             lines = MarkedLines(session.pod, dispatch)
@@ -114,7 +118,7 @@ async def stream(
     session: PodSession,
     operation: "protocol.Operation",
     request: "protocol.Request",
-    on_answer: OnMessage,
+    on_answer: OnReply,
     on_frame: OnFrame,
     *,
     sources: int,
@@ -124,12 +128,12 @@ async def stream(
     An awaitable that `on_frame` returns is awaited. Raises the same errors as `ask`. After a disconnect, nothing on the
     pod has to be cleaned up.
     """
-    answers: list[dict[str, Any]] = []
+    answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
-            def dispatch(message: dict[str, Any]) -> None:
+            def dispatch(message: "protocol.Message") -> None:
                 if "event" not in message:
                     answers.append(message)
                     on_answer(message)
@@ -196,9 +200,9 @@ class MarkedLines:
         message = read_json(self._pod, line)
         if debug.is_on() and message.get("event") not in ("beat", "log"):
             debug.note(f"{self._pod}: its agent sent {line[:SHOWN_ANSWER].decode('utf-8', 'replace')}")
-        if not message.keys() & {"event", "result", "refusal"}:
+        if not message.keys() & MESSAGE_KEYS:
             raise NotUnderstood(self._pod, "a message that is neither an event nor an answer")
-        self._on_message(message)
+        self._on_message(cast("protocol.Message", message))
         return "event" not in message
 
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT: "protocol.FrameHeader" = "!BHIQ"  # kind, number of the source, bytes of payload, offset in the file after it
 HEADER = struct.Struct(FORMAT)
-DATA: "protocol.FrameKind" = 0
-EVENT: "protocol.FrameKind" = 1
-BEAT: "protocol.FrameKind" = 2
+DATA: "protocol.DataKind" = 0
+EVENT: "protocol.EventKind" = 1
+BEAT: "protocol.BeatKind" = 2
 CHUNK = 1 << 17  # bytes that are read and sent at a time
 PIPE_SIZE = 1 << 20  # bytes of the pipe to sshd: a larger pipe means fewer context switches
 HEAD = 1024  # first bytes of a file, which identify it: vLLM's first line has a time and a PID
@@ -175,7 +175,7 @@ class Log:
         self._send_event(begins)
         if not self._resume:
             self.life.ended -= GRACE  # a model that had exited before is not waited for
-        elif self.life.uid != self._source.get("uid"):
+        elif self.life.uid != self._source["uid"]:
             self.report("restarted")
 
     def pass_on(self) -> int:

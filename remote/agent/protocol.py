@@ -9,7 +9,7 @@ pi sends one line of JSON, an `Envelope`. The agent replies with lines of JSON t
 `Event`s, then one `Reply`. After the reply to `logs`, stdout carries frames: each is a `FrameHeader` and a payload.
 """
 
-from typing import Dict, List, Literal, Optional, TypedDict, Union
+from typing import Dict, List, Literal, Optional, TypedDict, Union, final
 
 Version = Literal[1]
 Mark = Literal["\x1epi "]  # login shells print banners to stdout; lines of the agent contain this mark
@@ -209,14 +209,35 @@ class LogSource(TypedDict):
     position: Optional[LogPosition]
 
 
-class Moment(TypedDict, total=False):
-    """A time in the past, one of: seconds `ago`; `clock`, the latest such time of day on the pod; `local`, a date and
-    time on the pod; `utc`, seconds since 1970."""
+@final
+class SecondsAgo(TypedDict):
+    """A number of seconds before now."""
 
     ago: float
+
+
+@final
+class TimeOfDay(TypedDict):
+    """The latest such time of day on the pod."""
+
     clock: str
+
+
+@final
+class LocalTime(TypedDict):
+    """A date and time on the pod."""
+
     local: str
+
+
+@final
+class UtcTime(TypedDict):
+    """Seconds since 1970."""
+
     utc: float
+
+
+Moment = Union[SecondsAgo, TimeOfDay, LocalTime, UtcTime]
 
 
 class LogsRequest(TypedDict):
@@ -237,12 +258,14 @@ Request = Union[
 # Events
 
 
+@final
 class Beat(TypedDict):
     """The agent is alive and has nothing else to report."""
 
     event: Literal["beat"]
 
 
+@final
 class Placed(TypedDict):
     """A port and GPUs are reserved."""
 
@@ -252,6 +275,7 @@ class Placed(TypedDict):
     log: str
 
 
+@final
 class Launched(TypedDict):
     """vLLM was launched."""
 
@@ -266,6 +290,7 @@ class Downloader(TypedDict):
     pod: Optional[str]
 
 
+@final
 class Progress(TypedDict):
     """Bytes downloaded; `by` is the other start that downloads them, if this start waits."""
 
@@ -275,6 +300,7 @@ class Progress(TypedDict):
     by: Optional[Downloader]
 
 
+@final
 class Phase(TypedDict):
     """vLLM entered a phase `at` seconds after its launch; None if it did so before the agent began to follow."""
 
@@ -283,6 +309,7 @@ class Phase(TypedDict):
     at: Optional[float]
 
 
+@final
 class LogText(TypedDict):
     """A part of vLLM's log."""
 
@@ -290,6 +317,7 @@ class LogText(TypedDict):
     text: str
 
 
+@final
 class WaitsForDownload(TypedDict):
     """Another start downloads the model to the same cache."""
 
@@ -297,6 +325,7 @@ class WaitsForDownload(TypedDict):
     by: Downloader
 
 
+@final
 class PartsDeleted(TypedDict):
     """Partial files of broken downloads were deleted."""
 
@@ -305,6 +334,7 @@ class PartsDeleted(TypedDict):
     bytes: int
 
 
+@final
 class DownloadRestarted(TypedDict):
     """No data arrived for `seconds`, so hf was restarted."""
 
@@ -313,6 +343,7 @@ class DownloadRestarted(TypedDict):
     without_xet: bool
 
 
+@final
 class DownloadStalled(TypedDict):
     """No data has arrived for `seconds`."""
 
@@ -320,6 +351,7 @@ class DownloadStalled(TypedDict):
     seconds: float
 
 
+@final
 class WaitsForLock(TypedDict):
     """Another process holds a lock that hf needs; `pid` is None if it cannot be seen from here."""
 
@@ -328,12 +360,14 @@ class WaitsForLock(TypedDict):
     pid: Optional[int]
 
 
+@final
 class HubSilent(TypedDict):
     """The Hub does not answer, and the model in the cache is used."""
 
     event: Literal["hub-silent"]
 
 
+@final
 class FreeSpaceUnknown(TypedDict):
     """The free space for the download is unknown: a shared pool reports its total size."""
 
@@ -473,12 +507,14 @@ class Refusal(TypedDict, total=False):
     frees: int
 
 
+@final
 class ResultReply(TypedDict):
     """The reply to a request that was carried out."""
 
     result: Result
 
 
+@final
 class RefusalReply(TypedDict):
     """The reply to a request that was refused."""
 
@@ -486,11 +522,19 @@ class RefusalReply(TypedDict):
 
 
 Reply = Union[ResultReply, RefusalReply]
+# `Event` and `Reply`, in one flat union of final types: only then does mypy know which of them have a key.
+Message = Union[
+    Beat, Placed, Launched, Progress, Phase, LogText, WaitsForDownload, PartsDeleted, DownloadRestarted,
+    DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, ResultReply, RefusalReply,
+]  # fmt: skip
+MessageKey = Literal["event", "result", "refusal"]  # every message has one of them
 
 # Frames of logs
 
 FrameHeader = Literal["!BHIQ"]  # kind, number of the source, bytes of payload, offset in the file after it
-FrameKind = Literal[0, 1, 2]  # bytes of the file, a `LogEvent`, a beat
+DataKind = Literal[0]  # bytes of the file
+EventKind = Literal[1]  # a `LogEvent` or a `LogBegins`
+BeatKind = Literal[2]
 
 
 class LogEvent(TypedDict):

@@ -94,7 +94,7 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
     """Return the report on a model; if it is ready, note that in its record."""
     model, record = running.model, running.record
     status = status_of(running, ports.health(model["port"], running.processes, listening))
-    if record and status == "ready" and not record.get("ready"):
+    if record and status == "ready" and not was_ready(record):
         with contextlib.suppress(OSError):  # on a full disk, the note is lost but not the report
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
@@ -125,8 +125,11 @@ def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
         return "orphaned"
     if health == 200:
         return "ready"
-    was_ready = running.record is not None and running.record.get("ready", False)
-    return "starting" if health is None and not was_ready else "unhealthy"
+    return "starting" if health is None and not was_ready(running.record) else "unhealthy"
+
+
+def was_ready(record: "Optional[protocol.Record]") -> bool:
+    return record is not None and record.get("ready", False)
 
 
 def requests(port: int, group: List[Process]) -> Optional[List[int]]:

@@ -1,6 +1,6 @@
 """Follow a vLLM that was launched until it answers, and send its log."""
 
-from typing import TYPE_CHECKING, BinaryIO, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, BinaryIO, Callable, List, NamedTuple, Optional
 
 from agent import ending, home, phases, ports, processes, records, wire
 from agent.wire import Refused
@@ -67,8 +67,9 @@ def wait_for_launch(uid: str, name: str) -> "protocol.Record":
             wire.emit({"event": "placed", "port": record["port"], "gpu": record["gpu"], "log": record["log"]})
         if record["pid"]:
             return record
-        if record.get("progress"):
-            done, total = record["progress"]
+        progress: "Optional[List[Optional[int]]]" = record.get("progress")
+        if progress:
+            done, total = progress
             wire.emit({"event": "progress", "done": done or 0, "total": total, "by": None})
         if wire.stdin_ended(1.0):
             wire.leave()

@@ -5,7 +5,7 @@ import os
 import select
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn, Union
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -35,7 +35,7 @@ class _Beats:
 beats = _Beats()
 
 
-def emit(message: "Union[protocol.Event, protocol.Reply]") -> None:
+def emit(message: "protocol.Message") -> None:
     """Write a message as one marked line; JSON escapes line breaks and control characters.
 
     After pi has disconnected, output is discarded without an error: the agent exits at the end of stdin, since it may
