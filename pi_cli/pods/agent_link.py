@@ -177,17 +177,21 @@ class MarkedLines:
             line = bytes(self._rest[:end])
             del self._rest[: end + 1]
             begin = 0
+            self._require_short(line)
             before, mark, message = line.partition(MARK_BYTES)
             self._skip(before)
             if mark and self._read(message):
                 return
-        if len(self._rest) > MAX_LINE:
-            raise NotUnderstood(self._pod, f"a line of more than {MAX_LINE} bytes")
+        self._require_short(self._rest)
 
     def take_rest(self) -> bytes:
         """Return the raw bytes after the answer."""
         rest, self._rest = bytes(self._rest), bytearray()
         return rest
+
+    def _require_short(self, line: bytes | bytearray) -> None:
+        if len(line) > MAX_LINE:
+            raise NotUnderstood(self._pod, f"a line of more than {MAX_LINE} bytes")
 
     def _skip(self, noise: bytes) -> None:
         self.noise = (self.noise + noise)[-KEPT_NOISE:]
