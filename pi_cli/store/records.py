@@ -10,6 +10,8 @@ from pi_cli.safe import safe_line
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64, starting with a letter or a digit"
 
+MAX_SECONDS = 1e9  # of a time-out: larger numbers, infinity and NaN cannot be a deadline
+
 
 class Malformed(ValueError):
     """A value in `pods.json` is missing or has the wrong type; the text says where, and what was expected."""
@@ -136,12 +138,12 @@ def read_pod(data: Any, path: str) -> Pod:
 def write_pod(pod: Pod) -> dict[str, Any]:
     return {
         "ssh": pod.ssh,
-        **({"host": pod.host} if pod.host else {}),
+        **({"host": pod.host} if pod.host is not None else {}),
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
         "models": {name: _write_model(model) for name, model in pod.models.items()},
-        **({"vllm": pod.vllm} if pod.vllm else {}),
+        **({"vllm": pod.vllm} if pod.vllm is not None else {}),
         **({"storage": _write_storage(pod.storage)} if pod.storage else {}),
-        **({"provider": pod.provider} if pod.provider else {}),
+        **({"provider": pod.provider} if pod.provider is not None else {}),
         **({"connect_timeout": pod.connect_timeout} if pod.connect_timeout else {}),
         **pod.extra,
     }
@@ -162,7 +164,7 @@ def _read_storage(data: Any, path: str) -> Storage | None:
 
 def _write_storage(storage: Storage) -> dict[str, Any]:
     known = {"path": storage.path, "size": storage.size, "mount": storage.mount}
-    return {key: value for key, value in known.items() if value} | storage.extra
+    return {key: value for key, value in known.items() if value is not None} | storage.extra
 
 
 def _read_model(data: Any, path: str) -> Model:
@@ -179,7 +181,7 @@ def _read_model(data: Any, path: str) -> Model:
 
 def _write_model(model: Model) -> dict[str, Any]:
     known = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
-    return known | ({"uid": model.uid} if model.uid else {}) | model.extra
+    return known | ({"uid": model.uid} if model.uid is not None else {}) | model.extra
 
 
 def _read_gpu_ids(value: Any, path: str) -> str:
@@ -219,6 +221,8 @@ def _take_optional_line(rest: dict[str, Any], key: str, path: str) -> str | None
 
 def _take_seconds(rest: dict[str, Any], key: str, path: str) -> float | None:
     value = rest.pop(key, None)
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value <= 0):
+    if value is not None and (
+        not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_SECONDS
+    ):
         raise Malformed(f"`{path}.{key}` should be a number of seconds")
     return value

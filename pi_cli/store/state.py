@@ -110,7 +110,10 @@ def _parse(text: str) -> State:
 def _render(state: State) -> str:
     pods = {name: write_pod(pod) for name, pod in state.pods.items()}
     data = {"pods": pods, "active": state.active} | state.extra
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    except RecursionError as error:  # Python may parse deeper nesting than it can render
+        raise _unreadable(paths.pods_file(), error) from error
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which only an escape sequence can express
