@@ -1,0 +1,37 @@
+"""Any text can be in a log."""
+
+import re
+
+from hypothesis import given
+
+from pi_cli.diagnosis.log_statements import COLOUR, parse
+from tests.properties import PROPERTY, texts_of
+
+LOGS = texts_of(
+    "\n", "\r", " ", "    ", "(EngineCore pid=71) ", "(Worker_TP1 pid=72) ", "[rank0]: ",
+    "ERROR 11-23 13:31:46 [core.py:15] ", "INFO 11-23 13:31:46 [a.py:1] ", "WARNING: ", "ERROR:    ",
+    "Traceback (most recent call last):\n", '  File "a.py", line 1\n', "ValueError: no", "RuntimeError",
+    "During handling of the above exception", "Exception in thread Thread-1:\n", "\x1b[31m", "\x1b[0m",
+    ", retrying 1 of 5", "torch.OutOfMemoryError: CUDA out of memory.",
+)  # fmt: skip
+
+
+@PROPERTY
+@given(LOGS)
+def test_statements_consist_of_lines_of_the_log(log: str) -> None:
+    left = re.split(r"[\r\n]+", COLOUR.sub("", log))
+    for statement in parse(log):
+        assert statement.lines
+        for line in statement.lines:
+            assert line.strip()
+            source = next(whole for whole in left if whole.rstrip().endswith(line))
+            left.remove(source)
+
+
+@PROPERTY
+@given(LOGS)
+def test_colours_and_empty_lines_change_nothing(log: str) -> None:
+    plain = COLOUR.sub("", log)
+    bare = "\n".join(line for line in re.split(r"[\r\n]+", plain) if line.strip())
+    coloured = "\x1b[36m" + bare.replace("\n", "\x1b[0m\n\n\r\n \n\x1b[36m")
+    assert parse(log) == parse(plain) == parse(bare) == parse(coloured)
