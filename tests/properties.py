@@ -12,7 +12,7 @@ PROPERTY = settings(
     deadline=None,
     database=None,
     max_examples=60,
-    phases=[Phase.generate],  # shrinking and explaining a failure may take minutes
+    phases=[Phase.explicit, Phase.generate],  # shrinking and explaining a failure may take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 CUTS = st.lists(st.integers(0, 1 << 16), max_size=12)

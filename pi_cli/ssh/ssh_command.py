@@ -181,8 +181,8 @@ def _read_flag(letter: str, value: str, partial: _PartialCommand, first: Word, l
 def _read_line(text: str, partial: _PartialCommand, first: Word, last: Word) -> None:
     """Parse the argument of `-o`: `Key=value` or `Key value`."""
     key, _, value = re.sub(r"\s*=\s*|\s+", "\0", text.strip(), count=1).partition("\0")
-    if quoted := re.fullmatch(r'"([^"]*)"', value):
-        value = quoted[1]
+    if quoted := re.fullmatch(r'"((?:[^"\\]|\\.)*)"', value):
+        value = re.sub(r'\\(["\\])', r"\1", quoted[1])  # as ssh does
     if not value:
         raise partial.refused(first, last, f"`-o {text}` is not of the form `Key=value`", "paste the whole line")
     _read_keyword(key, value, f"-o {text}", partial, first, last)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pi_cli.errors import PiError
@@ -46,6 +46,7 @@ def test_any_text_is_an_ssh_command_or_refused(text: str) -> None:
 
 @PROPERTY
 @given(COMMANDS)
+@example(([["-i", "keys/a\\b"], ["-i", 'keys/"']], "h"))
 def test_a_command_means_the_same_when_it_is_remembered(
     environment: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[list[list[str]], str]
 ) -> None:
