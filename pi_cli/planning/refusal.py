@@ -10,6 +10,7 @@ from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.profile import KnownModel
 from pi_cli.planning.shortfall import Shortfall
+from pi_cli.store.records import is_name
 
 # What most providers rent out, from small to large, and in which numbers.
 RENTABLE_GPUS = ("L4", "RTX 4090", "L40S", "A100", "H100", "H200", "B200")
@@ -88,8 +89,9 @@ def _ways_to_free(pod: str, held: Sequence[HeldGpu], share_left: float) -> Itera
         yield fill("add `--gpu-memory-utilization {share}` after `--vllm`", share=f"{share_left:.2f}")
     names = [name for gpu in held for name in gpu.models]
     if names:
+        named = next(filter(is_name, names), "--all")  # a name that breaks pi's rule is in no command
         template = "stop what you do not need with `pi stop {name} --pod {pod}`, or start it with a smaller `--memory`"
-        yield fill(template, name=names[0], pod=pod)
+        yield fill(template, name=named, pod=pod)
     else:
         yield fill("see what uses it with `pi ssh {pod} nvidia-smi`", pod=pod)
 

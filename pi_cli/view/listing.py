@@ -127,6 +127,6 @@ def _requests(requests: tuple[int, int] | None) -> str:
 
 
 def _url(listed: "Listed") -> str:
-    if listed.status == "dead":
+    if listed.status in ("dead", "foreign"):  # a name that breaks pi's rule is in no command
         return "-"
     return command("pi", "forward", listed.name) if listed.url is None or listed.answers_here is False else listed.url

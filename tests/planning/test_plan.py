@@ -233,9 +233,12 @@ def test_processes_that_are_known_are_named_with_the_command_that_stops_them() -
     )
 
 
-def test_the_name_of_a_model_on_the_pod_cannot_add_a_command_to_the_hint() -> None:
-    error = refusal.no_room("m/m", "dc1", (HeldGpu(0, 75_000, 81559, ("q; touch ~/pwned #",)),))
-    assert "`pi stop 'q; touch ~/pwned #' --pod dc1`" in str(error.hint)
+def test_a_name_that_pi_does_not_allow_is_in_no_command_of_the_hint() -> None:
+    foreign = "q; touch ~/pwned #"
+    error = refusal.no_room("m/m", "dc1", (HeldGpu(0, 75_000, 81559, (foreign,)),))
+    assert "`pi stop --all --pod dc1`" in str(error.hint)
+    error = refusal.no_room("m/m", "dc1", (HeldGpu(0, 75_000, 81559, (foreign, "r")),))
+    assert "`pi stop r --pod dc1`" in str(error.hint)
 
 
 def test_a_model_that_does_not_fit_the_empty_gpus_is_not_blamed_on_other_models() -> None:
