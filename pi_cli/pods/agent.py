@@ -233,7 +233,7 @@ def _models(replies: object) -> list[RunningModel]:
 
 def _model(reply: "protocol.ModelReport") -> RunningModel:
     return RunningModel(
-        name=checks.line(reply["name"]),
+        name=checks.model_name(reply["name"]),
         uid=checks.optional(checks.uid, reply["uid"]),
         model=checks.line(reply["model"]),
         port=checks.port(reply["port"]),
@@ -261,7 +261,7 @@ def _pair(values: object) -> tuple[int, int]:
 
 def _death(reply: "protocol.Death") -> DeadModel:
     return DeadModel(
-        name=checks.line(reply["name"]),
+        name=checks.model_name(reply["name"]),
         log=checks.line(reply["log"]),
         was_recorded=checks.flag(reply["was_recorded"]),
         was_rebooted=checks.flag(reply["rebooted"]),
@@ -299,7 +299,7 @@ def _disk(reply: object) -> Disk:
 def _start_end(reply: "protocol.StartResult") -> StartEnd:
     record = reply["record"]
     model = RunningModel(
-        name=checks.line(record["name"]),
+        name=checks.model_name(record["name"]),
         uid=checks.uid(record["uid"]),
         model=checks.line(record["model"]),
         port=checks.port(record["port"]),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from pi_cli.safe import safe, safe_line
+from pi_cli.store.records import is_name
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -19,6 +20,7 @@ GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
 MAX_PID = 1 << 32
 MAX_BYTES = 1 << 62
+REMOVED = "\ufffd"  # marks a name from which control characters were removed
 
 
 class InvalidValue(ValueError):
@@ -66,6 +68,15 @@ def line(value: object) -> str:
     """Return a text of one line that is safe for a terminal; shorten it if it is too long to be a name or a path."""
     shown = safe_line(string(value)[: 2 * MAX_LINE])
     return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…"
+
+
+def model_name(value: object) -> str:
+    """Return the name of a model as one safe line.
+
+    A name that would be valid only without its control characters is marked, so it does not become another name.
+    """
+    shown = line(value)
+    return f"{shown}{REMOVED}" if shown != value and is_name(shown) else shown
 
 
 def uid(value: object) -> str:
