@@ -47,8 +47,6 @@ def refused(pod: str, plan: Plan, error: AgentRefused, command: StartCommand) ->
     match error.code:
         case "name-taken":
             return name_taken(error.explanation)
-        case "not-set-up":
-            return error.with_hint(fill("prepare it with `pi pods setup {pod}`", pod=pod))
         case "vllm-too-old":
             vllm, installed = plan.min_vllm or "release", ", ".join(error.refusal.names) or "none"
             hint = "install one with `pi pods setup {pod} --vllm {vllm}`; the installed versions stay"
@@ -67,8 +65,6 @@ def refused(pod: str, plan: Plan, error: AgentRefused, command: StartCommand) ->
             return error.with_hint(fill(hint, pod=pod))
         case "no-room-on-disk":
             return no_room(pod, plan.model, error)
-        case "environment":
-            return error.with_hint(fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod))
         case _:
             return error
 

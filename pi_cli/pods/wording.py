@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.errors import PiError
+from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -36,7 +37,7 @@ class AgentRefused(PiError):
 
     def __init__(self, pod: str, refusal: Refusal) -> None:
         self.explanation = explain(refusal)
-        super().__init__(f"pod `{pod}`: {self.explanation}")
+        super().__init__(f"pod `{pod}`: {self.explanation}", hint=_hint(pod, refusal))
         self.refusal = refusal
 
     @property
@@ -79,6 +80,31 @@ def explain(refusal: Refusal) -> str:
             return f"pi's agent has failed there: {refusal.reason}"
         case "download" | "hub-unreachable":
             return refusal.reason
+
+
+def _hint(pod: str, refusal: Refusal) -> str | None:
+    """Return what to do next, unless only the operation knows that."""
+    match refusal.code:
+        case "not-there":
+            return fill("see what runs with `pi list --pod {pod}`", pod=pod)
+        case "not-set-up":
+            return fill("prepare it with `pi pods setup {pod}`", pod=pod)
+        case "no-port":
+            return fill("see which programs listen on the ports from 8001 on with `pi ssh {pod} ss -ltnp`", pod=pod)
+        case "stopped":
+            return "start it again if you still need it"
+        case "bad-pattern":
+            return "the pod's Python is older than this machine's: write the pattern without newer syntax"
+        case "locked":
+            return "wait for that command; on pods that share a home folder, it may run on another pod"
+        case "environment":
+            return fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod)
+        case "os" | "no-log":
+            return fill("see what is wrong with that path with `pi ssh {pod}`", pod=pod)
+        case "bug":
+            return "this is a bug in pi: please report it"
+        case _:
+            return None
 
 
 def _no_room(refusal: Refusal) -> str:
