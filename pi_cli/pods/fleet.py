@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from pi_cli.errors import PiError
+from pi_cli.errors import BadUsage, PiError
 from pi_cli.events import Ended, Report
+from pi_cli.hints import fill
 from pi_cli.ssh import login, ssh_command
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug
@@ -33,7 +34,7 @@ async def on_each(
         try:
             async with slots, AsyncExitStack() as stack:
                 stack.enter_context(debug.bugs_as_errors(f"working on `{name}`"))
-                async with host_slots[ssh_command.parse(pod.ssh).host]:
+                async with host_slots[_host(name, pod)]:
                     connection = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
                     session = await stack.enter_async_context(connection)
                 await work(session)
@@ -47,3 +48,16 @@ async def on_each(
         for name, pod in pods.items():
             group.create_task(attempt(name, pod))
     return failures
+
+
+def _host(name: str, pod: Pod) -> str:
+    """Return the host of a pod's ssh command; of several pods, the error names the one whose entry is broken."""
+    try:
+        return ssh_command.parse(pod.ssh).host
+    except BadUsage as error:
+        hint = fill(
+            '{hint}, in `pods.json` or with `pi pods setup {pod} "ssh root@HOST"`',
+            hint=error.hint or "correct it",
+            pod=name,
+        )
+        raise BadUsage(f"pod `{name}`: {error.message}", hint=hint, excerpt=error.excerpt) from error
