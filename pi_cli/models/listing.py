@@ -35,7 +35,7 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     if remarks is not None:
         remarks.update(_remarks(answer))
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_listed(session, model)) for model in answer.models]
+        tasks = [group.create_task(_listed(session, model, known.get(model.name))) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
 
 
@@ -132,13 +132,14 @@ def _cause_of_death(pod: str, model: Model, dead: DeadModel) -> str:
     return cause.summary if cause else "killed; the log shows no error"
 
 
-async def _listed(session: PodSession, running: RunningModel) -> Listed:
-    url = endpoint(session.host, running.entry)
+async def _listed(session: PodSession, running: RunningModel, before: Model | None) -> Listed:
+    entry = _entry(before, running)
+    url = endpoint(session.host, entry)
     done, total = running.progress or (0, None)
     return Listed(
         session.pod,
         running.name,
-        running.entry,
+        entry,
         "foreign" if running.is_foreign else running.status,
         None if running.is_foreign else url,
         age=running.age,
