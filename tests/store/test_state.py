@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pi_cli.errors import BadUsage, StateUnreadable
 from pi_cli.store import state
@@ -28,6 +30,24 @@ DOCUMENTED = {
     },
     "active": "dc1",
 }
+
+TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(["q\x1b[2J", "\ud800", "\x9b6n", "\u202e", "a/b", '"', "é"]))
+WHOLE = st.integers(-1, 1 << 70)
+GPU_IDS = st.lists(st.integers(0, 99), max_size=3).map(lambda ids: ",".join(map(str, ids)))
+EXTRA = st.dictionaries(TEXTS.map("x-{}".format), st.one_of(TEXTS, WHOLE, st.none(), st.lists(TEXTS)), max_size=2)
+MODELS = st.builds(Model, model=TEXTS, port=WHOLE, gpu=GPU_IDS, pid=WHOLE, uid=st.none() | TEXTS, extra=EXTRA)
+GPUS = st.builds(Gpu, id=WHOLE, name=TEXTS, memory=TEXTS, extra=EXTRA)
+PODS = st.builds(
+    Pod,
+    ssh=TEXTS,
+    gpus=st.lists(GPUS, max_size=2),
+    models=st.dictionaries(TEXTS, MODELS, max_size=3),
+    vllm=st.none() | TEXTS,
+    storage=st.none() | st.builds(Storage, path=TEXTS, size=st.none() | TEXTS, extra=EXTRA),
+    connect_timeout=st.none() | st.floats(0.1, 1e6),
+    extra=EXTRA,
+)
+STATES = st.builds(state.State, pods=st.dictionaries(TEXTS, PODS, max_size=2), active=st.none() | TEXTS, extra=EXTRA)
 
 
 @pytest.fixture
@@ -154,6 +174,48 @@ def test_nothing_is_saved_when_the_block_fails(file: Path) -> None:
         current.pods.clear()
         _ = 1 / 0
     assert json.loads(file.read_text()) == DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("port", "8001", "`pods.dc1.models.qwen.port` should be a number"),
+        ("pid", 12.5, "`pods.dc1.models.qwen.pid` should be a number"),
+        ("pid", True, "`pods.dc1.models.qwen.pid` should be a number"),
+        ("gpu", "all", "`pods.dc1.models.qwen.gpu` should be GPU ids"),
+        ("model", None, "`pods.dc1.models.qwen.model` should be a text"),
+        ("uid", 5, "`pods.dc1.models.qwen.uid` should be a text"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(file: Path, key: str, value: object, complaint: str) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    with pytest.raises(StateUnreadable, match=re.escape(complaint)) as caught, state.edit() as current:
+        setattr(current.pods["dc1"].models["qwen"], key, value)
+    assert (caught.value.exit_code, "nothing was changed" in str(caught.value.hint)) == (5, True)
+    assert json.loads(file.read_text()) == DOCUMENTED
+    assert {path.name for path in file.parent.iterdir() if ".lock" not in path.name} == {"pods.json"}
+
+
+def test_what_was_written_is_read_again_whatever_it_says(file: Path) -> None:
+    """What a pod or a user could put there; reading makes it safe, so it is the same from the second time on."""
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @given(STATES)
+    def check(wanted: state.State) -> None:
+        file.unlink(missing_ok=True)
+        with state.edit() as current:
+            current.pods, current.active, current.extra = wanted.pods, wanted.active, wanted.extra
+        assert len(state.load().pods) == len(wanted.pods)
+        for again in (1, 2):
+            before = state.load()
+            with state.edit() as current:
+                current.extra["again"] = again
+        assert before.extra.pop("again") == 1
+        after = state.load()
+        assert after.extra.pop("again") == 2
+        assert after == before
+
+    check()
 
 
 def test_the_file_and_its_folder_are_private_whatever_the_umask(environment: Path) -> None:
