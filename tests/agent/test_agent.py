@@ -13,7 +13,7 @@ import pytest
 
 from pi_cli.store import paths
 from tests import executables
-from tests.agent.machine import Machine, environ, messages, start_request
+from tests.agent.machine import Machine, environ, known, messages, start_request
 from tests.until import until
 
 
@@ -68,6 +68,24 @@ def test_a_missing_program_is_reported_and_nothing_stays_reserved(machine: Machi
     (machine.home / "venv" / "bin" / "vllm").unlink()
     assert machine.start()["refusal"]["code"] == "not-set-up"
     assert machine.records() == []
+
+
+def test_the_agent_beats_while_it_works(machine: Machine) -> None:
+    """With no time between two beats, each step of the work is followed by one."""
+    machine.start()
+    asked: list[tuple[str, Any]] = [
+        ("survey", {"known": [], "forget": False}),
+        ("attach", {"name": "q"}),
+        ("stop", {"models": [known("q")]}),
+    ]
+    for operation, request in asked:
+        with machine.open(operation, beat=0.0, **request) as process:
+            assert process.stdout is not None
+            lines: list[bytes] = []
+            while not lines or (lines[-1] and b'"event": "beat"' not in lines[-1]):
+                lines.append(process.stdout.readline())
+            assert lines[-1], operation
+            process.kill()
 
 
 def test_a_dead_model_is_forgotten_by_the_next_survey(machine: Machine) -> None:

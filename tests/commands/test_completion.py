@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_names_are_completed(pi: Pi, words: str, offered: list[str]) -> None:
     count = len(words.split()) - (0 if words.endswith(" ") else 1)
     result = pi(_PI_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
     assert result.out.split() == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_name_that_pi_does_not_allow_is_not_offered(pi: Pi, shell: str) -> None:
+    """A shell would evaluate it: zsh, what is in `$(…)`, at the press of Tab."""
+    wrong = ["x\\$(touch PWNED)", "x;touch PWNED;", "../x", "--xall", "x y", "x`id`"]
+    model = {"model": "m", "port": 8001, "gpu": "0", "pid": 1}
+    pod = {"ssh": "ssh a", "gpus": [], "models": dict.fromkeys([*wrong, "xyz"], model)}
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text(json.dumps({"pods": dict.fromkeys([*wrong, "xyz"], pod), "active": "xyz"}))
+    for line in ("pi stop ", "pi stop x", "pi logs x", "pi list --pod x", "pi pods active "):
+        count = str(len(line.split()) - (0 if line.endswith(" ") else 1))
+        pressed = {"_PI_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": count}
+        offered = pi(**pressed, _TYPER_COMPLETE_ARGS=line, _TYPER_COMPLETE_FISH_ACTION="get-args").out
+        assert "xyz" in offered, line
+        assert not re.search(r"PWNED|id|\.\./|xall|x y", offered), line
 
 
 def test_completion_is_silent_when_the_state_is_broken(pi: Pi) -> None:
