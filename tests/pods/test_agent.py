@@ -251,7 +251,7 @@ def test_each_limit_is_named_when_it_is_exceeded() -> None:
 
     beat = MARK_BYTES + b'{"event": "beat"}\n'
     long_beat = MARK_BYTES + b'{"event": "beat", "x": "' + b"x" * (MAX_LINE - 100) + b'"}\n'
-    for harmless in (long_beat, b"noise\n" * (MAX_NOISE // 5 - 1), beat * 100_000):
+    for harmless in (long_beat, b"noise\n" * (MAX_NOISE // 5 - 1)):
         feed(harmless)
     for data, complaint in {
         b"E" * (MAX_LINE + 1): f"a line of more than {MAX_LINE} bytes",
