@@ -102,7 +102,7 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
         case "os" | "no-log":
             return fill("see what is wrong with that path with `pi ssh {pod}`", pod=pod)
         case "bug":
-            return "this is a bug in pi: please report it"
+            return "please report it, with this message"
         case _:
             return None
 
