@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.every import every
 
 ROOT = Path(__file__).parent.parent / "pi_cli"
 # Each room may import those of the floors before its own, and none beside it.
@@ -42,7 +42,7 @@ def test_imports_are_found() -> None:
     assert {"gc", "openai", "pi_cli.errors.PiError"} <= set(imported("chat/client.py"))
 
 
-@pytest.mark.parametrize("module", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")))
+@every(lambda: sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")))
 def test_imports_go_down_and_libraries_stay_with_their_owner(module: str) -> None:
     room = module.partition("/")[0].removesuffix(".py")
     for name in imported(module):

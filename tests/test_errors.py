@@ -1,21 +1,22 @@
 """The tree of errors in the docstring of `pi_cli/errors.py` is complete and true; hints can be pasted."""
 
 import ast
+import functools
 import importlib
 import re
 import shlex
 from pathlib import Path
 
-import pytest
-
 from pi_cli import errors
 from pi_cli.errors import HostKeyChanged, PiError
+from tests.every import every
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"([│ ├└─]*)(\w+) +exit (\d)   .*?(?:\(`(\S+)`\))?")
 OF_ITS_OWN = {"PodsFailed"}  # its code is that of the worst of several errors
 
 
+@functools.cache
 def subclasses() -> dict[str, type[PiError]]:
     """Return every subclass of `PiError` in the source, by name."""
     modules: dict[str, str] = {}
@@ -43,18 +44,15 @@ def tree() -> dict[str, tuple[str, int, str]]:
     return entries
 
 
-SUBCLASSES = subclasses()
-
-
 def test_the_tree_has_every_subclass() -> None:
-    assert {"AgentRefused", "HostKeyChanged"} < set(SUBCLASSES)
-    assert set(tree()) == SUBCLASSES.keys() - OF_ITS_OWN
+    assert {"AgentRefused", "HostKeyChanged"} < set(subclasses())
+    assert set(tree()) == subclasses().keys() - OF_ITS_OWN
     assert all(f" {name} " in (errors.__doc__ or "") for name in OF_ITS_OWN)
 
 
-@pytest.mark.parametrize("name", sorted(SUBCLASSES.keys() - OF_ITS_OWN))
+@every(lambda: sorted(subclasses().keys() - OF_ITS_OWN))
 def test_the_tree_has_the_right_parent_code_and_file(name: str) -> None:
-    error = SUBCLASSES[name]
+    error = subclasses()[name]
     parent, code, file = tree()[name]
     assert error.__bases__[0].__name__ == parent
     assert error.exit_code == code

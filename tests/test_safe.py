@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from pi_cli.safe import Sanitizer, safe
+from tests.every import every
 
 HOSTILE = [
     ("\x1b]52;c;c3RvbGVu\x07paste", "paste"),
@@ -33,7 +34,7 @@ HOSTILE = [
 HARMLESS = ["", "plain\n\ttext", "[bold]x[/bold] [/INST] :smile: {} %s \\x1b", "naïve 日本語 👩‍💻 עברית ‎ e\u0301"]
 
 
-@pytest.mark.parametrize(("text", "shown"), HOSTILE)
+@every(HOSTILE)
 def test_sequences_that_steer_a_terminal_are_removed_or_made_visible(text: str, shown: str) -> None:
     assert safe(text) == shown
 
@@ -44,7 +45,7 @@ def test_harmless_text_is_unchanged(text: str) -> None:
     assert safe(text, colour=True, returns=True) == text
 
 
-@pytest.mark.parametrize(("text", "shown"), HOSTILE)
+@every(HOSTILE)
 def test_the_result_does_not_depend_on_how_the_text_is_split(text: str, shown: str) -> None:
     for cuts in itertools.chain(itertools.combinations(range(1, len(text)), 2), [range(1, len(text))]):
         sanitizer = Sanitizer(colour=False)

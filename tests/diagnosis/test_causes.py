@@ -9,6 +9,7 @@ from pi_cli.demo.engine import failures
 from pi_cli.diagnosis import causes
 from pi_cli.diagnosis.causes import Cause
 from tests.diagnosis.engine_log import BEGIN, of_the_engine, of_the_server, of_workers, raw, record, traceback
+from tests.every import every
 
 OUT_OF_MEMORY = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of …"
@@ -35,7 +36,7 @@ def test_the_first_error_of_the_engine_counts_and_not_the_last_of_the_launcher()
     assert cause.is_known
 
 
-@pytest.mark.parametrize("name", failures.KNOWN)
+@every(failures.KNOWN)
 def test_every_failure_of_the_simulated_vllm_is_known(name: str) -> None:
     failure = failures.KNOWN[name]
     text = failure.text

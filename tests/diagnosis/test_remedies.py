@@ -17,6 +17,7 @@ from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.start_command import StartCommand
 from tests.diagnosis.engine_log import of_the_engine
 from tests.diagnosis.failure_rows import COMMAND, MODEL, ROWS, START, Row, simulated
+from tests.every import every
 
 OWN = StartCommand(
     MODEL,
@@ -33,13 +34,13 @@ def cause_of(error: str, command: StartCommand | None = COMMAND) -> Cause:
     return cause
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@every(ROWS)
 def test_a_known_cause_has_a_summary_and_a_hint(row: Row) -> None:
     """Fault 20."""
     assert (cause_of(row.error).summary, cause_of(row.error).hint) == (row.summary, row.hint)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@every(ROWS)
 def test_without_the_users_command_there_is_still_a_hint(row: Row) -> None:
     cause = cause_of(row.error, None)
     assert cause.summary == row.summary
@@ -48,7 +49,7 @@ def test_without_the_users_command_there_is_still_a_hint(row: Row) -> None:
     assert START not in cause.hint
 
 
-@pytest.mark.parametrize("known", causes.KNOWN_CAUSES, ids=lambda known: known.summary)
+@every(causes.KNOWN_CAUSES, lambda known: known.summary)
 def test_every_known_cause_has_a_row(known: KnownCause) -> None:
     texts = [each.text for row in ROWS for each in log_statements.parse(row.error)]
     assert any(re.search(known.pattern, text) for text in texts)
@@ -229,8 +230,7 @@ def commands(hint: str) -> list[list[str]]:
     return [shlex.split(command)[1:] for command in re.findall(r"`(pi [^`]*)`", hint)]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
-@pytest.mark.parametrize("start", [COMMAND, OWN, None], ids=["planned", "own", "nothing"])
+@every([(row, start) for row in ROWS for start in (COMMAND, OWN, None)], lambda case: f"{case[0]}; typed: {case[1]}")
 def test_every_offered_command_can_be_parsed(row: Row, start: StartCommand | None) -> None:
     for argv in commands(cause_of(row.error, start).hint or ""):
         command: Any = typer.main.get_command(app)

@@ -4,7 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
-import pytest
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -29,12 +29,12 @@ def resolve(name: str) -> object:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every(NAMES)
 def test_every_name_in_the_page_exists(name: str) -> None:
     assert resolve(name) is not None
 
 
-@pytest.mark.parametrize("path", PATHS)
+@every(PATHS)
 def test_every_path_in_the_page_exists(path: str) -> None:
     assert (ROOT / path).exists()
 

@@ -4,9 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from pi_cli.planning import catalogue
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "decisions"
@@ -16,7 +15,7 @@ INDEX = (FOLDER / "README.md").read_text(encoding="utf-8")
 LIVING = [ROOT / "docs" / "architecture.md", FOLDER / "README.md", *RECORDS]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+@every(RECORDS, lambda record: record.stem)
 def test_a_record_has_a_number_a_status_a_date_and_a_row_in_the_index(record: Path) -> None:
     heading, status, *paragraphs = record.read_text(encoding="utf-8").split("\n\n")
     number, _, title = heading.removeprefix("# ").partition(". ")
@@ -32,7 +31,7 @@ def test_numbers_of_records_have_no_gap() -> None:
     assert [int(record.name[:4]) for record in RECORDS] == list(range(1, len(RECORDS) + 1))
 
 
-@pytest.mark.parametrize("page", LIVING, ids=lambda page: page.stem)
+@every(LIVING, lambda page: page.stem)
 def test_no_page_counts_files(page: Path) -> None:
     """Such a count is wrong after the next change: a record said three modules when there were eighteen."""
     counted = r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\d+) (modules|files|rooms|folders)\b"

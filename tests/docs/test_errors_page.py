@@ -5,12 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from pi_cli import errors
 from pi_cli.diagnosis.causes import KNOWN_CAUSES, SILENT_DEATHS
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.errors import PiError
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, PiError)}
@@ -66,12 +65,12 @@ def test_every_refusal_and_remark_of_the_agent_is_in_the_page() -> None:
     assert [text for text in found if text not in BARE_PAGE] == []
 
 
-@pytest.mark.parametrize("known", [*KNOWN_CAUSES, REFUSED_ARGUMENTS, *SILENT_DEATHS], ids=lambda known: known.summary)
+@every([*KNOWN_CAUSES, REFUSED_ARGUMENTS, *SILENT_DEATHS], lambda known: known.summary)
 def test_every_known_cause_is_in_the_page_with_its_remedy(known: KnownCause) -> None:
     assert f"| {known.summary} | {known.hint} |" in PAGE
 
 
-@pytest.mark.parametrize("name", sorted(CLASSES))
+@every(sorted(CLASSES))
 def test_every_class_of_errors_is_in_the_page(name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from pi_cli.commands.app import app
 from tests.conftest import Pi
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / ".github").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,12 +63,12 @@ def unknown(words: list[str]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("page", "link"), sorted(set(links())))
+@every(lambda: sorted(set(links())))
 def test_every_link_leads_to_a_file(page: str, link: str) -> None:
     assert (ROOT / page).parent.joinpath(link).exists()
 
 
-@pytest.mark.parametrize("line", sorted(set(commands())))
+@every(lambda: sorted(set(commands())))
 def test_every_command_shown_is_one_that_pi_has(line: str) -> None:
     assert unknown(shlex.split(line.replace("…", ""), comments=True)[1:]) is None
 
@@ -113,6 +114,6 @@ def test_every_target_is_in_the_help_of_make() -> None:
     assert set(re.findall(r'@echo "make ([a-z-]+)', MAKEFILE)) == TARGETS - {"help"}
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\btests/[\w./-]*\w", MAKEFILE))))
+@every(sorted(set(re.findall(r"\btests/[\w./-]*\w", MAKEFILE))))
 def test_every_path_in_the_makefile_exists(path: str) -> None:
     assert (ROOT / path).exists()

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer import Context
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -14,6 +13,7 @@ from typer.main import get_command
 from pi_cli.commands.app import app
 from pi_cli.commands.main import separate_vllm_arguments
 from pi_cli.ssh import ssh_command
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
@@ -74,20 +74,20 @@ RECOGNISED = {row[0].strip("`"): row for row in rows("How pi recognises the prov
 SIGNS = [(word, sign) for word, row in RECOGNISED.items() for sign in re.findall(r"`([A-Z]+_[A-Z_]*)…?`", row[2])]
 
 
-@pytest.mark.parametrize("line", LINES)
+@every(LINES)
 def test_every_command_of_the_page_is_accepted_by_pis_own_parser(line: str) -> None:
     name, _ = given(line)
     assert name in ("setup", "pods", "start")
 
 
-@pytest.mark.parametrize("ssh", sorted({params["ssh"] for params in SETUPS}))
+@every(sorted({params["ssh"] for params in SETUPS}))
 def test_every_ssh_command_of_the_page_is_accepted_and_none_of_its_options_ignored(ssh: str) -> None:
     read = ssh_command.parse(ssh)
     assert read.host in ssh
     assert not read.ignored
 
 
-@pytest.mark.parametrize("mount", sorted({params["mount"] for params in SETUPS if params["mount"]}))
+@every(sorted({params["mount"] for params in SETUPS if params["mount"]}))
 def test_the_mount_point_of_every_mount_command_of_the_page_is_found(mount: str) -> None:
     assert ask("storage.sh", "target_of", mount) == mount.rsplit(maxsplit=1)[-1]
 
@@ -98,12 +98,12 @@ def test_the_page_has_all_the_ways_to_set_up() -> None:
     assert any(params["accept_new_host_key"] for params in SETUPS)
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(#(.*?)\)", PAGE))))
+@every(sorted(set(re.findall(r"\]\(#(.*?)\)", PAGE))))
 def test_every_link_within_the_page_leads_to_a_heading(link: str) -> None:
     assert link in map(anchor, re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE))
 
 
-@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+@every(sorted(PROVIDERS))
 def test_every_providers_section_has_all_its_topics(provider: str) -> None:
     [text] = [text for heading, text in sections().items() if anchor(heading) == provider]
     assert [topic for topic in ("ssh", "ports", "storage") if f"**{topic}**" not in text] == []
@@ -118,7 +118,7 @@ def test_every_provider_that_setup_can_recognise_has_a_section() -> None:
     assert {link for row in RECOGNISED.values() for link in re.findall(r"\(#(.*?)\)", row[1])} <= PROVIDERS
 
 
-@pytest.mark.parametrize(("word", "sign"), SIGNS)
+@every(SIGNS)
 def test_the_provider_is_recognised_by_each_variable_that_the_page_names(word: str, sign: str) -> None:
     name = f"{sign}X" if sign.endswith("_") else sign
     assert ask("preflight.sh", "provider_by_variables", f" HOME {name} PATH ") == word

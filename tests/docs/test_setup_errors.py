@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
+from tests.every import every
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -29,12 +29,12 @@ def literals(message: str) -> list[str]:
     return [part for each in re.split(r"…|\{.*?\}", message) if len(part := each.strip(' ,:()`"')) > 3]
 
 
-@pytest.mark.parametrize("reason", REASONS)
+@every(REASONS)
 def test_every_reason_in_the_page_is_one_that_the_scripts_give(reason: str) -> None:
     assert [part for part in literals(reason) if part not in SCRIPTS] == []
 
 
-@pytest.mark.parametrize("message", MESSAGES)
+@every(MESSAGES)
 def test_every_reason_that_the_scripts_give_is_in_the_page(message: str) -> None:
     assert any(literals(message.partition(": ")[0])[0] in reason for reason in REASONS)
 

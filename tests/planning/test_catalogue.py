@@ -11,10 +11,10 @@ from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, vllm_arguments
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
+from tests.every import every
 
 TEXT = paths.asset("models.md").read_text(encoding="utf-8")
 ENTRIES = list(catalogue.parse(TEXT))
-EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 
 # What vLLM 0.32 has; `tests/engine/test_catalogue_arguments.py` asks vLLM itself.
 TOOL_CALL_PARSERS = {
@@ -96,7 +96,7 @@ def test_the_most_requested_models_are_listed() -> None:
     assert REQUESTED - {entry.id for entry in ENTRIES} == set()
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_every_model_is_described(entry: Entry) -> None:
     assert entry.family
     assert entry.about.endswith(".")
@@ -111,7 +111,7 @@ def test_no_two_models_have_the_same_description() -> None:
     assert len({entry.about for entry in ENTRIES}) == len(ENTRIES)
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_every_configuration_uses_the_gpus_it_counts_and_names_its_source(entry: Entry) -> None:
     for configuration in entry.hardware:
         assert vllm_arguments.gpus_requested(configuration.args) == configuration.count
@@ -123,7 +123,7 @@ def test_every_configuration_uses_the_gpus_it_counts_and_names_its_source(entry:
         assert configuration.gpus == ("any",) or all(gpu in TYPES for gpu in configuration.gpus)
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_every_configuration_has_the_parsers_of_its_model(entry: Entry) -> None:
     sets_itself = entry.reasoning_parser == "openai_gptoss"  # vLLM does, for gpt-oss
     for configuration in entry.hardware:
@@ -135,7 +135,7 @@ def test_every_configuration_has_the_parsers_of_its_model(entry: Entry) -> None:
         )
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_the_context_of_every_configuration_fits_its_gpus(entry: Entry) -> None:
     """Within the accuracy of the estimate. Data parallelism is left out: what its ranks copy is a guess."""
     shape = fit.ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
@@ -150,13 +150,13 @@ def test_the_context_of_every_configuration_fits_its_gpus(entry: Entry) -> None:
             assert estimate.longest is None or estimate.longest >= 0.85 * (estimate.context or 0)
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_no_hardware_of_a_model_is_listed_twice(entry: Entry) -> None:
     hardware = [(configuration.count, gpu) for configuration in entry.hardware for gpu in configuration.gpus]
     assert len(set(hardware)) == len(hardware)
 
 
-@EACH
+@every(ENTRIES, lambda entry: entry.id)
 def test_the_table_in_the_prose_matches_the_block(entry: Entry) -> None:
     section = TEXT.partition(f"] {entry.name}\n")[2].partition("```toml")[0]
     rows = re.findall(r"^\| (\d+)x (.+?) \| (.+?) \|", section, re.MULTILINE)

@@ -6,6 +6,7 @@ from pi_cli.errors import BadUsage
 from pi_cli.planning import gpu_types
 from pi_cli.pods import nvidia
 from pi_cli.store.records import Gpu
+from tests.every import every
 
 
 def seen(name: str, mebibytes: int | None) -> Gpu:
@@ -60,7 +61,7 @@ KNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "mebibytes", "ours", "capability"), KNOWN, ids=[row[0] for row in KNOWN])
+@every(KNOWN)
 def test_a_gpu_is_recognised_by_its_name_in_nvidia_smi(
     name: str, mebibytes: int | None, ours: str, capability: tuple[int, int]
 ) -> None:
@@ -70,7 +71,7 @@ def test_a_gpu_is_recognised_by_its_name_in_nvidia_smi(
     assert mebibytes in (None, kind.memory_mib)
 
 
-@pytest.mark.parametrize(("kind", "names"), gpu_types.TABLE, ids=[kind.name for kind, _ in gpu_types.TABLE])
+@every(gpu_types.TABLE)
 def test_every_type_in_the_table_has_the_size_that_vendors_name(
     kind: gpu_types.GpuType, names: tuple[str, ...]
 ) -> None:

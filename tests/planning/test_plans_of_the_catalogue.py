@@ -10,6 +10,7 @@ from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import KnownModel
+from tests.every import every
 
 HARDWARE = [f"{count}x {kind}" for kind in ("H100", "H200", "A100", "RTX 4090") for count in (1, 2, 8)]
 HARDWARE += ["3x H100", "1x T4", "4x L4", "2x A100 40GB", "8x H20", "4x RTX PRO 6000", "1x B300"]
@@ -71,7 +72,7 @@ def test_a_model_too_large_for_the_hardware_it_was_once_listed_for_is_refused_fo
     assert fitting in str(refused.hint)
 
 
-@pytest.mark.parametrize("profile", profiles(), ids=lambda profile: profile.id)
+@every(profiles, lambda profile: profile.id)
 def test_every_configuration_of_the_catalogue_can_be_planned_on_its_own_hardware(profile: KnownModel) -> None:
     assert profile.entry is not None
     for configuration in profile.entry.hardware:

@@ -10,6 +10,7 @@ import pytest
 from pi_cli.errors import BadUsage
 from pi_cli.ssh import ssh_options
 from pi_cli.ssh.ssh_command import lasting, parse
+from tests.every import every
 
 FOLDER = Path(ssh_options.__file__).parent
 LOGIN_MODULES = [FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
@@ -39,8 +40,7 @@ KEYWORDS = re.findall(
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "user", "host", "port"),
+@every(
     [
         ("ssh root@1.2.3.4", "root", "1.2.3.4", None),
         ("ssh root@1.2.3.4 -p 40022", "root", "1.2.3.4", 40022),
@@ -170,8 +170,7 @@ def test_the_connect_timeout_of_the_command_is_kept(option: str, seconds: float)
     assert parse("ssh h").connect_timeout is None
 
 
-@pytest.mark.parametrize(
-    ("option", "why"),
+@every(
     [
         ("-A", "forwards no agent"),
         ("-X", "forwards no agent, display"),
@@ -217,26 +216,24 @@ def is_handled(option: str, named: str) -> bool:
         return named in error.message and error.hint is not None
 
 
-@pytest.mark.parametrize("letter", [*LETTERS, "Z"])
+@every([*LETTERS, "Z"])
 def test_every_letter_is_honoured_or_ignored_or_refused_by_name(letter: str) -> None:
     value = {"p": " 22", "o": " Port=22", "J": " j", "l": " me"}.get(letter, " x")
     assert is_handled(f"-{letter}{value if letter in ssh_options.WITH_ARGUMENT else ''}", f"`-{letter}`")
 
 
-@pytest.mark.parametrize("keyword", [*KEYWORDS, "NoSuchKeyword"])
-@pytest.mark.parametrize("value", ["yes", "none", "22", "/x"])
+@every([(keyword, value) for keyword in [*KEYWORDS, "NoSuchKeyword"] for value in ("yes", "none", "22", "/x")])
 def test_every_keyword_is_honoured_or_ignored_or_refused_by_name(keyword: str, value: str) -> None:
     assert is_handled(f"-o {keyword}={value}", f"`-o {keyword}={value}`")
 
 
-@pytest.mark.parametrize("keyword", sorted(ssh_options.HONOURED))
+@every(sorted(ssh_options.HONOURED))
 def test_an_honoured_option_is_obeyed_by_the_login(keyword: str) -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in LOGIN_MODULES)
     assert keyword in BY_SSH_ITSELF or f'"{keyword.lower()}"' in source
 
 
-@pytest.mark.parametrize(
-    ("text", "marked", "named"),
+@every(
     [
         ("", "", "no host"),
         ("ssh", "", "no host"),
