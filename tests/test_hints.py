@@ -15,6 +15,7 @@ import pytest
 
 from pi_cli import hints
 from pi_cli.commands.app import Commands
+from tests.every import every
 
 ROOT = Path(__file__).parents[1] / "pi_cli"
 FILES = sorted(
@@ -65,7 +66,7 @@ def breaches(source: ast.Module, file: str) -> Iterator[str]:
                     yield f"line {node.lineno}: a hint is assigned: use with_hint"
 
 
-@pytest.mark.parametrize("file", FILES)
+@every(FILES)
 def test_commands_to_paste_are_built_in_one_place(file: str) -> None:
     assert broken(file) == []
 
@@ -121,7 +122,7 @@ def templates(file: str) -> Iterator[tuple[str, set[str]]]:
                         yield str(text), {str(keyword.arg) for keyword in keywords}
 
 
-@pytest.mark.parametrize("file", FILES)
+@every(FILES)
 def test_a_template_gets_a_value_for_each_placeholder(file: str) -> None:
     for template, values in templates(file):
         assert set(hints.PLACEHOLDER.findall(template)) <= values, template

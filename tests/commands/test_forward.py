@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx2
-import openai
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
@@ -118,6 +117,8 @@ def test_a_port_in_use_is_reported_before_any_connection(pi: Pi, pod: EmbeddedPo
 
 def test_a_lost_connection_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, relay: Relay) -> None:
     """Faults 5 and 84: a waiting client is cut off; during the outage new connections are closed at once."""
+    import openai  # it takes half a second
+
     start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()
