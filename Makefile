@@ -18,7 +18,7 @@ NOT_QUICK := tests/models/test_forwards.py tests/ssh/test_login.py tests/ssh/tes
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
+.PHONY: help demo quick test check format test-lab test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -27,6 +27,7 @@ help:
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
+	@echo "make test-hostile  every hostile value in every field of what a pod sends (4 minutes); test tries a part"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
@@ -61,6 +62,9 @@ format: $(READY)
 
 test-lab: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(LAB)
+
+test-hostile: $(READY)
+	PI_HOSTILE=all $(BIN)/python -m pytest -q -n 2 --maxschedchunk 1 tests/hostile
 
 test-openssh: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

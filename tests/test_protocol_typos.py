@@ -91,7 +91,7 @@ PI = {
     ],
     "a refusal": [
         Typo("agent.py", '"vllm-too-old"', '"vllm-to-old"'),
-        Typo("wording.py", 'case "no-port"', 'case "no-prot"'),
+        Typo("wording.py", 'case "name-taken"', 'case "name-taekn"'),
     ],
     "an operation": [Typo("agent.py", 'session, "inspect"', 'session, "inspct"')],
     "a limit or another constant": [

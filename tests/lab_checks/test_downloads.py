@@ -85,8 +85,8 @@ def test_the_revision_that_the_arguments_name_is_downloaded_and_no_other(machine
 
 
 def test_a_revision_that_is_not_there_is_said(machine: Machine, hub: Hub) -> None:
-    error = download(machine, hub, revision="v9")[-1]["error"]
-    assert (error["code"], "Revision not found" in error["message"]) == ("download", True)
+    refusal = download(machine, hub, revision="v9")[-1]["refusal"]
+    assert (refusal["code"], "Revision not found" in refusal["reason"]) == ("download", True)
     assert machine.records() == []
 
 

@@ -218,8 +218,7 @@ def test_on_a_pool_nothing_is_refused_for_lack_of_room(pi: Pi, pod: OpensshPod) 
     configure(pod, HF_HOME=VOLUME / "huggingface")
     result = pi("start", MODEL, "--name", "q", *QUICK)
     assert (
-        f"dc1: how much is free for `{VOLUME}/huggingface/hub` cannot be known: "
-        "a shared pool tells the size of all of it, not of our part\n"
+        f"dc1: free space of `{VOLUME}/huggingface/hub` unknown: a shared pool reports the size of all of it\n"
     ) in result.err
     assert result.code == 4
     assert "Read-only file system" in result.err
