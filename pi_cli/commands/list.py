@@ -37,7 +37,7 @@ def list_models(
       ready        the server answers
       unhealthy    the model runs, but its health check fails
       orphaned     the server has exited, its engine holds the GPUs: `pi stop`
-      foreign      its name breaks pi's rule for names: pi shows it and leaves it alone
+      foreign      its name breaks pi's rule; it is shown, never changed
       dead         with the cause
       unreachable  the pod did not answer; its models stay on the list
 

@@ -87,7 +87,7 @@ class StartProgress:
     def report_rollback(self) -> None:
         """Report the clean-up after Ctrl+C or a failure, unless there is nothing to clean up."""
         if self.log_path and not self.has_ended:
-            self._enter("cancelling and cleaning up on the pod (Ctrl+C again to quit now)")
+            self._enter("cleaning up on the pod (Ctrl+C quits now)")
 
     @contextmanager
     def monitored(self) -> Iterator[None]:
