@@ -58,7 +58,7 @@ class PodHangs(PodUnreachable):
     def __init__(self, pod: str, seconds: float) -> None:
         super().__init__(
             pod,
-            f"it answers SSH, but its python3 hangs (no sign of life for {seconds:.0f} s)",
+            f"it answers SSH, but its python3 hangs (it sent nothing for {seconds:.0f} s)",
             hint=fill(
                 "see why with `pi ssh {pod}`, e.g. a network share that does not answer or a process stuck in the "
                 "driver; restarting the machine fixes both",

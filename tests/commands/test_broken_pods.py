@@ -92,7 +92,7 @@ def test_a_pod_that_hangs_is_given_up_and_the_others_are_listed(pi: Pi, good: Em
     assert time.monotonic() - began < 20
     assert [(each["pod"], each["name"]) for each in result.json] == [("good", "q")]
     assert result.code == 3
-    assert "cannot reach pod `broken`: it answers SSH, but its python3 hangs (no sign of life for 2 s)" in result.err
+    assert "cannot reach pod `broken`: it answers SSH, but its python3 hangs (it sent nothing for 2 s)" in result.err
 
 
 def test_a_broken_record_is_named_once_and_the_other_models_are_listed(pi: Pi, good: EmbeddedPod) -> None:

@@ -205,7 +205,7 @@ def test_an_agent_is_waited_for_as_long_as_it_beats(dc1: EmbeddedPod) -> None:
     assert [each.name for each in beating] == [each.name for each in answered] == ["q"]
     for error in hanging:
         assert isinstance(error, PodHangs)
-        assert "it answers SSH, but its python3 hangs (no sign of life for 2 s)" in str(error)
+        assert "it answers SSH, but its python3 hangs (it sent nothing for 2 s)" in str(error)
         assert error.exit_code == 3
     assert time.monotonic() - began < 20
 
