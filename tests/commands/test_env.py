@@ -6,16 +6,17 @@ import signal
 import socketserver
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.served import Served
 from tests.commands.staying import staying
 from tests.conftest import KEY, Pi, pods_json
 
+pytestmark = pytest.mark.xdist_group("test_env")
 FAMILY = {
     "bash": "bash",
     "/usr/bin/zsh": "bash",
@@ -26,12 +27,9 @@ FAMILY = {
 
 
 @pytest.fixture
-def url(pi: Pi, pod: EmbeddedPod) -> str:
+def url(pi: Pi, served: Served) -> str:
     """The public URL of a model `q`."""
-    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json")
-    assert started.code == 0, started.err
-    assert pod.processes()
-    return str(started.json[0]["url"])
+    return str(served.started(pi, "q").json[0]["url"])
 
 
 def forget_the_port() -> None:
@@ -180,17 +178,15 @@ def test_a_proxy_is_told_to_stay_out_of_it(pi: Pi, url: str) -> None:
     assert url
 
 
-def test_a_model_is_found_by_pod_and_name(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
-    embed("dc1")
-    embed("dc2")
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--pod", "dc2").code == 0
+def test_a_model_is_found_by_pod_and_name(pi: Pi, served: Served) -> None:
+    served.started(pi, "q", on="dc2")
     for words in (["dc2/q"], ["q", "--pod", "dc2"], ["q"]):
         assert pi("env", *words, "--json").json["pod"] == "dc2"
     assert pi("env", "dc1/q").code == 2
 
 
-def test_pods_are_not_asked(pi: Pi, pod: EmbeddedPod, url: str) -> None:
-    asked = len(pod.commands)
+def test_pods_are_not_asked(pi: Pi, served: Served, url: str) -> None:
+    asked = len(served.pod.commands)
     assert pi("env", "q").code == 0
-    assert len(pod.commands) == asked
+    assert len(served.pod.commands) == asked
     assert url

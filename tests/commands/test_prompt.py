@@ -8,8 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,15 @@ import httpx2
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from tests.conftest import KEY, TOKEN, Pi, register
+from tests.commands.served import Served
+from tests.conftest import KEY, TOKEN, Pi
 from tests.demo.conftest import ssh
 from tests.demo.model import free_port
 from tests.lab.relay import Relay
 from tests.terminal import at_a_terminal
 from tests.until import until
 
+pytestmark = pytest.mark.xdist_group("test_prompt")
 PARSERS = "--enable-auto-tool-choice --tool-call-parser hermes --reasoning-parser qwen3"
 MODELS = {
     "q": PARSERS,
@@ -35,61 +36,58 @@ MODELS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Models:
-    """One pod, registered as `dc1` and as `dc2`, with models that tests start when they first need them."""
+    """The models of the module's pod."""
 
-    pod: EmbeddedPod
-    ports: dict[str, int] = field(default_factory=dict)
+    served: Served
+
+    @property
+    def pod(self) -> EmbeddedPod:
+        return self.served.pod
 
     def ensure(self, name: str, *, on: str = "dc1") -> str:
         """Start a model if it does not run yet, and register it in `pods.json`."""
-        if name not in self.ports:
-            self.ports[name] = free_port()
-            command = f"vllm serve tiny/model --served-model-name {name} --host 127.0.0.1 --port {self.ports[name]}"
-            command += f" --gpu-memory-utilization 0.1 --simulate slow=0.1 {MODELS[name]}"
-            ssh(self.pod, f"VLLM_API_KEY={KEY} setsid --fork {command} > {name}.log 2>&1 < /dev/null")
-            until(lambda: self.is_ready(name))
-        path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-        state = json.loads(path.read_text())
-        known = {"model": "Qwen/Qwen3-8B", "port": self.ports[name], "gpu": "0", "pid": 1}
-        state["pods"][on]["models"][name] = known
-        path.write_text(json.dumps(state))
+        self.served.ensure(name, lambda: self.start(name), on=on)
         return name
 
-    def is_ready(self, name: str) -> bool:
-        try:
-            return self.get(name, "/health").status_code == 200
-        except httpx2.TransportError:
-            return False
+    def start(self, name: str) -> Any:
+        """Start a model and return what `pods.json` shall say about it."""
+        port = free_port()
+        command = f"vllm serve tiny/model --served-model-name {name} --host 127.0.0.1 --port {port}"
+        command += f" --gpu-memory-utilization 0.1 --simulate slow=0.1 {MODELS[name]}"
+        ssh(self.pod, f"VLLM_API_KEY={KEY} setsid --fork {command} > {name}.log 2>&1 < /dev/null")
+        until(lambda: is_ready(port))
+        return {"model": "Qwen/Qwen3-8B", "port": port, "gpu": "0", "pid": 1}
 
     def running(self, name: str) -> float:
         """Return the number of requests that a model is working on."""
-        metrics = self.get(name, "/metrics").text
+        metrics = get(self.served.entries[name]["port"], "/metrics").text
         match = re.search(r"^vllm:num_requests_running\S* (\S+)$", metrics, re.MULTILINE)
         assert match, metrics
         return float(match[1])
 
-    def get(self, name: str, path: str) -> httpx2.Response:
-        return httpx2.get(f"http://127.0.0.1:{self.ports[name]}{path}", trust_env=False)
+
+def is_ready(port: int) -> bool:
+    try:
+        return get(port, "/health").status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Models]:
-    with EmbeddedPod("2x H100 80GB") as pod:
-        yield Models(pod)
+def get(port: int, path: str) -> httpx2.Response:
+    return httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
 
 
 @pytest.fixture(autouse=True)
-def models(served: Models, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
+def models(served: Served, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
     """Give every test its own folder and conversations, and a model called `q`."""
-    register("dc1", served.pod, count=2)
-    register("dc2", served.pod, count=2)
-    served.ensure("q")
+    models = Models(served)
+    models.ensure("q")
     work = environment / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    return served
+    return models
 
 
 def events(out: str) -> list[Any]:
