@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.served import Served, write_entry
 from tests.commands.staying import staying
 from tests.conftest import KEY, Pi, pods_json
 from tests.lab.relay import Relay
 from tests.until import until
 
+pytestmark = pytest.mark.xdist_group("test_run")
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
 SHOW = "import os; print({name: value for name, value in os.environ.items() if name.startswith(('OPENAI', 'ANTHR'))})"
 ASK = """\
@@ -60,11 +62,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.fixture
-def model(pi: Pi, pod: EmbeddedPod) -> EmbeddedPod:
-    """A pod with a model `q` that nobody reaches but through SSH."""
-    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--private", "--vllm", *TOOLS)
-    assert result.code == 0, result.err
-    return pod
+def model(pi: Pi, served: Served) -> Served:
+    """The module's pod with a model `q` that is reached through SSH only."""
+    served.started(pi, "q", "--private", "--vllm", *TOOLS)
+    return served
 
 
 @pytest.mark.usefixtures("model")
@@ -164,20 +165,20 @@ def on_a_terminal(*words: str, typed: bytes = b"this\n") -> tuple[str, int]:
     return said.decode(), process.returncode
 
 
-def test_ctrl_c_before_the_command_runs_is_ours(pod: EmbeddedPod, pi: Pi) -> None:
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+def test_ctrl_c_before_the_command_runs_is_ours(model: Served, embed: Callable[..., EmbeddedPod]) -> None:
+    pod = embed("stuck")  # it never comes as far as the model
+    write_entry("q", "stuck", model.entries["q"])
     pod.install("python3", "#!/bin/sh\nexec sleep 600\n")
-    with staying("run", "q", "--", "true") as running:
+    with staying("run", "stuck/q", "--", "true") as running:
         until(lambda: any("sleep" in process.command for process in pod.processes()))
         assert running.end(signal.SIGINT) == 130
         assert running.err == []
 
 
-def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(pi: Pi, pod: EmbeddedPod) -> None:
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
-    with Relay(pod.address, pod.port) as way:
+def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(model: Served) -> None:
+    with Relay(model.pod.address, model.pod.port) as way:
         state = pods_json()
-        state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {pod.key} root@127.0.0.1"
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {model.pod.key} root@127.0.0.1"
         Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
         with staying("run", "q", "--", "sh", "-c", RETRYING) as running:
             assert running.prints() == ["ready"]
@@ -191,7 +192,8 @@ def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(pi: Pi,
             )
 
 
-def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
+def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, served: Served) -> None:
+    before = len(served.pod.commands)
     for words, said in (
         (["q"], "there is nothing to run"),
         (["q", "--"], "there is nothing to run"),
@@ -200,26 +202,24 @@ def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, pod: EmbeddedP
     ):
         result = pi("run", *words)
         assert (result.code, said in result.err) == (2, True), result.err
-    assert pod.commands == []
+    assert len(served.pod.commands) == before
 
 
 def test_a_model_that_cannot_answer_is_said_and_the_command_does_not_run(
-    pi: Pi, embed: Callable[..., EmbeddedPod]
+    pi: Pi, model: Served, embed: Callable[..., EmbeddedPod]
 ) -> None:
     """Fault 83."""
-    pod = embed("dc1")
     touch = ["--", "touch", os.environ["HOME"] + "/ran"]
-    own = ("--vllm", "--simulate", "slow=60")
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "slow", "--detach", *own).code == 0
+    model.started(pi, "slow", "--detach", "--vllm", "--simulate", "slow=60")
     starting = pi("run", "slow", *touch)
     assert (starting.code, "error: `slow` on `dc1` cannot be reached: it is still starting" in starting.err) == (
         1,
         True,
     )
-    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     locked = pi("run", "q", *touch, PI_API_KEY="another-key-entirely")
     assert (locked.code, "error: `q` refuses the key in PI_API_KEY" in locked.err) == (1, True)
-    pod.close()
-    gone = pi("run", "q", *touch)
-    assert (gone.code, "error: cannot reach pod `dc1`" in gone.err) == (3, True)
+    embed("lost").close()
+    write_entry("q", "lost", model.entries["q"])
+    gone = pi("run", "lost/q", *touch)
+    assert (gone.code, "error: cannot reach pod `lost`" in gone.err) == (3, True)
     assert not Path(os.environ["HOME"], "ran").exists()
