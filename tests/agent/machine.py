@@ -32,7 +32,7 @@ class Machine:
     def open(self, operation: str, *, beat: float = 1000.0, **request: Any) -> "subprocess.Popen[bytes]":
         """Send a request; the agent's stdin stays open."""
         envelope = {"protocol": 1, "operation": operation, "beat": beat, "request": request}
-        program = agent_program.pack((name, agent_program.source(name)) for name in agent_program.MODULES)
+        program = agent_program.packed(operation)
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
             env={"HOME": str(self.home), "PATH": os.environ["PATH"]},

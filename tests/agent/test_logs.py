@@ -34,7 +34,7 @@ def machine(environment: Path) -> Iterator[LogMachine]:
 
 
 def test_existing_and_new_lines_are_sent_byte_for_byte(machine: LogMachine) -> None:
-    machine.run()
+    machine.launch()
     machine.write(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a li")
     reader = machine.read()
     reader.until_text(b"one\n\xff\x00\x1b]0;t\x07\r50%\rhalf a li")
@@ -244,12 +244,12 @@ def test_the_log_of_a_dead_model_ends_immediately(machine: LogMachine) -> None:
 
 
 def test_a_model_that_is_restarted_is_followed(machine: LogMachine) -> None:
-    machine.run()
+    machine.launch()
     machine.write(b"old\n")
     reader = machine.read()
     reader.until_text(b"old\n")
     machine.kill()
-    machine.run()
+    machine.launch()
     machine.write(b"new\n")
     reader.until_text(b"old\nnew\n")
     until(lambda: sorted(reader.events()) == ["begins", "restarted", "rotated"])
@@ -272,8 +272,8 @@ def test_an_old_log_is_not_taken_for_that_of_a_model_about_to_start(machine: Log
 
 
 def test_several_logs_are_read_at_once_and_end_one_by_one(machine: LogMachine) -> None:
-    for gpu, name in enumerate("ab"):
-        machine.run(name, gpu=gpu)
+    for name in "ab":
+        machine.run(name)
         machine.write(b"%s 1\n" % name.encode(), name)
     reader = machine.read("a", "b")
     reader.until_text(b"a 1\n", 0)
