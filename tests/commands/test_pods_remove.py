@@ -5,19 +5,51 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.ssh import host_keys
-from tests.conftest import Pi, Result, pods_json
+from tests.conftest import Pi, Result, pods_json, register
 from tests.until import until
+
+pytestmark = pytest.mark.xdist_group("pods_remove")
 
 
 def start(pi: Pi) -> None:
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
     assert result.code == 0, result.err
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[EmbeddedPod]:
+    """A pod that tests share which leave it as it was."""
+    with EmbeddedPod("2x H100 80GB") as pod:
+        for program in ("hf", "vllm"):
+            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
+        yield pod
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """The entry of the shared pod's model in `pods.json`, once it runs."""
+    return {}
+
+
+@pytest.fixture
+def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
+    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    register("dc1", machine, count=2)
+    if not known:
+        start(pi)
+        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
+    state = pods_json()
+    state["pods"]["dc1"]["models"]["q"] = known
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    return machine
 
 
 def write_down_a_model() -> None:
@@ -55,26 +87,24 @@ def test_models_that_only_pi_remembers_are_no_reason_to_ask(pi: Pi, pod: Embedde
     assert pod.commands
 
 
-def test_a_pod_with_models_is_kept_when_nobody_can_be_asked(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_pod_with_models_is_kept_when_nobody_can_be_asked(pi: Pi, shared: EmbeddedPod) -> None:
     """Fault 56."""
-    start(pi)
     result = pi("pods", "remove", "dc1", input="stop\n")
     assert result.code == 1
     assert "note: still running on `dc1`: `q`" in result.err
     assert "`dc1` was not removed: stdin is not a terminal, so pi cannot ask" in result.err
     assert "`--stop`" in result.err
     assert "q" in pods_json()["pods"]["dc1"]["models"]
-    assert pod.processes()
+    assert shared.processes()
 
 
 @pytest.mark.parametrize("answer", ["", "keep", "no"])
-def test_on_a_terminal_the_pod_is_kept_by_default(pi: Pi, pod: EmbeddedPod, answer: str) -> None:
-    start(pi)
+def test_on_a_terminal_the_pod_is_kept_by_default(shared: EmbeddedPod, answer: str) -> None:
     result = answering(answer, "pods", "remove", "dc1")
     assert result.code == 1
     assert "[stop/remove/KEEP]" in result.err
     assert "dc1" in pods_json()["pods"]
-    assert pod.processes()
+    assert shared.processes()
 
 
 def test_the_models_are_stopped_first_when_that_is_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
@@ -86,11 +116,10 @@ def test_the_models_are_stopped_first_when_that_is_the_answer(pi: Pi, pod: Embed
     assert pods_json()["pods"] == {}
 
 
-def test_the_pod_is_forgotten_all_the_same_when_that_is_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
+def test_the_pod_is_forgotten_all_the_same_when_that_is_the_answer(shared: EmbeddedPod) -> None:
     assert answering("remove", "pods", "remove", "dc1").code == 0
     assert pods_json()["pods"] == {}
-    assert pod.processes()
+    assert shared.processes()
 
 
 def test_stop_ends_also_what_pi_does_not_remember(pi: Pi, pod: EmbeddedPod) -> None:
