@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.staying import staying
-from tests.conftest import Pi, pods_json
+from tests.conftest import Pi, pods_json, register
 from tests.lab.relay import Relay
 from tests.sdk import answer, counting
 from tests.until import until
+
+pytestmark = pytest.mark.xdist_group("forward")
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
 
@@ -43,28 +46,63 @@ def is_closed_at_once(port: int) -> bool:
     return time.monotonic() - began < 1
 
 
+@pytest.fixture(scope="module")
+def machine() -> Iterator[EmbeddedPod]:
+    """A pod that tests share which leave it as it was."""
+    with EmbeddedPod("2x H100 80GB") as pod:
+        for program in ("hf", "vllm"):
+            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
+        yield pod
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """The entry of the shared pod's model in `pods.json`, once it runs."""
+    return {}
+
+
 @pytest.fixture
-def relay(pod: EmbeddedPod) -> Iterator[Relay]:
+def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
+    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    register("dc1", machine, count=2)
+    if not known:
+        start(pi, "q", "--simulate", "rate=10")
+        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
+    state = pods_json()
+    state["pods"]["dc1"]["models"]["q"] = known
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    return machine
+
+
+@pytest.fixture
+def relay(shared: EmbeddedPod) -> Iterator[Relay]:
     """A relay between pi and `dc1` that can be cut."""
-    with Relay(pod.address, pod.port) as relay:
+    with Relay(shared.address, shared.port) as relay:
         state = pods_json()
-        state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {pod.key} root@127.0.0.1"
+        state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {shared.key} root@127.0.0.1"
         Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
         yield relay
 
 
-def test_the_official_client_gets_an_answer_through_it(pi: Pi, pod: EmbeddedPod) -> None:
-    port = start(pi)
+def test_a_client_that_disconnects_stops_the_answer(pi: Pi, shared: EmbeddedPod) -> None:
     with staying("forward", "q") as forward:
         [url] = forward.prints()
-        assert port_of(url) > port  # the embedded pod uses that one on this machine
+        with counting(url):
+            assert pi("list", "--json").json[0]["requests_running"] == 1
+        until(lambda: pi("list", "--json").json[0]["requests_running"] == 0)
+    assert shared.processes()
+
+
+def test_the_official_client_gets_an_answer_through_it(shared: EmbeddedPod, known: dict[str, Any]) -> None:
+    with staying("forward", "q") as forward:
+        [url] = forward.prints()
+        assert port_of(url) > known["port"]  # the embedded pod uses that one on this machine
         assert answer(url) == "\n\n4"
         assert forward.err == []
-    assert pod.commands
+    assert shared.commands
 
 
-def test_ctrl_c_stops_it_and_frees_the_port(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
+def test_ctrl_c_stops_it_and_frees_the_port(shared: EmbeddedPod) -> None:
     with staying("forward", "q", "--port", str(free_port())) as forward:
         port = port_of(forward.prints()[0])
         assert forward.end(signal.SIGINT) == 130
@@ -73,7 +111,7 @@ def test_ctrl_c_stops_it_and_frees_the_port(pi: Pi, pod: EmbeddedPod) -> None:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", port))
     assert list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir()) == []
-    assert pod.processes()
+    assert shared.processes()
 
 
 def free_port() -> int:
@@ -82,20 +120,20 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_only_programs_on_this_machine_can_connect(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
+def test_only_programs_on_this_machine_can_connect(shared: EmbeddedPod) -> None:
     with staying("forward", "q") as forward:
         port = port_of(forward.prints()[0])
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         listening = [row[1] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port]
         assert listening == [f"0100007F:{port:04X}"]
         assert f":{port:04X} " not in Path("/proc/net/tcp6").read_text()
-    assert pod.processes()
+    assert shared.processes()
 
 
-def test_each_of_several_models_gets_its_own_port(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
-    embed("dc1"), embed("dc2")
-    start(pi, "q")
+def test_each_of_several_models_gets_its_own_port(
+    pi: Pi, shared: EmbeddedPod, embed: Callable[..., EmbeddedPod]
+) -> None:
+    embed("dc2")
     start(pi, "r", pod="dc2")
     with staying("forward", "q", "dc2/r") as forward:
         urls = dict(line.split() for line in forward.prints(2))
@@ -103,23 +141,22 @@ def test_each_of_several_models_gets_its_own_port(pi: Pi, embed: Callable[..., E
         assert [answer(urls[name], name) for name in ("q", "r")] == ["\n\n4", "\n\n4"]
     refused = pi("forward", "q", "dc2/r", "--port", "9001")
     assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
+    assert shared.processes()
 
 
-def test_a_port_in_use_is_reported_before_any_connection(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
-    asked = len(pod.commands)
+def test_a_port_in_use_is_reported_before_any_connection(pi: Pi, shared: EmbeddedPod) -> None:
+    asked = len(shared.commands)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = pi("forward", "q", "--port", str(taken.getsockname()[1]))
     assert result.code == 2
     assert re.search(r"port \d+ of this machine cannot be used: Address already in use", result.err)
-    assert len(pod.commands) == asked
+    assert len(shared.commands) == asked
 
 
-def test_a_lost_connection_is_made_again_and_the_port_stays(pi: Pi, pod: EmbeddedPod, relay: Relay) -> None:
+def test_a_lost_connection_is_made_again_and_the_port_stays(shared: EmbeddedPod, relay: Relay) -> None:
     """Faults 5 and 84: a waiting client is cut off; during the outage new connections are closed at once."""
     import openai  # it takes half a second
 
-    start(pi, "q", "--simulate", "rate=5")
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         with counting(url) as stream:
@@ -132,11 +169,10 @@ def test_a_lost_connection_is_made_again_and_the_port_stays(pi: Pi, pod: Embedde
         assert re.search(rf"`q` on `dc1` is up again, after \d+s: {url}$", forward.says("is up again"))
         assert answer(url) == "\n\n4"
         assert forward.out == [url]
-    assert pod.processes()
+    assert shared.processes()
 
 
-def test_each_loss_and_each_return_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, relay: Relay) -> None:
-    start(pi)
+def test_each_loss_and_each_return_is_a_line_of_json(shared: EmbeddedPod, relay: Relay) -> None:
     with staying("forward", "q", "--json") as forward:
         first = json.loads(forward.prints()[0])
         relay.block()
@@ -149,7 +185,7 @@ def test_each_loss_and_each_return_is_a_line_of_json(pi: Pi, pod: EmbeddedPod, r
     assert lost == known | {"event": "down", "reason": "cannot reach pod `dc1`: the connection was lost"}
     assert back == known | {"event": "up", "down_seconds": back["down_seconds"]}
     assert back["down_seconds"] > 0
-    assert pod.processes()
+    assert shared.processes()
 
 
 def test_a_restarted_model_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
@@ -187,10 +223,10 @@ def test_a_model_that_is_not_running_is_reported(pi: Pi, pod: EmbeddedPod) -> No
     assert pod.commands
 
 
-def test_a_pod_that_is_gone_does_not_affect_the_others(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
-    embed("dc1")
+def test_a_pod_that_is_gone_does_not_affect_the_others(
+    pi: Pi, shared: EmbeddedPod, embed: Callable[..., EmbeddedPod]
+) -> None:
     gone = embed("dc2")
-    start(pi)
     start(pi, "r", pod="dc2")
     gone.close()
     with staying("forward", "q", "dc2/r") as forward:
@@ -200,13 +236,4 @@ def test_a_pod_that_is_gone_does_not_affect_the_others(pi: Pi, embed: Callable[.
     alone = pi("forward", "dc2/r")
     assert alone.code == 3
     assert alone.err.count("cannot reach pod `dc2`") == 1
-
-
-def test_a_client_that_disconnects_stops_the_answer(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi, "q", "--simulate", "rate=5")
-    with staying("forward", "q") as forward:
-        [url] = forward.prints()
-        with counting(url):
-            assert pi("list", "--json").json[0]["requests_running"] == 1
-        until(lambda: pi("list", "--json").json[0]["requests_running"] == 0)
-    assert pod.processes()
+    assert shared.processes()
