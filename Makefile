@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
-# A worker takes one test at a time: otherwise one of them is left with a hundred long tests when the others are done.
-TESTS := -q -n 5 --maxschedchunk 1 -m "not openssh and not engine"
+# A worker takes one test at a time, or one group of tests that share a pod. Most tests wait: two cores are busy with six.
+TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine"
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
 # The inner loop: tests that compute, without the few that need an embedded pod or wait for reconnects.
