@@ -27,7 +27,7 @@ LOCK_TIMEOUT = 20.0  # seconds
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
-MAX_NUMBER = 1 << 62
+MAX_BYTES = 1 << 62
 
 
 def read_all() -> "List[protocol.Record]":
@@ -82,7 +82,7 @@ def parse(data: Any, uid: str) -> "protocol.Record":
         require(is_number(data.get(name, 0)), name)
     progress = data.get("progress")
     require(progress is None or (isinstance(progress, list) and len(progress) == 2), "progress")
-    require(all(size is None or is_whole(size, 0, MAX_NUMBER) for size in progress or ()), "progress")
+    require(all(size is None or is_whole(size, 0, MAX_BYTES) for size in progress or ()), "progress")
     record: Any = dict(data, protocol=VERSION, memory=memory, model=data.get("model", ""))
     for name, default in (("boot", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
         record[name] = data.get(name) or default
@@ -95,17 +95,17 @@ def parse(data: Any, uid: str) -> "protocol.Record":
     return parsed
 
 
-def require(is_right: object, key: str) -> None:
-    if not is_right:
+def require(value: object, key: str) -> None:
+    if not value:
         raise ValueError("its `%s` is missing or wrong" % key)
 
 
-def is_whole(value: object, minimum: int, maximum: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
+def is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def is_number(value: object, maximum: int = MAX_NUMBER) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= maximum  # NaN is neither
+def is_number(value: object, high: int = MAX_BYTES) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= high  # NaN is neither
 
 
 def living() -> "List[protocol.Record]":
