@@ -34,14 +34,11 @@ print(asked.choices[0].message.content.strip())
 """
 PATIENT = """\
 import signal, sys
-def leave(number, frame):
-    print("told", number, flush=True)
-    sys.exit(7)
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, leave)
+signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # one that arrives before the wait is not lost
 print("ready", flush=True)
-while True:
-    signal.pause()
+print("told", int(signal.sigwait(signals)), flush=True)
+sys.exit(7)
 """
 
 RETRYING = """\
