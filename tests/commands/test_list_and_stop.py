@@ -6,14 +6,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from tests.conftest import Pi, pods_json
+from tests.conftest import Pi, pods_json, register
 from tests.until import until
+
+pytestmark = pytest.mark.xdist_group("list_and_stop")
 
 
 def start(pi: Pi, name: str = "q", *own: str) -> dict[str, object]:
@@ -42,32 +45,53 @@ def leave_no_trace_of_ours(pod: EmbeddedPod) -> None:
         record.unlink()
 
 
-def test_a_running_model_is_listed_as_ready(pi: Pi, pod: EmbeddedPod) -> None:
-    started = start(pi)
+@pytest.fixture(scope="module")
+def machine() -> Iterator[EmbeddedPod]:
+    """A pod for all tests that leave it unchanged."""
+    with EmbeddedPod("2x H100 80GB") as pod:
+        for program in ("hf", "vllm"):
+            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
+        yield pod
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """The entry of the shared pod's model in `pods.json`, once it runs."""
+    return {}
+
+
+@pytest.fixture
+def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
+    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    register("dc1", machine, count=2)
+    if not known:
+        start(pi)
+        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
+    state = pods_json()
+    state["pods"]["dc1"]["models"]["q"] = known
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    return machine
+
+
+def test_a_running_model_is_listed_as_ready_with_the_memory_of_its_gpus_and_its_requests(
+    pi: Pi, known: dict[str, Any], shared: EmbeddedPod
+) -> None:
     [listed] = pi("list", "--json").json
-    assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", started["pid"], "0")
+    assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", known["pid"], "0")
+    assert (listed["requests_running"], listed["requests_waiting"]) == (0, 0)
+    assert 60_000 < listed["gpu_memory_used_mib"] < listed["gpu_memory_total_mib"] == 81559
     table = pi("list").out.splitlines()
     assert re.split(r"  +", table[0].strip()) == [
         "POD", "NAME", "STATUS", "MODEL", "GPU", "GPU MEM", "PORT", "PID", "UP", "REQUESTS", "URL",
     ]  # fmt: skip
     assert table[1].split()[:3] == ["dc1", "q", "ready"]
-    assert pod.processes()
-
-
-def test_the_memory_of_its_gpus_and_its_requests_are_told(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
-    [listed] = pi("list", "--json").json
-    assert (listed["requests_running"], listed["requests_waiting"]) == (0, 0)
-    assert 60_000 < listed["gpu_memory_used_mib"] < listed["gpu_memory_total_mib"] == 81559
-    assert pod.processes()
+    assert shared.processes()
 
 
 def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
-    pi: Pi, embed: Callable[..., EmbeddedPod]
+    pi: Pi, shared: EmbeddedPod, embed: Callable[..., EmbeddedPod]
 ) -> None:
     """Faults 1 and 54."""
-    embed("dc1")
-    start(pi)
     other = embed("dc2")
     pi("start", "Qwen/Qwen3-8B", "--name", "r", "--pod", "dc2")
     other.close()
@@ -86,39 +110,46 @@ def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
     assert dropped.code == 0
     assert dropped.out == "removed `r` on `dc2` from the list; if it is running, it keeps running\n"
     assert pods_json()["pods"]["dc2"]["models"] == {}
+    assert shared.processes()
 
 
-def test_what_was_forgotten_without_being_stopped_is_found_again(pi: Pi, pod: EmbeddedPod) -> None:
-    started = start(pi)
+def test_what_was_forgotten_without_being_stopped_is_found_again(
+    pi: Pi, known: dict[str, Any], shared: EmbeddedPod
+) -> None:
     assert pi("stop", "--all", "--forget").code == 0
-    assert pi("list", "--json").json[0]["pid"] == started["pid"]
+    assert pi("list", "--json").json[0]["pid"] == known["pid"]
     assert pi("stop", "nobody", "--forget").code == 1
-    assert pod.processes()
+    assert shared.processes()
 
 
-DEATHS = {
-    "oom": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU memory"),
-    "nothing": ("INFO all is well", "the log shows no error"),
-}
+DEATHS = [
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU memory"),
+    ("INFO all is well", "the log shows no error"),
+]
 
 
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_model_that_died_is_shown_with_the_cause_and_forgotten(pi: Pi, pod: EmbeddedPod, death: str) -> None:
+def test_a_model_that_died_is_shown_with_the_cause_and_forgotten(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 53."""
-    said, cause = DEATHS[death]
     start(pi)
-    with (pod.home / ".vllm_logs" / "q.log").open("a") as log:
-        log.write(said + "\n")
+    log = pod.home / ".vllm_logs" / "q.log"
+    [record] = (pod.home / ".pi" / "models").iterdir()
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    living = {file: file.read_bytes() for file in (log, record, path)}
     for process in pod.processes():
         os.kill(process.pid, signal.SIGKILL)
-    result = pi("list", "--json")
-    [dead] = result.json
-    assert (dead["name"], dead["status"]) == ("q", "dead")
-    assert cause in dead["cause"]
-    assert dead["log"].endswith("/.vllm_logs/q.log")
-    assert f"`q` is dead and was removed: {dead['cause']}" in result.err
-    assert pods_json()["pods"]["dc1"]["models"] == {}
-    assert pi("list", "--json").json == []
+    for said, cause in DEATHS:
+        for file, content in living.items():
+            file.write_bytes(content)
+        with log.open("a") as end:
+            end.write(said + "\n")
+        result = pi("list", "--json")
+        [dead] = result.json
+        assert (dead["name"], dead["status"]) == ("q", "dead")
+        assert cause in dead["cause"]
+        assert dead["log"].endswith("/.vllm_logs/q.log")
+        assert f"`q` is dead and was removed: {dead['cause']}" in result.err
+        assert pods_json()["pods"]["dc1"]["models"] == {}
+        assert pi("list", "--json").json == []
 
 
 def test_a_model_that_died_with_its_pod_is_told_by_the_boot(pi: Pi, pod: EmbeddedPod) -> None:
@@ -144,15 +175,14 @@ def test_a_model_that_another_laptop_stopped_is_no_mystery(pi: Pi, pod: Embedded
     assert pod.processes() == []
 
 
-def test_a_model_unknown_here_is_adopted(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_unknown_here_is_adopted(pi: Pi, known: dict[str, Any], shared: EmbeddedPod) -> None:
     """Fault 33."""
-    started = start(pi)
     forget_locally()
     result = pi("list", "--json")
     assert [each["name"] for each in result.json] == ["q"]
     assert "found `q` running here" in result.err
-    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == started["pid"]
-    assert pod.processes()
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == known["pid"]
+    assert shared.processes()
 
 
 def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: EmbeddedPod) -> None:
@@ -179,20 +209,25 @@ def test_a_model_that_is_starting_shows_its_phase(pi: Pi, pod: EmbeddedPod) -> N
     assert pod.processes()
 
 
-def test_a_server_whose_health_check_fails_is_unhealthy(pi: Pi, pod: EmbeddedPod) -> None:
-    started = start(pi)
-    os.kill(int(str(started["pid"])), signal.SIGSTOP)
+def test_a_server_whose_health_check_fails_is_unhealthy(pi: Pi, known: dict[str, Any], shared: EmbeddedPod) -> None:
+    os.kill(known["pid"], signal.SIGSTOP)
     assert pi("list", "--json").json[0]["status"] == "unhealthy"
-    os.kill(int(str(started["pid"])), signal.SIGCONT)
+    os.kill(known["pid"], signal.SIGCONT)
     until(lambda: pi("list", "--json").json[0]["status"] == "ready")
-    assert pod.processes()
+    assert shared.processes()
 
 
-def test_a_hand_written_model_is_known_by_its_command_line(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_hand_written_model_is_known_by_its_command_line_and_holds_its_name_and_its_gpu(
+    pi: Pi, pod: EmbeddedPod
+) -> None:
     started = start(pi)
     leave_no_trace_of_ours(pod)
     [listed] = pi("list", "--json").json
     assert (listed["status"], listed["pid"]) == ("ready", started["pid"])
+    assert "`q` already runs here" in pi("start", "Qwen/Qwen3-8B", "--name", "q").err
+    assert start(pi, "r")["gpu"] == "1"
+    assert pi("stop", "r").code == 0
+    assert [process for process in pod.processes() if "serve" in process.command]
     assert pi("stop", "q").code == 0
     assert not [process for process in pod.processes() if "serve" in process.command]
 
@@ -224,13 +259,6 @@ def test_stop_ends_every_process_whatever_it_does(pi: Pi, pod: EmbeddedPod, simu
     assert list((pod.home / ".pi" / "models").iterdir()) == []
 
 
-def test_a_hand_written_model_holds_its_name_and_its_gpu(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
-    leave_no_trace_of_ours(pod)
-    assert "`q` already runs here" in pi("start", "Qwen/Qwen3-8B", "--name", "q").err
-    assert start(pi, "r")["gpu"] == "1"
-
-
 def test_stop_all_leaves_nothing(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi, "a")
     start(pi, "b")
@@ -238,14 +266,6 @@ def test_stop_all_leaves_nothing(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("stop", "--all")
     assert result.out.splitlines() == ["stopped `a` on `dc1`", "stopped `b` on `dc1`"]
     assert pod.processes() == []
-
-
-def test_stopping_one_leaves_the_other(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi, "a")
-    start(pi, "b")
-    assert pi("stop", "a").code == 0
-    assert [each["name"] for each in pi("list", "--json").json] == ["b"]
-    assert pod.processes()
 
 
 def test_two_stops_at_once_both_end_well(pi: Pi, pod: EmbeddedPod) -> None:
@@ -263,37 +283,42 @@ def test_two_stops_at_once_both_end_well(pi: Pi, pod: EmbeddedPod) -> None:
     assert pod.processes() == []
 
 
-def test_stopping_what_is_not_there_says_so(pi: Pi, pod: EmbeddedPod) -> None:
+def test_stopping_what_is_not_there_says_so(pi: Pi, shared: EmbeddedPod) -> None:
     result = pi("stop", "nothing")
     assert result.code == 1
     assert "there is no model `nothing` on `dc1`" in result.err
-    assert pod.commands
+    assert shared.commands
 
 
-def test_a_model_on_another_pod_is_pointed_to(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
-    embed("dc1")
-    embed("dc2")
-    pi("start", "Qwen/Qwen3-8B", "--name", "r", "--pod", "dc2")
+def test_a_model_on_another_pod_is_pointed_to(pi: Pi, shared: EmbeddedPod, known: dict[str, Any]) -> None:
+    register("dc2", shared, count=2)
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = pods_json()
+    state["pods"]["dc2"]["models"]["r"] = known
+    path.write_text(json.dumps(state))
     result = pi("stop", "r")
     assert result.code == 2
     assert "add `--pod dc2`" in result.err
 
 
-def test_without_check_nobody_is_asked(pi: Pi, pod: EmbeddedPod) -> None:
-    start(pi)
-    asked = len(pod.commands)
+def test_without_check_nobody_is_asked(pi: Pi, shared: EmbeddedPod) -> None:
+    asked = len(shared.commands)
     [listed] = pi("list", "--no-check", "--json").json
     assert listed["status"] == "unchecked"
-    assert len(pod.commands) == asked
+    assert len(shared.commands) == asked
 
 
-def test_a_list_takes_one_remote_command_however_many_models(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_list_takes_one_remote_command_however_many_models_and_stopping_one_leaves_the_other(
+    pi: Pi, shared: EmbeddedPod
+) -> None:
     """Fault 57."""
     start(pi, "a")
-    start(pi, "b")
-    asked = len(pod.commands)
+    asked = len(shared.commands)
     assert len(pi("list", "--json").json) == 2
-    assert len(pod.commands) == asked + 1
+    assert len(shared.commands) == asked + 1
+    assert pi("stop", "a").code == 0
+    assert [each["name"] for each in pi("list", "--json").json] == ["q"]
+    assert shared.processes()
 
 
 def test_a_login_shell_that_talks_changes_nothing(pi: Pi, pod: EmbeddedPod) -> None:

@@ -26,7 +26,7 @@ def start(pi: Pi) -> None:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[EmbeddedPod]:
-    """A pod that tests share which leave it as it was."""
+    """A pod for all tests that leave it unchanged."""
     with EmbeddedPod("2x H100 80GB") as pod:
         for program in ("hf", "vllm"):
             (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
