@@ -1,11 +1,12 @@
 """A command that stays: what it says is read while it runs."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from tests.until import until
@@ -40,7 +41,10 @@ class Staying:
 
 @contextmanager
 def staying(*words: str, **environ: str) -> Iterator[Staying]:
-    """Run pi while the block runs, and kill what is left of it then."""
+    """Run pi while the block runs, and then kill what is left of it and of the command that it runs.
+
+    It has a session of its own: in the foreground of a terminal, `pi run` leaves Ctrl+C to the terminal.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "pi_cli", *words],
         stdin=subprocess.DEVNULL,
@@ -48,6 +52,7 @@ def staying(*words: str, **environ: str) -> Iterator[Staying]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environ,
+        start_new_session=True,
     ) as process:
         stays = Staying(process)
         assert process.stdout
@@ -61,7 +66,8 @@ def staying(*words: str, **environ: str) -> Iterator[Staying]:
         try:
             yield stays
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             for reader in readers:
                 reader.join(10)
 
