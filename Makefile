@@ -10,6 +10,8 @@ UV := $(shell command -v uv 2> /dev/null)
 TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine"
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
+# Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
+SETUP := tests/remote tests/commands/test_setup.py
 # The inner loop: tests that compute, without the few that need an embedded pod or wait for reconnects.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
   tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
@@ -18,7 +20,7 @@ NOT_QUICK := tests/models/test_forwards.py tests/ssh/test_login.py tests/ssh/tes
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
+.PHONY: help demo quick test check format test-lab test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -27,11 +29,12 @@ help:
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
+	@echo "make test-setup    tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts"
 	@echo "make test-hostile  every hostile value in every field of what a pod sends (4 minutes); test tries a part"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
-	@echo "make test-lowest   the tests of test and test-lab with the oldest supported dependencies"
+	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies"
 	@echo "make bench         measure every figure of docs/performance.md here, as a table (root; 20 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
@@ -47,7 +50,7 @@ quick: $(READY)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK) $(NOT_QUICK:%=--ignore=%)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS) $(LAB:%=--ignore=%)
+	$(BIN)/python -m pytest $(TESTS) $(LAB:%=--ignore=%) $(SETUP:%=--ignore=%)
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -62,6 +65,9 @@ format: $(READY)
 
 test-lab: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(LAB)
+
+test-setup: $(READY)
+	$(BIN)/python -m pytest $(TESTS) $(SETUP)
 
 test-hostile: $(READY)
 	PI_HOSTILE=all $(BIN)/python -m pytest -q -n 2 --maxschedchunk 1 tests/hostile
