@@ -22,8 +22,10 @@ BATCH = 512
 # take most of the time. `longest` is what `--max-model-len auto` gives with little space, and `ahead` what the engine
 # would have printed with the asynchronous scheduling of GPUs, both worked out by vLLM for the layers of the model.
 # On a CPU with AVX512-BF16 vLLM keeps the states of linear layers in float32, as it does on no GPU (platforms/cpu.py).
+# On one with AMX it calls kernels that the wheel does not have.
 MEASURE = """
 import json, logging, pathlib, sys, torch
+torch.cpu._is_amx_tile_supported = lambda: False
 torch.cpu._is_avx512_bf16_supported = lambda: False
 from vllm import ModelRegistry
 from vllm.engine.arg_utils import EngineArgs
