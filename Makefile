@@ -12,11 +12,11 @@ TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine"
 LAB := tests/demo tests/lab_checks
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
 SETUP := tests/remote tests/commands/test_setup.py
-# The inner loop: tests that compute, without the few that need an embedded pod or wait for reconnects.
+# The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
   tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
-NOT_QUICK := tests/models/test_forwards.py tests/ssh/test_login.py tests/ssh/test_passphrase_on_a_terminal.py \
-  tests/view/test_listing.py
+NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_forwards.py tests/ssh/test_login.py \
+  tests/ssh/test_passphrase_on_a_terminal.py tests/view/test_listing.py
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
