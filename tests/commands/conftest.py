@@ -22,5 +22,5 @@ def module_pod() -> Iterator[Served]:
 def served(module_pod: Served, environment: Path) -> Served:
     """The module's pod, registered in the test's own `pods.json`: `dc1` is active, `dc2` is the same machine."""
     assert environment.exists()
-    module_pod.register()
+    module_pod.register("dc1", "dc2")
     return module_pod

@@ -10,7 +10,6 @@ from typing import Any
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, Result, pods_json, register
 
-PODS = ("dc1", "dc2")
 GPUS = 8  # enough that the models of all tests of a module fit
 
 
@@ -27,7 +26,7 @@ def write_entry(name: str, on: str, entry: Any) -> None:
 
 @dataclass
 class Served:
-    """One pod, registered as `dc1` and as `dc2`, with models that tests start when they first need them.
+    """One pod with models that tests start when they first need them.
 
     A test that changes the pod or a model in a way that other tests would notice takes a pod of its own instead.
     """
@@ -38,9 +37,9 @@ class Served:
     results: dict[str, Result] = field(default_factory=dict)
     """What the `pi start` of each model printed."""
 
-    def register(self) -> None:
-        """Write the pod into this test's `pods.json`."""
-        for name in PODS:
+    def register(self, *names: str) -> None:
+        """Write the pod into this test's `pods.json` under these names."""
+        for name in names:
             register(name, self.pod, count=GPUS)
 
     def ensure(self, name: str, start: Callable[[], Any], *, on: str = "dc1") -> Any:

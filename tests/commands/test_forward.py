@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.served import Served
 from tests.commands.staying import staying
-from tests.conftest import Pi, pods_json, register
+from tests.conftest import Pi, pods_json
 from tests.lab.relay import Relay
 from tests.sdk import answer, counting
 from tests.until import until
@@ -46,32 +46,12 @@ def is_closed_at_once(port: int) -> bool:
     return time.monotonic() - began < 1
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[EmbeddedPod]:
-    """A pod for all tests that leave it unchanged."""
-    with EmbeddedPod("2x H100 80GB") as pod:
-        for program in ("hf", "vllm"):
-            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
-        yield pod
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
-    """The entry of the shared pod's model in `pods.json`, once it runs."""
-    return {}
-
-
 @pytest.fixture
-def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
-    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
-    register("dc1", machine, count=2)
-    if not known:
-        start(pi, "q", "--simulate", "rate=10")
-        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
-    state = pods_json()
-    state["pods"]["dc1"]["models"]["q"] = known
-    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
-    return machine
+def shared(pi: Pi, module_pod: Served) -> EmbeddedPod:
+    """The module's pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    module_pod.register("dc1")
+    module_pod.started(pi, "q", "--vllm", *TOOLS, "--simulate", "rate=10")
+    return module_pod.pod
 
 
 @pytest.fixture
@@ -93,10 +73,10 @@ def test_a_client_that_disconnects_stops_the_answer(pi: Pi, shared: EmbeddedPod)
     assert shared.processes()
 
 
-def test_the_official_client_gets_an_answer_through_it(shared: EmbeddedPod, known: dict[str, Any]) -> None:
+def test_the_official_client_gets_an_answer_through_it(shared: EmbeddedPod, module_pod: Served) -> None:
     with staying("forward", "q") as forward:
         [url] = forward.prints()
-        assert port_of(url) > known["port"]  # the embedded pod uses that one on this machine
+        assert port_of(url) > module_pod.entries["q"]["port"]  # the embedded pod uses that one on this machine
         assert answer(url) == "\n\n4"
         assert forward.err == []
     assert shared.commands

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests.commands.served import Served
 from tests.conftest import Pi, pods_json, register
 from tests.until import until
 
@@ -45,39 +45,19 @@ def leave_no_trace_of_ours(pod: EmbeddedPod) -> None:
         record.unlink()
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[EmbeddedPod]:
-    """A pod for all tests that leave it unchanged."""
-    with EmbeddedPod("2x H100 80GB") as pod:
-        for program in ("hf", "vllm"):
-            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
-        yield pod
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
-    """The entry of the shared pod's model in `pods.json`, once it runs."""
-    return {}
-
-
 @pytest.fixture
-def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
-    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
-    register("dc1", machine, count=2)
-    if not known:
-        start(pi)
-        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
-    state = pods_json()
-    state["pods"]["dc1"]["models"]["q"] = known
-    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
-    return machine
+def shared(pi: Pi, module_pod: Served) -> EmbeddedPod:
+    """The module's pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    module_pod.register("dc1")
+    module_pod.started(pi, "q")
+    return module_pod.pod
 
 
 def test_a_running_model_is_listed_as_ready_with_the_memory_of_its_gpus_and_its_requests(
-    pi: Pi, known: dict[str, Any], shared: EmbeddedPod
+    pi: Pi, module_pod: Served, shared: EmbeddedPod
 ) -> None:
     [listed] = pi("list", "--json").json
-    assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", known["pid"], "0")
+    assert (listed["status"], listed["pid"], listed["gpu"]) == ("ready", module_pod.entries["q"]["pid"], "0")
     assert (listed["requests_running"], listed["requests_waiting"]) == (0, 0)
     assert 60_000 < listed["gpu_memory_used_mib"] < listed["gpu_memory_total_mib"] == 81559
     table = pi("list").out.splitlines()
@@ -114,10 +94,10 @@ def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
 
 
 def test_what_was_forgotten_without_being_stopped_is_found_again(
-    pi: Pi, known: dict[str, Any], shared: EmbeddedPod
+    pi: Pi, module_pod: Served, shared: EmbeddedPod
 ) -> None:
     assert pi("stop", "--all", "--forget").code == 0
-    assert pi("list", "--json").json[0]["pid"] == known["pid"]
+    assert pi("list", "--json").json[0]["pid"] == module_pod.entries["q"]["pid"]
     assert pi("stop", "nobody", "--forget").code == 1
     assert shared.processes()
 
@@ -175,13 +155,13 @@ def test_a_model_that_another_laptop_stopped_is_no_mystery(pi: Pi, pod: Embedded
     assert pod.processes() == []
 
 
-def test_a_model_unknown_here_is_adopted(pi: Pi, known: dict[str, Any], shared: EmbeddedPod) -> None:
+def test_a_model_unknown_here_is_adopted(pi: Pi, module_pod: Served, shared: EmbeddedPod) -> None:
     """Fault 33."""
     forget_locally()
     result = pi("list", "--json")
     assert [each["name"] for each in result.json] == ["q"]
     assert "found `q` running here" in result.err
-    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == known["pid"]
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == module_pod.entries["q"]["pid"]
     assert shared.processes()
 
 
@@ -209,10 +189,10 @@ def test_a_model_that_is_starting_shows_its_phase(pi: Pi, pod: EmbeddedPod) -> N
     assert pod.processes()
 
 
-def test_a_server_whose_health_check_fails_is_unhealthy(pi: Pi, known: dict[str, Any], shared: EmbeddedPod) -> None:
-    os.kill(known["pid"], signal.SIGSTOP)
+def test_a_server_whose_health_check_fails_is_unhealthy(pi: Pi, module_pod: Served, shared: EmbeddedPod) -> None:
+    os.kill(module_pod.entries["q"]["pid"], signal.SIGSTOP)
     assert pi("list", "--json").json[0]["status"] == "unhealthy"
-    os.kill(known["pid"], signal.SIGCONT)
+    os.kill(module_pod.entries["q"]["pid"], signal.SIGCONT)
     until(lambda: pi("list", "--json").json[0]["status"] == "ready")
     assert shared.processes()
 
@@ -290,11 +270,11 @@ def test_stopping_what_is_not_there_says_so(pi: Pi, shared: EmbeddedPod) -> None
     assert shared.commands
 
 
-def test_a_model_on_another_pod_is_pointed_to(pi: Pi, shared: EmbeddedPod, known: dict[str, Any]) -> None:
+def test_a_model_on_another_pod_is_pointed_to(pi: Pi, shared: EmbeddedPod, module_pod: Served) -> None:
     register("dc2", shared, count=2)
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
     state = pods_json()
-    state["pods"]["dc2"]["models"]["r"] = known
+    state["pods"]["dc2"]["models"]["r"] = module_pod.entries["q"]
     path.write_text(json.dumps(state))
     result = pi("stop", "r")
     assert result.code == 2

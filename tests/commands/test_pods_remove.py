@@ -5,15 +5,14 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.ssh import host_keys
-from tests.conftest import Pi, Result, pods_json, register
+from tests.commands.served import Served
+from tests.conftest import Pi, Result, pods_json
 from tests.until import until
 
 pytestmark = pytest.mark.xdist_group("pods_remove")
@@ -24,32 +23,12 @@ def start(pi: Pi) -> None:
     assert result.code == 0, result.err
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[EmbeddedPod]:
-    """A pod for all tests that leave it unchanged."""
-    with EmbeddedPod("2x H100 80GB") as pod:
-        for program in ("hf", "vllm"):
-            (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')
-        yield pod
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
-    """The entry of the shared pod's model in `pods.json`, once it runs."""
-    return {}
-
-
 @pytest.fixture
-def shared(pi: Pi, machine: EmbeddedPod, known: dict[str, Any]) -> EmbeddedPod:
-    """The shared pod, registered as `dc1`, on which `q` runs; the first test starts it."""
-    register("dc1", machine, count=2)
-    if not known:
-        start(pi)
-        known.update(pods_json()["pods"]["dc1"]["models"]["q"])
-    state = pods_json()
-    state["pods"]["dc1"]["models"]["q"] = known
-    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
-    return machine
+def shared(pi: Pi, module_pod: Served) -> EmbeddedPod:
+    """The module's pod, registered as `dc1`, on which `q` runs; the first test starts it."""
+    module_pod.register("dc1")
+    module_pod.started(pi, "q")
+    return module_pod.pod
 
 
 def write_down_a_model() -> None:
