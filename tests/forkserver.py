@@ -131,7 +131,7 @@ def _text(output: bytes) -> str:
 def main() -> None:
     """Import all of pi, and be pi in every fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # we end when the socket is closed
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the watchers
     import_all()
     if threading.active_count() > 1:
         raise RuntimeError("a process with threads must not fork")
@@ -151,7 +151,7 @@ def import_all() -> None:
 
 
 def _next_call(requests: socket.socket) -> tuple[list[str], dict[str, str], str] | None:
-    """Fork for each request, and return in the fork what it asks for; nothing when nobody asks any more."""
+    """Fork for each request, and return in the fork what it asks for; nothing when the requests have ended."""
     while True:
         request, ends, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 4)
         if not request:

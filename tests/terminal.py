@@ -1,4 +1,4 @@
-"""A terminal with a command in it, and somebody at the keys."""
+"""A terminal with a command in it, and a user at the keys."""
 
 import os
 import pty

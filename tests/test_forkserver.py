@@ -45,7 +45,7 @@ def test_what_takes_too_long_is_killed(pi: Pi, pod: EmbeddedPod) -> None:
         connection, _ = silent.accept()
         with connection:
             connection.settimeout(10)
-            while connection.recv(4096):  # ends when nobody has the other end any more
+            while connection.recv(4096):  # ends when the other end is closed everywhere
                 pass
 
 

@@ -59,7 +59,7 @@ def seconds_until_seen(machine: LogMachine, reader: LogReader) -> list[float]:
     return took
 
 
-def test_a_line_is_sent_as_soon_as_it_is_written(machine: LogMachine) -> None:
+def test_a_line_is_sent_at_once(machine: LogMachine) -> None:
     machine.run()
     machine.write(b"begin\n")
     reader = machine.read()

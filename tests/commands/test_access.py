@@ -45,7 +45,7 @@ def test_a_model_is_open_to_the_network_unless_it_is_private(pi: Pi, pod: Embedd
     assert "--host 0.0.0.0" in pi("start", "Qwen/Qwen3-8B", "--name", "r", "--dry-run").out
 
 
-def test_that_a_model_is_private_is_known_to_who_finds_it_later(pi: Pi, pod: EmbeddedPod) -> None:
+def test_an_adopted_model_is_known_to_be_private(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 33."""
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--private").code == 0
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
@@ -118,7 +118,9 @@ def test_a_pod_does_not_choose_which_secret_it_is_sent(pi: Pi, pod: EmbeddedPod)
         ("$(id)", "`--api-key-env` takes the name of a variable"),
     ],
 )
-def test_what_holds_no_key_is_said_before_any_connection(pi: Pi, pod: EmbeddedPod, name: str, said: str) -> None:
+def test_a_variable_without_a_key_is_reported_before_any_connection(
+    pi: Pi, pod: EmbeddedPod, name: str, said: str
+) -> None:
     """Fault 76."""
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--api-key-env", name)
     assert (result.code, said in result.err) == (2, True)

@@ -46,7 +46,7 @@ def test_a_start_left_alone_can_be_watched_again(pi: Pi, pod: EmbeddedPod) -> No
     assert pod.processes()
 
 
-def test_ctrl_c_ends_the_watching_and_nothing_else(pi: Pi, pod: EmbeddedPod) -> None:
+def test_ctrl_c_stops_following_and_nothing_else(pi: Pi, pod: EmbeddedPod) -> None:
     pid = detached(pi, "slow=60")
     with begun("start", "--attach", "q") as watching:
         said(watching, "starting vLLM")
@@ -57,7 +57,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(pi: Pi, pod: EmbeddedPod) -> 
     assert pod.processes()
 
 
-def test_a_download_that_another_pi_has_begun_can_be_watched_too(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_download_that_another_pi_started_can_be_followed_too(pi: Pi, pod: EmbeddedPod) -> None:
     (pod.home / ".demo" / "hf.json").write_text('{"seconds": 4}')
     with begun("start", MODEL, "--name", "q") as starting:
         said(starting, "downloading")

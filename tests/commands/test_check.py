@@ -52,7 +52,7 @@ def test_a_model_with_all_its_parsers_is_fit(pi: Pi, served: Served) -> None:
     assert (result.code, seen(result.out), result.err) == (0, FIT, "")
 
 
-def test_a_model_without_parsers_is_told_which_arguments_it_lacks(pi: Pi, served: Served) -> None:
+def test_the_missing_arguments_of_a_model_without_parsers_are_named(pi: Pi, served: Served) -> None:
     """Fault 85."""
     served.started(pi, "bare", "--private", "--vllm", "--max-model-len", "40960")
     result = pi("check", "bare")
@@ -98,14 +98,14 @@ def test_a_door_that_vllm_leaves_open_is_found(pi: Pi, pod: EmbeddedPod) -> None
     assert re.search(r"^✗ key required .* POST /invocations answers \d+ without the key$", result.out, re.MULTILINE)
 
 
-def test_a_model_that_is_still_starting_is_said(pi: Pi, served: Served) -> None:
+def test_a_model_that_is_still_starting_is_reported(pi: Pi, served: Served) -> None:
     served.started(pi, "slow", "--detach", "--vllm", "--simulate", "slow=60")
     result = pi("check", "slow")
     assert (result.code, result.out) == (1, "")
     assert "error: `slow` on `dc1` cannot be reached: it is still starting" in result.err
 
 
-def test_a_model_that_has_stopped_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_that_has_stopped_is_reported(pi: Pi, pod: EmbeddedPod) -> None:
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach").code == 0
     for process in pod.processes():
         with suppress(ProcessLookupError):
@@ -115,7 +115,7 @@ def test_a_model_that_has_stopped_is_said(pi: Pi, pod: EmbeddedPod) -> None:
     assert "error: `q` on `dc1` cannot be reached: it is not running" in result.err
 
 
-def test_a_model_whose_pod_is_gone_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_whose_pod_is_gone_is_reported(pi: Pi, pod: EmbeddedPod) -> None:
     pod.close()
     write_entry("q", "dc1", {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": "0", "pid": 1})
     result = pi("check", "q")

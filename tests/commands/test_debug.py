@@ -63,7 +63,7 @@ def test_debug_changes_neither_stdout_nor_what_a_pipe_reads(pi: Pi, pod: Embedde
     assert pod.commands
 
 
-def test_the_log_of_the_last_command_is_private_and_begun_anew(pi: Pi, pod: EmbeddedPod, tmp_path: Path) -> None:
+def test_the_log_of_the_last_command_is_private_and_replaced(pi: Pi, pod: EmbeddedPod, tmp_path: Path) -> None:
     log = last_log()
     log.parent.mkdir()
     log.write_text("from before\n")

@@ -52,7 +52,7 @@ def the_hint(said: str) -> str:
     return hint
 
 
-def test_a_download_is_told_with_its_rate_and_the_time_that_is_left(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_download_is_shown_with_its_rate_and_the_remaining_time(pi: Pi, pod: EmbeddedPod) -> None:
     pace(pod, 5)
     told = pi("start", "Qwen/Qwen3-8B", "--name", "q", *OWN).err
     lines = [line for line in told.splitlines() if line.startswith("dc1: downloading ")]
@@ -78,7 +78,7 @@ def test_the_revision_of_own_arguments_is_the_one_that_is_downloaded(pi: Pi, pod
     assert [each.name for each in refs.iterdir()] == ["v2"]
 
 
-def test_who_lists_models_meanwhile_sees_how_far_it_is(pi: Pi, pod: EmbeddedPod) -> None:
+def test_the_list_shows_the_progress_of_a_download(pi: Pi, pod: EmbeddedPod) -> None:
     pace(pod, 60)
     with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "q", *OWN):
         [record] = (pod.home / ".pi" / "models").glob("*.json")
@@ -88,7 +88,7 @@ def test_who_lists_models_meanwhile_sees_how_far_it_is(pi: Pi, pod: EmbeddedPod)
         assert re.search(r"starting \(downloading [\d.]+ [MG]B of 16\.0 GB, \d+s\)", pi("list").out)
 
 
-def test_a_stall_is_said_and_the_download_goes_on_without_xet(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_stall_is_reported_and_the_download_continues_without_xet(pi: Pi, pod: EmbeddedPod) -> None:
     configure(pod, PI_STALL_SECONDS=1)
     result = pi("start", "stall/model", "--name", "q", *OWN)
     assert result.code == 0, result.err
@@ -117,7 +117,7 @@ def test_a_model_too_large_for_the_disk_is_refused_with_what_to_delete(pi: Pi, p
         assert not old.exists()
 
 
-def test_a_disk_that_becomes_full_is_told_and_nothing_half_stays(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_disk_that_becomes_full_is_named_and_no_partial_file_stays(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 39."""
     result = pi("start", "no-space/model", "--name", "q", *OWN)
     assert result.code == 4
@@ -129,7 +129,7 @@ def test_a_disk_that_becomes_full_is_told_and_nothing_half_stays(pi: Pi, pod: Em
     assert blobs(pod, "*.incomplete") == []
 
 
-def test_what_an_interrupted_download_left_is_deleted_and_said(pi: Pi, pod: EmbeddedPod) -> None:
+def test_files_of_an_interrupted_download_are_deleted_and_reported(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 40."""
     orphan = add_model(pod, "Qwen/Qwen3-8B", 0) / "blobs" / f"{'5' * 64}.1a2b3c4d.incomplete"
     orphan.touch()
@@ -151,7 +151,7 @@ def test_two_starts_of_a_model_on_one_pod_download_it_once(pi: Pi, pod: Embedded
     assert {model["name"] for model in pi("list", "--json").json} == {"a", "b"}
 
 
-def test_who_waits_for_a_download_leaves_at_once_and_takes_nothing_away(pod: EmbeddedPod) -> None:
+def test_a_start_that_waits_for_a_download_ends_at_once_and_deletes_nothing(pod: EmbeddedPod) -> None:
     """Fault 24."""
     pace(pod, 60)
     with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "a", *OWN):
@@ -177,7 +177,7 @@ def test_two_pods_that_share_a_volume_download_a_model_once(
 
 
 @pytest.mark.parametrize("mount", [None, "mount -t nfs host:/share /no/such/volume"])
-def test_a_volume_that_is_gone_is_said_before_anything_is_downloaded(
+def test_a_missing_volume_is_reported_before_anything_is_downloaded(
     pi: Pi, pod: EmbeddedPod, mount: str | None
 ) -> None:
     """Fault 43."""
@@ -193,7 +193,7 @@ def test_a_volume_that_is_gone_is_said_before_anything_is_downloaded(
     assert not Path("/no/such").exists()
 
 
-def test_a_cache_that_leads_nowhere_is_said_before_anything_is_downloaded(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_dangling_cache_link_is_reported_before_anything_is_downloaded(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 43."""
     (pod.home / ".cache").mkdir()
     (pod.home / ".cache/huggingface").symlink_to("/no/such/volume/huggingface")

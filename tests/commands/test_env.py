@@ -96,14 +96,14 @@ def test_the_shell_is_the_users_unless_it_is_named(pi: Pi, url: str) -> None:
     assert url
 
 
-def test_json_tells_it_to_programs(pi: Pi, url: str) -> None:
+def test_json_has_the_same_for_programs(pi: Pi, url: str) -> None:
     told = pi("env", "q", "--json").json
     assert told["env"] == {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "q"}
     assert (told["pod"], told["name"], told["via"], told["api_key_env"]) == ("dc1", "q", "public", "PI_API_KEY")
     assert pi("env", "q", "--json", "--show-key").json["env"]["OPENAI_API_KEY"] == KEY
 
 
-def test_a_url_that_nobody_between_can_read_is_not_promised(pi: Pi, url: str) -> None:
+def test_a_public_url_is_named_as_plain_http(pi: Pi, url: str) -> None:
     assert "note: that URL is plain HTTP" in pi("env", "q").err
     assert url
 
@@ -168,7 +168,7 @@ def test_a_wrong_key_is_named_and_never_shown(pi: Pi, url: str) -> None:
     assert url
 
 
-def test_a_proxy_is_told_to_stay_out_of_it(pi: Pi, url: str) -> None:
+def test_an_address_without_proxies_is_exported_too(pi: Pi, url: str) -> None:
     """Fault 18."""
     proxy = {"HTTPS_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "example.org"}
     result = pi("env", "q", **proxy)

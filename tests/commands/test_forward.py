@@ -133,7 +133,7 @@ def test_a_port_in_use_is_reported_before_any_connection(pi: Pi, shared: Embedde
     assert len(shared.commands) == asked
 
 
-def test_a_lost_connection_is_made_again_and_the_port_stays(shared: EmbeddedPod, relay: Relay) -> None:
+def test_pi_reconnects_after_a_lost_connection_and_the_port_stays(shared: EmbeddedPod, relay: Relay) -> None:
     """Faults 5 and 84: a waiting client is cut off; during the outage new connections are closed at once."""
     import openai  # it takes half a second
 

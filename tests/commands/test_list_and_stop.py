@@ -132,7 +132,7 @@ def test_a_model_that_died_is_shown_with_the_cause_and_forgotten(pi: Pi, pod: Em
         assert pi("list", "--json").json == []
 
 
-def test_a_model_that_died_with_its_pod_is_told_by_the_boot(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_that_died_with_its_pod_is_recognized_by_the_boot(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 53: this machine cannot be rebooted, so the record is made one of another boot."""
     start(pi)
     for process in pod.processes():
@@ -144,7 +144,7 @@ def test_a_model_that_died_with_its_pod_is_told_by_the_boot(pi: Pi, pod: Embedde
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
 
 
-def test_a_model_that_another_laptop_stopped_is_no_mystery(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_model_that_another_laptop_stopped_is_reported_as_such(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 33."""
     start(pi)
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
@@ -212,7 +212,7 @@ def test_a_hand_written_model_is_known_by_its_command_line_and_holds_its_name_an
     assert not [process for process in pod.processes() if "serve" in process.command]
 
 
-def test_a_pid_that_somebody_else_has_now_is_never_touched(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_pid_that_another_process_has_now_is_never_touched(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 50."""
     with subprocess.Popen(["sleep", "600"]) as innocent:
         path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
@@ -281,7 +281,7 @@ def test_a_model_on_another_pod_is_pointed_to(pi: Pi, shared: EmbeddedPod, modul
     assert "add `--pod dc2`" in result.err
 
 
-def test_without_check_nobody_is_asked(pi: Pi, shared: EmbeddedPod) -> None:
+def test_without_check_no_pod_is_asked(pi: Pi, shared: EmbeddedPod) -> None:
     asked = len(shared.commands)
     [listed] = pi("list", "--no-check", "--json").json
     assert listed["status"] == "unchecked"
@@ -313,7 +313,7 @@ def test_a_login_shell_that_talks_changes_nothing(pi: Pi, pod: EmbeddedPod) -> N
     assert pi("stop", "q").code == 0
 
 
-def test_watching_goes_on_and_tells_what_changes(pi: Pi, pod: EmbeddedPod) -> None:
+def test_watching_continues_and_shows_changes(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
     words = [sys.executable, "-m", "pi_cli", "list", "--watch", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:

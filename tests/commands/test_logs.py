@@ -62,7 +62,7 @@ def test_it_begins_with_the_last_hundred_lines(pod: EmbeddedPod) -> None:
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-def test_ctrl_c_ends_only_the_watching_and_without_a_word(pod: EmbeddedPod, is_read: bool) -> None:
+def test_ctrl_c_stops_following_without_output(pod: EmbeddedPod, is_read: bool) -> None:
     """Fault 59: though nobody may be reading what we write."""
     with speaking(pod, said=b"x" * (10 if is_read else 8 << 20) + b"\n"), watching("q", "-n", "all") as watched:
         assert watched.process.stdout
@@ -127,7 +127,7 @@ def test_it_ends_by_itself_and_says_why_the_model_died(pod: EmbeddedPod) -> None
         assert "memory" in watched.err
 
 
-def test_a_death_without_a_word_is_no_request_that_failed_before(pod: EmbeddedPod) -> None:
+def test_a_death_without_output_is_not_explained_by_an_earlier_failed_request(pod: EmbeddedPod) -> None:
     with speaking(pod, said=BAD_REQUEST) as model, watching("q") as watched:
         watched.until_out(BAD_REQUEST)
         model.die()
@@ -193,7 +193,7 @@ def test_several_models_speak_in_whole_lines_that_say_whose_they_are(pod: Embedd
         assert watched.process.poll() is None
 
 
-def test_a_line_without_end_is_not_held_back_for_ever(pod: EmbeddedPod) -> None:
+def test_a_line_without_end_is_passed_on(pod: EmbeddedPod) -> None:
     with speaking(pod, "a", said=b"x" * 3_000_000), speaking(pod, "b"), watching("a", "b", "-n", "all") as watched:
         until(lambda: watched.out.count(b"x") >= 2_000_000)
         assert {line.strip(b"x") for line in watched.out.splitlines()} == {"a │ ".encode()}

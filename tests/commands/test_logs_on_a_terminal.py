@@ -21,7 +21,7 @@ def test_control_sequences_are_neutralised_and_colours_stay(pod: EmbeddedPod) ->
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_who_wants_no_colour_gets_none(pod: EmbeddedPod, environ: dict[str, str]) -> None:
+def test_no_color_gives_output_without_colours(pod: EmbeddedPod, environ: dict[str, str]) -> None:
     """Fault 74."""
     with (
         speaking(pod, "a", said=HOSTILE),

@@ -20,7 +20,7 @@ from tests.until import until
 LOST, BACK = "note: the connection to `dc1` was lost; reconnecting\n", "note: reconnected to `dc1`\n"
 
 
-def test_a_lost_link_is_made_again_and_nothing_is_missing(pod: EmbeddedPod) -> None:
+def test_pi_reconnects_after_a_lost_link_and_nothing_is_missing(pod: EmbeddedPod) -> None:
     with way_to(pod, "dc1") as way, speaking(pod, said=b"one\nhalf a li") as model, watching("q") as watched:
         watched.until_out(b"one\nhalf a li")
         way.cut()

@@ -23,7 +23,7 @@ def line_of(model: str, text: str) -> str:
     return next(line for line in text.splitlines() if line.split()[:1] == [model])
 
 
-def test_gpus_that_nobody_has_rented_yet_need_no_pod(pi: Pi) -> None:
+def test_gpus_that_are_not_rented_yet_need_no_pod(pi: Pi) -> None:
     result = pi("models", "--gpu", "2x H100")
     assert result.code == 0, result.err
     assert result.out.splitlines()[0].split() == ["MODEL", "FITS", "ON", "CONTEXT", "AT", "ONCE"]
@@ -105,7 +105,7 @@ def test_a_catalogue_of_the_users_own_adds_and_overrides(pi: Pi) -> None:
     assert [each["source"] for each in overridden["configurations"]] == ["mine"]
 
 
-def test_a_broken_catalogue_of_the_users_own_is_said_with_its_line(pi: Pi) -> None:
+def test_a_broken_catalogue_of_the_user_is_reported_with_its_line(pi: Pi) -> None:
     path = own_catalogue('### X\n\n```toml\nid = "me/mine"\nweights_gb = "ten"\n```\n')
     result = pi("models", "--gpu", "1x H100")
     assert result.code == 2

@@ -42,7 +42,7 @@ def test_state_written_by_hand_works_with_a_key_the_user_knows_already(pi: Pi, p
     assert pi("list").code == 0
 
 
-def test_a_pod_that_is_gone_is_said_to_be_unreachable(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_pod_that_is_gone_is_reported_as_unreachable(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 1."""
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
     path.write_text(path.read_text().replace(f"-p {pod.port}", "-p 1"))
@@ -52,7 +52,7 @@ def test_a_pod_that_is_gone_is_said_to_be_unreachable(pi: Pi, pod: EmbeddedPod) 
     assert "pi pods remove dc1" in result.err
 
 
-def test_a_wrong_key_is_said_to_be_refused(pi: Pi, pod: EmbeddedPod, tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_as_refused(pi: Pi, pod: EmbeddedPod, tmp_path: Path) -> None:
     """Fault 11."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")

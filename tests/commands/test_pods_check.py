@@ -58,7 +58,7 @@ def test_a_pod_that_is_as_remembered_is_ok_and_is_asked_once(pi: Pi, ready: Embe
     assert len(ready.commands) == 1
 
 
-def test_json_tells_the_same(pi: Pi, ready: EmbeddedPod) -> None:
+def test_json_has_the_same(pi: Pi, ready: EmbeddedPod) -> None:
     [told] = pi("pods", "list", "--check", "--json").json
     assert (told["name"], told["active"], told["ssh"]) == ("dc1", True, ready.ssh)
     check = told["check"]
@@ -81,7 +81,7 @@ def test_a_model_that_runs_shows_with_the_memory_it_holds(pi: Pi, ready: Embedde
     assert ready.processes()
 
 
-def test_a_model_that_is_gone_is_told_and_kept(pi: Pi, ready: EmbeddedPod) -> None:
+def test_a_model_that_is_gone_is_reported_and_kept(pi: Pi, ready: EmbeddedPod) -> None:
     """Fault 53."""
     edit("dc1", models={"q": {"model": "m", "port": 8001, "gpu": "0", "pid": 4000000}})
     result = pi("pods", "--check")
@@ -91,7 +91,7 @@ def test_a_model_that_is_gone_is_told_and_kept(pi: Pi, ready: EmbeddedPod) -> No
     assert ready.processes() == []
 
 
-def test_a_pod_that_came_back_without_gpus_is_told(pi: Pi, ready: EmbeddedPod) -> None:
+def test_a_pod_that_came_back_without_gpus_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
     cards.install(ready.home, [])
     result = pi("pods", "--check")
     assert result.code == 0
@@ -103,7 +103,7 @@ def test_a_pod_that_came_back_without_gpus_is_told(pi: Pi, ready: EmbeddedPod) -
     assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
 
 
-def test_other_gpus_are_told_with_the_way_to_record_them(pi: Pi, ready: EmbeddedPod) -> None:
+def test_changed_gpus_are_reported_with_the_command_that_records_them(pi: Pi, ready: EmbeddedPod) -> None:
     cards.install(ready.home, cards.parse("1x L4"))
     assert notes(pi("pods", "--check")) == [
         "the recorded GPUs are 2x NVIDIA H100 80GB HBM3, the pod has 1x NVIDIA L4; record them with `pi pods setup dc1`"
@@ -116,19 +116,19 @@ def test_gpus_written_by_hand_are_the_same_by_a_part_of_their_name(pi: Pi, ready
     assert ready.commands
 
 
-def test_another_vllm_is_told(pi: Pi, ready: EmbeddedPod) -> None:
+def test_another_vllm_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
     install_vllm(ready, "0.33.0")
     assert notes(pi("pods", "--check")) == [
         "the recorded vLLM is 0.32.0, the pod has 0.33.0; record it with `pi pods setup dc1`"
     ]
 
 
-def test_a_pod_without_vllm_is_told(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_pod_without_vllm_is_reported(pi: Pi, pod: EmbeddedPod) -> None:
     assert notes(pi("pods", "--check")) == ["vLLM is not installed; install it with `pi pods setup dc1`"]
     assert pod.commands
 
 
-def test_a_volume_that_is_gone_is_told(pi: Pi, ready: EmbeddedPod) -> None:
+def test_a_missing_volume_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
     (ready.home / ".pi").mkdir(exist_ok=True)
     (ready.home / ".pi" / "env").write_text(f"export HF_HOME='{ready.home}/volume/huggingface'\n")
     edit("dc1", storage={"path": f"{ready.home}/volume", "size": "70.4TB"})
@@ -143,7 +143,7 @@ def test_a_volume_that_is_gone_is_told(pi: Pi, ready: EmbeddedPod) -> None:
     ]
 
 
-def test_memory_that_somebody_else_holds_is_told(pi: Pi, ready: EmbeddedPod) -> None:
+def test_memory_that_other_processes_hold_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
     """Fault 34."""
     cards.allocate(ready.home, os.getpid(), {1: 73403})
     assert notes(pi("pods", "--check")) == [
@@ -151,7 +151,7 @@ def test_memory_that_somebody_else_holds_is_told(pi: Pi, ready: EmbeddedPod) -> 
     ]
 
 
-def test_a_dead_pod_is_shown_and_kept_and_delays_nobody(pi: Pi, embed: Embed) -> None:
+def test_a_dead_pod_is_shown_and_kept_and_delays_no_other(pi: Pi, embed: Embed) -> None:
     """Faults 1 and 57."""
     for name in ("dc1", "dc2"):
         install_vllm(embed(name))

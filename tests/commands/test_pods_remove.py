@@ -59,14 +59,14 @@ def test_a_pod_without_models_is_forgotten_with_its_host_key(pi: Pi, pod: Embedd
     assert pod.home.exists()
 
 
-def test_models_that_only_pi_remembers_are_no_reason_to_ask(pi: Pi, pod: EmbeddedPod) -> None:
+def test_models_that_are_only_on_the_list_need_no_question(pi: Pi, pod: EmbeddedPod) -> None:
     write_down_a_model()
     result = pi("pods", "remove", "dc1")
     assert result.code == 0, result.err
     assert pod.commands
 
 
-def test_a_pod_with_models_is_kept_when_nobody_can_be_asked(pi: Pi, shared: EmbeddedPod) -> None:
+def test_a_pod_with_models_is_kept_when_no_user_can_be_asked(pi: Pi, shared: EmbeddedPod) -> None:
     """Fault 56."""
     result = pi("pods", "remove", "dc1", input="stop\n")
     assert result.code == 1

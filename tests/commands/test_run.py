@@ -172,7 +172,7 @@ def test_ctrl_c_before_the_command_runs_is_ours(model: Served, embed: Callable[.
         assert running.err == []
 
 
-def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(model: Served) -> None:
+def test_a_link_that_is_lost_during_the_command_is_restored_and_reported_at_the_end(model: Served) -> None:
     with Relay(model.pod.address, model.pod.port) as way:
         state = pods_json()
         state["pods"]["dc1"]["ssh"] = f"ssh -p {way.port} -i {model.pod.key} root@127.0.0.1"
@@ -189,7 +189,7 @@ def test_a_link_that_is_lost_meanwhile_is_made_again_and_told_at_the_end(model: 
             )
 
 
-def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, served: Served) -> None:
+def test_a_command_that_cannot_run_is_reported_before_any_connection(pi: Pi, served: Served) -> None:
     before = len(served.pod.commands)
     for words, said in (
         (["q"], "there is nothing to run"),
@@ -202,7 +202,7 @@ def test_what_cannot_be_run_is_said_before_any_connection(pi: Pi, served: Served
     assert len(served.pod.commands) == before
 
 
-def test_a_model_that_cannot_answer_is_said_and_the_command_does_not_run(
+def test_a_model_that_cannot_answer_is_reported_and_the_command_does_not_run(
     pi: Pi, model: Served, embed: Callable[..., EmbeddedPod]
 ) -> None:
     """Fault 83."""

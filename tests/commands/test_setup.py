@@ -57,7 +57,7 @@ def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> No
     assert oct((machine.home / ".pi").stat().st_mode & 0o777) == "0o700"
 
 
-def test_the_log_holds_everything_for_nobody_else_and_the_one_before_is_kept(pi: Pi, machine: EmbeddedPod) -> None:
+def test_the_log_is_complete_and_private_and_the_previous_one_is_kept(pi: Pi, machine: EmbeddedPod) -> None:
     pi("pods", "setup", "dc1", machine.ssh)
     first = log_of("dc1").read_text()
     assert "vllm |  + vllm==0.32.0 (simulated)" in first
@@ -110,7 +110,7 @@ def test_a_known_pod_needs_no_ssh_command_and_keeps_what_it_has(pi: Pi, pod: Emb
     assert pods_json()["pods"]["dc1"]["connect_timeout"] == 7.5
 
 
-def test_where_models_are_kept_is_recorded_and_said(pi: Pi, machine: EmbeddedPod) -> None:
+def test_the_folder_of_the_models_is_recorded_and_shown(pi: Pi, machine: EmbeddedPod) -> None:
     folder = machine.home / "disk"
     result = pi("pods", "setup", "dc1", machine.ssh, "--models-path", str(folder))
     assert result.code == 0, result.err
@@ -161,7 +161,7 @@ def test_nonsense_is_refused_before_anything_is_touched(
     assert machine.commands == []
 
 
-def test_a_name_that_is_no_pod_yet_needs_an_ssh_command(pi: Pi) -> None:
+def test_a_new_pod_needs_an_ssh_command(pi: Pi) -> None:
     result = pi("pods", "setup", "dc1")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: there is no pod `dc1` yet\nhint: give its ssh command: `pi pods setup dc1 ")
@@ -174,7 +174,7 @@ exit 100
 """
 
 
-def test_a_failing_step_shows_its_last_words_and_the_way_on(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_failing_step_shows_its_last_lines_and_the_next_command(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 78: and a pod that is known stays as it was known."""
     before = pods_json()
     pod.install("apt-get", BROKEN_APT)

@@ -38,7 +38,7 @@ def test_a_started_model_is_ready_recorded_and_really_answers(pi: Pi, pod: Embed
     assert len(running(pod)) >= 1
 
 
-def test_its_progress_is_told_in_plain_lines_when_nobody_watches(pi: Pi, pod: EmbeddedPod) -> None:
+def test_its_progress_is_printed_in_plain_lines_without_a_terminal(pi: Pi, pod: EmbeddedPod) -> None:
     (pod.home / ".demo" / "vllm.json").write_text('{"seconds": 3}')
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
     assert "\x1b" not in result.err + result.out
@@ -156,7 +156,7 @@ def test_a_stranger_on_our_port_is_left_alone(pi: Pi, pod: EmbeddedPod) -> None:
     assert pod.processes()
 
 
-def test_detached_start_returns_at_once_and_the_model_goes_on_loading(pi: Pi, pod: EmbeddedPod) -> None:
+def test_detached_start_returns_at_once_and_the_model_keeps_loading(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", "--json", "--vllm", "--simulate", "slow=60")
     assert result.json[0]["ready"] is False
     [listed] = pi("list", "--json").json
@@ -165,7 +165,7 @@ def test_detached_start_returns_at_once_and_the_model_goes_on_loading(pi: Pi, po
 
 
 @pytest.mark.parametrize("moment", ["downloading", "loading weights"])
-def test_ctrl_c_ends_what_was_begun(pod: EmbeddedPod, moment: str) -> None:
+def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
     """Fault 24, and DESIGN 5.7."""
     (pod.home / ".demo").mkdir(exist_ok=True)
     (pod.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": 60 if moment == "downloading" else 0.1}))
@@ -250,7 +250,7 @@ def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) 
         (["m", "--name", "q", "--pod", "bare"], {}, "pod `bare` has no GPUs"),
     ],
 )
-def test_bad_usage_is_said_before_any_connection(
+def test_bad_usage_is_reported_before_any_connection(
     pi: Pi, pod: EmbeddedPod, words: list[str], environ: dict[str, str], said: str
 ) -> None:
     """Faults 76 and 81."""

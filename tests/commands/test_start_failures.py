@@ -123,7 +123,7 @@ def test_of_several_pods_the_one_that_failed_is_in_the_command(pi: Pi, embed: Ca
     assert words == [*START, "--pod", "dc2", "--gpus", "2"]
 
 
-def test_an_unknown_error_is_told_by_the_first_traceback_and_the_last_twenty_lines(pi: Pi, pod: EmbeddedPod) -> None:
+def test_an_unknown_error_is_shown_by_the_first_traceback_and_the_last_twenty_lines(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 20."""
     log = of_the_engine("some.module.WeirdError: no luck")
     that_says(pod, log)
@@ -137,13 +137,13 @@ def test_an_unknown_error_is_told_by_the_first_traceback_and_the_last_twenty_lin
     assert hint_of(result) == f"the whole log is on the pod: {pod.home}/.vllm_logs/q.log"
 
 
-def test_a_known_error_is_told_by_its_line_without_who_said_it(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_known_error_is_shown_by_its_line_without_the_name_of_the_process(pi: Pi, pod: EmbeddedPod) -> None:
     that_says(pod, of_the_engine(KV_CACHE))
     first, dots, *last = excerpt_of(pi(*START))
     assert (first, dots, len(last)) == (KV_CACHE, "…", 5)
 
 
-def test_one_that_says_nothing_is_told_by_its_exit_code(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_death_without_output_is_shown_by_its_exit_code(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 22."""
     that_says(pod, BEGIN)
     result = pi(*START)
@@ -184,7 +184,7 @@ def test_the_log_of_an_earlier_failure_is_kept_and_not_taken_for_todays(pi: Pi, 
     assert "out of memory" not in (pod.home / ".vllm_logs" / "q.log").read_text()
 
 
-def test_who_holds_the_memory_is_said_before_anything_is_downloaded(
+def test_the_holder_of_the_memory_is_named_before_anything_is_downloaded(
     pi: Pi, pod: EmbeddedPod, stranger: "subprocess.Popen[bytes]"
 ) -> None:
     """Fault 34."""
@@ -199,7 +199,7 @@ def test_who_holds_the_memory_is_said_before_anything_is_downloaded(
     assert not (pod.home / ".cache" / "huggingface").exists()
 
 
-def test_memory_that_was_taken_meanwhile_leaves_the_share_that_is_free(pi: Pi, pod: EmbeddedPod) -> None:
+def test_memory_that_was_taken_since_the_plan_leaves_the_share_that_is_free(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 34."""
     that_says(pod, of_the_engine(GPU_BUSY))
     result = pi(*START, "--memory", "90%")
@@ -207,7 +207,7 @@ def test_memory_that_was_taken_meanwhile_leaves_the_share_that_is_free(pi: Pi, p
     assert [*START, "--memory", "52%"] in to_type(hint_of(result))
 
 
-def test_a_log_that_cannot_be_written_is_no_start(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_log_that_cannot_be_written_fails_the_start(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 41."""
     (pod.home / ".vllm_logs").write_text("not a folder")
     result = pi(*START)

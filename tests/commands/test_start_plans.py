@@ -43,7 +43,7 @@ def value(arguments: list[str], option: str) -> str | None:
     return arguments[arguments.index(option) + 1] if option in arguments else None
 
 
-def test_a_dry_run_shows_the_plan_the_memory_and_the_command_and_asks_nobody(pi: Pi, pod: EmbeddedPod) -> None:
+def test_a_dry_run_shows_the_plan_the_memory_and_the_command_without_a_connection(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", KNOWN, "--name", "oss", "--dry-run")
     assert result.code == 0, result.err
     assert f"{KNOWN} on dc1" in result.out
@@ -139,7 +139,7 @@ def test_a_gated_model_is_refused_before_the_pod_is_asked(pi: Pi, pod: EmbeddedP
     assert pod.commands == []
 
 
-def test_without_the_hub_a_model_starts_all_the_same_and_what_is_not_known_is_said(pi: Pi, pod: EmbeddedPod) -> None:
+def test_without_the_hub_a_model_starts_and_the_unknown_is_named(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", "someone/eight-b", "--name", "q")
     assert result.code == 0, result.err
     assert "not in the catalogue: cannot query the Hugging Face Hub at http://127.0.0.1:9" in result.err
@@ -176,7 +176,7 @@ def test_a_second_model_shares_a_gpu_with_what_the_first_leaves(pi: Pi, embed: C
     assert sorted(pods_json()["pods"]["dc1"]["models"]) == ["a", "b"]
 
 
-def test_a_name_that_is_taken_is_said_before_the_room_that_it_takes(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
+def test_a_taken_name_is_reported_before_missing_memory(pi: Pi, embed: Callable[..., EmbeddedPod]) -> None:
     embed("dc1", "1x H100 80GB")
     assert pi("start", KNOWN, "--name", "a").code == 0
     again = pi("start", KNOWN, "--name", "a")

@@ -79,7 +79,7 @@ def test_a_log_without_an_error_has_no_cause() -> None:
     assert causes.find("", pod="dc1", model="m/m") is None
 
 
-def test_the_interleaved_lines_of_failed_workers_are_told_apart() -> None:
+def test_the_interleaved_lines_of_failed_workers_are_separated() -> None:
     cause = cause_of(of_workers([OUT_OF_MEMORY, OUT_OF_MEMORY.replace("GPU 0", "GPU 1")]))
     assert cause.summary == NO_FIT
     assert cause.line == OUT_OF_MEMORY

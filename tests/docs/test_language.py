@@ -1,4 +1,4 @@
-"""pi's messages, help and pages are in plain technical English: none of the phrases of the stop list is in them.
+"""pi's messages, help, pages and names of tests are in plain technical English, without the phrases of the stop list.
 
 The rule and its reasons are in docs/style.md.
 """
@@ -118,6 +118,20 @@ def test_messages_help_and_pages_are_in_plain_english() -> None:
         for place, text in places
         for phrase, better in STOP_LIST.items()
         if (match := re.search(phrase, text))
+    ] == []
+
+
+def test_names_of_tests_are_in_plain_english() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    claims = [
+        name.replace("_", " ") for source in sources for name in re.findall(r"^def test_(\w+)", source, re.MULTILINE)
+    ]
+    assert len(claims) > 1000
+    assert [
+        f"{match[0]!r} in {claim!r}: write {better}"
+        for claim in claims
+        for phrase, better in STOP_LIST.items()
+        if (match := re.search(phrase, claim))
     ] == []
 
 

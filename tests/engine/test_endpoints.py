@@ -1,4 +1,4 @@
-"""A real vLLM's endpoint: official clients reach it through `pi forward` and `pi run`, and nobody without the key."""
+"""A real vLLM's endpoint: official clients reach it through `pi forward` and `pi run`, and none without the key."""
 
 import os
 import re

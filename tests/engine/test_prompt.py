@@ -96,7 +96,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_ends_it_on_the_pod_too(tiny: Engine, 
     until(lambda: running(tiny) == 0)
 
 
-def test_the_conversation_goes_on(tiny: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conversation_continues(tiny: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert tiny.pi("prompt", "tiny", f"List the files in {folder}").code == 0
     for api in APIS:

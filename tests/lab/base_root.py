@@ -20,7 +20,7 @@ SUITE = "bookworm"
 BARE = ("openssh-server", "ca-certificates", "iproute2", "procps")
 # What pi's agent needs on a machine that was set up, and login shells that users may have there.
 WITH_PYTHON = (*BARE, "python3", "fish", "tcsh", "zsh")
-RECIPE = 1  # raise it when `_bootstrap` or `_tidy` change, so that nobody goes on with an old root
+RECIPE = 1  # raise it when `_bootstrap` or `_tidy` change, so that no old root stays in use
 
 Packages = tuple[str, ...]
 
@@ -40,7 +40,7 @@ def ready(packages: Packages = BARE) -> Path:
     directory = _directory(packages)
     if not directory.is_dir():
         with _building() as scratch:
-            if not directory.is_dir():  # somebody else may have made it while we waited for the lock
+            if not directory.is_dir():  # another test run may have made it while we waited for the lock
                 _make(packages, scratch)
     return directory
 

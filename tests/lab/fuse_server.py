@@ -3,7 +3,7 @@
     python3 fuse_server.py FOLDER MOUNT_POINT TYPE [hanging | dead]
 
 It says that nothing is free, which is not true of our share of it, as with any pool. `hanging` never answers, and
-`dead` has nobody left to answer. The protocol is that of linux/fuse.h, as far as reading files needs it.
+`dead` has no process left to answer. The protocol is that of linux/fuse.h, as far as reading files needs it.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Addresses for pods: one slot is one /30 network, with a cable from the host into the pod's network namespace.
 
-Slots are leased machine-wide, so that two test runs side by side never meet: whoever holds the lock on a slot's file
+Slots are leased machine-wide, so that two test runs side by side never meet: the holder of the lock on a slot's file
 owns the slot, and the kernel frees the lock when its holder dies, however it dies. What the dead leave behind (scratch
 directory, cable, firewall rules) is cleaned up by the next who comes.
 """

@@ -102,7 +102,7 @@ class OpensshLab:
         """Start a pod; `share` are directories (the host's, where on the pod) that it sees too, and may write to.
 
         `packages` is one of the roots of `base_root`.
-        With `reaping=False` nobody waits for its dead orphans, as in many a container: they stay zombies.
+        With `reaping=False` no process reaps its dead orphans, as in many a container: they stay zombies.
         """
         with ExitStack() as opening:
             slot, scratch = opening.enter_context(network.leased(base_root.cache() / "pods"))

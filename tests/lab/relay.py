@@ -77,7 +77,7 @@ class Relay:
         self._loop.call_soon_threadsafe(reset)
 
     def block(self) -> None:
-        """Reset every connection, and hang up on whoever comes."""
+        """Reset every connection, and close new ones at once."""
         self._is_blocked = True
         self.cut()
 

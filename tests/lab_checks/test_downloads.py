@@ -52,7 +52,7 @@ def blobs(machine: Machine, pattern: str = "*") -> list[Path]:
     return sorted((machine.home / ".cache/huggingface/hub").glob(f"models--*/blobs/{pattern}"))
 
 
-def test_a_download_is_told_to_its_last_byte_and_never_asked_for_again(machine: Machine, hub: Hub) -> None:
+def test_a_download_is_shown_to_its_last_byte_and_never_requested_again(machine: Machine, hub: Hub) -> None:
     hub.rate = 8 * MB
     told = download(machine, hub)
     steps = [(each["done"], each["total"]) for each in told if each.get("event") == "progress"]
@@ -84,13 +84,13 @@ def test_the_revision_that_the_arguments_name_is_downloaded_and_no_other(machine
     assert hub.requests == []
 
 
-def test_a_revision_that_is_not_there_is_said(machine: Machine, hub: Hub) -> None:
+def test_a_missing_revision_is_reported(machine: Machine, hub: Hub) -> None:
     refusal = download(machine, hub, revision="v9")[-1]["refusal"]
     assert (refusal["code"], "Revision not found" in refusal["reason"]) == ("download", True)
     assert machine.records() == []
 
 
-def test_a_stall_ends_hf_and_the_next_one_begins_its_files_anew(machine: Machine, hub: Hub) -> None:
+def test_a_stall_ends_hf_and_the_next_one_restarts_its_files(machine: Machine, hub: Hub) -> None:
     configure(machine, PI_STALL_SECONDS=5)
     hub.rate = 4 * MB
     with machine.open("start", **request(hub)) as opened:

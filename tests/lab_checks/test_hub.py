@@ -160,7 +160,7 @@ def test_a_reset_connection_fails_the_download_and_the_next_one_completes_it(hf:
     assert sorted(contents(hf.snapshot("big/model"))) == ["config.json", "model-1.safetensors", "model-2.safetensors"]
 
 
-def test_ctrl_c_makes_hf_finish_the_files_it_has_begun(hf: HfCommand, hub: Hub) -> None:
+def test_ctrl_c_makes_hf_finish_the_files_it_has_started(hf: HfCommand, hub: Hub) -> None:
     hub.rate = 40 * MB
     download = hf.start("download", "big/model")
     until(lambda: hub.bytes_sent > MB)
@@ -230,7 +230,7 @@ def test_a_commit_can_be_named_instead_of_a_branch(hf: HfCommand, hub: Hub) -> N
     assert contents(hf.snapshot("tiny/qwen3-chat")) == contents(TINY)
 
 
-def test_offline_hf_finds_a_complete_snapshot_and_asks_nobody(hf: HfCommand, hub: Hub) -> None:
+def test_offline_hf_finds_a_complete_snapshot_without_a_request(hf: HfCommand, hub: Hub) -> None:
     assert hf("download", "tiny/qwen3-chat").returncode == 0
     hub.requests.clear()
     result = hf("download", "tiny/qwen3-chat", "--format", "quiet", HF_HUB_OFFLINE="1")
@@ -331,7 +331,7 @@ def test_the_rate_bounds_all_transfers_and_zero_stalls_them(hub: Hub) -> None:
         assert stalled.result(30) == (200, body)
 
 
-def test_leaving_the_hub_hangs_up_on_stalled_transfers(hf: HfCommand) -> None:
+def test_closing_the_hub_closes_stalled_transfers(hf: HfCommand) -> None:
     with Hub() as other:
         other.add_synthetic("big/model", {"model.bin": MB})
         other.rate = 0

@@ -143,7 +143,7 @@ def test_an_older_driver_gets_the_toolkit_of_its_wheel_and_what_helps_it(pod: Op
     assert out.endswith("home /usr/local/cuda-12.9 compat /usr/local/cuda-12.9/compat\n")
 
 
-def test_an_entry_that_the_image_has_brought_is_used_as_it_is(pod: OpensshPod, address: str) -> None:
+def test_an_entry_of_the_image_is_used_unchanged(pod: OpensshPod, address: str) -> None:
     (pod.root / "etc/apt/sources.list.d/cuda.list").write_text(f"deb [trusted=yes] {address}/{FOLDER} /\n")
     assert "    cuda * installed CUDA 13.0 in /usr/local/cuda-13.0\n" in cuda(pod, address)
     assert pod.run("dpkg-query -W cuda-keyring").returncode != 0

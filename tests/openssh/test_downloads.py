@@ -113,7 +113,7 @@ def test_pods_that_share_a_volume_download_a_model_once(pi: Pi, prepare: Prepare
     assert list((tmp_path / "huggingface/hub/.locks").glob("*.pi-lease*")) == []
 
 
-def test_when_the_pod_that_downloads_dies_the_other_goes_on(prepare: Prepare, tmp_path: Path) -> None:
+def test_when_the_pod_that_downloads_dies_the_other_continues(prepare: Prepare, tmp_path: Path) -> None:
     first, second = (prepare(name, share=[(tmp_path, VOLUME)]) for name in ("dc1", "dc2"))
     for pod in (first, second):
         configure(pod, HF_HOME=VOLUME / "huggingface")
@@ -128,7 +128,7 @@ def test_when_the_pod_that_downloads_dies_the_other_goes_on(prepare: Prepare, tm
         assert waiting.returncode == 0
 
 
-def test_who_waits_for_another_pod_ends_with_ctrl_c_and_the_download_goes_on(prepare: Prepare, tmp_path: Path) -> None:
+def test_waiting_for_another_pod_ends_with_ctrl_c_and_the_download_continues(prepare: Prepare, tmp_path: Path) -> None:
     """Fault 24."""
     first, second = (prepare(name, share=[(tmp_path, VOLUME)]) for name in ("dc1", "dc2"))
     for pod in (first, second):
@@ -143,9 +143,7 @@ def test_who_waits_for_another_pod_ends_with_ctrl_c_and_the_download_goes_on(pre
         assert downloads(first)
 
 
-def test_a_volume_that_is_not_mounted_any_more_is_said_and_its_folder_stays_empty(
-    pi: Pi, prepare: Prepare, tmp_path: Path
-) -> None:
+def test_an_unmounted_volume_is_reported_and_its_folder_stays_empty(pi: Pi, prepare: Prepare, tmp_path: Path) -> None:
     """Fault 43."""
     pod = prepare(share=[(tmp_path, VOLUME)])
     pod.check(f"mkdir {VOLUME}/huggingface && mkdir -p ~/.cache && ln -s {VOLUME}/huggingface ~/.cache/huggingface")
@@ -172,7 +170,7 @@ def test_a_volume_that_is_not_mounted_any_more_is_said_and_its_folder_stays_empt
     ("how", "said"),
     [("dead", "transport endpoint is not connected"), ("hanging", "did not answer within 5 s")],
 )
-def test_a_volume_whose_server_is_gone_is_said(pi: Pi, pod: OpensshPod, how: str, said: str) -> None:
+def test_a_volume_whose_server_is_gone_is_reported(pi: Pi, pod: OpensshPod, how: str, said: str) -> None:
     """Fault 43."""
     mount_fuse(pod, "/tmp", str(VOLUME), how)
     configure(pod, HF_HOME=VOLUME / "huggingface")

@@ -81,7 +81,7 @@ def test_a_connection_lost_for_a_while_comes_back_on_the_same_port(pi: Pi, pod: 
         assert forward.out == [url]
 
 
-def test_a_connection_is_made_again_however_often_it_is_lost(pi: Pi, pod: OpensshPod) -> None:
+def test_pi_reconnects_however_often_the_connection_is_lost(pi: Pi, pod: OpensshPod) -> None:
     start(pi, own=PRIVATE)
     with staying("forward", "q") as forward:
         [url] = forward.prints()

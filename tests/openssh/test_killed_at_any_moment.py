@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(120 + 30 * KILLS)
 
 
 @pytest.mark.parametrize(("number", "rounds"), [(signal.SIGKILL, KILLS), (signal.SIGINT, KILLS // 2)])
-def test_whenever_pi_ends_the_next_list_tells_the_truth(
+def test_whenever_pi_ends_the_next_list_shows_the_truth(
     pi: Pi, pod: OpensshPod, number: signal.Signals, rounds: int
 ) -> None:
     """Fault 27."""

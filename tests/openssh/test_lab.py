@@ -51,7 +51,7 @@ def test_two_pods_are_two_machines_for_the_plain_ssh_client(two_openssh_pods: li
     assert host_key(first) != host_key(second)
 
 
-def test_a_pod_lets_nobody_in_with_another_pods_key(two_openssh_pods: list[OpensshPod]) -> None:
+def test_a_pod_refuses_the_key_of_another_pod(two_openssh_pods: list[OpensshPod]) -> None:
     first, second = two_openssh_pods
     first.key.write_text(second.key.read_text())
     refused = ssh(first, "true")

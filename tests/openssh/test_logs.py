@@ -56,7 +56,7 @@ def test_leaving_ends_the_reader_and_not_the_model(pi: Pi, pod: OpensshPod, numb
     assert pi("list", "--json").json[0]["status"] == "ready"
 
 
-def test_leaving_a_flood_that_nobody_reads_ends_its_reader(pod: OpensshPod) -> None:
+def test_leaving_an_unread_flood_ends_its_reader(pod: OpensshPod) -> None:
     """Fault 59."""
     log_of_silent_model(pod, b"x" * (32 << 20))
     with begin("logs", "q", "-n", "all") as process:
@@ -82,7 +82,7 @@ def test_a_reader_that_goes_away_ends_it(pi: Pi, pod: OpensshPod) -> None:
     assert servers(pod)
 
 
-def test_a_killed_session_is_no_end_of_the_log(pod: OpensshPod) -> None:
+def test_a_killed_session_does_not_end_the_log(pod: OpensshPod) -> None:
     """Fault 6."""
     log = log_of_silent_model(pod, b"one\n")
     with watching("q") as watched:

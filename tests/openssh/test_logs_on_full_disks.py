@@ -28,7 +28,9 @@ START = ("start", MODEL, "--name", "q", *QUICK)
     ],
     ids=["full", "read-only"],
 )  # fmt: skip
-def test_a_log_that_cannot_be_written_is_no_start(pi: Pi, pod: OpensshPod, spoil: str, mend: str, reason: str) -> None:
+def test_a_log_that_cannot_be_written_fails_the_start(
+    pi: Pi, pod: OpensshPod, spoil: str, mend: str, reason: str
+) -> None:
     """Fault 41."""
     pod.check(f"cd && mkdir -p .vllm_logs && {spoil}")
     result = pi(*START)

@@ -151,7 +151,7 @@ def fill(folder: Path) -> None:
             file.write(b"x" * 4096)
 
 
-def test_a_full_disk_under_pods_json_keeps_the_old_file_and_takes_the_model_back(pi: Pi, pod: OpensshPod) -> None:
+def test_a_full_disk_under_pods_json_keeps_the_old_file_and_rolls_back_the_start(pi: Pi, pod: OpensshPod) -> None:
     """Fault 68."""
     kept = {path.name: path.read_bytes() for path in pods_file().parent.iterdir() if path.is_file()}
     with full_disk(pods_file().parent) as folder:

@@ -127,7 +127,7 @@ def test_setup_learns_the_key_registers_the_pod_and_the_pod_works(pi: Pi, quick:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("step", STEPS)
-def test_leaving_setup_in_a_step_ends_all_it_started_and_the_next_one_goes_on(
+def test_leaving_setup_in_a_step_ends_all_it_started_and_the_next_one_continues(
     pi: Pi, quick: OpensshPod, step: str, number: signal.Signals
 ) -> None:
     """Fault 77."""
@@ -192,7 +192,7 @@ def test_a_step_that_ignores_term_is_killed(machine: OpensshPod) -> None:
     nothing_lives(machine, seconds=8)
 
 
-def test_a_lost_session_ends_the_setup_too_and_says_how_to_go_on(pi: Pi, machine: OpensshPod) -> None:
+def test_a_lost_session_ends_the_setup_too_and_names_the_command_that_continues(pi: Pi, machine: OpensshPod) -> None:
     with pi_at(AT_WORK, *setup(machine), "-v") as setting_up:
         machine.check("pkill -KILL -f '^sshd: root@notty'")
         assert seconds_until_end(setting_up) < 5
@@ -216,7 +216,7 @@ def test_a_failing_step_is_named_and_the_pod_is_not_registered(pi: Pi, machine: 
     assert living(machine) == []
 
 
-def test_a_full_disk_at_the_very_start_is_said(pi: Pi, machine: OpensshPod) -> None:
+def test_a_full_disk_at_the_very_start_is_reported(pi: Pi, machine: OpensshPod) -> None:
     machine.check("mount -t tmpfs -o size=4k none /root && cd /root && mkdir .ssh")
     machine.check("head -c 3000 /dev/zero > /root/full; mkdir -p /root/.pi 2> /dev/null; true")
     machine.check("echo AuthorizedKeysFile /etc/keys >> /etc/ssh/sshd_config.d/50-keys.conf")

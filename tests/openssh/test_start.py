@@ -84,7 +84,7 @@ def test_a_model_outlives_the_connection_and_everything_sshd_started(pi: Pi, pod
     assert (listed["status"], listed["pid"]) == ("ready", pid)
 
 
-def test_detached_is_launched_and_goes_on_alone(pi: Pi, pod: OpensshPod) -> None:
+def test_a_detached_model_is_launched_and_keeps_loading(pi: Pi, pod: OpensshPod) -> None:
     started = pi("start", MODEL, "--name", "q", "--detach", "--json", "--vllm", "--simulate", "slow=3")
     assert started.json[0]["ready"] is False
     assert [each.args[0] for each in living(pod) if "-c" in each.args] == []  # no agent waits beside it
@@ -145,7 +145,7 @@ def test_kill_9_of_pi_while_loading_leaves_a_model_that_is_adopted_and_can_be_st
     assert living(pod) == []
 
 
-def test_a_session_killed_while_loading_is_no_success_and_the_model_is_found_again(pi: Pi, pod: OpensshPod) -> None:
+def test_a_session_killed_while_loading_fails_the_start_and_the_model_is_found_again(pi: Pi, pod: OpensshPod) -> None:
     """Faults 6 and 28."""
     with pi_at("loading weights", "start", MODEL, "--name", "q", *SLOW) as starting:
         [server] = servers(pod)
@@ -162,7 +162,7 @@ def test_a_session_killed_while_loading_is_no_success_and_the_model_is_found_aga
     assert living(pod) == []
 
 
-def test_a_session_killed_during_the_first_answer_is_no_fault_of_the_model(pi: Pi, pod: OpensshPod) -> None:
+def test_a_session_killed_during_the_first_answer_is_not_blamed_on_the_model(pi: Pi, pod: OpensshPod) -> None:
     """Fault 6."""
     pod.install("vllm", ANSWERS_HEALTH_ONLY)
     with pi_at("requesting a first token", "start", MODEL, "--name", "q") as starting:
@@ -185,7 +185,7 @@ def test_a_session_killed_in_the_download_ends_the_download(pi: Pi, pod: Openssh
     assert pi("list", "--json").json == []
 
 
-def test_the_dead_that_nobody_waits_for_are_dead(pi: Pi, prepare: Prepare) -> None:
+def test_zombies_count_as_dead(pi: Pi, prepare: Prepare) -> None:
     """Fault 52."""
     pod = prepare(reaping=False)
     uid = uid_of(pod, start(pi, "a"))

@@ -54,7 +54,7 @@ def test_a_refusal_says_all_that_the_agent_has_sent() -> None:
         assert all(name in message for name in refusal.get("names", []))
 
 
-def test_the_refusals_and_notes_are_told_apart() -> None:
+def test_each_refusal_and_note_has_its_own_text() -> None:
     """Two refusals of one kind, for a full disk, have different facts; the notes of a download name theirs, too."""
     messages = {str(refused(refusal)) for refusal in answers.REFUSALS}
     assert len(messages) == len(answers.REFUSALS)

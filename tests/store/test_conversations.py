@@ -36,7 +36,7 @@ def test_a_directory_has_one_conversation_its_last() -> None:
     assert conversations.load(here) == kept(here, "Two")
 
 
-def test_nobody_else_can_read_them(tmp_path: Path) -> None:
+def test_other_users_cannot_read_them(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         conversations.save(kept(tmp_path))
@@ -49,7 +49,7 @@ def test_nobody_else_can_read_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"messages": 1}', '{"directory": "/elsewhere"}'])
-def test_a_broken_file_is_said_to_be_one_and_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_is_reported_and_left_alone(tmp_path: Path, text: str) -> None:
     conversations.save(kept(tmp_path))
     [path] = (paths.config_dir() / "conversations").iterdir()
     path.write_text(text)

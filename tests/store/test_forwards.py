@@ -45,7 +45,7 @@ def test_what_a_killed_process_left_behind_is_not_believed_and_can_be_used_again
         assert [each.port for each in forwards.open_to("dc1", "r")] == [8001]
 
 
-def test_a_file_that_is_none_of_ours_is_left_out() -> None:
+def test_a_foreign_file_is_left_out() -> None:
     folder().mkdir(parents=True)
     (folder() / "8001.json").write_text("{")
     assert forwards.open_to("dc1", "q") == []

@@ -20,7 +20,7 @@ def test_the_last_start_on_the_same_gpus_counts() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"model": 1}]', '[{"model": "m", "phases": 3}]', "\x00"])
-def test_a_file_of_nonsense_holds_nothing_and_is_written_anew(content: str) -> None:
+def test_a_file_of_nonsense_holds_nothing_and_is_replaced(content: str) -> None:
     path = Path(os.environ["PI_CONFIG_DIR"], "starts.json")
     path.parent.mkdir(parents=True)
     path.write_text(content)

@@ -154,7 +154,7 @@ def test_gpu_ids_are_understood_as_text_and_as_a_list(file: Path, gpu: object) -
         b'{"pods": {}, "active": 1}',
     ],
 )
-def test_a_broken_file_is_refused_by_name_and_left_as_it_is(file: Path, broken: bytes) -> None:
+def test_a_broken_file_is_refused_by_name_and_left_unchanged(file: Path, broken: bytes) -> None:
     """Fault 67."""
     file.write_bytes(broken)
     with pytest.raises(StateUnreadable, match=r"pods\.json"), state.edit() as current:
