@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from tests.forkserver import Forkserver, Run, in_a_new_process
+from tests.forkserver import FORKSERVER, Run
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
@@ -93,14 +92,11 @@ class Result:
 Pi = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def run_pi() -> Iterator[Run]:
     """Run `pi` in forks of a process that has imported it: the import takes longer than most commands."""
-    if sys.platform != "linux":  # the libraries of macOS do not work after a fork
-        yield in_a_new_process
-        return
-    with Forkserver() as forkserver:
-        yield forkserver.run
+    yield FORKSERVER.run
+    FORKSERVER.close()
 
 
 @pytest.fixture

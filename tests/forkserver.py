@@ -7,32 +7,39 @@ too, in `tests/commands/test_new_processes.py`.
 
 import gc
 import importlib
+import io
 import json
 import locale
 import os
 import pkgutil
 import random
 import runpy
+import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from fcntl import ioctl
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 import pi_cli
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Process: TypeAlias = "Forked | subprocess.Popen[Any]"
 
 ROOT = Path(__file__).parent.parent
+NEW = (sys.executable, "-m", "pi_cli")
 LARGEST_REQUEST = 1 << 17
-HELD_BY_A_PIPE = 1 << 16  # bytes written before anybody reads
+HELD_BY_A_PIPE = 1 << 16  # bytes written before they are read
 FOR_PYTHON = ("PYTHON", "LC_", "LANG")  # variables that Python looks at when it starts
 # What pi imports when it comes to need it, but huggingface_hub, which reads the environment when it is imported.
 LIBRARIES = (
@@ -45,63 +52,176 @@ def in_a_new_process(
     words: Sequence[str], *, input: str, timeout: float, environ: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     """Run `pi` as people do."""
-    command = [sys.executable, "-m", "pi_cli", *words]
     return subprocess.run(
-        command, input=input, capture_output=True, text=True, timeout=timeout, check=False, env=environ
+        [*NEW, *words], input=input, capture_output=True, text=True, timeout=timeout, check=False, env=environ
     )
 
 
-class Forkserver:
-    """The process that forks, until the block ends."""
+class Forked:
+    """A fork that is `pi`, with what tests need of `subprocess.Popen`."""
+
+    def __init__(self, words: Sequence[str], streams: Sequence[IO[Any] | None], ended: IO[bytes]) -> None:
+        self.args = ["pi", *words]
+        self.stdout, self.stderr = streams
+        self.returncode: int | None = None
+        self._ended = ended
+        self.pid = int(ended.readline())
 
     def __enter__(self) -> Self:
-        self._for_python = _for_python(os.environ)
-        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())]
-            # Python looks at its streams when it starts, and the forks will have pipes.
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, pass_fds=[theirs.fileno()])
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._requests.close()
-        with self._process:
-            self._process.wait()
+        for stream in (self.stdout, self.stderr):
+            if stream:
+                stream.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Return the exit code, or `None` while it runs."""
+        if self.returncode is None and select.select([self._ended], [], [], 0)[0]:
+            self.returncode = int(self._ended.readline())
+            self._ended.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when there is one; raise `subprocess.TimeoutExpired` if there is none in time."""
+        if self.returncode is None:
+            select.select([self._ended], [], [], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Forkserver:
+    """The process that forks: started when it is first needed, and ended by `close`."""
+
+    def __init__(self) -> None:
+        self._environ = dict(os.environ)
+        self._requests: socket.socket | None = None
+
+    def close(self) -> None:
+        if self._requests:
+            self._requests.close()
+            with self._process:
+                self._process.wait()
 
     def run(
         self, words: Sequence[str], *, input: str, timeout: float, environ: Mapping[str, str]
     ) -> "subprocess.CompletedProcess[str]":
-        """Run `pi` in a fork; in a new process where it is to differ from ours in what Python looks at."""
-        if _for_python(environ) != self._for_python or len(input) > HELD_BY_A_PIPE // 4:
+        """Run `pi` in a fork; in a new process where a fork cannot be like one."""
+        if not self._can(environ) or len(input) > HELD_BY_A_PIPE // 4:
             return in_a_new_process(words, input=input, timeout=timeout, environ=environ)
-        request = json.dumps([list(words), dict(environ), str(Path.cwd())]).encode()
         with ExitStack() as ours:
-            stdout, stderr, ended = self._ask(request, input.encode(locale.getencoding()), ours)
-            pid, end = int(ended.readline()), b""
+            (stdin, feed), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
+            reads: list[IO[bytes]] = [ours.enter_context(os.fdopen(read, "rb", buffering=0)) for read in (out, err)]
             try:
-                out, err, end = _read((stdout, stderr, ended), time.monotonic() + timeout)
+                os.write(feed, input.encode(locale.getencoding()))
+                ended = ours.enter_context(self._fork(words, environ, (stdin, stdout, stderr)))
             finally:
-                if not end:
+                for end in (feed, stdin, stdout, stderr):
+                    os.close(end)
+            pid, code = int(ended.readline()), b""
+            try:
+                said, complained, code = _read((*reads, ended), time.monotonic() + timeout)
+            finally:
+                if not code:
                     os.kill(pid, signal.SIGKILL)
                     ended.readline()
-        if not end:
-            raise subprocess.TimeoutExpired(["pi", *words], timeout, out, err)
-        return subprocess.CompletedProcess(["pi", *words], int(end), _text(out), _text(err))
+        if not code:
+            raise subprocess.TimeoutExpired(["pi", *words], timeout, said, complained)
+        return subprocess.CompletedProcess(["pi", *words], int(code), _text(said), _text(complained))
 
-    def _ask(self, request: bytes, input: bytes, ours: ExitStack) -> list[IO[bytes]]:
-        """Have a fork made, and return what tells of it: its two streams, and its PID and exit code, a line each."""
-        (stdin, feed), *outputs = (os.pipe() for _ in range(4))
-        reads: list[IO[bytes]] = [ours.enter_context(os.fdopen(read, "rb", buffering=0)) for read, _ in outputs]
-        theirs = [stdin, *(write for _, write in outputs)]
+    def start(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        text: bool = True,
+        own_session: bool = False,
+        terminal: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start `pi`, in a session of its own or with a terminal of its own if asked; the streams are descriptors."""
+        environ = os.environ if environ is None else environ
+        own_session = own_session or terminal is not None
+        if not self._can(environ):
+            take = None if terminal is None else partial(ioctl, terminal, termios.TIOCSCTTY, 0)
+            return subprocess.Popen(
+                [*NEW, *words],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                text=text,
+                env=environ,
+                start_new_session=own_session,
+                preexec_fn=take,  # noqa: PLW1509 - there is no other way to a terminal of its own
+            )
+        given, streams = [stdin], list[IO[Any] | None]()
+        with ExitStack() as theirs:
+            for descriptor in (stdout, stderr):
+                read, write = os.pipe() if descriptor == subprocess.PIPE else (None, descriptor)
+                streams.append(None if read is None else os.fdopen(read, "r" if text else "rb"))
+                given.append(write)
+                if read is not None:
+                    theirs.callback(os.close, write)
+            null = os.open(os.devnull, os.O_RDWR)
+            theirs.callback(os.close, null)
+            given = [null if each == subprocess.DEVNULL else each for each in given]
+            on = None if terminal is None else given.index(terminal)
+            return Forked(words, streams, self._fork(words, environ, given, own_session=own_session, terminal=on))
+
+    def _can(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether a fork is like a new process: Python looks at some variables when it starts."""
+        # The libraries of macOS do not work after a fork.
+        return sys.platform == "linux" and _for_python(environ) == _for_python(self._environ)
+
+    def _fork(
+        self,
+        words: Sequence[str],
+        environ: Mapping[str, str],
+        streams: Sequence[int],
+        *,
+        own_session: bool = False,
+        terminal: int | None = None,
+    ) -> IO[bytes]:
+        """Have a fork made with these three streams, and return what tells its PID and its exit code, a line each."""
+        if not self._requests:
+            self._requests = self._begin()
+        request = json.dumps([list(words), dict(environ), str(Path.cwd()), own_session, terminal]).encode()
+        read, write = os.pipe()
         try:
-            os.write(feed, input)
-            socket.send_fds(self._requests, [request], theirs)
+            socket.send_fds(self._requests, [request], [*streams, write])
         finally:
-            for end in (feed, *theirs):
-                os.close(end)
-        return reads
+            os.close(write)
+        return os.fdopen(read, "rb", buffering=0)
+
+    def _begin(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())]
+            # Python looks at its streams when it starts, and most forks will have pipes.
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=-1, stdout=-1, pass_fds=[theirs.fileno()], env=self._environ
+            )
+        return ours
+
+
+FORKSERVER = Forkserver()  # of this process; `tests/conftest.py` ends it
 
 
 def _for_python(environ: Mapping[str, str]) -> dict[str, str]:
@@ -157,8 +277,12 @@ def _next_call(requests: socket.socket) -> tuple[list[str], dict[str, str], str]
         if not request:
             return None
         if os.fork() == 0:
+            words, environ, folder, own_session, terminal = json.loads(request)
             _fork_and_watch(*ends)
-            words, environ, folder = json.loads(request)
+            if own_session:
+                os.setsid()
+            if terminal is not None:
+                ioctl(terminal, termios.TIOCSCTTY, 0)
             return words, environ, folder
         for end in ends:
             os.close(end)
@@ -178,6 +302,8 @@ def _fork_and_watch(stdin: int, stdout: int, stderr: int, told: int) -> None:
         os.dup2(end, descriptor)
         os.close(end)
     os.close(told)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=os.isatty(1))
 
 
 def _be_pi(words: list[str], environ: dict[str, str], folder: str) -> None:

@@ -4,8 +4,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from fcntl import ioctl
 from types import MappingProxyType
 
+from tests.forkserver import FORKSERVER, Process
 from tests.until import until
 
 SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
@@ -23,7 +22,7 @@ SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 class Terminal:
     """What the command has written so far is `raw`, and as bytes `written`; `text` is without escape sequences."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     keys: int
     written: bytes = b""
 
@@ -64,14 +63,8 @@ def at_a_terminal(
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | dict(environ)
-    with subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=variables,
-        start_new_session=True,
-        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0) and None,  # noqa: PLW1509 - no other way to its own terminal
+    with FORKSERVER.start(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, terminal=theirs, environ=variables
     ) as process:
         os.close(theirs)
         terminal = Terminal(process, ours)

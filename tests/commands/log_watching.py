@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pi_cli.demo.pod import MARKER, EmbeddedPod
+from tests.forkserver import FORKSERVER, Process
 from tests.lab.relay import Relay
 from tests.until import until
 
@@ -58,7 +58,7 @@ def speaking(pod: EmbeddedPod, name: str = "q", *, on: str = "dc1", said: bytes 
 class Watching:
     """`pi logs` at work; what it has written is read as it comes."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self._said = {stream: b"" for stream in (process.stdout, process.stderr) if stream}
         for stream in self._said:
@@ -92,13 +92,7 @@ class Watching:
 @contextmanager
 def watching(*words: str, **environ: str) -> Iterator[Watching]:
     """Run `pi logs`, and end it with the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", "logs", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | environ,
-    ) as process:
+    with FORKSERVER.start(["logs", *words], text=False, environ=os.environ | environ) as process:
         try:
             yield Watching(process)
         finally:

@@ -2,20 +2,19 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
+from tests.forkserver import FORKSERVER, Process
 from tests.until import until
 
 
 class Staying:
     """A pi that runs; `out` and `err` are the lines it has printed so far."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.out: list[str] = []
         self.err: list[str] = []
@@ -45,15 +44,7 @@ def staying(*words: str, **environ: str) -> Iterator[Staying]:
 
     It has a session of its own: in the foreground of a terminal, `pi run` leaves Ctrl+C to the terminal.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environ,
-        start_new_session=True,
-    ) as process:
+    with FORKSERVER.start(words, own_session=True, environ=os.environ | environ) as process:
         stays = Staying(process)
         assert process.stdout
         assert process.stderr

@@ -3,12 +3,11 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
+from tests.forkserver import FORKSERVER, Process
 from tests.until import until
 
 MODEL = "Qwen/Qwen3-8B"
@@ -20,13 +19,11 @@ def detached(pi: Pi, *simulate: str) -> int:
     return int(result.json[0]["pid"])
 
 
-def begun(*words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pi_cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def begun(*words: str) -> Process:
+    return FORKSERVER.start(words)
 
 
-def said(process: "subprocess.Popen[str]", text: str) -> None:
+def said(process: Process, text: str) -> None:
     assert process.stderr
     for line in process.stderr:
         if text in line:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.served import Served
 from tests.conftest import Pi, pods_json, register
+from tests.forkserver import FORKSERVER
 from tests.until import until
 
 pytestmark = pytest.mark.xdist_group("list_and_stop")
@@ -251,15 +251,13 @@ def test_stop_all_leaves_nothing(pi: Pi, pod: EmbeddedPod) -> None:
 def test_two_stops_at_once_both_end_well(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 55."""
     start(pi)
-    stops = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pi_cli", "stop", "q"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    ends = [(stop.communicate()[1], stop.returncode) for stop in stops]
-    assert 0 in [code for _, code in ends]
-    assert all(b"Traceback" not in said for said, _ in ends)
+    with (
+        FORKSERVER.start(["stop", "q"], stdout=subprocess.DEVNULL) as one,
+        FORKSERVER.start(["stop", "q"], stdout=subprocess.DEVNULL) as other,
+    ):
+        said = [stop.stderr.read() for stop in (one, other) if stop.stderr]
+    assert 0 in (one.returncode, other.returncode)
+    assert not any("Traceback" in each for each in said)
     assert pod.processes() == []
 
 
@@ -315,8 +313,7 @@ def test_a_login_shell_that_talks_changes_nothing(pi: Pi, pod: EmbeddedPod) -> N
 
 def test_watching_continues_and_shows_changes(pi: Pi, pod: EmbeddedPod) -> None:
     start(pi)
-    words = [sys.executable, "-m", "pi_cli", "list", "--watch", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+    with FORKSERVER.start(["list", "--watch", "--json"]) as watching:
         assert watching.stdout
         first = json.loads(watching.stdout.readline())
         assert [(each["name"], each["status"]) for each in first["models"]] == [("q", "ready")]

@@ -3,8 +3,6 @@
 import json
 import os
 import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.ssh import host_keys
 from tests.commands.served import Served
 from tests.conftest import Pi, Result, pods_json
+from tests.forkserver import FORKSERVER
 from tests.until import until
 
 pytestmark = pytest.mark.xdist_group("pods_remove")
@@ -42,12 +41,13 @@ def write_down_a_model() -> None:
 def answering(answer: str, *words: str) -> Result:
     """Run pi with a terminal to type on."""
     screen, terminal = pty.openpty()
-    command = [sys.executable, "-m", "pi_cli", *words]
-    with os.fdopen(screen, "wb", buffering=0) as keyboard:
-        keyboard.write(answer.encode() + b"\n")
-        done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=60, check=False)
+    with os.fdopen(screen, "wb", buffering=0) as keyboard, FORKSERVER.start(words, stdin=terminal) as pi:
         os.close(terminal)
-    return Result(done.returncode, done.stdout, done.stderr)
+        keyboard.write(answer.encode() + b"\n")
+        assert pi.stdout
+        assert pi.stderr
+        out, err = pi.stdout.read(), pi.stderr.read()
+        return Result(pi.wait(60), out, err)
 
 
 def test_a_pod_without_models_is_forgotten_with_its_host_key(pi: Pi, pod: EmbeddedPod) -> None:

@@ -6,7 +6,6 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.commands.served import Served
 from tests.conftest import KEY, TOKEN, Pi
 from tests.demo.conftest import ssh
 from tests.demo.model import free_port
+from tests.forkserver import FORKSERVER, NEW, Process
 from tests.lab.relay import Relay
 from tests.terminal import at_a_terminal
 from tests.until import until
@@ -121,7 +121,7 @@ def test_text_from_a_pipe_is_appended_to_the_first_prompt(pi: Pi) -> None:
 
 def test_stdin_that_is_not_utf8_is_read_with_replacement_characters() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pi_cli", "prompt", "q"],
+        [*NEW, "prompt", "q"],
         input=b"\xff\xfe\nWhat is 2+2?\n",
         capture_output=True,
         timeout=60,
@@ -176,10 +176,10 @@ def test_without_a_prompt_the_usage_is_wrong(pi: Pi) -> None:
 
 
 def test_a_deleted_working_directory_is_reported() -> None:
-    with asking("q", "Hello", launcher="rmdir $PWD; exec") as process:
-        _, err = the_rest(process)
-    assert process.returncode == 2
-    assert "error: the working directory no longer exists\n" in err
+    shell = ["sh", "-c", 'rmdir $PWD; exec "$@"', "sh", *NEW, "prompt", "q", "Hello"]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "error: the working directory no longer exists\n" in done.stderr
 
 
 def test_the_users_openai_account_is_not_used(pi: Pi) -> None:
@@ -260,22 +260,16 @@ def test_a_model_that_dies_during_an_answer_is_reported(models: Models, pi: Pi) 
     assert "error: `mortal` cannot be reached: nothing answers on its port\nhint: see which models run" in gone.err
 
 
-def asking(*words: str, launcher: str = "exec") -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        ["sh", "-c", f'{launcher} "$@"', "sh", sys.executable, "-m", "pi_cli", "prompt", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def asking(*words: str) -> Process:
+    return FORKSERVER.start(["prompt", *words])
 
 
-def first_words(process: "subprocess.Popen[str]") -> str:
+def first_words(process: Process) -> str:
     assert process.stdout is not None
-    return process.stdout.read(10)
+    return str(process.stdout.read(10))
 
 
-def the_rest(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def the_rest(process: Process) -> tuple[str, str]:
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = process.stdout.read(), process.stderr.read()

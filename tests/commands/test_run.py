@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.served import Served, write_entry
 from tests.commands.staying import staying
 from tests.conftest import KEY, Pi, pods_json
+from tests.forkserver import FORKSERVER
 from tests.lab.relay import Relay
 from tests.until import until
 
@@ -48,13 +48,6 @@ while answers; do sleep 0.1; done
 echo lost
 until answers; do sleep 0.1; done
 echo back
-"""
-
-OWN = """\
-import fcntl, os, sys, termios
-os.setsid()
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -145,12 +138,7 @@ def on_a_terminal(*words: str, typed: bytes = b"this\n") -> tuple[str, int]:
     """Run pi on a terminal of its own, type something once it says "ready", and return what stands there."""
     leader, follower = pty.openpty()
     said = b""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWN, sys.executable, "-m", "pi_cli", *words],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-    ) as process:
+    with FORKSERVER.start(words, stdin=follower, stdout=follower, stderr=follower, terminal=follower) as process:
         os.close(follower)
         with suppress(OSError):  # nobody has the terminal any more
             while chunk := os.read(leader, 4096):
@@ -159,7 +147,7 @@ def on_a_terminal(*words: str, typed: bytes = b"this\n") -> tuple[str, int]:
                     os.write(leader, typed)
                     typed = b""
         os.close(leader)
-    return said.decode(), process.returncode
+        return said.decode(), process.wait()
 
 
 def test_ctrl_c_before_the_command_runs_is_ours(model: Served, embed: Callable[..., EmbeddedPod]) -> None:

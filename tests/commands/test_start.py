@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import KEY, TOKEN, Pi, pods_json
+from tests.forkserver import FORKSERVER
 from tests.until import until
 
 
@@ -169,19 +169,8 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
     """Fault 24, and DESIGN 5.7."""
     (pod.home / ".demo").mkdir(exist_ok=True)
     (pod.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": 60 if moment == "downloading" else 0.1}))
-    command = [
-        sys.executable,
-        "-m",
-        "pi_cli",
-        "start",
-        "Qwen/Qwen3-8B",
-        "--name",
-        "q",
-        "--vllm",
-        "--simulate",
-        "slow=8",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
+    words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=8"]
+    with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
         assert starting.stderr is not None
         for line in starting.stderr:
             if moment in line:
@@ -196,19 +185,8 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
 
 def test_kill_9_of_pi_leaves_nothing_that_the_next_list_does_not_show(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 27, at one moment."""
-    command = [
-        sys.executable,
-        "-m",
-        "pi_cli",
-        "start",
-        "Qwen/Qwen3-8B",
-        "--name",
-        "q",
-        "--vllm",
-        "--simulate",
-        "slow=4",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starting:
+    words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=4"]
+    with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
         assert starting.stderr is not None
         for line in starting.stderr:
             if "starting vLLM" in line:

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
+from tests.forkserver import FORKSERVER
 from tests.lab.hub import Hub
 
 KNOWN = "openai/gpt-oss-20b"
@@ -150,8 +149,8 @@ def test_without_the_hub_a_model_starts_and_the_unknown_is_named(pi: Pi, pod: Em
 def test_a_hub_that_says_nothing_is_waited_for_in_sight_and_ctrl_c_ends_that(pod: EmbeddedPod) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hub = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        command = [sys.executable, "-m", "pi_cli", "start", "someone/eight-b", "--name", "q"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | hub) as starting:
+        words = ["start", "someone/eight-b", "--name", "q"]
+        with FORKSERVER.start(words, environ=os.environ | hub) as starting:
             assert starting.stderr is not None
             assert starting.stderr.readline() == "note: asking the Hugging Face Hub about `someone/eight-b`\n"
             starting.send_signal(signal.SIGINT)

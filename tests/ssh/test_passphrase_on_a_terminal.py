@@ -5,8 +5,6 @@ import os
 import pty
 import select
 import signal
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -17,21 +15,14 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
+from tests.forkserver import FORKSERVER, Process
 from tests.ssh.keys import lock
-
-OWN = """
-import fcntl, os, sys, termios
-os.setsid()
-fcntl.ioctl(2, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-PI = [sys.executable, "-m", "pi_cli"]
 
 
 class Terminal:
     """A terminal, and the command that runs on it; stdout goes to a file, as in `pi list > file`."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", leader: int, out: Path) -> None:
+    def __init__(self, process: Process, leader: int, out: Path) -> None:
         self.process, self._leader, self._out = process, leader, out
         self.seen = ""
 
@@ -73,9 +64,7 @@ class Terminal:
 def at_a_terminal(out: Path, *words: str) -> Iterator[Terminal]:
     leader, follower = pty.openpty()
     with out.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", OWN, *PI, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=follower
-        )
+        process = FORKSERVER.start(words, stdout=file.fileno(), stderr=follower, terminal=follower)
     try:
         yield Terminal(process, leader, out)
     finally:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
 
+from tests.forkserver import FORKSERVER
+
 MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
 
@@ -91,12 +93,8 @@ def on_a_terminal(columns: int, *words: str) -> str:
     """Run pi on a terminal of that width; return the text, without colours and without blanks at line ends."""
     screen, terminal = pty.openpty()
     with os.fdopen(screen, "rb", buffering=0) as output_file:
-        done = subprocess.Popen(
-            [sys.executable, "-m", "pi_cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=terminal,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"COLUMNS": str(columns)},
+        done = FORKSERVER.start(
+            words, stdout=terminal, stderr=subprocess.DEVNULL, environ=os.environ | {"COLUMNS": str(columns)}
         )
         os.close(terminal)
         output = b""
