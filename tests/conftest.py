@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PI_API_KEY": KEY,
         "HF_TOKEN": TOKEN,
         "HF_ENDPOINT": NO_HUB,
+        # A `python3` of a version manager is often a script that takes longer than Python itself to start.
+        "PATH": f"{Path(sys.base_exec_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "160",
         "TERM": "xterm-256color",
     }

@@ -24,7 +24,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fcntl import ioctl
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeAlias
 
 import pi_cli
+from pi_cli.pods import agent_program
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Process: TypeAlias = "Forked | subprocess.Popen[Any]"
@@ -251,7 +252,6 @@ def _text(output: bytes) -> str:
 def main() -> None:
     """Import all of pi, and be pi in every fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # we end when the socket is closed
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the watchers
     import_all()
     if threading.active_count() > 1:
         raise RuntimeError("a process with threads must not fork")
@@ -264,46 +264,82 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """Import all of pi and its libraries, so that a fork has nothing left to import."""
+    """Import all of pi and its libraries, and pack the agent, so that a fork has neither left to do."""
     for name in (*LIBRARIES, *(module.name for module in pkgutil.walk_packages(pi_cli.__path__, "pi_cli."))):
         if not name.endswith(".__main__"):
             importlib.import_module(name)
+    for operations in agent_program.MODULES.values():
+        for operation in operations or ():
+            agent_program.packed(operation)
 
 
 def _next_call(requests: socket.socket) -> tuple[list[str], dict[str, str], str] | None:
-    """Fork for each request, and return in the fork what it asks for; nothing when the requests have ended."""
-    while True:
-        request, ends, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 4)
-        if not request:
-            return None
-        if os.fork() == 0:
-            words, environ, folder, own_session, terminal = json.loads(request)
-            _fork_and_watch(*ends)
-            if own_session:
-                os.setsid()
-            if terminal is not None:
-                ioctl(terminal, termios.TIOCSCTTY, 0)
-            return words, environ, folder
-        for end in ends:
-            os.close(end)
+    """Fork for each request, and return in the fork what it asks for; nothing when the requests have ended.
+
+    Whoever has asked is told the PID of the fork, and how it ends when it does.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data:
+                    _tell_the_end(selector, key)
+                    continue
+                request, ends, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 4)
+                if not request:
+                    return None
+                *streams, told = ends
+                pid = os.fork()
+                if pid == 0:
+                    _close_what_watches_others(selector)
+                    os.close(told)
+                    return _take_over(streams, *json.loads(request))
+                _tell(told, pid)
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, told))
+                for end in streams:
+                    os.close(end)
 
 
-def _fork_and_watch(stdin: int, stdout: int, stderr: int, told: int) -> None:
-    """Fork once more and return there, with these streams; here, tell its PID, and how it ends when it does."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    pid = os.fork()
-    if pid:
-        os.write(told, f"{pid}\n".encode())
-        os.closerange(0, told)  # streams end with those who use them
-        _, status = os.waitpid(pid, 0)
-        os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        os._exit(0)
-    for descriptor, end in enumerate((stdin, stdout, stderr)):
+def _tell_the_end(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    pid, told = key.data
+    selector.unregister(key.fd)
+    os.close(key.fd)
+    _, status = os.waitpid(pid, 0)
+    _tell(told, os.waitstatus_to_exitcode(status))
+    os.close(told)
+
+
+def _tell(told: int, number: int) -> None:
+    with suppress(BrokenPipeError):
+        os.write(told, f"{number}\n".encode())
+
+
+def _close_what_watches_others(selector: selectors.BaseSelector) -> None:
+    for key in list(selector.get_map().values()):
+        if key.data:
+            os.close(key.fd)
+            os.close(key.data[1])
+
+
+def _take_over(
+    streams: Sequence[int],
+    words: list[str],
+    environ: dict[str, str],
+    folder: str,
+    own_session: bool,
+    terminal: int | None,
+) -> tuple[list[str], dict[str, str], str]:
+    """Take these streams, and the session and terminal that were asked for."""
+    for descriptor, end in enumerate(streams):
         os.dup2(end, descriptor)
         os.close(end)
-    os.close(told)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    if own_session:
+        os.setsid()
+    if terminal is not None:
+        ioctl(terminal, termios.TIOCSCTTY, 0)
+    return words, environ, folder
 
 
 def _be_pi(words: list[str], environ: dict[str, str], folder: str) -> None:

@@ -1,9 +1,9 @@
 """Run commands of pi on many pods at once of which each gives another wrong answer, and report what that did.
 
-    python -m tests.hostile.driver survey 1
+    python -m tests.hostile.driver 1 survey stop
 
 Only the connection is simulated: pi runs in a fork with `ssh.login.connect` replaced by one that answers from
-`tests/hostile/answers.py`. Prints a JSON object: how many answers were given, and a list of what went wrong.
+`tests/hostile/answers.py`. Prints a JSON object: how many answers each operation was given, and what went wrong.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import termios
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -337,19 +338,19 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def run(operation: str, step: int) -> dict[str, Any]:
+def run(step: int, operations: Iterable[str]) -> dict[str, Any]:
     """Try each answer, or with a `step` each so many-th, which is every kind of field and of value."""
     forkserver.import_all()
-    count = 0
+    counts: Counter[str] = Counter()
     faults: list[str] = []
-    for experiment in experiments(operation):
+    for operation, experiment in ((name, each) for name in operations for each in experiments(name)):
         wrong = experiment.wrong[::step]
-        count += len(wrong)
+        counts[operation] += len(wrong)
         for number, begin in enumerate(range(0, len(wrong), BATCH)):
             batch = {f"p{index}": each for index, each in enumerate(wrong[begin : begin + BATCH])}
             faults += attempt(experiment, batch, on_terminal=number % experiment.drawn == 0)
-    return {"answers": count, "faults": faults}
+    return {"answers": counts, "faults": faults}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(sys.argv[1], int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(run(int(sys.argv[1]), sys.argv[2:])))
