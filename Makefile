@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
 # A worker takes one test at a time, or one group of tests that share a pod. Most tests wait: two cores are busy with six.
-TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine"
+TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.

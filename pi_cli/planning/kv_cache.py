@@ -98,9 +98,11 @@ def needed(architecture: Architecture, context: int, layout: Layout) -> int:
 
 def longest_context(architecture: Architecture, space: int, layout: Layout) -> int:
     """Return the longest context in tokens with which vLLM starts in `space` bytes per GPU; 0 if there is none."""
-    pool = _pool(architecture, layout)
-    contexts = range(1, architecture.max_context + 1)
-    return bisect_right(contexts, space, key=lambda context: pool.bytes(context, layout.tokens_in_flight))
+    pool, in_flight = _pool(architecture, layout), layout.tokens_in_flight
+    if pool.bytes(architecture.max_context, in_flight) <= space:
+        return architecture.max_context
+    contexts = range(1, architecture.max_context)
+    return bisect_right(contexts, space, key=lambda context: pool.bytes(context, in_flight))
 
 
 def bytes_per_token(architecture: Architecture, layout: Layout) -> float:

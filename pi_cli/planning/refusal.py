@@ -64,11 +64,11 @@ def would_fit(profile: KnownModel, constraints: Constraints) -> list[str]:
     """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number."""
     hardware = []
     for kind in RENTABLE_GPUS:
-        for count in RENTABLE_COUNTS:
-            spaces = gpu_space.measure(gpu_types.parse(f"{count}x {kind}"), {}, {})
-            if candidates.best(profile, replace(constraints, gpus=None), spaces):
-                hardware.append(f"{count}x {kind}")
-                break
+        spaces = gpu_space.measure(gpu_types.parse(f"{max(RENTABLE_COUNTS)}x {kind}"), {}, {})
+        counts = range(1, len(spaces) + 1)
+        enough = (count for count in counts if candidates.best(profile, replace(constraints, gpus=count), spaces))
+        if least := next(enough, None):
+            hardware.append(f"{next(count for count in RENTABLE_COUNTS if count >= least)}x {kind}")
     return hardware
 
 
