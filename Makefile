@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2> /dev/null)
 
-# A worker takes one test at a time, or one group of tests that share a pod. Most tests wait: two cores are busy with six.
-TESTS := -q -n 6 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
+# A worker takes one test at a time, or one group of tests that share a pod. Most tests wait: two cores are busy with eight.
+TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
 	@echo "make quick         the inner loop: the tests that need no pod (40 seconds on 2 cores)"
-	@echo "make test          run the default tests (no root, no GPU; 4 minutes on 2 cores)"
+	@echo "make test          run the default tests (no root, no GPU; 3 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
@@ -34,7 +34,7 @@ help:
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
-	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies"
+	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies; shell scripts have none"
 	@echo "make bench         measure every figure of docs/performance.md here, as a table (root; 20 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
@@ -88,7 +88,7 @@ test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 	  -e . --group dev
-	.venv-lowest/bin/python -m pytest $(TESTS)
+	.venv-lowest/bin/python -m pytest $(TESTS) --ignore=tests/remote
 
 bench: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

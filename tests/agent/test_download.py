@@ -557,11 +557,11 @@ def test_a_volume_that_answers_with_errors_is_named(machine: Machine) -> None:
 
 
 def test_a_download_between_two_runs_of_hf_is_not_forgotten(machine: Machine) -> None:
-    """It has no process then, and may have been reserved long before."""
+    """It has no process then, and may have been reserved when the pod was booted."""
     now = home.uptime()
     for name, touched in (("lives", now), ("died", now - 60)):
         record = {"uid": name, "name": name, "model": "m/m", "port": 8001, "gpu": "0", "pid": 0, "start": 0}
-        record |= {"boot": home.boot_id(), "since": now - 1000, "touched": touched, "log": ""}
+        record |= {"boot": home.boot_id(), "since": 0.0, "touched": touched, "log": ""}
         (machine.home / ".pi/models").mkdir(parents=True, exist_ok=True)
         (machine.home / f".pi/models/{name}.json").write_text(json.dumps(record))
     assert [model["name"] for model in machine.survey()["result"]["models"]] == ["lives"]
