@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -51,7 +50,7 @@ class Destination:
 
     def path(self, text: str) -> Path:
         """Expand a path as ssh does: `~`, `${VARIABLE}`, and tokens, e.g. `%h`."""
-        return Path(os.path.expandvars(self.expand(text))).expanduser()
+        return ssh_home.expanded(os.path.expandvars(self.expand(text)))
 
     def expand(self, text: str) -> str:
         """Replace tokens. Raises `PiError` for a token that pi does not support."""
@@ -93,7 +92,7 @@ class Destination:
         return f"`{self.given}`{address}" + (f" port {self.port}" if self.port != SSH_PORT else "")
 
     def _token(self, letter: str, text: str) -> str:
-        me = pwd.getpwuid(os.getuid())
+        me = ssh_home.account()
         values = {
             "%": "%", "d": str(Path.home()), "h": self.host, "i": str(me.pw_uid), "j": self.option("proxyjump") or "",
             "k": self.option("hostkeyalias") or self.given, "L": socket.gethostname().partition(".")[0],
@@ -130,7 +129,7 @@ async def _resolve(command: SshCommand) -> Destination:
                 hint=fill("set `{name} none` for `{host}` if you can do without", name=name, host=command.host),
             )
     [host] = settings.get("hostname", (command.host,))
-    [user] = settings.get("user", (command.user or pwd.getpwuid(os.getuid()).pw_name,))
+    [user] = settings.get("user", (command.user or ssh_home.account().pw_name,))
     [port] = settings.get("port", (str(command.port or SSH_PORT),))
     return Destination(command.host, host.lower(), int(port), user, settings)
 
@@ -164,7 +163,7 @@ async def _run_ssh_g(command: SshCommand) -> Settings:
         lines = stderr.decode("utf-8", "replace").strip().splitlines()
         raise PiError(f"your ssh configuration cannot be used: {lines[0] if lines else 'ssh -G failed'}")
     settings = _parse_settings(stdout.decode("utf-8", "replace").splitlines())
-    account_home = pwd.getpwuid(os.getuid()).pw_dir  # ssh uses the password database, pi uses $HOME
+    account_home = ssh_home.account().pw_dir  # ssh uses the password database, pi uses $HOME
     if settings.get("userknownhostsfile") == (" ".join(DEFAULT_KNOWN_HOSTS).replace("~", account_home),):
         settings |= {"userknownhostsfile": DEFAULT_KNOWN_HOSTS}
     return settings
@@ -172,7 +171,7 @@ async def _run_ssh_g(command: SshCommand) -> Settings:
 
 def _without_ssh(command: SshCommand) -> Settings:
     """Return the settings of the ssh command alone. Raises `PiError` if there is a configuration to read as well."""
-    config = Path(command.config_file or "~/.ssh/config").expanduser()
+    config = ssh_home.expanded(command.config_file or "~/.ssh/config")
     if config.exists():
         raise PiError(
             f"your ssh configuration cannot be used: no ssh client is installed to read `{config}`",

@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pi_cli.errors import PiError
+from pi_cli.ssh import ssh_home
 from pi_cli.ssh.ssh_command import SshCommand
 
 CACHE_SECONDS = 10.0  # for which the cache is used without checking the files for changes
@@ -74,7 +75,7 @@ async def settings(command: SshCommand, read: ReadSettings, *, with_system: bool
 
 def _users_file(command: SshCommand) -> Path | None:
     name = command.config_file or "~/.ssh/config"
-    return None if name == "none" else Path(name).expanduser()
+    return None if name == "none" else ssh_home.expanded(name)
 
 
 def _adapt(others_settings: Settings, other: SshCommand, command: SshCommand) -> Settings:
@@ -143,6 +144,6 @@ def _patterns(file: Path, folder: Path, seen: list[Path]) -> Iterator[str]:
 def _included(argument: str, folder: Path, seen: list[Path]) -> Iterator[str]:
     if any(sign in argument for sign in "%$"):
         raise TooDynamic
-    path = folder / Path(argument).expanduser()
+    path = folder / ssh_home.expanded(argument)
     for file in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
         yield from _patterns(file, folder, seen)

@@ -3,11 +3,20 @@
 import os
 from pathlib import Path
 
+from pi_cli.errors import StateUnreadable
+
 
 def config_dir() -> Path:
-    """Return the folder of `pods.json`: `PI_CONFIG_DIR`, or `~/.pi`."""
+    """Return the folder of `pods.json`: `PI_CONFIG_DIR`, or `~/.pi`. Raises `StateUnreadable` if there is no home."""
     chosen = os.environ.get("PI_CONFIG_DIR")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".pi"
+    try:
+        return Path(chosen).expanduser() if chosen else Path.home() / ".pi"
+    except RuntimeError as error:  # an unknown `~user`, or a user id that is not in the password database
+        what = f"`PI_CONFIG_DIR` is `{chosen}`" if chosen else "`PI_CONFIG_DIR` and `HOME` are not set"
+        raise StateUnreadable(
+            f"cannot find the folder of `pods.json`: {what}, and the password database has no such home",
+            hint="set `PI_CONFIG_DIR` to the path of a folder; nothing was changed",
+        ) from error
 
 
 def pods_file() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.errors import BadUsage, StateUnreadable
-from pi_cli.store import files, paths
+from pi_cli.store import files, paths, strict_json
 from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read_pod, safe_keys, write_pod
 
 
@@ -95,7 +95,7 @@ def check_name(kind: str, name: str) -> str:
 
 
 def _parse(text: str) -> State:
-    data = json.loads(text)
+    data = strict_json.loads(text)
     if not isinstance(data, dict):
         raise Malformed("the file should hold an object")
     pods = data.pop("pods", {})
@@ -111,14 +111,9 @@ def _render(state: State) -> str:
     pods = {name: write_pod(pod) for name, pod in state.pods.items()}
     data = {"pods": pods, "active": state.active} | state.extra
     try:
-        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     except RecursionError as error:  # Python may parse deeper nesting than it can render
         raise _unreadable(paths.pods_file(), error) from error
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape sequence can express
-        return json.dumps(data, indent=2) + "\n"
-    return text
 
 
 def _unreadable(path: Path, error: Exception) -> StateUnreadable:

@@ -1,5 +1,6 @@
 """`pods.json`: kept exactly, changed in one step, refused when broken."""
 
+import errno
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +33,7 @@ DOCUMENTED = {
     "active": "dc1",
 }
 
-TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(["q\x1b[2J", "\ud800", "\x9b6n", "\u202e", "a/b", '"', "é"]))
+TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(["q\x1b[2J", "\x9b6n", "\u202e", "a/b", '"', "é"]))
 WHOLE = st.integers(-1, 1 << 70)
 GPU_IDS = st.lists(st.integers(0, 99), max_size=3).map(lambda ids: ",".join(map(str, ids)))
 EXTRA = st.dictionaries(TEXTS.map("x-{}".format), st.one_of(TEXTS, WHOLE, st.none(), st.lists(TEXTS)), max_size=2)
@@ -152,6 +154,10 @@ def test_gpu_ids_are_understood_as_text_and_as_a_list(file: Path, gpu: object) -
         b'{"pods": {"dc1": {"ssh": 7}}}',
         b'{"pods": {"dc1": {"ssh": "x", "models": {"q": {"model": "m", "port": "8001", "gpu": "0", "pid": 1}}}}}',
         b'{"pods": {}, "active": 1}',
+        b'{"pods": {}, "pods": {}}',
+        b'{"pods": {"dc1": {"ssh": "ssh x"}, "dc1": {"ssh": "ssh y"}}}',
+        b'{"pods": {}, "since": NaN}',
+        b'{"pods": {"dc1": {"ssh": "ssh \\ud800"}}}',
     ],
 )
 def test_a_broken_file_is_refused_by_name_and_left_unchanged(file: Path, broken: bytes) -> None:
@@ -240,16 +246,126 @@ def test_a_linked_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     assert json.loads(real.read_text())["active"] is None
 
 
-@pytest.mark.usefixtures("file")
-def test_forty_edits_at_once_are_all_kept() -> None:
-    """Fault 70."""
-    edit = "import sys\nfrom pi_cli.store import state, records\n"
-    edit += "for i in range(5):\n with state.edit() as s: s.pods[f'p{sys.argv[1]}-{i}'] = records.Pod('ssh x')"
-    editors = [subprocess.Popen([sys.executable, "-c", edit, str(number)]) for number in range(8)]
+EDIT = """
+import errno, fcntl, os, sys
+from pi_cli.store import state, records
+if "without-locks" in sys.argv:
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = flock
+for i in range(5):
+    with state.edit() as s:
+        s.pods[f"p{sys.argv[1]}-{i}"] = records.Pod("ssh x")
+"""
+
+
+def edit_at_once(*folders: Path, options: Sequence[str] = ()) -> None:
+    """Let eight processes make five edits each, in these folders by turns; the file is never half written."""
+    editors = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", EDIT, str(number), *options],
+            env=os.environ | {"PI_CONFIG_DIR": str(folders[number % len(folders)])},
+        )
+        for number in range(8)
+    ]
     while any(editor.poll() is None for editor in editors):
-        state.load()  # never half a file
+        state.load()
     assert [editor.returncode for editor in editors] == [0] * 8
     assert len(state.load().pods) == 40
+
+
+def test_forty_edits_at_once_are_all_kept(file: Path) -> None:
+    """Fault 70."""
+    edit_at_once(file.parent)
+
+
+def test_edits_through_links_to_one_file_are_all_kept(file: Path, tmp_path: Path) -> None:
+    """The folders of four machines, say, whose dot files are one checkout."""
+    file.write_text("{}")
+    folders = [tmp_path / f"config-{number}" for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "pods.json").symlink_to(file)
+    edit_at_once(*folders)
+
+
+def test_edits_on_a_file_system_without_locks_are_all_kept(file: Path) -> None:
+    """The native lock may be there from another mount; that one is empty, and no process will ever remove it."""
+    (file.parent / "pods.json.lock").write_text("")
+    edit_at_once(file.parent, options=["without-locks"])
+
+
+def test_a_lock_file_of_a_process_that_is_gone_is_taken_over(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    hold = EDIT.replace("s.pods[f", "print('held', flush=True); sys.stdin.read(); s.pods[f")
+    command = [sys.executable, "-c", hold, "0", "without-locks"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.kill()
+    assert (file.parent / "pods.json.soft-lock").exists()
+
+    def flock(descriptor: int, operation: int) -> None:
+        del descriptor, operation
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with state.edit() as current:
+        current.active = None
+    assert file.exists()
+
+
+def test_a_link_in_place_of_the_note_of_who_holds_the_lock_is_not_followed(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    (file.parent / "pods.json.holder").symlink_to(other)
+    with state.edit() as current:
+        current.active = None
+    assert other.read_text() == "kept"
+
+
+def test_links_that_lead_in_a_circle_are_named(file: Path) -> None:
+    file.symlink_to(file)
+    with pytest.raises(StateUnreadable, match=r"pods\.json"), state.edit():
+        pass
+
+
+@pytest.mark.timeout(5)
+def test_a_folder_that_takes_no_files_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_CONFIG_DIR", "/proc/self")
+    with pytest.raises(StateUnreadable, match=r"cannot write `/proc/\d+/pods\.json`"), state.edit():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"), [("~nobody99/x", "`PI_CONFIG_DIR` is `~nobody99/x`"), (None, "`HOME` are not set")]
+)
+def test_without_a_home_the_error_names_the_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch, folder: str | None, named: str
+) -> None:
+    """Containers run under user ids that the password database does not have."""
+    import pwd
+
+    def getpwuid(id: int) -> object:
+        raise KeyError(id)
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("PI_CONFIG_DIR")
+    if folder:
+        monkeypatch.setenv("PI_CONFIG_DIR", folder)
+    with pytest.raises(StateUnreadable, match=re.escape(named)) as caught:
+        state.load()
+    assert "set `PI_CONFIG_DIR`" in str(caught.value.hint)
+
+
+def test_what_no_file_can_hold_is_not_written(file: Path) -> None:
+    file.write_text(json.dumps(DOCUMENTED))
+    complaint = "half of a surrogate pair in `pods.dc1.ssh`"
+    with pytest.raises(StateUnreadable, match=complaint), state.edit() as current:
+        current.pods["dc1"].ssh = "ssh root@\udcff"
+    assert json.loads(file.read_text()) == DOCUMENTED
 
 
 def test_a_kill_in_the_middle_of_saving_leaves_the_old_or_the_new(file: Path) -> None:

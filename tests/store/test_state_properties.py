@@ -15,9 +15,9 @@ from pi_cli.store.records import Gpu, Model, Pod, Storage
 from pi_cli.store.state import State
 from tests.properties import PROPERTY
 
-TEXT = st.text(max_size=8) | st.sampled_from(["", "\x1b[0m", "\ud800", "a\x07b", "\u202e", " "])
+TEXT = st.text(max_size=8) | st.sampled_from(["", "\x1b[0m", "a\x07b", "\u202e", " "])
 LINE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF).filter(str.isprintable), max_size=8)
-NUMBER = st.integers() | st.floats() | st.sampled_from([10**400, 0, -1, 8001])
+NUMBER = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([10**400, 0, -1, 8001])
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBER | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
