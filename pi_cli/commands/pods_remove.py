@@ -121,7 +121,7 @@ def _stop_all(name: str, pod: Pod) -> None:
     async def stop_models(session: "PodSession") -> None:
         result = await stopping.stop_all(session)
         stopped.extend(model for model, outcome in result.outcome.items() if outcome in ("stopped", "killed"))
-        stopping.require_gone(name, result)
+        stopping.require_success(name, result)
 
     stopped: list[str] = []
     with progress.following([name]):

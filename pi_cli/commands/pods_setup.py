@@ -141,6 +141,7 @@ def _prepare(
     from pi_cli.ssh import host_keys, login, ssh_command
     from pi_cli.view import checklist
 
+    state.require_writable()
     again = ["pi", "pods", "setup", name, pod.ssh, *setup_options.arguments()]
     known_key = host_keys.read(name)
 

@@ -174,7 +174,11 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
     import asyncio
 
     from pi_cli.models import starting
+    from pi_cli.ssh import sockets
+    from pi_cli.store import state
 
+    state.require_writable()
+    sockets.require()
     command, constraints = start_options.command, start_options.constraints
 
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":

@@ -67,7 +67,7 @@ def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
 
     async def stop_on(session: "PodSession") -> None:
         results[session.pod] = await (stopping.stop(session, names) if names else stopping.stop_all(session))
-        stopping.require_gone(session.pod, results[session.pod])
+        stopping.require_success(session.pod, results[session.pod])
 
     failures = asyncio.run(fleet.on_each(pods, stop_on))
     for pod_name in sorted(results):

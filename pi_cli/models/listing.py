@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from pi_cli.errors import PiError
+from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
 from pi_cli.models import model_status, reach
 from pi_cli.models.model_status import Listed, endpoint, remembered
@@ -90,15 +90,22 @@ def _update_entries(pod: str, known: Mapping[str, Model], alive: Mapping[str, Ru
     """Add and remove entries of `pods.json`; entries that another pi changed during the survey stay."""
     if known.keys() <= alive.keys() and all(_is_current(known.get(name), model) for name, model in alive.items()):
         return  # the usual case: otherwise each of 64 pods would read and lock all of `pods.json`
-    with state.edit() as current:
-        models = current.pod(pod).models
-        for name in [name for name in known if name not in alive and models.get(name) == known[name]]:
-            del models[name]
-        for name, model in alive.items():
-            if name not in models and model.pid:
-                report(Note(pod, f"found `{name}` running here and added it"))
-            if model.pid:
-                models[name] = _entry(models.get(name), model)
+    found = []
+    try:
+        with state.edit() as current:
+            models = current.pod(pod).models
+            for name in [name for name in known if name not in alive and models.get(name) == known[name]]:
+                del models[name]
+            for name, model in alive.items():
+                if name not in models and model.pid:
+                    found.append(name)
+                if model.pid:
+                    models[name] = _entry(models.get(name), model)
+    except StateUnreadable as error:  # the pod has answered, and that is what was asked for
+        report(Note(pod, f"pi's list of models was not updated: {error}"))
+    else:
+        for name in found:
+            report(Note(pod, f"found `{name}` running here and added it"))
 
 
 def _entry(before: Model | None, running: RunningModel) -> Model:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pi_cli.diagnosis import causes, memory_lines
-from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable
+from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, StateUnreadable
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
 from pi_cli.models import health, model_status, reach, start_errors
@@ -194,7 +194,7 @@ async def _rolled_back_on_failure(
                 "`pi start --attach {name} --pod {pod}`"
             )
             error.with_hint(fill(hint, name=name, pod=session.pod))
-        with state.edit() as current:
+        with suppress(StateUnreadable), state.edit() as current:  # what has failed is the error to report
             models = current.pod(session.pod).models
             if name in models and models[name].uid == uid:
                 del models[name]

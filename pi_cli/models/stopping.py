@@ -1,10 +1,10 @@
 """Stop models, and verify that they are gone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pi_cli.errors import PiError
+from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.hints import fill
 from pi_cli.models import listing, model_status
 from pi_cli.pods import agent
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Stopped:
     """The outcome of a stop for each model: `stopped`, `killed`, `gone` (before the stop) or `stuck`.
 
-    `freed` is in MiB of GPU memory, None if unknown.
+    `freed` is in MiB of GPU memory, None if unknown. `unrecorded` is the error if `pods.json` could not be changed.
     """
 
     outcome: "Mapping[str, protocol.Outcome]"
     freed: int | None
+    unrecorded: StateUnreadable | None = None
 
     @property
     def stuck(self) -> list[str]:
@@ -49,17 +50,23 @@ async def stop_all(session: PodSession) -> Stopped:
 async def _stop(session: PodSession, models: "Mapping[str, protocol.KnownModel]") -> Stopped:
     result = await agent.stop(session, list(models.values()))
     stopped = Stopped(dict(zip(models, result.outcomes, strict=True)), result.freed)
-    with state.edit() as current:
-        for name in set(stopped.outcome) - set(stopped.stuck):
-            current.pod(session.pod).models.pop(name, None)
+    try:  # this comes after the stop, which must also work where this disk is full: the pod is billed
+        with state.edit() as current:
+            for name in set(stopped.outcome) - set(stopped.stuck):
+                current.pod(session.pod).models.pop(name, None)
+    except StateUnreadable as error:
+        error.with_hint("the models are stopped, but still on pi's list; a `pi list` that can write it removes them")
+        return replace(stopped, unrecorded=error)
     return stopped
 
 
-def require_gone(pod: str, stopped: Stopped) -> None:
-    """Raise `PiError` if a model could not be killed."""
+def require_success(pod: str, stopped: Stopped) -> None:
+    """Raise `PiError` if a model could not be killed, `StateUnreadable` if what was stopped is still on pi's list."""
     if stopped.stuck:
         raise PiError(
             f"{', '.join(f'`{name}`' for name in stopped.stuck)} on `{pod}` cannot be killed "
             "(a process hangs in the kernel)",
             hint=fill("check with `pi ssh {pod} nvidia-smi`; only a reboot of the pod may help", pod=pod),
         )
+    if stopped.unrecorded:
+        raise stopped.unrecorded

@@ -1,7 +1,6 @@
 """One SSH connection to a pod, and the operations on it."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
+from pi_cli.ssh import sockets
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.store import debug
 
@@ -127,8 +127,7 @@ class PodSession:
     async def forward(self, port: int) -> AsyncIterator[Path]:
         """Forward a unix socket to a port on the pod's loopback; other users of this machine cannot connect to it."""
         debug.note(f"{self.pod}: forwards to port {port}")
-        with tempfile.TemporaryDirectory(prefix="pi-") as folder:
-            path = Path(folder, "pod")
+        with sockets.path() as path:
             with connection_errors(self.pod):
                 listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
             with closing(listener):

@@ -42,6 +42,17 @@ def replace(path: Path, text: str) -> None:
         raise _unwritable(path, error) from error
 
 
+def require_writable(path: Path) -> None:
+    """Check that a file can be replaced, before work is done whose result is to be written there; errors as then."""
+    with locked(path):
+        temporary = _target(path).with_name(path.name + ".new")
+        try:
+            temporary.touch(mode=0o600)
+            temporary.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file while the block runs. The kernel releases it when the process dies, even by SIGKILL.

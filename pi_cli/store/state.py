@@ -76,6 +76,12 @@ def edit() -> Iterator[State]:
             files.replace(path, after)
 
 
+def require_writable() -> None:
+    """Check that `pods.json` can be changed, before a pod is. Raises `StateUnreadable` if not, or if it is broken."""
+    files.require_writable(paths.pods_file())
+    load()
+
+
 def _require_readable(path: Path, text: str) -> None:
     """Raise `StateUnreadable` if the next command could not read this text."""
     try:
