@@ -36,7 +36,7 @@ def list_models(
       starting     with the phase of the start
       ready        the server answers
       unhealthy    the model runs, but its health check fails
-      orphaned     the server has exited, its engine holds the GPUs: `pi stop`
+      orphaned     its server or its record is gone, and it holds GPUs: `pi stop`
       foreign      its name breaks pi's rule; it is shown, never changed
       dead         with the cause
       unreachable  the pod did not answer; its models stay on the list

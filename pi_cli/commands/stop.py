@@ -91,6 +91,8 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
 
     unknown = []
     for name, outcome in sorted(stopped.outcome.items()):
+        if name in stopped.others:
+            terminal.note(f"another client had started `{name}` on `{pod_name}` again: that is what was stopped")
         match outcome:
             case "stopped":
                 terminal.say(f"stopped `{name}` on `{pod_name}`")

@@ -22,10 +22,11 @@ class Listed:
     """A model with its current state on its pod.
 
     `status` is one of `starting` (with its `phase`; `progress` is (downloaded, total) bytes), `ready`, `unhealthy` (the
-    health check fails), `orphaned` (the engine runs without its server), `foreign` (its name breaks pi's rule, so it is
-    not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log on the pod), `unreachable` (the pod
-    is) and `unchecked`. `age` is in seconds. `answers_here`: its URL works from this machine. `requests` is (running,
-    waiting), `memory` is (used, total) MiB of its GPUs, including other processes.
+    health check fails), `orphaned` (the engine runs without its server, or without its record on the pod), `foreign`
+    (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log
+    on the pod), `unreachable` (the pod is) and `unchecked`. `age` is in seconds. `answers_here`: its URL works from
+    this machine. `requests` is (running, waiting), `memory` is (used, total) MiB of its GPUs, including other
+    processes.
     """
 
     pod: str

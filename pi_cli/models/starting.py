@@ -186,7 +186,7 @@ async def _rolled_back_on_failure(
         is_stopped = False
         with suppress(PiError, TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT):
-                await agent.stop(session, [model_status.known_by_uid(name, uid)])
+                await agent.stop(session, [model_status.known_by_uid(name, uid)], exact=True)
                 is_stopped = True
         if isinstance(error, PodUnreachable) and progress.was_launched and not is_stopped:
             hint = (

@@ -1,6 +1,6 @@
 """Stop models, and verify that they are gone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 class Stopped:
     """The outcome of a stop for each model: `stopped`, `killed`, `gone` (before the stop) or `stuck`.
 
-    `freed` is in MiB of GPU memory, None if unknown. `unrecorded` is the error if `pods.json` could not be changed.
+    `freed` is in MiB of GPU memory, None if unknown. `others` are the models of which another launch was stopped than
+    the one on pi's list: another client had started them again. `unrecorded` is the error if `pods.json` could not be
+    changed.
     """
 
     outcome: "Mapping[str, protocol.Outcome]"
     freed: int | None
+    others: Collection[str] = ()
     unrecorded: StateUnreadable | None = None
 
     @property
@@ -49,7 +52,8 @@ async def stop_all(session: PodSession) -> Stopped:
 
 async def _stop(session: PodSession, models: "Mapping[str, protocol.KnownModel]") -> Stopped:
     result = await agent.stop(session, list(models.values()))
-    stopped = Stopped(dict(zip(models, result.outcomes, strict=True)), result.freed)
+    others = [name for name, is_other in zip(models, result.others, strict=False) if is_other]
+    stopped = Stopped(dict(zip(models, result.outcomes, strict=True)), result.freed, others)
     try:  # this comes after the stop, which must also work where this disk is full: the pod is billed
         with state.edit() as current:
             for name in set(stopped.outcome) - set(stopped.stuck):

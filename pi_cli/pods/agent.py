@@ -117,16 +117,17 @@ async def holders(session: PodSession, questions: list[list[str]]) -> Holders:
         return Holders(outputs, checks.each(checks.pid, reply["ours"]))
 
 
-async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]") -> StopResult:
-    """Stop models; the outcomes are in the same order."""
-    request: protocol.StopRequest = {"models": list(models)}
+async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]", *, exact: bool = False) -> StopResult:
+    """Stop models; the outcomes are in the same order. With `exact`, other launches of the same names keep running."""
+    request: protocol.StopRequest = {"models": list(models), "exact": exact}
     result = await _result(session, "stop", request)
     with understood(session.pod):
         reply = cast("protocol.StopResult", result)
         outcomes = checks.each(lambda outcome: checks.one_of(outcome, OUTCOMES), reply["outcomes"])
         if len(outcomes) != len(models):
             raise InvalidValue(len(outcomes), f"the number of models, {len(models)}")
-        return StopResult(outcomes, checks.optional(checks.whole, reply["freed"]))
+        others = checks.each(checks.flag, reply["others"])
+        return StopResult(outcomes, others, checks.optional(checks.whole, reply["freed"]))
 
 
 async def start(session: PodSession, request: "protocol.StartRequest", on_event: OnEvent) -> StartEnd:

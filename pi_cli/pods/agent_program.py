@@ -18,6 +18,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.ending": {"start", "attach", "stop"},
     "agent.ports": {"start", "attach", "survey", "inspect"},
     "agent.records": {"start", "attach", "survey", "inspect", "stop", "logs"},
+    "agent.orphans": {"survey", "inspect", "stop"},
     "agent.phases": {"start", "attach", "survey", "inspect"},
     "agent.gpus": {"survey", "inspect", "stop", "holders"},
     "agent.vllm_versions": {"start", "inspect"},

@@ -123,9 +123,13 @@ class Holders:
 
 @dataclass(frozen=True, slots=True)
 class StopResult:
-    """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown."""
+    """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown.
+
+    `others`: whether another launch of the same name was stopped than the one in the request.
+    """
 
     outcomes: "list[protocol.Outcome]"
+    others: list[bool]
     freed: int | None
 
 

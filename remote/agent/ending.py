@@ -13,11 +13,16 @@ GRACE = 12.0  # seconds between TERM and KILL
 
 
 def end(uids: Iterable[str], unmarked: Iterable[Process] = (), grace: float = GRACE) -> Dict[str, Set[int]]:
-    """Send TERM to every process with these markers, KILL to those left after `grace` seconds, and check again."""
-    wanted, others = set(uids), list(unmarked)
+    """Send TERM to every process with these markers, KILL to those left after `grace` seconds, and check again.
+
+    `unmarked` are processes of models that were started by hand; those that descend from them are ended, too.
+    """
+    wanted, others = set(uids), set(unmarked)
 
     def living() -> Set[int]:
         pids = {process.pid for uid, group in processes.marked().items() if uid in wanted for process in group}
+        if others:  # and what they have started since
+            others.update(processes.with_descendants(list(others)))
         return pids | {process.pid for process in others if processes.start_time(process.pid) == process.start}
 
     def all_gone() -> bool:

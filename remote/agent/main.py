@@ -80,7 +80,7 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
 def stop(request: "protocol.StopRequest") -> "protocol.StopResult":
     from agent import stop
 
-    return stop.stop(request["models"])
+    return stop.stop(request["models"], exact=request["exact"])
 
 
 def holders(request: "protocol.HoldersRequest") -> "protocol.Holders":

@@ -35,6 +35,15 @@ def marked() -> Dict[str, List[Process]]:
     return groups
 
 
+def variable(pid: int, name: str) -> str:
+    """Return a variable from a process's environment; the empty string if it is not there."""
+    needle = b"\0" + name.encode() + b"="
+    with contextlib.suppress(OSError):
+        _, found, rest = (b"\0" + home.read_bytes("/proc/%d/environ" % pid)).partition(needle)
+        return rest.split(b"\0", 1)[0].decode("utf-8", "replace") if found else ""
+    return ""
+
+
 def all_pids() -> List[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -63,7 +72,25 @@ def find_unmarked(entry: "protocol.KnownModel") -> List[Process]:
         words = home.read_bytes("/proc/%d/cmdline" % pid).decode("utf-8", "replace").split("\0")
         has_port = port in words or "--port=" + port in words
         if pid > 1 and any("vllm" in word for word in words) and has_port:
-            group = stat_fields(pid)[2]
-            pids = [other for other in all_pids() if stat_fields(other)[2:3] == [group]]
-            return [Process(other, start_time(other)) for other in pids if start_time(other)]
+            return with_descendants([Process(pid, start_time(pid))])
     return []
+
+
+def with_descendants(roots: List[Process]) -> List[Process]:
+    """Return the living ones of these processes, and all processes that descend from them.
+
+    A process group is no measure: it may be that of the script that started several models, or of a whole container.
+    """
+    children: Dict[int, List[int]] = {}
+    for pid in all_pids():
+        for parent in stat_fields(pid)[1:2]:
+            children.setdefault(int(parent), []).append(pid)
+    found: Dict[int, Process] = {}
+    pending = [root.pid for root in roots if start_time(root.pid) == root.start]
+    while pending:
+        pid = pending.pop()
+        start = start_time(pid)
+        if start and pid not in found:
+            found[pid] = Process(pid, start)
+            pending += children.get(pid, [])
+    return list(found.values())

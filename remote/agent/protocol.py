@@ -173,9 +173,10 @@ class InspectRequest(TypedDict):
 
 
 class StopRequest(TypedDict):
-    """The models to stop."""
+    """The models to stop. With `exact`, only the launches with these uids, not others of the same names."""
 
     models: List[KnownModel]
+    exact: bool
 
 
 class HoldersRequest(TypedDict):
@@ -439,9 +440,13 @@ Outcome = Literal["stopped", "killed", "gone", "stuck"]
 
 
 class StopResult(TypedDict):
-    """The outcome for each model, in the order of the request; `freed` is in MiB of GPU memory, None if unknown."""
+    """The outcome for each model, in the order of the request; `freed` is in MiB of GPU memory, None if unknown.
+
+    `others` tells for each model whether another launch of the same name was stopped than the one in the request.
+    """
 
     outcomes: List[Outcome]
+    others: List[bool]
     freed: Optional[int]
 
 

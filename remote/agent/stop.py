@@ -1,21 +1,27 @@
 """Stop models with all their processes, and verify that they are gone."""
 
-from typing import TYPE_CHECKING, List, Set
+from typing import TYPE_CHECKING, Dict, List, Optional, Set
 
-from agent import ending, gpus, processes, records
+from agent import ending, gpus, orphans, processes, records
+from agent.processes import Process
 
 if TYPE_CHECKING:
     from agent import protocol
 
 
-def stop(models: "List[protocol.KnownModel]") -> "protocol.StopResult":
-    """Stop models, and delete the records of those that are gone."""
-    uids = [model["uid"] or records.uid_of(model["name"]) for model in models]
+def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopResult":
+    """Stop models, and delete the records of those that are gone.
+
+    With `exact`, only launches with the given uids. Else the name counts: if that launch is gone, the model of this
+    name that runs is meant, whoever started it.
+    """
     before = processes.marked()
+    recorded = records.read_all()
+    uids = [model["uid"] if exact else uid_of(model, recorded, before) for model in models]
     unmarked = [
         [] if before.get(uid or "") else processes.find_unmarked(model) for model, uid in zip(models, uids)  # noqa: B905
     ]  # fmt: skip
-    held_gpus = {gpu for record in records.read_all() if record["uid"] in uids for gpu in records.gpus_of(record)}
+    held_gpus = {gpu for record in recorded if record["uid"] in uids for gpu in records.gpus_of(record)}
     held_gpus |= {gpu for model in models for gpu in records.gpus_of(model)}
     held = memory_of(held_gpus)
     ended = ending.end([uid for uid in uids if uid], [process for group in unmarked for process in group])
@@ -28,7 +34,27 @@ def stop(models: "List[protocol.KnownModel]") -> "protocol.StopResult":
         )  # fmt: skip
         if uid and not is_stuck:
             records.forget(uid)
-    return {"outcomes": outcomes, "freed": max(0, held - memory_of(held_gpus)) if held else None}
+    return {
+        "outcomes": outcomes,
+        "others": [bool(model["uid"]) and uid != model["uid"] for model, uid in zip(models, uids)],  # noqa: B905
+        "freed": max(0, held - memory_of(held_gpus)) if held else None,
+    }
+
+
+def uid_of(
+    model: "protocol.KnownModel", recorded: "List[protocol.Record]", marked: Dict[str, List[Process]]
+) -> Optional[str]:
+    """Return the uid of the launch that is meant: the known one while it lives, else one of this name that does, else
+    the one whose record is to be deleted."""
+    named = sorted((each for each in recorded if each["name"] == model["name"]), key=lambda record: -record["since"])
+    living = [record["uid"] for record in named if records.lives(record, marked)]
+    if model["uid"] and (model["uid"] in marked or model["uid"] in living):
+        return model["uid"]
+    orphaned = orphans.find(marked, {record["uid"] for record in recorded})
+    living += [str(orphan.model["uid"]) for orphan in orphaned if orphan.model["name"] == model["name"]]
+    if living:
+        return living[0]
+    return model["uid"] or next((record["uid"] for record in named), None)
 
 
 def memory_of(wanted: Set[int]) -> int:

@@ -7,7 +7,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, phases, ports, processes, records, wire
+from agent import gpus, home, orphans, phases, ports, processes, records, wire
 from agent.home import LOGS
 from agent.processes import Process
 
@@ -20,11 +20,15 @@ REQUESTS = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? ([0-
 
 
 class Running(NamedTuple):
-    """A running model and its processes. A model that was entered into `pods.json` by hand has no record."""
+    """A running model and its processes. One that was entered into `pods.json` by hand has no record.
+
+    `repository` is what a model serves whose record is gone.
+    """
 
     model: "protocol.KnownModel"
     record: "Optional[protocol.Record]"
     processes: List[Process]
+    repository: Optional[str] = None
 
     @property
     def pids(self) -> List[int]:
@@ -52,7 +56,12 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
             with contextlib.suppress(OSError):  # on a read-only disk, the model is reported again the next time
                 records.forget(record["uid"])
     running = [Running(records.known_as(record), record, marked.get(record["uid"], [])) for record in living]
-    running += unmarked(known, {record["uid"] for record in living})
+    by_hand = {model["pid"] for model in known if model["uid"] is None}
+    for model, repository in orphans.find(marked, {record["uid"] for record in living}):
+        group = marked[str(model["uid"])]
+        if not by_hand & {process.pid for process in group}:
+            running.append(Running(model, None, group, repository))
+    running += unmarked(known, {str(model.model["uid"]) for model in running})
     models = described(running) if running else []
     gone = [Gone(records.known_as(record), record) for record in dead]
     uids = {record["uid"] for record in recorded}
@@ -102,7 +111,7 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
     return {
         "uid": model["uid"],
         "name": model["name"],
-        "model": record["model"] if record else "",
+        "model": record["model"] if record else running.repository or "",
         "port": model["port"],
         "gpu": model["gpu"],
         "pid": model["pid"],
@@ -118,7 +127,10 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
 
 
 def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
-    """Return the status of a model; `orphaned`: its engine still holds the GPU after its server died."""
+    """Return the status of a model; `orphaned`: its engine still holds the GPU after its server died, or its record
+    is gone."""
+    if running.repository is not None:
+        return "orphaned"
     if not running.model["pid"] or not running.processes:
         return "starting"  # reserved, or downloading
     if running.model["pid"] not in running.pids:

@@ -76,7 +76,7 @@ def test_the_agent_beats_while_it_works(machine: Machine) -> None:
     asked: list[tuple[str, Any]] = [
         ("survey", {"known": [], "forget": False}),
         ("attach", {"name": "q"}),
-        ("stop", {"models": [known("q")]}),
+        ("stop", {"models": [known("q")], "exact": False}),
     ]
     for operation, request in asked:
         with machine.open(operation, beat=0.0, **request) as process:

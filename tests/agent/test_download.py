@@ -488,7 +488,7 @@ def test_a_waiting_start_ends_with_pi(machine: Machine, waiting: "subprocess.Pop
 
 def test_a_waiting_start_can_be_stopped(machine: Machine, waiting: "subprocess.Popen[bytes]") -> None:
     [uid] = [record["uid"] for record in machine.records() if record["name"] == "b"]
-    stopped = machine.ask("stop", models=[known("b", uid)])["result"]
+    stopped = machine.ask("stop", models=[known("b", uid)], exact=False)["result"]
     assert stopped["outcomes"] == ["stopped"]
     assert waiting.stdout is not None
     error = messages(waiting.stdout.read())[-1]["refusal"]
@@ -501,7 +501,7 @@ def test_a_downloading_start_can_be_stopped(machine: Machine) -> None:
     request = start_request("a")
     with machine.open("start", **request | {"download": True}) as process:
         until((machine.home / "runs").exists)
-        assert machine.ask("stop", models=[known("a", request["uid"])])["result"]
+        assert machine.ask("stop", models=[known("a", request["uid"])], exact=False)["result"]
         assert process.stdout is not None
         assert messages(process.stdout.read())[-1]["refusal"]["code"] == "stopped"
 
@@ -515,7 +515,7 @@ def test_when_a_downloading_start_is_killed_the_next_one_continues_immediately(
     with machine.open("start", **request | {"download": True}) as process:
         until((machine.home / "runs").exists)
         process.kill()
-    machine.ask("stop", models=[known("a", request["uid"])])
+    machine.ask("stop", models=[known("a", request["uid"])], exact=False)
     machine.install("hf", "#!/bin/sh\nexit 0\n")
     assert list((repository.hub / ".locks").glob("*.pi-lease"))
     sent = download(machine, "b")

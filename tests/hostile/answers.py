@@ -68,7 +68,7 @@ INSPECTION: "protocol.Inspection" = {
     "models": [],
 }
 HOLDERS: "protocol.Holders" = {"outputs": ["0, GPU-0\n", "GPU-0, 99, 70000, python3\n"], "ours": [4711]}
-STOPPED: "protocol.StopResult" = {"outcomes": ["stopped"], "freed": 70000}
+STOPPED: "protocol.StopResult" = {"outcomes": ["stopped"], "others": [False], "freed": 70000}
 RECORD: "protocol.Record" = {
     "protocol": 1,
     "uid": UID,
