@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CHECK_SECONDS = 1
+MARKER = "PI_DEMO_POD"  # the variable in which the processes of a pod have its folder
 
 
 def write(folder: Path) -> None:
@@ -14,7 +15,7 @@ def write(folder: Path) -> None:
 def is_alive() -> bool:
     """Return, on the pod, whether its owner is alive; outside of a pod, True."""
     try:
-        os.kill(int(Path(os.environ["PI_DEMO_POD"], "owner").read_text(encoding="utf-8")), 0)
+        os.kill(int(Path(os.environ[MARKER], "owner").read_text(encoding="utf-8")), 0)
     except (KeyError, PermissionError):
         return True
     except (FileNotFoundError, ProcessLookupError):

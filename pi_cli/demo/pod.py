@@ -17,11 +17,11 @@ from typing import Self
 
 from pi_cli.demo import gpus as cards
 from pi_cli.demo import machine, owner, ports, processes, session
+from pi_cli.demo.owner import MARKER
 from pi_cli.demo.session import Channel
 from pi_cli.demo.sshd import Sshd
 from pi_cli.ssh.quick_asyncssh import asyncssh
 
-MARKER = "PI_DEMO_POD"
 MEGABYTE = 10**6
 FREE_DISK_BYTES = 10**14
 STUBS = Path(__file__).parent / "bin"

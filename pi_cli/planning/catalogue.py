@@ -284,7 +284,7 @@ def _configuration(data: Any, number: int) -> Configuration:
     if not data["gpus"]:
         refuse('`gpus` should name at least one GPU, or be ["any"]', "gpus")
     for argument in data["args"]:
-        if reason := vllm_arguments.SET_BY_PI.get(vllm_arguments.name_of(argument)):
+        if reason := vllm_arguments.set_by_pi(argument):
             refuse(f"`{argument}` is not allowed in `args`: {reason}", "args")
     if (used := vllm_arguments.gpus_requested(data["args"])) != data["count"]:
         refuse(f"`args` use {used} GPUs, and `count` is {data['count']}", "count")

@@ -151,9 +151,23 @@ def number(text: str) -> int | None:
 def refuse_options_of_pi(arguments: Sequence[str]) -> None:
     """Raise `BadUsage` for a vLLM option that pi sets itself."""
     for argument in arguments:
-        name = name_of(argument)
-        if reason := SET_BY_PI.get(name):
-            raise BadUsage(f"`{name}` cannot be given after `--vllm`: {reason}", hint="leave it out")
+        if reason := set_by_pi(argument):
+            raise BadUsage(f"`{name_of(argument)}` cannot be given after `--vllm`: {reason}", hint="leave it out")
+
+
+def set_by_pi(argument: str) -> str | None:
+    """Return why pi sets an option itself; None if it does not. vLLM's parser takes a prefix of an option for it.
+
+    >>> set_by_pi("--hos=0.0.0.0")
+    'vLLM reads it as `--host`, and pi chooses the address on which vLLM listens'
+    """
+    name = name_of(argument)
+    if name in SET_BY_PI:
+        return SET_BY_PI[name]
+    if len(name) <= len("--"):
+        return None
+    meant = next((option for option in SET_BY_PI if option.startswith(name)), None)
+    return f"vLLM reads it as `{meant}`, and {SET_BY_PI[meant]}" if meant else None
 
 
 def gpus_requested(arguments: Sequence[str]) -> int:

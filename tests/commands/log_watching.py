@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pi_cli.demo.pod import MARKER, EmbeddedPod
+from pi_cli.demo.owner import MARKER
+from pi_cli.demo.pod import EmbeddedPod
 from tests.forkserver import FORKSERVER, Process
 from tests.lab.relay import Relay
 from tests.until import until

@@ -70,6 +70,15 @@ def test_own_arguments_arrive_byte_for_byte(pi: Pi, pod: EmbeddedPod) -> None:
     assert argv[:4] == ["serve", "m/m", "--served-model-name", "q"]
 
 
+def test_a_model_of_an_embedded_pod_is_not_shown_to_the_network(pi: Pi, pod: EmbeddedPod) -> None:
+    """The pod is this machine; on a rented one, vLLM listens on all addresses."""
+    [started] = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{started['port']:04X}")]
+    assert listening == [f"0100007F:{started['port']:04X}"]
+    assert pod.processes()
+
+
 def test_two_models_take_different_ports_and_gpus(pi: Pi, pod: EmbeddedPod) -> None:
     first = pi("start", "Qwen/Qwen3-8B", "--name", "a", "--json").json[0]
     second = pi("start", "Qwen/Qwen3-8B", "--name", "b", "--json").json[0]

@@ -38,7 +38,20 @@ def test_options_are_removed_with_their_values_in_any_spelling() -> None:
     )
 
 
-@pytest.mark.parametrize("option", ["--port", "--port=1", "--api_key", "--api-key=x", "--served_model_name", "--uds"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--port",
+        "--port=1",
+        "--api_key",
+        "--api-key=x",
+        "--served_model_name",
+        "--uds",
+        "--api-k",
+        "--hos=0.0.0.0",
+        "--po",
+    ],
+)
 def test_options_that_pi_sets_itself_are_refused_in_any_spelling(option: str) -> None:
     with pytest.raises(BadUsage, match="cannot be given after `--vllm`"):
         vllm_arguments.refuse_options_of_pi(["--enforce-eager", option, "1"])

@@ -109,11 +109,15 @@ class Server:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((self._settings.text("host"), self._settings.number("port", 8000)))
+            listener.bind((self._host(), self._settings.number("port", 8000)))
         except OSError:
             listener.close()
             raise Failed(failures.PORT_BUSY) from None
         return listener
+
+    def _host(self) -> str:
+        """Return the address to listen on. An embedded pod is this machine: its models are not shown to the network."""
+        return "127.0.0.1" if owner.MARKER in os.environ else self._settings.text("host")
 
     async def _unless_engine_dies(self, work: Coroutine[None, None, None]) -> None:
         doing, dying = asyncio.create_task(work), asyncio.create_task(self._cores.died())
