@@ -120,6 +120,8 @@ def request_errors(model: ServedModel) -> Iterator[None]:
     except openai.APITimeoutError as error:
         raise PiError(f"`{model.name}` did not answer in time", hint=model.hint("see its log with `{logs}`")) from error
     except openai.APIConnectionError as error:
+        if reason := too_large(error):
+            raise answer_failed(model, reason) from error
         raise PiError(
             f"`{model.name}` cannot be reached: {connection_failure(error)}", hint="see which models run with `pi list`"
         ) from error
@@ -136,6 +138,15 @@ def not_found(model: ServedModel, error: "openai.NotFoundError") -> PiError:
     return PiError(
         f"the server has no model `{model.name}`: {server_message(error)}", hint="see which models run with `pi list`"
     )
+
+
+def too_large(error: BaseException | None) -> str | None:
+    """Return what the server sent too much of, if that is the cause of an error."""
+    from pi_cli.models.plain_http import AnswerTooLarge
+
+    while error and not isinstance(error, AnswerTooLarge):
+        error = error.__cause__
+    return str(error) if error else None
 
 
 def connection_failure(error: "openai.APIConnectionError") -> str:
@@ -168,10 +179,11 @@ def stream_errors(model: ServedModel) -> Iterator[None]:
     except (openai.APITimeoutError, httpx2.TimeoutException) as error:
         raise answer_failed(model, f"no data for {READ_SECONDS:.0f} s") from error
     except (openai.APIConnectionError, httpx2.RequestError) as error:
-        raise answer_failed(model, "the connection was lost") from error
+        reason = too_large(error) or "the connection was lost"
+        raise answer_failed(model, reason) from error
     except openai.APIError as error:
         raise answer_failed(model, server_message(error)) from error
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise answer_failed(model, f"it sent invalid data ({error})") from error
 
 

@@ -151,7 +151,7 @@ class _Examination:
             return Finding(False, "it rejects the key")
         try:
             served = {model["id"]: model.get("max_model_len") for model in response.json()["data"]}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return Finding(False, f"/v1/models answers {response.status_code} without a list of models")
         if self._name not in served:
             return Finding(False, f"it serves {', '.join(f'`{name}`' for name in served) or 'no model'}")

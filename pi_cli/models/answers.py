@@ -59,7 +59,7 @@ async def ask(client: httpx2.AsyncClient, **request: Any) -> Answer:
         body = response.json()
         choice = body["choices"][0]
         message = choice["message"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise Unanswered(f"the response is not a chat completion: {_brief(response.text)}") from error
     answer = Answer(finish=choice.get("finish_reason"), has_usage=bool(body.get("usage")))
     _add(answer, message, {})
@@ -119,7 +119,7 @@ def _add(answer: Answer, message: Mapping[str, Any], drafts: dict[int, ToolCall]
 def _chunk(data: str) -> Json:
     try:
         chunk = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unanswered(f"the stream contains text that is not JSON: {_brief(data)}") from error
     return chunk if isinstance(chunk, dict) else {}
 
@@ -131,7 +131,7 @@ def _require_ok(response: httpx2.Response) -> None:
         error = response.json()
         error = error.get("error", error)
         message = error.get("message", error) if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         message = response.text
     raise Unanswered(f"HTTP {response.status_code}: {_brief(str(message))}")
 

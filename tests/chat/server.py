@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx2
 
+from pi_cli.models import plain_http
+
 STREAMS = Path(__file__).parent / "streams"
 
 
@@ -39,8 +41,8 @@ class ModelServer:
     requests: list[Request] = field(default_factory=list)
     was_left: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def transport(self) -> httpx2.AsyncHTTPTransport:
-        return httpx2.AsyncHTTPTransport(uds=str(self.socket))
+    def transport(self) -> httpx2.AsyncBaseTransport:
+        return plain_http.over(self.socket)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:

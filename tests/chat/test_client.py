@@ -10,7 +10,7 @@ from pi_cli.chat.client import ServedModel, open_client
 from pi_cli.errors import PiError
 
 from .conversation import KEY, ask, begin
-from .server import refusal, streamed
+from .server import Reply, refusal, streamed
 
 ANSWER = streamed({"content": "Done."})
 
@@ -92,3 +92,28 @@ def test_an_unreachable_server_is_reported_as_such(cwd: Path) -> None:
 
     with pytest.raises(PiError, match="`qwen` cannot be reached"):
         asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"data: " + b"[" * 100_000 + b"\n\n", "it sent invalid data"),
+        (b"data: " + b"x" * (17 << 20), "it sent an event of more than 16 MiB"),
+        ((b"data: {}\n: " + b"x" * (1 << 20) + b"\n\n") * 65, "it sent more than 64 MiB"),
+    ],
+    ids=["deep", "long event", "long answer"],
+)
+def test_what_no_answer_may_be_is_an_error(cwd: Path, body: bytes, reason: str) -> None:
+    outcome = ask("Hello", Reply(body), cwd=cwd)
+
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message.startswith(f"`qwen` stopped answering: {reason}")
+    assert outcome.error.hint == "see why with `pi logs qwen`"
+
+
+def test_an_error_with_a_huge_body_is_an_error_like_others(cwd: Path) -> None:
+    outcome = ask("Hello", Reply(b"x" * (80 << 20), status=400), cwd=cwd)
+
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message.startswith("the request to `qwen` failed: ")
+    assert len(outcome.error.message) < 500
