@@ -231,7 +231,7 @@ def _for_python(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _read(files: Sequence[IO[bytes]], deadline: float) -> list[bytes]:
     """Read files to their ends, or until the deadline."""
-    contents = dict.fromkeys(files, b"")
+    contents = {file: bytearray() for file in files}
     with selectors.DefaultSelector() as selector:
         for file in files:
             selector.register(file, selectors.EVENT_READ)
@@ -242,7 +242,7 @@ def _read(files: Sequence[IO[bytes]], deadline: float) -> list[bytes]:
                 contents[ready] += chunk
                 if not chunk:
                     selector.unregister(ready)
-    return list(contents.values())
+    return [bytes(content) for content in contents.values()]
 
 
 def _text(output: bytes) -> str:

@@ -205,6 +205,12 @@ class _PodLogs:
                 self._note(f"{log.title} was restarted; its new log follows")
             case "lost":
                 self._note(f"the log of {log.title} was replaced during the outage; its last lines are lost")
+            case "too-slow":
+                hint = "make it simpler, or filter here with `pi logs {name} | grep PATTERN`"
+                raise PiError(
+                    f"the pattern takes too long for a line of the log of {log.title}",
+                    hint=fill(hint, name=log.source.name),
+                )
             case "ended":
                 log.is_done = True
                 self._note_end(log)

@@ -53,8 +53,8 @@ UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not ne
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
 }  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
-CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended"], ...] = (
-    "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended",
+CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"], ...] = (
+    "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow",
 )  # fmt: skip
 
 OnEvent = Callable[[StartEvent], None]

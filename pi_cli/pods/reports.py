@@ -204,7 +204,7 @@ StartEvent = Placed | Launched | Downloaded | PhaseEntered | Logged | Remark
 class LogChange:
     """A change of a log; `uid` is that of the model that writes it, `position` is how far pi has read."""
 
-    event: Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended"]
+    event: Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"]
     uid: str | None
     position: "protocol.LogPosition"
     is_new: bool = False

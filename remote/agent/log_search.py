@@ -4,24 +4,33 @@
 """
 
 import re
+import signal
 import time
 from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple
 
+from agent import wire
 from agent.wire import Refused
 
 if TYPE_CHECKING:
     from agent import protocol
 
 BLOCK = 1 << 20
+MAX_LINE = 1 << 20  # bytes of a line that are matched
 STAMP_BLOCK = 1 << 16
 STAMP_LENGTH = 128  # first bytes of a line, which contain its time
 DAY = 86400.0
+MATCH_LIMIT = 2.0  # seconds
+LOOK = 0.5  # seconds between two looks at a search
 # `(EngineCore pid=123) INFO 11-23 13:31:46 [file.py:1] text`: vLLM logs no year.
 STAMP = re.compile(rb"\n(?:\([^)\n]*\) )?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) ")
 
 Read = Callable[[int, int], bytes]
 Matcher = Callable[[bytes], object]
 LocalTime = Tuple[int, ...]  # year, month, day, hour, minute, second
+
+
+class TooSlow(Exception):
+    """A pattern has searched one line for `MATCH_LIMIT` seconds."""
 
 
 class Query(NamedTuple):
@@ -56,11 +65,38 @@ def matcher_of(pattern: str) -> Matcher:
     """Return a function that checks whether a line matches; for an ASCII pattern, lines are not decoded."""
     try:
         if pattern.isascii():
-            return re.compile(pattern.encode("ascii")).search
+            return guarded(re.compile(pattern.encode("ascii")).search)
         search = re.compile(pattern).search
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise Refused({"code": "bad-pattern", "reason": str(error)}) from error
-    return lambda line: search(line.decode("utf-8", "replace"))
+    return guarded(lambda line: search(line.decode("utf-8", "replace")))
+
+
+def guarded(search: Matcher) -> Matcher:
+    """End a search when pi has disconnected, or with `TooSlow` after `MATCH_LIMIT` seconds for one line.
+
+    A pattern with nested repeats takes longer than any pod lives for some lines of 40 characters. Python's regular
+    expressions look for signals while they search.
+    """
+    began: List[float] = []
+
+    def look(number: int, frame: object) -> None:
+        del number, frame
+        if began and wire.stdin_ended(0):
+            wire.leave()
+        if began and time.monotonic() - began[0] > MATCH_LIMIT:
+            raise TooSlow
+
+    def matches(line: bytes) -> object:
+        began.append(time.monotonic())
+        try:
+            return search(line)
+        finally:
+            began.clear()
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
+    return matches
 
 
 def beginning(read: Read, end: int, changed: float, query: Query) -> int:
@@ -72,22 +108,25 @@ def beginning(read: Read, end: int, changed: float, query: Query) -> int:
 def last_lines(
     read: Read, floor: int, end: int, count: int, matches: Optional[Matcher] = None, *, at_a_time: int = BLOCK
 ) -> int:
-    """Return where the last (matching) lines begin; an incomplete last line counts."""
-    later, block_end = b"", end
-    while count and block_end > floor:
-        block_begin = max(floor, block_end - at_a_time)
-        block = read(block_begin, block_end - block_begin) + later
-        at, lines = block_begin + len(block), block.split(b"\n")
-        later = b""
-        if block_begin > floor:  # the first line begins in the block before
-            later = lines.pop(0) + (b"\n" if lines else b"")
-        for number, line in enumerate(reversed(lines)):
-            at -= len(line) + (1 if number else 0)
-            if (number or line) and (matches is None or matches(line)):
+    """Return where the last (matching) lines begin; an incomplete last line counts.
+
+    Of a line that is longer than `MAX_LINE`, the first bytes are matched: one line may be most of a log.
+    """
+    line_end, is_complete = end, False
+    later, later_size = b"", 0  # of the line that begins in an earlier block: its first bytes, and how many it has
+    begin = end
+    while count and begin > floor:
+        block_end, begin = begin, max(floor, begin - at_a_time)
+        lines = [(part, len(part)) for part in read(begin, block_end - begin).split(b"\n")]
+        part, size = lines.pop()
+        lines.append(((part + later)[:MAX_LINE], size + later_size))
+        later, later_size = lines.pop(0) if begin > floor else (b"", 0)
+        for line, size in reversed(lines):
+            if (is_complete or size) and (matches is None or matches(line)):
                 count -= 1
                 if not count:
-                    return at
-        block_end = block_begin
+                    return line_end - size
+            line_end, is_complete = line_end - size - 1, True
     return floor if count else end
 
 

@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 import zlib
-from typing import TYPE_CHECKING, Dict, List, Literal, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Dict, Iterator, List, NoReturn, Optional, Union
 
 from agent import home, log_search, processes, records, wire
 from agent.home import LOGS
@@ -67,17 +67,22 @@ def logs(request: "protocol.LogsRequest") -> NoReturn:
 def pass_on_all(opened: List["Log"], out: "Out") -> None:
     watcher = Watcher()
     for log in opened:
-        log.begin()
+        with log.giving_up():
+            log.begin()
     next_look = time.monotonic() + LOOK
     while opened:
         out.beat()
-        sent = {log: log.pass_on() for log in opened}  # one chunk each
+        sent = {}
+        for log in opened:
+            with log.giving_up():
+                sent[log] = log.pass_on()  # one chunk each
         now = time.monotonic()
         if now >= next_look:
             check_lives(opened)
             next_look = now + (POLL if any(log.life.is_over for log in opened) else LOOK)
         for log in [log for log, size in sent.items() if not size and log.is_complete(now)]:
-            log.end()
+            with log.giving_up():
+                log.end()
             opened.remove(log)
         if not opened:
             return
@@ -178,6 +183,15 @@ class Log:
         elif self.life.uid != self._source["uid"]:
             self.report("restarted")
 
+    @contextlib.contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """Report a pattern that takes too long for a line of this log, and exit."""
+        try:
+            yield
+        except log_search.TooSlow:
+            self.report("too-slow")
+            wire.leave()
+
     def pass_on(self) -> int:
         """Send the next chunk, or change to the next file; return about how many bytes were read."""
         size = self._read()
@@ -206,7 +220,7 @@ class Log:
         self._send_rest()
         self.report("ended")
 
-    def report(self, event: "Literal['grown', 'rotated', 'truncated', 'lost', 'restarted', 'ended']") -> None:
+    def report(self, event: "protocol.Change") -> None:
         self._send_event({"event": event, "uid": self.life.uid, "file": self._known()})
 
     def _send_event(self, event: "Union[protocol.LogEvent, protocol.LogBegins]") -> None:

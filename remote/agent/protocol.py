@@ -542,10 +542,16 @@ EventKind = Literal[1]  # a `LogEvent` or a `LogBegins`
 BeatKind = Literal[2]
 
 
-class LogEvent(TypedDict):
-    """A change of a log; `uid` is that of the model that writes it now, `file` the file that pi reads."""
+Change = Literal["grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"]
 
-    event: Literal["grown", "rotated", "truncated", "lost", "restarted", "ended"]
+
+class LogEvent(TypedDict):
+    """A change of a log; `uid` is that of the model that writes it now, `file` the file that pi reads.
+
+    `too-slow`: the pattern takes longer for one line of it than the agent searches; nothing follows.
+    """
+
+    event: Change
     uid: Optional[str]
     file: FileId
 

@@ -129,11 +129,9 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
 def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
     """Return the status of a model; `orphaned`: its engine still holds the GPU after its server died, or its record
     is gone."""
-    if running.repository is not None:
-        return "orphaned"
     if not running.model["pid"] or not running.processes:
         return "starting"  # reserved, or downloading
-    if running.model["pid"] not in running.pids:
+    if running.repository is not None or running.model["pid"] not in running.pids:
         return "orphaned"
     if health == 200:
         return "ready"

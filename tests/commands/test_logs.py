@@ -1,5 +1,6 @@
 """`pi logs`: what vLLM prints, as it is, until it dies or we go."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -280,3 +281,38 @@ def test_names_that_would_lead_elsewhere_are_refused(pi: Pi, pod: EmbeddedPod) -
     assert (result.code, result.out) == (2, "")
     assert "`../secret` cannot be the name of a model" in result.err
     assert pod.commands == []
+
+
+EVIL = r"(a|a)*c"  # takes time exponential in the number of `a`
+
+
+def test_a_pattern_that_never_ends_is_an_error(pi: Pi, pod: EmbeddedPod) -> None:
+    with speaking(pod, said=b"a" * 60 + b"b\n"):
+        result = pi("logs", "q", "--grep", EVIL)
+        assert (result.code, result.out) == (1, "")
+        assert "error: the pattern takes too long for a line of the log of `q`\nhint: make it simpler" in result.err
+        assert readers(pod) == []
+
+
+def test_ctrl_c_ends_a_search_that_never_ends(pod: EmbeddedPod) -> None:
+    with speaking(pod, said=b"a" * 60 + b"b\n"), watching("q", "--grep", EVIL) as watched:
+        until(lambda: any(processor_time(pid) > 0.3 for pid in readers(pod)))
+        watched.process.send_signal(signal.SIGINT)
+        assert watched.process.wait(5) == 130
+        until(lambda: readers(pod) == [], seconds=3)
+
+
+def processor_time(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_line_that_is_the_whole_log_is_found_quickly(pi: Pi, pod: EmbeddedPod) -> None:
+    long = b"x" * 100_000_000
+    with speaking(pod, said=b"first\n" + long + b"\n"):
+        for words in (["-n", "2"], ["-n", "1", "--grep", "first"]):
+            began = time.monotonic()
+            result = pi("logs", "q", "--no-follow", *words)
+            assert result.code == 0, result.err
+            assert time.monotonic() - began < 20
+            assert result.out.startswith("first\n")
