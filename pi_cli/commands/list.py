@@ -40,6 +40,7 @@ def list_models(
       foreign      its name breaks pi's rule; it is shown, never changed
       dead         with the cause
       unreachable  the pod did not answer; its models stay on the list
+      unknown      the pod answered with an error; its models stay on the list
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def list_models(
 
     models, failures = _survey(pods, as_json=as_json) if check else ([], {})
     for name in failures if check else pods:
-        status = "unreachable" if check else "unchecked"
+        status = model_status.status_after(failures[name]) if check else "unchecked"
         models += model_status.remembered(name, pods[name], status)
     models.sort(key=lambda model: (list(pods).index(model.pod), model.name))
     if as_json:

@@ -39,9 +39,9 @@ class Checked:
     error: PiError | None = None
 
     @property
-    def status(self) -> Literal["ok", "changed", "unreachable"]:
+    def status(self) -> Literal["ok", "changed", "unreachable", "unknown"]:
         if self.machine is None:
-            return "unreachable"
+            return model_status.status_after(self.error) if self.error else "unknown"
         return "changed" if self.differences else "ok"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
 from pi_cli.models import model_status, reach
-from pi_cli.models.model_status import Listed, endpoint, remembered
+from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
 from pi_cli.pods import agent
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
 from pi_cli.ssh import login
@@ -67,7 +67,7 @@ async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None
                             await asyncio.sleep(INTERVAL)
             except PiError as error:
                 pause = reconnection.pause_after(error)
-                see(name, remembered(name, state.load().pod(name), "unreachable"))
+                see(name, remembered(name, state.load().pod(name), status_after(error)))
             await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as group:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pi_cli.errors import BadUsage
+from pi_cli.errors import BadUsage, PiError, PodUnreachable
 from pi_cli.pods.reports import RunningModel
 from pi_cli.ssh import ssh_command
 from pi_cli.store.records import Model, Pod
@@ -24,9 +24,9 @@ class Listed:
     `status` is one of `starting` (with its `phase`; `progress` is (downloaded, total) bytes), `ready`, `unhealthy` (the
     health check fails), `orphaned` (the engine runs without its server, or without its record on the pod), `foreign`
     (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log
-    on the pod), `unreachable` (the pod is) and `unchecked`. `age` is in seconds. `answers_here`: its URL works from
-    this machine. `requests` is (running, waiting), `memory` is (used, total) MiB of its GPUs, including other
-    processes.
+    on the pod), `unreachable` (the pod is), `unknown` (the pod answered with an error) and `unchecked`. `age` is in
+    seconds. `answers_here`: its URL works from this machine. `requests` is (running, waiting), `memory` is (used,
+    total) MiB of its GPUs, including other processes.
     """
 
     pod: str
@@ -42,6 +42,11 @@ class Listed:
     memory: tuple[int, int] | None = None
     cause: str | None = None
     log: str | None = None
+
+
+def status_after(error: PiError) -> Literal["unreachable", "unknown"]:
+    """Return the status of a pod, or of its models, after an error: a pod that has answered is not unreachable."""
+    return "unreachable" if isinstance(error, PodUnreachable | BadUsage) else "unknown"
 
 
 def remembered(name: str, pod: Pod, status: str) -> list[Listed]:

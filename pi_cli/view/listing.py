@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STATUS_STYLES = {
     "ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "dead": "red", "unreachable": "red",
+    "unknown": "red",
 }  # fmt: skip
 MIB = 1024**2
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # `pi pods` needs no asyncssh
     from pi_cli.pods.machine import Machine
     from pi_cli.pods.reports import Disk
 
-STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red"}
+STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red", "unknown": "red"}
 FOLDED = {  # columns that may be wrapped, and their minimum width
     "MODELS": 12, "SSH": 16, "URL": 24, "MODEL": 12, "STATUS": 12, "REQUESTS": 8,
 }  # fmt: skip

@@ -166,9 +166,17 @@ def path_of(uid: str) -> str:
 
 
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
-    os.makedirs(PI, mode=0o700, exist_ok=True)
-    with open(os.path.join(PI, "lock"), "a") as file:
+def locked(*, required: bool = True) -> Iterator[None]:
+    """Hold the lock while the block runs. If it is not `required`, a disk that is full or read-only is no obstacle."""
+    try:
+        os.makedirs(PI, mode=0o700, exist_ok=True)
+        opened = open(os.path.join(PI, "lock"), "a")  # noqa: SIM115 - closed below
+    except OSError:
+        if required:
+            raise
+        yield
+        return
+    with opened as file:
 
         def held() -> bool:
             try:

@@ -47,7 +47,7 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
 
     With `forget`, delete the records of dead models.
     """
-    with records.locked():
+    with records.locked(required=False):
         marked = processes.marked()
         recorded, skipped = records.read_and_skipped()
         living = [record for record in recorded if records.lives(record, marked)]

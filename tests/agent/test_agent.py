@@ -249,3 +249,14 @@ def test_a_cpu_build_gets_the_cpu_as_its_target(machine: Machine) -> None:
 def test_the_code_for_pods_is_valid_for_an_old_python(path: Path) -> None:
     """Ubuntu 20.04 has Python 3.8."""
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_a_list_does_not_need_the_lock_and_a_start_names_it(machine: Machine) -> None:
+    """On a disk that is full or read-only, no file can be made."""
+    machine.start("q")
+    lock = machine.home / ".pi" / "lock"
+    lock.unlink()
+    lock.mkdir()
+    assert [model["name"] for model in machine.survey()["result"]["models"]] == ["q"]
+    refusal = machine.start("r")["refusal"]
+    assert (refusal["code"], refusal["path"], refusal["reason"]) == ("os", str(lock), "Is a directory")

@@ -73,7 +73,7 @@ def test_the_others_are_listed_and_each_failure_is_named(pi: Pi, good: EmbeddedP
     assert [[each["pod"], each["name"], each["status"]] for each in listed.json] == rows
     checked = pi("pods", "--check", "--json")
     statuses = {each["name"]: each["check"]["status"] for each in checked.json}
-    assert statuses == {"good": "changed", "broken": "unreachable", "typo": "unreachable"}
+    assert statuses == {"good": "changed", "broken": "unknown", "typo": "unreachable"}
     for result in (table, listed, checked):
         assert result.code == 2, "that of the broken entry, the higher one"
         assert f"error: {NONSENSE}\n" in result.err
