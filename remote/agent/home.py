@@ -69,7 +69,7 @@ def write_file(path: str, text: str) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     temporary = "%s.%d.new" % (path, os.getpid())
     try:
-        with open(temporary, "w") as file:
+        with os.fdopen(create(temporary), "w") as file:
             file.write(text)
         os.replace(temporary, path)
     except BaseException:
@@ -87,6 +87,14 @@ def read_regular(path: str, size: int) -> bytes:
     """Read at most `size` bytes of a file that another user may have created. Raises `OSError`."""
     with os.fdopen(open_regular(path), "rb") as file:
         return file.read(size)
+
+
+def create(path: str, flags: int = 0) -> int:
+    """Open a new file for writing, in place of what is there. A link is replaced, not followed: another user may have
+    planted it. Raises `OSError`, also if that happens at this moment."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
 
 
 def open_regular(path: str) -> int:

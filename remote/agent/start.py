@@ -97,7 +97,7 @@ def require_log(path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     trial = path + ".trial"
     try:
-        with open(trial, "wb", buffering=0) as file:
+        with os.fdopen(home.create(trial), "wb", buffering=0) as file:
             file.write(bytes(4096))  # on a full disk, an empty file can still be created
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
@@ -145,7 +145,7 @@ def open_log(path: str) -> int:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, path + ".1")
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return home.create(path, os.O_APPEND)
 
 
 def become(command: List[str], settings: Dict[str, str], log: int, gate: int, go: int) -> NoReturn:

@@ -260,3 +260,17 @@ def test_a_list_does_not_need_the_lock_and_a_start_names_it(machine: Machine) ->
     assert [model["name"] for model in machine.survey()["result"]["models"]] == ["q"]
     refusal = machine.start("r")["refusal"]
     assert (refusal["code"], refusal["path"], refusal["reason"]) == ("os", str(lock), "Is a directory")
+
+
+@pytest.mark.parametrize("planted", ["q.log", "q.log.trial"])
+def test_a_planted_link_is_replaced_and_its_target_left_alone(machine: Machine, planted: str) -> None:
+    """~/.vllm_logs may be a link to a folder that other users write to."""
+    target = machine.home / "precious"
+    target.write_text("kept")
+    logs = machine.home / ".vllm_logs"
+    logs.mkdir()
+    (logs / planted).symlink_to(target)
+    assert "result" in machine.start("q")
+    assert target.read_text() == "kept"
+    assert (logs / "q.log").is_file()
+    assert not (logs / "q.log").is_symlink()
