@@ -308,11 +308,11 @@ def processor_time(pid: int) -> float:
 
 
 def test_a_line_that_is_the_whole_log_is_found_quickly(pi: Pi, pod: EmbeddedPod) -> None:
-    long = b"x" * 100_000_000
+    long = b"x" * 30_000_000
     with speaking(pod, said=b"first\n" + long + b"\n"):
         for words in (["-n", "2"], ["-n", "1", "--grep", "first"]):
             began = time.monotonic()
             result = pi("logs", "q", "--no-follow", *words)
             assert result.code == 0, result.err
-            assert time.monotonic() - began < 20
+            assert time.monotonic() - began < 10
             assert result.out.startswith("first\n")

@@ -19,8 +19,7 @@ def empty(record: Path) -> None:
     record.write_text("")
 
 
-@pytest.mark.parametrize("lose", [delete, empty])
-@pytest.mark.parametrize("words", [["q"], ["--all"]], ids=" ".join)
+@pytest.mark.parametrize(("lose", "words"), [(delete, ["q"]), (empty, ["--all"])])
 def test_it_is_orphaned_and_another_client_can_stop_it(
     pi: Pi, pod: EmbeddedPod, lose: Callable[[Path], None], words: list[str]
 ) -> None:
