@@ -12,6 +12,8 @@ TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests
 LAB := tests/demo tests/lab_checks
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
 SETUP := tests/remote tests/commands/test_setup.py
+# Tests of what runs on a pod, which has the standard library only, and of pages.
+WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
   tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
@@ -34,7 +36,7 @@ help:
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
-	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies; shell scripts have none"
+	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies, but those of what has none"
 	@echo "make bench         measure every figure of docs/performance.md here, as a table (root; 20 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
@@ -88,7 +90,7 @@ test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 	  -e . --group dev
-	.venv-lowest/bin/python -m pytest $(TESTS) --ignore=tests/remote
+	.venv-lowest/bin/python -m pytest $(TESTS) $(WITHOUT_DEPENDENCIES:%=--ignore=%)
 
 bench: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

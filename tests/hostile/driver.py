@@ -1,6 +1,6 @@
 """Run commands of pi on many pods at once of which each gives another wrong answer, and report what that did.
 
-    python -m tests.hostile.driver 1 survey stop
+    python -m tests.hostile.driver 0 1 survey stop
 
 Only the connection is simulated: pi runs in a fork with `ssh.login.connect` replaced by one that answers from
 `tests/hostile/answers.py`. Prints a JSON object: how many answers each operation was given, and what went wrong.
@@ -338,13 +338,13 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def run(step: int, operations: Iterable[str]) -> dict[str, Any]:
-    """Try each answer, or with a `step` each so many-th, which is every kind of field and of value."""
+def run(first: int, step: int, operations: Iterable[str]) -> dict[str, Any]:
+    """Try each answer, or from the `first` on each so many-th: with a `step`, every kind of field and of value."""
     forkserver.import_all()
     counts: Counter[str] = Counter()
     faults: list[str] = []
     for operation, experiment in ((name, each) for name in operations for each in experiments(name)):
-        wrong = experiment.wrong[::step]
+        wrong = experiment.wrong[first::step]
         counts[operation] += len(wrong)
         for number, begin in enumerate(range(0, len(wrong), BATCH)):
             batch = {f"p{index}": each for index, each in enumerate(wrong[begin : begin + BATCH])}
@@ -353,4 +353,4 @@ def run(step: int, operations: Iterable[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(int(sys.argv[1]), sys.argv[2:])))
+    sys.stdout.write(json.dumps(run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))
