@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
 	@echo "make quick         the inner loop: the tests that need no pod (40 seconds on 2 cores)"
-	@echo "make test          run the default tests (no root, no GPU; 3 minutes on 2 cores)"
+	@echo "make test          run the default tests (no root, no GPU; 3 to 4 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
