@@ -129,7 +129,7 @@ def test_the_lock_that_hf_waits_for_is_named(machine: Machine, hub: Hub) -> None
     for name in largest.parents[1].glob("snapshots/*/*"):
         if not name.exists():
             name.unlink()
-    with lock.open("r+b") as held:
+    with lock.open("a+b") as held:  # some versions of filelock delete it after use
         fcntl.flock(held, fcntl.LOCK_EX)
         with machine.open("start", **request(hub, uid="another", name="r", gpus=[1])) as opened:
             told = read_until(opened, is_note("lock"))
