@@ -25,15 +25,16 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     """
     known = pod.models
     answer = await agent.survey(session, model_status.known(known), forget=True)
-    _update_entries(session.pod, known, {model.name: model for model in answer.models if not model.is_foreign}, report)
+    alive = {model.name: model for model in answer.models if not model.is_foreign}
+    new_remarks = _remarks(answer) + _update_entries(session.pod, known, alive, report)
     dead = [_dead(session, model, known.get(model.name)) for model in answer.dead]
     for model in dead:
         report(Note(session.pod, f"`{model.name}` is dead and was removed: {model.cause}; its log: {model.log}"))
-    for remark in _remarks(answer):
+    for remark in new_remarks:
         if remarks is None or remark not in remarks:
             report(Note(session.pod, remark))
     if remarks is not None:
-        remarks.update(_remarks(answer))
+        remarks.update(new_remarks)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session, model, known.get(model.name))) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
@@ -86,10 +87,15 @@ async def running(session: PodSession) -> list[RunningModel]:
     return (await agent.survey(session, model_status.known(known), forget=False)).models
 
 
-def _update_entries(pod: str, known: Mapping[str, Model], alive: Mapping[str, RunningModel], report: Report) -> None:
-    """Add and remove entries of `pods.json`; entries that another pi changed during the survey stay."""
+def _update_entries(
+    pod: str, known: Mapping[str, Model], alive: Mapping[str, RunningModel], report: Report
+) -> list[str]:
+    """Add and remove entries of `pods.json`; entries that another pi changed during the survey stay.
+
+    Return a remark if the file cannot be changed: the pod has answered, and that is what was asked for.
+    """
     if known.keys() <= alive.keys() and all(_is_current(known.get(name), model) for name, model in alive.items()):
-        return  # the usual case: otherwise each of 64 pods would read and lock all of `pods.json`
+        return []  # the usual case: otherwise each of 64 pods would read and lock all of `pods.json`
     found = []
     try:
         with state.edit() as current:
@@ -101,11 +107,11 @@ def _update_entries(pod: str, known: Mapping[str, Model], alive: Mapping[str, Ru
                     found.append(name)
                 if model.pid:
                     models[name] = _entry(models.get(name), model)
-    except StateUnreadable as error:  # the pod has answered, and that is what was asked for
-        report(Note(pod, f"pi's list of models was not updated: {error}"))
-    else:
-        for name in found:
-            report(Note(pod, f"found `{name}` running here and added it"))
+    except StateUnreadable as error:
+        return [f"pi's list of models was not updated: {error}"]
+    for name in found:
+        report(Note(pod, f"found `{name}` running here and added it"))
+    return []
 
 
 def _entry(before: Model | None, running: RunningModel) -> Model:

@@ -7,6 +7,8 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi, pods_json
+from tests.terminal import at_a_terminal
+from tests.until import until
 
 
 def let_pods_json_be_read_only() -> None:
@@ -46,6 +48,19 @@ def test_a_pod_that_answered_is_listed_also_where_that_cannot_be_recorded(pi: Pi
     assert "dc1: pi's list of models was not updated: cannot write `" in result.err
     assert pods_json()["pods"]["dc1"]["models"] == {}
     assert pod.processes()
+
+
+def test_a_watched_list_says_once_that_it_cannot_be_recorded(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    pi("stop", "q", "--forget")
+    let_pods_json_be_read_only()
+    with at_a_terminal("list", "--watch", columns=160) as terminal:
+        terminal.shows("was not updated")
+        surveys = len(pod.commands)
+        until(lambda: len(pod.commands) >= surveys + 2)  # the answer to the first of them has been shown
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+        assert terminal.text.count("was not updated") == 1
 
 
 @pytest.mark.usefixtures("pod")
