@@ -36,7 +36,7 @@ help:
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
-	@echo "make test-lowest   the tests of test, test-lab and test-setup with the oldest supported dependencies, but those of what has none"
+	@echo "make test-lowest   the tests that use dependencies, with the oldest supported ones"
 	@echo "make bench         measure every figure of docs/performance.md here, as a table (root; 20 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"

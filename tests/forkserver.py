@@ -125,25 +125,23 @@ class Forkserver:
         """Run `pi` in a fork; in a new process where a fork cannot be like one."""
         if not self._can(environ) or len(input) > HELD_BY_A_PIPE // 4:
             return in_a_new_process(words, input=input, timeout=timeout, environ=environ)
-        with ExitStack() as ours:
-            (stdin, feed), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
-            reads: list[IO[bytes]] = [ours.enter_context(os.fdopen(read, "rb", buffering=0)) for read in (out, err)]
+        stdin, feed = os.pipe()
+        try:
+            os.write(feed, input.encode(locale.getencoding()))
+            forked = self.start(words, stdin=stdin, text=False, environ=environ)
+        finally:
+            os.close(feed)
+            os.close(stdin)
+        with forked:
+            deadline = time.monotonic() + timeout
             try:
-                os.write(feed, input.encode(locale.getencoding()))
-                ended = ours.enter_context(self._fork(words, environ, (stdin, stdout, stderr)))
+                out, err = _read([stream for stream in (forked.stdout, forked.stderr) if stream], deadline)
+                code = forked.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired as late:
+                raise subprocess.TimeoutExpired(late.cmd, timeout, out, err) from None
             finally:
-                for end in (feed, stdin, stdout, stderr):
-                    os.close(end)
-            pid, code = int(ended.readline()), b""
-            try:
-                said, complained, code = _read((*reads, ended), time.monotonic() + timeout)
-            finally:
-                if not code:
-                    os.kill(pid, signal.SIGKILL)
-                    ended.readline()
-        if not code:
-            raise subprocess.TimeoutExpired(["pi", *words], timeout, said, complained)
-        return subprocess.CompletedProcess(["pi", *words], int(code), _text(said), _text(complained))
+                forked.kill()
+        return subprocess.CompletedProcess(["pi", *words], code, _text(out), _text(err))
 
     def start(
         self,
@@ -238,7 +236,7 @@ def _read(files: Sequence[IO[bytes]], deadline: float) -> list[bytes]:
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 ready: Any = key.fileobj
-                chunk = ready.read(HELD_BY_A_PIPE)
+                chunk = ready.read1(HELD_BY_A_PIPE)
                 contents[ready] += chunk
                 if not chunk:
                     selector.unregister(ready)

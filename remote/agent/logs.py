@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NoReturn, Optional, Unio
 
 from agent import home, log_search, processes, records, wire
 from agent.home import LOGS
-from agent.log_search import Query
+from agent.log_search import MAX_LINE, Query
 from agent.processes import Process
 from agent.wire import Refused
 
@@ -34,7 +34,6 @@ BEAT: "protocol.BeatKind" = 2
 CHUNK = 1 << 17  # bytes that are read and sent at a time
 PIPE_SIZE = 1 << 20  # bytes of the pipe to sshd: a larger pipe means fewer context switches
 HEAD = 1024  # first bytes of a file, which identify it: vLLM's first line has a time and a PID
-MAX_LINE = 1 << 20  # bytes: with a filter, a longer line counts as complete
 OLDEST = 9  # NAME.log.9 is the oldest file that is considered
 CALM = 0.004  # seconds between two frames when lines arrive fast: thousands of tiny frames would keep pi busy
 LOOK = 1.0  # seconds between two checks whether a model is alive
@@ -246,7 +245,7 @@ class Log:
             return
         data = self._rest + self._out.payload[:size].tobytes()
         cut = data.rfind(b"\n") + 1
-        cut = cut if len(data) - cut < MAX_LINE else len(data)
+        cut = cut if len(data) - cut < MAX_LINE else len(data)  # a longer line counts as complete
         self._rest = data[cut:]
         self._send_matching(data[:cut])
 

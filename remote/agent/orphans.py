@@ -1,6 +1,5 @@
 """Models whose record is gone: found by the marker in their processes, named by their command lines."""
 
-import contextlib
 from typing import TYPE_CHECKING, Collection, Dict, List, NamedTuple
 
 from agent import home, processes, records
@@ -30,6 +29,7 @@ def find(marked: Dict[str, List[Process]], recorded: Collection[str]) -> List[Or
 
 
 def is_ours(group: List[Process]) -> bool:
+    """Return whether a model has this home. Not if it has died since: its record was deleted because it was stopped."""
     return any(processes.variable(process.pid, "HOME") == home.HOME for process in group)
 
 
@@ -38,7 +38,7 @@ def describe(uid: str, group: List[Process]) -> Orphan:
     server = group[0]
     words: List[str] = []
     for process in group:
-        line = command_line(process.pid)
+        line = processes.command_line(process.pid)
         if "serve" in line and "--served-model-name" in line:
             server, words = process, line
             break
@@ -51,12 +51,6 @@ def describe(uid: str, group: List[Process]) -> Orphan:
         "gpu": gpus_of(server.pid),
     }
     return Orphan(model, option(words, "serve"))
-
-
-def command_line(pid: int) -> List[str]:
-    with contextlib.suppress(OSError):
-        return home.read_bytes("/proc/%d/cmdline" % pid).decode("utf-8", "replace").split("\0")
-    return []
 
 
 def option(words: List[str], name: str) -> str:

@@ -22,26 +22,28 @@ class Process(NamedTuple):
 def marked() -> Dict[str, List[Process]]:
     """Return the living processes of all models, by uid. Zombies count as dead."""
     groups: Dict[str, List[Process]] = {}
-    needle = b"\0" + MARKER.encode() + b"="
     for pid in all_pids():
         wire.beat()
-        with contextlib.suppress(OSError):
-            environment = b"\0" + home.read_bytes("/proc/%d/environ" % pid)
-            if needle in environment:
-                uid = environment.split(needle, 1)[1].split(b"\0", 1)[0].decode("ascii", "replace")
-                start = start_time(pid)
-                if start:
-                    groups.setdefault(uid, []).append(Process(pid, start))
+        uid = variable(pid, MARKER)
+        start = start_time(pid) if uid else 0
+        if start:
+            groups.setdefault(uid, []).append(Process(pid, start))
     return groups
 
 
 def variable(pid: int, name: str) -> str:
-    """Return a variable from a process's environment; the empty string if it is not there."""
-    needle = b"\0" + name.encode() + b"="
+    """Return a variable from a process's environment; the empty string if it is not there, or the process is dead."""
     with contextlib.suppress(OSError):
-        _, found, rest = (b"\0" + home.read_bytes("/proc/%d/environ" % pid)).partition(needle)
-        return rest.split(b"\0", 1)[0].decode("utf-8", "replace") if found else ""
+        environment = b"\0" + home.read_bytes("/proc/%d/environ" % pid)
+        return environment.partition(b"\0" + name.encode() + b"=")[2].partition(b"\0")[0].decode("utf-8", "replace")
     return ""
+
+
+def command_line(pid: int) -> List[str]:
+    """Return the words of a process's command; none if it is dead."""
+    with contextlib.suppress(OSError):
+        return home.read_bytes("/proc/%d/cmdline" % pid).decode("utf-8", "replace").split("\0")
+    return []
 
 
 def all_pids() -> List[int]:
@@ -68,11 +70,10 @@ def find_unmarked(entry: "protocol.KnownModel") -> List[Process]:
     Another process may have the PID by now, so the command line is checked.
     """
     pid, port = entry["pid"], str(entry["port"])
-    with contextlib.suppress(OSError):
-        words = home.read_bytes("/proc/%d/cmdline" % pid).decode("utf-8", "replace").split("\0")
-        has_port = port in words or "--port=" + port in words
-        if pid > 1 and any("vllm" in word for word in words) and has_port:
-            return with_descendants([Process(pid, start_time(pid))])
+    words = command_line(pid) if pid > 1 else []
+    has_port = port in words or "--port=" + port in words
+    if any("vllm" in word for word in words) and has_port:
+        return with_descendants([Process(pid, start_time(pid))])
     return []
 
 

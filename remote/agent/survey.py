@@ -154,12 +154,8 @@ def requests(port: int, group: List[Process]) -> Optional[List[int]]:
 
 def key_of(group: List[Process]) -> Optional[str]:
     """Return the API key from the environment of a model's processes, the only place on the pod where it exists."""
-    for process in group:
-        with contextlib.suppress(OSError):
-            for entry in home.read_bytes("/proc/%d/environ" % process.pid).split(b"\0"):
-                if entry.startswith(b"VLLM_API_KEY="):
-                    return entry.partition(b"=")[2].decode("ascii", "replace")
-    return None
+    keys = (processes.variable(process.pid, "VLLM_API_KEY") for process in group)
+    return next(filter(None, keys), None)
 
 
 def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:

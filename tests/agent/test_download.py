@@ -406,7 +406,7 @@ def test_a_quota_that_is_used_up_is_reported_as_one(machine: Machine, repository
     assert (refusal["path"], "free" in refusal) == (str(repository.hub), False)
 
 
-def test_orphans_of_broken_downloads_are_deleted_and_never_counted(machine: Machine, repository: Repository) -> None:
+def test_abandoned_parts_are_deleted_and_never_counted(machine: Machine, repository: Repository) -> None:
     """Fault 40, fact 14."""
     repository.list({"model.safetensors": 1000})
     repository.add(PART, 5_000_000)

@@ -111,10 +111,10 @@ class Cache:
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
-    def drop_orphans(self) -> Tuple[int, int]:
+    def drop_abandoned(self) -> Tuple[int, int]:
         """Delete partial files of earlier downloads; return their number and their total size."""
         sizes = []
-        for path, size in orphans(self._blobs):
+        for path, size in abandoned(self._blobs):
             with contextlib.suppress(OSError):
                 os.unlink(path)
                 sizes.append(size)
@@ -131,7 +131,7 @@ class Cache:
         for name in names_in(self.hub):
             blobs = os.path.join(self.hub, name, "blobs")
             if name.startswith("models--") and name != folder_of(self.model):
-                parts += orphans(blobs)
+                parts += abandoned(blobs)
                 if name[len("models--") :] not in in_use:
                     models.append((os.path.dirname(blobs), sum(size_of(path) or 0 for path in paths_in(blobs))))
         chosen: Dict[str, int] = {}
@@ -175,7 +175,7 @@ def folder_of(model: str) -> str:
     return "models--" + model.replace("/", "--")
 
 
-def orphans(blobs: str) -> List[Tuple[str, int]]:
+def abandoned(blobs: str) -> List[Tuple[str, int]]:
     """Return the partial files in a folder that no process will complete, and their sizes.
 
     A process that writes to a file holds it open, which is visible on its own machine only. So if other machines use

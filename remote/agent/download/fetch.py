@@ -122,7 +122,7 @@ class Download:
 
     def _load(self) -> bool:
         """Run hf, again if it stalls; return whether the Hub did not answer and the model in the cache is used."""
-        count, freed = self._cache.drop_orphans()
+        count, freed = self._cache.drop_abandoned()
         if count:
             wire.emit({"event": "parts-deleted", "files": count, "bytes": freed})
         self._check_disk()
