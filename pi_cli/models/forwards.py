@@ -236,6 +236,6 @@ def why_not(model: RunningModel | None) -> str | None:
         case "starting":
             return f"it is still starting ({model_status.without_count(model_status.phase(model))})"
         case "orphaned":
-            return "its server has died"
+            return "its server or its record on the pod is gone"
         case _:
             return None

@@ -26,14 +26,14 @@ MIB = 1024**2
 
 
 def show(models: "Sequence[Listed]") -> None:
-    """Print the table, and below it how to stop engines without a server."""
+    """Print the table, and below it how to stop orphaned models."""
     console = terminal.out()
     console.print(_table(models, console.width))
     for listed in models:
         if listed.status == "orphaned":
             used = f"{units.size(listed.memory[0] * MIB)} of GPU memory" if listed.memory else "GPU memory"
             remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=listed.name, pod=listed.pod)
-            terminal.note(f"the server of `{listed.name}` is dead, but its engine still uses {used}; {remedy}")
+            terminal.note(f"`{listed.name}` has lost its server or its record, but still uses {used}; {remedy}")
 
 
 class Board:

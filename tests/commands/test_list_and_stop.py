@@ -173,7 +173,7 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
     shown = pi("list")
     assert "orphaned" in shown.out
     assert re.search(
-        r"the server of `q` is dead, but its engine still uses [\d.]+ GB of GPU memory; .*`pi stop q", shown.err
+        r"`q` has lost its server or its record, but still uses [\d.]+ GB of GPU memory; .*`pi stop q", shown.err
     )
     stopped = pi("stop", "q")
     assert stopped.code == 0

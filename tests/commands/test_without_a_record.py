@@ -43,6 +43,7 @@ def test_it_is_listed_with_what_its_command_line_says(pi: Pi, pod: EmbeddedPod) 
     [listed] = pi("list", "--json").json
     assert (listed["name"], listed["status"], listed["model"]) == ("q", "orphaned", "Qwen/Qwen3-8B")
     assert {key: listed[key] for key in ("port", "gpu", "pid")} == {key: before[key] for key in ("port", "gpu", "pid")}
+    assert "note: `q` has lost its server or its record, but still uses" in pi("list").err
     refused = pi("start", "Qwen/Qwen3-8B", "--name", "q")
     assert "already runs here" in refused.err
 

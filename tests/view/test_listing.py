@@ -38,7 +38,7 @@ dc2  old   dead (the pod was rebooted)                        Qwen/Qwen2.5-72B-I
 dc2  shut  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward shut
 dc2  own   ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward own
 dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                http://5.6.7.8:8001/v1
-note: the server of `lost` is dead, but its engine still uses 77.0 GB of GPU memory; stop it with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
+note: `lost` has lost its server or its record, but still uses 77.0 GB of GPU memory; stop it with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
 
 NARROW = """\
   qwen
