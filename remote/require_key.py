@@ -5,6 +5,11 @@ every route except `/health`, including CORS preflights and websockets. The key 
 in vLLM itself: a comma does not separate keys. Without a key, every request is refused. `PI_OTHER_API_KEYS` are more
 keys, separated by spaces. vLLM does not know them, so the middleware replaces them by vLLM's own key.
 
+Before a client sends a key, it can ask `/.well-known/pi-model?nonce=HEX` whether this is its model. The answer proves
+it, for each valid key: HMAC-SHA256 of `NONCE PORT` with a proof key, which is the HMAC-SHA256 of `pi proof UID` with
+the API key; UID is that of the launch. Whoever does not know UID learns nothing about a key from that, and an answer
+for another port is not a proof.
+
 Runs in vLLM's process on the pod: standard library only, Python 3.8 and later.
 """
 
@@ -14,6 +19,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from typing import Any, Awaitable, Callable, MutableMapping
 
 Message = MutableMapping[str, Any]
@@ -36,6 +42,8 @@ _HEADERS = [
     (b"content-length", str(len(_REFUSAL)).encode()),
     (b"www-authenticate", b"Bearer"),
 ]
+PROOF_ROUTE = "/.well-known/pi-model"
+NONCE = re.compile(rb"nonce=([0-9a-f]{32,128})")
 
 
 class RequireKey:
@@ -44,11 +52,17 @@ class RequireKey:
     def __init__(self, app: App) -> None:
         key = _setting("VLLM_API_KEY")
         self._app = app
-        self._expected = [_digest(valid) for valid in [key, *_setting("PI_OTHER_API_KEYS").split()]] if key else []
+        keys = [key, *_setting("PI_OTHER_API_KEYS").split()] if key else []
+        self._expected = [_digest(valid) for valid in keys]
+        uid = _setting("PI_MODEL_UID")
+        self._proof_keys = [_hmac(valid, b"pi proof " + uid) for valid in keys] if uid else []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and _path(scope) == "/health"):
             await self._app(scope, receive, send)
+            return
+        if self._proof_keys and scope["type"] == "http" and _path(scope) == PROOF_ROUTE:
+            await self._prove(scope, send)
             return
         if any(self._is_valid(key) for key in _presented(scope)):
             await self._app(_with_vllm_key(scope), receive, send)
@@ -56,6 +70,17 @@ class RequireKey:
             await _refuse_websocket(scope, receive, send)
         else:
             await _refuse(send, "http.response")
+
+    async def _prove(self, scope: Message, send: Send) -> None:
+        nonce, server = NONCE.fullmatch(scope.get("query_string", b"")), scope.get("server")
+        if not (nonce and server):
+            await _refuse(send, "http.response")
+            return
+        message = nonce.group(1) + b" %d" % server[1]
+        body = json.dumps({"proofs": [_hmac(key, message).hex() for key in self._proof_keys]}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _is_valid(self, key: bytes) -> bool:
         """Compare with all of every valid key, so that the duration reveals nothing."""
@@ -71,6 +96,10 @@ def _setting(name: str) -> bytes:
 def _digest(key: bytes) -> bytes:
     """Hash a key, so that comparing takes the same time whatever its length."""
     return hashlib.sha256(key).digest()
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()
 
 
 def _path(scope: Message) -> str:

@@ -56,15 +56,10 @@ def check(
 
 
 async def _examine(target: ModelOnPod, key: str, on_check: "OnCheck") -> "list[Check]":
-    from pi_cli.models import agent_check, forwards, listing
+    from pi_cli.models import agent_check
+    from pi_cli.models.door import Door
     from pi_cli.ssh import login
 
-    async with login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout) as session:
-        running = (await listing.alive(session)).get(target.name)
-        if reason := forwards.why_not(running):
-            raise forwards.out_of_reach(target.pod_name, target.name, reason)
-        assert running
-        async with session.forward(running.port) as socket:
-            return await agent_check.examine(
-                socket, name=target.name, model=target.model.model, key=key, on_check=on_check
-            )
+    connecting = login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
+    async with connecting as session, Door(session, target.name, key=key).socket() as socket:
+        return await agent_check.examine(socket, name=target.name, model=target.model.model, key=key, on_check=on_check)

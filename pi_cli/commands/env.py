@@ -3,7 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,10 @@ from pi_cli.commands.options import AsJson, ModelOnPod, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import forwards, state
+
+if TYPE_CHECKING:
+    from pi_cli.pods.reports import RunningModel
+    from pi_cli.store.records import Model
 
 POSIX_SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh"}
 LANGUAGES = dict.fromkeys(POSIX_SHELLS, "bash") | {"fish": "fish", "pwsh": "powershell", "powershell": "powershell"}
@@ -37,8 +41,9 @@ def env(
 ) -> None:
     """Print shell commands that point OpenAI clients to a model.
 
-    They set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL. pi tries the URL before it prints it: the public one, or
-    that of a running `pi forward`. The key is not printed: OPENAI_API_KEY is set from the variable that holds it.
+    They set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL. The URL is the public one, or that of a running
+    `pi forward`. pi prints it only if it leads to the model that runs on the pod, and sends no key to find out. The key
+    is not printed either: OPENAI_API_KEY is set from the variable that holds it.
 
     \b
     Examples:
@@ -52,9 +57,9 @@ def env(
     language = _language(shell)
     target = options.find_model(state.load(), name, pod)
     key = options.api_key(target.model)
-    endpoint = asyncio.run(_find_endpoint(target, key))
+    endpoint, running = asyncio.run(_find_endpoint(target, key))
     if as_json:
-        _show_json(endpoint, target, key if show_key else None)
+        _show_json(endpoint, target, running.entry, key if show_key else None)
     else:
         _show(endpoint, target, key if show_key else None, language)
 
@@ -75,18 +80,38 @@ def _language(shell: str | None) -> str:
     return LANGUAGES[name]
 
 
-async def _find_endpoint(target: ModelOnPod, key: str) -> _Endpoint:
-    """Try the public URL and those of running `pi forward` commands; return the first at which the model answers."""
-    from pi_cli.models import health, model_status
+async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "RunningModel"]:
+    """Return the public URL or that of a running `pi forward`: the first that leads to the model, and the model.
 
-    public = model_status.endpoint(model_status.host_of(target.pod), target.model)
-    endpoints = [_Endpoint(public, is_public=True)] if public else []
-    open_ports = [opened.port for opened in forwards.open_to(target.pod_name, target.name)]
-    endpoints += [_Endpoint(f"http://127.0.0.1:{port}/v1", is_public=False) for port in open_ports]
-    answers = [await health.look(endpoint.url, name=target.name, key=key) for endpoint in endpoints]
-    if "model" in answers:
-        return endpoints[answers.index("model")]
-    if "locked" in answers:
+    The pod is asked first, over SSH: its address may be another machine's by now.
+    """
+    from pi_cli.models import identity, listing, model_status
+    from pi_cli.models.door import out_of_reach, why_not
+    from pi_cli.models.forwards import proof_of
+    from pi_cli.ssh import login
+
+    async with login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout) as session:
+        running, host = (await listing.alive(session)).get(target.name), session.host
+    if reason := why_not(running):
+        raise out_of_reach(target.pod_name, target.name, reason)
+    assert running
+    public, is_locked = model_status.endpoint(host, running.entry), False
+    if public and running.proof_key:
+        answer = await identity.look(public, running, key)
+        if answer == "model":
+            return _Endpoint(public, is_public=True), running
+        is_locked = answer == "locked"
+    for forward in forwards.open_to(target.pod_name, target.name):
+        local = _Endpoint(f"http://127.0.0.1:{forward.port}/v1", is_public=False)
+        answer = await identity.look(local.url, running, key) if running.proof_key else "other"
+        is_locked = is_locked or answer == "locked"
+        # A model without a guard cannot prove itself, but the forward is pi's own, and asks the pod each time.
+        without_guard = answer == "other" and await identity.prove_at(
+            local.url, proof_of(forward), route=identity.FORWARD_ROUTE
+        )
+        if answer == "model" or without_guard:
+            return local, running
+    if is_locked:
         raise options.wrong_key(target.name, target.model)
     open_port = "open a port with `pi forward {pod}/{name}` in another terminal, then try again"
     raise PiError(
@@ -95,14 +120,14 @@ async def _find_endpoint(target: ModelOnPod, key: str) -> _Endpoint:
     )
 
 
-def _show_json(endpoint: _Endpoint, target: ModelOnPod, key: str | None) -> None:
+def _show_json(endpoint: _Endpoint, target: ModelOnPod, model: "Model", key: str | None) -> None:
     from pi_cli.models import clients
     from pi_cli.view import terminal
 
     variables = clients.openai_settings(endpoint.url, target.name) | ({"OPENAI_API_KEY": key} if key else {})
     via = "public" if endpoint.is_public else "forward"
     terminal.show_json(
-        options.as_json(target.pod_name, target.name, target.model)
+        options.as_json(target.pod_name, target.name, model)
         | {"via": via, "api_key_env": target.model.key_variable, "env": variables}
     )
 

@@ -158,17 +158,21 @@ class _Target:
         import asyncio
 
         from pi_cli.chat import client
+        from pi_cli.models.door import Door
         from pi_cli.ssh import login
 
         # importing openai takes as long as connecting over SSH
         importing = asyncio.create_task(asyncio.to_thread(client.warm_up))
         connecting = login.connect(self.pod_name, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
-        async with connecting as session, session.forward(self.model.port) as socket:
-            await importing
-            from pi_cli.models import plain_http  # not earlier: it imports what was just loaded in the thread
+        async with connecting as session:
+            door = Door(session, self.name, key=self.key)
+            door.expect(self.model)
+            async with door.socket() as socket:
+                await importing
+                from pi_cli.models import plain_http  # not earlier: it imports what was just loaded in the thread
 
-            async with client.open_client(plain_http.over(socket), api_key=self.key) as http:
-                yield http
+                async with client.open_client(plain_http.over(socket), api_key=self.key) as http:
+                    yield http
 
 
 async def _ask_all(target: _Target, prompts: Sequence[str], ask: "AskModel") -> None:

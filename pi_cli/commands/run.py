@@ -69,11 +69,11 @@ def run(
 
 
 async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: str, outages: "_Outages") -> int:
-    from pi_cli.models import clients, forwards, health
+    from pi_cli.models import clients, forwards, identity
 
     forward = forwards.Target(target.pod_name, target.name, [0])
-    async with forwards.opened(forward, target.pod, outages.count) as url:
-        if await health.look(url, name=target.name, key=key) == "locked":
+    async with forwards.opened(forward, target.pod, outages.count) as (url, model):
+        if await identity.look(url, model, key) == "locked":
             raise options.wrong_key(target.name, target.model)
         return await _run(program, argv, clients.environment(url, target.name, key, os.environ))
 

@@ -250,8 +250,9 @@ def _show(started: "Started", name: str) -> None:
         terminal.note(f"`{name}` took {units.age(started.took)}{f': {times}' if times else ''}")
     url = started.url or "through SSH only"
     terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {url}")
-    if not started.answers_here:
-        reason = "that port cannot be reached from here" if started.url else "it has no public URL"
+    if not started.url:
+        is_private = started.model.is_private
+        reason = "it has no public URL" if is_private else f"port {started.model.port} cannot be reached from here"
         forward = "{reason}; open a local port for other programs with `pi forward {name}`"
         terminal.note(fill(forward, reason=reason, name=name))
     terminal.say(fill('try it with `pi prompt {name} "What is 2+2?"`', name=name))
@@ -261,7 +262,7 @@ def _as_json(started: "Started") -> dict[str, object]:
     result = {
         "ready": started.is_ready,
         "url": started.url,
-        "answers_from_here": started.answers_here,
+        "answers_from_here": started.url is not None,
         "seconds": started.took and round(started.took, 1),
         "phases": dict(started.phases),
     }

@@ -3,26 +3,29 @@
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Down, Up
 from pi_cli.hints import fill
-from pi_cli.models import listing, model_status
+from pi_cli.models import identity, listing
+from pi_cli.models.door import Door, out_of_reach, why_not
+from pi_cli.models.identity import Identity
 from pi_cli.pods.reports import RunningModel
 from pi_cli.ssh import forwarding, reconnect
 from pi_cli.ssh.forwarding import LocalPort, Stream
 from pi_cli.ssh.reconnect import Reconnection
-from pi_cli.ssh.session import PodSession, PortClosed
+from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug, forwards
 from pi_cli.store.forwards import Forward
 from pi_cli.store.records import Pod
 
 MAX_PORT = 65535
-RECHECK_AFTER = 30.0  # seconds after which a new connection has pi check that the port still belongs to the model
 
 OnLink = Callable[[Up | Down], None]
 
@@ -47,7 +50,6 @@ async def keep_open(
     on_link: OnLink,
     *,
     pauses: Sequence[float] = reconnect.PAUSES,
-    recheck_after: float = RECHECK_AFTER,
 ) -> dict[str, PiError]:
     """Keep ports to models open until cancelled, or until all pods have failed; return the failed pods and why.
 
@@ -59,8 +61,8 @@ async def keep_open(
         ports = []
         for target in targets:
             local = await stack.enter_async_context(forwarding.opened(target.ports))
-            stack.enter_context(forwards.published(Forward(target.pod, target.name, local.number, os.getpid())))
-            ports.append(_ModelPort(target, local, on_link, recheck_after))
+            stack.enter_context(_published(target, local))
+            ports.append(_ModelPort(target, local, on_link))
 
         async def attempt(pod: str) -> None:
             of_pod = [port for port in ports if port.pod == pod]
@@ -78,9 +80,21 @@ async def keep_open(
     return failures
 
 
+def _published(target: Target, local: LocalPort) -> AbstractContextManager[None]:
+    """List a port for other commands, to which it proves that it is the one in the list."""
+    forward = Forward(target.pod, target.name, local.number, os.getpid(), secrets.token_hex(32))
+    local.answer_with(partial(identity.answer_as_forward, identity=proof_of(forward)))
+    return forwards.published(forward)
+
+
+def proof_of(forward: Forward) -> Identity:
+    """Return what a forwarded port proves itself with."""
+    return Identity(forward.port, {bytes.fromhex(forward.secret)} if forward.secret else ())
+
+
 @asynccontextmanager
-async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[str]:
-    """Keep a port to a model open while the block runs, and yield its URL.
+async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[tuple[str, RunningModel]]:
+    """Keep a port to a model open while the block runs, and yield its URL and the model.
 
     Raises `PiError` if the model cannot be reached at first; later outages go to `on_link`.
     """
@@ -101,13 +115,16 @@ async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[str
             port.disconnect(f"{error}; giving up")
 
     async with forwarding.opened(target.ports) as local:
-        keeping = asyncio.create_task(keep(_ModelPort(target, local, handle, RECHECK_AFTER)))
+        port = _ModelPort(target, local, handle)
+        keeping = asyncio.create_task(keep(port))
         try:
             either: list[asyncio.Future[Any]] = [first, keeping]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
                 keeping.result()
-            yield _url(target, await first)
+            url = _url(target, await first)
+            assert port.model
+            yield url, port.model
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
@@ -119,21 +136,18 @@ def _url(target: Target, event: Up | Down) -> str:
     return event.url
 
 
-def out_of_reach(pod: str, name: str, reason: str) -> PiError:
-    hint = fill("see its status with `pi list --pod {pod}`", pod=pod)
-    return PiError(f"`{name}` on `{pod}` cannot be reached: {reason}", hint=hint)
-
-
 class _ModelPort:
     """A local port forwarded to a model."""
 
-    def __init__(self, target: Target, local: LocalPort, on_link: OnLink, recheck_after: float) -> None:
+    def __init__(self, target: Target, local: LocalPort, on_link: OnLink) -> None:
         self.pod, self.name = target.pod, target.name
         self.is_up = False
-        self._local, self._on_link, self._recheck_after = local, on_link, recheck_after
+        self.model: RunningModel | None = None
+        self._local, self._on_link = local, on_link
         self._url = f"http://{forwarding.LOOPBACK}:{local.number}/v1"
+        self._session: PodSession | None = None
+        self._door: Door | None = None
         self._port_on_pod: int | None = None
-        self._checked_at = 0.0
         self._down_since: float | None = None
         self._reason: str | None = None
 
@@ -146,23 +160,24 @@ class _ModelPort:
             self.disconnect(reason)
             return
         assert model
-        now = asyncio.get_running_loop().time()
-        if self._port_on_pod not in (None, port := model.port):
+        if self._port_on_pod not in (None, model.port):
             self._local.disconnect()
-        self._port_on_pod, self._checked_at = port, now
-        self._local.forward_to(session, lambda: self._open_stream(session, port, recheck))
+        if self._door is None or self._session is not session:
+            self._session, self._door = session, Door(session, self.name)
+        door, self._port_on_pod, self.model = self._door, model.port, model
+        door.expect(model)
+        self._local.forward_to(session, lambda: self._open_stream(door, recheck))
         if not self.is_up:
+            now = asyncio.get_running_loop().time()
             after = None if self._down_since is None else now - self._down_since
             self.is_up, self._reason, self._down_since = True, None, None
             self._on_link(Up(self.pod, self.name, self._url, after))
 
-    async def _open_stream(self, session: PodSession, port: int, recheck: asyncio.Event) -> Stream:
-        """Connect to the model's port, and ask for a check if the last one is old or the port is closed."""
-        if asyncio.get_running_loop().time() - self._checked_at > self._recheck_after:
-            recheck.set()
+    async def _open_stream(self, door: Door, recheck: asyncio.Event) -> Stream:
+        """Connect to the model, and ask for a check if it cannot be reached."""
         try:
-            return await session.open_stream(port)
-        except PortClosed:
+            return await door.open()
+        except PiError:
             recheck.set()
             raise
 
@@ -226,16 +241,3 @@ def _not_running(pod: str, names: Sequence[str]) -> PiError:
     quoted = " or ".join(f"`{name}`" for name in names)
     hint = fill("see what happened to it with `pi list --pod {pod}`", pod=pod)
     return PiError(f"no model called {quoted} is running on `{pod}`", hint=hint)
-
-
-def why_not(model: RunningModel | None) -> str | None:
-    """Return why a model cannot answer, or None if it can."""
-    if model is None:
-        return "it is not running"
-    match model.status:
-        case "starting":
-            return f"it is still starting ({model_status.without_count(model_status.phase(model))})"
-        case "orphaned":
-            return "its server or its record on the pod is gone"
-        case _:
-            return None

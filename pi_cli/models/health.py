@@ -1,17 +1,12 @@
 """Check that a model really answers, through the connection to its pod."""
 
 from pathlib import Path
-from typing import Literal
 
 import httpx2
 
 from pi_cli.errors import ModelNotStarted
 from pi_cli.models import plain_http
-from pi_cli.models.reach import REACH_TIMEOUT
 
-Responder = Literal["model", "locked", "other", "nothing"]
-
-LOOK_TIMEOUT = httpx2.Timeout(10.0, connect=REACH_TIMEOUT)
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
@@ -36,23 +31,6 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
         raise ModelNotStarted(
             f"`{name}` answers /health, but a request failed: {str(error) or type(error).__name__}"
         ) from error
-
-
-async def look(url: str, *, name: str, key: str) -> Responder:
-    """Return what answers at a URL: the model, a server that rejects this key, another server, or nothing.
-
-    The key is sent only to a server that requires one.
-    """
-    try:
-        async with httpx2.AsyncClient(transport=plain_http.direct(), trust_env=False, timeout=LOOK_TIMEOUT) as client:
-            listed = await client.get(f"{url}/models")
-            if listed.status_code == 401:
-                listed = await client.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
-    except (httpx2.HTTPError, httpx2.InvalidURL):
-        return "nothing"
-    if listed.status_code == 401:
-        return "locked"
-    return "model" if name in _names(listed) else "other"
 
 
 def _names(response: httpx2.Response) -> list[str]:

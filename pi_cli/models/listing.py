@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
-from pi_cli.models import model_status, reach
+from pi_cli.models import identity, model_status
+from pi_cli.models.identity import Identity
 from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
 from pi_cli.pods import agent
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
@@ -130,7 +131,7 @@ def _is_current(known: Model | None, running: RunningModel) -> bool:
 def _dead(session: PodSession, dead: DeadModel, model: Model | None) -> Listed:
     model = model or Model("", port=0, gpu="", pid=0)
     cause = _cause_of_death(session.pod, model, dead)
-    return Listed(session.pod, dead.name, model, "dead", endpoint(session.host, model), cause=cause, log=dead.log)
+    return Listed(session.pod, dead.name, model, "dead", cause=cause, log=dead.log)
 
 
 def _cause_of_death(pod: str, model: Model, dead: DeadModel) -> str:
@@ -147,16 +148,16 @@ def _cause_of_death(pod: str, model: Model, dead: DeadModel) -> str:
 
 async def _listed(session: PodSession, running: RunningModel, before: Model | None) -> Listed:
     entry = _entry(before, running)
-    url = endpoint(session.host, entry)
+    url = None if running.is_foreign else await _proven_url(session.host, entry, running)
     done, total = running.progress or (0, None)
     return Listed(
         session.pod,
         running.name,
         entry,
         "foreign" if running.is_foreign else running.status,
-        None if running.is_foreign else url,
+        url,
         age=running.age,
-        answers_here=await _answers_here(url, running),
+        answers_here=url is not None if running.status == "ready" and not running.is_private else None,
         phase=model_status.phase(running) if running.status == "starting" else None,
         progress=None if total is None else (done, total),
         requests=running.requests,
@@ -164,7 +165,9 @@ async def _listed(session: PodSession, running: RunningModel, before: Model | No
     )
 
 
-async def _answers_here(url: str | None, running: RunningModel) -> bool | None:
-    if url is None or running.status != "ready" or running.is_foreign:
+async def _proven_url(host: str, entry: Model, running: RunningModel) -> str | None:
+    """Return the public URL of a model if it answers from this machine and is the model that the pod reports."""
+    url = endpoint(host, entry)
+    if url is None or running.status != "ready" or not running.proof_key:
         return None
-    return await reach.answers_from_here(url)
+    return url if await identity.prove_at(url, Identity(running.port, {running.proof_key})) else None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
 from pi_cli.pods.reports import RunningModel
-from pi_cli.ssh import ssh_command
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
@@ -25,15 +24,16 @@ class Listed:
     health check fails), `orphaned` (the engine runs without its server, or without its record on the pod), `foreign`
     (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log
     on the pod), `unreachable` (the pod is), `unknown` (the pod answered with an error) and `unchecked`. `age` is in
-    seconds. `answers_here`: its URL works from this machine. `requests` is (running, waiting), `memory` is (used,
-    total) MiB of its GPUs, including other processes.
+    seconds. `url` is its public URL if the model has proved there that it is this one; `answers_here`: whether it has,
+    None if it was not tried. `requests` is (running, waiting), `memory` is (used, total) MiB of its GPUs, including
+    other processes.
     """
 
     pod: str
     name: str
     model: Model
     status: str
-    url: str | None
+    url: str | None = None
     age: float | None = None
     answers_here: bool | None = None
     phase: str | None = None
@@ -51,21 +51,15 @@ def status_after(error: PiError) -> Literal["unreachable", "unknown"]:
 
 def remembered(name: str, pod: Pod, status: str) -> list[Listed]:
     """Return the recorded models of a pod that was not asked or did not answer."""
-    host = host_of(pod)
-    return [Listed(name, model_name, model, status, endpoint(host, model)) for model_name, model in pod.models.items()]
+    return [Listed(name, model_name, model, status) for model_name, model in pod.models.items()]
 
 
-def host_of(pod: Pod) -> str | None:
-    """Return the host of a pod's ports without contacting the pod; None if its ssh command cannot be parsed."""
-    try:
-        return pod.host or ssh_command.parse(pod.ssh).host
-    except BadUsage:
-        return None
+def endpoint(host: str, model: Model) -> str | None:
+    """Return the public URL of a model, None for a private one.
 
-
-def endpoint(host: str | None, model: Model) -> str | None:
-    """Return the public URL of a model, which works if the provider routes the port; None for a private model."""
-    if model.is_private or host is None:
+    It works if the provider routes the port. Only an answer of the model proves that it leads to this model.
+    """
+    if model.is_private:
         return None
     return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
 

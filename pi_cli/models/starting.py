@@ -12,7 +12,9 @@ from pi_cli.diagnosis import causes, memory_lines
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, StateUnreadable
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
-from pi_cli.models import health, model_status, reach, start_errors
+from pi_cli.models import health, identity, model_status, start_errors
+from pi_cli.models.door import Door
+from pi_cli.models.identity import Identity
 from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning import vllm_arguments
@@ -39,7 +41,7 @@ Choose = Callable[[Machine], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A started model; `url` is its public endpoint (None if private), `answers_here`: it works from this machine.
+    """A started model; `url` is its public endpoint if the model has answered there from this machine.
 
     `took` is the number of seconds from the launch until the model was ready, `phases` the seconds of each phase.
     """
@@ -49,7 +51,6 @@ class Started:
     model: Model
     url: str | None
     is_ready: bool
-    answers_here: bool = False
     took: float | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
 
@@ -70,12 +71,12 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
             progress.has_ended = True
             raise start_errors.died(plan.model, progress, end, start_errors.planned(options.command, plan, session.pod))
         if options.wait:
-            await _prove(session, end.model.port, name, options.secrets.api_key, report)
+            await _prove(session, name, end.model.entry, options.secrets.api_key, report)
         model = _record(session.pod, name, end.model.entry, options.secrets.key_variable)
     if end.took is not None:
         progress.remember_times(plan, end.took)
         remember_memory(plan, progress.log)
-    return await _started(session, name, model, progress, end.took)
+    return await _started(session, name, model, progress, end.took, options.secrets.api_key)
 
 
 async def attach(session: PodSession, name: str, *, key: str, report: Report, timeout: float | None = None) -> Started:
@@ -93,14 +94,16 @@ async def attach(session: PodSession, name: str, *, key: str, report: Report, ti
             with state.edit() as current:
                 current.pod(session.pod).models.pop(name, None)
             raise start_errors.died(end.model.model, progress, end)
-        await _prove(session, end.model.port, name, key, report)
+        await _prove(session, name, end.model.entry, key, report)
     model = _record(session.pod, name, end.model.entry)
-    return await _started(session, name, model, progress, end.took)
+    return await _started(session, name, model, progress, end.took, key)
 
 
-async def _prove(session: PodSession, port: int, name: str, key: str, report: Report) -> None:
+async def _prove(session: PodSession, name: str, model: Model, key: str, report: Report) -> None:
     report(Phase(session.pod, "requesting a first token"))
-    async with session.forward(port) as socket:
+    door = Door(session, name, key=key)
+    door.expect(model)
+    async with door.socket() as socket:
         await health.prove(socket, name=name, key=key)
 
 
@@ -117,16 +120,20 @@ def _record(pod: str, name: str, model: Model, key_variable: str | None = None) 
 
 
 async def _started(
-    session: PodSession, name: str, model: Model, progress: StartProgress, took: float | None
+    session: PodSession, name: str, model: Model, progress: StartProgress, took: float | None, key: str
 ) -> Started:
     url = model_status.endpoint(session.host, model)
+    if url and took is not None and model.uid:
+        proof = Identity(model.port, {identity.proof_key(key, model.uid)})
+        is_proven = bool(await identity.prove_at(url, proof))
+    else:
+        is_proven = False
     return Started(
         session.pod,
         name,
         model,
-        url,
+        url if is_proven else None,
         is_ready=took is not None,
-        answers_here=took is not None and url is not None and await reach.answers_from_here(url),
         took=took,
         phases={} if took is None else progress.phases(took),
     )

@@ -248,6 +248,8 @@ def _model(reply: "protocol.ModelReport") -> RunningModel:
         progress=checks.optional(_progress, reply["progress"]),
         requests=checks.optional(_pair, reply["requests"]),
         memory_used=checks.optional(_pair, reply["memory_used"]),
+        listens=checks.flag(reply["listens"]),
+        proof_key=checks.optional(checks.proof_key, reply["proof_key"]),
     )
 
 

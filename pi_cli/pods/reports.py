@@ -3,7 +3,7 @@
 Only `pods.agent` creates them. Their text is safe for a terminal, and their numbers are in range.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pi_cli.store.records import Model, is_name
@@ -17,7 +17,8 @@ class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
-    (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes.
+    (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of
+    its processes listens on its port. `proof_key` is what it proves itself with (see `models.identity`).
     """
 
     name: str
@@ -34,6 +35,8 @@ class RunningModel:
     progress: tuple[int, int | None] | None = None
     requests: tuple[int, int] | None = None
     memory_used: tuple[int, int] | None = None
+    listens: bool = False
+    proof_key: bytes | None = field(default=None, repr=False)
 
     @property
     def is_foreign(self) -> bool:

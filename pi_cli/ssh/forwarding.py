@@ -6,10 +6,11 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
-from pi_cli.errors import BadUsage, PodUnreachable
-from pi_cli.ssh import reconnect
+from pi_cli.errors import BadUsage, PiError
+from pi_cli.ssh import reconnect, sockets
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession, PortClosed
@@ -21,7 +22,9 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for zero seconds
 
 Stream = tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]
 OpenStream = Callable[[], Awaitable[Stream]]
-"""Opens a connection on the pod. Raises `PortClosed` or `PodUnreachable`."""
+"""Opens a connection on the pod. Raises `PortClosed` or `PiError`."""
+Answer = Callable[[bytes], bytes | None]
+"""Returns the answer of the port itself to a request, or None if the request is for the pod."""
 
 
 class LocalPort:
@@ -32,7 +35,12 @@ class LocalPort:
     def __init__(self) -> None:
         self._session: PodSession | None = None
         self._open_stream: OpenStream | None = None
+        self._answer: Answer = lambda _: None
         self._connections: set[asyncio.Task[bool]] = set()
+
+    def answer_with(self, answer: Answer) -> None:
+        """Answer some requests here: those for which `answer` does not return None."""
+        self._answer = answer
 
     def forward_to(self, session: PodSession, open_stream: OpenStream) -> None:
         """Forward new connections through `open_stream`."""
@@ -56,7 +64,7 @@ class LocalPort:
         if not (session and open_stream):
             writer.close()
             return
-        connection = asyncio.create_task(_relay(reader, writer, open_stream))
+        connection = asyncio.create_task(_relay(reader, writer, open_stream, self._answer))
         self._connections.add(connection)
         connection.add_done_callback(lambda connection: self._close(connection, writer, session))
 
@@ -65,7 +73,7 @@ class LocalPort:
         self._connections.discard(connection)
         is_complete = False
         try:
-            with suppress(asyncio.CancelledError, PortClosed, PodUnreachable):
+            with suppress(asyncio.CancelledError, PortClosed, PiError):
                 is_complete = connection.result() and not session.is_lost
         finally:
             if is_complete:
@@ -75,6 +83,22 @@ class LocalPort:
                     raw: socket.socket = writer.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 writer.transport.abort()
+
+
+@asynccontextmanager
+async def opened_socket(session: PodSession, open_stream: OpenStream) -> AsyncIterator[Path]:
+    """Forward a unix socket while the block runs; other users of this machine cannot connect to it."""
+    port = LocalPort()
+    port.forward_to(session, open_stream)
+    with sockets.path() as path:
+        server = await asyncio.start_unix_server(port.serve, path)
+        try:
+            async with session.while_connected():
+                yield path
+        finally:
+            server.close()
+            port.disconnect()
+            await port.wait_until_closed()
 
 
 @asynccontextmanager
@@ -123,11 +147,26 @@ async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
     )
 
 
-async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: OpenStream) -> bool:
-    """Copy bytes both ways until both ends have sent everything; return whether the transfer is complete."""
+async def _relay(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: OpenStream, answer: Answer
+) -> bool:
+    """Copy bytes both ways until both ends have sent everything; return whether the transfer is complete.
+
+    The connection on the pod is opened for the first bytes: a server closes one on which nothing comes.
+    """
+    try:
+        first = await reader.read(COPY_SIZE)
+    except OSError:
+        return False
+    if not first:
+        return True
+    if own_answer := answer(first):
+        writer.write(own_answer)
+        return True
     from_pod, to_pod = await open_stream()
     is_complete = True
     try:
+        to_pod.write(first)
         async with asyncio.TaskGroup() as directions:
             directions.create_task(_copy(reader, to_pod))
             directions.create_task(_copy(from_pod, writer))

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
-from pi_cli.ssh import sockets
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.store import debug
 
@@ -122,17 +120,6 @@ class PodSession:
                     "its sshd forbids port forwarding, which pi needs to reach models",
                     hint="set `AllowTcpForwarding yes` in the pod's /etc/ssh/sshd_config and restart its sshd",
                 ) from error
-
-    @asynccontextmanager
-    async def forward(self, port: int) -> AsyncIterator[Path]:
-        """Forward a unix socket to a port on the pod's loopback; other users of this machine cannot connect to it."""
-        debug.note(f"{self.pod}: forwards to port {port}")
-        with sockets.path() as path:
-            with connection_errors(self.pod):
-                listener = await self._connection.forward_local_path_to_port(str(path), "127.0.0.1", port)
-            with closing(listener):
-                async with self.while_connected():
-                    yield path
 
     @property
     def is_lost(self) -> bool:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -14,12 +14,16 @@ from pi_cli.store import paths
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A port of this machine's loopback that the process `pid` forwards to a model."""
+    """A port of this machine's loopback that the process `pid` forwards to a model.
+
+    `secret` is a random text; with it, the process proves that the port is its own.
+    """
 
     pod: str
     name: str
     port: int
     pid: int
+    secret: str = field(default="", repr=False)
 
 
 @contextmanager

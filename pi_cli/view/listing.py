@@ -128,6 +128,7 @@ def _requests(requests: tuple[int, int] | None) -> str:
 
 
 def _url(listed: "Listed") -> str:
-    if listed.status in ("dead", "foreign"):  # a name that breaks pi's rule is in no command
+    """Return how other programs reach a model: its public URL, or the command that forwards a port, or `-`."""
+    if listed.status not in ("ready", "unhealthy", "unchecked"):
         return "-"
-    return command("pi", "forward", listed.name) if listed.url is None or listed.answers_here is False else listed.url
+    return listed.url or command("pi", "forward", listed.name)

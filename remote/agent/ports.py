@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import time
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from agent import home
 from agent.processes import Process
@@ -19,14 +19,20 @@ def health(port: int, processes: List[Process], listening: Optional[Dict[int, Se
 
     `listening` is a recent result of `listening_sockets`.
     """
+    return get(port, "/health")[0] if is_owner(processes, port, listening) else None
+
+
+def is_owner(processes: List[Process], port: int, listening: Optional[Dict[int, Set[str]]] = None) -> bool:
+    """Return whether one of these processes listens on the port; `listening` as for `health`."""
     inodes = (listening_sockets() if listening is None else listening).get(port)
-    if not inodes or not inodes & socket_inodes(processes):
-        return None
-    return get(port, "/health")[0]
+    return bool(inodes and inodes & socket_inodes(processes))
 
 
-def get(port: int, path: str, key: Optional[str] = None) -> Tuple[int, bytes]:
+def get(port: int, path: str, key: Optional[str] = None, owners: Iterable[Process] = ()) -> Tuple[int, bytes]:
     """Return the status and body of a server's response; status 0 if there is none.
+
+    The key is sent only if one of `owners` listens on the port once the connection is there: a process that took the
+    port in the meantime would get it otherwise.
 
     Without `http.client`, which takes longer to load than everything else that a list needs.
     """
@@ -35,6 +41,8 @@ def get(port: int, path: str, key: Optional[str] = None) -> Tuple[int, bytes]:
     deadline, answer = time.monotonic() + HTTP_TIMEOUT, b""
     with contextlib.suppress(OSError, ValueError):
         with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as server:
+            if key and not is_owner(list(owners), port):
+                return 0, b""
             server.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
             while len(answer) < MAX_ANSWER and (chunk := server.recv(65536)):
                 answer += chunk

@@ -84,7 +84,10 @@ Status = Literal["starting", "ready", "unhealthy", "orphaned"]
 
 
 class ModelReport(TypedDict):
-    """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds."""
+    """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds.
+
+    `listens`: one of its processes listens on its port now. `proof_key` is what it proves itself with, as hex.
+    """
 
     uid: Optional[str]
     name: str
@@ -100,6 +103,8 @@ class ModelReport(TypedDict):
     progress: Optional[List[Optional[int]]]
     requests: Optional[List[int]]
     memory_used: Optional[List[int]]
+    listens: bool
+    proof_key: Optional[str]
 
 
 class Death(TypedDict):

@@ -102,7 +102,8 @@ def described(running: List[Running]) -> "List[protocol.ModelReport]":
 def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.ModelReport":
     """Return the report on a model; if it is ready, note that in its record."""
     model, record = running.model, running.record
-    status = status_of(running, ports.health(model["port"], running.processes, listening))
+    is_owner = ports.is_owner(running.processes, model["port"], listening)
+    status = status_of(running, ports.get(model["port"], "/health")[0] if is_owner else None)
     if record and status == "ready" and not was_ready(record):
         with contextlib.suppress(OSError):  # on a full disk, the note is lost but not the report
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
@@ -123,6 +124,8 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
         "progress": record.get("progress") if record else None,
         "requests": requests(model["port"], running.processes) if status == "ready" else None,
         "memory_used": None,
+        "listens": is_owner,
+        "proof_key": proof_key(running) if is_owner else None,
     }
 
 
@@ -144,7 +147,7 @@ def was_ready(record: "Optional[protocol.Record]") -> bool:
 
 def requests(port: int, group: List[Process]) -> Optional[List[int]]:
     """Return [running, waiting] requests according to vLLM's /metrics; None if it does not report them."""
-    _, metrics = ports.get(port, "/metrics", key_of(group))
+    _, metrics = ports.get(port, "/metrics", key_of(group), group)
     counts: Dict[str, int] = {}
     with contextlib.suppress(ValueError, OverflowError):
         for kind, number in REQUESTS.findall(metrics):  # one line per engine
@@ -156,6 +159,15 @@ def key_of(group: List[Process]) -> Optional[str]:
     """Return the API key from the environment of a model's processes, the only place on the pod where it exists."""
     keys = (processes.variable(process.pid, "VLLM_API_KEY") for process in group)
     return next(filter(None, keys), None)
+
+
+def proof_key(running: Running) -> Optional[str]:
+    """Return what a model's guard proves itself with, as hex (see `remote/require_key.py`); None without a guard."""
+    import hashlib
+    import hmac  # not loaded on pods without models
+
+    uid, key = running.model["uid"], key_of(running.processes)
+    return hmac.new(key.encode(), ("pi proof " + uid).encode(), hashlib.sha256).hexdigest() if uid and key else None
 
 
 def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:

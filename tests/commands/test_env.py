@@ -1,6 +1,5 @@
 """`pi env`: lines for a shell, with a URL that has answered and without the key."""
 
-import json
 import os
 import signal
 import socketserver
@@ -14,7 +13,7 @@ import pytest
 
 from tests.commands.served import Served
 from tests.commands.staying import staying
-from tests.conftest import KEY, Pi, pods_json
+from tests.conftest import KEY, Pi
 
 pytestmark = pytest.mark.xdist_group("test_env")
 FAMILY = {
@@ -32,12 +31,10 @@ def url(pi: Pi, served: Served) -> str:
     return str(served.started(pi, "q").json[0]["url"])
 
 
-def forget_the_port() -> None:
-    """Make the model one whose public URL answers nobody."""
-    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-    state = pods_json()
-    state["pods"]["dc1"]["models"]["q"]["private"] = True
-    path.write_text(json.dumps(state))
+@pytest.fixture
+def private(pi: Pi, served: Served) -> None:
+    """A model `p` without a public URL."""
+    served.started(pi, "p", "--private")
 
 
 def test_what_it_prints_sets_the_variables_in_a_shell(pi: Pi, url: str) -> None:
@@ -108,33 +105,32 @@ def test_a_public_url_is_named_as_plain_http(pi: Pi, url: str) -> None:
     assert url
 
 
-def test_where_the_public_url_does_not_answer_a_running_forward_does(pi: Pi, url: str) -> None:
-    forget_the_port()
-    refused = pi("env", "q")
+@pytest.mark.usefixtures("private")
+def test_where_there_is_no_public_url_a_running_forward_is_used(pi: Pi) -> None:
+    refused = pi("env", "p")
     assert (refused.code, refused.out) == (1, "")
-    assert "error: `q` on `dc1` does not answer from here" in refused.err
-    assert "hint: open a port with `pi forward dc1/q` in another terminal" in refused.err
-    with staying("forward", "q") as forward:
+    assert "error: `p` on `dc1` does not answer from here" in refused.err
+    assert "hint: open a port with `pi forward dc1/p` in another terminal" in refused.err
+    with staying("forward", "p") as forward:
         [local] = forward.prints()
-        found = pi("env", "q")
+        found = pi("env", "p")
         assert found.out.splitlines()[0] == f"export OPENAI_BASE_URL={local}"
         assert found.err == ""
-        assert pi("env", "q", "--json").json["via"] == "forward"
+        assert pi("env", "p", "--json").json["via"] == "forward"
+        assert "refuses the key in PI_API_KEY" in pi("env", "p", PI_API_KEY="another-key-entirely").err
         forward.end(signal.SIGKILL)
     assert len(list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir())) == 1, "a kill -9 leaves its file behind"
-    assert pi("env", "q").code == 1
-    assert url
+    assert pi("env", "p").code == 1
 
 
-def test_a_stranger_on_the_port_of_a_killed_forward_is_not_shown_the_key(pi: Pi, url: str) -> None:
-    forget_the_port()
-    with staying("forward", "q") as forward:
+@pytest.mark.usefixtures("private")
+def test_a_stranger_on_the_port_of_a_killed_forward_is_not_shown_the_key(pi: Pi) -> None:
+    with staying("forward", "p") as forward:
         port = int(forward.prints()[0].removesuffix("/v1").rpartition(":")[2])
         forward.end(signal.SIGKILL)
     with hearing(port) as heard:
-        assert pi("env", "q").code == 1
+        assert pi("env", "p").code == 1
     assert heard == []
-    assert url
 
 
 @contextmanager
@@ -183,10 +179,3 @@ def test_a_model_is_found_by_pod_and_name(pi: Pi, served: Served) -> None:
     for words in (["dc2/q"], ["q", "--pod", "dc2"], ["q"]):
         assert pi("env", *words, "--json").json["pod"] == "dc2"
     assert pi("env", "dc1/q").code == 2
-
-
-def test_pods_are_not_asked(pi: Pi, served: Served, url: str) -> None:
-    asked = len(served.pod.commands)
-    assert pi("env", "q").code == 0
-    assert len(served.pod.commands) == asked
-    assert url

@@ -17,8 +17,6 @@ import pytest
 from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.served import Served
 from tests.conftest import KEY, TOKEN, Pi
-from tests.demo.conftest import ssh
-from tests.demo.model import free_port
 from tests.forkserver import FORKSERVER, NEW, Process
 from tests.lab.relay import Relay
 from tests.terminal import at_a_terminal
@@ -41,6 +39,7 @@ class Models:
     """The models of the module's pod."""
 
     served: Served
+    pi: Pi
 
     @property
     def pod(self) -> EmbeddedPod:
@@ -48,17 +47,9 @@ class Models:
 
     def ensure(self, name: str, *, on: str = "dc1") -> str:
         """Start a model if it does not run yet, and register it in `pods.json`."""
-        self.served.ensure(name, lambda: self.start(name), on=on)
+        arguments = ["--gpu-memory-utilization", "0.1", "--simulate", "slow=0.1", *MODELS[name].split()]
+        self.served.started(self.pi, name, "--vllm", *arguments, on=on)
         return name
-
-    def start(self, name: str) -> Any:
-        """Start a model and return what `pods.json` shall say about it."""
-        port = free_port()
-        command = f"vllm serve tiny/model --served-model-name {name} --host 127.0.0.1 --port {port}"
-        command += f" --gpu-memory-utilization 0.1 --simulate slow=0.1 {MODELS[name]}"
-        ssh(self.pod, f"VLLM_API_KEY={KEY} setsid --fork {command} > {name}.log 2>&1 < /dev/null")
-        until(lambda: is_ready(port))
-        return {"model": "Qwen/Qwen3-8B", "port": port, "gpu": "0", "pid": 1}
 
     def running(self, name: str) -> float:
         """Return the number of requests that a model is working on."""
@@ -76,13 +67,14 @@ def is_ready(port: int) -> bool:
 
 
 def get(port: int, path: str) -> httpx2.Response:
-    return httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    return httpx2.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
 
 
 @pytest.fixture(autouse=True)
-def models(served: Served, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
+def models(served: Served, pi: Pi, environment: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
     """Give every test its own folder and conversations, and a model called `q`."""
-    models = Models(served)
+    models = Models(served, pi)
     models.ensure("q")
     work = environment / "work"
     work.mkdir()
@@ -257,7 +249,7 @@ def test_a_model_that_dies_during_an_answer_is_reported(models: Models, pi: Pi) 
     assert "`mortal` stopped answering: the connection was lost\nhint: see why with `pi logs mortal --pod dc2`" in err
     gone = pi("prompt", "mortal", "Hello")
     assert gone.code == 1
-    assert "error: `mortal` cannot be reached: nothing answers on its port\nhint: see which models run" in gone.err
+    assert "error: `mortal` on `dc2` cannot be reached: its server or its record on the pod is gone" in gone.err
 
 
 def asking(*words: str) -> Process:

@@ -26,6 +26,8 @@ MODEL: "protocol.ModelReport" = {
     "progress": None,
     "requests": [1, 0],
     "memory_used": [70000, 81559],
+    "listens": True,
+    "proof_key": "0f" * 32,
 }
 STARTING: "protocol.ModelReport" = {
     **MODEL,

@@ -22,7 +22,7 @@ class Relay:
 
     `delay` is in seconds and `rate` in bytes per second, both each way. `reset_after` and `silent_after` are bytes that
     a connection carries, both ways together, before it is reset or carries nothing any more. The first `turned_away`
-    connections are closed at once, after a last word if there is one.
+    connections are closed at once, after a last word if there is one. `listen` is an address of this machine.
     """
 
     port: int
@@ -32,6 +32,7 @@ class Relay:
         address: str,
         port: int,
         *,
+        listen: str = "127.0.0.1",
         delay: float = 0.0,
         rate: float | None = None,
         reset_after: int | None = None,
@@ -41,7 +42,7 @@ class Relay:
     ) -> None:
         self.carried = 0  # bytes, over all connections
         self.met = 0  # connections
-        self._target = (address, port)
+        self._target, self._listen = (address, port), listen
         self._delay, self._rate = delay, rate
         self._reset_after, self._silent_after = reset_after, silent_after
         self._turned_away, self._last_word = turned_away, last_word
@@ -91,7 +92,7 @@ class Relay:
         def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             meetings.add(asyncio.create_task(self._meet(reader, writer)))
 
-        server = await asyncio.start_server(meet, "127.0.0.1", 0)
+        server = await asyncio.start_server(meet, self._listen, 0)
         self.port = server.sockets[0].getsockname()[1]
         self._is_open.set()
         await self._end.wait()

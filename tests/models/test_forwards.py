@@ -38,9 +38,7 @@ def test_a_port_that_now_belongs_to_another_model_is_detected(
 
     async def check() -> None:
         keeping = asyncio.create_task(
-            forwards.keep_open(
-                [Target("dc1", "q", [0])], state.load().pods, events.put_nowait, pauses=(0.1,), recheck_after=0.0
-            )
+            forwards.keep_open([Target("dc1", "q", [0])], state.load().pods, events.put_nowait, pauses=(0.1,))
         )
         up = await events.get()
         assert await served(up.url) == "q"

@@ -1,12 +1,15 @@
 """`remote/require_key.py`, called as a server calls an ASGI application."""
 
 import asyncio
+import hmac
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from require_key import RequireKey
+from require_key import PROOF_ROUTE, RequireKey
+
+from pi_cli.models import identity
 
 KEY = "sk-it's, a key"
 BEARER = (b"authorization", b"Bearer " + KEY.encode())
@@ -172,3 +175,59 @@ def test_a_websocket_with_the_key_is_passed_on(application: Application) -> None
 
 def test_the_key_is_not_kept_where_it_could_be_printed(application: Application) -> None:
     assert KEY not in repr(vars(RequireKey(application)))
+
+
+# The proof that this is the model
+
+UID = "0123456789abcdef"
+NONCE = "ab" * 32
+PORT = 8001
+
+
+def proofs(application: Application, query: str, root_path: str = "") -> list[str]:
+    scope: Any = {"query_string": query.encode(), "server": ("127.0.0.1", PORT), "root_path": root_path}
+    answer = ask(application, root_path + PROOF_ROUTE, **scope)
+    assert application.reached == []
+    if status(answer) != 200:
+        assert status(answer) == 401
+        return []
+    found: list[str] = json.loads(answer[1]["body"])["proofs"]
+    return found
+
+
+def proof(key: str, uid: str = UID, port: int = PORT) -> str:
+    proof_key = identity.proof_key(key, uid)
+    return hmac.new(proof_key, f"{NONCE} {port}".encode(), "sha256").hexdigest()
+
+
+def test_the_model_proves_itself_without_a_key(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_MODEL_UID", UID)
+    assert proofs(application, f"nonce={NONCE}") == [proof(KEY)]
+    assert proofs(application, f"nonce={NONCE}", root_path="/x") == [proof(KEY)]
+
+
+def test_it_proves_itself_for_each_of_its_keys(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_MODEL_UID", UID)
+    monkeypatch.setenv("PI_OTHER_API_KEYS", "alice-key bob-key")
+    assert proofs(application, f"nonce={NONCE}") == [proof(KEY), proof("alice-key"), proof("bob-key")]
+
+
+def test_another_launch_or_port_or_key_has_other_proofs() -> None:
+    assert len({proof(KEY), proof(KEY, uid="f" * 16), proof(KEY, port=8002), proof("other")}) == 4
+
+
+@pytest.mark.parametrize("query", ["", "nonce=", "nonce=ab", "nonce=" + "AB" * 32, "nonce=" + "ab" * 65, "x=1"])
+def test_a_challenge_that_is_not_a_nonce_is_refused(
+    application: Application, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setenv("PI_MODEL_UID", UID)
+    assert proofs(application, query) == []
+
+
+def test_a_launch_without_a_uid_or_a_key_proves_nothing(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert proofs(application, f"nonce={NONCE}") == []
+    monkeypatch.setenv("PI_MODEL_UID", UID)
+    monkeypatch.setenv("VLLM_API_KEY", "")
+    assert proofs(application, f"nonce={NONCE}") == []

@@ -21,23 +21,23 @@ glm = Model("zai-org/GLM-4.5-Air", port=8002, gpu="2", pid=0)
 listing.show([
     Listed("dc1", "qwen", qwen, "ready", "http://1.2.3.4:8001/v1", age=7500, answers_here=True, requests=(256, 12),
            memory=(146000, 163118)),
-    Listed("dc1", "glm", glm, "starting", "http://1.2.3.4:8002/v1", age=100, phase="downloading",
+    Listed("dc1", "glm", glm, "starting", age=100, phase="downloading",
            progress=(12_300_000_000, 140_000_000_000)),
-    Listed("dc2", "old", qwen, "dead", "http://5.6.7.8:8001/v1", cause="the pod was rebooted", log="/root/q.log"),
-    Listed("dc2", "shut", qwen, "ready", "http://5.6.7.8:8001/v1", age=60, answers_here=False),
-    Listed("dc2", "own", qwen, "ready", None, age=60),
-    Listed("dc2", "lost", qwen, "orphaned", "http://5.6.7.8:8001/v1", age=60, memory=(73400, 163118)),
+    Listed("dc2", "old", qwen, "dead", cause="the pod was rebooted", log="/root/q.log"),
+    Listed("dc2", "shut", qwen, "ready", age=60, answers_here=False),
+    Listed("dc2", "own", qwen, "ready", age=60),
+    Listed("dc2", "lost", qwen, "orphaned", age=60, memory=(73400, 163118)),
 ])
 """
 
 WIDE = """\
 POD  NAME  STATUS                                             MODEL                      GPU  GPU MEM      PORT  PID   UP    REQUESTS         URL
 dc1  qwen  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  143/159 GiB  8001  4711  2h5m  256 +12 waiting  http://1.2.3.4:8001/v1
-dc1  glm   starting (downloading 12.3 GB of 140.0 GB, 1m40s)  zai-org/GLM-4.5-Air        2    -            8002  -     -     -                http://1.2.3.4:8002/v1
+dc1  glm   starting (downloading 12.3 GB of 140.0 GB, 1m40s)  zai-org/GLM-4.5-Air        2    -            8002  -     -     -                -
 dc2  old   dead (the pod was rebooted)                        Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  -     -                -
 dc2  shut  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward shut
 dc2  own   ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward own
-dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                http://5.6.7.8:8001/v1
+dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                -
 note: `lost` has lost its server or its record, but still uses 77.0 GB of GPU memory; stop it with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
 
 NARROW = """\
@@ -58,7 +58,6 @@ NARROW = """\
   MODEL    zai-org/GLM-4.5-Air
   GPU      2
   PORT     8002
-  URL      http://1.2.3.4:8002/v1
   old
 """
 

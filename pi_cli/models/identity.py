@@ -1,0 +1,146 @@
+"""Is this the model? A server proves it before it is sent a key: it answers a challenge that only the model can answer.
+
+The guard of a model (`remote/require_key.py`) answers a nonce with HMACs. Their keys, the proof keys, are derived from
+an API key and from the uid of the launch, so an answer fits one launch only, and shows nothing of the key.
+
+A forwarded port proves in the same way that pi itself forwards it: with a key that only this user's processes know.
+
+Without `httpx2`, which takes as long to load as everything else that `pi list` needs.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from pi_cli.pods.reports import RunningModel
+
+Responder = Literal["model", "locked", "other"]
+
+ROUTE = "/.well-known/pi-model"
+FORWARD_ROUTE = "/.well-known/pi-forward"
+FORWARD_REQUEST = re.compile(rf"GET {FORWARD_ROUTE}\?nonce=([0-9a-f]{{64}}) HTTP/1.1\r\n".encode())
+REACH_TIMEOUT = 1.5  # seconds for a port on a public address; firewalls often drop packets to closed ports
+PROOF_TIMEOUT = 10.0  # seconds for an answer: a busy server takes its time
+MAX_ANSWER = 1 << 14  # bytes of the head and of the body of an answer; a proof for each of 100 keys fits
+READ_SIZE = 1 << 12  # bytes read at a time, at most
+
+
+class Reader(Protocol):
+    """The reading end of a connection: asyncio's or asyncssh's."""
+
+    async def read(self, n: int, /) -> bytes: ...
+
+
+class Writer(Protocol):
+    """The writing end of a connection: asyncio's or asyncssh's."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the answer of a model has to fit: the port that it serves, and at least one of the proof keys."""
+
+    port: int
+    proof_keys: Collection[bytes] = field(repr=False)
+
+
+def proof_key(api_key: str, uid: str) -> bytes:
+    """Return the proof key of an API key and of the uid of a launch."""
+    return _hmac(api_key.encode(), b"pi proof " + uid.encode())
+
+
+async def prove(
+    reader: Reader, writer: Writer, identity: Identity, *, host: str = "pod", route: str = ROUTE
+) -> frozenset[bytes]:
+    """Challenge the server at the other end of a connection; return the proof keys that it has proved to know.
+
+    There are none if it is not the model. Otherwise the connection can be used for requests. Raises `OSError` and the
+    errors of the connection.
+    """
+    nonce = secrets.token_hex(32)
+    writer.write(f"GET {route}?nonce={nonce} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    proofs: list[bytes] = []
+    with suppress(TimeoutError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        async with asyncio.timeout(PROOF_TIMEOUT):
+            answer = json.loads(await _body(reader))
+        proofs = [bytes.fromhex(proof) for proof in answer["proofs"]]
+    message = f"{nonce} {identity.port}".encode()
+    return frozenset(
+        key for key in identity.proof_keys if any(hmac.compare_digest(_hmac(key, message), proof) for proof in proofs)
+    )
+
+
+async def prove_at(
+    url: str, identity: Identity, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE
+) -> frozenset[bytes]:
+    """Challenge the server at `http://HOST:PORT/v1`; return the proof keys that it has proved to know.
+
+    It is given `timeout` seconds, of which connecting may take only `REACH_TIMEOUT`.
+    """
+    with suppress(OSError, ValueError):  # a TimeoutError is an OSError
+        parts = urlsplit(url)
+        async with asyncio.timeout(timeout):
+            async with asyncio.timeout(REACH_TIMEOUT):
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                return await prove(reader, writer, identity, host=parts.netloc, route=route)
+            finally:
+                writer.close()
+    return frozenset()
+
+
+async def look(url: str, model: RunningModel, key: str) -> Responder:
+    """Return what answers at a URL: the model, the model with other API keys than this one, or anything else."""
+    own = {proof_key(key, model.uid)} if model.uid else set()
+    known = {model.proof_key} if model.proof_key else set()
+    proven = await prove_at(url, Identity(model.port, own | known), timeout=PROOF_TIMEOUT)
+    if proven & own:
+        return "model"
+    return "locked" if proven else "other"
+
+
+def answer_as_forward(request: bytes, identity: Identity) -> bytes | None:
+    """Return the answer of a forwarded port to a challenge; None if the request is another one."""
+    if not (challenge := FORWARD_REQUEST.match(request)):
+        return None
+    message = challenge[1] + b" %d" % identity.port
+    body = json.dumps({"proofs": [_hmac(key, message).hex() for key in identity.proof_keys]})
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+async def _body(reader: Reader) -> bytes:
+    """Read one answer, and no byte more. Raises `ValueError` if it is not a complete answer of moderate size."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await _more(reader, len(data))
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode("ascii").split("\r\n")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    size = int(headers["content-length"])
+    if status.split()[:2] != ["HTTP/1.1", "200"] or not 0 <= size <= MAX_ANSWER:
+        raise ValueError(status)
+    while len(body) < size:
+        body += await _more(reader, len(body))
+    if len(body) > size or headers.get("connection", "").lower() == "close":
+        raise ValueError(status)  # not a connection for more requests
+    return body
+
+
+async def _more(reader: Reader, so_far: int) -> bytes:
+    chunk = await reader.read(READ_SIZE)
+    if not chunk or so_far + len(chunk) > 2 * MAX_ANSWER:
+        raise ValueError(so_far)
+    return chunk
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()
