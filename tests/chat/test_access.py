@@ -170,6 +170,13 @@ def test_rg_skips_the_same_files_as_the_other_tools_do(cwd: Path, tmp_path: Path
 
 
 @needs_rg
+def test_names_with_spaces_are_closed_to_every_tool(cwd: Path) -> None:
+    path = write(cwd / "Library" / "Application Support" / "Google" / "Chrome" / "Default" / "Login Data")
+    assert "may hold credentials" in read(Access(cwd), path)
+    assert call(Access(cwd), "rg", args="-uuu .") == "no matches"
+
+
+@needs_rg
 def test_a_home_as_working_directory_keeps_its_credentials(environment: Path) -> None:
     for name in CREDENTIALS.split():
         write(environment / name)
