@@ -1,4 +1,4 @@
-"""Which files hold credentials: keys, tokens, passwords, sessions of browsers, and what was typed into shells.
+"""Which files hold credentials: keys, tokens, passwords, sessions of browsers, and what shells export and remember.
 
 Python reads the tables for a path (`Credentials.has`), and `rg` gets them as globs (`Credentials.exclusions`).
 """
@@ -47,6 +47,9 @@ TABLE = """
     .*_history* .*-history* .zhistory .histfile .history .rhistory fish_history .bash_sessions .zsh_sessions .lesshst
     .viminfo* .config/nushell share/atuin consolehost_history.txt history.sqlite* jupyter_cookie_secret
     share/jupyter/runtime
+
+    .bashrc* .bash_profile* .bash_login .bash_aliases .profile .zshrc* .zprofile .zshenv .zlogin .cshrc .tcshrc .kshrc
+    .config/fish .xprofile .xsessionrc .pam_environment .config/environment.d etc/environment *profile.ps1
 
     library/keychains .mozilla .thunderbird .librewolf .waterfox .zen .config/google-chrome* .config/chromium*
     .config/bravesoftware .config/microsoft-edge* .config/vivaldi* .config/opera* snap/firefox snap/chromium .var/app

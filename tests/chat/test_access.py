@@ -27,6 +27,7 @@ CREDENTIALS = """
     .pypirc .cargo/credentials .cargo/credentials.toml .config/gh/hosts.yml .cache/huggingface/token
     .cache/huggingface/stored_tokens .huggingface/token .env .env.local .env.example .envrc prod.env app/.ENV
     server.pem tls/server.key a.p12 a.pfx passwords.kdbx id_rsa id_ecdsa keys/id_ed25519 backup/.ssh/id_rsa
+    .bashrc .zshrc .profile .config/fish/config.fish
     .bash_history .zsh_history .python_history .psql_history .local/share/fish/fish_history
     .mozilla/firefox/x.default/logins.json .config/google-chrome/Default/Cookies .config/chromium/Default/Cookies
     .password-store/a.gpg .config/rclone/rclone.conf rclone.conf .vault-token .terraform.d/credentials.tfrc.json
