@@ -32,8 +32,8 @@ async def _no_parser() -> None:
 class Conversation:
     """The messages between the user and a model. `messages` is plain JSON, and may continue an earlier conversation.
 
-    `system` replaces the default system prompt. `tool_parser` looks up the tool-call parser for the model; it is called
-    only if the server runs without one.
+    `system` replaces the default system prompt; `reach` is a sentence in it about what the tools can read.
+    `tool_parser` looks up the tool-call parser for the model; it is called only if the server runs without one.
     """
 
     model: ServedModel
@@ -43,6 +43,7 @@ class Conversation:
     take_turn: TakeTurn = completions.take_turn
     messages: list[Message] = field(default_factory=list)
     system: str | None = None
+    reach: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     tool_parser: Callable[[], Awaitable[str | None]] = _no_parser
 
@@ -79,7 +80,7 @@ class Conversation:
 
     async def _take_turn(self, client: "Client", turn: Turn, *, is_last: bool) -> bool:
         """Take one turn. If the server cannot serve the request, simplify it and return False."""
-        system = system_prompt(self.cwd, self.tools, self.system)
+        system = system_prompt(self.cwd, self.tools, self.system, self.reach)
         request = Request(self.model, system, self.messages, self.tools, is_last, self.sampling)
         try:
             await self.take_turn(client, request, turn)
@@ -107,12 +108,13 @@ class Conversation:
             self.messages.append({"role": "assistant", "content": text if text.strip() else INTERRUPTED})
 
 
-def system_prompt(cwd: Path, tools: Toolbox, system: str | None = None) -> str:
+def system_prompt(cwd: Path, tools: Toolbox, system: str | None = None, reach: str = "") -> str:
     """Return the system prompt: the user's or the default one, the working directory, and the tools."""
     text = f"{DEFAULT_SYSTEM if system is None else system} The working directory is {cwd}."
     if tools:
         text += (
             f" You have read-only access to the files on this machine with the tools {', '.join(tools)}."
+            f"{' ' if reach else ''}{reach}"
             " Use them when the question is about files; give them absolute paths."
         )
     return text.strip()

@@ -1,20 +1,21 @@
 """`ls`, `read` and `glob`: plain blocking functions on the local file system. They only read, and always return.
 
-Each checks a `stop` event as it works: it runs in a thread, and a thread cannot be cancelled.
+What they may read is decided by `access`; without one, only the working directory is open. Each checks a `stop` event
+as it works: it runs in a thread, and a thread cannot be cancelled.
 """
 
 import fnmatch
 import itertools
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from pi_cli.chat.paths import is_closed, locate, tool_errors
+from pi_cli.chat.access import Access
+from pi_cli.chat.paths import tool_errors
 from pi_cli.chat.schema import ToolError
 
 MAX_LINES = 2000
@@ -29,22 +30,23 @@ MAX_SECONDS = 10.0
 SKIPPED = frozenset({".git", ".hg", ".svn", ".tox", ".venv", "__pycache__", "node_modules", "venv"})
 
 
-def ls(path: str, ignore: Sequence[str] = (), *, cwd: Path, stop: Event) -> str:
+def ls(path: str, ignore: Sequence[str] = (), *, cwd: Path, stop: Event, access: Access | None = None) -> str:
     """List a directory: one name per line, `/` after directories, `->` and the target after symlinks."""
-    directory = locate(path, cwd)
-    with tool_errors(directory):
-        entries, has_more = list_entries(directory, stop)
+    access = access or Access(cwd)
+    directory = access.locate(path)
+    with tool_errors(directory), access.opened(directory, directory=True) as descriptor:
+        entries, has_more = list_entries(descriptor, stop)
         listed = [entry for entry in entries if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignore)]
         if not listed:
             return "(all entries are ignored)" if entries else "(an empty directory)"
-        lines, left_out = limited(describe(entry) for entry in listed)
+        lines, left_out = limited(describe(entry, descriptor) for entry in listed)
     if left_out is not None or has_more:
         count = f"{len(listed)}{' or more' if has_more else ''}"
         lines.append(f"[{len(lines)} of {count} entries shown; use `glob` to select]")
     return "\n".join(lines)
 
 
-def list_entries(directory: Path, stop: Event) -> tuple[list[os.DirEntry[str]], bool]:
+def list_entries(directory: int, stop: Event) -> tuple[list[os.DirEntry[str]], bool]:
     """Return the first `MAX_ENTRIES` entries of a directory, sorted by name, and whether there are more."""
     entries = []
     with os.scandir(directory) as scan:
@@ -56,10 +58,10 @@ def list_entries(directory: Path, stop: Event) -> tuple[list[os.DirEntry[str]], 
     return sorted(entries, key=lambda entry: entry.name), has_more
 
 
-def describe(entry: os.DirEntry[str]) -> str:
+def describe(entry: os.DirEntry[str], directory: int) -> str:
     try:
         if entry.is_symlink():
-            return f"{entry.name} -> {Path(entry).readlink()}"
+            return f"{entry.name} -> {os.readlink(entry.name, dir_fd=directory)}"
         return f"{entry.name}/" if entry.is_dir() else entry.name
     except OSError:  # deleted in the meantime
         return entry.name
@@ -77,12 +79,15 @@ def limited(lines: Iterable[str]) -> tuple[list[str], str | None]:
     return fitting, None
 
 
-def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, stop: Event) -> str:
+def read(
+    file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, stop: Event, access: Access | None = None
+) -> str:
     """Return at most `limit` lines of a text file, from line `offset` on (the first is 1)."""
-    path = locate(file_path, cwd)
+    access = access or Access(cwd)
+    path = access.locate(file_path)
     first = max(offset, 1)
     is_over = search_limit(stop, max_entries=None)
-    with tool_errors(path), open_regular(path) as file:
+    with tool_errors(path), access.opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
         if b"\0" in file.read(8192):
             size = os.fstat(file.fileno()).st_size
             raise ToolError(f"{file_path} is a binary file of {size} bytes, not text")
@@ -103,16 +108,6 @@ def read(file_path: str, offset: int = 1, limit: int = MAX_LINES, *, cwd: Path, 
     return "\n".join(lines)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file only if it is a regular one: a FIFO would block forever, and opening a device may have effects."""
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ToolError(f"{path} is not a regular file")
-    return path.open("rb")
-
-
 def lines_of(file: BinaryIO, is_over: Callable[[], bool]) -> Iterator[str]:
     """Yield lines as text, truncated to `MAX_LINE` bytes; at most that much of a line is in memory."""
     while (line := file.readline(MAX_LINE)) and not is_over():
@@ -124,17 +119,18 @@ def lines_of(file: BinaryIO, is_over: Callable[[], bool]) -> Iterator[str]:
         yield f"{text} […{left_out} more bytes in this line]" if left_out else text
 
 
-def glob(pattern: str, path: str = ".", *, cwd: Path, stop: Event) -> str:
+def glob(pattern: str, path: str = ".", *, cwd: Path, stop: Event, access: Access | None = None) -> str:
     """Find files by a pattern with `*`, `?`, `[…]`, `{a,b}` and `**`, sorted by path."""
-    base = locate(path, cwd)
-    with tool_errors(base):
-        os.scandir(base).close()
+    access = access or Access(cwd)
+    base = access.locate(path, is_search=True)
+    with tool_errors(base), access.opened(base, directory=True):
+        pass
     is_over = search_limit(stop)
     matches = (
         match
         for alternative in expand_braces(pattern)
         for root, segments in [split_pattern(alternative, base)]
-        for match in files_below(root, segments, is_over)
+        for match in files_below(access.locate(str(root), is_search=True).resolve(), segments, is_over, access.hides)
     )
     lines, left_out = limited(sorted(set(itertools.islice(matches, MAX_LINES + 1))))
     if not lines:
@@ -175,10 +171,12 @@ def split_pattern(pattern: str, base: Path) -> tuple[Path, list[str]]:
     root = Path("/") if pattern.startswith(("/", "~")) else base
     while len(segments) > 1 and not re.search(r"[*?\[]", segments[0]):
         root /= segments.pop(0)
-    return locate(str(root), base), segments
+    return root, segments
 
 
-def files_below(root: Path, segments: list[str], is_over: Callable[[], bool]) -> Iterator[str]:
+def files_below(
+    root: Path, segments: list[str], is_over: Callable[[], bool], is_hidden: Callable[[os.DirEntry[str]], bool]
+) -> Iterator[str]:
     """Walk the directories that can contain a match. Symlinks to directories are not followed: they may form cycles."""
     pending = [(str(root), skip_double_stars(segments, {0}))]
     while pending:
@@ -187,8 +185,10 @@ def files_below(root: Path, segments: list[str], is_over: Callable[[], bool]) ->
             if is_over():
                 return
             next_states = match_name(segments, states, entry.name)
+            if not next_states or is_hidden(entry):
+                continue
             if is_directory(entry):
-                if next_states - {len(segments)} and not is_closed(entry.path) and is_searched(entry.name, segments):
+                if next_states - {len(segments)} and is_searched(entry.name, segments):
                     pending.append((entry.path, next_states))
             elif len(segments) in next_states:
                 yield entry.path

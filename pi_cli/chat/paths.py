@@ -1,4 +1,4 @@
-"""Which paths the tools may read, and the errors that a model gets for the others."""
+"""The errors of the file system, in words that help a model to continue."""
 
 import difflib
 import itertools
@@ -8,25 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pi_cli.chat.schema import ToolError
-
-# Reading these reveals other processes' secrets (`/proc/*/environ`), never ends, or has effects on a device.
-CLOSED_TREES = ("/proc", "/sys", "/dev")
-
-
-def locate(path: str, cwd: Path) -> Path:
-    """Return a path from a model as an absolute one; a relative path starts from `cwd`.
-
-    Raises ToolError for paths in the kernel's own trees, also behind symlinks.
-    """
-    with tool_errors(path):
-        absolute = os.path.normpath(cwd / Path(path).expanduser())
-        if is_closed(absolute) or is_closed(os.path.realpath(absolute)):
-            raise ToolError(f"{path} cannot be read: {', '.join(CLOSED_TREES)} are closed to tools")
-    return Path(absolute)
-
-
-def is_closed(path: str) -> bool:
-    return any(path == tree or path.startswith(f"{tree}/") for tree in CLOSED_TREES)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from pi_cli.chat.access import Access
 from pi_cli.chat.files import MAX_CHARACTERS, MAX_LINES
-from pi_cli.chat.paths import locate, tool_errors
+from pi_cli.chat.paths import tool_errors
 from pi_cli.chat.schema import ToolError
 
 MAX_SECONDS = 20.0
@@ -50,20 +51,23 @@ NOT_INSTALLED = (
 )
 
 
-async def rg(args: str, *, cwd: Path, path: str | None = None, seconds: float = MAX_SECONDS) -> str:
+async def rg(
+    args: str, *, cwd: Path, path: str | None = None, seconds: float = MAX_SECONDS, access: Access | None = None
+) -> str:
     """Search with ripgrep; `args` are its arguments as on a command line, but no shell expands them.
 
-    `path` is the search path for programs; None means PATH.
+    `path` is the search path for programs; None means PATH. Without `access`, only `cwd` is open.
     """
     program = find_program(path)
     if program is None:
         raise ToolError(NOT_INSTALLED)
-    arguments = check_arguments(args, cwd)
+    arguments, paths = check_arguments(args, access or Access(cwd))
     with tempfile.TemporaryFile() as errors:
         command = [program, "--no-config", "--no-messages", "--line-number", "--no-heading"]
-        command += [f"--max-columns={MAX_COLUMNS}", "--max-columns-preview", *arguments]
+        command += [f"--max-columns={MAX_COLUMNS}", "--max-columns-preview", *arguments, *paths]
         async with running(command, cwd=cwd, errors=errors.fileno()) as process:
             output, note = await read_output(process, seconds)
+        require_same(paths)
         errors.seek(0)
         return search_result(output, note, process.returncode, errors.read(2000).decode("utf-8", "replace").strip())
 
@@ -78,8 +82,11 @@ def find_program(path: str | None = None) -> str | None:
     return shutil.which("rg", path=os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep))))
 
 
-def check_arguments(args: str, cwd: Path) -> list[str]:
-    """Return the arguments for `rg`, or raise ToolError if they are not allowed."""
+def check_arguments(args: str, access: Access) -> tuple[list[str], list[str]]:
+    """Return the arguments for `rg` and the paths to search; raise ToolError if they are not allowed.
+
+    The paths are resolved, so that `rg` follows no link to another place.
+    """
     try:
         words = shlex.split(args)
     except ValueError as error:
@@ -89,9 +96,10 @@ def check_arguments(args: str, cwd: Path) -> list[str]:
     if not has_pattern and not positional:
         raise ToolError("`args` has no pattern; for example: -n 'def main' /some/directory")
     pattern, paths = ([], positional) if has_pattern else (positional[:1], positional[1:])
-    existing = [str(existing_path(path, cwd)) for path in paths]
-    locate(".", cwd)
-    return [*options, "--color=never", "--one-file-system", "--", *pattern, *existing]
+    existing = [existing_path(path, access) for path in paths]
+    if not existing:
+        access.locate(".", is_search=True)
+    return [*options, *access.ripgrep_options(), "--color=never", "--one-file-system", "--", *pattern], existing
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -142,15 +150,20 @@ def next_value(option: str, rest: Iterator[str]) -> str:
     return value
 
 
-def existing_path(path: str, cwd: Path) -> Path:
+def existing_path(path: str, access: Access) -> str:
     if path in {"|", "||", "&&", ";", ">", ">>", "<", "&"}:
         raise ToolError(f"there is no shell here: only `rg` is run, and `{path}` has no meaning")
-    absolute = locate(path, cwd)
+    absolute = access.locate(path, is_search=True)
     if "*" in path and not os.path.lexists(absolute):
         raise ToolError(f"there is no shell here to expand {path}: search the directory with --glob PATTERN")
-    with tool_errors(absolute):
-        absolute.stat()
-    return absolute
+    with tool_errors(absolute), access.opened(absolute, directory=absolute.is_dir()):
+        return os.path.realpath(absolute)
+
+
+def require_same(paths: Sequence[str]) -> None:
+    """Raise ToolError if a resolved path has become a link to another place: `rg` has opened it after the check."""
+    if any(os.path.realpath(path) != path for path in paths):
+        raise ToolError("a path was replaced while it was searched: repeat this call")
 
 
 @asynccontextmanager

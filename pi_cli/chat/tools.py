@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 from pi_cli.chat import files, ripgrep
+from pi_cli.chat.access import Access, NotOpen
 from pi_cli.chat.events import ToolCall, ToolResult
 from pi_cli.chat.schema import Tool, ToolError, parameters, read_arguments
 
@@ -52,15 +53,28 @@ PARAMETERS = {
 Toolbox = Mapping[str, Tool]
 
 
-def toolbox(cwd: Path) -> Toolbox:
-    """Return the tools by name, with `cwd` as their working directory."""
+def toolbox(cwd: Path, access: Access | None = None) -> Toolbox:
+    """Return the tools by name, with `cwd` as their working directory. Without `access`, only `cwd` is open."""
+    access = access or Access(cwd)
     functions: dict[str, Callable[..., Awaitable[str]]] = {
-        "ls": partial(in_thread, files.ls, cwd=cwd),
-        "read": partial(in_thread, files.read, cwd=cwd),
-        "glob": partial(in_thread, files.glob, cwd=cwd),
-        "rg": partial(ripgrep.rg, cwd=cwd),
+        "ls": partial(in_thread, files.ls, cwd=cwd, access=access),
+        "read": partial(in_thread, files.read, cwd=cwd, access=access),
+        "glob": partial(in_thread, files.glob, cwd=cwd, access=access),
+        "rg": partial(ripgrep.rg, cwd=cwd, access=access),
     }
-    return {name: Tool(name, DESCRIPTIONS[name], PARAMETERS[name], run) for name, run in functions.items()}
+    return {
+        name: Tool(name, DESCRIPTIONS[name], PARAMETERS[name], partial(permitted, access, run))
+        for name, run in functions.items()
+    }
+
+
+async def permitted(access: Access, run: Callable[..., Awaitable[str]], **arguments: Any) -> str:
+    """Run a tool; if it needs a folder that is not open, ask the user and run it again."""
+    while True:
+        try:
+            return await run(**arguments)
+        except NotOpen as refusal:
+            await access.permit(refusal)
 
 
 async def in_thread(function: Callable[..., str], **arguments: Any) -> str:

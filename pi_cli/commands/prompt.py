@@ -20,6 +20,7 @@ from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
+    from pi_cli.chat.access import Access, Ask
     from pi_cli.chat.agent import Conversation
     from pi_cli.chat.client import Client
     from pi_cli.chat.interactive import AskModel
@@ -52,6 +53,10 @@ MaxTokens = Annotated[
     int | None, typer.Option(metavar="COUNT", min=1, help="Maximum tokens per turn, including reasoning.")
 ]
 Tools = Annotated[bool, typer.Option(help="Let the model list, read and search files on this machine.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="PATH", help="Folder or file that the model may read, too. Repeatable."),
+]
 Save = Annotated[bool, typer.Option(help="Save the conversation for `--continue`.")]
 AsEvents = Annotated[bool, typer.Option("--json", help="Print events as JSON on stdout, one per line.")]
 ApiOption = Annotated[Api, typer.Option("--api", help="API to use: chat completions or responses.")]
@@ -70,6 +75,7 @@ def prompt(
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     tools: Tools = True,
+    allow: Allow = None,
     save: Save = True,
     api: ApiOption = Api.chat,
     as_json: AsEvents = False,
@@ -78,8 +84,14 @@ def prompt(
 
     The answer streams to stdout, reasoning and tool calls to stderr. Ctrl+C stops the answer.
 
-    The model can list, read and search files on this machine (ls, read, glob, rg), but not change them. The last
-    conversation of each directory is saved in pi's own folder, for `--continue`.
+    The model can list, read and search files in the working directory (ls, read, glob, rg), but not change them. For
+    another folder pi asks on a terminal, once in a conversation: `yes` allows the files in that folder (for a search
+    also the folders below it), `always here` also all folders below it, both until pi ends. Without a terminal and
+    with `--json` other folders are refused. `--allow` allows a folder with all that is below it, or a file, without
+    a question. Files with credentials (keys, tokens, `.env`, pi's own folder) are closed everywhere, unless `--allow`
+    names the file.
+
+    The last conversation of each directory is saved in pi's own folder, for `--continue`.
 
     \b
     Examples:
@@ -88,7 +100,8 @@ def prompt(
       git diff | pi prompt qwen72b "Review this"
       pi prompt qwen72b -c "And shorter?"
       pi prompt qwen72b -i --system "Answer in one sentence."
-      pi prompt gpt-oss --api responses --json "List the files in /tmp"
+      pi prompt qwen72b --allow /var/log "Why did nginx stop?"
+      pi prompt gpt-oss --api responses --json "List the files here"
     """
     import asyncio
 
@@ -102,11 +115,18 @@ def prompt(
     target = _Target(*found, key, is_on_active_pod=found.pod_name == current.active)
     cwd = _working_directory()
 
+    from pi_cli.chat.access import Access
     from pi_cli.chat.turn import Sampling
     from pi_cli.view import chat as view
 
+    access = Access(
+        cwd,
+        allowed=allow or [],
+        ask=_asker_of_permission(as_json=as_json),
+        ssh_commands=[pod.ssh for pod in current.pods.values()],
+    )
     with view.showing(sys.stdout, sys.stderr, as_json=as_json) as screen:
-        conversation = target.conversation(cwd, screen, api=api, use_tools=tools, continues=continues, system=system)
+        conversation = target.conversation(access, screen, api=api, use_tools=tools, continues=continues, system=system)
         conversation.sampling = Sampling(temperature, max_tokens)
         if interactive:
             ask = _asker(conversation, screen, save=save, quoted=len(prompts) if _is_on_a_terminal() else sys.maxsize)
@@ -132,7 +152,7 @@ class _Target:
     is_on_active_pod: bool
 
     def conversation(
-        self, cwd: Path, screen: "Screen", *, api: Api, use_tools: bool, continues: bool, system: str | None
+        self, access: "Access", screen: "Screen", *, api: Api, use_tools: bool, continues: bool, system: str | None
     ) -> "Conversation":
         from pi_cli.chat import completions, responses
         from pi_cli.chat.agent import Conversation
@@ -140,15 +160,17 @@ class _Target:
         from pi_cli.chat.tools import toolbox
         from pi_cli.store import conversations
 
+        cwd = access.cwd
         kept = conversations.load(cwd) if continues else None
         return Conversation(
             ServedModel(self.name, None if self.is_on_active_pod else self.pod_name, self.model.key_variable),
             cwd,
             screen.draw,
-            toolbox(cwd) if use_tools else {},
+            toolbox(cwd, access) if use_tools else {},
             responses.take_turn if api is Api.responses else completions.take_turn,
             messages=list(kept.messages) if kept else [],
             system=kept.system if kept and system is None else system,
+            reach=access.description(),
             tool_parser=lambda: _tool_parser(self.model.model),
         )
 
@@ -244,6 +266,13 @@ def _is_on_a_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def _asker_of_permission(*, as_json: bool) -> "Ask | None":
+    """Return what asks the user about other folders; None if stdin or stderr is not a terminal, or for events."""
+    from pi_cli.view import permission, questions
+
+    return permission.ask if not as_json and _is_on_a_terminal() and questions.can_ask() else None
+
+
 def _prompts(arguments: Sequence[str], *, from_stdin: bool) -> list[str]:
     """Return the prompts; text from a pipe is appended to the first."""
     given = [argument for argument in arguments if argument.strip()]
@@ -257,7 +286,7 @@ def _prompts(arguments: Sequence[str], *, from_stdin: bool) -> list[str]:
     if len(piped) > MAX_STDIN:
         raise BadUsage(
             f"stdin has more than {MAX_STDIN // 1_000_000} MB, which is too long for any model",
-            hint="name the file in the prompt: the model can read it",
+            hint="name the file in the prompt: the model can read files here, and others with `--allow PATH`",
         )
     first = "\n\n".join(part for part in (*given[:1], piped.decode("utf-8", "replace").strip()) if part)
     return [first, *given[1:]] if first else []

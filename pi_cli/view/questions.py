@@ -59,13 +59,34 @@ async def ask_secret(question: str) -> str:
     The wait does not block: Ctrl+C ends it, and the terminal is restored. (On macOS an event loop cannot watch
     `/dev/tty`, and a thread that reads from it could not be abandoned.)
     """
-    import asyncio
-
     with _live_views_paused(), _echo_off() as terminal:
         os.write(terminal, question.encode())
-        while not select.select([terminal], [], [], 0)[0]:  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(POLL_INTERVAL)
-        return os.read(terminal, MAX_LINE).decode("utf-8", "replace").rstrip("\r\n")
+        return (await _read_line(terminal)).decode("utf-8", "replace").rstrip("\r\n")
+
+
+async def ask_line(question: str) -> str | None:
+    """Ask on the terminal for a line, with echo; return None if the user ends the input (Ctrl+D).
+
+    What was typed before the question was shown is discarded: it cannot be the answer to it.
+    """
+    with _live_views_paused(), _opened() as terminal:
+        termios.tcflush(terminal, termios.TCIFLUSH)
+        os.write(terminal, question.encode("utf-8", "replace"))
+        line = b""
+        try:
+            line = await _read_line(terminal)
+        finally:
+            if not line.endswith(b"\n"):  # Ctrl+C or Ctrl+D
+                os.write(terminal, b"\n")
+    return line.decode("utf-8", "replace").strip() if line else None
+
+
+async def _read_line(terminal: int) -> bytes:
+    import asyncio
+
+    while not select.select([terminal], [], [], 0)[0]:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(POLL_INTERVAL)
+    return os.read(terminal, MAX_LINE)
 
 
 @contextmanager
@@ -81,10 +102,18 @@ def _live_views_paused() -> Iterator[None]:
 
 
 @contextmanager
-def _echo_off() -> Iterator[int]:
-    """Open the terminal with echo off; afterwards print the newline that was not echoed."""
+def _opened() -> Iterator[int]:
     terminal = os.open(TERMINAL_DEVICE, os.O_RDWR | os.O_NOCTTY)
     try:
+        yield terminal
+    finally:
+        os.close(terminal)
+
+
+@contextmanager
+def _echo_off() -> Iterator[int]:
+    """Open the terminal with echo off; afterwards print the newline that was not echoed."""
+    with _opened() as terminal:
         before = termios.tcgetattr(terminal)
         silent = list(before)
         silent[3] = before[3] & ~termios.ECHO
@@ -94,5 +123,3 @@ def _echo_off() -> Iterator[int]:
         finally:
             termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
             os.write(terminal, b"\n")
-    finally:
-        os.close(terminal)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pi_cli.chat import ripgrep
+from pi_cli.chat.access import Access
 from pi_cli.chat.schema import ToolError
 from tests import executables
 
@@ -29,7 +30,7 @@ def tree(cwd: Path) -> Path:
     (cwd / "src").mkdir()
     (cwd / "src" / "a.py").write_text("def one():\n    pass\n# TODO: more\n")
     (cwd / "src" / "b.ts").write_text("// todo: less\n")
-    (cwd / ".env").write_text("TODO=1\n")
+    (cwd / ".hidden").write_text("TODO=1\n")
     return cwd
 
 
@@ -43,7 +44,7 @@ def tree(cwd: Path) -> Path:
         ("--glob=*.ts -ie todo", ["src/b.ts:1:// todo: less"]),
         (r"'def \w+\(' src", ["{cwd}/src/a.py:1:def one():"]),
         ("-A1 def {cwd}/src", ["{cwd}/src/a.py:1:def one():", "{cwd}/src/a.py-2-    pass"]),
-        ("-uu --sort path TODO", [".env:1:TODO=1", "src/a.py:3:# TODO: more"]),
+        ("-uu --sort path TODO", [".hidden:1:TODO=1", "src/a.py:3:# TODO: more"]),
         ("--files --sort path", ["src/a.py", "src/b.ts"]),
         ("-c -- TODO", ["src/a.py:1"]),
         ("TODO src/a.py", ["3:# TODO: more"]),
@@ -127,8 +128,9 @@ def test_the_users_ripgrep_configuration_is_ignored(
     assert search("TODO") == "src/a.py:3:# TODO: more"
 
 
-def test_a_search_from_the_root_does_not_enter_proc(search: Search) -> None:
-    paths = search("--files -uuu --max-depth 2 /").splitlines()
+def test_a_search_from_the_root_does_not_enter_proc(cwd: Path) -> None:
+    access = Access(cwd, allowed=["/"])
+    paths = asyncio.run(ripgrep.rg("--files -uuu --max-depth 2 /", cwd=cwd, access=access)).splitlines()
 
     assert len(paths) > 1
     assert not [path for path in paths if path.startswith(("/proc/", "/sys/"))]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pi_cli.chat import files, tools
+from pi_cli.chat.access import Access
 from pi_cli.chat.events import ToolCall
 
 Use = Callable[..., str]
@@ -274,7 +275,7 @@ def test_glob_starts_in_the_given_directory(tree: Path, use: Use) -> None:
 def test_glob_without_a_match_suggests_double_stars(use: Use) -> None:
     assert use("glob", pattern="c.py") == "no file matches (start with `**/` to search below, too)"
     assert use("glob", pattern="**/nothing") == "no file matches"
-    assert use("glob", pattern="/nowhere/*.py").startswith("no file matches")
+    assert use("glob", pattern="nowhere/*.py").startswith("no file matches")
 
 
 def test_glob_limits_the_number_of_matches(cwd: Path, use: Use) -> None:
@@ -297,8 +298,9 @@ def test_no_pattern_takes_long(cwd: Path, use: Use, pattern: str) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_glob_does_not_enter_the_kernels_trees(use: Use) -> None:
-    assert use("glob", pattern="/p*/sys/kernel/hostname") == "no file matches (start with `**/` to search below, too)"
+def test_glob_does_not_enter_the_kernels_trees(cwd: Path, use: Use) -> None:
+    answer = files.glob("/p*/sys/kernel/hostname", cwd=cwd, stop=Event(), access=Access(cwd, allowed=["/"]))
+    assert answer == "no file matches (start with `**/` to search below, too)"
     assert "closed to tools" in use("glob", pattern="/proc/sys/kernel/host*")
 
 

@@ -104,6 +104,58 @@ def test_the_model_reads_real_files_on_this_machine(pi: Pi) -> None:
     assert "  ⎿ ls: apples.txt\n  ⎿ rg: apples.txt:1:TODO: pick them\n" in result.err
 
 
+def test_without_a_terminal_another_folder_is_refused_unless_it_is_allowed(pi: Pi, tmp_path: Path) -> None:
+    other = write_apples(tmp_path / "other")
+    refused = pi("prompt", "q", f"List the files in {other}")
+    assert refused.code == 0
+    assert f"  ✗ error: {other} is not open to tools, because it is outside the working directory" in refused.err
+    assert "apples.txt" not in refused.out + refused.err
+
+    allowed = pi("prompt", "q", "--allow", str(other), f"List the files in {other}")
+    assert 'The first entry in it is "apples.txt"' in allowed.out
+
+
+def write_apples(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "apples.txt").write_text("red\n")
+    return folder
+
+
+def test_the_folder_of_pi_is_closed(pi: Pi) -> None:
+    folder = os.environ["PI_CONFIG_DIR"]
+    result = pi("prompt", "q", f"Read {folder}/pods.json and summarize")
+    assert f"  ✗ error: {folder}/pods.json is closed to tools, because it may hold credentials" in result.err
+
+
+def test_a_path_that_cannot_be_allowed_is_refused_before_a_connection(pi: Pi) -> None:
+    result = pi("prompt", "q", "--allow", "/nowhere", "Hello")
+    assert (result.code, result.out) == (2, "")
+    assert "error: cannot allow `/nowhere`: no such file or directory\nhint: `--allow` takes a file" in result.err
+
+
+def test_another_folder_is_asked_for_on_a_terminal_once_in_a_conversation(tmp_path: Path) -> None:
+    other = write_apples(tmp_path / "other")
+    question = f"List the files in {other}"
+    with at_a_terminal("prompt", "q", question, question, columns=200) as terminal:
+        terminal.shows(f"The model wants to read {other}, which is outside the working directory.")
+        terminal.shows(f"Allow the files in {other}, in this conversation? [y]es, [n]o, [a]lways here")
+        terminal.type("maybe\n")
+        terminal.shows("Please type y, n or a: ")
+        terminal.type("y\n")
+        assert terminal.wait() == 0
+        terminal.shows("tok/s", times=2)
+    assert terminal.text.count('The first entry in it is "apples.txt"') == 2
+    assert terminal.text.count("The model wants to read") == 1
+
+
+def test_events_are_printed_without_questions_about_folders(tmp_path: Path) -> None:
+    other = write_apples(tmp_path / "other")
+    with at_a_terminal("prompt", "q", "--json", f"List the files in {other}", columns=200) as terminal:
+        assert terminal.wait() == 0
+        terminal.shows("is not open to tools")
+    assert "The model wants to read" not in terminal.text
+
+
 def test_text_from_a_pipe_is_appended_to_the_first_prompt(pi: Pi) -> None:
     result = pi("prompt", "q", "Look at this:", "Hello", input="What is the capital of France?\n")
     assert result.out == "Paris\nHello! Ask me to list the files in a folder, for example.\n"
@@ -403,6 +455,26 @@ def test_a_chat_on_a_terminal(models: Models) -> None:
         "What is 2+2?",
     ]
     assert saved_messages()[3]["content"].strip().startswith("1, 2, 3")
+
+
+def test_ctrl_c_at_a_question_about_a_folder_stops_the_answer_only(tmp_path: Path) -> None:
+    """The folder is asked for again by the next prompt; a refusal is sent to the model."""
+    other = write_apples(tmp_path / "other")
+    with at_a_terminal("prompt", "q", "-i", columns=200) as terminal:
+        terminal.asks()
+        terminal.type(f"List the files in {other}\r")
+        terminal.shows("[y]es, [n]o, [a]lways here")
+        terminal.type("\x03")
+        terminal.shows("note: stopped")
+        terminal.asks(times=2)
+        terminal.type(f"List the files in {other}\r")
+        terminal.shows("[y]es, [n]o, [a]lways here", times=2)
+        terminal.type("n\n")
+        terminal.shows(f"✗ error: {other} is not open to tools: the user refused access")
+        terminal.asks(times=3)
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    assert "apples.txt" not in terminal.text
 
 
 def test_a_chat_survives_lost_connections(models: Models) -> None:

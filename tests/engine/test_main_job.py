@@ -74,7 +74,7 @@ def test_the_main_job(clean: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "things"
     folder.mkdir()
     (folder / "apples.txt").write_text("red\n")
-    answered = clean.pi("prompt", "tiny", f"List the files in {folder}")
+    answered = clean.pi("prompt", "tiny", "--allow", str(folder), f"List the files in {folder}")
     assert answered.code == 0, answered.err
     assert answered.out.strip() == 'Listed. The first entry in it is "apples.txt"'
     thought, called = answered.err.partition("● ls(")[::2]

@@ -61,14 +61,14 @@ def test_it_thinks_and_answers(tiny: Engine, api: str) -> None:
 
 @pytest.mark.parametrize("api", APIS)
 def test_it_looks_at_a_real_directory(tiny: Engine, folder: Path, api: str) -> None:
-    result = tiny.pi("prompt", "tiny", "--api", api, f"List the files in {folder}")
+    result = tiny.pi("prompt", "tiny", "--api", api, "--allow", str(folder), f"List the files in {folder}")
     assert (result.code, result.out) == (0, 'Listed. The first entry in it is "apples.txt"\n')
     assert f"● ls(path={folder})\n  ⎿ apples.txt\n" in result.err
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_it_does_two_things_at_once(tiny: Engine, folder: Path, api: str) -> None:
-    result = tiny.pi("prompt", "tiny", "--api", api, "--json", f"Survey {folder}")
+    result = tiny.pi("prompt", "tiny", "--api", api, "--json", "--allow", str(folder), f"Survey {folder}")
     assert result.code == 0, result.err
     happened = [json.loads(line) for line in result.out.splitlines()]
     tools = [(each["type"], each["name"]) for each in happened if each["type"].startswith("tool_")]
@@ -77,7 +77,7 @@ def test_it_does_two_things_at_once(tiny: Engine, folder: Path, api: str) -> Non
 
 
 def test_it_finds_a_file_and_reads_it(tiny: Engine, folder: Path) -> None:
-    result = tiny.pi("prompt", "tiny", f"Find {folder}/*.txt and read the first match")
+    result = tiny.pi("prompt", "tiny", "--allow", str(folder), f"Find {folder}/*.txt and read the first match")
     assert result.out == 'Done. The file starts with this line: "TODO: pick them"\n'
 
 
@@ -106,12 +106,14 @@ def test_the_conversation_continues(tiny: Engine, folder: Path, monkeypatch: pyt
 def test_a_context_that_is_full_is_made_room_in(tiny: Engine, folder: Path) -> None:
     """100 kB of a file are more than 32,768 tokens of a model that takes every byte for one."""
     (folder / "long.txt").write_text("".join(f"line {number}\n" for number in range(20_000)))
-    result = tiny.pi("prompt", "tiny", f"Read {folder}/long.txt and summarize")
+    result = tiny.pi("prompt", "tiny", "--allow", str(folder), f"Read {folder}/long.txt and summarize")
     assert (result.code, result.out) == (0, 'Done. The file starts with this line: "line 0"\n'), result.err
 
 
 def test_a_chat_of_twenty_prompts_on_a_terminal(tiny: Engine, folder: Path) -> None:
-    with at_a_terminal("prompt", "tiny", "-i", environ=tiny.settings | {"TERM": "xterm-256color"}) as terminal:
+    with at_a_terminal(
+        "prompt", "tiny", "-i", "--allow", str(folder), environ=tiny.settings | {"TERM": "xterm-256color"}
+    ) as terminal:
         for number in range(20):
             terminal.asks(times=number + 1)
             terminal.type(f"{QUESTIONS[number % 2]}\r" if number % 5 else f"List the files in {folder}\r")
