@@ -138,7 +138,7 @@ def _prepare(
     import asyncio
 
     from pi_cli.pods import provision
-    from pi_cli.ssh import host_keys, login, ssh_command
+    from pi_cli.ssh import host_keys, login
     from pi_cli.view import checklist
 
     state.require_writable()
@@ -151,7 +151,6 @@ def _prepare(
         ) as session:
             if known_key and host_keys.read(name) != known_key:
                 _forget_models(name, report)
-            pod.host = session.host if session.host != ssh_command.parse(pod.ssh).host else None
             log = paths.log_dir() / f"setup-{name}.log"
             return await provision.prepare(session, setup_options, log=log, again=again, report=report)
 
@@ -179,7 +178,7 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
 
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
-        pod.ssh, pod.host, pod.connect_timeout = given.ssh, given.host, given.connect_timeout
+        pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
         pod.gpus, pod.vllm, pod.provider = [] if is_cpu else machine.gpus, machine.vllm, machine.provider
         pod.storage = None
         if machine.storage:

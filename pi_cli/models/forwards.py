@@ -18,7 +18,7 @@ from pi_cli.models.door import Door, out_of_reach, why_not
 from pi_cli.models.identity import Identity
 from pi_cli.pods.reports import RunningModel
 from pi_cli.ssh import forwarding, reconnect
-from pi_cli.ssh.forwarding import LocalPort, Stream
+from pi_cli.ssh.forwarding import LocalPort
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug, forwards
@@ -154,7 +154,7 @@ class _ModelPort:
     def update(self, session: PodSession, model: RunningModel | None, recheck: asyncio.Event) -> None:
         """Forward to the model if it can answer; `model` is the pod's report on it, None if it is not running.
 
-        `recheck` is set when the port may no longer belong to the model.
+        `recheck` is set when a connection to the model was refused or cut short.
         """
         if reason := why_not(model):
             self.disconnect(reason)
@@ -166,20 +166,12 @@ class _ModelPort:
             self._session, self._door = session, Door(session, self.name)
         door, self._port_on_pod, self.model = self._door, model.port, model
         door.expect(model)
-        self._local.forward_to(session, lambda: self._open_stream(door, recheck))
+        self._local.forward_to(session, door.open, on_cut=recheck.set)
         if not self.is_up:
             now = asyncio.get_running_loop().time()
             after = None if self._down_since is None else now - self._down_since
             self.is_up, self._reason, self._down_since = True, None, None
             self._on_link(Up(self.pod, self.name, self._url, after))
-
-    async def _open_stream(self, door: Door, recheck: asyncio.Event) -> Stream:
-        """Connect to the model, and ask for a check if it cannot be reached."""
-        try:
-            return await door.open()
-        except PiError:
-            recheck.set()
-            raise
 
     def disconnect(self, reason: str) -> None:
         """Stop forwarding, and report the reason if it is new."""

@@ -36,15 +36,16 @@ class LocalPort:
         self._session: PodSession | None = None
         self._open_stream: OpenStream | None = None
         self._answer: Answer = lambda _: None
+        self._on_cut: Callable[[], None] = lambda: None
         self._connections: set[asyncio.Task[bool]] = set()
 
     def answer_with(self, answer: Answer) -> None:
         """Answer some requests here: those for which `answer` does not return None."""
         self._answer = answer
 
-    def forward_to(self, session: PodSession, open_stream: OpenStream) -> None:
-        """Forward new connections through `open_stream`."""
-        self._session, self._open_stream = session, open_stream
+    def forward_to(self, session: PodSession, open_stream: OpenStream, on_cut: Callable[[], None]) -> None:
+        """Forward new connections through `open_stream`; call `on_cut` when one ends before everything was sent."""
+        self._session, self._open_stream, self._on_cut = session, open_stream, on_cut
 
     def disconnect(self) -> None:
         """Close all connections, and new ones as soon as they are made."""
@@ -79,6 +80,7 @@ class LocalPort:
             if is_complete:
                 writer.close()
             else:
+                self._on_cut()
                 with suppress(OSError):
                     raw: socket.socket = writer.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -89,7 +91,7 @@ class LocalPort:
 async def opened_socket(session: PodSession, open_stream: OpenStream) -> AsyncIterator[Path]:
     """Forward a unix socket while the block runs; other users of this machine cannot connect to it."""
     port = LocalPort()
-    port.forward_to(session, open_stream)
+    port.forward_to(session, open_stream, on_cut=lambda: None)
     with sockets.path() as path:
         server = await asyncio.start_unix_server(port.serve, path)
         try:

@@ -76,8 +76,8 @@ class Storage:
 class Pod:
     """A machine and what runs on it.
 
-    Setup records `vllm` (the default version), `storage`, `provider` (`runpod`, …) and `host`: the address of a pod
-    whose ssh command has an alias from the user's ssh configuration. `connect_timeout` (seconds) is for slow pods.
+    Setup records `vllm` (the default version), `storage` and `provider` (`runpod`, …). `connect_timeout` (seconds) is
+    for slow pods.
     """
 
     ssh: str
@@ -87,7 +87,6 @@ class Pod:
     storage: Storage | None = None
     provider: str | None = None
     connect_timeout: float | None = None
-    host: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -122,9 +121,9 @@ def read_pod(data: Any, path: str) -> Pod:
     if not isinstance(gpus, list):
         raise Malformed(f"`{path}.gpus` should be a list")
     models = _object(rest.pop("models", {}), f"{path}.models")
+    rest.pop("host", None)  # of older versions: the address of an alias, which may have moved since
     return Pod(
         ssh=_take(rest, "ssh", str, path),  # kept exactly as pasted; made safe where it is shown
-        host=_take_optional_line(rest, "host", path),
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
         models={name: _read_model(model, f"{path}.models.{name}") for name, model in safe_keys(models).items()},
         vllm=_take_optional_line(rest, "vllm", path),
@@ -138,7 +137,6 @@ def read_pod(data: Any, path: str) -> Pod:
 def write_pod(pod: Pod) -> dict[str, Any]:
     return {
         "ssh": pod.ssh,
-        **({"host": pod.host} if pod.host is not None else {}),
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
         "models": {name: _write_model(model) for name, model in pod.models.items()},
         **({"vllm": pod.vllm} if pod.vllm is not None else {}),
