@@ -81,10 +81,13 @@ def test_urls_have_the_address_behind_an_alias(pi: Pi, machine: EmbeddedPod, env
     assert pi("pods", "setup", "dc1", machine.ssh.replace("127.0.0.1", "gpu-box")).code == 0
     started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
     assert started["url"].startswith("http://127.0.0.1:")
-    for words in (["list"], ["list", "--no-check"]):
-        assert pi(*words, "--json").json[0]["url"] == started["url"]
+    assert pi("list", "--json").json[0]["url"] == started["url"]
+    assert pi("list", "--no-check", "--json").json[0]["url"] is None, "nobody has tried it"
     assert pi("env", "q", "--json").json["env"]["OPENAI_BASE_URL"] == started["url"]
 
+    config.write_text("Host gpu-box\n  HostName 127.0.0.3\n")
+    moved = pi("env", "q")
+    assert (moved.code, moved.out) == (3, ""), "the alias leads to another machine by now"
     assert pi("pods", "setup", "dc1", machine.ssh).code == 0
 
 
