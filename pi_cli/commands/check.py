@@ -57,9 +57,10 @@ def check(
 
 async def _examine(target: ModelOnPod, key: str, on_check: "OnCheck") -> "list[Check]":
     from pi_cli.models import agent_check
-    from pi_cli.models.door import Door
+    from pi_cli.models.door import ApiKey, Door
     from pi_cli.ssh import login
 
     connecting = login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
-    async with connecting as session, Door(session, target.name, key=key).socket() as socket:
+    api_key = ApiKey(key, target.model.key_variable)
+    async with connecting as session, Door(session, target.name, key=api_key).socket() as socket:
         return await agent_check.examine(socket, name=target.name, model=target.model.model, key=key, on_check=on_check)

@@ -86,7 +86,7 @@ async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "Runn
     The pod is asked first, over SSH: its address may be another machine's by now.
     """
     from pi_cli.models import identity, listing, model_status
-    from pi_cli.models.door import out_of_reach, why_not
+    from pi_cli.models.door import ApiKey, out_of_reach, require_accepted, why_not
     from pi_cli.models.forwards import proof_of
     from pi_cli.ssh import login
 
@@ -95,24 +95,15 @@ async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "Runn
     if reason := why_not(running):
         raise out_of_reach(target.pod_name, target.name, reason)
     assert running
-    public, is_locked = model_status.endpoint(host, running.entry), False
-    if public and running.proof_key:
-        answer = await identity.look(public, running, key)
-        if answer == "model":
-            return _Endpoint(public, is_public=True), running
-        is_locked = answer == "locked"
+    require_accepted(ApiKey(key, target.model.key_variable), running)
+    public = model_status.endpoint(host, running.entry)
+    if public and await identity.leads_to(public, running, timeout=identity.PROOF_TIMEOUT):
+        return _Endpoint(public, is_public=True), running
     for forward in forwards.open_to(target.pod_name, target.name):
         local = _Endpoint(f"http://127.0.0.1:{forward.port}/v1", is_public=False)
-        answer = await identity.look(local.url, running, key) if running.proof_key else "other"
-        is_locked = is_locked or answer == "locked"
-        # A model without a guard cannot prove itself, but the forward is pi's own, and asks the pod each time.
-        without_guard = answer == "other" and await identity.prove_at(
-            local.url, proof_of(forward), route=identity.FORWARD_ROUTE
-        )
-        if answer == "model" or without_guard:
+        # A port that pi forwards leads to the model or nowhere: each connection is proven there.
+        if await identity.prove_at(local.url, proof_of(forward), route=identity.FORWARD_ROUTE):
             return local, running
-    if is_locked:
-        raise options.wrong_key(target.name, target.model)
     open_port = "open a port with `pi forward {pod}/{name}` in another terminal, then try again"
     raise PiError(
         f"`{target.name}` on `{target.pod_name}` does not answer from here",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from pi_cli.commands.names import complete_pod
-from pi_cli.errors import BadUsage, PiError
+from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
@@ -64,13 +64,6 @@ def api_key(model: "Model | None" = None) -> str:
 def api_keys(variables: Sequence[str]) -> tuple[str, ...]:
     """Return the API keys in environment variables; the first is the one that pi itself uses."""
     return tuple(_key_in(name) for name in variables or ["PI_API_KEY"])
-
-
-def wrong_key(name: str, model: "Model") -> PiError:
-    variable = model.key_variable
-    return PiError(
-        f"`{name}` refuses the key in {variable}", hint=f"set {variable} to the key that the model was started with"
-    )
 
 
 def _key_in(name: str) -> str:

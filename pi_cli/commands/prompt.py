@@ -180,14 +180,14 @@ class _Target:
         import asyncio
 
         from pi_cli.chat import client
-        from pi_cli.models.door import Door
+        from pi_cli.models.door import ApiKey, Door
         from pi_cli.ssh import login
 
         # importing openai takes as long as connecting over SSH
         importing = asyncio.create_task(asyncio.to_thread(client.warm_up))
         connecting = login.connect(self.pod_name, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
         async with connecting as session:
-            door = Door(session, self.name, key=self.key)
+            door = Door(session, self.name, key=ApiKey(self.key, self.model.key_variable))
             door.expect(self.model)
             async with door.socket() as socket:
                 await importing

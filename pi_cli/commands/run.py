@@ -69,12 +69,12 @@ def run(
 
 
 async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: str, outages: "_Outages") -> int:
-    from pi_cli.models import clients, forwards, identity
+    from pi_cli.models import clients, forwards
+    from pi_cli.models.door import ApiKey, require_accepted
 
     forward = forwards.Target(target.pod_name, target.name, [0])
     async with forwards.opened(forward, target.pod, outages.count) as (url, model):
-        if await identity.look(url, model, key) == "locked":
-            raise options.wrong_key(target.name, target.model)
+        require_accepted(ApiKey(key, target.model.key_variable), model)
         return await _run(program, argv, clients.environment(url, target.name, key, os.environ))
 
 

@@ -198,8 +198,13 @@ def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, a
     import asyncio
 
     from pi_cli.models import starting
+    from pi_cli.models.door import ApiKey
 
-    keys = {pod_name: options.api_key(pod.models.get(name)) for pod_name, pod in pods.items()}
+    models = {pod_name: pod.models.get(name) for pod_name, pod in pods.items()}
+    keys = {
+        pod_name: ApiKey(options.api_key(model), model.key_variable if model else "PI_API_KEY")
+        for pod_name, model in models.items()
+    }
 
     async def attach_on(session: "PodSession", report: "Report") -> "Started":
         return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=time_limit)

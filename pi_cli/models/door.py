@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pi_cli.errors import PiError, PodUnreachable
@@ -17,6 +18,15 @@ from pi_cli.store.records import Model
 
 FRESH = 2.0  # seconds for which a proven connection can wait for its first request; vLLM closes idle ones after 5
 
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """The API key of a model, and the environment variable that it comes from."""
+
+    value: str = field(repr=False)
+    variable: str = "PI_API_KEY"
+
+
 Launch = tuple[str | None, int, int]  # uid, PID, port
 
 
@@ -27,8 +37,8 @@ class Door:
     or by an older pi) is known by its process: the pod says, after the connection was made, that it owns the port.
     """
 
-    def __init__(self, session: PodSession, name: str, *, key: str | None = None) -> None:
-        """`key` is the API key, if this command has one; without it, the pod is asked how the model proves itself."""
+    def __init__(self, session: PodSession, name: str, *, key: ApiKey | None = None) -> None:
+        """`key` is the key that will be sent: a model that does not know it already is not given it."""
         self._session, self._name, self._key = session, name, key
         self._model: RunningModel | Model | None = None
         self._without_guard: set[Launch] = set()
@@ -42,7 +52,8 @@ class Door:
     async def open(self) -> Stream:
         """Open a connection that leads to the model.
 
-        Raises `PiError` if the model is not running or does not answer on its port, and `PodUnreachable`.
+        Raises `PiError` if the model is not running, does not answer on its port or does not know the key, and
+        `PodUnreachable`.
         """
         if stream := self._take_prepared():
             return stream
@@ -59,7 +70,7 @@ class Door:
                 _close(stream)
                 raise
             if _launch(self._model) == _launch(expected) and stream:
-                if keys >= self._proof_keys():
+                if keys == self._proof_keys():
                     self._without_guard.add(_launch(expected))
                 return stream
             _close(stream)
@@ -88,10 +99,9 @@ class Door:
         assert self._model
         if _launch(self._model) in self._without_guard:
             return set()
-        keys = {identity.proof_key(self._key, self._model.uid)} if self._key and self._model.uid else set()
-        if isinstance(self._model, RunningModel) and self._model.proof_key:
-            keys.add(self._model.proof_key)
-        return keys
+        if self._key:
+            return {identity.proof_key(self._key.value, self._model.uid)} if self._model.uid else set()
+        return set(self._model.proof_keys) if isinstance(self._model, RunningModel) else set()
 
     async def _challenged(self, port: int, keys: set[bytes]) -> Stream | None:
         """Return a connection to a server that has proved to be the model; None if there is none."""
@@ -120,6 +130,8 @@ class Door:
         if reason := why_not(model):
             raise out_of_reach(self._session.pod, self._name, reason)
         assert model
+        if self._key:
+            require_accepted(self._key, model)
         return model
 
 
@@ -154,6 +166,15 @@ def why_not(model: RunningModel | None) -> str | None:
             return "its server or its record on the pod is gone"
         case _:
             return None if model.listens else f"none of its processes listens on its port, {model.port}"
+
+
+def require_accepted(key: ApiKey, model: RunningModel) -> None:
+    """Raise `PiError` if a model was started with other API keys."""
+    if not identity.accepts(model, key.value):
+        raise PiError(
+            f"`{model.name}` does not accept the key in {key.variable}",
+            hint=f"set {key.variable} to the key that the model was started with",
+        )
 
 
 def out_of_reach(pod: str, name: str, reason: str) -> PiError:

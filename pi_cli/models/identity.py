@@ -17,12 +17,10 @@ import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pi_cli.pods.reports import RunningModel
-
-Responder = Literal["model", "locked", "other"]
 
 ROUTE = "/.well-known/pi-model"
 FORWARD_ROUTE = "/.well-known/pi-forward"
@@ -98,14 +96,14 @@ async def prove_at(
     return frozenset()
 
 
-async def look(url: str, model: RunningModel, key: str) -> Responder:
-    """Return what answers at a URL: the model, the model with other API keys than this one, or anything else."""
-    own = {proof_key(key, model.uid)} if model.uid else set()
-    known = {model.proof_key} if model.proof_key else set()
-    proven = await prove_at(url, Identity(model.port, own | known), timeout=PROOF_TIMEOUT)
-    if proven & own:
-        return "model"
-    return "locked" if proven else "other"
+def accepts(model: RunningModel, key: str) -> bool:
+    """Return whether a model accepts an API key; True for a model that was started by hand, which is not known."""
+    return model.uid is None or proof_key(key, model.uid) in model.proof_keys
+
+
+async def leads_to(url: str, model: RunningModel, *, timeout: float = REACH_TIMEOUT) -> bool:
+    """Return whether the server at `http://HOST:PORT/v1` proves that it is a model."""
+    return bool(await prove_at(url, Identity(model.port, model.proof_keys), timeout=timeout))
 
 
 def answer_as_forward(request: bytes, identity: Identity) -> bytes | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
 from pi_cli.models import identity, model_status
-from pi_cli.models.identity import Identity
 from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
 from pi_cli.pods import agent
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
@@ -26,7 +25,11 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     """
     known = pod.models
     answer = await agent.survey(session, model_status.known(known), forget=True)
-    alive = {model.name: model for model in answer.models if not model.is_foreign}
+    alive = {
+        model.name: model
+        for model in answer.models
+        if not model.is_foreign and (model.uid or model.name in known)  # one without a uid was entered by the user
+    }
     new_remarks = _remarks(answer) + _update_entries(session.pod, known, alive, report)
     dead = [_dead(session, model, known.get(model.name)) for model in answer.dead]
     for model in dead:
@@ -168,6 +171,6 @@ async def _listed(session: PodSession, running: RunningModel, before: Model | No
 async def _proven_url(host: str, entry: Model, running: RunningModel) -> str | None:
     """Return the public URL of a model if it answers from this machine and is the model that the pod reports."""
     url = endpoint(host, entry)
-    if url is None or running.status != "ready" or not running.proof_key:
+    if url is None or running.status != "ready" or not running.proof_keys:
         return None
-    return url if await identity.prove_at(url, Identity(running.port, {running.proof_key})) else None
+    return url if await identity.leads_to(url, running) else None

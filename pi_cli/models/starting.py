@@ -13,7 +13,7 @@ from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, Stat
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
 from pi_cli.models import health, identity, model_status, start_errors
-from pi_cli.models.door import Door
+from pi_cli.models.door import ApiKey, Door
 from pi_cli.models.identity import Identity
 from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
@@ -71,7 +71,8 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
             progress.has_ended = True
             raise start_errors.died(plan.model, progress, end, start_errors.planned(options.command, plan, session.pod))
         if options.wait:
-            await _prove(session, name, end.model.entry, options.secrets.api_key, report)
+            key = ApiKey(options.secrets.api_key, options.secrets.key_variable or "PI_API_KEY")
+            await _prove(session, name, end.model.entry, key, report)
         model = _record(session.pod, name, end.model.entry, options.secrets.key_variable)
     if end.took is not None:
         progress.remember_times(plan, end.took)
@@ -79,7 +80,9 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
     return await _started(session, name, model, progress, end.took, options.secrets.api_key)
 
 
-async def attach(session: PodSession, name: str, *, key: str, report: Report, timeout: float | None = None) -> Started:
+async def attach(
+    session: PodSession, name: str, *, key: ApiKey, report: Report, timeout: float | None = None
+) -> Started:
     """Follow a model that is starting on a pod until it has answered a real request.
 
     If this is cancelled, the model keeps loading.
@@ -96,15 +99,15 @@ async def attach(session: PodSession, name: str, *, key: str, report: Report, ti
             raise start_errors.died(end.model.model, progress, end)
         await _prove(session, name, end.model.entry, key, report)
     model = _record(session.pod, name, end.model.entry)
-    return await _started(session, name, model, progress, end.took, key)
+    return await _started(session, name, model, progress, end.took, key.value)
 
 
-async def _prove(session: PodSession, name: str, model: Model, key: str, report: Report) -> None:
+async def _prove(session: PodSession, name: str, model: Model, key: ApiKey, report: Report) -> None:
     report(Phase(session.pod, "requesting a first token"))
     door = Door(session, name, key=key)
     door.expect(model)
     async with door.socket() as socket:
-        await health.prove(socket, name=name, key=key)
+        await health.prove(socket, name=name, key=key.value)
 
 
 def _record(pod: str, name: str, model: Model, key_variable: str | None = None) -> Model:

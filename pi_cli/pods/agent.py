@@ -249,7 +249,7 @@ def _model(reply: "protocol.ModelReport") -> RunningModel:
         requests=checks.optional(_pair, reply["requests"]),
         memory_used=checks.optional(_pair, reply["memory_used"]),
         listens=checks.flag(reply["listens"]),
-        proof_key=checks.optional(checks.proof_key, reply["proof_key"]),
+        proof_keys=frozenset(checks.each(checks.proof_key, reply["proof_keys"])),
     )
 
 

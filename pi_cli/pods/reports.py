@@ -18,7 +18,7 @@ class RunningModel:
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
     (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of
-    its processes listens on its port. `proof_key` is what it proves itself with (see `models.identity`).
+    its processes listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
     """
 
     name: str
@@ -36,7 +36,7 @@ class RunningModel:
     requests: tuple[int, int] | None = None
     memory_used: tuple[int, int] | None = None
     listens: bool = False
-    proof_key: bytes | None = field(default=None, repr=False)
+    proof_keys: frozenset[bytes] = field(default=frozenset(), repr=False)
 
     @property
     def is_foreign(self) -> bool:

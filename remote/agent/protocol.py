@@ -86,7 +86,7 @@ Status = Literal["starting", "ready", "unhealthy", "orphaned"]
 class ModelReport(TypedDict):
     """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds.
 
-    `listens`: one of its processes listens on its port now. `proof_key` is what it proves itself with, as hex.
+    `listens`: one of its processes listens on its port now. `proof_keys` are what it proves itself with, as hex.
     """
 
     uid: Optional[str]
@@ -104,7 +104,7 @@ class ModelReport(TypedDict):
     requests: Optional[List[int]]
     memory_used: Optional[List[int]]
     listens: bool
-    proof_key: Optional[str]
+    proof_keys: List[str]
 
 
 class Death(TypedDict):

@@ -125,7 +125,7 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
         "requests": requests(model["port"], running.processes) if status == "ready" else None,
         "memory_used": None,
         "listens": is_owner,
-        "proof_key": proof_key(running) if is_owner else None,
+        "proof_keys": proof_keys(running) if is_owner else [],
     }
 
 
@@ -147,7 +147,7 @@ def was_ready(record: "Optional[protocol.Record]") -> bool:
 
 def requests(port: int, group: List[Process]) -> Optional[List[int]]:
     """Return [running, waiting] requests according to vLLM's /metrics; None if it does not report them."""
-    _, metrics = ports.get(port, "/metrics", key_of(group), group)
+    _, metrics = ports.get(port, "/metrics", next(iter(keys_of(group)), None), group)
     counts: Dict[str, int] = {}
     with contextlib.suppress(ValueError, OverflowError):
         for kind, number in REQUESTS.findall(metrics):  # one line per engine
@@ -155,19 +155,26 @@ def requests(port: int, group: List[Process]) -> Optional[List[int]]:
     return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
 
 
-def key_of(group: List[Process]) -> Optional[str]:
-    """Return the API key from the environment of a model's processes, the only place on the pod where it exists."""
-    keys = (processes.variable(process.pid, "VLLM_API_KEY") for process in group)
-    return next(filter(None, keys), None)
+def keys_of(group: List[Process]) -> List[str]:
+    """Return the API keys from the environment of a model's processes, the only place on the pod where they exist.
+
+    The first is vLLM's own.
+    """
+    for process in group:
+        key = processes.variable(process.pid, "VLLM_API_KEY")
+        if key:
+            return [key, *processes.variable(process.pid, "PI_OTHER_API_KEYS").split()]
+    return []
 
 
-def proof_key(running: Running) -> Optional[str]:
-    """Return what a model's guard proves itself with, as hex (see `remote/require_key.py`); None without a guard."""
+def proof_keys(running: Running) -> List[str]:
+    """Return what a model's guard proves itself with, as hex, one for each API key (see `remote/require_key.py`)."""
     import hashlib
     import hmac  # not loaded on pods without models
 
-    uid, key = running.model["uid"], key_of(running.processes)
-    return hmac.new(key.encode(), ("pi proof " + uid).encode(), hashlib.sha256).hexdigest() if uid and key else None
+    uid, keys = running.model["uid"], keys_of(running.processes)
+    message = ("pi proof %s" % uid).encode()
+    return [hmac.new(key.encode(), message, hashlib.sha256).hexdigest() for key in keys] if uid else []
 
 
 def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:

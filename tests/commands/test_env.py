@@ -117,7 +117,7 @@ def test_where_there_is_no_public_url_a_running_forward_is_used(pi: Pi) -> None:
         assert found.out.splitlines()[0] == f"export OPENAI_BASE_URL={local}"
         assert found.err == ""
         assert pi("env", "p", "--json").json["via"] == "forward"
-        assert "refuses the key in PI_API_KEY" in pi("env", "p", PI_API_KEY="another-key-entirely").err
+        assert "does not accept the key in PI_API_KEY" in pi("env", "p", PI_API_KEY="another-key-entirely").err
         forward.end(signal.SIGKILL)
     assert len(list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir())) == 1, "a kill -9 leaves its file behind"
     assert pi("env", "p").code == 1
@@ -159,7 +159,7 @@ def test_a_wrong_key_is_named_and_never_shown(pi: Pi, url: str) -> None:
     """Fault 83."""
     result = pi("env", "q", PI_API_KEY="another-key-entirely")
     assert (result.code, result.out) == (1, "")
-    assert "error: `q` refuses the key in PI_API_KEY" in result.err
+    assert "error: `q` does not accept the key in PI_API_KEY" in result.err
     assert "another-key-entirely" not in result.err
     assert url
 

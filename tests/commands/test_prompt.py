@@ -258,10 +258,11 @@ def test_a_wrong_key_is_reported_and_never_shown(pi: Pi) -> None:
     """Fault 83. The error is also an event."""
     result = pi("prompt", "q", "--json", "Hello", PI_API_KEY="another-key-entirely")
     assert result.code == 1
-    assert "error: `q` refused the API key (401)\nhint: set PI_API_KEY to the key" in result.err
+    assert "error: `q` does not accept the key in PI_API_KEY\nhint: set PI_API_KEY to the key" in result.err
     assert not re.search(f"another-key-entirely|{KEY}", result.out + result.err)
     [error] = events(result.out)
-    assert (error["type"], error["message"], error["exit_code"]) == ("error", "`q` refused the API key (401)", 1)
+    told = "`q` does not accept the key in PI_API_KEY"
+    assert (error["type"], error["message"], error["exit_code"]) == ("error", told, 1)
 
 
 def test_without_a_tool_parser_the_model_answers_and_a_note_says_how_to_start_it(pi: Pi, models: Models) -> None:

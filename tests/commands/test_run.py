@@ -202,7 +202,7 @@ def test_a_model_that_cannot_answer_is_reported_and_the_command_does_not_run(
         True,
     )
     locked = pi("run", "q", *touch, PI_API_KEY="another-key-entirely")
-    assert (locked.code, "error: `q` refuses the key in PI_API_KEY" in locked.err) == (1, True)
+    assert (locked.code, "error: `q` does not accept the key in PI_API_KEY" in locked.err) == (1, True)
     embed("lost").close()
     write_entry("q", "lost", model.entries["q"])
     gone = pi("run", "lost/q", *touch)

@@ -17,8 +17,9 @@ from pi_cli.demo.pod import EmbeddedPod
 from tests.commands.served import write_entry
 from tests.commands.staying import staying
 from tests.conftest import KEY, Pi, pods_json
-from tests.demo.model import serve
+from tests.demo.model import free_port, serve
 from tests.lab.relay import Relay
+from tests.pods import scripted
 from tests.until import until
 
 NEIGHBOURS = "127.0.0.2"  # an address of this machine on which the pod's models do not listen
@@ -168,3 +169,21 @@ def test_a_neighbour_behind_the_same_address_is_not_shown_as_the_model(
             assert pi("env", "q").code == 1
             assert pi("prompt", "q", "What is 2+2?").out == "4\n"
         assert "GET /.well-known/pi-model" in was_sent(heard)
+
+
+@pytest.mark.parametrize("uid", ["a" * 32, None])
+def test_a_pod_that_names_a_model_of_its_own_like_mine_is_not_given_the_key(
+    pi: Pi, pod: EmbeddedPod, tmp_path: Path, uid: str | None
+) -> None:
+    """The pod does not know the key. pi adopts a model with a uid only; one without was entered by the user."""
+    heard, port = tmp_path / "heard", free_port()
+    owned = scripted.model(uid=uid, port=port, proof_keys=["0f" * 32] if uid else [])
+    scripted.answer(pod, scripted.survey(owned))
+    with thief(port, heard):
+        assert pi("list").code == 0
+        assert ("q" in pods_json()["pods"]["dc1"]["models"]) is (uid is not None)
+        for words in (["prompt", "q", PROMPT], ["env", "q"], ["check", "q"], ["run", "q", "--", "env"]):
+            result = pi(*words)
+            assert (result.code, result.out) == (1 if uid else 2, ""), words
+            assert ("`q` does not accept the key in PI_API_KEY" in result.err) is (uid is not None)
+    was_sent(heard)

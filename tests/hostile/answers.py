@@ -27,7 +27,7 @@ MODEL: "protocol.ModelReport" = {
     "requests": [1, 0],
     "memory_used": [70000, 81559],
     "listens": True,
-    "proof_key": "0f" * 32,
+    "proof_keys": ["0f" * 32],
 }
 STARTING: "protocol.ModelReport" = {
     **MODEL,

@@ -92,7 +92,7 @@ def test_a_silent_server_is_given_up_on() -> None:
 
 
 def test_a_proof_key_is_shown_nowhere() -> None:
-    model = RunningModel("q", "u", "a/b", PORT, "0", 1, None, False, "ready", proof_key=KEY)
+    model = RunningModel("q", "u", "a/b", PORT, "0", 1, None, False, "ready", proof_keys=frozenset({KEY}))
     for shown in (repr(model), repr(Identity(PORT, {KEY}))):
         assert repr(KEY) not in shown
         assert KEY.hex() not in shown
