@@ -51,11 +51,12 @@ def kill(engine: Engine) -> None:
 
 
 def test_a_thief_of_the_port_gets_no_byte_of_the_key_from_any_command(clean: Engine) -> None:
-    started = clean.pi(*START, "--json")
+    started = clean.pi(*START)
     assert started.code == 0, started.err
-    port = int(started.json[0]["port"])
     [listed] = clean.pi("list", "--json").json
-    assert listed["url"] == started.json[0]["url"] == f"http://{clean.pod.address}:{port}/v1"
+    port = int(listed["port"])
+    assert listed["url"] == f"http://{clean.pod.address}:{port}/v1"
+    assert f"ready `tiny` on `dc1`: {listed['url']}\n" in started.out
     with staying("forward", "tiny", **clean.settings) as forward:
         [url] = forward.prints()
         assert ask(url) == 200
