@@ -82,7 +82,7 @@ def setup(
       pi pods setup dc1 --vllm 0.32.0
     """
     if mount == "-":
-        mount = sys.stdin.read().strip()
+        mount = sys.stdin.read().replace("\0", "").strip()
     _check_paths(mount, models_path)
     if cpu and (cuda or flashinfer):
         raise BadUsage("`--cpu` excludes `--cuda` and `--flashinfer`", hint="leave them out")

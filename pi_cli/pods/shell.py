@@ -24,7 +24,7 @@ def setup(archive: bytes, arguments: Sequence[str], *, mount: str = "") -> bytes
     """
     command = shlex.join(["bash", ".pi/remote/setup/supervise.sh", "bash", ".pi/remote/pod_setup.sh", *arguments])
     launcher = _LAUNCHER.replace("COMMAND", command).encode()
-    return b"%s\n%s\0%d\n%s" % (launcher, mount.encode(), len(archive), archive)
+    return b"%s\n%s\0%d\n%s" % (launcher, mount.encode("utf-8", "surrogateescape"), len(archive), archive)
 
 
 # In braces, so that bash reads all of it before it reaches the archive that follows on the same stdin.
