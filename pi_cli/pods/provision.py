@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pi_cli.store import mounts, paths
 class SetupOptions:
     """The options of a setup; for None, the script on the pod decides."""
 
-    mount: str | None = None
+    mount: str | None = field(default=None, repr=False)  # it may contain a secret
     models_path: str | None = None
     vllm: str | None = None
     cpu: bool = False

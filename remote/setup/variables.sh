@@ -25,8 +25,8 @@ telling+="|XDG_CACHE_HOME|PYTHON(PATH|HOME|USERBASE)|LD_(LIBRARY_PATH|PRELOAD)"
 
 # What setup itself writes to ~/.pi/env; for a file of an older version, which has no copy (`environment.sh`).
 written_by_setup="PATH|CUDA_HOME|VLLM_ENABLE_CUDA_COMPATIBILITY|VLLM_CUDA_COMPATIBILITY_PATH|HF_XET_HIGH_PERFORMANCE"
-written_by_setup+="|HF_HUB_ENABLE_HF_TRANSFER|VLLM_NO_USAGE_STATS|HF_HOME|PI_VLLM_CACHE|VLLM_TARGET_DEVICE"
-written_by_setup+="|SSL_CERT_FILE|REQUESTS_CA_BUNDLE"
+written_by_setup+="|HF_HUB_ENABLE_HF_TRANSFER|VLLM_NO_USAGE_STATS|PI_VLLM_CACHE|VLLM_TARGET_DEVICE|SSL_CERT_FILE"
+written_by_setup="^export (($written_by_setup|REQUESTS_CA_BUNDLE)='|HF_HOME='.*/huggingface'\$)"
 
 env_timeout=10 # seconds for ~/.pi/env, which is a script
 
@@ -63,7 +63,7 @@ read_the_users_variables() {
   while IFS= read -r -d '' entry; do before["${entry%%=*}"]="${entry#*=}"; done < <(env -0)
   while IFS= read -r -d '' entry; do
     name="${entry%%=*}"
-    if [[ "$name" == @(_|SHLVL|PWD|OLDPWD) || ! "$name" =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then continue; fi
+    if [[ "$name" == @(_|SHLVL|PWD|OLDPWD|HOME) || ! "$name" =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then continue; fi
     if [[ -n "${before[$name]+set}" && "${before[$name]}" == "${entry#*=}" ]]; then continue; fi
     user_variables[$name]="${entry#*=}"
     export "$name=${entry#*=}"
@@ -92,7 +92,7 @@ users_lines() {
   if [[ -f "$file.setup" ]]; then
     grep -vxF -f "$file.setup" "$file" || true
   else
-    grep -vE "^export ($written_by_setup)='" "$file" || true
+    grep -vE "$written_by_setup" "$file" || true
   fi
 }
 

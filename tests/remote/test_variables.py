@@ -140,8 +140,10 @@ def test_what_the_user_added_to_the_environment_file_counts_and_survives_setup(m
 
 
 def test_lines_that_an_older_setup_wrote_are_replaced_and_others_kept(machine: Machine) -> None:
-    file = write_env(machine, "export VLLM_TARGET_DEVICE='cpu'\nexport VLLM_ENGINE_READY_TIMEOUT_S=3600\n")
-    ok(machine.setup())
+    old = "export VLLM_TARGET_DEVICE='cpu'\nexport HF_HOME='/gone/huggingface'\n"
+    file = write_env(machine, f"{old}export VLLM_ENGINE_READY_TIMEOUT_S=3600\n")
+    ok(machine.setup("--models-path", f"{machine.folder}/disk"))
+    assert "/gone" not in file.read_text()
     assert "VLLM_TARGET_DEVICE" not in file.read_text()
     assert file.read_text().endswith("export VLLM_ENGINE_READY_TIMEOUT_S=3600\n")
 
