@@ -5,13 +5,20 @@
 #                [--cuda auto|full|none] [--flashinfer prebuilt|source|none] [--shell-env]
 #
 # Runs as root, or as a user who may use sudo without a password. Exit status: 0 done, 2 bad usage, else the number of
-# the step that failed (see `main`). Reads and writes no secrets.
+# the step that failed (see `main`). PI_MOUNT is a mount command too: it may contain a secret, which arguments would show
+# to every user of the machine. No other secret is read, and none is written or printed.
 set -euo pipefail
 set +o posix # in case the machine's environment has POSIXLY_CORRECT
+set +xv # … or SHELLOPTS: the mount command would be in the log
 
+# shellcheck source=setup/variables.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup/variables.sh"
+clear_the_environment # before any variable of ours, which the machine may have exported under the same name
+
+here="$(dirname "${BASH_SOURCE[0]}")/setup"
 pi_home="$HOME/.pi"
 
-mount_command=""
+mount_command="${machine_variables[PI_MOUNT]:-}"
 mount_target=""
 models_path=""
 vllm_spec=""
@@ -22,7 +29,6 @@ shell_env=""
 models_path_is_former=""
 lock_timeout=15 # seconds
 
-here="$(dirname "${BASH_SOURCE[0]}")/setup"
 # shellcheck source=setup/steps.sh
 source "$here/steps.sh"
 # shellcheck source=setup/preflight.sh
@@ -47,7 +53,6 @@ main() {
   read_arguments "$@"
   exec < /dev/null # no program may wait for input, or consume the stdin that ends with pi
   export NO_COLOR=1
-  unset VIRTUAL_ENV
   cd "$HOME"
   step machine 11 "Checking the machine" check_the_machine
   step lock 10 "Taking the setup lock" take_the_lock
@@ -111,12 +116,17 @@ read_arguments() {
   fi
   if [[ -n "$mount_command" ]]; then
     mount_target="$(target_of "$mount_command")"
-    [[ -n "$mount_target" ]] || fail "cannot tell where \`$mount_command\` mounts: it names no absolute path"
+    [[ -n "$mount_target" ]] || fail "cannot tell where the mount command mounts: it names no absolute path"
     models_path="${models_path:-$mount_target}"
   fi
+  read_the_users_variables
   if [[ -z "$models_path" ]]; then
     models_path="$(former_models_path)"
     models_path_is_former=yes
+    if [[ "$users_hub" == "$models_path/huggingface/hub" ]]; then users_hub=""; fi
+  else
+    unset HF_HOME HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
+    users_hub=""
   fi
 }
 

@@ -1,7 +1,7 @@
 """`pi pods setup`: prepare a machine for vLLM and record it as a pod."""
 
-import re
 import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,7 +11,7 @@ from pi_cli.commands import options
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.store import paths, state
+from pi_cli.store import mounts, paths, state
 from pi_cli.store.records import Pod, Storage
 
 if TYPE_CHECKING:  # no asyncssh until the command line is checked
@@ -19,15 +19,15 @@ if TYPE_CHECKING:  # no asyncssh until the command line is checked
     from pi_cli.pods.machine import Machine
     from pi_cli.pods.provision import SetupOptions
 
-HAS_SECRET = re.compile(r"pass(word|wd)?=", re.IGNORECASE)  # a mount command with a password is not recorded
-
 Ssh = Annotated[
     str | None,
     typer.Argument(
         metavar="[SSH]", help='ssh command of the machine, in quotes: "ssh root@HOST". Optional for a known pod.'
     ),
 ]
-Mount = Annotated[str | None, typer.Option(metavar="CMD", help="Command that mounts a volume for the models.")]
+Mount = Annotated[
+    str | None, typer.Option(metavar="CMD", help="Command that mounts a volume for models; `-` reads it from stdin.")
+]
 ModelsPath = Annotated[str | None, typer.Option(metavar="DIR", help="Folder on the pod for the models.")]
 Vllm = Annotated[
     str | None,
@@ -81,6 +81,8 @@ def setup(
       pi pods setup dc1 --mount "mount -t nfs host:/share /mnt/models"
       pi pods setup dc1 --vllm 0.32.0
     """
+    if mount == "-":
+        mount = sys.stdin.read().replace("\0", "").strip()
     _check_paths(mount, models_path)
     if cpu and (cuda or flashinfer):
         raise BadUsage("`--cpu` excludes `--cuda` and `--flashinfer`", hint="leave them out")
@@ -105,10 +107,10 @@ def _check_paths(mount: str | None, models_path: str | None) -> None:
     try:
         words = shlex.split(mount)
     except ValueError as error:
-        raise BadUsage(f"`{mount}` is not a valid command: {str(error).lower()}") from error
+        raise BadUsage(f"`{mounts.shown(mount)}` is not a valid command: {str(error).lower()}") from error
     if not any(word.startswith("/") and word != "/dev/null" for word in words):
         raise BadUsage(
-            f"cannot tell where `{mount}` mounts: it names no absolute path",
+            f"cannot tell where `{mounts.shown(mount)}` mounts: it names no absolute path",
             hint="end it with the folder, for example: `mount -t nfs HOST:/SHARE /mnt/models`",
         )
 
@@ -176,6 +178,7 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
     """Record the pod and print a summary; keep what other commands have changed since setup began."""
     from pi_cli.view import terminal
 
+    is_kept = not (mount and mounts.has_secret(mount))
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
         pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
@@ -184,13 +187,18 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
         if machine.storage:
             total = machine.storage.total
             size = units.size(total).replace(" ", "") if total else None
-            pod.storage = Storage(machine.storage.path, size, None if mount and HAS_SECRET.search(mount) else mount)
+            pod.storage = Storage(machine.storage.path, size, mount if is_kept else None)
         current.active = current.active or name
         is_active = current.active == name
     facts = [units.counted(gpu.name for gpu in pod.gpus) or "CPU only", f"vLLM {pod.vllm or 'unknown'}"]
     if machine.storage:
         size_in_brackets = f" ({units.size(machine.storage.total)})" if machine.storage.total else ""
         facts.append(f"models on {machine.storage.path}{size_in_brackets}")
+    if not is_kept:
+        terminal.note(
+            "the mount command seems to contain a secret and is not recorded: after a reboot of the pod, give it "
+            "again, or use `-o credentials=FILE` with a file on the pod"
+        )
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
     if not is_active:
         terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))

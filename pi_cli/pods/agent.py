@@ -45,8 +45,8 @@ STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "or
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
     "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
-    "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment", "os",
-    "bug",
+    "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
+    "not-ours", "os", "bug",
 )  # fmt: skip
 UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
     "name": "", "names": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,

@@ -15,6 +15,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.wire": None,
     "agent.home": None,
     "agent.processes": None,
+    "agent.variables": {"start", "survey", "inspect", "stop", "holders"},
     "agent.ending": {"start", "attach", "stop"},
     "agent.ports": {"start", "attach", "survey", "inspect"},
     "agent.records": {"start", "attach", "survey", "inspect", "stop", "logs"},

@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from pi_cli.pods import machine, shell
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.steps import LineBuffer, Script
 from pi_cli.ssh.session import Completed, PodSession
-from pi_cli.store import paths
+from pi_cli.store import mounts, paths
 
 
 @dataclass(frozen=True, slots=True)
 class SetupOptions:
     """The options of a setup; for None, the script on the pod decides."""
 
-    mount: str | None = None
+    mount: str | None = field(default=None, repr=False)  # it may contain a secret
     models_path: str | None = None
     vllm: str | None = None
     cpu: bool = False
@@ -33,9 +33,13 @@ class SetupOptions:
     shell_env: bool = False
 
     def arguments(self) -> list[str]:
-        """Return the arguments for the script, which are also those of `pi pods setup`."""
+        """Return the arguments of `pi pods setup`, for hints: without a mount command that has a secret."""
+        mount = ["--mount", mounts.shown(self.mount)] if self.mount else []
+        return mount + self.for_the_script()
+
+    def for_the_script(self) -> list[str]:
+        """Return the arguments for the script, without the mount command: every user of the pod can read arguments."""
         values = {
-            "--mount": self.mount,
             "--models-path": self.models_path,
             "--vllm": self.vllm,
             "--cuda": self.cuda,
@@ -94,7 +98,7 @@ async def _run(
                 report(event)
 
     try:
-        command = shell.setup(_archive(), options.arguments())
+        command = shell.setup(_archive(), options.for_the_script(), mount=options.mount or "")
         done = await session.stream(shell.BASH, lambda chunk: receive(buffer.feed(chunk)), input=command)
         receive(buffer.end())
         receive(done.stderr.decode("utf-8", "replace").splitlines())

@@ -15,30 +15,55 @@ AGENT = (
 BASH = "exec bash --norc -s"
 
 
-def setup(archive: bytes, arguments: Sequence[str]) -> bytes:
+def setup(archive: bytes, arguments: Sequence[str], *, mount: str = "") -> bytes:
     """Return the input for `BASH` that unpacks the setup script into `~/.pi/remote` and runs it until stdin ends.
 
     Each file is replaced by a rename, since another setup may be reading the old one. Only tools of a minimal Debian
-    are used. The script runs until it is done or stdin ends (`remote/setup/supervise.sh`).
+    are used. The script runs until it is done or stdin ends (`remote/setup/supervise.sh`). The mount command may have a
+    secret in it, and arguments are public: it is sent on stdin, and is then in the environment of the script only.
     """
     command = shlex.join(["bash", ".pi/remote/setup/supervise.sh", "bash", ".pi/remote/pod_setup.sh", *arguments])
-    return b"%s\n%d\n%s" % (_LAUNCHER.replace("COMMAND", command).encode(), len(archive), archive)
+    launcher = _LAUNCHER.replace("COMMAND", command).encode()
+    return b"%s\n%s\0%d\n%s" % (launcher, mount.encode("utf-8", "surrogateescape"), len(archive), archive)
 
 
 # In braces, so that bash reads all of it before it reaches the archive that follows on the same stdin.
 _LAUNCHER = """{
+set +xv # in case of SHELLOPTS in the machine's environment, which would print the mount command
 umask 077
+# Whether ~/.pi is another user's, with the same exception as in the agent (`home.require_own_folder`); print whose.
+not_ours() {
+  cd && [ -e .pi ] || return
+  set -- $(stat -L -c '%u %A %U' .pi)
+  case "$1" in "$EUID" | 0) return 1 ;; esac
+  if [ "$EUID" = 0 ] && [ "$1" = 65534 ]; then
+    case "$2" in
+      ?????w* | ????????w*) ;;
+      *) trial=$(mktemp .pi/.owner.XXXXXX) && owner=$(stat -c %u "$trial") && rm -f "$trial"
+        if [ "${owner:-}" = 65534 ]; then return 1; fi ;;
+    esac
+  fi
+  echo "$3"
+}
 store() {
   cd && mkdir -p .pi/remote/setup && new=$(mktemp -d .pi/remote/.new.XXXXXX) || return
   trap 'rm -rf "$new"' EXIT # of the subshell that this runs in
   IFS= read -r size && head -c "$size" | tar -xzm --no-same-owner -C "$new" \\
     && mv -f "$new"/*.sh .pi/remote/ && mv -f "$new"/setup/*.sh .pi/remote/setup/
 }
+IFS= read -r -d '' mount
+if owner=$(not_ours 2>&1); then
+  echo "cannot use $HOME/.pi: it belongs to another user, $owner" >&2
+  exit 1
+fi
 if ! output=$(store 2>&1); then
   echo "cannot store the setup script in $HOME/.pi: ${output%%$'\\n'*}" >&2
   exit 1
 fi
 echo # the login shell may have printed an incomplete line
+export PI_MOUNT="$mount"
+unset BASH_ENV ENV # bash would run that script first
+export -n SHELLOPTS
 cd && exec COMMAND
 }"""
 

@@ -74,6 +74,8 @@ def explain(refusal: Refusal) -> str:
             return f"another pi command has held the lock {refusal.path} for {_rounded(refusal.seconds)}"
         case "environment":
             return f"~/.pi/env did not end within {_rounded(refusal.seconds)}"
+        case "not-ours":
+            return f"{refusal.path} belongs to another user, {refusal.name}: pi neither reads it nor writes to it"
         case "os":
             return f"{refusal.path}: {refusal.reason}" if refusal.path else refusal.reason
         case "bug":
@@ -99,6 +101,8 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
             return "wait for that command; on pods that share a home folder, it may run on another pod"
         case "environment":
             return fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod)
+        case "not-ours":
+            return fill("move it away with `pi ssh {pod} mv .pi .pi.other`, then run `pi pods setup {pod}`", pod=pod)
         case "os" | "no-log":
             return fill("see what is wrong with that path with `pi ssh {pod}`", pod=pod)
         case "bug":

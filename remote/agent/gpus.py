@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
-from agent import home, processes
+from agent import home, processes, variables
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -28,7 +28,7 @@ class Output(NamedTuple):
 def memory(timeout: float = QUICK_TIMEOUT) -> Dict[int, Tuple[int, int]]:
     """Return (used, total) MiB of every GPU for which nvidia-smi reports them."""
     sizes = {}
-    for line in ask(MEMORY, home.pod_environment(), timeout).text.splitlines():
+    for line in ask(MEMORY, variables.pod_environment(), timeout).text.splitlines():
         with contextlib.suppress(ValueError):
             index, used, total = (int(field) for field in line.split(","))
             sizes[index] = (used, total)
@@ -37,7 +37,7 @@ def memory(timeout: float = QUICK_TIMEOUT) -> Dict[int, Tuple[int, int]]:
 
 def holders(questions: List[List[str]]) -> "protocol.Holders":
     """Ask `nvidia-smi` which processes hold memory; also return the PIDs of the models' processes."""
-    settings = home.pod_environment()
+    settings = variables.pod_environment()
     ours = [process.pid for group in processes.marked().values() for process in group]
     return {"outputs": [ask(question, settings).text for question in questions], "ours": ours}
 

@@ -3,9 +3,7 @@
 import contextlib
 import os
 import select
-import signal
 import stat
-import subprocess
 import time
 from typing import TYPE_CHECKING, Callable, Dict, Tuple
 
@@ -19,28 +17,41 @@ HOME = os.path.expanduser("~")
 PI = os.path.join(HOME, ".pi")
 LOGS = os.path.join(HOME, ".vllm_logs")
 TICK = 0.2  # seconds between two checks
+NOBODY = 65534  # the owner that a share gives to files of a user that it does not know
 MAX_OUTPUT = 1 << 20  # bytes of a program's output
-ENVIRONMENT_TIMEOUT = 10.0  # seconds for ~/.pi/env, which setup writes and users edit
 
 
-def pod_environment() -> Dict[str, str]:
-    """Return the agent's environment with the variables of ~/.pi/env, as bash reads that file."""
-    # Output of BASH_ENV comes before the first NUL.
-    script = 'set -a; [ -f "$HOME/.pi/env" ] && . "$HOME/.pi/env"; printf "\\0"; exec env -0'
-    command = ["bash", "--norc", "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True) as process:
-        assert process.stdout is not None
-        output, is_whole = read_until(process.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
-        if not is_whole:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise Refused({"code": "environment", "seconds": ENVIRONMENT_TIMEOUT})
-    entries = output.decode("utf-8", "surrogateescape").split("\0")[1:]
-    settings = {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
-    settings.pop("PYTHONHOME", None)  # with it, the Python of a virtual environment does not start
-    # The present target of ~/venv: a later setup may change the link while programs run from the old target.
-    programs = os.path.join(os.path.realpath(os.path.join(HOME, "venv")), "bin")
-    settings["PATH"] = os.pathsep.join([programs, settings.get("PATH", os.defpath)])
-    return settings
+def require_own_folder() -> None:
+    """Refuse to read or write in a ~/.pi of another user, whose records and scripts it holds.
+
+    On a share with root_squash, root's files belong to another uid. That is accepted if a new file of ours does too,
+    and only its owner may write to the folder.
+    """
+    try:
+        status = os.stat(PI)
+    except OSError:
+        return  # it is missing, or what is wrong with it is said when it is written to
+    if status.st_uid in (os.geteuid(), 0):
+        return
+    if os.geteuid() == 0 and status.st_uid == NOBODY and not status.st_mode & 0o022:
+        trial = os.path.join(PI, ".owner.%d" % os.getpid())
+        with contextlib.suppress(OSError):
+            with os.fdopen(create(trial), "wb") as file:
+                owner = os.fstat(file.fileno()).st_uid
+            os.unlink(trial)
+            if owner == NOBODY:
+                return
+    raise not_ours(PI, status.st_uid)
+
+
+def not_ours(path: str, owner: int) -> Refused:
+    import pwd
+
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = "uid %d" % owner
+    return Refused({"code": "not-ours", "path": os.path.realpath(path), "name": name})
 
 
 def find_program(name: str, settings: Dict[str, str]) -> str:

@@ -1,9 +1,9 @@
 """Inspect this machine: GPUs, disks, vLLM versions. Read-only."""
 
 import os
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Optional
 
-from agent import disks, gpus, home, survey, vllm_versions
+from agent import disks, gpus, home, survey, variables, vllm_versions
 from agent.home import HOME, PI
 
 if TYPE_CHECKING:
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     """Return everything at once. pi sends the `nvidia-smi` commands and parses their output."""
-    settings = home.pod_environment()
+    settings = variables.pod_environment()
     output = gpus.ask(request["gpu_query"], settings)
-    storage = models_path(settings)
+    storage = variables.models_path(settings)
     known = request["known"]
     return {
         "gpus": output.text,
@@ -28,14 +28,6 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
         "boot": home.boot_id(),
         "models": None if known is None else survey.survey(known, forget=False)["models"],
     }
-
-
-def models_path(settings: Dict[str, str]) -> Optional[str]:
-    """Return the folder for models, in which setup puts the cache of Hugging Face; None if it is the home folder."""
-    cache = settings.get("HF_HOME", "").rstrip("/")
-    if not cache.startswith("/") or cache == os.path.join(HOME, ".cache", "huggingface"):
-        return None
-    return os.path.dirname(cache)
 
 
 def provider() -> Optional[str]:

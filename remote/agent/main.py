@@ -17,7 +17,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
-from agent import wire
+from agent import home, wire
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -28,6 +28,7 @@ def main() -> None:
     wire.beats.every = envelope["beat"]
     os.umask(0o077)
     try:
+        home.require_own_folder()
         result: "protocol.Result" = OPERATIONS[envelope["operation"]](envelope["request"])
     except wire.Refused as refused:
         wire.emit({"refusal": refused.refusal})

@@ -473,8 +473,8 @@ Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin]
 
 Code = Literal[
     "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
-    "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment", "os",
-    "bug",
+    "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
+    "not-ours", "os", "bug",
 ]  # fmt: skip
 
 
@@ -496,6 +496,7 @@ class Refusal(TypedDict, total=False):
     locked          path, seconds   another agent holds the lock
     environment     seconds         ~/.pi/env did not end
     hub-unreachable reason          the output of hf
+    not-ours        path, name      ~/.pi, or its env, belongs to this user
     os              path, reason, errno   a system call failed
     bug             reason          an exception in the agent
     """

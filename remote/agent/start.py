@@ -7,7 +7,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Dict, List, NoReturn, Optional, Set, Union
 
-from agent import home, ports, processes, records, serve_command, vllm_versions, watch, wire
+from agent import home, ports, processes, records, serve_command, variables, vllm_versions, watch, wire
 from agent.home import LOGS
 from agent.processes import MARKER
 from agent.watch import Exit
@@ -24,7 +24,7 @@ LAUNCHES = 3  # attempts, each on another port, if another program takes the cho
 def start(request: "protocol.StartRequest") -> "protocol.StartResult":
     """Reserve a port and GPUs, download, launch vLLM, and (with `wait`) follow it until `/health` answers."""
     vllm = vllm_versions.choose(request["min_vllm"])
-    settings = dict(vllm.settings(home.pod_environment()), **{MARKER: request["uid"]})
+    settings = dict(vllm.settings(variables.pod_environment()), **{MARKER: request["uid"]})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
     record = reserve(request, vllm.version, first_port)
     try:

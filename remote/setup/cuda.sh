@@ -94,7 +94,8 @@ cuda_home() {
   local folder wanted
   [[ -n "$has_cuda_gpu" ]] || return 0
   wanted="$(cuda_of_the_wheel)"
-  for folder in "$machine_root/usr/local/cuda-$wanted" "$machine_root"/usr/local/cuda{-*,} "${CUDA_HOME:-}"; do
+  for folder in "$machine_root/usr/local/cuda-$wanted" "$machine_root"/usr/local/cuda{-*,} \
+    "${CUDA_HOME:-${machine_variables[CUDA_HOME]:-}}"; do
     if can_compile "$folder" "$wanted"; then echo "$folder"; return; fi
   done
 }

@@ -5,9 +5,15 @@
 shell_line='[ -r ~/.pi/env ] && case ":$PATH:" in *":$HOME/venv/bin:"*) ;; *) . ~/.pi/env ;; esac # by pi pods setup'
 
 write_the_environment() {
-  local file="$pi_home/env" changed=""
-  (umask 077 && environment > "$file.new")
-  chmod 600 "$file.new"
+  local file="$pi_home/env" changed="" written
+  written="$(environment)"
+  # If this is interrupted, the old and the new lines are recognised as ours.
+  (
+    umask 077
+    { printf '%s\n' "$written" && kept_lines; } > "$file.new"
+    printf '%s\n' "$written" >> "$file.setup"
+  )
+  chmod 600 "$file.new" "$file.setup"
   if cmp -s "$file.new" "$file"; then
     rm "$file.new"
     chmod 600 "$file"
@@ -15,12 +21,26 @@ write_the_environment() {
     mv "$file.new" "$file"
     changed=yes
   fi
+  (umask 077 && printf '%s\n' "$written" > "$file.setup.new")
+  mv "$file.setup.new" "$file.setup"
   if [[ -n "$provider" && "$(cat "$pi_home/provider" 2> /dev/null)" != "$provider" ]]; then
     echo "$provider" > "$pi_home/provider"
     changed=yes
   fi
   if [[ -n "$shell_env" ]]; then configure_login_shells; fi
   if [[ -z "$changed" ]]; then skip "nothing has changed"; else say "wrote $file"; fi
+}
+
+# Print the user's own lines, without those that `--models-path` or `--mount` contradicts.
+kept_lines() {
+  local line places="^ *(export +)?(HF_HOME|HF_HUB_CACHE|HUGGINGFACE_HUB_CACHE)="
+  while IFS= read -r line; do
+    if [[ -z "$models_path_is_former" && "$line" =~ $places ]]; then
+      warn "removed ${BASH_REMATCH[2]} from $pi_home/env: models are now on $models_path"
+    else
+      printf '%s\n' "$line"
+    fi
+  done < <(users_lines)
 }
 
 environment() {

@@ -16,6 +16,7 @@ check_the_machine() {
   read_the_system
   detect_the_provider
   check_the_mount
+  name_what_is_left_out
   wait_for_the_first_boot
   if ! is_for_cpu; then look_at_the_gpus; fi
   check_rights
@@ -84,8 +85,7 @@ detect_the_provider() {
   # A command run through ssh does not get the container's variables: read those of PID 1. Only their names are used:
   # the values include the platform's keys.
   while IFS= read -r -d '' entry; do names+="${entry%%=*} "; done < <(cat "$machine_root/proc/1/environ" 2> /dev/null)
-  entry="$(compgen -e)"
-  provider="$(provider_by_variables "$names ${entry//$'\n'/ } ")"
+  provider="$(provider_by_variables "$names ${!machine_variables[*]} ")"
   provider="${provider:-$(provider_by_files)}"
 }
 
@@ -122,7 +122,7 @@ check_the_mount() {
   if [[ -n "$mount_command" ]] && ! is_mounted "$mount_target" && ! may_mount; then
     fail "--mount cannot work: this is an unprivileged container. $(instead_of_mounting "$volume")"
   fi
-  if [[ -n "$volume" && -z "$models_path" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
+  if [[ -n "$volume" && -z "$models_path$users_hub" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
     warn "models will be stored on the machine's own disk; to use the volume on $volume, add --models-path $volume"
   fi
 }

@@ -6,19 +6,67 @@
 hf_cache="$HOME/.cache/huggingface"
 mount_timeout=180 # seconds; mount.nfs itself gives up after 120, and says why
 
+# Print the words of a mount command, one a line, as a shell would split it. Not with a program: its arguments could be
+# read by every user of the machine, and the command may contain a password.
+words_of() {
+  local text="$1" word="" quote="" char
+  local -i index is_word=0
+  for ((index = 0; index < ${#text}; index++)); do
+    char="${text:index:1}"
+    if [[ -n "$quote" ]]; then
+      if [[ "$char" == "$quote" ]]; then quote=""; else word+="$char"; fi
+    elif [[ "$char" == [[:space:]] ]]; then
+      if ((is_word)); then printf '%s\n' "$word"; fi
+      word="" is_word=0
+    else
+      is_word=1
+      case "$char" in
+        \' | \") quote="$char" ;;
+        \\) index+=1 word+="${text:index:1}" ;;
+        *) word+="$char" ;;
+      esac
+    fi
+  done
+  if ((is_word)) && [[ -z "$quote" ]]; then printf '%s\n' "$word"; fi
+}
+
+# Replace in a text on stdin what may be a secret of the mount command: the command itself, the values of its options, and
+# what stands before an `@` in a URL.
+masked() {
+  local text word part value
+  text="$(cat)"
+  text="${text//"$mount_command"/COMMAND}"
+  while read -r word; do
+    while IFS= read -r -d , part; do
+      case "$part" in
+        *//*@*) part="${part#*//}" value="${part%@*}" ;;
+        *[=%]*) value="${part#*[=%]}" ;;
+        *) continue ;;
+      esac
+      for value in "$value" "${value#*[:%]}"; do
+        if ((${#value} > 2)) && [[ "$value" != "$mount_target" && "$value" != @(nfs*|cifs) && ! -e "$value" ]]; then
+          text="${text//"$value"/***}"
+        fi
+      done
+    done <<< "$word,"
+  done < <(words_of "$mount_command")
+  printf '%s\n' "$text"
+}
+
 # Print the mount point of a mount command: its last absolute path.
 target_of() {
   local word target=""
   while read -r word; do
     if [[ "$word" == /* && "$word" != /dev/null ]]; then target="${word%;}"; fi
-  done < <(xargs printf '%s\n' 2> /dev/null <<< "$1")
+  done < <(words_of "$1")
   printf '%s\n' "${target%/}"
 }
 
 # Print the models path of an earlier setup: without --models-path, models stay there.
 former_models_path() {
   local store
-  store="$(readlink "$hf_cache" || true)"
+  store="$(value_in_env HF_HOME)"
+  if [[ "$store" != /*/huggingface ]]; then store="$(readlink "$hf_cache" || true)"; fi
   if [[ "$store" == /*/huggingface ]]; then printf '%s\n' "${store%/huggingface}"; fi
 }
 
@@ -55,6 +103,7 @@ check_what_is_mounted() {
       "run \`umount -l $mount_target\` on the pod, then setup again"
   wanted="$(source_of "$mount_command")"
   if [[ -n "$wanted" && "$wanted" != "$source" && ! "$wanted" -ef "$source" ]]; then
+    wanted="$(masked <<< "$wanted")"
     fail "$source is mounted on $mount_target, not $wanted: run \`umount $mount_target\` on the pod, then setup again"
   fi
 }
@@ -64,25 +113,26 @@ source_of() {
   local word source=""
   while read -r word; do
     if [[ "$word" =~ ^([^/=]+:/|/dev/[^n]).* ]]; then source="${word%/}"; fi
-  done < <(xargs printf '%s\n' 2> /dev/null <<< "$1")
+  done < <(words_of "$1")
   printf '%s\n' "$source"
 }
 
 # Its output goes through a file: a mount that hangs in the kernel cannot even be killed, and would hold a pipe open.
 run_the_mount_command() {
-  local log="$pi_home/mount.log" status=0
+  local log="$pi_home/mount.log" status=0 output
   require_root "mounting $mount_target"
   [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target" || fail "cannot create $mount_target"
-  say "$mount_command"
+  say "running the mount command for $mount_target"
   # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
   # With a mark of its own: the daemon of a FUSE mount keeps running when setup is interrupted later (`supervise.sh`).
   : > "$pi_home/mounting"
   # shellcheck disable=SC2016  # expanded by the inner bash
   as_root timeout -k 5 "$mount_timeout" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
-    bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; eval "$1"' mount "$mount_command" \
-    > "$log" 2>&1 || status=$?
+    bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; mount_command="$(cat)"; eval "$mount_command"' \
+    mount < <(printf '%s' "$mount_command") > "$log" 2>&1 || status=$?
   rm -f "$pi_home/mounting"
-  cat "$log"
+  output="$(masked < "$log")"
+  printf '%s\n' "$output" | tee "$log"
   case "$status" in
     0) ;;
     124 | 137) fail "the mount command did not end within $mount_timeout s: the server does not answer" ;;
@@ -106,15 +156,21 @@ why_not_mounted() {
   elif grep -qiE 'no such file or directory|special device|does not exist' "$1"; then
     echo "there is no such share or device ($output)"
   else
-    echo "${output:-\`$mount_command\`}"
+    echo "${output:-it ended without output}"
   fi
 }
 
 # Report what disk a models path is on that we did not mount: a volume, or the disk that ends with the machine.
 look_at_the_models_path() {
   local folder="$models_path" point
-  if [[ -z "$folder" ]]; then skip "no volume: models stay in ~/.cache/huggingface ($(disk_of "$HOME"))"; return; fi
-  while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
+  if [[ -n "$users_hub" ]]; then
+    skip "models are in $users_hub, as ~/.pi/env says: $(disk_of "$(existing "$users_hub")")"
+    return
+  elif [[ -z "$folder" ]]; then
+    skip "no volume: models stay in ~/.cache/huggingface ($(disk_of "$(existing "$hf_cache")"))"
+    return
+  fi
+  folder="$(existing "$folder")"
   point="$(disk_facts "$folder" | cut -f 1)"
   if [[ "$point" != / ]]; then
     skip "$models_path is on $(disk_of "$folder")"
@@ -124,6 +180,13 @@ look_at_the_models_path() {
   else
     skip "$models_path is on the machine's own disk, $(disk_of "$folder")"
   fi
+}
+
+# Print a folder, or the nearest one above it that exists.
+existing() {
+  local folder="$1"
+  while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
+  printf '%s\n' "$folder"
 }
 
 # Name the volumes that the provider has mounted.
@@ -138,6 +201,7 @@ name_the_volumes() {
 # Put the Hugging Face cache on the models path, which outlives the pod.
 place_the_cache() {
   local store="$models_path/huggingface"
+  if [[ -n "$users_hub" ]]; then skip "models are in $users_hub, as ~/.pi/env says"; return; fi
   if [[ -z "$models_path" ]]; then skip "no --models-path"; return; fi
   if [[ -n "$models_path_is_former" && ! -d "$store" ]]; then
     fail "the models folder $store is gone: mount its volume again with --mount," \

@@ -129,7 +129,7 @@ install_cpu_build() {
 # by now, so that no disk may be full any more.
 fullest_place() {
   local place
-  for place in "$venvs" "$pi_home" "${UV_CACHE_DIR:-$HOME/.cache}"; do
+  for place in "$venvs" "$pi_home" "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}}"; do
     printf '%s\t%s\n' "$(disk_facts "$place" | cut -f 4)" "$place"
   done | grep '^[0-9]' | sort -n | head -n 1 | cut -f 2 || true
 }

@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -277,3 +281,90 @@ def test_a_mount_command_with_a_password_is_not_remembered(pi: Pi, machine: Embe
     result = pi("pods", "setup", "dc1", machine.ssh, "--mount", command)
     assert result.code == 0, result.err
     assert "mount" not in pods_json()["pods"]["dc1"]["storage"]
+    assert "the mount command seems to contain a secret and is not recorded" in result.err
+
+
+@contextmanager
+def watching_command_lines(text: str) -> Iterator[list[str]]:
+    """Look at the command lines of all processes of this machine; yield those that have a text."""
+    found: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.002):
+            for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    if text in (words := entry.read_text(errors="replace")):
+                        found.append(words)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_secret_of_a_mount_command_is_in_no_command_line_no_file_and_no_message(
+    machine: EmbeddedPod, fails: bool
+) -> None:
+    """F15. Only the mount command itself may show it: `true` is one of the shell, without a process."""
+    secret, volume = f"hush-{uuid4().hex}", machine.home / "volume"
+    if fails:
+        machine.install("mount", "#!/bin/sh\necho 'mount: not today' >&2; exit 32\n")
+    command = f"mount -t nfs host:/share {volume} && true username=u,password={secret}"
+    words = [sys.executable, "-m", "pi_cli", "--debug", "pods", "setup", "dc1", machine.ssh, "--mount", "-"]
+    with watching_command_lines(secret) as found:
+        done = subprocess.run(words, input=command, capture_output=True, text=True)
+    assert done.returncode == int(fails), done.stderr
+    assert found == []
+    assert secret not in done.stdout + done.stderr
+    assert ("--mount COMMAND`" in done.stderr) == fails
+    folders = [machine.home, Path(os.environ["PI_CONFIG_DIR"]), log_of("dc1").parent]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert log_of("dc1") in files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_the_environment_of_the_machine_does_not_choose_the_place_of_the_models(pi: Pi, machine: EmbeddedPod) -> None:
+    """Every image of Vast sets HF_HOME, in a folder that is on no volume."""
+    bashrc = [f"export {name}={machine.home}/{name}" for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")]
+    (machine.home / ".bashrc").write_text("\n".join([*bashrc, "export UV_TORCH_BACKEND=cu118", ""]))
+    result = pi("pods", "setup", "dc1", machine.ssh)
+    assert result.code == 0, result.err
+    names = "HF_HOME, HF_HUB_CACHE, UV_TORCH_BACKEND, XDG_CACHE_HOME"
+    assert result.err.count(f"left out of the machine's environment: {names}.") == 1
+    assert "storage" not in pods_json()["pods"]["dc1"]
+    volume = machine.home / "volume"
+    assert pi("pods", "setup", "dc1", "--models-path", str(volume)).code == 0
+    assert pi("pods", "--check", "--json").json[0]["check"]["storage"]["path"] == str(volume)
+    started = pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert started.code == 0, started.err
+    assert list((volume / "huggingface/hub").glob("models--*"))
+    assert not [name for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME") if (machine.home / name).exists()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_of_another_user_is_neither_read_nor_written(
+    pi: Pi, pod: EmbeddedPod, tmp_path: Path, is_link: bool
+) -> None:
+    own, other = pod.home / ".pi", tmp_path / "other"
+    if own.exists():
+        shutil.rmtree(own)
+    place = other if is_link else own
+    place.mkdir()
+    (place / "env").write_text(f"touch {tmp_path}/ran\n")
+    os.chown(place, 12345, 12345)
+    os.chown(place / "env", 12345, 12345)
+    if is_link:
+        own.symlink_to(other)
+    checked, listed, prepared = pi("pods", "--check"), pi("list"), pi("pods", "setup", "dc1")
+    assert f"{place} belongs to another user, uid 12345: pi neither reads it nor writes to it" in checked.err
+    assert "hint: move it away with `pi ssh dc1 mv .pi .pi.other`, then run `pi pods setup dc1`" in checked.err
+    assert "belongs to another user" in listed.err
+    assert f"cannot use {own}: it belongs to another user" in prepared.err
+    assert not (tmp_path / "ran").exists()
+    assert [path.name for path in place.iterdir()] == ["env"]

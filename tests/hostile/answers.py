@@ -135,6 +135,7 @@ REFUSALS: "list[protocol.Refusal]" = [
     {"code": "download", "reason": "401 Client Error"},
     {"code": "locked", "path": "/root/.pi/lock", "seconds": 20.0},
     {"code": "environment", "seconds": 10.0},
+    {"code": "not-ours", "path": "/root/.pi", "name": "mallory"},
     {"code": "hub-unreachable", "reason": "timed out"},
     {"code": "os", "path": "/root/.pi/models", "reason": "No space left on device", "errno": 28},
     {"code": "bug", "reason": "ZeroDivisionError"},

@@ -16,7 +16,7 @@ BASH = ["bash", "--norc", "-s"]
 @pytest.fixture
 def archive() -> bytes:
     """A script that prints its arguments, in place of pi's."""
-    files = {"pod_setup.sh": 'printf "[%s]" "$PWD" "$@"; cat; exit 7\n'}
+    files = {"pod_setup.sh": 'printf "[%s]" "$PWD" "$@"; printf "${PI_MOUNT:+<%s>}" "$PI_MOUNT"; cat; exit 7\n'}
     files |= {"setup/supervise.sh": (Path(__file__).parents[2] / "remote/setup/supervise.sh").read_text()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
@@ -58,6 +58,12 @@ def test_arguments_arrive_unchanged(tmp_path: Path, archive: bytes) -> None:
     done = run(home, shell.setup(archive, arguments))
     assert done.stdout.decode() == "\n" + "".join(f"[{word}]" for word in [home, *arguments])
     assert (done.returncode, done.stderr) == (7, b"")
+
+
+def test_the_mount_command_is_in_the_environment_and_not_in_the_arguments(tmp_path: Path, archive: bytes) -> None:
+    command = "mount -o password='a $b' //h/x /m\n# COMMAND"
+    done = run(tmp_path, shell.setup(archive, ["--cpu"], mount=command))
+    assert done.stdout.decode() == f"\n[{tmp_path}][--cpu]<{command}>"
 
 
 def test_only_the_user_may_read_the_stored_script_and_nothing_is_stored_beside_it(

@@ -5,6 +5,7 @@ What the script reads below /etc, /proc and the like lies below `root` there: a 
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -107,7 +108,6 @@ class Machine:
             self.write(path, text)
         self.environ = {
             "HOME": str(self.home),
-            "MACHINE": str(folder),
             "PATH": f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "PI_MACHINE_ROOT": str(self.root),
             **environ,
@@ -120,7 +120,9 @@ class Machine:
     def install(self, name: str, body: str) -> None:
         """Put an executable on the PATH, or with `installed/NAME` into what uv installs."""
         path = self.folder / (name if "/" in name else f"bin/{name}")
-        executables.put(path, f'#!/bin/sh\necho "{path.name} $*" >> "$MACHINE/calls"\n{body}\n')
+        # The folder is written into each: setup lets no variable through that it does not know.
+        note = f'export MACHINE={shlex.quote(str(self.folder))}; echo "{path.name} $*" >> "$MACHINE/calls"'
+        executables.put(path, f"#!/bin/sh\n{note}\n{body}\n")
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the machine: `/etc/os-release`."""

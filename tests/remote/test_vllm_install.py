@@ -294,7 +294,8 @@ def test_uv_comes_from_pypi_if_its_installer_cannot_be_downloaded(machine: Machi
         "python3",
         """
         mkdir -p "$4/bin"
-        printf '#!/bin/sh\\ncp "$MACHINE/installed/uv" "${0%%python}uv"; chmod +x "${0%%python}uv"' > "$4/bin/python"
+        code='#!/bin/sh\\ncp "%s" "${0%%python}uv"; chmod +x "${0%%python}uv"'
+        printf "$code" "$MACHINE/installed/uv" > "$4/bin/python"
         chmod +x "$4/bin/python"
         """,
     )

@@ -11,8 +11,7 @@ import re
 import tempfile
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from agent import disks, home, processes, records, wire
-from agent.home import HOME
+from agent import disks, home, processes, records, variables, wire
 
 UNFINISHED = ".incomplete"
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -34,8 +33,7 @@ class Cache:
     def __init__(self, model: str, settings: Dict[str, str], revision: str = "main") -> None:
         self.model = model
         self.revision = revision
-        self.home = settings.get("HF_HOME") or os.path.join(HOME, ".cache", "huggingface")
-        self.hub = os.path.realpath(settings.get("HF_HUB_CACHE") or os.path.join(self.home, "hub"))
+        self.hub = os.path.realpath(variables.hub(settings))
         self._folder = os.path.join(self.hub, folder_of(model))
         self._blobs = os.path.join(self._folder, "blobs")
         self._listed: Tuple[str, List[File]] = ("", [])

@@ -8,11 +8,10 @@ import subprocess
 import time
 from typing import IO, TYPE_CHECKING, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
 
-from agent import disks, ending, home, records, wire
+from agent import disks, ending, home, records, variables, wire
 from agent.download import hub, stall
 from agent.download.cache import Cache
 from agent.download.lease import Lease
-from agent.home import HOME
 from agent.processes import MARKER
 from agent.serve_command import OFFLINE
 from agent.wire import Refused
@@ -55,13 +54,12 @@ def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings:
 
 def require_models_path(settings: Dict[str, str]) -> None:
     """Refuse if the volume for models is gone: the download would go to a disk that is deleted with the machine."""
-    link = os.path.join(HOME, ".cache", "huggingface")
-    home = settings.get("HF_HUB_CACHE") or settings.get("HF_HOME") or link
-    was_set_up = os.path.islink(link) or "PI_VLLM_CACHE" in settings  # by setup, with the models path
-    is_required = was_set_up and "HF_HUB_CACHE" not in settings
-    trouble = disks.disk(home)["trouble"]
-    if trouble and (is_required or trouble != os.strerror(errno.ENOENT)):
-        path = os.path.dirname(os.readlink(link) if home == link and os.path.islink(link) else home)
+    cache, hub = variables.hf_home(settings), variables.hub(settings)
+    is_moved = hub != os.path.join(cache, "hub")  # by a variable of its own, in ~/.pi/env
+    was_set_up = os.path.islink(variables.hf_home({})) or "PI_VLLM_CACHE" in settings  # by setup, with the models path
+    trouble = disks.disk(hub if is_moved else cache)["trouble"]
+    if trouble and ((was_set_up and not is_moved) or trouble != os.strerror(errno.ENOENT)):
+        path = variables.models_path(settings) or os.path.dirname(cache)
         raise Refused({"code": "not-mounted", "path": path, "reason": trouble.lower()})
 
 
