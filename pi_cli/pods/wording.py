@@ -142,6 +142,13 @@ def remark(event: "protocol.Note") -> str:
             return "the Hub does not answer: using the model in the cache, which seems to be complete"
         case "free-space-unknown":
             return f"free space of `{event['path']}` unknown: a shared pool reports the size of all of it"
+        case "lock-elsewhere":
+            return refused_lock(event["path"])
+
+
+def refused_lock(path: str) -> str:
+    """Return the remark about a file or folder whose file system refuses locks."""
+    return f"the file system of {path} has no locks: pi uses others"
 
 
 def _rounded(seconds: float) -> str:

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 HOME = os.path.expanduser("~")
 PI = os.path.join(HOME, ".pi")
-LOGS = os.path.join(HOME, ".vllm_logs")
 TICK = 0.2  # seconds between two checks
 MAX_OUTPUT = 1 << 20  # bytes of a program's output
 ENVIRONMENT_TIMEOUT = 10.0  # seconds for ~/.pi/env, which setup writes and users edit
 
 
 def pod_environment() -> Dict[str, str]:
-    """Return the agent's environment with the variables of ~/.pi/env, as bash reads that file."""
+    """Return the agent's environment with the variables of ~/.pi/env, as bash reads that file.
+
+    Variables in the machine's own file, if it has one, have precedence.
+    """
+    from agent import machine  # which imports this module
+
     # Output of BASH_ENV comes before the first NUL.
-    script = 'set -a; [ -f "$HOME/.pi/env" ] && . "$HOME/.pi/env"; printf "\\0"; exec env -0'
-    command = ["bash", "--norc", "-c", script]
+    script = 'set -a; [ -f "$HOME/.pi/env" ] && . "$HOME/.pi/env"; [ -f "$0/env" ] && . "$0/env"; '
+    script += 'printf "\\0"; exec env -0'
+    command = ["bash", "--norc", "-c", script, machine.OWN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         assert process.stdout is not None
         output, is_whole = read_until(process.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
@@ -38,7 +43,7 @@ def pod_environment() -> Dict[str, str]:
     settings = {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
     settings.pop("PYTHONHOME", None)  # with it, the Python of a virtual environment does not start
     # The present target of ~/venv: a later setup may change the link while programs run from the old target.
-    programs = os.path.join(os.path.realpath(os.path.join(HOME, "venv")), "bin")
+    programs = os.path.join(os.path.realpath(machine.VENV), "bin")
     settings["PATH"] = os.pathsep.join([programs, settings.get("PATH", os.defpath)])
     return settings
 

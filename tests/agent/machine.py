@@ -22,6 +22,7 @@ class Machine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.environ: dict[str, str] = {}
         self.install("vllm", SLEEPER)
         self.install("hf", "#!/bin/sh\nexit 0\n")
         self.install("nvidia-smi", "#!/bin/sh\nexit 9\n")
@@ -35,7 +36,7 @@ class Machine:
         program = agent_program.packed(operation)
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
-            env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
+            env={"HOME": str(self.home), "PATH": os.environ["PATH"], **self.environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

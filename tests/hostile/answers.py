@@ -45,7 +45,13 @@ DEAD: "protocol.Death" = {
     "log_end": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
 }
 UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
-SURVEY: "protocol.Survey" = {"models": [MODEL, STARTING], "dead": [DEAD], "unreadable": [UNREADABLE]}
+SURVEY: "protocol.Survey" = {
+    "models": [MODEL, STARTING],
+    "dead": [DEAD],
+    "unreadable": [UNREADABLE],
+    "elsewhere": [{"name": "e", "machine": "gpu02-3f9a8b7c"}],
+    "refused_lock": "/root/.pi/lock",
+}
 
 DISK: "protocol.Disk" = {
     "path": "/root/.cache/huggingface",
@@ -83,6 +89,7 @@ RECORD: "protocol.Record" = {
     "pid": 4711,
     "start": 77,
     "boot": "b00t",
+    "machine": "gpu01-3f9a8b7c",
     "since": 12.5,
     "log": LOG,
     "ready": True,
