@@ -96,7 +96,7 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
         case "bad-pattern":
             return "the pod's Python is older than this machine's: write the pattern without newer syntax"
         case "locked":
-            return "wait for that command; on pods that share a home folder, it may run on another pod"
+            return "wait for that command"
         case "environment":
             return fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod)
         case "os" | "no-log":

@@ -62,7 +62,7 @@ def is_ours(record: "protocol.Record") -> bool:
     """Return whether a record is surely one of this machine.
 
     Older versions of pi did not note the machine. A record of another boot, or of a machine that had another id then
-    (a container that was made again), is one of this machine if no other machine can use the home.
+    (a recreated container), is one of this machine if no other machine can use the home.
     """
     machine_id, is_of_this_boot = record["machine"], record["boot"] == home.boot_id()
     if machine_id == machine.ID or (is_of_this_boot and not machine_id):

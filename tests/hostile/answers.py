@@ -117,6 +117,7 @@ EVENTS: "list[protocol.Event]" = [
     {"event": "waits-for-lock", "path": "/root/.cache/lock", "pid": 99},
     {"event": "hub-silent"},
     {"event": "free-space-unknown", "path": "/workspace"},
+    {"event": "lock-elsewhere", "path": "/root/.pi/lock"},
     {"event": "launched", "pid": 4711},
     {"event": "phase", "text": "loading weights", "at": 1.5},
     {"event": "log", "text": "INFO ready\n"},
