@@ -157,10 +157,20 @@ use_a_local_lock() {
     if ((status <= 1)); then
       warn "the file system of $pi_home has no locks: setup uses $other instead ($(disk_of "$pi_home"))"
       lock="$other"
+      use_a_local_cache
       return
     fi
   done
   fail "the file system of $lock has no locks, and neither have /dev/shm and /tmp"
+}
+
+# uv does not work with a cache on a file system without locks. It copies from another one, where links are impossible.
+use_a_local_cache() {
+  local folder
+  folder="/var/tmp/pi-uv-$(id -u)"
+  if [[ -n "${UV_CACHE_DIR:-}" ]]; then return; fi
+  mkdir -m 700 "$folder" 2> /dev/null || true
+  if [[ -d "$folder" && ! -L "$folder" && -O "$folder" ]]; then export UV_CACHE_DIR="$folder" UV_LINK_MODE=copy; fi
 }
 
 # Sourced by the tests, run by pi.

@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,8 @@ def test_on_a_share_without_locks_the_lock_is_elsewhere_and_the_share_is_named(t
     machine = Machine(tmp_path)
     describe(machine, host=f"t{os.getpid()}")
     machine.install("flock", NO_LOCKS)
+    shows_cache = 'echo "$UV_CACHE_DIR" > "$MACHINE/cache"; cat "${0%/bin/vllm}/version"'
+    machine.install("installed/vllm", shows_cache)
     (machine.home / ".pi").mkdir()
     (machine.home / ".pi/setup.lock").write_text("pid 53 since long ago\n")
     local = Path(f"/dev/shm/pi-setup-{os.getuid()}-t{os.getpid()}-3f9a8b7c-EFGH1234.lock")
@@ -197,6 +200,7 @@ def test_on_a_share_without_locks_the_lock_is_elsewhere_and_the_share_is_named(t
         assert done.returncode == 0, done.stdout
         assert f"lock ! the file system of {machine.home}/.pi has no locks: setup uses {local} instead" in done.stdout
         assert local.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "cache").read_text() == f"/var/tmp/pi-uv-{os.getuid()}\n"
         with local.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             again = machine.setup(before="lock_timeout=0")
@@ -204,3 +208,5 @@ def test_on_a_share_without_locks_the_lock_is_elsewhere_and_the_share_is_named(t
         assert "pid 53" not in again.stdout
     finally:
         local.unlink()
+        with suppress(OSError):  # it was there before, and is used
+            Path(f"/var/tmp/pi-uv-{os.getuid()}").rmdir()
