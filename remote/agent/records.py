@@ -87,7 +87,12 @@ def read_files() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
 
 def read(path: str) -> Any:
     """Return the JSON of a record's file. Raises `ValueError` or `OSError`."""
-    data = home.read_regular(path, MAX_RECORD + 1)
+    try:
+        data = home.read_regular(path, MAX_RECORD + 1)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        data = home.read_regular(path, MAX_RECORD + 1)  # another machine replaced the file at this moment
     if len(data) > MAX_RECORD:
         raise ValueError("it is larger than %d bytes" % MAX_RECORD)
     try:

@@ -257,6 +257,6 @@ name_other_versions() {
   local each others=""
   while read -r each; do
     if [[ -n "$each" && "$each" != "$(default_venv)" ]]; then others+="${others:+, }${each##*/}"; fi
-  done < <(all_venvs)
-  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~/.pi/venvs/VERSION to free its disk space"
+  done < <(compgen -G "$venvs/[0-9]*")
+  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~${venvs#"$HOME"}/VERSION to free its disk space"
 }
