@@ -103,7 +103,7 @@ def test_a_running_model_belongs_to_the_machine_on_which_its_processes_are(machi
 
 def log_of(machine: Machine, name: str) -> bytes:
     source = {"name": name, "uid": None, "pid": 0, "port": 0, "gpu": "", "position": None}
-    request = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": False}
+    request: Any = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": False}
     with machine.open("logs", **request) as process:
         assert process.stdout is not None
         return process.stdout.read()
@@ -111,14 +111,16 @@ def log_of(machine: Machine, name: str) -> bytes:
 
 def test_models_of_the_same_name_on_two_machines_have_a_log_each(machine: Machine) -> None:
     machine.install("vllm", '#!/bin/sh\necho "I run on $WHERE"\nexec sleep 300\n')
-    for host in ("gpu01", "gpu02"):
+
+    def ran_on(host: str) -> None:
         become(machine, host)
-        started = machine.start("q", gpus=[0 if host == "gpu01" else 1], environment={"WHERE": host}, beside=[])
-        log = Path(started["result"]["record"]["log"])
-        until(lambda log=log: log.exists() and log.read_text())
-        pid = started["result"]["record"]["pid"]
-        os.killpg(pid, signal.SIGKILL)  # its processes would not be visible on the other machine
-        until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+        record = machine.start("q", environment={"WHERE": host})["result"]["record"]
+        until(Path(record["log"]).read_text)
+        os.killpg(record["pid"], signal.SIGKILL)  # its processes would not be visible on the other machine
+        until(lambda: not Path(f"/proc/{record['pid']}").exists())
+
+    ran_on("gpu01")
+    ran_on("gpu02")
     for host, other in (("gpu01", b"gpu02"), ("gpu02", b"gpu01")):
         become(machine, host)
         assert f"I run on {host}\n".encode() in log_of(machine, "q")
@@ -178,10 +180,14 @@ def refuse_locks(machine: Machine, number: int) -> Path:
     return Path(f"/dev/shm/pi-{os.getuid()}-{become(machine, f't{os.getpid()}n{number}', NFS)}.lock")
 
 
+def lock_folder(machine: Machine) -> Path:
+    return machine.home / ".pi/machines" / Path(machine.environ["PI_MACHINE_ROOT"]).name
+
+
 @pytest.mark.parametrize("number", [37, 38, 95])  # ENOLCK, ENOSYS, EOPNOTSUPP
 def test_on_a_share_without_locks_everything_works_and_it_is_named_once(machine: Machine, number: int) -> None:
     lock = refuse_locks(machine, number)
-    refused = str(machine.home / f".pi/machines/{machine.environ['PI_MACHINE_ROOT'].rpartition('/')[2]}/lock")
+    refused = f"{lock_folder(machine)}/lock"
     try:
         assert machine.survey()["result"]["refused_lock"] == refused
         assert machine.survey()["result"]["refused_lock"] is None
@@ -228,6 +234,7 @@ with FileLock(os.path.expanduser("~/.cache/huggingface/hub/x.lock"), timeout=5) 
 def test_hf_downloads_to_a_share_without_locks(machine: Machine, tmp_path: Path) -> None:
     lock = refuse_locks(machine, 37)
     machine.install("hf", HF)
+    machine.install("vllm", '#!/bin/sh\necho "$PYTHONPATH"\nexec sleep 300\n')
     (machine.home / "venv/bin/hf-itself").write_text(HF_ITSELF)
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text("machines_own = True\n")
@@ -240,10 +247,13 @@ def test_hf_downloads_to_a_share_without_locks(machine: Machine, tmp_path: Path)
             said = messages(process.stdout.read())
     finally:
         lock.unlink()
-    assert said[-1].get("result", said[-1].get("refusal"))["state"] == "launched"
+    assert said[-1]["result"]["state"] == "launched"
     hub = str(machine.home / ".cache/huggingface/hub")
     assert {"event": "lock-elsewhere", "path": hub} in said
     assert (machine.home / "downloaded").read_text().endswith("True")
+    log = Path(said[-1]["result"]["record"]["log"])
+    until(log.read_text)
+    assert log.read_text().startswith(f"{machine.home}/.pi/lib:{lock_folder(machine)}/lockless")
 
 
 def test_a_lock_that_another_user_has_planted_is_not_used(machine: Machine, tmp_path: Path) -> None:
