@@ -76,7 +76,7 @@ container_id() {
   local root point
   while read -r _ _ _ root point _; do
     if [[ "$point" == /etc/hosts ]]; then
-      grep -oE '[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' <<< "$root" | tail -n 1 | tr -d - | head -c 12
+      grep -oE '[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' <<< "$root" | tail -n 1 | tr -d - | head -c 12 || true
       return
     fi
   done < <(cat "$machine_root/proc/self/mountinfo" 2> /dev/null)

@@ -73,6 +73,13 @@ def test_two_containers_of_one_image_differ_and_keep_their_identity(tmp_path: Pa
     assert describe(machine, host="vllm-0", hosts=nested) == "vllm0-9f0c9a417a8f"
 
 
+def test_a_file_of_the_machine_on_etc_hosts_is_not_the_sign_of_a_container(tmp_path: Path) -> None:
+    """Apptainer mounts that of the host, and a user may mount one."""
+    machine = Machine(tmp_path)
+    assert describe(machine, hosts="/srv/hosts") == "gpu01-3f9a8b7c-EFGH1234"
+    assert machine.setup().returncode == 0
+
+
 def place(machine: Machine) -> str:
     """Return the folder of this machine below its home, on which setup and the agent agree."""
     folder = machine.call("eval", 'find_the_place; echo "$pi_home"').strip()
