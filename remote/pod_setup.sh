@@ -16,7 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup/variables.sh"
 clear_the_environment # before any variable of ours, which the machine may have exported under the same name
 
 here="$(dirname "${BASH_SOURCE[0]}")/setup"
-pi_home="$HOME/.pi"
+pi_home="$HOME/.pi" # for the first machine of a home (`setup/place.sh`)
 
 mount_command="${machine_variables[PI_MOUNT]:-}"
 mount_target=""
@@ -33,6 +33,8 @@ lock_timeout=15 # seconds
 source "$here/steps.sh"
 # shellcheck source=setup/preflight.sh
 source "$here/preflight.sh"
+# shellcheck source=setup/place.sh
+source "$here/place.sh"
 # shellcheck source=setup/packages.sh
 source "$here/packages.sh"
 # shellcheck source=setup/cuda.sh
@@ -50,6 +52,7 @@ source "$here/environment.sh"
 
 main() {
   trap 'on_exit $?' EXIT
+  find_the_place
   read_arguments "$@"
   exec < /dev/null # no program may wait for input, or consume the stdin that ends with pi
   export NO_COLOR=1
@@ -136,14 +139,48 @@ as_root() { if [[ "$(id -u)" == 0 ]]; then "$@"; else sudo -n ${PI_SETUP:+env "P
 require_root() { as_root true || fail "$1 needs root, and $(id -un) cannot use sudo without a password"; }
 
 take_the_lock() {
-  mkdir -p "$pi_home"
-  chmod 700 "$pi_home"
-  exec 9>> "$pi_home/setup.lock"
-  if ! flock -n 9; then
-    say "waiting for another setup of this machine: $(cat "$pi_home/setup.lock")"
-    flock -w "$lock_timeout" 9 || fail "another setup of this machine is running: $(cat "$pi_home/setup.lock")"
+  local lock status=0
+  take_the_place
+  lock="$pi_home/setup.lock"
+  exec 9>> "$lock"
+  flock -n 9 2> /dev/null || status=$?
+  # 1: another process has it; else the file system has none (NFS without its lock daemon).
+  if ((status > 1)); then use_a_local_lock; fi
+  if ((status)); then
+    say "waiting for another setup of this machine: $(cat "$lock")"
+    flock -w "$lock_timeout" 9 || fail "another setup of this machine is running: $(cat "$lock")"
   fi
-  echo "pid $$ since $(date '+%F %T')" > "$pi_home/setup.lock"
+  echo "pid $$ since $(date '+%F %T')" > "$lock"
+}
+
+# Set `lock` to a file outside of the home, opened as descriptor 9, and `status` to that of flock. Other users can write
+# to these folders too: a file that they have planted is not used.
+use_a_local_lock() {
+  local folder other
+  for folder in /dev/shm /tmp; do
+    other="$folder/pi-setup-$(id -u)-$machine.lock"
+    (umask 077 && set -C && : > "$other") 2> /dev/null || true
+    [[ -f "$other" && ! -L "$other" && -O "$other" ]] || continue
+    exec 9>> "$other"
+    status=0
+    flock -n 9 2> /dev/null || status=$?
+    if ((status <= 1)); then
+      warn "the file system of $pi_home has no locks: setup uses $other instead ($(disk_of "$pi_home"))"
+      lock="$other"
+      use_a_local_cache
+      return
+    fi
+  done
+  fail "the file system of $lock has no locks, and neither have /dev/shm and /tmp"
+}
+
+# uv does not work with a cache on a file system without locks. It copies from another one, where links are impossible.
+use_a_local_cache() {
+  local folder
+  folder="/var/tmp/pi-uv-$(id -u)"
+  if [[ -n "${UV_CACHE_DIR:-}" ]]; then return; fi
+  mkdir -m 700 "$folder" 2> /dev/null || true
+  if [[ -d "$folder" && ! -L "$folder" && -O "$folder" ]]; then export UV_CACHE_DIR="$folder" UV_LINK_MODE=copy; fi
 }
 
 # Sourced by the tests, run by pi.

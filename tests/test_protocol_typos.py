@@ -26,6 +26,8 @@ AGENT = {
         Typo("main.py", 'request["name"]', 'request["nmae"]'),
         Typo("main.py", '"code": "bug", "reason"', '"code": "bug", "raeson"'),
         Typo("start.py", 'request["min_vllm"]', 'request["min_vlm"]'),
+        Typo("start.py", '"machine": machine.ID', '"machien": machine.ID'),
+        Typo("survey.py", '"elsewhere": [', '"elsewere": ['),
         Typo("survey.py", '"was_recorded":', '"was_recored":'),
         Typo("survey.py", 'record.get("ready", False)', 'record.get("redy", False)'),
         Typo("survey.py", 'record.get("progress")', 'record.get("progres")'),
@@ -46,6 +48,7 @@ AGENT = {
     "an event": [
         Typo("wire.py", '{"event": "beat"}', '{"event": "baet"}'),
         Typo("watch.py", '"event": "launched"', '"event": "lanched"'),
+        Typo("start.py", '"event": "lock-elsewhere"', '"event": "lock-elsewere"'),
         Typo("download/fetch.py", '"event": "hub-silent"', '"event": "hub-silnet"'),
         Typo("logs.py", 'self.report("truncated")', 'self.report("trunctated")'),
         Typo("logs.py", '"event": "begins"', '"event": "begin"'),

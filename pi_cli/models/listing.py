@@ -1,13 +1,14 @@
 """List the models that run on pods, and update `pods.json` accordingly."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
+from pi_cli.hints import fill
 from pi_cli.models import identity, model_status
 from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
-from pi_cli.pods import agent
+from pi_cli.pods import agent, wording
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
 from pi_cli.ssh import login
 from pi_cli.ssh.reconnect import Reconnection
@@ -30,7 +31,8 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
         for model in answer.models
         if not model.is_foreign and (model.uid or model.name in known)  # one without a uid was entered by the user
     }
-    new_remarks = _remarks(answer) + _update_entries(session.pod, known, alive, report)
+    kept = alive.keys() | answer.elsewhere.keys()
+    new_remarks = _remarks(session.pod, answer) + _update_entries(session.pod, known, alive, kept, report)
     dead = [_dead(session, model, known.get(model.name)) for model in answer.dead]
     for model in dead:
         report(Note(session.pod, f"`{model.name}` is dead and was removed: {model.cause}; its log: {model.log}"))
@@ -44,9 +46,16 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     return [*(task.result() for task in tasks), *dead]
 
 
-def _remarks(answer: Survey) -> list[str]:
-    """Return remarks on the parts of an answer that could not be used."""
+def _remarks(pod: str, answer: Survey) -> list[str]:
+    """Return remarks on the parts of an answer that could not be used, and on what is unusual about the pod."""
     skipped = [f"skipped the record {record.file}: {record.reason}" for record in answer.unreadable]
+    if answer.refused_lock:
+        skipped.append(wording.refused_lock(answer.refused_lock))
+    skipped += [
+        f"`{name}` was started on another machine that has the same home folder, {machine}; "
+        + fill("`pi stop {name} --pod {pod}` removes it from pi's list", name=name, pod=pod)
+        for name, machine in answer.elsewhere.items()
+    ]
     running = "a model with a name that pi does not allow is running and was not added"
     return skipped + [f"{running}: {model.name}" for model in answer.models if model.is_foreign]
 
@@ -92,19 +101,23 @@ async def running(session: PodSession) -> list[RunningModel]:
 
 
 def _update_entries(
-    pod: str, known: Mapping[str, Model], alive: Mapping[str, RunningModel], report: Report
+    pod: str,
+    known: Mapping[str, Model],
+    alive: Mapping[str, RunningModel],
+    kept: Collection[str],
+    report: Report,
 ) -> list[str]:
-    """Add and remove entries of `pods.json`; entries that another pi changed during the survey stay.
+    """Add and remove entries of `pods.json`; those `kept`, and those that another pi changed during the survey, stay.
 
     Return a remark if the file cannot be changed: the pod has answered, and that is what was asked for.
     """
-    if known.keys() <= alive.keys() and all(_is_current(known.get(name), model) for name, model in alive.items()):
+    if known.keys() <= set(kept) and all(_is_current(known.get(name), model) for name, model in alive.items()):
         return []  # the usual case: otherwise each of 64 pods would read and lock all of `pods.json`
     found = []
     try:
         with state.edit() as current:
             models = current.pod(pod).models
-            for name in [name for name in known if name not in alive and models.get(name) == known[name]]:
+            for name in [name for name in known if name not in kept and models.get(name) == known[name]]:
                 del models[name]
             for name, model in alive.items():
                 if name not in models and model.pid:

@@ -72,6 +72,8 @@ async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *,
             models=_models(reply["models"]),
             dead=checks.each(_death, reply["dead"]),
             unreadable=checks.each(_unreadable, reply["unreadable"]),
+            elsewhere=dict(checks.each(_elsewhere, reply["elsewhere"])),
+            refused_lock=checks.optional(checks.line, reply["refused_lock"]),
         )
 
 
@@ -287,6 +289,10 @@ def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
     return UnreadableRecord(checks.line(reply["file"]), checks.line(reply["reason"]))
 
 
+def _elsewhere(reply: "protocol.Elsewhere") -> tuple[str, str]:
+    return checks.model_name(reply["name"]), checks.line(reply["machine"])
+
+
 def _disk(reply: object) -> Disk:
     disk = cast("protocol.Disk", reply)
     return Disk(
@@ -376,6 +382,8 @@ def _remark(event: "protocol.Note") -> str:
             return wording.remark({"event": "hub-silent"})
         case "free-space-unknown":
             return wording.remark({"event": "free-space-unknown", "path": checks.line(event["path"])})
+        case "lock-elsewhere":
+            return wording.remark({"event": "lock-elsewhere", "path": checks.line(event["path"])})
         case _:
             raise InvalidValue(event["event"], "an event that pi knows")
 

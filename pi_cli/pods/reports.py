@@ -78,11 +78,17 @@ class UnreadableRecord:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The state of all models of a pod; names are unique in each list."""
+    """The state of all models of a pod; names are unique in each list.
+
+    `elsewhere` are models of pi's list that another machine with the same home has started, and the ids of these
+    machines. `refused_lock` is the path of a lock that the pod's file system refused.
+    """
 
     models: list[RunningModel]
     dead: list[DeadModel]
     unreadable: list[UnreadableRecord]
+    elsewhere: dict[str, str]
+    refused_lock: str | None
 
 
 @dataclass(frozen=True, slots=True)

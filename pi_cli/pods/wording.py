@@ -98,7 +98,7 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
         case "bad-pattern":
             return "the pod's Python is older than this machine's: write the pattern without newer syntax"
         case "locked":
-            return "wait for that command; on pods that share a home folder, it may run on another pod"
+            return "wait for that command"
         case "environment":
             return fill("see its commands with `pi ssh {pod} cat .pi/env`", pod=pod)
         case "not-ours":
@@ -146,6 +146,13 @@ def remark(event: "protocol.Note") -> str:
             return "the Hub does not answer: using the model in the cache, which seems to be complete"
         case "free-space-unknown":
             return f"free space of `{event['path']}` unknown: a shared pool reports the size of all of it"
+        case "lock-elsewhere":
+            return refused_lock(event["path"])
+
+
+def refused_lock(path: str) -> str:
+    """Return the remark about a file or folder whose file system refuses locks."""
+    return f"the file system of {path} has no locks: pi uses others"
 
 
 def _rounded(seconds: float) -> str:

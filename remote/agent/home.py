@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 HOME = os.path.expanduser("~")
 PI = os.path.join(HOME, ".pi")
-LOGS = os.path.join(HOME, ".vllm_logs")
 TICK = 0.2  # seconds between two checks
 NOBODY = 65534  # the owner that a share gives to files of a user that it does not know
 MAX_OUTPUT = 1 << 20  # bytes of a program's output

@@ -3,8 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Optional
 
-from agent import disks, gpus, home, survey, variables, vllm_versions
-from agent.home import HOME, PI
+from agent import disks, gpus, home, machine, survey, variables, vllm_versions
+from agent.home import HOME
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -33,7 +33,7 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
 def provider() -> Optional[str]:
     """Return the provider of this machine as setup recognised it, in one word."""
     try:
-        words = home.read_bytes(os.path.join(PI, "provider")).decode("utf-8", "replace").split()
+        words = home.read_bytes(os.path.join(machine.PLACE, "provider")).decode("utf-8", "replace").split()
     except OSError:
         return None
     return words[0] if words else None

@@ -18,8 +18,8 @@ import zlib
 from typing import TYPE_CHECKING, Dict, Iterator, List, NoReturn, Optional, Union
 
 from agent import home, log_search, processes, records, wire
-from agent.home import LOGS
 from agent.log_search import MAX_LINE, Query
+from agent.machine import LOGS
 from agent.processes import Process
 from agent.wire import Refused
 
@@ -113,15 +113,18 @@ class Life:
         self.is_over = self.is_launched = False
         self.ended = 0.0
         self._source = source
+        self.log = os.path.join(LOGS, source["name"] + ".log")
         self._processes: List[Process] = []
         self.look(marked)
 
     def look(self, marked: Dict[str, List[Process]]) -> None:
         named = [record for record in records.read_all() if record["name"] == self._source["name"]]
+        for record in named:  # one that an older pi wrote may be in another folder
+            self.log = record["log"]
         living = [record for record in named if records.lives(record, marked)]
         if living:
             newest = max(living, key=lambda record: record["since"])
-            self.uid, self.is_launched = newest["uid"], bool(newest["pid"])
+            self.uid, self.is_launched, self.log = newest["uid"], bool(newest["pid"]), newest["log"]
         self._processes = marked.get(self.uid or "", []) or processes.find_unmarked(records.known_as(self._source))
         was_over, self.is_over = self.is_over, not living and not self._processes
         if self.is_over and not was_over:
@@ -139,7 +142,7 @@ class Log:
     ) -> None:
         self.life, self.follow = life, follow
         self._number, self._source, self._query, self._out = number, source, query, out
-        self._path = os.path.join(LOGS, source["name"] + ".log")
+        self._path = life.log
         self._resume = source["position"]
         self._file = -1
         self._inode = self._position = self._unsent = 0

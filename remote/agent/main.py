@@ -4,8 +4,10 @@ pi sends this program to `python3 -I -S` for every command. Only these files sta
 
     ~/.pi/models/UID.json    one record per model, written before vLLM is started
     ~/.pi/lock               held while names, ports and GPUs are reserved
+    ~/.pi/machine            the machine that these places belong to (see `machine`)
+    ~/.pi/machines/ID/       the lock of another machine with the same home
     ~/.pi/lib/               the middleware that checks the API key
-    ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1
+    ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1. Other machines: in a folder ID
 
 A model is identified by PI_MODEL_UID=UID in the environment of its processes. Children inherit it, even if they move to
 another session or group. stdin stays open while pi listens; when it ends, a download stops, but vLLM keeps running.

@@ -62,6 +62,7 @@ class _Record(TypedDict):
     pid: int
     start: int
     boot: str
+    machine: str
     since: float
     log: str
 
@@ -71,8 +72,9 @@ class Record(_Record, total=False):
 
     `gpu` is a comma-separated list of ids, `memory` the share of each GPU. `pid` is 0 until vLLM is launched; `start`
     is the start time of that process (clock ticks since boot). `since` (reservation, then launch) and `touched` (by a
-    download) are seconds since boot, `boot` is the id of that boot. `progress` is [bytes downloaded, total]. `ready` is
-    set when the model is first seen ready.
+    download) are seconds since boot, `boot` is the id of that boot, `machine` that of the
+    machine (see `machine.identity`; empty in records of older versions). `progress` is [bytes downloaded, total].
+    `ready` is set when the model is first seen ready.
     """
 
     ready: bool
@@ -381,8 +383,17 @@ class FreeSpaceUnknown(TypedDict):
     path: str
 
 
+@final
+class LockElsewhere(TypedDict):
+    """The file system of this lock refuses locks: the agent uses one outside of the home."""
+
+    event: Literal["lock-elsewhere"]
+    path: str
+
+
 Note = Union[
-    WaitsForDownload, PartsDeleted, DownloadRestarted, DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown
+    WaitsForDownload, PartsDeleted, DownloadRestarted, DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown,
+    LockElsewhere,
 ]  # fmt: skip
 Event = Union[Beat, Placed, Launched, Progress, Phase, LogText, Note]
 
@@ -407,12 +418,24 @@ class Unreadable(TypedDict):
     reason: str
 
 
+class Elsewhere(TypedDict):
+    """A model of pi's list that another machine with the same home has started."""
+
+    name: str
+    machine: str
+
+
 class Survey(TypedDict):
-    """The models that run on the pod, and those of pi's list and of the pod's records that no longer do."""
+    """The models that run on the pod, and those of pi's list and of the pod's records that no longer do.
+
+    `refused_lock` is the path of a lock that the file system refused, the first time that this happens after a boot.
+    """
 
     models: List[ModelReport]
     dead: List[Death]
     unreadable: List[Unreadable]
+    elsewhere: List[Elsewhere]
+    refused_lock: Optional[str]
 
 
 class Disk(TypedDict):
@@ -536,7 +559,7 @@ Reply = Union[ResultReply, RefusalReply]
 # `Event` and `Reply`, in one flat union of final types: only then does mypy know which of them have a key.
 Message = Union[
     Beat, Placed, Launched, Progress, Phase, LogText, WaitsForDownload, PartsDeleted, DownloadRestarted,
-    DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, ResultReply, RefusalReply,
+    DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, LockElsewhere, ResultReply, RefusalReply,
 ]  # fmt: skip
 MessageKey = Literal["event", "result", "refusal"]  # every message has one of them
 

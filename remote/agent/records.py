@@ -1,18 +1,22 @@
 """The records of models in ~/.pi/models, and the lock under which they are written.
 
 Other versions of pi read them, and users may edit them. A record that cannot be read is skipped; the others count.
+Machines that share the home have their records in the same folder, and leave those of others alone.
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tuple, Union
+import stat
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
 
-from agent import home, processes
-from agent.home import LOGS, PI
+from agent import home, machine, processes
+from agent.home import PI
+from agent.machine import LOGS, PLACE
 from agent.processes import Process
 from agent.wire import Refused
 
@@ -24,18 +28,49 @@ MAX_RECORD: "protocol.MaxRecord" = 1048576
 MODELS = os.path.join(PI, "models")
 YOUNG = 30.0  # seconds for which a reservation counts without a process
 LOCK_TIMEOUT = 20.0  # seconds
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without its lock daemon, some FUSE file systems
+LOCAL = ("/dev/shm", "/tmp")  # folders of this machine only, for a lock that the disk of the home refuses
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
 MAX_BYTES = 1 << 62
 
 
+class Found(NamedTuple):
+    """The records of this machine, those of `others` that share its home, and those that cannot be read."""
+
+    records: "List[protocol.Record]"
+    others: "List[protocol.Record]"
+    skipped: "List[protocol.Unreadable]"
+
+
 def read_all() -> "List[protocol.Record]":
-    return read_and_skipped()[0]
+    return look().records
 
 
-def read_and_skipped() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
-    """Return the records, and those that cannot be read, with the reason."""
+def look() -> Found:
+    """Return all records, separated by machine. A model with processes here belongs to this machine."""
+    records, skipped = read_files()
+    others = [record for record in records if not is_ours(record)]
+    if others:
+        marked = processes.marked()
+        others = [record for record in others if record["uid"] not in marked]
+    return Found([record for record in records if record not in others], others, skipped)
+
+
+def is_ours(record: "protocol.Record") -> bool:
+    """Return whether a record is surely one of this machine.
+
+    Older versions of pi did not note the machine. A record of another boot, or of a machine that had another id then
+    (a recreated container), is one of this machine if no other machine can use the home.
+    """
+    machine_id, is_of_this_boot = record["machine"], record["boot"] == home.boot_id()
+    if machine_id == machine.ID or (is_of_this_boot and not machine_id):
+        return True
+    return not is_of_this_boot and not machine.is_home_shared()
+
+
+def read_files() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
     records: "List[protocol.Record]" = []
     skipped: "List[protocol.Unreadable]" = []
     for path in sorted(glob.glob(os.path.join(MODELS, "*.json"))):
@@ -52,7 +87,12 @@ def read_and_skipped() -> "Tuple[List[protocol.Record], List[protocol.Unreadable
 
 def read(path: str) -> Any:
     """Return the JSON of a record's file. Raises `ValueError` or `OSError`."""
-    data = home.read_regular(path, MAX_RECORD + 1)
+    try:
+        data = home.read_regular(path, MAX_RECORD + 1)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        data = home.read_regular(path, MAX_RECORD + 1)  # another machine replaced the file at this moment
     if len(data) > MAX_RECORD:
         raise ValueError("it is larger than %d bytes" % MAX_RECORD)
     try:
@@ -84,7 +124,7 @@ def parse(data: Any, uid: str) -> "protocol.Record":
     require(progress is None or (isinstance(progress, list) and len(progress) == 2), "progress")
     require(all(size is None or is_whole(size, 0, MAX_BYTES) for size in progress or ()), "progress")
     record: Any = dict(data, protocol=VERSION, memory=memory, model=data.get("model", ""))
-    for name, default in (("boot", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
+    for name, default in (("boot", ""), ("machine", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
         record[name] = data.get(name) or default
         require(isinstance(record[name], str), name)
     record["vllm"] = data.get("vllm") if isinstance(data.get("vllm"), str) else None
@@ -108,9 +148,10 @@ def is_number(value: object, high: int = MAX_BYTES) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= high  # NaN is neither
 
 
-def living() -> "List[protocol.Record]":
+def living(records: "Optional[List[protocol.Record]]" = None) -> "List[protocol.Record]":
+    """Return those of these records, or of all of this machine, whose models are alive."""
     marked = processes.marked()
-    return [record for record in read_all() if lives(record, marked)]
+    return [record for record in (read_all() if records is None else records) if lives(record, marked)]
 
 
 def lives(record: "protocol.Record", marked: Dict[str, List[Process]]) -> bool:
@@ -166,25 +207,63 @@ def path_of(uid: str) -> str:
 
 
 @contextlib.contextmanager
-def locked(*, required: bool = True) -> Iterator[None]:
-    """Hold the lock while the block runs. If it is not `required`, a disk that is full or read-only is no obstacle."""
+def locked(*, required: bool = True) -> Iterator[str]:
+    """Hold this machine's lock while the block runs; not `required`: a disk that is full or read-only is no obstacle.
+
+    Yield the path of the lock if this is the first time since boot that its file system refused it; else nothing.
+    """
+    path, refused = os.path.join(PLACE, "lock"), ""
     try:
-        os.makedirs(PI, mode=0o700, exist_ok=True)
-        opened = open(os.path.join(PI, "lock"), "a")  # noqa: SIM115 - closed below
+        os.makedirs(PLACE, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not has_locks(descriptor):
+            os.close(descriptor)
+            descriptor, is_new = local_lock(path)
+            refused = path if is_new else ""
     except OSError:
         if required:
             raise
-        yield
+        yield refused
         return
-    with opened as file:
+    try:
+        if not home.wait_until(lambda: is_held(descriptor), LOCK_TIMEOUT):
+            raise Refused({"code": "locked", "path": path, "seconds": LOCK_TIMEOUT})
+        yield refused
+    finally:
+        os.close(descriptor)
 
-        def held() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
 
-        if not home.wait_until(held, LOCK_TIMEOUT):
-            raise Refused({"code": "locked", "path": file.name, "seconds": LOCK_TIMEOUT})
-        yield
+def is_held(descriptor: int) -> bool:
+    """Try to take a lock; return whether this process has it now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def has_locks(descriptor: int) -> bool:
+    """Return whether the file system of a file has locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in NO_LOCKS
+    return True
+
+
+def local_lock(path: str) -> Tuple[int, bool]:
+    """Open a file outside of the home for this machine's lock; return it, and whether it is new.
+
+    Other users can write to these folders too: a file that they have planted is not used. Raises `OSError`.
+    """
+    name = "pi-%d-%s.lock" % (os.geteuid(), machine.ID)
+    for folder in LOCAL:
+        with contextlib.suppress(OSError):
+            other = os.path.join(folder, name)
+            is_new = not os.path.lexists(other)
+            descriptor = os.open(other, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and has_locks(descriptor):
+                return descriptor, is_new
+            os.close(descriptor)
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), path)

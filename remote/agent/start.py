@@ -7,8 +7,20 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Dict, List, NoReturn, Optional, Set, Union
 
-from agent import home, ports, processes, records, serve_command, variables, vllm_versions, watch, wire
-from agent.home import LOGS
+from agent import (
+    home,
+    lockless,
+    machine,
+    ports,
+    processes,
+    records,
+    serve_command,
+    variables,
+    vllm_versions,
+    watch,
+    wire,
+)
+from agent.machine import LOGS
 from agent.processes import MARKER
 from agent.watch import Exit
 from agent.wire import Refused
@@ -58,7 +70,8 @@ def reserve(
 ) -> "protocol.Record":
     """Write the record that reserves a name, a port and GPUs."""
     name, known = request["name"], request["known"]
-    with records.locked():
+    with records.locked() as refused:
+        machine.claim()
         living = [record for record in records.living() if record["uid"] != request["uid"]]
         recorded = {record["uid"] for record in living}
         others: "List[Union[protocol.Record, protocol.KnownModel]]" = list(living)
@@ -84,10 +97,13 @@ def reserve(
             "pid": 0,
             "start": 0,
             "boot": home.boot_id(),
+            "machine": machine.ID,
             "since": home.uptime(),
             "log": os.path.join(LOGS, name + ".log"),
         }
         records.write(record)
+    if refused:
+        wire.emit({"event": "lock-elsewhere", "path": refused})
     wire.emit({"event": "placed", "port": record["port"], "gpu": record["gpu"], "log": record["log"]})
     return record
 
@@ -117,6 +133,9 @@ def free_port(taken: Set[int], first: int) -> int:
 def launch(record: "protocol.Record", settings: Dict[str, str], request: "protocol.StartRequest") -> int:
     """Start vLLM in a session of its own, after its PID is in the record. Return the PID."""
     python_path = settings.get("PYTHONPATH", "")
+    caches = [machine.PLACE, settings.get("VLLM_CACHE_ROOT", machine.PLACE)]
+    if any(lockless.refuses_locks(folder) for folder in caches):
+        python_path = lockless.settings(python_path)["PYTHONPATH"]
     settings.update(serve_command.settings(record["gpu"], request["devices"], lib=LIB, python_path=python_path))
     home.write_file(os.path.join(LIB, "require_key.py"), request["middleware"])
     command = serve_command.argv(

@@ -16,7 +16,8 @@ def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopR
     name that runs is meant, whoever started it.
     """
     before = processes.marked()
-    recorded = records.read_all()
+    recorded, others, _ = records.look()
+    elsewhere = {record["uid"] for record in others}  # their records are kept
     uids = [model["uid"] if exact else uid_of(model, recorded, before) for model in models]
     unmarked = [
         [] if before.get(uid or "") else processes.find_unmarked(model) for model, uid in zip(models, uids)  # noqa: B905
@@ -32,7 +33,7 @@ def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopR
         outcomes.append(
             "stuck" if is_stuck else "killed" if pids & ended["killed"] else "stopped" if pids else "gone"
         )  # fmt: skip
-        if uid and not is_stuck:
+        if uid and not is_stuck and uid not in elsewhere:
             records.forget(uid)
     return {
         "outcomes": outcomes,

@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from agent import gpus, home, orphans, phases, ports, processes, records, wire
-from agent.home import LOGS
+from agent.machine import LOGS
 from agent.processes import Process
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
 
     With `forget`, delete the records of dead models.
     """
-    with records.locked(required=False):
+    with records.locked(required=False) as refused:
         marked = processes.marked()
-        recorded, skipped = records.read_and_skipped()
+        recorded, others, skipped = records.look()
         living = [record for record in recorded if records.lives(record, marked)]
         dead = [record for record in recorded if record not in living]
         for record in dead if forget else []:
@@ -64,11 +64,25 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
     running += unmarked(known, {str(model.model["uid"]) for model in running})
     models = described(running) if running else []
     gone = [Gone(records.known_as(record), record) for record in dead]
-    uids = {record["uid"] for record in recorded}
+    uids = {record["uid"] for record in [*recorded, *others]}
+    listed = {model["uid"] for model in known}
+    others = [record for record in others if record["uid"] in listed]
+    # Without the machine in its record, a model may run on another one: it does not run here, but its record stays.
+    gone += [Gone(records.known_as(record), record) for record in others if not record["machine"]]
     gone += [Gone(model, None) for model in known if model["uid"] not in uids]
     names = {model["name"] for model in models}
     lost = {entry.model["name"]: entry for entry in gone if entry.model["pid"] and entry.model["name"] not in names}
-    return {"models": models, "dead": deaths(list(lost.values())), "unreadable": skipped}
+    return {
+        "models": models,
+        "dead": deaths(list(lost.values())),
+        "unreadable": skipped,
+        "elsewhere": [
+            {"name": record["name"], "machine": record["machine"]}
+            for record in others
+            if record["machine"] and record["name"] not in names
+        ],
+        "refused_lock": refused or None,
+    }
 
 
 def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running]:

@@ -10,8 +10,8 @@ import subprocess
 import time
 from typing import Dict, Mapping, Optional
 
-from agent import home
-from agent.home import HOME, PI
+from agent import home, machine
+from agent.home import PI
 from agent.wire import Refused
 
 LET_IN = re.compile(
@@ -33,37 +33,40 @@ ENVIRONMENT_TIMEOUT = 10.0  # seconds for ~/.pi/env, which setup writes and user
 
 
 def pod_environment() -> Dict[str, str]:
-    """Return the machine's variables that are let in, with those of ~/.pi/env, as bash reads that file."""
-    descriptor = open_environment()
-    read = "" if descriptor is None else ". /proc/self/fd/%d; " % descriptor
+    """Return the machine's variables that are let in, with those of ~/.pi/env, as bash reads that file.
+
+    Variables in the machine's own file, if it has one, have precedence.
+    """
+    paths = dict.fromkeys(os.path.join(folder, "env") for folder in (PI, machine.PLACE))
+    files = [descriptor for descriptor in map(open_environment, paths) if descriptor is not None]
+    read = "".join(". /proc/self/fd/%d; " % descriptor for descriptor in files)
     with subprocess.Popen(
         ["bash", "--norc", "-c", 'set -a; %sprintf "\\0"; exec env -0' % read],
         env=of_the_machine(os.environ),
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        pass_fds=() if descriptor is None else (descriptor,),
+        pass_fds=files,
     ) as process:
         assert process.stdout is not None
         output, is_whole = home.read_until(process.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
         if not is_whole:
             os.killpg(process.pid, signal.SIGKILL)
             raise Refused({"code": "environment", "seconds": ENVIRONMENT_TIMEOUT})
-    if descriptor is not None:
+    for descriptor in files:
         os.close(descriptor)
     entries = output.decode("utf-8", "surrogateescape").split("\0")[1:]
     settings = {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
     settings.pop("PYTHONHOME", None)  # with it, the Python of a virtual environment does not start
     # The present target of ~/venv: a later setup may change the link while programs run from the old target.
-    programs = os.path.join(os.path.realpath(os.path.join(HOME, "venv")), "bin")
+    programs = os.path.join(os.path.realpath(machine.VENV), "bin")
     settings["PATH"] = os.pathsep.join([programs, settings.get("PATH", os.defpath)])
     return settings
 
 
-def open_environment() -> Optional[int]:
-    """Open ~/.pi/env, which is run as a script; None if it is missing. Refuse it if another user could have written it:
-    then it is that user's script."""
-    path = os.path.join(PI, "env")
+def open_environment(path: str) -> Optional[int]:
+    """Open a file that is run as a script; None if it is missing. Refuse it if another user could have written it: then
+    it is that user's script."""
     try:
         descriptor = home.open_regular(path)
     except OSError:

@@ -1,14 +1,17 @@
-"""The installed versions of vLLM, the default one (`~/venv`), and the choice between them."""
+"""The installed versions of vLLM, the default one (`~/venv`, or the machine's own), and the choice between them."""
 
 import glob
 import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from agent.home import HOME, PI
+from agent import machine
+from agent.home import PI
 from agent.wire import Refused
 
-VENVS = os.path.join(PI, "venvs")
+SHARED = os.path.realpath(os.path.join(PI, "venvs"))
+OWN = os.path.realpath(os.path.join(machine.OWN, "venvs"))
+VENVS = OWN if os.path.isdir(OWN) else SHARED
 
 
 class Vllm(NamedTuple):
@@ -38,9 +41,9 @@ class Vllm(NamedTuple):
 
 
 def default() -> Vllm:
-    """Return the vLLM that ~/venv links to."""
-    path = os.path.realpath(os.path.join(HOME, "venv"))
-    if os.path.dirname(path) == os.path.realpath(VENVS):
+    """Return the vLLM that the link of this machine leads to."""
+    path = os.path.realpath(machine.VENV)
+    if os.path.dirname(path) in (OWN, SHARED):
         return Vllm(path, os.path.basename(path) if os.path.isdir(path) else None)
     infos = glob.glob(os.path.join(glob.escape(path), "lib", "python3*", "site-packages", "vllm-*.dist-info"))
     return Vllm(path, os.path.basename(infos[0])[len("vllm-") : -len(".dist-info")] if infos else None)
@@ -70,7 +73,7 @@ def versions() -> List[str]:
 def kept() -> List[Vllm]:
     """Return the vLLMs that setup has installed, oldest first."""
     names = [name for name in os.listdir(VENVS) if name[:1].isdigit()] if os.path.isdir(VENVS) else []
-    return [Vllm(os.path.join(os.path.realpath(VENVS), name), name) for name in sorted(names, key=age)]
+    return [Vllm(os.path.join(VENVS, name), name) for name in sorted(names, key=age)]
 
 
 def age(version: str) -> Tuple[List[int], bool, str]:

@@ -10,7 +10,7 @@ import os
 import re
 from typing import Iterator, List, Optional
 
-from agent import disks, home
+from agent import home, mounts
 from agent.serve_command import READ_AHEAD
 from agent.vllm_versions import Vllm
 
@@ -27,7 +27,7 @@ def reading_ahead(folder: str, arguments: List[str], vllm: Vllm) -> List[str]:
     files = [os.path.realpath(path) for path in glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))]
     if not files:
         return []
-    kind, size = disks.mount_of(files[0])[2], sum(map(os.path.getsize, files))
+    kind, size = mounts.mount_of(files[0])[2], sum(map(os.path.getsize, files))
     return list(READ_AHEAD) if helps(kind, size, available_memory()) else []
 
 
@@ -39,7 +39,7 @@ def may_choose(arguments: List[str], vllm: Vllm) -> bool:
 
 def helps(kind: str, size: int, available: int) -> bool:
     """Return whether to read files ahead; `kind` is the type of their file system, `size` and `available` are bytes."""
-    return disks.is_network(kind) and kind not in KNOWN_TO_VLLM and size <= SHARE * available
+    return mounts.is_network(kind) and kind not in KNOWN_TO_VLLM and size <= SHARE * available
 
 
 def available_memory() -> int:

@@ -40,11 +40,16 @@ kept_lines() {
     else
       printf '%s\n' "$line"
     fi
-  done < <(users_lines)
+  done < <(users_lines "$pi_home/env")
 }
 
 environment() {
   local name cuda compat
+  # The agent reads the file of the home's first machine before that of another one.
+  if ! has_usual_places; then
+    echo unset CUDA_HOME VLLM_ENABLE_CUDA_COMPATIBILITY VLLM_CUDA_COMPATIBILITY_PATH HF_HUB_ENABLE_HF_TRANSFER HF_HOME \
+      PI_VLLM_CACHE VLLM_TARGET_DEVICE SSL_CERT_FILE REQUESTS_CA_BUNDLE
+  fi
   cuda="$(cuda_home)"
   compat="$(cuda_compat)"
   # Before the session's own PATH: a login shell may have found more than this shell.
@@ -84,6 +89,10 @@ kind_of_gpus() {
 # Add one line to the files that shells read at login, and change nothing else in them.
 configure_login_shells() {
   local file changed_files=""
+  if ! has_usual_places; then
+    warn "login shells read ~/.pi/env, which is that of another machine with this home folder: this one's is $pi_home/env"
+    return
+  fi
   for file in .profile .bashrc .bash_profile .zshrc; do
     file="$HOME/$file"
     if [[ ! -e "$file" && "$file" == */.@(bash_profile|zshrc) ]] || grep -qsF '.pi/env' "$file"; then continue; fi

@@ -8,6 +8,7 @@ fetch_kernels() {
   if [[ -n "$cpu_build" ]]; then skip "not used by the CPU build"; return; fi
   if [[ "$flashinfer" == none ]]; then skip "--flashinfer none"; return; fi
   if [[ "$(cat "$note" 2> /dev/null)" == "$flashinfer" ]]; then skip "already installed ($flashinfer)"; return; fi
+  if [[ "$environment" != "$venvs"/* ]]; then skip "other machines use this vLLM too: it is not changed"; return; fi
   if [[ "$flashinfer" == source ]]; then
     build_flashinfer "$environment"
   elif ! has_download_kernels "$environment"; then

@@ -125,7 +125,7 @@ run_the_mount_command() {
   say "running the mount command for $mount_target"
   # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
   # With a mark of its own: the daemon of a FUSE mount keeps running when setup is interrupted later (`supervise.sh`).
-  : > "$pi_home/mounting"
+  echo "${PI_SETUP:-}" > "$pi_home/mounting"
   # shellcheck disable=SC2016  # expanded by the inner bash
   as_root timeout -k 5 "$mount_timeout" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
     bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; mount_command="$(cat)"; eval "$mount_command"' \

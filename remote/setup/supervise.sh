@@ -25,7 +25,9 @@ watch() {
   while read -r -u 3 _; do :; done
   trap '' TERM
   # A mount command that has succeeded may have left a daemon that serves the mount: only an unfinished one is ended.
-  if [[ -e "$HOME/.pi/mounting" ]]; then set -- "$@" "${2/PI_SETUP/PI_MOUNTING}"; fi
+  if grep -qsxF "${2#*=}" "$HOME"/.pi/mounting "$HOME"/.pi/machines/*/mounting; then
+    set -- "$@" "${2/PI_SETUP/PI_MOUNTING}"
+  fi
   if [[ "$(id -u)" != 0 ]] && sudo -n true; then
     # shellcheck disable=SC2024  # our shell reads it: root may not be allowed to, in a home on a share
     sudo -n bash -s end "$@" < "${BASH_SOURCE[0]}"

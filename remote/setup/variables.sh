@@ -55,11 +55,13 @@ clear_the_environment() {
 
 # Add what the user's own lines of ~/.pi/env set: for uv and vLLM that is the user's word.
 read_the_users_variables() {
-  local entry name file="$pi_home/env"
+  local entry name file
   local -A before=()
-  if [[ -e "$file" ]] && ! is_trusted "$file"; then
-    fail "$file belongs to another user, $(stat -Lc %U "$file"): move it away, then run setup again"
-  fi
+  for file in "$HOME/.pi/env" "$pi_home/env"; do
+    if [[ -e "$file" ]] && ! is_trusted "$file"; then
+      fail "$file belongs to another user, $(stat -Lc %U "$file"): move it away, then run setup again"
+    fi
+  done
   while IFS= read -r -d '' entry; do before["${entry%%=*}"]="${entry#*=}"; done < <(env -0)
   while IFS= read -r -d '' entry; do
     name="${entry%%=*}"
@@ -67,7 +69,12 @@ read_the_users_variables() {
     if [[ -n "${before[$name]+set}" && "${before[$name]}" == "${entry#*=}" ]]; then continue; fi
     user_variables[$name]="${entry#*=}"
     export "$name=${entry#*=}"
-  done < <(users_lines | variables_of)
+  done < <(
+    {
+      if ! has_usual_places; then users_lines "$HOME/.pi/env"; fi
+      users_lines "$pi_home/env"
+    } | variables_of
+  )
   users_hub="${user_variables[HF_HUB_CACHE]:-${user_variables[HUGGINGFACE_HUB_CACHE]:-}}"
   name="${user_variables[HF_HOME]:-${user_variables[XDG_CACHE_HOME]:+${user_variables[XDG_CACHE_HOME]}/huggingface}}"
   users_hub="${users_hub:-${name:+${name%/}/hub}}"
@@ -75,7 +82,7 @@ read_the_users_variables() {
 }
 
 # Whether a file in ~/.pi is ours, root's, or of the owner of ~/.pi, who has another uid on a share with root_squash.
-is_trusted() { [[ "$(stat -Lc %u "$1")" == @("$EUID"|0|"$(stat -Lc %u "$pi_home")") ]]; }
+is_trusted() { [[ "$(stat -Lc %u "$1")" == @("$EUID"|0|"$(stat -Lc %u "$HOME/.pi")") ]]; }
 
 # Print the environment that a script on stdin leaves, each variable followed by a NUL.
 variables_of() {
@@ -85,9 +92,9 @@ variables_of() {
     | { IFS= read -r -d '' _ && cat; } || true
 }
 
-# Print the lines of ~/.pi/env that setup did not write.
+# Print the lines of ~/.pi/env, or of the file that another machine with the same home has, that setup did not write.
 users_lines() {
-  local file="$pi_home/env"
+  local file="$1"
   if [[ ! -f "$file" || ! -r "$file" ]]; then return; fi
   if [[ -f "$file.setup" ]]; then
     grep -vxF -f "$file.setup" "$file" || true

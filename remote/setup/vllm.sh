@@ -6,11 +6,15 @@
 #         .pi-works           touched when it last passed its test run
 #     ~/.pi/venvs/.new/       one that is being built
 #     ~/venv                  a link to the default environment
+#
+# If other machines have the home folder too, each but the first has these in ~/.pi/machines/ID (`place.sh`). It may use
+# an environment of the first, if that works here, but does not change it.
 
 uv_version=0.13.9
 python_version=3.12
 venv="$HOME/venv"
 venvs="$pi_home/venvs"
+shared_venvs="$HOME/.pi/venvs"
 
 install_uv() {
   PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
@@ -45,6 +49,7 @@ install_uv_from_pypi() {
 install_vllm() {
   local chosen
   rm -rf "$venvs"/.new "$venvs"/.old-*
+  if ! has_usual_places && [[ -z "$vllm_spec" && ! -e "$venv" ]]; then adopt_the_shared_default; fi
   if [[ -z "$vllm_spec" && -z "$(former_venv)" ]] && is_usable "$(default_venv)"; then
     skip "vLLM $(default_version) is already installed"
     return
@@ -64,11 +69,19 @@ install_vllm() {
   say "vLLM ${chosen##*/} is now the default"
 }
 
+# Use the environment that `~/venv` links to, if it works here: an older version of pi has set up this machine with it,
+# or it saves the time and the space for another one.
+adopt_the_shared_default() {
+  local shared
+  shared="$(readlink "$HOME/venv" || true)"
+  if [[ "$shared" == "$shared_venvs"/* ]] && is_usable "$shared"; then make_default "$shared"; fi
+}
+
 # Print the environment that `~/venv` links to, if setup made it.
 default_venv() {
   local target
   target="$(readlink "$venv" || true)"
-  if [[ "$target" == "$venvs"/* ]]; then printf '%s\n' "$target"; fi
+  if [[ "$target" == "$venvs"/* || "$target" == "$shared_venvs"/* ]]; then printf '%s\n' "$target"; fi
 }
 
 default_version() { basename "$(default_venv)"; }
@@ -101,9 +114,18 @@ cuda_of_torch() {
 is_proven() {
   local packages
   packages="$(echo "$1"/lib/python*/site-packages)"
-  [[ -f "$1/.pi-works" ]] && "$1/bin/python" -I -S -c '' 2> /dev/null \
+  [[ -f "$(proof_of "$1")" ]] && "$1/bin/python" -I -S -c '' 2> /dev/null \
     && [[ -z "$(find "$1/bin" "$packages" "$packages"/{vllm,torch,torch/lib} "$packages"/*.dist-info -maxdepth 0 \
-      -newer "$1/.pi-works" 2> /dev/null)" ]]
+      -newer "$(proof_of "$1")" 2> /dev/null)" ]]
+}
+
+# Print the file that is touched when an environment passes its test run on this machine.
+proof_of() {
+  if [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_places; then
+    printf '%s\n' "$pi_home/works-${1##*/}"
+  else
+    printf '%s\n' "$1/.pi-works"
+  fi
 }
 
 # Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
@@ -114,7 +136,7 @@ try_out() {
   if tried_version="$(env "${variables[@]}" timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" \
     && tried_version="${tried_version##*[[:space:]]}" && [[ -n "$tried_version" ]] \
     && ! grep -qE "Failed to import from vllm\.|cannot open shared object file" "$log" && [[ -x "$1/bin/hf" ]]; then
-    touch "$1/.pi-works"
+    touch "$(proof_of "$1")"
     return
   fi
   cat "$log"
@@ -140,12 +162,19 @@ find_wanted() {
   esac
 }
 
-all_venvs() { compgen -G "$venvs/[0-9]*" || true; }
+all_venvs() {
+  if ! has_usual_places; then compgen -G "$shared_venvs/[0-9]*" || true; fi
+  compgen -G "$venvs/[0-9]*" || true
+}
 
 find_version() {
   local version="$1"
   if [[ "$version" != *+* ]]; then version+="$(variant)"; fi
-  if [[ -d "$venvs/$version" ]]; then printf '%s\n' "$venvs/$version"; fi
+  if [[ -d "$venvs/$version" ]]; then
+    printf '%s\n' "$venvs/$version"
+  elif [[ -d "$shared_venvs/$version" ]]; then
+    printf '%s\n' "$shared_venvs/$version"
+  fi
 }
 
 # Print the newest environment that was made from a spec.
@@ -188,14 +217,25 @@ make_venv() {
   old="$venvs/.old-$tried_version"
   if [[ -e "$made_venv" ]]; then
     refuse_while_in_use "$made_venv" "another vLLM $tried_version"
+    refuse_while_shared "$made_venv"
     mv "$made_venv" "$old"
   fi
   mv "$new" "$made_venv"
   rm -rf "$old"
 }
 
+refuse_while_shared() {
+  local link
+  for link in "$HOME"/.pi/machines/*/venv; do
+    if [[ "$(readlink "$link")" == "$1" ]]; then
+      give_up "another machine with this home folder uses vLLM ${1##*/} too ($(basename "$(dirname "$link")")):" \
+        "it is not replaced; choose another version with --vllm"
+    fi
+  done
+}
+
 give_up() {
-  local reason="$1"
+  local reason="$*"
   if is_full "$venvs"; then reason="no space is left on $(disk_of "$venvs")"; fi
   rm -rf "$venvs/.new"
   fail "$reason"
@@ -217,6 +257,6 @@ name_other_versions() {
   local each others=""
   while read -r each; do
     if [[ -n "$each" && "$each" != "$(default_venv)" ]]; then others+="${others:+, }${each##*/}"; fi
-  done < <(all_venvs)
-  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~/.pi/venvs/VERSION to free its disk space"
+  done < <(compgen -G "$venvs/[0-9]*")
+  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~${venvs#"$HOME"}/VERSION to free its disk space"
 }

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,4 +17,5 @@ def machine(environment: Path) -> Iterator[Machine]:
     yield machine
     for record in machine.records():
         if record["pid"]:
-            os.killpg(record["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the records of other machines
+                os.killpg(record["pid"], signal.SIGKILL)

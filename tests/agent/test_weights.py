@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from agent import disks, weights
+from agent import mounts, weights
 from agent.vllm_versions import Vllm
 
 GIB = 2**30
@@ -28,7 +28,7 @@ GIB = 2**30
     ],
 )
 def test_weights_are_read_ahead_if_vllm_does_not_do_so_by_itself(kind: str, is_network: bool, vllm_knows: bool) -> None:
-    assert disks.is_network(kind) == is_network
+    assert mounts.is_network(kind) == is_network
     assert weights.helps(kind, 9 * GIB, available=10 * GIB) == (is_network and not vllm_knows)
     assert not weights.helps(kind, 9 * GIB + 1, available=10 * GIB)
 

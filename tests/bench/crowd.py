@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from agent import home, processes, records
-from agent.home import LOGS
+from agent.machine import LOGS
 
 SERVER = r"""
 import json, os, socket, sys

@@ -144,6 +144,26 @@ def test_a_model_that_died_with_its_pod_is_recognized_by_the_boot(pi: Pi, pod: E
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
 
 
+def test_a_model_that_another_machine_with_this_home_has_started_stays_on_the_list(pi: Pi, pod: EmbeddedPod) -> None:
+    """The pod's address leads to several machines, like that of a cluster's login nodes."""
+    started = start(pi)
+    [path] = (pod.home / ".pi" / "models").iterdir()
+    record = json.loads(path.read_text())
+    os.killpg(int(str(started["pid"])), signal.SIGKILL)  # processes of another machine cannot be seen here
+    until(lambda: not pod.processes())
+    path.write_text(json.dumps(record | {"machine": "gpu02-3f9a8b7c"}))
+    result = pi("list")
+    assert (result.code, result.out) == (0, "")
+    assert (
+        "dc1: `q` was started on another machine that has the same home folder, gpu02-3f9a8b7c; "
+        "`pi stop q --pod dc1` removes it from pi's list\n"
+    ) in result.err
+    assert [*pods_json()["pods"]["dc1"]["models"]] == ["q"]
+    assert pi("stop", "q", "--pod", "dc1").code == 0
+    assert pods_json()["pods"]["dc1"]["models"] == {}
+    assert path.exists()
+
+
 def test_a_model_that_another_laptop_stopped_is_reported_as_such(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 33."""
     start(pi)

@@ -47,7 +47,13 @@ DEAD: "protocol.Death" = {
     "log_end": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
 }
 UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
-SURVEY: "protocol.Survey" = {"models": [MODEL, STARTING], "dead": [DEAD], "unreadable": [UNREADABLE]}
+SURVEY: "protocol.Survey" = {
+    "models": [MODEL, STARTING],
+    "dead": [DEAD],
+    "unreadable": [UNREADABLE],
+    "elsewhere": [{"name": "e", "machine": "gpu02-3f9a8b7c"}],
+    "refused_lock": "/root/.pi/lock",
+}
 
 DISK: "protocol.Disk" = {
     "path": "/root/.cache/huggingface",
@@ -85,6 +91,7 @@ RECORD: "protocol.Record" = {
     "pid": 4711,
     "start": 77,
     "boot": "b00t",
+    "machine": "gpu01-3f9a8b7c",
     "since": 12.5,
     "log": LOG,
     "ready": True,
@@ -112,6 +119,7 @@ EVENTS: "list[protocol.Event]" = [
     {"event": "waits-for-lock", "path": "/root/.cache/lock", "pid": 99},
     {"event": "hub-silent"},
     {"event": "free-space-unknown", "path": "/workspace"},
+    {"event": "lock-elsewhere", "path": "/root/.pi/lock"},
     {"event": "launched", "pid": 4711},
     {"event": "phase", "text": "loading weights", "at": 1.5},
     {"event": "log", "text": "INFO ready\n"},

@@ -73,4 +73,5 @@ def test_each_refusal_and_note_has_its_own_text() -> None:
         "waiting for the lock /root/.cache/lock, which process 99 holds",
         "the Hub does not answer: using the model in the cache, which seems to be complete",
         "free space of `/workspace` unknown: a shared pool reports the size of all of it",
+        "the file system of /root/.pi/lock has no locks: pi uses others",
     ]

@@ -11,7 +11,7 @@ import re
 import tempfile
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from agent import disks, home, processes, records, variables, wire
+from agent import home, mounts, processes, records, variables, wire
 
 UNFINISHED = ".incomplete"
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -123,7 +123,8 @@ class Cache:
 
         Partial files of broken downloads come first, then models that no running model uses.
         """
-        in_use = json.dumps(records.living()).replace("/", "--")
+        found = records.look()  # models of other machines with this home may run, too
+        in_use = json.dumps(records.living(found.records) + found.others).replace("/", "--")
         parts: List[Tuple[str, int]] = []
         models: List[Tuple[str, int]] = []
         for name in names_in(self.hub):
@@ -184,7 +185,7 @@ def abandoned(blobs: str) -> List[Tuple[str, int]]:
     if not paths:
         return []
     held, sees_all = open_files(paths)
-    is_ours = sees_all and not disks.is_network(disks.mount_of(os.path.realpath(blobs))[2])
+    is_ours = sees_all and not mounts.is_network(mounts.mount_of(os.path.realpath(blobs))[2])
     now = 0.0 if is_ours else clock_of(blobs)
     parts = []
     for path in paths:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from typing import IO, TYPE_CHECKING, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
 
-from agent import disks, ending, home, records, variables, wire
+from agent import disks, ending, home, lockless, records, variables, wire
 from agent.download import hub, stall
 from agent.download.cache import Cache
 from agent.download.lease import Lease
@@ -88,6 +88,7 @@ class Download:
         self._free: Optional[int] = None
         self._checked = -1
         self._locks: Set[str] = set()
+        self._locks_before: Optional[Set[str]] = None  # on a file system without locks, those that are files
 
     def run(self) -> bool:
         """Return when the model is in the cache: whether the Hub did not answer, so that vLLM must not use it."""
@@ -125,6 +126,10 @@ class Download:
             wire.emit({"event": "parts-deleted", "files": count, "bytes": freed})
         self._check_disk()
         settings = dict(self._settings, **PLAIN_OUTPUT)
+        if lockless.refuses_locks(self._cache.hub):
+            wire.emit({"event": "lock-elsewhere", "path": self._cache.hub})
+            settings.update(lockless.settings(settings.get("PYTHONPATH", "")))
+            self._locks_before = set(self._cache.locks())
         try:
             return self._run_hf(settings, until_stalled=True)
         except Stalled:
@@ -283,6 +288,10 @@ class Download:
         ending.end([self._record["uid"]], grace=2.0)
         if has_lease:  # otherwise, another start may already be writing
             self._cache.drop_unfinished()
+            if self._locks_before is not None:  # a killed hf leaves its own, for which the next one would wait
+                for path in set(self._cache.locks()) - self._locks_before:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
 
     def _leave(self) -> NoReturn:
         self._lease.release()

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Optional, Set
 
-from agent import processes
+from agent import processes, records
 from agent.download import cache
 from agent.download.cache import Cache
 from agent.download.traffic import Traffic
@@ -68,7 +68,7 @@ def is_held(path: str) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in (errno.EAGAIN, errno.EACCES, errno.ENOSYS)
+        return error.errno in (errno.EAGAIN, errno.EACCES, *records.NO_LOCKS)
     finally:
         os.close(descriptor)
     return False
