@@ -1,9 +1,6 @@
 """A real vLLM dies, and an unprivileged process of the pod takes its port: it gets neither key nor prompt."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -12,31 +9,13 @@ from tests.commands.staying import staying
 from tests.conftest import KEY
 from tests.engine.conftest import Engine
 from tests.engine.test_main_job import START, clean, vllm_processes
+from tests.lab.openssh import heard_by_thief, thief_on
 from tests.until import until
 
 __all__ = ["clean"]
 
-THIEF = Path(__file__).parent.parent / "lab" / "thief.py"
 PROMPT = "words that nobody else reads"
 MOMENTS = (0, 1, 3, 12, 22, 34, 40)  # seconds after the theft at which a client of a running `pi forward` asks
-
-
-@contextmanager
-def thief(engine: Engine, port: int) -> Iterator[None]:
-    """Let an unprivileged user answer on a port of the pod; what it is sent goes to /tmp/heard."""
-    script = f"python3 - 127.0.0.1:{port} /tmp/heard < /tmp/thief.py > /dev/null 2>&1 &"
-    engine.pod.run("cat > /tmp/thief.py", input=THIEF.read_text())
-    engine.pod.check(f"rm -f /tmp/heard; setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '{script}'")
-    until(lambda: port in engine.pod.listening())
-    try:
-        yield
-    finally:
-        engine.pod.check("pkill -u 65534 python3")
-        until(lambda: port not in engine.pod.listening())
-
-
-def heard(engine: Engine) -> str:
-    return engine.pod.run("cat /tmp/heard").stdout
 
 
 def ask(url: str) -> int:
@@ -62,7 +41,7 @@ def test_a_thief_of_the_port_gets_no_byte_of_the_key_from_any_command(clean: Eng
         assert ask(url) == 200
         assert ask(listed["url"]) == 200, "the public one"
         kill(clean)
-        with thief(clean, port):
+        with thief_on(clean.pod, port):
             began = time.monotonic()
             for moment in MOMENTS[:3]:
                 with pytest.raises(httpx2.TransportError):
@@ -77,7 +56,7 @@ def test_a_thief_of_the_port_gets_no_byte_of_the_key_from_any_command(clean: Eng
                 with pytest.raises(httpx2.TransportError):
                     ask(url)
             assert "http" not in clean.pi("list").out
-            told = heard(clean)
+            told = heard_by_thief(clean.pod)
     assert "pi-model?nonce" in told
     for secret in (KEY, PROMPT, "Authorization"):
         assert secret not in told

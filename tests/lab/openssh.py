@@ -30,6 +30,8 @@ from tests.lab.registries import Registries
 from tests.until import until
 
 FAKE_NVIDIA_SMI = Path(__file__).with_name("fake_nvidia_smi").read_text()
+THIEF = Path(__file__).with_name("thief.py")
+HEARD = "/tmp/heard"  # on the pod: what the thief was sent
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
@@ -235,6 +237,24 @@ class OpensshPod:
         each = "ssh-keygen -q -t $kind -N '' -C root@$HOSTNAME -f /etc/ssh/ssh_host_${kind%% *}_key"
         kinds = "ed25519 ecdsa 'rsa -b 2048'"  # a longer one takes longer to find than all else about a pod
         self.check(f"rm -f /etc/ssh/ssh_host_*; for kind in {kinds}; do {each} & done; wait")
+
+
+@contextmanager
+def thief_on(pod: OpensshPod, port: int) -> Iterator[None]:
+    """Let a process of an unprivileged user answer on a port of the pod as a model does, and keep what it is sent."""
+    pod.run("cat > /tmp/thief.py && chmod 644 /tmp/thief.py", input=THIEF.read_text())
+    as_nobody = "setsid -f setpriv --reuid 65534 --regid 65534 --clear-groups"
+    pod.check(f"{as_nobody} python3 /tmp/thief.py 0.0.0.0:{port} {HEARD} < /dev/null > /dev/null 2> /tmp/thief.log")
+    try:
+        until(lambda: port in pod.listening(), f"it listens on port {port}; {pod.run('cat /tmp/thief.log').stdout}")
+        yield
+    finally:
+        pod.run("pkill -u 65534 python3")
+        until(lambda: port not in pod.listening())
+
+
+def heard_by_thief(pod: OpensshPod) -> str:
+    return pod.run(f"cat {HEARD}").stdout
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Another machine has the address of the pod by now, and its server answers everything: it gets no byte of the key."""
 
 from tests.conftest import KEY, Pi
-from tests.engine.test_thief import THIEF
-from tests.lab.openssh import OpensshPod
+from tests.lab.openssh import OpensshPod, heard_by_thief, thief_on
 from tests.openssh.at_work import start
 from tests.until import until
 
@@ -16,15 +15,13 @@ def test_a_tenant_who_got_the_address_next_gets_nothing(pi: Pi, pod: OpensshPod)
     assert pi("env", "q").out.startswith(f"export OPENAI_BASE_URL={listed['url']}\n")
     pod.check("kill -KILL $(grep -lz PI_MODEL_UID= /proc/[0-9]*/environ | cut -d/ -f3)")
     until(lambda: listed["port"] not in pod.listening())
-    pod.run("cat > /tmp/thief.py", input=THIEF.read_text())
-    pod.check(f"setsid -f python3 /tmp/thief.py 0.0.0.0:{listed['port']} /tmp/heard < /dev/null > /dev/null 2>&1")
-    until(lambda: listed["port"] in pod.listening())
-    pod.new_host_key()
-    for words in (["env", "q"], ["env", "q", "--json"], ["prompt", "q", PROMPT], ["check", "q"], ["forward", "q"]):
-        result = pi(*words)
-        assert (result.code, result.out) == (3, ""), result
-        assert "its host key changed" in result.err
-    pod.stop_sshd()
-    gone = pi("env", "q")
-    assert (gone.code, gone.out) == (3, "")
-    assert pod.run("cat /tmp/heard").stdout == "", f"nothing was sent, neither {KEY} nor {PROMPT}"
+    with thief_on(pod, listed["port"]):
+        pod.new_host_key()
+        for words in (["env", "q"], ["env", "q", "--json"], ["prompt", "q", PROMPT], ["check", "q"], ["forward", "q"]):
+            result = pi(*words)
+            assert (result.code, result.out) == (3, ""), result
+            assert "its host key changed" in result.err
+        pod.stop_sshd()
+        gone = pi("env", "q")
+        assert (gone.code, gone.out) == (3, "")
+        assert heard_by_thief(pod) == "", f"nothing was sent, neither {KEY} nor {PROMPT}"
