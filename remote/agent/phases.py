@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Tuple
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -50,8 +50,28 @@ class Phases:
 
 
 def phase_of(log: str) -> Optional[str]:
-    """Return the latest phase in a log."""
+    """Return the latest phase in a log: as `Phases`, but without a regular expression over the whole log."""
     with contextlib.suppress(OSError), open(log, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_READ))
-        return Phases().feed(file.read() + b"\n")
+        text = file.read()
+        phase, start = last_phase(text)
+        if phase in (None, LOADING):
+            for match in SHARDS.finditer(text, start):
+                phase = "%s %s" % (LOADING, match.group(1).decode("ascii"))
+        return phase
     return None
+
+
+def last_phase(text: bytes) -> Tuple[Optional[str], int]:
+    """Return the latest phase in a text, and where it begins; (None, 0) if there is none."""
+    phase, last = None, 0
+    for pattern, name in PHASES:
+        for words in pattern.split(b"|"):
+            beginning, end = words.partition(b"\\")[0], len(text)
+            while True:
+                end = text.rfind(beginning, last, end)
+                if end < 0 or re.match(words, text[end : end + 100]):
+                    break
+            if end >= 0:
+                phase, last = name, end
+    return phase, last

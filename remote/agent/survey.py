@@ -100,7 +100,7 @@ def described(running: List[Running]) -> "List[protocol.ModelReport]":
     """Return reports on all models; their status and the GPU memory are queried in parallel."""
     from concurrent import futures  # not loaded on pods without models
 
-    with futures.ThreadPoolExecutor(16) as pool:
+    with futures.ThreadPoolExecutor(64) as pool:  # for servers that accept a connection and say nothing
         memory = pool.submit(gpus.memory) if any(model.model["gpu"] for model in running) else None
         listening = ports.listening_sockets()  # once for all models: the kernel takes 7 ms
         pending = [pool.submit(describe, model, listening) for model in running]

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from agent.phases import Phases, phase_of
+from agent.phases import Phases, last_phase, phase_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 STARTING = b"INFO Resolved architecture: X\nINFO Initializing a V1 LLM engine (v0.32.0) with config:\n"
 BAR = b"\rLoading safetensors checkpoint shards:  50% Completed | 2/4 [00:01"
@@ -40,3 +42,18 @@ def test_the_phase_of_a_whole_log(tmp_path: Path) -> None:
     assert phase_of(str(log)) is None
     log.write_bytes(STARTING + b"Starting to load model\n" + BAR)
     assert phase_of(str(log)) == "loading weights 2/4"
+
+
+MARKS = [
+    b"Resolved architecture: X", b"Initializing a V1 LLM engine", b"Initializing a Vision tower", b"Model loading took",
+    b"init engine (profile", b"init engine failed", b"Loading model from scratch", b"Starting to load model", b"INFO",
+    b"Capturing CUDA graphs", b"Dynamo bytecode transform", b"GPU KV cache size", b"\n",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(MARKS), max_size=12))
+def test_a_whole_log_is_in_the_phase_that_its_lines_led_to(marks: list[bytes]) -> None:
+    text = b" ".join(marks) + b"\n"
+    phases = Phases()
+    phases.feed(text)
+    assert last_phase(text)[0] == phases.now
