@@ -22,6 +22,9 @@ NO_HUB = "http://127.0.0.1:9"  # no server listens there; a test that needs a Hu
 QUICK = ("docs", "models", "store")
 # The marker and the time-out in seconds that a fixture brings; the first match counts (`engine` uses `openssh_lab`).
 TIERS = {"engine": ("engine", 600), "openssh_lab": ("openssh", 300)}
+# Until all tests are collected: imports leave little garbage, and looking for it takes a tenth of the time.
+gc.disable()
+
 OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
 FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
 
@@ -47,6 +50,7 @@ def pytest_collection_finish() -> None:
     """Exclude what is loaded by now from garbage collection: it stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
