@@ -15,6 +15,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.forkserver import FORKSERVER, Run
+from tests.groups import GroupScheduling
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
@@ -30,10 +31,13 @@ FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_CO
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow tiers, and run short tests last: no worker is left alone with a long one."""
+    """Mark the tests of the slow tiers. Long files come first and short ones last: then all workers end together."""
+    longest: dict[Path, float] = {}
     for item in items:
         _mark_tier(item)
-    items.sort(key=lambda item: item.path.parent.name in QUICK)
+        marker = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: (item.path.parent.name in QUICK, -longest[item.path]))
 
 
 def _mark_tier(item: pytest.Item) -> None:
@@ -44,6 +48,12 @@ def _mark_tier(item: pytest.Item) -> None:
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(timeout))
             return
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send tests that share a pod to one worker."""
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish() -> None:
