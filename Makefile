@@ -10,10 +10,17 @@ UV := $(shell command -v uv 2> /dev/null)
 TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
+# Tests of what goes on for long: logs and downloads.
+STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_downloads.py \
+  tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py tests/commands/test_logs_over_bad_links.py
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
 SETUP := tests/remote tests/commands/test_setup.py
-# Tests of what runs on a pod, which has the standard library only, and of pages.
-WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs
+# A test that runs mypy once more.
+TYPOS := tests/test_protocol_typos.py
+# Tests of what runs on a pod, which has the standard library only, of pages, and of what mypy reports.
+WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs $(TYPOS)
+# What other targets run.
+NOT_DEFAULT := $(LAB) $(STREAMS) $(SETUP) $(TYPOS) tests/hostile tests/openssh
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
   tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
@@ -22,17 +29,18 @@ NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_for
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
+.PHONY: help demo quick test check format test-lab test-streams test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
 	@echo "make quick         the inner loop: the tests that need no pod (40 seconds on 2 cores)"
-	@echo "make test          run the default tests (no root, no GPU; 3 to 4 minutes on 2 cores)"
-	@echo "make check         ruff, mypy --strict, shellcheck"
+	@echo "make test          run the default tests (no root, no GPU; under 3 minutes on 2 cores)"
+	@echo "make check         ruff, mypy --strict, shellcheck, and that mypy finds typos in the protocol with pods"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
+	@echo "make test-streams  tests of logs and of downloads, over good and bad connections"
 	@echo "make test-setup    tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts"
-	@echo "make test-hostile  every hostile value in every field of what a pod sends (4 minutes); test tries a part"
+	@echo "make test-hostile  every hostile value in every field of what a pod sends (4 minutes)"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
@@ -52,13 +60,14 @@ quick: $(READY)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK) $(NOT_QUICK:%=--ignore=%)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS) $(LAB:%=--ignore=%) $(SETUP:%=--ignore=%)
+	$(BIN)/python -m pytest $(TESTS) $(NOT_DEFAULT:%=--ignore=%)
 
 check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/shellcheck --severity=style --check-sourced $$(git grep -lE '^#!(/usr/bin/env |/bin/)(ba)?sh$$')
+	$(BIN)/python -m pytest -q $(TYPOS)
 	@echo "check: all clean"
 
 format: $(READY)
@@ -68,6 +77,9 @@ format: $(READY)
 test-lab: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(LAB)
 
+test-streams: $(READY)
+	$(BIN)/python -m pytest $(TESTS) $(STREAMS)
+
 test-setup: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(SETUP)
 
@@ -76,7 +88,7 @@ test-hostile: $(READY)
 
 test-openssh: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
-	$(BIN)/python -m pytest -q -m openssh tests/openssh
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup tests/openssh
 
 test-kills: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

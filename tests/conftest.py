@@ -15,6 +15,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.forkserver import FORKSERVER, Run
+from tests.groups import GroupScheduling
 
 KEY = "test-api-key-0123456789"
 TOKEN = "hf_test_token_0123456789"
@@ -22,15 +23,21 @@ NO_HUB = "http://127.0.0.1:9"  # no server listens there; a test that needs a Hu
 QUICK = ("docs", "models", "store")
 # The marker and the time-out in seconds that a fixture brings; the first match counts (`engine` uses `openssh_lab`).
 TIERS = {"engine": ("engine", 600), "openssh_lab": ("openssh", 300)}
+# Until all tests are collected: imports leave little garbage, and looking for it takes a tenth of the time.
+gc.disable()
+
 OURS = ("PI_REQUIRE_LAB", "PI_LAB_CACHE")
 FOREIGN = ("OPENAI_", "HF_", "PI_", "VLLM_", "SSH_", "ALL_PROXY", "HTTP", "NO_COLOR", "all_proxy", "http")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow tiers, and run short tests last: no worker is left alone with a long one."""
+    """Mark the tests of the slow tiers. Long files come first and short ones last: then all workers end together."""
+    longest: dict[Path, float] = {}
     for item in items:
         _mark_tier(item)
-    items.sort(key=lambda item: item.path.parent.name in QUICK)
+        marker = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: (item.path.parent.name in QUICK, -longest[item.path]))
 
 
 def _mark_tier(item: pytest.Item) -> None:
@@ -43,10 +50,17 @@ def _mark_tier(item: pytest.Item) -> None:
             return
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send tests that share a pod to one worker."""
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_finish() -> None:
     """Exclude what is loaded by now from garbage collection: it stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,10 +42,12 @@ NEW = (sys.executable, "-m", "pi_cli")
 LARGEST_REQUEST = 1 << 17
 HELD_BY_A_PIPE = 1 << 16  # bytes written before they are read
 FOR_PYTHON = ("PYTHON", "LC_", "LANG")  # variables that Python looks at when it starts
-# What pi imports when it comes to need it, but huggingface_hub, which reads the environment when it is imported.
+# What pi, or a library that it uses, imports when it comes to need it; but not what reads the environment when it is
+# imported: huggingface_hub and typer.rich_utils.
 LIBRARIES = (
-    "filelock", "httpx2", "openai", "platformdirs", "prompt_toolkit", "rich.live", "rich.spinner",
-    "rich.table", "yaml",
+    "anyio._backends._asyncio", "concurrent.futures.thread", "encodings.idna", "filelock", "httpcore2", "httpx2",
+    "openai", "platformdirs", "prompt_toolkit", "rich.live", "rich.markdown", "rich.spinner", "rich.syntax",
+    "rich.table", "rich.traceback", "typer._click.decorators", "yaml",
 )  # fmt: skip
 
 
@@ -250,11 +252,13 @@ def _text(output: bytes) -> str:
 def main() -> None:
     """Import all of pi, and be pi in every fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # we end when the socket is closed
+    gc.disable()  # imports leave little to collect, and a hundred collections would look for it
     import_all()
     if threading.active_count() > 1:
         raise RuntimeError("a process with threads must not fork")
     gc.collect()
     gc.freeze()
+    gc.enable()
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         call = _next_call(requests)
     if call:

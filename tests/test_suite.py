@@ -5,7 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.groups import scope
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_tests_that_share_a_pod_go_to_one_worker_and_others_one_by_one() -> None:
+    first, second = (f"tests/commands/test_forward.py::{test}" for test in ("test_a[1]", "test_b@forward"))
+    assert scope(first) == scope(second)
+    assert scope("tests/store/test_state.py::test_a") != scope("tests/store/test_state.py::test_b")
 
 
 def test_the_tests_pass_if_they_are_started_with_ctrl_c_ignored() -> None:

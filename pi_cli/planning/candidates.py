@@ -68,6 +68,12 @@ def best(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpac
     return min(_placements(profile, constraints, spaces), key=_rank, default=None)
 
 
+def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> int | None:
+    """Return the smallest number of these GPUs with which vLLM would start, whatever number the user asked for."""
+    ways = sorted(possible(profile, None, spaces), key=lambda candidate: candidate.count)
+    return next((way.count for way in ways if _enough(profile, constraints, way)), None)
+
+
 def measured_memory(profile: KnownModel, candidate: Candidate, options: Options) -> MeasuredMemory | None:
     """Return what an earlier start on the same kind and number of GPUs measured, if it had the same tensor size."""
     measured = profile.measured.get((candidate.spaces[0].kind, candidate.count))
@@ -171,9 +177,14 @@ def _common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[st
 
 def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[Placement]:
     for candidate in possible(profile, constraints.gpus, spaces):
-        placement = _place(profile, constraints, candidate)
-        if placement and placement.fit.is_enough:
+        if placement := _enough(profile, constraints, candidate):
             yield placement
+
+
+def _enough(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:
+    """Return the placement of a candidate if vLLM would start with it."""
+    placement = _place(profile, constraints, candidate)
+    return placement if placement and placement.fit.is_enough else None
 
 
 def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:

@@ -1,6 +1,7 @@
 """The GPU types that pi knows: names, memory, compute capability. To add one, add a line to `TABLE`."""
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -162,6 +163,7 @@ def _similar(name: str) -> list[str]:
     return [names[key] for key in difflib.get_close_matches(_key(name), names, n=3, cutoff=SIMILARITY_CUTOFF)]
 
 
+@functools.lru_cache  # the catalogue asks it for every GPU and every configuration
 def _find(name: str, size: int | None) -> GpuType | None:
     """Return the first type of this name and, if it is given, of this size in GB."""
     return next((type for type in TYPES_BY_KEY.get(_key(name), ()) if size is None or _has_size(type, size)), None)

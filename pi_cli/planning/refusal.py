@@ -1,5 +1,6 @@
 """Why a model cannot be started on a pod: the smallest reason, and what would change it."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -62,14 +63,13 @@ def reason(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSp
 
 def would_fit(profile: KnownModel, constraints: Constraints) -> list[str]:
     """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number."""
-    hardware = []
-    for kind in RENTABLE_GPUS:
-        spaces = gpu_space.measure(gpu_types.parse(f"{max(RENTABLE_COUNTS)}x {kind}"), {}, {})
-        counts = range(1, len(spaces) + 1)
-        enough = (count for count in counts if candidates.best(profile, replace(constraints, gpus=count), spaces))
-        if least := next(enough, None):
-            hardware.append(f"{next(count for count in RENTABLE_COUNTS if count >= least)}x {kind}")
-    return hardware
+    least = {kind: candidates.fewest(profile, constraints, _rentable(kind)) for kind in RENTABLE_GPUS}
+    return [f"{next(n for n in RENTABLE_COUNTS if n >= count)}x {kind}" for kind, count in least.items() if count]
+
+
+@functools.cache
+def _rentable(kind: str) -> Sequence[GpuSpace]:
+    return gpu_space.measure(gpu_types.parse(f"{max(RENTABLE_COUNTS)}x {kind}"), {}, {})
 
 
 def _usage(gpu: HeldGpu) -> str:

@@ -1,7 +1,7 @@
 """No answer of a pod harms pi, the terminal, `pods.json`, or the other pod of the command.
 
 Every field of every answer, event and record is replaced by every kind of nonsense (`mutants.VALUES`): 9,500 answers,
-which `make test-hostile` tries all, and the default suite in part.
+which `make test-hostile` tries all, and `make test-lowest` in part.
 """
 
 import asyncio

@@ -2,7 +2,8 @@
 
 Slots are leased machine-wide, so that two test runs side by side never meet: the holder of the lock on a slot's file
 owns the slot, and the kernel frees the lock when its holder dies, however it dies. What the dead leave behind (scratch
-directory, cable, firewall rules) is cleaned up by the next who comes.
+directory, cable, firewall rules) is cleaned up by the next who comes. A slot that has become free is leased again as
+late as possible: whoever looks for its traces meanwhile finds its own.
 """
 
 import fcntl
@@ -20,6 +21,7 @@ SLOTS = 256
 _LEASES = Path("/run/pi-lab")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARDING_WAS_OFF = _LEASES / "forwarding-was-off"
+_LAST = _LEASES / "last"  # the number of the slot that was leased last
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,13 @@ def sweep() -> None:
 
 
 def _lease_any() -> tuple[Slot, IO[str]]:
-    for slot in map(Slot, range(SLOTS)):
-        lease = _lease(slot)
-        if lease:
-            return slot, lease
+    with _lock():
+        first = (int(_LAST.read_text()) if _LAST.exists() else -1) + 1
+        for slot in (Slot((first + offset) % SLOTS) for offset in range(SLOTS)):
+            lease = _lease(slot)
+            if lease:
+                _LAST.write_text(str(slot.number))
+                return slot, lease
     raise RuntimeError(f"all {SLOTS} networks of the lab are in use, see {_LEASES}")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshPod
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("cuda_repository")]
 
 REMOTE = Path(__file__).parents[2] / "remote"
 FOLDER = f"debian12/{'sbsa' if os.uname().machine == 'aarch64' else 'x86_64'}"

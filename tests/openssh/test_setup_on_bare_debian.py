@@ -11,7 +11,7 @@ import pytest
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod
 from tests.until import until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("setup_on_bare_debian")]
 
 REMOTE = Path(__file__).parents[2] / "remote"
 SCRIPT = "bash ~/.pi/remote/pod_setup.sh"
