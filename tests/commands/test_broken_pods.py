@@ -53,6 +53,7 @@ def is_downloading(pod: EmbeddedPod, **changes: Any) -> Path:
     record = {
         **answers.RECORD,
         "boot": boot,
+        "machine": "",
         "pid": 0,
         "since": 0.0,
         "touched": 1e9,

@@ -140,7 +140,7 @@ def test_files_of_an_interrupted_download_are_deleted_and_reported(pi: Pi, pod: 
 
 
 def test_two_starts_of_a_model_on_one_pod_download_it_once(pi: Pi, pod: EmbeddedPod) -> None:
-    pace(pod, 4)
+    pace(pod, 8)
     with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "a", *OWN) as first:
         second = pi("start", "Qwen/Qwen3-8B", "--name", "b", *OWN)
         assert second.code == 0, second.err

@@ -144,7 +144,7 @@ def test_another_folder_is_asked_for_on_a_terminal_once_in_a_conversation(tmp_pa
         terminal.type("y\n")
         assert terminal.wait() == 0
         terminal.shows("tok/s", times=2)
-    assert terminal.text.count('The first entry in it is "apples.txt"') == 2
+    assert terminal.text.count('The first entry in it is "apples.txt"') >= 2
     assert terminal.text.count("The model wants to read") == 1
 
 
