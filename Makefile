@@ -10,9 +10,10 @@ UV := $(shell command -v uv 2> /dev/null)
 TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
 # Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
 LAB := tests/demo tests/lab_checks
-# Tests of what goes on for long: logs and downloads.
+# Tests of what goes on for long: logs, downloads and forwarded ports.
 STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_downloads.py \
-  tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py tests/commands/test_logs_over_bad_links.py
+  tests/commands/test_forward.py tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py \
+  tests/commands/test_logs_over_bad_links.py tests/commands/test_run.py tests/models/test_forwards.py
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
 SETUP := tests/remote tests/commands/test_setup.py
 # A test that runs mypy once more.
@@ -38,9 +39,9 @@ help:
 	@echo "make check         ruff, mypy --strict, shellcheck, and that mypy finds typos in the protocol with pods"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
-	@echo "make test-streams  tests of logs and of downloads, over good and bad connections"
+	@echo "make test-streams  tests of logs, downloads and forwarded ports, over good and bad connections"
 	@echo "make test-setup    tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts"
-	@echo "make test-hostile  every hostile value in every field of what a pod sends (4 minutes)"
+	@echo "make test-hostile  every hostile value in every field of what a pod sends, and thieves of ports (4 minutes)"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
 	@echo "make test-kills    200 starts during which pi is killed at random, 100 interrupted (root; 15 minutes)"
 	@echo "make test-engine   tests with a real vLLM on CPU (root; installs several GB)"
