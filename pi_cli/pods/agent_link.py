@@ -90,7 +90,12 @@ async def ask(
                     on_event(message)
 
             lines = MarkedLines(session.pod, dispatch)
-            done = await session.stream(shell.AGENT, lines.feed, input=_payload(session, operation, request))
+            done = await session.stream(
+                shell.AGENT,
+                lines.feed,
+                input=_payload(session, operation, request),
+                exit_timeout=lambda: 0.0 if deadline.expired() else EXIT_TIMEOUT,  # what hangs cleans up nothing
+            )
     except TimeoutError as error:
         if not deadline.expired():
             raise
@@ -151,7 +156,7 @@ async def stream(
                 deadline.reschedule(clock() + session.silence)
 
             payload = _payload(session, operation, request)
-            done = await session.stream(shell.AGENT, receive, input=payload, exit_timeout=STREAM_EXIT_TIMEOUT)
+            done = await session.stream(shell.AGENT, receive, input=payload, exit_timeout=lambda: STREAM_EXIT_TIMEOUT)
     except TimeoutError as error:
         if not deadline.expired():
             raise

@@ -68,12 +68,12 @@ class PodSession:
         return Completed(_status(self.pod, done.exit_status), _as_bytes(done.stdout), _as_bytes(done.stderr))
 
     async def stream(
-        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: float = EXIT_TIMEOUT
+        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: Callable[[], float] | None = None
     ) -> Completed:
         """Run a command that exits when its stdin ends; pass its output to `sink` as it arrives.
 
         An awaitable that `sink` returns is awaited before more is read. When the caller is cancelled or fails, the
-        command has `exit_timeout` seconds to clean up while its output is still read; then it cleans up unobserved.
+        command has `exit_timeout()` seconds to clean up while its output is still read; then it cleans up unobserved.
 
         stdin stays open until the command exits or the caller leaves: Ctrl+C, a lost connection and `kill -9` of pi all
         close it. (When a channel is closed, OpenSSH leaves a plain command running, and before OpenSSH 10 root's sshd
@@ -93,7 +93,7 @@ class PodSession:
                 await process.wait_closed()
                 stderr = await stderr_tail
         except BaseException:
-            await self._stop(process, exit_timeout)
+            await self._stop(process, exit_timeout() if exit_timeout else EXIT_TIMEOUT)
             raise
         finally:
             stderr_tail.cancel()

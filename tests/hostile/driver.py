@@ -111,7 +111,9 @@ class HostileSession(PodSession):
     async def require_forwarding(self) -> None:
         pass
 
-    async def stream(self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: float = 0) -> Completed:
+    async def stream(
+        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: Callable[[], float] | None = None
+    ) -> Completed:
         del command, exit_timeout
         length, _, rest = input.partition(b"\n")
         envelope = json.loads(rest[int(length) :])
