@@ -53,7 +53,7 @@ class Door:
         """Open a connection that leads to the model.
 
         Raises `PiError` if the model is not running, does not answer on its port or does not know the key, and
-        `PodUnreachable`.
+        `PodUnreachable`, also if sshd forbids forwarding.
         """
         if stream := self._take_prepared():
             return stream
@@ -74,6 +74,8 @@ class Door:
                     self._without_guard.add(_launch(expected))
                 return stream
             _close(stream)
+            if stream is None:
+                await self._session.require_forwarding()  # the model listens: does sshd refuse to connect to it?
         raise out_of_reach(self._session.pod, self._name, "another process answers on its port")
 
     @asynccontextmanager

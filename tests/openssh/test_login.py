@@ -86,8 +86,8 @@ def test_listing_and_stopping_work_without_forwarding(pi: Pi, pod: OpensshPod) -
     pod.restart_sshd()
     assert pi("list", "--json").json[0]["status"] == "ready"
     asked = pi("prompt", "q", "What is 2+2?")
-    assert asked.code == 1
-    assert "error: `q` cannot be reached" in asked.err
+    assert asked.code == 3
+    assert "its sshd forbids port forwarding, which pi needs to reach models" in asked.err
     assert pi("stop", "q").code == 0
 
 
