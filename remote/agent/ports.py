@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 import time
 from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
@@ -41,7 +42,7 @@ def get(port: int, path: str, key: Optional[str] = None, owners: Iterable[Proces
     deadline, answer = time.monotonic() + HTTP_TIMEOUT, b""
     with contextlib.suppress(OSError, ValueError):
         with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as server:
-            if key and not is_owner(list(owners), port):
+            if key and not is_owner(list(owners), port, LISTENING.read_since(time.monotonic())):
                 return 0, b""
             server.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
             while len(answer) < MAX_ANSWER and (chunk := server.recv(65536)):
@@ -50,6 +51,26 @@ def get(port: int, path: str, key: Optional[str] = None, owners: Iterable[Proces
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split(None, 2)[1]), body
     return 0, b""
+
+
+class Listening:
+    """The latest table of listening sockets, for many threads: reading it takes 7 ms."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began = float("-inf")
+        self._inodes: Dict[int, Set[str]] = {}
+
+    def read_since(self, moment: float) -> Dict[int, Set[str]]:
+        """Return the table as it was after this moment of the monotonic clock."""
+        with self._lock:
+            if self._began <= moment:
+                self._began = time.monotonic()
+                self._inodes = listening_sockets()
+            return self._inodes
+
+
+LISTENING = Listening()
 
 
 def is_free(port: int) -> bool:
