@@ -1,7 +1,8 @@
 """Runs on a pod, as the agent's modules do: many models at once, as cheap as a model can be.
 
 Each is a process with a marker, a record, a log and a port that answers like a healthy vLLM, chats with 5,000 tokens as
-fast as they can be sent included; nothing else of vLLM is there. Its request: a line with the first and the last port.
+fast as they can be sent included; nothing else of vLLM is there. Its request: a line with the first and the last port
+and the API key.
 """
 
 # ruff: noqa: UP031, PTH103, PTH118, PTH123 - Python as it is on pods
@@ -15,7 +16,7 @@ from agent import home, processes, records
 from agent.machine import LOGS
 
 SERVER = r"""
-import json, os, socket, sys
+import hmac, json, os, socket, sys
 METRICS = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
 def event(delta, reason):
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
@@ -27,11 +28,18 @@ TOKENS = 5000
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n"
 listener = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=128)
 name = sys.argv[2].encode()
+proof_key = hmac.digest(os.environb[b"VLLM_API_KEY"], b"pi proof " + os.environb[b"PI_MODEL_UID"], "sha256")
 while True:
     there, _ = listener.accept()
     with there:
         request = there.recv(65536)
         path = request.split(None, 2)[1] if request else b""
+        if path.startswith(b"/.well-known/pi-model?nonce="):
+            proof = hmac.digest(proof_key, b"%s %s" % (path[-64:], sys.argv[1].encode()), "sha256").hex()
+            body = b'{"proofs": ["%s"]}' % proof.encode()
+            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            request = there.recv(65536)
+            path = request.split(None, 2)[1] if request else b""
         if path == b"/v1/chat/completions":
             head, _, body = request.partition(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
@@ -49,7 +57,7 @@ while True:
 """
 
 
-def begin(port):
+def begin(port, key):
     name, uid = "m%d" % (port - 8000), "bench%d" % port
     log = os.path.join(LOGS, name + ".log")
     os.makedirs(LOGS, exist_ok=True)
@@ -57,7 +65,7 @@ def begin(port):
         file.write("INFO Application startup complete.\n")
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", SERVER, str(port), name, "vllm"],
-        env=dict(os.environ, PI_MODEL_UID=uid),
+        env=dict(os.environ, PI_MODEL_UID=uid, VLLM_API_KEY=key),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -70,6 +78,6 @@ def begin(port):
 
 
 def main():
-    first, last = map(int, sys.stdin.buffer.readline().split())
-    for port in range(first, last + 1):
-        begin(port)
+    first, last, key = sys.stdin.buffer.readline().decode().split()
+    for port in range(int(first), int(last) + 1):
+        begin(port, key)

@@ -21,6 +21,7 @@ PACKAGES = (*base_root.WITH_PYTHON, "curl")
 MOST_PODS = 64
 BUSY = "busy"
 FIRST_PORT = 8001
+KEY = "a-key-for-a-benchmark"
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 CONFIG = """\
 Host {pattern}
@@ -55,7 +56,7 @@ class Place:
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
             "PI_CONFIG_DIR": str(self.home / ".pi"),
-            "PI_API_KEY": "a-key-for-a-benchmark",
+            "PI_API_KEY": KEY,
             "LANG": "C.UTF-8",
         }
         self.remember(pods=8)
@@ -109,11 +110,14 @@ class Place:
     def have_models(self, count: int) -> None:
         """Let so many models run on the pod, on ports from `FIRST_PORT` on; there are never fewer than before."""
         if count > self._models:
-            names = ("agent", "agent.wire", "agent.home", "agent.processes", "agent.records")
+            names = ["agent", "agent.wire", "agent.home", "agent.mounts", "agent.machine", "agent.processes"]
+            names.append("agent.records")
             crowd = (ROOT / "tests/bench/crowd.py").read_text()
             program = agent_program.pack([*((name, agent_program.source(name)) for name in names), ("crowd", crowd)])
             first, last = FIRST_PORT + self._models, FIRST_PORT + count - 1
-            (self.busy.home / "crowd").write_bytes(b"%d\n%s%d %d\n" % (len(program), program, first, last))
+            (self.busy.home / "crowd").write_bytes(
+                b"%d\n%s%d %d %s\n" % (len(program), program, first, last, KEY.encode())
+            )
             done = self.busy.run(f"{shell.AGENT} < ~/crowd")
             if done.returncode:
                 sys.exit(f"the models could not be started:\n{done.stderr}")
