@@ -140,14 +140,16 @@ def test_files_of_an_interrupted_download_are_deleted_and_reported(pi: Pi, pod: 
 
 
 def test_two_starts_of_a_model_on_one_pod_download_it_once(pi: Pi, pod: EmbeddedPod) -> None:
-    pace(pod, 8)
+    """The one that downloads is the first, unless the machine is so busy that the second overtakes it."""
+    pace(pod, 4)
     with pi_at("downloading", "start", "Qwen/Qwen3-8B", "--name", "a", *OWN) as first:
         second = pi("start", "Qwen/Qwen3-8B", "--name", "b", *OWN)
         assert second.code == 0, second.err
+        assert first.stderr
+        said = second.err + first.stderr.read()
         assert first.wait(30) == 0
-    said = "dc1: another start is already downloading the model to the same cache: waiting for it\n"
-    assert said in second.err
-    assert "; another start is downloading it\n" in second.err
+    assert said.count("dc1: another start is already downloading the model to the same cache: waiting for it\n") == 1
+    assert "; another start is downloading it\n" in said
     assert {model["name"] for model in pi("list", "--json").json} == {"a", "b"}
 
 
