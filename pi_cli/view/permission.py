@@ -31,5 +31,5 @@ def words(question: Question) -> str:
     always = "" if question.is_search else ", [a]lways here (and in all folders below it)"
     return (
         f"The model wants to {verb} {path}{target}, which is outside the working directory.\n"
-        f"Allow the files in {folder}{below}, in this conversation? [y]es, [n]o{always}: "
+        f"Allow the files in {folder}{below}, in this conversation?\n[y]es, [n]o{always}: "
     )

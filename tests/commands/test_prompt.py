@@ -138,7 +138,8 @@ def test_another_folder_is_asked_for_on_a_terminal_once_in_a_conversation(tmp_pa
     question = f"List the files in {other}"
     with at_a_terminal("prompt", "q", question, question, columns=200) as terminal:
         terminal.shows(f"The model wants to read {other}, which is outside the working directory.")
-        terminal.shows(f"Allow the files in {other}, in this conversation? [y]es, [n]o, [a]lways here")
+        terminal.shows(f"Allow the files in {other}, in this conversation?")
+        terminal.shows("[y]es, [n]o, [a]lways here (and in all folders below it): ")
         terminal.type("maybe\n")
         terminal.shows("Please type y, n or a: ")
         terminal.type("y\n")
