@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from typing import Any
+from weakref import WeakSet
 
 from pi_cli.demo.session import Channel
 from pi_cli.ssh.quick_asyncssh import asyncssh
@@ -20,6 +22,7 @@ class Sshd:
         self._serve = serve
         self._client_key = client_key
         self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._forwarders: WeakSet[Any] = WeakSet()
         self._channels: set[asyncio.Task[None]] = set()
         self._listening: Future[asyncssh.SSHAcceptor] = Future()
         self._ended: Future[None] = Future()
@@ -62,7 +65,7 @@ class Sshd:
             "127.0.0.1",
             0,
             server_host_keys=[host_key],
-            server_factory=lambda: _Login(self._connections),
+            server_factory=lambda: _Login(self._connections, self._forwarders),
             process_factory=self._open,
             authorized_client_keys=asyncssh.import_authorized_keys(self._client_key.export_public_key().decode()),
             encoding=None,
@@ -77,6 +80,8 @@ class Sshd:
         for connection in connections:
             connection.abort()
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
+        for forwarder in list(self._forwarders):
+            forwarder.close()  # asyncssh leaves some open whose connection is aborted
         await acceptor.wait_closed()
         await asyncio.gather(*self._channels)
 
@@ -94,8 +99,8 @@ class Sshd:
 class _Login(asyncssh.SSHServer):
     """Accepts one client key, and forwards to loopback ports and unix sockets."""
 
-    def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
-        self._connections = connections
+    def __init__(self, connections: set[asyncssh.SSHServerConnection], forwarders: "WeakSet[Any]") -> None:
+        self._connections, self._forwarders = connections, forwarders
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
@@ -104,8 +109,15 @@ class _Login(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._connections.discard(self._connection)
 
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:  # noqa: ARG002
-        return dest_host in LOOPBACK
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:  # noqa: ARG002
+        return dest_host in LOOPBACK and self._forward(dest_host, dest_port)
+
+    async def _forward(self, host: str, port: int) -> Any:
+        forwarder = await self._connection.forward_connection(host, port)
+        self._forwarders.add(forwarder)
+        if self._connection not in self._connections:
+            forwarder.close()  # the connection was lost in the meantime
+        return forwarder
 
     def unix_connection_requested(self, dest_path: str) -> bool:  # noqa: ARG002
         return True
