@@ -112,7 +112,7 @@ class Door:
         is_proven = False
         try:
             with connection_errors(self._session.pod):
-                is_proven = bool(await identity.prove(*stream, Identity(port, keys)))
+                is_proven = await identity.prove(*stream, Identity(port, keys))
         except PodUnreachable:
             if self._session.is_lost:
                 raise  # otherwise, the server has reset this connection

@@ -56,13 +56,10 @@ def proof_key(api_key: str, uid: str) -> bytes:
     return _hmac(api_key.encode(), b"pi proof " + uid.encode())
 
 
-async def prove(
-    reader: Reader, writer: Writer, identity: Identity, *, host: str = "pod", route: str = ROUTE
-) -> frozenset[bytes]:
-    """Challenge the server at the other end of a connection; return the proof keys that it has proved to know.
+async def prove(reader: Reader, writer: Writer, identity: Identity, *, host: str = "pod", route: str = ROUTE) -> bool:
+    """Challenge the server at the other end of a connection; return whether it proves to know one of the proof keys.
 
-    There are none if it is not the model. Otherwise the connection can be used for requests. Raises `OSError` and the
-    errors of the connection.
+    If it does, the connection can be used for requests. Raises `OSError` and the errors of the connection.
     """
     nonce = secrets.token_hex(32)
     writer.write(f"GET {route}?nonce={nonce} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
@@ -72,15 +69,12 @@ async def prove(
             answer = json.loads(await _body(reader))
         proofs = [bytes.fromhex(proof) for proof in answer["proofs"]]
     message = f"{nonce} {identity.port}".encode()
-    return frozenset(
-        key for key in identity.proof_keys if any(hmac.compare_digest(_hmac(key, message), proof) for proof in proofs)
-    )
+    expected = [_hmac(key, message) for key in identity.proof_keys]
+    return any(hmac.compare_digest(proof, right) for proof in proofs for right in expected)
 
 
-async def prove_at(
-    url: str, identity: Identity, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE
-) -> frozenset[bytes]:
-    """Challenge the server at `http://HOST:PORT/v1`; return the proof keys that it has proved to know.
+async def prove_at(url: str, identity: Identity, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE) -> bool:
+    """Challenge the server at `http://HOST:PORT/v1`; return whether it proves to know one of the proof keys.
 
     It is given `timeout` seconds, of which connecting may take only `REACH_TIMEOUT`.
     """
@@ -93,7 +87,7 @@ async def prove_at(
                 return await prove(reader, writer, identity, host=parts.netloc, route=route)
             finally:
                 writer.close()
-    return frozenset()
+    return False
 
 
 def accepts(model: RunningModel, key: str) -> bool:
@@ -103,7 +97,7 @@ def accepts(model: RunningModel, key: str) -> bool:
 
 async def leads_to(url: str, model: RunningModel, *, timeout: float = REACH_TIMEOUT) -> bool:
     """Return whether the server at `http://HOST:PORT/v1` proves that it is a model."""
-    return bool(await prove_at(url, Identity(model.port, model.proof_keys), timeout=timeout))
+    return await prove_at(url, Identity(model.port, model.proof_keys), timeout=timeout)
 
 
 def answer_as_forward(request: bytes, identity: Identity) -> bytes | None:

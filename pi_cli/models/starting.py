@@ -128,7 +128,7 @@ async def _started(
     url = model_status.endpoint(session.host, model)
     if url and took is not None and model.uid:
         proof = Identity(model.port, {identity.proof_key(key, model.uid)})
-        is_proven = bool(await identity.prove_at(url, proof))
+        is_proven = await identity.prove_at(url, proof)
     else:
         is_proven = False
     return Started(

@@ -7,9 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from tests.command_lines import watched_for
 from tests.conftest import Pi, pods_json
 from tests.until import until
 
@@ -284,28 +283,6 @@ def test_a_mount_command_with_a_password_is_not_remembered(pi: Pi, machine: Embe
     assert "the mount command seems to contain a secret and is not recorded" in result.err
 
 
-@contextmanager
-def watching_command_lines(text: str) -> Iterator[list[str]]:
-    """Look at the command lines of all processes of this machine; yield those that have a text."""
-    found: list[str] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.002):
-            for entry in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    if text in (words := entry.read_text(errors="replace")):
-                        found.append(words)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        done.set()
-        watcher.join()
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_secret_of_a_mount_command_is_in_no_command_line_no_file_and_no_message(
     machine: EmbeddedPod, fails: bool
@@ -316,10 +293,10 @@ def test_the_secret_of_a_mount_command_is_in_no_command_line_no_file_and_no_mess
         machine.install("mount", "#!/bin/sh\necho 'mount: not today' >&2; exit 32\n")
     command = f"mount -t nfs host:/share {volume} && true username=u,password={secret}"
     words = [sys.executable, "-m", "pi_cli", "--debug", "pods", "setup", "dc1", machine.ssh, "--mount", "-"]
-    with watching_command_lines(secret) as found:
+    with watched_for(secret) as found:
         done = subprocess.run(words, input=command, capture_output=True, text=True)
     assert done.returncode == int(fails), done.stderr
-    assert found == []
+    assert found == set()
     assert secret not in done.stdout + done.stderr
     assert ("--mount COMMAND`" in done.stderr) == fails
     folders = [machine.home, Path(os.environ["PI_CONFIG_DIR"]), log_of("dc1").parent]

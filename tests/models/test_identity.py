@@ -28,7 +28,7 @@ def with_length(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-def asked(answer: Answer, *, timeout: float = 5.0) -> frozenset[bytes]:
+def asked(answer: Answer, *, timeout: float = 5.0) -> bool:
     """Challenge a server that answers in this way, a few bytes at a time."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +43,7 @@ def asked(answer: Answer, *, timeout: float = 5.0) -> frozenset[bytes]:
         writer.close()
         is_served.set()
 
-    async def run() -> frozenset[bytes]:
+    async def run() -> bool:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
             proven = await identity.prove_at(url, Identity(PORT, {KEY, bytes(32)}), timeout=timeout)
@@ -56,7 +56,7 @@ def asked(answer: Answer, *, timeout: float = 5.0) -> frozenset[bytes]:
 
 
 def test_the_model_is_recognised() -> None:
-    assert asked(right) == {KEY}
+    assert asked(right)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_the_model_is_recognised() -> None:
     ],
 )
 def test_everything_else_is_not_the_model(answer: Answer) -> None:
-    assert asked(answer) == frozenset()
+    assert not asked(answer)
 
 
 def test_a_silent_server_is_given_up_on() -> None:
     began = time.monotonic()
-    assert asked(lambda _: b"", timeout=0.2) == frozenset()
+    assert not asked(lambda _: b"", timeout=0.2)
     assert time.monotonic() - began < 5
 
 

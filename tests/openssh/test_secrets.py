@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.command_lines import watched_for
 from tests.conftest import Pi
 from tests.lab import prepared
 from tests.lab.openssh import OpensshPod
@@ -26,31 +24,6 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
     return chosen
-
-
-@contextmanager
-def watching_command_lines(secrets: dict[str, str]) -> Iterator[set[str]]:
-    """Look at the command lines of all processes here, those on pods among them; yield those that hold a secret."""
-    found: set[str] = set()
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.003):
-            for entry in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    words = entry.read_text(errors="replace")
-                except OSError:
-                    continue
-                if any(secret in words for secret in secrets.values()):
-                    found.add(words)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        done.set()
-        watcher.join()
 
 
 def files_with(secrets: dict[str, str], pod: OpensshPod) -> str:
@@ -80,7 +53,7 @@ def test_no_command_line_no_file_and_no_log_ever_holds_a_secret(
         ["logs", "q", "--no-follow"],
         ["prompt", "q", "What is 2+2?"],
     ]
-    with watching_command_lines(secrets) as found:
+    with watched_for(*secrets.values()) as found:
         results = [pi(*words) for words in commands]
         found_in_files = files_with(secrets, pod)
         results.append(pi("stop", "q"))
@@ -98,7 +71,10 @@ def test_no_command_line_no_file_and_no_log_ever_holds_a_secret(
 def test_a_secret_on_a_command_line_or_in_a_file_would_be_found(pod: OpensshPod, secrets: dict[str, str]) -> None:
     key = secrets["PI_API_KEY"]
     careless = [sys.executable, "-c", "input()", key]
-    with watching_command_lines(secrets) as found, subprocess.Popen(careless, stdin=subprocess.PIPE) as running:
+    with (
+        watched_for(*secrets.values()) as found,
+        subprocess.Popen(careless, stdin=subprocess.PIPE) as running,
+    ):
         until(lambda: found)
         running.communicate(b"\n")
     (pod.home / "careless").write_text(f"export PI_API_KEY={key}\n")
