@@ -5,7 +5,7 @@ Files are sparse and take no disk space. The owner of a repository determines it
     gated/…      access denied          missing/…    no such repository
     no-space/…   the disk fills up      stall/…      stalls for ever after a third, unless Xet is off
 
-`$HOME/.demo/hf.json` may contain `{"seconds": 1.5}`, the duration of a whole download.
+`$HOME/.demo/hf.json` may contain `{"seconds": 1.5}`, the duration of a whole download; it may change on the way.
 """
 
 import fcntl
@@ -163,27 +163,27 @@ class CachedRepo:
         tree = {name: {"size": size, "blob_id": self._etag(name)} for name, size in files.items()}
         text = json.dumps({"format_version": 1, "files": tree})
         (self.root / "trees" / f"{self.commit}.json").write_text(text, encoding="utf-8")
-        seconds = _seconds() / sum(files.values())
+        total = sum(files.values())
         for name, size in files.items():
             with (self.root / "lock").open("w") as lock:  # parallel downloads share the work, as with the real client
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.has(name):
-                    self._fetch(name, size, seconds * size, progress, obstacle)
+                    self._fetch(name, size, size / total, progress, obstacle)
             progress.file_done()
 
-    def _fetch(self, name: str, size: int, seconds: float, progress: "ProgressBars", obstacle: str) -> None:
+    def _fetch(self, name: str, size: int, share: float, progress: "ProgressBars", obstacle: str) -> None:
         etag = self._etag(name)
         blob = self.root / "blobs" / etag
         part = blob.with_name(f"{etag}.{uuid.uuid4().hex[:8]}.incomplete")
         with part.open("wb") as file:
             if name == "config.json":
                 file.write(_config(size))
-            ticks = max(int(seconds / TICK_SECONDS), 1)
+            ticks = max(int(_seconds() * share / TICK_SECONDS), 1)
             for tick in range(1, ticks + 1):
                 _apply_obstacle(obstacle, part, tick / ticks)
                 file.truncate(size * tick // ticks)
                 progress.advance(size // ticks)
-                time.sleep(seconds / ticks)
+                time.sleep(_seconds() * share / ticks)
             file.truncate(size)
         part.replace(blob)
         (self.snapshot / name).symlink_to(Path("..", "..", "blobs", etag))
