@@ -1,0 +1,127 @@
+"""Print what the vLLM of this Python can do, as JSON: for `pi start`, which plans before vLLM runs. Needs no GPU.
+
+Each part is optional: a vLLM that keeps it elsewhere than 0.32 does, leaves it out, and pi then knows nothing of it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+FORMAT = 1
+# The kinds of models in vLLM's registry (model_executor/models/registry.py), by the name of their dictionary.
+KINDS = {
+    "generation": "_TEXT_GENERATION_MODELS",
+    "multimodal": "_MULTIMODAL_MODELS",
+    "embedding": "_EMBEDDING_MODELS",
+    "late-interaction": "_LATE_INTERACTION_MODELS",
+    "reward": "_REWARD_MODELS",
+    "token-classification": "_TOKEN_CLASSIFICATION_MODELS",
+    "classification": "_SEQUENCE_CLASSIFICATION_MODELS",
+    "speculative": "_SPECULATIVE_DECODING_MODELS",
+    "transformers": "_TRANSFORMERS_SUPPORTED_MODELS",
+    "transformers-backend": "_TRANSFORMERS_BACKEND_MODELS",
+}
+
+
+def version() -> str:
+    import vllm
+
+    return str(vllm.__version__)
+
+
+def architectures() -> dict[str, list[str]]:
+    """Return the registered architectures by kind; one that no dictionary of a known name has is of kind `other`."""
+    from vllm.model_executor.models import registry
+
+    kinds = {kind: sorted(getattr(registry, name, {})) for kind, name in KINDS.items()}
+    known = {name for names in kinds.values() for name in names}
+    kinds["other"] = sorted(set(registry.ModelRegistry.get_supported_archs()) - known)
+    return {kind: names for kind, names in kinds.items() if names}
+
+
+def former_architectures() -> dict[str, str]:
+    """Return architectures that were removed, and the last version that had them."""
+    from vllm.model_executor.models import registry
+
+    return dict(registry._PREVIOUSLY_SUPPORTED_MODELS)
+
+
+def transformers_architectures() -> list[str]:
+    """Return the classes of transformers, which vLLM may be able to run if its own registry has none of that name."""
+    from transformers.models.auto import modeling_auto as auto
+
+    tables = (auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    names = {
+        name for table in tables for value in table.values() for name in ([value] if isinstance(value, str) else value)
+    }
+    return sorted(names)
+
+
+def quantisations() -> dict[str, int]:
+    """Return the quantisation methods and their least compute capability, 75 for 7.5."""
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS, get_quantization_config
+
+    return {name: int(get_quantization_config(name).get_min_capability()) for name in QUANTIZATION_METHODS}
+
+
+def tool_call_parsers() -> list[str]:
+    from vllm.tool_parsers import ToolParserManager
+
+    return sorted(ToolParserManager.list_registered())
+
+
+def reasoning_parsers() -> list[str]:
+    from vllm.reasoning import ReasoningParserManager
+
+    return sorted(ReasoningParserManager.list_registered())
+
+
+def options() -> list[dict[str, Any]]:
+    """Return the options of `vllm serve`: all names, whether a value follows (`yes`, `no`, `maybe`), its choices."""
+    from vllm.entrypoints.cli.serve import cmd_init
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser()
+    [serve] = cmd_init()
+    parser_of_serve = serve.subparser_init(parser.add_subparsers(dest="subparser"))
+    return [_option(action) for action in parser_of_serve._actions if action.option_strings]
+
+
+def _option(action: argparse.Action) -> dict[str, Any]:
+    value = {0: "no", "?": "maybe", "*": "many", "+": "many"}.get(action.nargs, "yes")
+    option: dict[str, Any] = {"names": list(action.option_strings), "value": value}
+    if action.choices:
+        option["choices"] = [str(choice) for choice in action.choices]
+    return option
+
+
+def variables() -> list[str]:
+    from vllm import envs
+
+    return sorted(envs.environment_variables)
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    part.__name__: part
+    for part in (
+        *(version, architectures, former_architectures, transformers_architectures, quantisations),
+        *(tool_call_parsers, reasoning_parsers, options, variables),
+    )
+}
+
+
+def main() -> None:
+    """Print the abilities on the last line: vLLM itself may print to stdout when it is imported."""
+    abilities: dict[str, Any] = {"format": FORMAT}
+    for name, part in PARTS.items():
+        try:
+            abilities[name] = part()
+        except (ImportError, AttributeError, TypeError, ValueError, AssertionError) as error:
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+    print(json.dumps(abilities, separators=(",", ":"), sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
