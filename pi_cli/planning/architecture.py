@@ -52,6 +52,10 @@ class Architecture:
     expert_size: int = 0
     block_size: int = 0
 
+    @property
+    def has_linear_layers(self) -> bool:
+        return any(layers.kind == "linear" for layers in self.layers)
+
 
 # The defaults of transformers for families whose published config.json leaves these keys out.
 GEMMA_3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pi_cli.planning import fit, gpu_space, vllm_arguments
+from pi_cli.planning import fit, gpu_space, sequences, vllm_arguments
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
@@ -167,12 +167,25 @@ def _common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[st
     ]
     first, *others = [list(vllm_arguments.groups(arguments)) for arguments in about_the_model]
     shared = [group for group in first if all(group in other for other in others)]
+    if limit := _common_sequences(hardware):
+        shared.append((vllm_arguments.SEQUENCES[0], str(limit)))
     environment = {
         name: value
         for name, value in hardware[0].env.items()
         if all(configuration.env.get(name) == value for configuration in hardware)
     }
     return tuple(argument for group in shared for argument in group), environment
+
+
+def _common_sequences(hardware: Sequence[Configuration]) -> int | None:
+    """Return the smallest `--max-num-seqs` of configurations that all have one: it is about the model then.
+
+    With a single configuration nothing tells whether the model or that hardware needs it.
+    """
+    limits = [vllm_arguments.value(configuration.args, vllm_arguments.SEQUENCES) for configuration in hardware]
+    numbers = [vllm_arguments.number(limit or "") for limit in limits]
+    known = [number for number in numbers if number]
+    return min(known) if len(known) == len(hardware) > 1 else None
 
 
 def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[Placement]:
@@ -205,9 +218,9 @@ def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) 
     measured = measured_memory(profile, candidate, options)
     memory_fit = fit.estimate(profile.shape, spaces, options, measured)
     placement = Placement(candidate, spaces, arguments, share, memory_fit)
-    if constraints.context or _may_keep_context(placement, options):
-        return placement
-    return _with_context_auto(profile, placement, options, measured)
+    if not constraints.context and not _may_keep_context(placement, options):
+        placement = _with_context_auto(profile, placement, options, measured)
+    return _with_sequences_that_fit(placement)
 
 
 def _may_keep_context(placement: Placement, options: Options) -> bool:
@@ -231,6 +244,16 @@ def _with_context_auto(
         memory_fit = replace(memory_fit, longest=0)
     arguments = vllm_arguments.replaced(placement.arguments, vllm_arguments.CONTEXT_LENGTH, "auto")
     return replace(placement, arguments=arguments, fit=memory_fit)
+
+
+def _with_sequences_that_fit(placement: Placement) -> Placement:
+    """Lower `--max-num-seqs` where the KV cache has too few blocks for it, with which vLLM would not start."""
+    most = sequences.capped(placement.arguments, placement.spaces[0], placement.fit)
+    if most is None:
+        return placement
+    return replace(
+        placement, arguments=vllm_arguments.replaced(placement.arguments, vllm_arguments.SEQUENCES, str(most))
+    )
 
 
 def _rank(placement: Placement) -> tuple[float, ...]:

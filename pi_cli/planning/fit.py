@@ -78,6 +78,8 @@ class MemoryFit:
 
     `context` is what it would serve, `longest` the longest that fits. `concurrency` is how many requests of `context`
     tokens fit at once, over all replicas. `is_measured`: based on an earlier start instead of our assumptions.
+    `state_blocks` are the blocks of each replica's KV cache, of which a model with linear layers needs one for every
+    request; None for other models.
     """
 
     memory: Memory
@@ -86,6 +88,7 @@ class MemoryFit:
     tokens: int | None = None
     concurrency: float | None = None
     is_measured: bool = False
+    state_blocks: int | None = None
 
     @property
     def is_enough(self) -> bool:
@@ -169,4 +172,6 @@ def _with_context(
     if options.is_context_auto:
         context = min(context, longest)
     capacity = kv_cache.capacity(architecture, available, layout, context=max(1, context))
-    return MemoryFit(memory, context, longest, capacity.tokens, capacity.concurrency * options.data, is_measured)
+    blocks = kv_cache.blocks(architecture, available, layout) if architecture.has_linear_layers else None
+    concurrency = capacity.concurrency * options.data
+    return MemoryFit(memory, context, longest, capacity.tokens, concurrency, is_measured, blocks)

@@ -219,8 +219,21 @@ def _reasons(
         yield f"--gpu-memory-utilization {placement.memory:.2f}: as you asked"
     elif placement.memory != vllm_arguments.parse(candidate.arguments).memory:
         yield f"--gpu-memory-utilization {placement.memory:.2f}: what others leave on these GPUs"
+    if sequence_limit := _sequence_limit(placement):
+        yield sequence_limit
     if memory_fit.is_measured:
         yield "its memory was measured at an earlier start"
+
+
+def _sequence_limit(placement: Placement) -> str | None:
+    """Say why the plan limits the requests at once, if it does."""
+    limit = vllm_arguments.value(placement.arguments, vllm_arguments.SEQUENCES)
+    if limit is None or limit == vllm_arguments.value(placement.candidate.arguments, vllm_arguments.SEQUENCES):
+        return None
+    return (
+        f"--max-num-seqs {limit}: each request needs a block of the KV cache for its linear layers, of which there are "
+        f"about {placement.fit.state_blocks:,}; vLLM does not start with more requests than blocks"
+    )
 
 
 def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]) -> str:
