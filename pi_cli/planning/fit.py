@@ -40,7 +40,7 @@ AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which mor
 class ModelShape:
     """What a model's memory depends on: the bytes and the type of its weights (`bfloat16`, `fp8`…), and its layers.
 
-    Without `architecture` nothing is known of its KV cache.
+    Without `architecture`, or without the layers in it, nothing is known of its KV cache.
     """
 
     weights: float
@@ -114,7 +114,7 @@ def estimate(
     if measured:
         overhead = max(0.0, measured.not_kv_cache - weights)
     memory = Memory(total, taken, weights, overhead, max(0.0, total * options.memory - weights - overhead))
-    if shape.architecture is None:
+    if shape.architecture is None or not shape.architecture.layers:
         return MemoryFit(memory, is_measured=measured is not None)
     return _with_context(memory, shape.architecture, spaces, options, is_measured=measured is not None)
 

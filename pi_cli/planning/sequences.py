@@ -35,7 +35,7 @@ MODES_WITHOUT_FULL_GRAPHS = ("NONE", "PIECEWISE")
 def configured(arguments: Sequence[str], space: GpuSpace) -> int:
     """Return how many requests vLLM would run at once with these arguments on this GPU."""
     number = vllm_arguments.number(vllm_arguments.value(arguments, vllm_arguments.SEQUENCES) or "")
-    return number or min(_default(arguments, space), _batch(arguments, space))
+    return number or min(_default(arguments, space), batch(arguments, space))
 
 
 def capped(arguments: Sequence[str], space: GpuSpace, memory_fit: MemoryFit) -> int | None:
@@ -46,7 +46,7 @@ def capped(arguments: Sequence[str], space: GpuSpace, memory_fit: MemoryFit) -> 
     most = int(blocks * SHARE_OF_BLOCKS)
     if configured(arguments, space) <= most:
         return None
-    return min(max(1, most - most % STEP if most > STEP else most), _batch(arguments, space))
+    return min(max(1, most - most % STEP if most > STEP else most), batch(arguments, space))
 
 
 def has_full_graphs(arguments: Sequence[str]) -> bool:
@@ -82,7 +82,7 @@ def _default(arguments: Sequence[str], space: GpuSpace) -> int:
     return (LARGE_DEFAULT if is_large else DEFAULT) * _times(arguments)
 
 
-def _batch(arguments: Sequence[str], space: GpuSpace) -> int:
+def batch(arguments: Sequence[str], space: GpuSpace) -> int:
     """Return the tokens of a batch, which limit the requests in it."""
     number = vllm_arguments.number(vllm_arguments.value(arguments, vllm_arguments.BATCHED_TOKENS) or "")
     return number or batched_tokens(space) * _times(arguments)
