@@ -150,7 +150,7 @@ def _explain(
     from pi_cli.view import catalogue, terminal
 
     verdict = verdicts.judge(lookup.from_catalogue(entry), spaces, pod=target)
-    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS)
+    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS, spaces)
     measured = measurements.load(entry.id)
     if as_json:
         details = {

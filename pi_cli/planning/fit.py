@@ -40,7 +40,7 @@ AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which mor
 class ModelShape:
     """What a model's memory depends on: the bytes and the type of its weights (`bfloat16`, `fp8`…), and its layers.
 
-    Without `architecture` nothing is known of its KV cache.
+    Without `architecture`, or without the layers in it, nothing is known of its KV cache.
     """
 
     weights: float
@@ -78,6 +78,8 @@ class MemoryFit:
 
     `context` is what it would serve, `longest` the longest that fits. `concurrency` is how many requests of `context`
     tokens fit at once, over all replicas. `is_measured`: based on an earlier start instead of our assumptions.
+    `state_blocks` are the blocks of each replica's KV cache, of which a model with linear layers needs one for every
+    request; None for other models.
     """
 
     memory: Memory
@@ -86,6 +88,7 @@ class MemoryFit:
     tokens: int | None = None
     concurrency: float | None = None
     is_measured: bool = False
+    state_blocks: int | None = None
 
     @property
     def is_enough(self) -> bool:
@@ -111,7 +114,7 @@ def estimate(
     if measured:
         overhead = max(0.0, measured.not_kv_cache - weights)
     memory = Memory(total, taken, weights, overhead, max(0.0, total * options.memory - weights - overhead))
-    if shape.architecture is None:
+    if shape.architecture is None or not shape.architecture.layers:
         return MemoryFit(memory, is_measured=measured is not None)
     return _with_context(memory, shape.architecture, spaces, options, is_measured=measured is not None)
 
@@ -169,4 +172,6 @@ def _with_context(
     if options.is_context_auto:
         context = min(context, longest)
     capacity = kv_cache.capacity(architecture, available, layout, context=max(1, context))
-    return MemoryFit(memory, context, longest, capacity.tokens, capacity.concurrency * options.data, is_measured)
+    blocks = kv_cache.blocks(architecture, available, layout) if architecture.has_linear_layers else None
+    concurrency = capacity.concurrency * options.data
+    return MemoryFit(memory, context, longest, capacity.tokens, concurrency, is_measured, blocks)

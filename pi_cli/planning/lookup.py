@@ -63,6 +63,7 @@ def _from_hub(repository: hub.Repository) -> ModelProfile:
         its_architecture = architecture.from_config(repository.config)
     except ValueError as error:
         unknown = f"the size of its KV cache is not known: {error}"
+        its_architecture = architecture.without_layers(repository.config)
     return KnownModel(
         repository.id,
         ModelShape(repository.weights, dtype_of(repository.config), its_architecture),

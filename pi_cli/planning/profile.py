@@ -14,7 +14,7 @@ class KnownModel:
     """A model whose weights are known in size and type.
 
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
-    shape has no architecture. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
+    KV cache is not known. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
     the size of the whole download in bytes, if the Hub was asked.
     """
 
@@ -30,7 +30,7 @@ class KnownModel:
     @property
     def max_context(self) -> int | None:
         """Return the longest context that the model supports, in tokens."""
-        return self.shape.architecture.max_context if self.shape.architecture else None
+        return self.shape.architecture.max_context or None if self.shape.architecture else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pi_cli.planning.fit import MeasuredMemory
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import ModelProfile, UnknownModel
-from tests.planning.profiles import catalogued, from_hub, running, spaces
+from tests.planning.profiles import DENSE_32B, catalogued, from_hub, running, spaces
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
 TWO = ("--tensor-parallel-size", "2")
@@ -244,7 +244,7 @@ def test_a_name_that_pi_does_not_allow_is_in_no_command_of_the_hint() -> None:
 def test_a_model_that_does_not_fit_the_empty_gpus_is_not_blamed_on_other_models() -> None:
     with pytest.raises(DoesNotFit, match="its weights take 130") as caught:
         make(from_hub(140e9), spaces(1, a=running("0")))
-    fitting = "8x L4, 8x RTX 4090, 4x L40S, 2x A100, 2x H100, 2x H200, 1x B200"
+    fitting = "2x H100, 2x A100, 1x B200, 4x L40S, 8x L4, 8x RTX 4090, 2x H200"  # the pod's own kind first
     assert f"it would fit on {fitting}" in str(caught.value.hint)
 
 
@@ -268,9 +268,10 @@ def test_a_model_is_placed_on_gpus_of_one_kind() -> None:
     ],
 )
 def test_own_arguments_are_not_changed_and_determine_the_number_of_gpus(own: list[str], count: int) -> None:
-    made = make(from_hub(), spaces(8), Constraints(tuple(own)))
+    made = make(from_hub(16e9), spaces(8), Constraints(tuple(own)))
     assert len(made.gpus) == count
     assert made.arguments == tuple(own)
+    assert made.obstacles == ()
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,8 @@ def test_own_arguments_that_ask_for_too_much_memory_are_refused_with_what_is_lef
         make(from_hub(), spaces(2, a=running("0", 0.5)), Constraints(TWO))
     assert "add `--gpu-memory-utilization 0.49` after `--vllm`" in str(caught.value.hint)
     fitting = Constraints(("--gpu-memory-utilization", "0.4"))
-    assert make(from_hub(), spaces(1, a=running("0", 0.5)), fitting).memory == 0.4
+    small = from_hub(8e9, architecture=replace(DENSE_32B, max_context=32768))
+    assert make(small, spaces(1, a=running("0", 0.5)), fitting).memory == 0.4
 
 
 # MIG slices, CPU pods
