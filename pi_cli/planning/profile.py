@@ -29,6 +29,9 @@ class KnownModel:
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
     shape has no architecture. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
     the size of the whole download in bytes, if the Hub was asked. `kind` is what the model is for.
+
+    A model that is not in the catalogue has `arguments`, `environment` and `min_vllm` from the one that it was made
+    from. `notes` are lines for the plan: what it has from there, and what is not certain.
     """
 
     id: str
@@ -40,6 +43,15 @@ class KnownModel:
     measured: Mapping[tuple[str, int], MeasuredMemory] = field(default_factory=dict)
     files: int | None = None
     kind: Kind = "generation"
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    min_vllm: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needed_vllm(self) -> str | None:
+        """Return the oldest version of vLLM that can serve the model, if that is known."""
+        return self.entry.min_vllm if self.entry else self.min_vllm
 
     @property
     def max_context(self) -> int | None:
@@ -49,12 +61,16 @@ class KnownModel:
 
 @dataclass(frozen=True, slots=True)
 class UnknownModel:
-    """A model whose size is not known; `reason` says why. vLLM may be able to serve it all the same."""
+    """A model whose size is not known; `reason` says why. vLLM may be able to serve it all the same.
+
+    `notes` are lines for the plan: what is not certain.
+    """
 
     id: str
     reason: str | None = None
     files: int | None = None
     kind: Kind = "generation"
+    notes: tuple[str, ...] = ()
 
 
 ModelProfile = KnownModel | UnknownModel

@@ -39,7 +39,8 @@ class Repository:
 
     `config` is config.json, None if it is missing or invalid. `weights` is what vLLM would load, None if that is not
     known. `dtypes` are numbers of parameters by safetensors dtype, e.g. `{"BF16": 32_000_000_000}`, empty if they are
-    not known. `files` is the whole download, and `names` are the paths of its files.
+    not known. `files` is the whole download, and `names` are the paths of its files. `adapter` is adapter_config.json,
+    which is read where there is no config.json.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Repository:
     is_gated: bool
     names: frozenset[str] = frozenset()
     about: About = NOTHING_SAID
+    adapter: dict[str, Any] | None = None
 
 
 def about(info: Mapping[str, Any]) -> About:
