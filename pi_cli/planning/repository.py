@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-REPOSITORY_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+REPOSITORY_ID = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?", re.ASCII)
 MAX_BASES = 8  # merges name many: more say nothing about how to serve a model
 
 

@@ -49,6 +49,7 @@ class Hub:
     `gated` names the one token that has access to a repository; `revoked` tokens are refused everywhere. Who asks for
     a name in `renamed` is sent on to the new one. With `is_mirror` it cannot be asked whether a token has access, only
     for what is behind the gate.
+    Without `can_search` a search fails.
     Settable while it serves: `failing`, the status with which it answers everybody (None: it works); `rate`, in bytes
     per second of all transfers together (None: no limit, 0: they stall); `cut_after`: the next transfer to reach so
     many bytes is hung up on, once; `cut_with_reset`: rudely, by TCP reset.
@@ -68,6 +69,7 @@ class Hub:
         self.renamed: dict[str, str] = {}
         self.failing: int | None = None
         self.is_mirror = False
+        self.can_search = True
         self.cut_after: int | None = None
         self.cut_with_reset = False
         self.bytes_sent = 0
@@ -266,6 +268,8 @@ class _Connection(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         try:
             self.server.hub.check_caller(self._token)
+            if url.path == "/api/models" and not self.server.hub.can_search:
+                raise Refused(500, "", "Internal Server Error")
             if url.path == "/api/models":
                 self._send_json(200, listed(self.server.hub.repos(), parse_qs(url.query)))
             elif asked := API.fullmatch(url.path):
