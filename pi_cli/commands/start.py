@@ -182,7 +182,7 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
     command, constraints = start_options.command, start_options.constraints
 
     async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
-        profile = await start_plan.find_profile(command.model, constraints, pods)
+        profile = await start_plan.find_profile(command.model, constraints, pods, name=command.name)
 
         async def start_on(session: "PodSession", report: "Report") -> "Started":
             make_plan = start_plan.planner(profile, constraints, pods, session.pod)

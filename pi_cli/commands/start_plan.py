@@ -20,8 +20,12 @@ FIRST_PORT: "protocol.FirstPort" = 8001  # the pod uses the first free port from
 HUB_NOTE_DELAY = 1.5  # seconds without an answer from the Hub until a note is shown
 
 
-async def find_profile(model: str, constraints: "Constraints", pods: "Mapping[str, Pod]") -> "ModelProfile":
-    """Return what the catalogue and the Hub know about a model; raise an error if the user has no access to it.
+async def find_profile(
+    model: str, constraints: "Constraints", pods: "Mapping[str, Pod]", *, name: str
+) -> "ModelProfile":
+    """Return what the catalogue and the Hub know about a model that is to be called `name`.
+
+    Raises an error if the user has no access to it, and if vLLM cannot serve it.
 
     A model that cannot run on the recorded GPUs is refused before the Hub is asked, and again with what the Hub says,
     before a pod is asked. Memory in use is not a reason: only the pods know what is running now.
@@ -30,16 +34,21 @@ async def find_profile(model: str, constraints: "Constraints", pods: "Mapping[st
 
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import UnknownModel
+    from pi_cli.planning.servable import Target
     from pi_cli.view import terminal
 
     token, endpoint = options.hub_settings()
     _refuse_misfit(UnknownModel(model), constraints, pods)
-    find = lookup.find if constraints.own_arguments is None else lookup.find_for_own_arguments
     delayed_note = asyncio.get_running_loop().call_later(
         HUB_NOTE_DELAY, terminal.note, f"asking the Hugging Face Hub about `{model}`"
     )
+    target = Target(pod=next(iter(pods)) if len(pods) == 1 else "", name=name)
+    own = constraints.own_arguments
     try:
-        profile = await find(model, token=token, endpoint=endpoint)
+        if own is None:
+            profile = await lookup.find(model, token=token, endpoint=endpoint, target=target)
+        else:
+            profile = await lookup.find_for_own_arguments(model, own, token=token, endpoint=endpoint, target=target)
     finally:
         delayed_note.cancel()
     _refuse_misfit(profile, constraints, pods)
@@ -72,7 +81,7 @@ def show(
     from pi_cli.view import plans as view
     from pi_cli.view import terminal
 
-    profile = asyncio.run(find_profile(model, constraints, pods))
+    profile = asyncio.run(find_profile(model, constraints, pods, name=name))
     plans = {
         pod_name: plan.make(profile, constraints, gpu_space.recorded(pod), pod=pod_name, is_cpu=pod.is_cpu)
         for pod_name, pod in pods.items()

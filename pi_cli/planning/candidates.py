@@ -155,8 +155,9 @@ def _derived(profile: KnownModel, count: int, group: Sequence[GpuSpace]) -> Cand
     hardware = (*_parallelism(profile, count), *_precision(profile, group[0]))
     if profile.entry is None:
         origin = f"computed from its weights and architecture for {count}x {group[0].kind}"
-        return Candidate(group, count, (*hardware, *features(profile)), origin, is_derived=True)
-    about_the_model, environment = _common(profile.entry.hardware)
+        arguments, environment = (*hardware, *features(profile)), dict(profile.environment)
+        return Candidate(group, count, arguments, origin, environment, is_derived=True)
+    about_the_model, environment = common(profile.entry.hardware)
     origin = f"derived from the catalogue's configurations for {count}x {group[0].kind}"
     arguments = (*hardware, *(about_the_model or features(profile)))
     return Candidate(group, count, arguments, origin, environment, is_derived=True)
@@ -175,8 +176,8 @@ def _precision(profile: KnownModel, space: GpuSpace) -> tuple[str, ...]:
 
 
 def features(profile: KnownModel) -> tuple[str, ...]:
-    """Return the arguments for the tool calls and the reasoning that a model's architecture supports."""
-    arguments: list[str] = []
+    """Return the arguments for a model's tool calls and reasoning, and those that it has from its base model."""
+    arguments = [*profile.arguments]
     if profile.tool_call_parser:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.tool_call_parser]
     if profile.reasoning_parser:
@@ -184,7 +185,7 @@ def features(profile: KnownModel) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[str, str]]:
+def common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the arguments and variables that all configurations of a model share: they are about the model."""
     about_the_model = [
         vllm_arguments.without(configuration.args, *vllm_arguments.ABOUT_HARDWARE) for configuration in hardware

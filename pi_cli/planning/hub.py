@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pi_cli.errors import ModelNotStarted, PiError
-from pi_cli.planning import weight_files
+from pi_cli.planning import hub_search, repository, weight_files
+from pi_cli.planning.hub_question import Question
+from pi_cli.planning.hub_search import Form
+from pi_cli.planning.repository import About, Repository
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -26,31 +28,12 @@ if TYPE_CHECKING:
 HUB_URL = "https://huggingface.co"
 TOKENS_URL = "https://huggingface.co/settings/tokens"
 HUB_TIMEOUT = 10.0  # seconds for all requests about one model together
-RESERVED_TIME = 0.5  # seconds of them that optional requests may not use
 MAX_JSON = 32_000_000  # bytes; larger files are not the kind of JSON that is needed here
 MAX_HEADER = 25_000_000  # bytes, the limit of safetensors
+ADAPTER_CONFIG = "adapter_config.json"
 FIRST_PART = 100_000  # bytes, which contain nearly every safetensors header
-MAX_NAMES = 500
-REPOSITORY_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """The Hub's description of a model: `id` is its canonical spelling, sizes are in bytes.
-
-    `config` is config.json, None if it is missing or invalid. `weights` is what vLLM would load, None if that is not
-    known (no such files, or GGUF in several quantisations). `dtypes` are numbers of parameters by safetensors dtype,
-    e.g. `{"BF16": 32_000_000_000}`, empty if they are not known. `files` is the whole download.
-    """
-
-    id: str
-    config: dict[str, Any] | None
-    weights: int | None
-    dtypes: dict[str, int]
-    files: int | None
-    is_gated: bool
 
 
 class HubUnreachable(PiError):
@@ -62,43 +45,6 @@ class HubUnreachable(PiError):
             hint=hint or "check this machine's network and, if they are set, HF_ENDPOINT and HTTPS_PROXY",
         )
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked about a model, where, and until when by the monotonic clock."""
-
-    model: str
-    endpoint: str
-    deadline: float
-    token: str | None = field(repr=False)
-
-    @property
-    def site(self) -> str:
-        """Return the endpoint without any password in it."""
-        return re.sub("//[^/]*@", "//", self.endpoint)
-
-    @property
-    def page(self) -> str:
-        """Return the address of the model's page."""
-        return f"{self.site}/{self.model}"
-
-    @property
-    def time_left(self) -> float:
-        """Return the seconds until the deadline, at least 0.01."""
-        return max(0.01, self.deadline - time.monotonic())
-
-    @property
-    def hurried(self) -> "_Question":
-        """Return the same question with less time, for optional requests."""
-        return replace(self, deadline=self.deadline - RESERVED_TIME)
-
-    def request(self, path: str, **options: Any) -> dict[str, Any]:
-        """Return the arguments of a request for an HTTP client; the token is not sent on to another host."""
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # exported on first use
-
-        headers = build_hf_headers(token=self.token or False, library_name="pi") | options.pop("headers", {})
-        return {"url": self.endpoint + path, "headers": headers, "timeout": self.time_left} | options
 
 
 async def describe(model: str, *, token: str | None, endpoint: str | None, timeout: float = HUB_TIMEOUT) -> Repository:
@@ -114,11 +60,46 @@ async def check_access(model: str, *, token: str | None, endpoint: str | None, t
     await _in_time(_question(model, token, endpoint, timeout), _check_access)
 
 
-def _question(model: str, token: str | None, endpoint: str | None, timeout: float) -> _Question:
-    return _Question(model, (endpoint or HUB_URL).rstrip("/"), time.monotonic() + timeout, token)
+async def forms(base: str, *, token: str | None, endpoint: str | None, timeout: float) -> list[Form]:
+    """Return the quantised forms of a model, the most downloaded first; none if the Hub does not list them in time."""
+    return await _optional(_question(base, token, endpoint, timeout), hub_search.forms) or []
 
 
-async def _in_time(question: _Question, ask: Callable[[_Question], T]) -> T:
+async def about(model: str, *, token: str | None, endpoint: str | None, timeout: float) -> About | None:
+    """Return what the Hub says of a model beside its files; None if it has no such model or does not say so in time."""
+    return await _optional(_question(model, token, endpoint, timeout), _about)
+
+
+def _about(question: Question) -> About:
+    path = f"/api/models/{question.model}?expand=cardData&expand=tags&expand=pipeline_tag&expand=library_name"
+    info = question.json(path)
+    if not isinstance(info, dict):
+        raise ValueError("not a model's description")
+    return repository.about(info)
+
+
+async def _optional(question: Question, ask: Callable[[Question], T]) -> T | None:
+    """Return the answer to a question that only explains, or None."""
+
+    def quietly(question: Question) -> T | None:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return ask(question)
+        except HfHubHTTPError:  # without a search for similar names
+            return None
+
+    try:
+        return await _in_time(question.hurried, quietly)
+    except PiError:
+        return None
+
+
+def _question(model: str, token: str | None, endpoint: str | None, timeout: float) -> Question:
+    return Question(model, (endpoint or HUB_URL).rstrip("/"), time.monotonic() + timeout, token)
+
+
+async def _in_time(question: Question, ask: Callable[[Question], T]) -> T:
     """Return the answer, or raise `HubUnreachable` at the deadline.
 
     The requests run in a daemon thread that is joined neither here nor at exit, whereas asyncio joins its own threads:
@@ -141,7 +122,7 @@ async def _in_time(question: _Question, ask: Callable[[_Question], T]) -> T:
         raise HubUnreachable(question.site, "it did not answer in time") from error
 
 
-def _answer(question: _Question, ask: Callable[[_Question], T]) -> T:
+def _answer(question: Question, ask: Callable[[Question], T]) -> T:
     """Ask the Hub, and turn every failure into a `PiError`."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
@@ -168,19 +149,25 @@ def _answer(question: _Question, ask: Callable[[_Question], T]) -> T:
         raise HubUnreachable(question.site, "its answer is not that of a Hub") from error
 
 
-def _describe(question: _Question) -> Repository:
-    info = _checked(_json(question, f"/api/models/{question.model}?blobs=true"))
+def _describe(question: Question) -> Repository:
+    info = _checked(question.json(f"/api/models/{question.model}?blobs=true"))
     sizes: dict[str, int | None] = {file["rfilename"]: file.get("size") for file in info["siblings"]}
     files = f"/{info['id']}/resolve/{quote(str(info.get('sha') or 'main'))}"
-    config = _config(question, files, sizes)
+    config = _config(question, files, sizes, "config.json")
+    adapter = _config(question, files, sizes, ADAPTER_CONFIG) if ADAPTER_CONFIG in sizes and config is None else None
     loaded = _loaded(question, files, sizes)
     dtypes = _reported_dtypes(info) or _read_dtypes(question.hurried, files, loaded)
     gated = bool(info.get("gated"))
     total = weight_files.total_size
-    return Repository(info["id"], config, total(sizes, loaded), dtypes, total(sizes, sizes), gated)
+    return Repository(
+        *(info["id"], config, total(sizes, loaded), dtypes, total(sizes, sizes), gated),
+        names=frozenset(sizes),
+        about=repository.about(info),
+        adapter=adapter,
+    )
 
 
-def _check_access(question: _Question) -> None:
+def _check_access(question: Question) -> None:
     from huggingface_hub import get_session, hf_raise_for_status
 
     response = get_session().get(**question.request(f"/api/models/{question.model}/auth-check"))
@@ -192,44 +179,40 @@ def _check_access(question: _Question) -> None:
         hf_raise_for_status(response)
 
 
-def _json(question: _Question, path: str) -> Any:
-    from huggingface_hub import get_session, hf_raise_for_status
-
-    response = get_session().get(**question.request(path))
-    hf_raise_for_status(response)
-    return json.loads(response.content)
-
-
 def _checked(info: Any) -> dict[str, Any]:
     """Return a model's description from the Hub. Raises `ValueError` if it is something else."""
     files = info.get("siblings") if isinstance(info, dict) and isinstance(info.get("id"), str) else None
-    if not isinstance(files, list) or not all(isinstance(file, dict) and "rfilename" in file for file in files):
+    if not isinstance(files, list) or not all(
+        isinstance(file, dict) and isinstance(file.get("rfilename"), str) for file in files
+    ):
         raise ValueError("not a model's description")
     return dict(info)
 
 
-def _config(question: _Question, files: str, sizes: Mapping[str, int | None]) -> dict[str, Any] | None:
-    """Return config.json; None if it is missing or invalid. This request comes first: a gated repository refuses it."""
-    if (sizes.get("config.json", MAX_JSON) or 0) >= MAX_JSON:
+def _config(question: Question, files: str, sizes: Mapping[str, int | None], name: str) -> dict[str, Any] | None:
+    """Return a JSON file; None if it is missing or invalid. It is requested even if it is not listed.
+
+    The request for config.json comes first: a gated repository refuses it.
+    """
+    if (sizes.get(name, MAX_JSON) or 0) >= MAX_JSON:
         return None
     try:
-        config = _json(question, f"{files}/config.json")
+        config = question.json(f"{files}/{name}")
     except ValueError:
         return None
     return config if isinstance(config, dict) else None
 
 
-def _loaded(question: _Question, files: str, sizes: Mapping[str, int | None]) -> list[str]:
+def _loaded(question: Question, files: str, sizes: Mapping[str, int | None]) -> list[str]:
     """Return the files that vLLM loads: with an index of safetensors files, those that it lists."""
     names = weight_files.choose(sizes)
-    sets = weight_files.count_sets(names)
-    if sets < 2 or names[0].endswith(".gguf"):
-        return [] if sets > 1 else names
+    if weight_files.count_sets(names) < 2:
+        return names
     kind = "consolidated" if names[0].startswith("consolidated") else "model"
     index = f"{kind}.safetensors.index.json"
     if not names[0].endswith(".safetensors") or (sizes.get(index, MAX_JSON) or 0) >= MAX_JSON:
         return names
-    content = _json(question, f"{files}/{index}")
+    content = question.json(f"{files}/{index}")
     listed = content.get("weight_map") if isinstance(content, dict) else None
     return [name for name in names if name in set(listed.values())] if isinstance(listed, dict) else names
 
@@ -240,7 +223,7 @@ def _reported_dtypes(info: Mapping[str, Any]) -> dict[str, int]:
     return dict(parameters) if isinstance(parameters, dict) else {}
 
 
-def _read_dtypes(question: _Question, files: str, names: Sequence[str]) -> dict[str, int]:
+def _read_dtypes(question: Question, files: str, names: Sequence[str]) -> dict[str, int]:
     """Count parameters from the headers of safetensors files; empty if one of them cannot be read in time."""
     counts: Counter[str] = Counter()
     for name in names:
@@ -251,7 +234,7 @@ def _read_dtypes(question: _Question, files: str, names: Sequence[str]) -> dict[
     return dict(counts)
 
 
-def _header(question: _Question, path: str) -> Counter[str] | None:
+def _header(question: Question, path: str) -> Counter[str] | None:
     """Count parameters from a file's header: 8 bytes for its length, then JSON. None if it cannot be read."""
     import httpx2
 
@@ -266,7 +249,7 @@ def _header(question: _Question, path: str) -> Counter[str] | None:
         return None
 
 
-def _part(question: _Question, path: str, start: int, stop: int) -> bytes:
+def _part(question: Question, path: str, start: int, stop: int) -> bytes:
     """Return a part of a file; empty if the server would send the whole file."""
     from huggingface_hub import get_session
 
@@ -275,7 +258,7 @@ def _part(question: _Question, path: str, start: int, stop: int) -> bytes:
         return response.read() if response.status_code == 206 else b""
 
 
-def _refusal(question: _Question, error: "HfHubHTTPError") -> ModelNotStarted:
+def _refusal(question: Question, error: "HfHubHTTPError") -> ModelNotStarted:
     from huggingface_hub.errors import GatedRepoError
 
     message = _message(error.response)
@@ -284,7 +267,7 @@ def _refusal(question: _Question, error: "HfHubHTTPError") -> ModelNotStarted:
     return _missing(question, message, _similar(question))
 
 
-def _failure(question: _Question, response: "Response") -> PiError:
+def _failure(question: Question, response: "Response") -> PiError:
     """Return the error for a response that is not about the repository."""
     message = _message(response)
     if response.status_code == 401 and question.token:
@@ -300,7 +283,7 @@ def _failure(question: _Question, response: "Response") -> PiError:
     return HubUnreachable(question.site, f"it answered {response.status_code} {response.reason_phrase}".strip())
 
 
-def _gated(question: _Question, message: str) -> ModelNotStarted:
+def _gated(question: Question, message: str) -> ModelNotStarted:
     reason = "the model is gated and HF_TOKEN has no access to it"
     hint = f"request access at {question.page} with the account of your HF_TOKEN"
     if not question.token:
@@ -313,18 +296,18 @@ def _gated(question: _Question, message: str) -> ModelNotStarted:
     return _cannot(question, reason, hint, message)
 
 
-def _bad_token(question: _Question, message: str) -> ModelNotStarted:
+def _bad_token(question: Question, message: str) -> ModelNotStarted:
     hint = f"create a token at {TOKENS_URL} and `export HF_TOKEN=…`"
     return _cannot(question, "the Hugging Face Hub does not accept HF_TOKEN", hint, message)
 
 
-def _missing(question: _Question, message: str, similar: str | None = None) -> ModelNotStarted:
+def _missing(question: Question, message: str, similar: str | None = None) -> ModelNotStarted:
     reason = f"there is no model `{question.model}` on the Hugging Face Hub, or it is private"
     hint = "check the name, and that HF_TOKEN may read it"
     return _cannot(question, reason, f"did you mean `{similar}`? If not, {hint}" if similar else hint, message)
 
 
-def _cannot(question: _Question, reason: str, hint: str, message: str) -> ModelNotStarted:
+def _cannot(question: Question, reason: str, hint: str, message: str) -> ModelNotStarted:
     return ModelNotStarted(f"cannot download `{question.model}`: {reason}", hint=hint, log=message)
 
 
@@ -334,28 +317,12 @@ def _message(response: "Response") -> str:
     return message if message != "Invalid username or password." else ""
 
 
-def _similar(question: _Question) -> str | None:
-    """Return the model of the Hub with the most similar name, of the same owner or else of any owner."""
+def _similar(question: Question) -> str | None:
+    """Return the most similar name of a model, if the Hub finds one in time."""
     try:
-        return _answer(question.hurried, _most_similar)
+        return _answer(question.hurried, hub_search.most_similar)
     except PiError:
         return None
-
-
-def _most_similar(question: _Question) -> str | None:
-    import difflib
-
-    from huggingface_hub import get_session
-
-    owner, _, name = question.model.rpartition("/")
-    for query in (f"author={owner}", f"search={name}") if owner else (f"search={name}",):
-        path = f"/api/models?{query}&limit={MAX_NAMES}&sort=downloads"
-        models = get_session().get(**question.request(path)).raise_for_status().json()
-        ids = [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
-        spellings = {id.lower(): id for id in ids if REPOSITORY_ID.fullmatch(id)}
-        if matches := difflib.get_close_matches(question.model.lower(), spellings, n=1, cutoff=0.75):
-            return spellings[matches[0]]
-    return None
 
 
 def _innermost(error: BaseException) -> str:

@@ -1,24 +1,54 @@
 """Look up what is known of a model: in the catalogue, without the network, or on the Hugging Face Hub."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pi_cli.planning import architecture, catalogue, hub
+from pi_cli.errors import BadUsage
+from pi_cli.planning import abilities, architecture, catalogue, forms, hub, inheritance, model_kind, servable
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
-from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.hub_search import Form
+from pi_cli.planning.inheritance import Inherited
+from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.repository import About, Repository, architectures
+from pi_cli.planning.servable import Refusal, Target
 from pi_cli.store import measurements
 from pi_cli.store.measurements import Measurement
 
 FP4_TYPES = ("nvfp4", "mxfp4")
+MAX_STEPS = 3  # from a model to those that it was made from, to those that they were made from, …
 
 
-async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
+@dataclass(frozen=True, slots=True)
+class _Hub:
+    """The Hub for all questions about one model: they have one time limit together."""
+
+    token: str | None = field(repr=False)
+    endpoint: str | None
+    deadline: float
+
+    @property
+    def time_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    async def describe(self, model: str) -> Repository:
+        return await hub.describe(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+
+    async def about(self, model: str) -> About | None:
+        return await hub.about(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+
+    async def forms(self, base: str) -> list[Form]:
+        return await hub.forms(base, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+
+
+async def find(model: str, *, token: str | None, endpoint: str | None, target: Target | None = None) -> ModelProfile:
     """Return what is known of a model. The Hub is asked about models that are not in the catalogue.
 
     Raises `ModelNotStarted` when the Hub refuses: the model is gated and the user has no access, or it does not exist.
+    Raises `BadUsage` for a model that the target's vLLM cannot serve.
     """
     entry = catalogue.find(model)
     if entry is not None:
@@ -26,27 +56,51 @@ async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelP
             await _check_access(entry.id, token, endpoint)
         return from_catalogue(entry)
     if is_folder(model):
-        return UnknownModel(model, "a folder on the pod")
+        return UnknownModel(model, "a folder on the pod", notes=(inheritance.TOOLS_OFF,))
+    asked = _Hub(token, endpoint, time.monotonic() + hub.HUB_TIMEOUT)
     try:
-        repository = await hub.describe(model, token=token, endpoint=endpoint)
+        found = await asked.describe(model)
     except hub.HubUnreachable as error:
-        return UnknownModel(model, f"{error}, so its size and architecture are not known")
-    return _from_hub(repository)
+        reason = f"{error}, so its size and architecture are not known"
+        return UnknownModel(model, reason, notes=(inheritance.TOOLS_OFF,))
+    await _refuse(found, asked, target or Target(), None)
+    return await _from_hub(found, asked, target or Target())
 
 
-async def find_for_own_arguments(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
-    """Return the profile for a start with the user's own vLLM arguments; the Hub is asked only for access."""
+async def find_for_own_arguments(
+    model: str,
+    own: Sequence[str] = (),
+    *,
+    token: str | None,
+    endpoint: str | None,
+    target: Target | None = None,
+) -> ModelProfile:
+    """Return the profile for a start with the user's `own` vLLM arguments; refuse what none of them could change."""
     entry = catalogue.find(model)
-    if not is_folder(model) and (entry is None or entry.gated):
-        await _check_access(model, token, endpoint)
-    return replace(from_catalogue(entry), id=model) if entry else UnknownModel(model)
+    if entry is not None:
+        if entry.gated:
+            await _check_access(entry.id, token, endpoint)
+        return replace(from_catalogue(entry), id=model)
+    if is_folder(model):
+        return UnknownModel(model)
+    asked = _Hub(token, endpoint, time.monotonic() + hub.HUB_TIMEOUT)
+    try:
+        found = await asked.describe(model)
+    except hub.HubUnreachable:  # the pod may reach it, or have the model
+        return UnknownModel(model)
+    await _refuse(found, asked, target or Target(), own)
+    return UnknownModel(model, kind=_kind(found))
 
 
 def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> KnownModel:
     """Return a catalogue entry's profile, with what earlier starts measured: `rows`, or `measured.json`."""
     shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
-    measured = _measured(entry.id, rows)
-    return KnownModel(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
+    classes = [entry.architecture.name] if entry.architecture else []
+    return KnownModel(
+        *(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser),
+        measured=_measured(entry.id, rows),
+        kind=model_kind.of(entry.id, classes, abilities.shipped()),
+    )
 
 
 async def _check_access(model: str, token: str | None, endpoint: str | None) -> None:
@@ -54,24 +108,76 @@ async def _check_access(model: str, token: str | None, endpoint: str | None) -> 
         await hub.check_access(model, token=token, endpoint=endpoint)
 
 
-def _from_hub(repository: hub.Repository) -> ModelProfile:
-    if not repository.weights or not repository.config:
-        lacking = "config.json" if not repository.config else "weights of a known size"
-        return UnknownModel(repository.id, f"its repository has no {lacking}", repository.files)
+async def _refuse(found: Repository, asked: _Hub, target: Target, own: Sequence[str] | None) -> None:
+    """Raise `BadUsage` for a repository that vLLM cannot serve; its hint names what works instead."""
+    if refused := servable.refusal(found, target, own):
+        hint = refused.hint or await _other_forms(refused, asked, target)
+        raise BadUsage(servable.worded(found, refused, target), hint=hint)
+
+
+async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:
+    listed = await asked.forms(refused.base) if refused.base else []
+    chosen = forms.choose(listed, target.vllm, is_small=refused.is_small)
+    return forms.hint(chosen, refused.base, target.name)
+
+
+async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProfile:
+    kind = _kind(found)
+    doubt = servable.note(found, target)
+    notes = (doubt,) if doubt else ()
+    if not found.weights or not found.config:
+        lacking = "config.json" if not found.config else "weights of a known size"
+        tools = (inheritance.TOOLS_OFF,) if kind == "generation" else ()
+        reason = f"its repository has no {lacking}"
+        return UnknownModel(found.id, reason, found.files, kind, (*tools, *notes))
     unknown, its_architecture = None, None
     try:
-        its_architecture = architecture.from_config(repository.config)
+        its_architecture = architecture.from_config(found.config)
     except ValueError as error:
         unknown = f"the size of its KV cache is not known: {error}"
-        its_architecture = architecture.without_layers(repository.config)
+        its_architecture = architecture.without_layers(found.config)
+    dtype = dtype_of(found.config)
+    inherited = await _inherited(found, dtype, asked) if kind == "generation" else Inherited("")
     return KnownModel(
-        repository.id,
-        ModelShape(repository.weights, dtype_of(repository.config), its_architecture),
-        None,
-        *_parsers(repository.config),
-        unknown,
-        _measured(repository.id),
-        repository.files,
+        found.id,
+        ModelShape(found.weights, dtype, its_architecture),
+        tool_call_parser=inherited.tool_call_parser,
+        reasoning_parser=inherited.reasoning_parser,
+        unknown=unknown,
+        measured=_measured(found.id),
+        files=found.files,
+        kind=kind,
+        arguments=inherited.arguments,
+        environment=inherited.environment,
+        min_vllm=inherited.min_vllm,
+        notes=tuple(filter(None, (inherited.note, *notes))),
+    )
+
+
+async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
+    """Return what a model has from one of the catalogue: the models that it was made from come first."""
+    if named := inheritance.by_name([found.id]):
+        return named
+    models = inheritance.parents(found.about)
+    for step in range(MAX_STEPS):
+        if named := inheritance.by_name(models):
+            return named
+        if entry := inheritance.relative(models):
+            return inheritance.from_entry(found, dtype, entry, "its base model")
+        if not models or step == MAX_STEPS - 1:
+            break
+        said = await asked.about(models[0])
+        models = inheritance.parents(said) if said else []
+    same = inheritance.relative([found.id])
+    if same and same.architecture and same.architecture.name in architectures(found.config):
+        return inheritance.from_entry(found, dtype, same, "another form of it by its name")
+    return inheritance.by_architecture(found)
+
+
+def _kind(found: Repository) -> Kind:
+    classes = architectures(found.config)
+    return model_kind.of(
+        found.id, classes, abilities.shipped(), about=found.about, files=found.names, config=found.config
     )
 
 
@@ -88,15 +194,6 @@ def dtype_of(config: Mapping[str, Any]) -> str:
     inner = config.get("text_config") or {}
     plain = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
     return method or str(plain or "bfloat16")
-
-
-def _parsers(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the tool-call and reasoning parser that all catalogue models of this architecture share."""
-    names = set(config.get("architectures") or ())
-    similar = [entry for entry in catalogue.entries() if entry.architecture and entry.architecture.name in names]
-    tools = {entry.tool_call_parser for entry in similar}
-    reasoning = {entry.reasoning_parser for entry in similar}
-    return tools.pop() if len(tools) == 1 else None, reasoning.pop() if len(reasoning) == 1 else None
 
 
 def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], MeasuredMemory]:

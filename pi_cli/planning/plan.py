@@ -74,7 +74,7 @@ def make(
         beside=_beside(best.spaces),
         reasons=tuple(_reasons(profile, constraints, best, spaces)),
         fit=best.fit,
-        min_vllm=profile.entry.min_vllm if profile.entry else None,
+        min_vllm=profile.needed_vllm,
         files=profile.files,
     )
 
@@ -129,7 +129,7 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
         f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}",
     )
     if isinstance(profile, UnknownModel):
-        return Plan(profile.id, (), context, reasons=reasons, files=profile.files)
+        return Plan(profile.id, (), context, reasons=(*reasons, *profile.notes), files=profile.files)
     shape = profile.shape
     if shape.weights > MAX_CPU_WEIGHTS or shape.dtype not in UNQUANTISED_TYPES:
         size = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
@@ -138,8 +138,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
             hint="choose a small model that is not quantised; to try anyway, give your own arguments after `--vllm`",
         )
     arguments = (*candidates.features(profile), *context)
-    min_vllm = profile.entry.min_vllm if profile.entry else None
-    return Plan(profile.id, (), arguments, reasons=reasons, min_vllm=min_vllm, files=profile.files)
+    return Plan(
+        profile.id, (), arguments, reasons=(*reasons, *profile.notes), min_vllm=profile.needed_vllm, files=profile.files
+    )
 
 
 def _with_own_arguments(
@@ -192,6 +193,7 @@ def _of_unknown_model(profile: UnknownModel, constraints: Constraints, spaces: S
         reasons.append("the longest context that fits: vLLM determines it")
     if not constraints.memory and chosen[0].is_unified:
         reasons.append(_share_of_unified_memory(share))
+    reasons += profile.notes
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
@@ -217,6 +219,7 @@ def _reasons(
     yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces)}"
     if candidate.notes:
         yield candidate.notes
+    yield from profile.notes
     if profile.unknown:
         yield profile.unknown
     if memory_fit.concurrency is None:

@@ -2,11 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
 FOLDER_PREFIXES = ("/", "./", "../", "~")
+
+# What a model is for (`model_kind`): only models that generate text have parsers for tool calls and reasoning.
+Kind = Literal[
+    "generation",
+    "embedding",
+    "late-interaction",
+    "reranker",
+    "classification",
+    "token-classification",
+    "reward",
+    "speech",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +28,10 @@ class KnownModel:
 
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
     KV cache is not known. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
-    the size of the whole download in bytes, if the Hub was asked.
+    the size of the whole download in bytes, if the Hub was asked. `kind` is what the model is for.
+
+    A model that is not in the catalogue has `arguments`, `environment` and `min_vllm` from the one that it was made
+    from. `notes` are lines for the plan: what it has from there, and what is not certain.
     """
 
     id: str
@@ -26,6 +42,16 @@ class KnownModel:
     unknown: str | None = None
     measured: Mapping[tuple[str, int], MeasuredMemory] = field(default_factory=dict)
     files: int | None = None
+    kind: Kind = "generation"
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    min_vllm: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needed_vllm(self) -> str | None:
+        """Return the oldest version of vLLM that can serve the model, if that is known."""
+        return self.entry.min_vllm if self.entry else self.min_vllm
 
     @property
     def max_context(self) -> int | None:
@@ -35,11 +61,16 @@ class KnownModel:
 
 @dataclass(frozen=True, slots=True)
 class UnknownModel:
-    """A model whose size is not known; `reason` says why. vLLM may be able to serve it all the same."""
+    """A model whose size is not known; `reason` says why. vLLM may be able to serve it all the same.
+
+    `notes` are lines for the plan: what is not certain.
+    """
 
     id: str
     reason: str | None = None
     files: int | None = None
+    kind: Kind = "generation"
+    notes: tuple[str, ...] = ()
 
 
 ModelProfile = KnownModel | UnknownModel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning.hub import Repository
+from pi_cli.planning.repository import Repository
 from tests.lab.hub import Hub, fingerprint
 from tests.planning.hub_questions import check, describe, refusal
 
@@ -94,9 +94,9 @@ def test_mistrals_own_format_is_preferred_as_in_vllm(publish: Callable[..., Repo
     [
         ({"pytorch_model-1-of-2.bin": 5, "pytorch_model-2-of-2.bin": 6, "training_args.bin": 100}, 11),
         ({"model.pt": 5, "optimizer.pt": 100}, 5),
-        ({"model-Q4.gguf": 5, "mmproj-F16.gguf": 100}, 5),
-        ({"model-Q8-1-of-2.gguf": 5, "model-Q8-2-of-2.gguf": 6}, 11),
-        ({"model-Q4.gguf": 5, "model-Q8.gguf": 6}, None),
+        ({"model-Q4.gguf": 5}, None),
+        ({"openvino_model.bin": 5}, None),
+        ({"adapter_model.safetensors": 5}, None),
         ({"consolidated.00.pth": 5}, None),
         ({"README.md": 5}, None),
     ],
