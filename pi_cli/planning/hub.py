@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pi_cli.errors import ModelNotStarted, PiError
-from pi_cli.planning import weight_files
+from pi_cli.planning import repository, weight_files
+from pi_cli.planning.repository import REPOSITORY_ID, Repository
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -31,26 +32,8 @@ MAX_JSON = 32_000_000  # bytes; larger files are not the kind of JSON that is ne
 MAX_HEADER = 25_000_000  # bytes, the limit of safetensors
 FIRST_PART = 100_000  # bytes, which contain nearly every safetensors header
 MAX_NAMES = 500
-REPOSITORY_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """The Hub's description of a model: `id` is its canonical spelling, sizes are in bytes.
-
-    `config` is config.json, None if it is missing or invalid. `weights` is what vLLM would load, None if that is not
-    known (no such files, or GGUF in several quantisations). `dtypes` are numbers of parameters by safetensors dtype,
-    e.g. `{"BF16": 32_000_000_000}`, empty if they are not known. `files` is the whole download.
-    """
-
-    id: str
-    config: dict[str, Any] | None
-    weights: int | None
-    dtypes: dict[str, int]
-    files: int | None
-    is_gated: bool
 
 
 class HubUnreachable(PiError):
@@ -177,7 +160,8 @@ def _describe(question: _Question) -> Repository:
     dtypes = _reported_dtypes(info) or _read_dtypes(question.hurried, files, loaded)
     gated = bool(info.get("gated"))
     total = weight_files.total_size
-    return Repository(info["id"], config, total(sizes, loaded), dtypes, total(sizes, sizes), gated)
+    names, about = frozenset(sizes), repository.about(info)
+    return Repository(info["id"], config, total(sizes, loaded), dtypes, total(sizes, sizes), gated, names, about)
 
 
 def _check_access(question: _Question) -> None:

@@ -5,10 +5,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pi_cli.planning import architecture, catalogue, hub
+from pi_cli.planning import abilities, architecture, catalogue, hub, model_kind, repository
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
-from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.repository import Repository
 from pi_cli.store import measurements
 from pi_cli.store.measurements import Measurement
 
@@ -28,10 +29,10 @@ async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelP
     if is_folder(model):
         return UnknownModel(model, "a folder on the pod")
     try:
-        repository = await hub.describe(model, token=token, endpoint=endpoint)
+        found = await hub.describe(model, token=token, endpoint=endpoint)
     except hub.HubUnreachable as error:
         return UnknownModel(model, f"{error}, so its size and architecture are not known")
-    return _from_hub(repository)
+    return _from_hub(found)
 
 
 async def find_for_own_arguments(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
@@ -46,7 +47,10 @@ def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> K
     """Return a catalogue entry's profile, with what earlier starts measured: `rows`, or `measured.json`."""
     shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
     measured = _measured(entry.id, rows)
-    return KnownModel(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
+    classes = [entry.architecture.name] if entry.architecture else []
+    kind = model_kind.of(entry.id, classes, abilities.shipped())
+    parsers = entry.tool_call_parser, entry.reasoning_parser
+    return KnownModel(entry.id, shape, entry, *parsers, measured=measured, kind=kind)
 
 
 async def _check_access(model: str, token: str | None, endpoint: str | None) -> None:
@@ -54,24 +58,32 @@ async def _check_access(model: str, token: str | None, endpoint: str | None) -> 
         await hub.check_access(model, token=token, endpoint=endpoint)
 
 
-def _from_hub(repository: hub.Repository) -> ModelProfile:
-    if not repository.weights or not repository.config:
-        lacking = "config.json" if not repository.config else "weights of a known size"
-        return UnknownModel(repository.id, f"its repository has no {lacking}", repository.files)
+def _from_hub(found: Repository) -> ModelProfile:
+    kind = _kind(found)
+    if not found.weights or not found.config:
+        lacking = "config.json" if not found.config else "weights of a known size"
+        return UnknownModel(found.id, f"its repository has no {lacking}", found.files, kind)
     unknown, its_architecture = None, None
     try:
-        its_architecture = architecture.from_config(repository.config)
+        its_architecture = architecture.from_config(found.config)
     except ValueError as error:
         unknown = f"the size of its KV cache is not known: {error}"
     return KnownModel(
-        repository.id,
-        ModelShape(repository.weights, dtype_of(repository.config), its_architecture),
+        found.id,
+        ModelShape(found.weights, dtype_of(found.config), its_architecture),
         None,
-        *_parsers(repository.config),
+        *(_parsers(found.config) if kind == "generation" else (None, None)),
         unknown,
-        _measured(repository.id),
-        repository.files,
+        _measured(found.id),
+        found.files,
+        kind,
     )
+
+
+def _kind(found: Repository) -> Kind:
+    classes = repository.architectures(found.config)
+    about = found.about
+    return model_kind.of(found.id, classes, abilities.shipped(), about=about, files=found.names, config=found.config)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:

@@ -2,11 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
 FOLDER_PREFIXES = ("/", "./", "../", "~")
+
+# What a model is for (`model_kind`): only models that generate text have parsers for tool calls and reasoning.
+Kind = Literal[
+    "generation",
+    "embedding",
+    "late-interaction",
+    "reranker",
+    "classification",
+    "token-classification",
+    "reward",
+    "speech",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +28,7 @@ class KnownModel:
 
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
     shape has no architecture. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
-    the size of the whole download in bytes, if the Hub was asked.
+    the size of the whole download in bytes, if the Hub was asked. `kind` is what the model is for.
     """
 
     id: str
@@ -26,6 +39,7 @@ class KnownModel:
     unknown: str | None = None
     measured: Mapping[tuple[str, int], MeasuredMemory] = field(default_factory=dict)
     files: int | None = None
+    kind: Kind = "generation"
 
     @property
     def max_context(self) -> int | None:
@@ -40,6 +54,7 @@ class UnknownModel:
     id: str
     reason: str | None = None
     files: int | None = None
+    kind: Kind = "generation"
 
 
 ModelProfile = KnownModel | UnknownModel

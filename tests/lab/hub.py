@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.lab.hub_repo import CHUNK, File, Refused, Repo, entry, in_memory, info, matching, on_disk, synthetic, tree
+from tests.lab.hub_repo import CHUNK, File, Refused, Repo, entry, in_memory, info, listed, on_disk, synthetic, tree
 
 API = re.compile(
     r"/api/models/(?P<repo>[^/]+(?:/[^/]+)??)"
@@ -117,13 +117,17 @@ class Hub:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         self._repos[repo] = Repo({path.relative_to(folder).as_posix(): on_disk(path) for path in paths})
 
-    def add_synthetic(self, repo: str, files: Mapping[str, int | bytes]) -> None:
-        """Serve made-up files: so many bytes that are nowhere stored, or exactly these."""
+    def add_synthetic(self, repo: str, files: Mapping[str, int | bytes], **about: Any) -> None:
+        """Serve made-up files: so many bytes that are nowhere stored, or exactly these.
+
+        `about` are further fields of the Hub's answer, e.g. `pipeline_tag` or `cardData`.
+        """
         self._repos[repo] = Repo(
             {
                 path: synthetic(f"{repo}/{path}", what) if isinstance(what, int) else in_memory(path, what)
                 for path, what in files.items()
-            }
+            },
+            about,
         )
 
     def commit(self, repo: str) -> str:
@@ -149,9 +153,9 @@ class Hub:
         if token in self.revoked:
             raise Refused(401, "", "Invalid credentials in Authorization header")
 
-    def names(self) -> list[str]:
-        """The names of all repositories."""
-        return list(self._repos)
+    def repos(self) -> dict[str, Repo]:
+        """All repositories by name."""
+        return dict(self._repos)
 
     def find(self, repo: str, revision: str, token: str | None) -> Repo:
         """The repository at that revision, or the refusal this token gets."""
@@ -263,8 +267,7 @@ class _Connection(BaseHTTPRequestHandler):
         try:
             self.server.hub.check_caller(self._token)
             if url.path == "/api/models":
-                names = matching(self.server.hub.names(), parse_qs(url.query))
-                self._send_json(200, [{"id": name, "modelId": name} for name in names])
+                self._send_json(200, listed(self.server.hub.repos(), parse_qs(url.query)))
             elif asked := API.fullmatch(url.path):
                 self._send_json(200, self._describe(asked, parse_qs(url.query), body))
             elif asked := RESOLVE.fullmatch(url.path):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 LFS = {".bin", ".gguf", ".pt", ".safetensors"}
 CHUNK = 1 << 18
@@ -35,9 +36,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """Files by path, and the one commit that has them."""
+    """Files by path, the one commit that has them, and what the Hub says about the repository beside its files.
+
+    `about` has fields of the Hub's answer, e.g. `pipeline_tag`, `library_name`, `tags`, `cardData`, `downloads`.
+    """
 
     files: dict[str, File]
+    about: Mapping[str, Any] = field(default_factory=dict)
     commit: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,15 +60,45 @@ def info(name: str, repo: Repo, *, is_gated: bool, query: Mapping[str, list[str]
         "gated": "manual" if is_gated else False,
         "disabled": False,
         "lastModified": "2025-01-01T00:00:00.000Z",
-        "tags": [],
+        "downloads": 0,
+        **repo.about,
+        "tags": tags(repo),
         "siblings": [sibling(path, file, has_sizes="blobs" in query) for path, file in repo.files.items()],
     }
+    if config := summary(repo):
+        about["config"] = config
     if parameters := count_parameters(repo):
         about["safetensors"] = {"parameters": parameters, "total": sum(parameters.values())}
     if "securityStatus" in query:
         about["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
     wanted = query.get("expand") or query.get("expand[]")
     return {key: value for key, value in about.items() if key == "id" or key in wanted} if wanted else about
+
+
+def tags(repo: Repo) -> list[str]:
+    """Return a repository's tags; like the real Hub, with those that say which models it came from, and how."""
+    given = [str(tag) for tag in repo.about.get("tags", [])]
+    card = repo.about.get("cardData", {})
+    bases = card.get("base_model", [])
+    relation = card.get("base_model_relation", "finetune")
+    for base in [bases] if isinstance(bases, str) else bases:
+        given += [f"base_model:{base}", f"base_model:{relation}:{base}"]
+    return given
+
+
+def summary(repo: Repo) -> dict[str, object]:
+    """Return the part of config.json that the Hub's answer repeats."""
+    file = repo.files.get("config.json")
+    try:
+        config = json.loads(file.read(0, file.size)) if file else {}
+    except ValueError:
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    kept = {key: config[key] for key in ("architectures", "model_type") if key in config}
+    if isinstance(quantised := config.get("quantization_config"), dict):
+        kept["quantization_config"] = {key: quantised[key] for key in ("quant_method", "bits") if key in quantised}
+    return kept
 
 
 def sibling(path: str, file: File, *, has_sizes: bool) -> dict[str, object]:
@@ -90,14 +125,26 @@ def count_parameters(repo: Repo) -> dict[str, int]:
     return dict(counts)
 
 
-def matching(names: Iterable[str], query: Mapping[str, list[str]]) -> list[str]:
-    """Answer which of these repositories `GET /api/models?author=…&search=…&limit=…` finds."""
+def listed(repos: Mapping[str, Repo], query: Mapping[str, list[str]]) -> list[dict[str, object]]:
+    """Answer `GET /api/models?author=…&search=…&filter=…&sort=downloads&limit=…`: every tag in `filter` is required."""
     author, search = (query.get(key, [""])[0].lower() for key in ("author", "search"))
+    required = {tag for value in query.get("filter", []) for tag in value.split(",")}
     found = [
-        name
-        for name in sorted(names)
-        if search in name.lower() and (not author or name.lower().startswith(f"{author}/"))
+        {
+            "id": name,
+            "modelId": name,
+            "private": False,
+            **{key: value for key, value in repo.about.items() if key != "cardData"},
+            "downloads": repo.about.get("downloads", 0),
+            "tags": tags(repo),
+        }
+        for name, repo in sorted(repos.items())
+        if search in name.lower()
+        and (not author or name.lower().startswith(f"{author}/"))
+        and required <= set(tags(repo))
     ]
+    if query.get("sort") == ["downloads"]:
+        found.sort(key=lambda model: -int(str(model["downloads"])))
     return found[: int(query.get("limit", ["500"])[0])]
 
 

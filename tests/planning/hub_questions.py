@@ -9,7 +9,8 @@ import pytest
 
 from pi_cli.errors import ModelNotStarted, PiError
 from pi_cli.planning import hub
-from pi_cli.planning.hub import HubUnreachable, Repository
+from pi_cli.planning.hub import HubUnreachable
+from pi_cli.planning.repository import Repository
 from tests.lab.hub import Hub
 
 Ask = Callable[..., Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning.hub import Repository
+from pi_cli.planning.repository import Repository
 from tests.lab.hub import Hub, fingerprint
 from tests.planning.hub_questions import check, describe, refusal
 
