@@ -133,13 +133,9 @@ def search(query: str) -> list[Entry]:
     ]
 
 
-def similar(model: str) -> list[str]:
-    """Return up to three ids that a shortened or misspelt id may mean, the likeliest first."""
-    ids = [block.id for block in _distinct()]
-    spellings = {id.rpartition("/")[2].lower(): id for id in ids} | {id.lower(): id for id in ids}
-    longer = [id for id in ids if model.lower() in id.lower()]
-    close = difflib.get_close_matches(model.lower(), spellings, n=6)
-    return list(dict.fromkeys([*longer, *(spellings[spelling] for spelling in close)]))[:3]
+def ids() -> list[str]:
+    """Return the ids of all entries, the user's own first; without reading the entries themselves."""
+    return [block.id for block in _distinct() if block.id]
 
 
 def parse(text: str, file: str | Path = FILE) -> Iterator[Entry]:

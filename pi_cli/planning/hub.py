@@ -114,6 +114,11 @@ async def check_access(model: str, *, token: str | None, endpoint: str | None, t
     await _in_time(_question(model, token, endpoint, timeout), _check_access)
 
 
+async def get_json(path: str, *, token: str | None, endpoint: str | None, timeout: float = HUB_TIMEOUT) -> Any:
+    """Return the Hub's JSON at a path that is not about one model; errors as `describe`."""
+    return await _in_time(_question("models", token, endpoint, timeout), lambda question: _json(question, path))
+
+
 def _question(model: str, token: str | None, endpoint: str | None, timeout: float) -> _Question:
     return _Question(model, (endpoint or HUB_URL).rstrip("/"), time.monotonic() + timeout, token)
 
