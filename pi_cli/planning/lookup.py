@@ -5,10 +5,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pi_cli.planning import architecture, catalogue, hub
-from pi_cli.planning.catalogue import Entry
+from pi_cli.planning import architecture, catalogue, hub, recipes
+from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.recipes import Recipe
 from pi_cli.store import measurements
 from pi_cli.store.measurements import Measurement
 
@@ -31,7 +32,8 @@ async def find(model: str, *, token: str | None, endpoint: str | None) -> ModelP
         repository = await hub.describe(model, token=token, endpoint=endpoint)
     except hub.HubUnreachable as error:
         return UnknownModel(model, f"{error}, so its size and architecture are not known")
-    return _from_hub(repository)
+    profile, recipe = _from_hub(repository), recipes.find(repository.id)
+    return _with_recipe(profile, recipe, repository) if recipe and isinstance(profile, KnownModel) else profile
 
 
 async def find_for_own_arguments(model: str, *, token: str | None, endpoint: str | None) -> ModelProfile:
@@ -72,6 +74,28 @@ def _from_hub(repository: hub.Repository) -> ModelProfile:
         _measured(repository.id),
         repository.files,
     )
+
+
+def _with_recipe(profile: KnownModel, recipe: Recipe, repository: hub.Repository) -> KnownModel:
+    """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
+    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
+    entry = Entry(
+        profile.id,
+        (row,),
+        round(profile.shape.weights / 1e9, 1),
+        dtype=profile.shape.dtype,
+        min_vllm=recipe.min_vllm,
+        tool_call_parser=tools,
+        reasoning_parser=reasoning,
+        gated=repository.is_gated,
+        architecture=profile.shape.architecture,
+        name=profile.id.rpartition("/")[2],
+        about=recipe.about,
+        general=replace(row, gpus=("any",), args=recipe.general, env=dict(recipe.general_env)),
+        origin=f"arguments: {recipe.source}; weights and architecture: the Hugging Face Hub",
+    )
+    return replace(profile, entry=entry, tool_call_parser=tools, reasoning_parser=reasoning)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:

@@ -180,6 +180,8 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         yield "VLLM", f"{entry.min_vllm} or newer"
     if entry.gated:
         yield "LICENCE", f"accept it at https://huggingface.co/{entry.id} with the account of HF_TOKEN"
+    if entry.origin:
+        yield "FROM", entry.origin
     yield (
         "VERIFIED",
         "tested with pi" if entry.is_verified else "not tested with pi, but likely to work: see the sources below",
