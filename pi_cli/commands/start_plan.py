@@ -20,6 +20,20 @@ FIRST_PORT: "protocol.FirstPort" = 8001  # the pod uses the first free port from
 HUB_NOTE_DELAY = 1.5  # seconds without an answer from the Hub until a note is shown
 
 
+def resolve(typed: str) -> str:
+    """Return the id of the model that a user means, and say so if that is not what was typed."""
+    import asyncio
+
+    from pi_cli.planning import names
+    from pi_cli.view import terminal
+
+    token, endpoint = options.hub_settings()
+    meaning = asyncio.run(names.resolve(typed, token=token, endpoint=endpoint))
+    if meaning.note:
+        terminal.note(meaning.note)
+    return meaning.id
+
+
 async def find_profile(
     model: str, constraints: "Constraints", pods: "Mapping[str, Pod]", *, name: str
 ) -> "ModelProfile":

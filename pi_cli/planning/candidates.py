@@ -157,10 +157,11 @@ def _derived(profile: KnownModel, count: int, group: Sequence[GpuSpace]) -> Cand
         origin = f"computed from its weights and architecture for {count}x {group[0].kind}"
         arguments, environment = (*hardware, *features(profile)), dict(profile.environment)
         return Candidate(group, count, arguments, origin, environment, is_derived=True)
-    about_the_model, environment = common(profile.entry.hardware)
+    general = profile.entry.general
+    about_the_model, environment = (general.args, dict(general.env)) if general else common(profile.entry.hardware)
     origin = f"derived from the catalogue's configurations for {count}x {group[0].kind}"
     arguments = (*hardware, *(about_the_model or features(profile)))
-    return Candidate(group, count, arguments, origin, environment, is_derived=True)
+    return Candidate(group, count, arguments, origin, environment, general.notes if general else "", is_derived=True)
 
 
 def _parallelism(profile: KnownModel, count: int) -> Iterator[str]:

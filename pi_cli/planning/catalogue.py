@@ -4,12 +4,12 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import gpu_types, vllm_arguments
+from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
@@ -86,6 +86,7 @@ class Entry:
     """A model of the catalogue: its data, and the heading and description above its block.
 
     `params_b` are billions of parameters, `dtype` is the type of the weights. `is_verified`: we have run it ourselves.
+    `general` has the arguments for all GPUs, where a fetched recipe gives them, and `origin` says what came from there.
     """
 
     id: str
@@ -103,6 +104,8 @@ class Entry:
     family: str = ""
     about: str = ""
     is_verified: bool = False
+    general: Configuration | None = None
+    origin: str = ""
 
 
 def find(model: str) -> Entry | None:
@@ -112,7 +115,7 @@ def find(model: str) -> Entry | None:
     """
     for block in _every_block():
         if block.id.lower() == model.lower():
-            return _entry(block)
+            return _current(block)
         if not block.id:
             _entry(block)  # raises, with the reason
     return None
@@ -120,26 +123,22 @@ def find(model: str) -> Entry | None:
 
 def entries() -> list[Entry]:
     """Return all entries, the user's own first."""
-    return [_entry(block) for block in _distinct()]
+    return [_current(block) for block in _distinct()]
 
 
 def search(query: str) -> list[Entry]:
     """Return the entries whose id or family contains every word of a query."""
     words = query.lower().split()
     return [
-        _entry(block)
+        _current(block)
         for block in _distinct()
         if all(word in block.id.lower() or word in block.family.lower() for word in words)
     ]
 
 
-def similar(model: str) -> list[str]:
-    """Return up to three ids that a shortened or misspelt id may mean, the likeliest first."""
-    ids = [block.id for block in _distinct()]
-    spellings = {id.rpartition("/")[2].lower(): id for id in ids} | {id.lower(): id for id in ids}
-    longer = [id for id in ids if model.lower() in id.lower()]
-    close = difflib.get_close_matches(model.lower(), spellings, n=6)
-    return list(dict.fromkeys([*longer, *(spellings[spelling] for spelling in close)]))[:3]
+def ids() -> list[str]:
+    """Return the ids of all entries, the user's own first; without reading the entries themselves."""
+    return [block.id for block in _distinct() if block.id]
 
 
 def parse(text: str, file: str | Path = FILE) -> Iterator[Entry]:
@@ -211,6 +210,15 @@ def _blocks(text: str, file: str | Path) -> Iterator[_Block]:
         line += text.count("\n", counted, start)
         counted = start
         yield _Block(file, line, text[start : end - len(BLOCK_END)], is_closed, family, heading, _paragraph(below))
+
+
+def _current(block: _Block) -> Entry:
+    """Return the entry of a block; one of ours with the fetched recipe for it, if that is newer."""
+    entry = _entry(block)
+    if block.file != FILE:
+        return replace(entry, origin=f"your own catalogue, {block.file}")
+    recipe = recipes.newer(entry.id)
+    return merging.merged(entry, recipe) if recipe else entry
 
 
 def _paragraph(text: str) -> str:

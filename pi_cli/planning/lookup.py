@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import abilities, architecture, catalogue, forms, hub, inheritance, model_kind, servable
-from pi_cli.planning.catalogue import Entry
+from pi_cli.planning import abilities, architecture, catalogue, forms, hub, inheritance, model_kind, recipes, servable
+from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
 from pi_cli.planning.inheritance import Inherited
 from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.recipes import Recipe
 from pi_cli.planning.repository import About, Repository, architectures
 from pi_cli.planning.servable import Refusal, Target
 from pi_cli.store import measurements
@@ -64,7 +65,7 @@ async def find(model: str, *, token: str | None, endpoint: str | None, target: T
         reason = f"{error}, so its size and architecture are not known"
         return UnknownModel(model, reason, notes=(inheritance.TOOLS_OFF,))
     await _refuse(found, asked, target or Target(), None)
-    return await _from_hub(found, asked, target or Target())
+    return await _from_hub(found, asked, target or Target(), recipes.find(found.id))
 
 
 async def find_for_own_arguments(
@@ -121,7 +122,7 @@ async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:
     return forms.hint(chosen, refused.base, target.name)
 
 
-async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProfile:
+async def _from_hub(found: Repository, asked: _Hub, target: Target, recipe: Recipe | None) -> ModelProfile:
     kind = _kind(found)
     doubt = servable.note(found, target)
     notes = (doubt,) if doubt else ()
@@ -137,8 +138,9 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProf
         unknown = f"the size of its KV cache is not known: {error}"
         its_architecture = architecture.without_layers(found.config)
     dtype = dtype_of(found.config)
-    inherited = await _inherited(found, dtype, asked) if kind == "generation" else Inherited("")
-    return KnownModel(
+    has_relatives = kind == "generation" and recipe is None
+    inherited = await _inherited(found, dtype, asked) if has_relatives else Inherited("")
+    profile = KnownModel(
         found.id,
         ModelShape(found.weights, dtype, its_architecture),
         tool_call_parser=inherited.tool_call_parser,
@@ -152,6 +154,7 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProf
         min_vllm=inherited.min_vllm,
         notes=tuple(filter(None, (inherited.note, *notes))),
     )
+    return _with_recipe(profile, recipe, is_gated=found.is_gated) if recipe else profile
 
 
 async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
@@ -179,6 +182,28 @@ def _kind(found: Repository) -> Kind:
     return model_kind.of(
         found.id, classes, abilities.shipped(), about=found.about, files=found.names, config=found.config
     )
+
+
+def _with_recipe(profile: KnownModel, recipe: Recipe, *, is_gated: bool) -> KnownModel:
+    """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
+    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
+    entry = Entry(
+        profile.id,
+        (row,),
+        round(profile.shape.weights / 1e9, 1),
+        dtype=profile.shape.dtype,
+        min_vllm=recipe.min_vllm,
+        tool_call_parser=tools,
+        reasoning_parser=reasoning,
+        gated=is_gated,
+        architecture=profile.shape.architecture,
+        name=profile.id.rpartition("/")[2],
+        about=recipe.about,
+        general=replace(row, gpus=("any",), args=recipe.general, env=dict(recipe.general_env)),
+        origin=f"arguments: {recipe.source}; weights and architecture: the Hugging Face Hub",
+    )
+    return replace(profile, entry=entry, tool_call_parser=tools, reasoning_parser=reasoning)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:
