@@ -50,14 +50,15 @@ def planner(
     profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
     """Return a function that plans the model for the current state of a pod."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import abilities, gpu_space, plan
 
     pod = pods[pod_name]
 
     def make_plan(machine: "Machine") -> "Plan":
         gpu_ids = [gpu.id for gpu in machine.gpus]
         spaces = gpu_space.observed(pod, gpu_ids, machine.models, machine.used)
-        return plan.make(profile, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        here = profile.on(abilities.of(machine.vllm, machine.abilities))
+        return plan.make(here, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
 
     return make_plan
 
@@ -68,15 +69,12 @@ def show(
     """Show what `pi start` would do, as far as pi has recorded what runs on the pods; contact no pod."""
     import asyncio
 
-    from pi_cli.planning import gpu_space, plan, serve_command
+    from pi_cli.planning import serve_command
     from pi_cli.view import plans as view
     from pi_cli.view import terminal
 
     profile = asyncio.run(find_profile(model, constraints, pods))
-    plans = {
-        pod_name: plan.make(profile, constraints, gpu_space.recorded(pod), pod=pod_name, is_cpu=pod.is_cpu)
-        for pod_name, pod in pods.items()
-    }
+    plans = {pod_name: _plan_recorded(profile, constraints, pod_name, pod) for pod_name, pod in pods.items()}
     rows = []
     for pod_name, made in plans.items():
         pod = pods[pod_name]
@@ -91,11 +89,17 @@ def show(
 
 def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]") -> None:
     """Raise `DoesNotFit` for a model that cannot run on the recorded GPUs, however empty they are."""
-    from pi_cli.planning import gpu_space, plan
-
     for name, pod in pods.items():
         with suppress(NoRoom):
-            plan.make(profile, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+            _plan_recorded(profile, constraints, name, pod)
+
+
+def _plan_recorded(profile: "ModelProfile", constraints: "Constraints", name: str, pod: "Pod") -> "Plan":
+    """Plan for a pod as it is recorded: its GPUs, its models, its vLLM."""
+    from pi_cli.planning import abilities, gpu_space, plan
+
+    here = profile.on(abilities.of(pod.vllm, pod.abilities))
+    return plan.make(here, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
 
 
 def _next_port(pod: "Pod") -> int:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pi_cli.planning import architecture, catalogue, hub
+from pi_cli.planning import architecture, catalogue, hub, quantisation
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
@@ -44,7 +44,9 @@ async def find_for_own_arguments(model: str, *, token: str | None, endpoint: str
 
 def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> KnownModel:
     """Return a catalogue entry's profile, with what earlier starts measured: `rows`, or `measured.json`."""
-    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
+    methods = (entry.quantization,) if entry.quantization else ()
+    is_sparse = entry.attention == "sparse"
+    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture, methods, is_sparse)
     measured = _measured(entry.id, rows)
     return KnownModel(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser, measured=measured)
 
@@ -65,7 +67,13 @@ def _from_hub(repository: hub.Repository) -> ModelProfile:
         unknown = f"the size of its KV cache is not known: {error}"
     return KnownModel(
         repository.id,
-        ModelShape(repository.weights, dtype_of(repository.config), its_architecture),
+        ModelShape(
+            repository.weights,
+            dtype_of(repository.config),
+            its_architecture,
+            quantisation.methods(repository.config),
+            has_sparse_attention(repository.config),
+        ),
         None,
         *_parsers(repository.config),
         unknown,
@@ -87,6 +95,12 @@ def dtype_of(config: Mapping[str, Any]) -> str:
     inner = config.get("text_config") or {}
     plain = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
     return method or str(plain or "bfloat16")
+
+
+def has_sparse_attention(config: Mapping[str, Any]) -> bool:
+    """Return whether vLLM runs a model with its sparse backends of MLA: by the key that it looks for itself."""
+    inner = config.get("text_config")
+    return any(isinstance(part, Mapping) and part.get("index_topk") for part in (config, inner))
 
 
 def _parsers(config: Mapping[str, Any]) -> tuple[str | None, str | None]:

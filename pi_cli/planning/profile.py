@@ -1,8 +1,9 @@
 """What is known of a model before it is planned: from the catalogue, from the Hub, from earlier starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from pi_cli.planning.abilities import Vllm
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
@@ -15,7 +16,7 @@ class KnownModel:
 
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
     shape has no architecture. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
-    the size of the whole download in bytes, if the Hub was asked.
+    the size of the whole download in bytes, if the Hub was asked. `vllm` is the vLLM that is to run it.
     """
 
     id: str
@@ -26,6 +27,16 @@ class KnownModel:
     unknown: str | None = None
     measured: Mapping[tuple[str, int], MeasuredMemory] = field(default_factory=dict)
     files: int | None = None
+    vllm: Vllm = field(default_factory=Vllm)
+
+    @property
+    def min_vllm(self) -> str | None:
+        """Return the first version of vLLM that runs it, if that is known."""
+        return self.entry.min_vllm if self.entry else None
+
+    def on(self, vllm: Vllm) -> "KnownModel":
+        """Return the model for a start on a pod with this default vLLM."""
+        return replace(self, vllm=vllm.for_model(self.min_vllm))
 
     @property
     def max_context(self) -> int | None:
@@ -40,6 +51,10 @@ class UnknownModel:
     id: str
     reason: str | None = None
     files: int | None = None
+
+    def on(self, vllm: Vllm) -> "UnknownModel":  # noqa: ARG002
+        """Return the model itself: nothing is planned that depends on the vLLM."""
+        return self
 
 
 ModelProfile = KnownModel | UnknownModel
