@@ -279,31 +279,33 @@ def _death(reply: "protocol.Death") -> DeadModel:
         log=checks.line(reply["log"]),
         was_recorded=checks.flag(reply["was_recorded"]),
         was_rebooted=checks.flag(reply["rebooted"]),
-        log_end=safe(_unpacked(reply["log_end"], MAX_LOG_END, "a packed log").decode("utf-8", "replace")),
+        log_end=safe(
+            _unpacked(checks.string(reply["log_end"]), MAX_LOG_END, "a packed log").decode("utf-8", "replace")
+        ),
     )
 
 
 def _vllm_file(reply: "protocol.Abilities") -> VllmFile:
     digest = checks.digest(reply["digest"])
-    content = _unpacked(reply["packed"], MAX_ABILITIES, "a packed file")
+    packed = checks.string(reply["packed"])
+    content = _unpacked(packed, MAX_ABILITIES, "a packed file")
     checks.whole(reply["size"], maximum=MAX_ABILITIES)
-    if content and hashlib.sha256(content).hexdigest() != digest:
+    if packed and hashlib.sha256(content).hexdigest() != digest:
         raise InvalidValue(digest, "the digest of the content")
     return VllmFile(
         version=checks.optional(checks.line, reply["version"]),
         is_default=checks.flag(reply["is_default"]),
         digest=digest,
-        text=content.decode("utf-8", "replace") or None,
+        text=content.decode("utf-8", "replace") if packed else None,
     )
 
 
-def _unpacked(packed: object, most: int, expected: str) -> bytes:
+def _unpacked(packed: str, most: int, expected: str) -> bytes:
     """Decompress what an agent packed, but no more than it may send."""
-    text = checks.string(packed)
     try:
-        return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), most) if text else b""
+        return zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), most) if packed else b""
     except (binascii.Error, zlib.error, ValueError) as error:
-        raise InvalidValue(text, expected) from error
+        raise InvalidValue(packed, expected) from error
 
 
 def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
