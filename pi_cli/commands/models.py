@@ -15,6 +15,7 @@ from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from pi_cli.planning.abilities import Vllm
     from pi_cli.planning.catalogue import Entry
     from pi_cli.planning.gpu_space import GpuSpace
     from pi_cli.planning.verdicts import CatalogueVerdict
@@ -142,6 +143,16 @@ def _on_pods(pods: Mapping[str, Pod]) -> "dict[str, list[GpuSpace]]":
     return {name: gpu_space.recorded(pod) for name, pod in pods.items()}
 
 
+def _vllm(target: str, is_pod: bool) -> "Vllm":
+    """Return the vLLM of a pod as it is recorded; for GPUs without a pod, the release."""
+    from pi_cli.planning import abilities
+
+    if not is_pod:
+        return abilities.Vllm()
+    pod = state.load().pod(target)
+    return abilities.of(pod.vllm, pod.abilities)
+
+
 def _list(
     targets: "Mapping[str, Sequence[GpuSpace]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool
 ) -> None:
@@ -152,7 +163,7 @@ def _list(
     measured = measurements.load()
     profiles = [lookup.from_catalogue(entry, measured) for entry in entries]
     judged = {
-        target: [verdicts.judge(profile, spaces, pod=target) for profile in profiles]
+        target: [verdicts.judge(profile.on(_vllm(target, are_pods)), spaces, pod=target) for profile in profiles]
         for target, spaces in targets.items()
     }
     if as_json:
@@ -174,7 +185,8 @@ def _explain(
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
-    verdict = verdicts.judge(lookup.from_catalogue(entry), spaces, pod=target)
+    profile = lookup.from_catalogue(entry).on(_vllm(target, is_pod))
+    verdict = verdicts.judge(profile, spaces, pod=target)
     would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS, spaces)
     measured = measurements.load(entry.id)
     if as_json:

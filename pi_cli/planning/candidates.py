@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pi_cli.planning import conditions, fit, gpu_space, sequences, vllm_arguments
+from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences, vllm_arguments
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
@@ -117,8 +117,8 @@ def possible(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace])
 
 def impossible(profile: KnownModel, count: int, space: GpuSpace) -> str | None:
     """Return why a model cannot run on this many GPUs of a kind, whatever their memory; None if it can."""
-    if reason := fit.cannot_run(profile.shape.dtype, space.capability):
-        return reason
+    if lacking := quantisation.unmet(profile.shape, space.capability, profile.vllm):
+        return lacking.text
     if space.is_slice and count > 1:
         return "a model cannot use several MIG slices: CUDA shows a program only one"
     architecture = profile.shape.architecture
@@ -131,6 +131,8 @@ def impossible(profile: KnownModel, count: int, space: GpuSpace) -> str | None:
 
 def _listed(profile: KnownModel, group: Sequence[GpuSpace]) -> Iterator[Candidate]:
     """Yield the catalogue's configurations for a group of GPUs."""
+    if quantisation.unmet(profile.shape, group[0].capability, profile.vllm):
+        return
     gpus = [space.gpu for space in group]
     most = 1 if group[0].is_slice else len(group)
     for configuration in profile.entry.hardware if profile.entry else ():

@@ -36,6 +36,8 @@ BLOCK_KEYS = {
     "active_params_b": "a number",
     "weights_gb": "a number",
     "dtype": "a string",
+    "quantization": "a string",
+    "attention": "a string",
     "min_vllm": "a string",
     "tool_call_parser": "a string",
     "reasoning_parser": "a string",
@@ -85,14 +87,18 @@ class Configuration:
 class Entry:
     """A model of the catalogue: its data, and the heading and description above its block.
 
-    `params_b` are billions of parameters, `dtype` is the type of the weights. `is_verified`: we have run it ourselves.
-    `general` has the arguments for all GPUs, where a fetched recipe gives them, and `origin` says what came from there.
+    `params_b` are billions of parameters, `dtype` is the type of the weights, `quantization` vLLM's name of its method
+    if that is not the usual one for the type, `attention` is `sparse` if each token attends to an indexed part of the
+    cache only (DeepSeek-V3.2, GLM-5). `is_verified`: we have run it ourselves. `general` has the arguments for all
+    GPUs, where a fetched recipe gives them, and `origin` says what came from there.
     """
 
     id: str
     hardware: tuple[Configuration, ...]
     weights_gb: float
     dtype: str = ""
+    quantization: str = ""
+    attention: str = ""
     params_b: float | None = None
     active_params_b: float | None = None
     min_vllm: str | None = None
@@ -274,6 +280,8 @@ def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architectu
     tables = data.pop("hardware")
     if not tables:
         raise _Invalid("`hardware` is empty", key="hardware")
+    if data.get("attention", "sparse") != "sparse":
+        raise _Invalid('`attention` should be "sparse", or be left out', key="attention")
     hardware = tuple(_configuration(table, number) for number, table in enumerate(tables))
     architecture = data.pop("architecture", None)
     return hardware, None if architecture is None else _architecture(architecture)

@@ -30,9 +30,6 @@ LARGEST_GPU, LARGE_GPU = 160.0, 70.0
 # catalogue). The rest is copied to every data-parallel rank.
 EXPERTS_SHARE = 0.975
 
-NATIVE_CAPABILITY = {"fp8": (8, 9), "nvfp4": (10, 0), "mxfp4": (8, 0)}  # all others: vLLM 0.32's minimum
-MIN_CAPABILITY = (7, 5)
-
 AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which more GPUs are not worth having
 
 
@@ -40,12 +37,16 @@ AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which mor
 class ModelShape:
     """What a model's memory depends on: the bytes and the type of its weights (`bfloat16`, `fp8`…), and its layers.
 
-    Without `architecture`, or without the layers in it, nothing is known of its KV cache.
+    Without `architecture`, or without the layers in it, nothing is known of its KV cache. `methods` are vLLM's names of
+    its quantisation, where they are known (`quantisation.methods`). `is_sparse`: its attention is that of
+    DeepSeek-V3.2, with an index of the cache.
     """
 
     weights: float
     dtype: str = ""
     architecture: Architecture | None = None
+    methods: tuple[str, ...] = ()
+    is_sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +126,6 @@ def weights_per_gpu(shape: ModelShape, options: Options) -> float:
     if options.data == 1 or not options.is_expert_parallel:
         return split
     return split * (EXPERTS_SHARE / options.data + 1 - EXPERTS_SHARE)
-
-
-def cannot_run(dtype: str, capability: tuple[int, int] | None) -> str | None:
-    """Return why a GPU cannot run weights of a type; None if it can, or if its capability is not known."""
-    needed = NATIVE_CAPABILITY.get(dtype, MIN_CAPABILITY)
-    if capability is None or capability >= needed:
-        return None
-    has, needs = (f"{major}.{minor}" for major, minor in (capability, needed))
-    requirement = f"{dtype.upper()} weights need" if dtype in NATIVE_CAPABILITY else "vLLM needs"
-    return f"{requirement} compute capability {needs}, and it has {has}"
 
 
 def divides(architecture: Architecture, tensor: int) -> bool:

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import abilities, architecture, catalogue, forms, hub, inheritance, model_kind, recipes, servable
+from pi_cli.planning import (
+    abilities,
+    architecture,
+    catalogue,
+    forms,
+    hub,
+    inheritance,
+    model_kind,
+    quantisation,
+    recipes,
+    servable,
+)
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
@@ -95,7 +106,9 @@ async def find_for_own_arguments(
 
 def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> KnownModel:
     """Return a catalogue entry's profile, with what earlier starts measured: `rows`, or `measured.json`."""
-    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
+    methods = (entry.quantization,) if entry.quantization else ()
+    is_sparse = entry.attention == "sparse"
+    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture, methods, is_sparse)
     classes = [entry.architecture.name] if entry.architecture else []
     return KnownModel(
         *(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser),
@@ -137,12 +150,12 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target, recipe: Reci
     except ValueError as error:
         unknown = f"the size of its KV cache is not known: {error}"
         its_architecture = architecture.without_layers(found.config)
-    dtype = dtype_of(found.config)
+    dtype, methods = dtype_of(found.config), quantisation.methods(found.config)
     has_relatives = kind == "generation" and recipe is None
     inherited = await _inherited(found, dtype, asked) if has_relatives else Inherited("")
     profile = KnownModel(
         found.id,
-        ModelShape(found.weights, dtype, its_architecture),
+        ModelShape(found.weights, dtype, its_architecture, methods, has_sparse_attention(found.config)),
         tool_call_parser=inherited.tool_call_parser,
         reasoning_parser=inherited.reasoning_parser,
         unknown=unknown,
@@ -219,6 +232,12 @@ def dtype_of(config: Mapping[str, Any]) -> str:
     inner = config.get("text_config") or {}
     plain = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
     return method or str(plain or "bfloat16")
+
+
+def has_sparse_attention(config: Mapping[str, Any]) -> bool:
+    """Return whether vLLM runs a model with its sparse backends of MLA: by the key that it looks for itself."""
+    inner = config.get("text_config")
+    return any(isinstance(part, Mapping) and part.get("index_topk") for part in (config, inner))
 
 
 def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], MeasuredMemory]:

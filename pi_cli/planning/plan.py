@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 
 from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
-from pi_cli.planning import candidates, fit, gpu_space, own_arguments, refusal, vllm_arguments
+from pi_cli.planning import (
+    candidates,
+    fit,
+    gpu_space,
+    own_arguments,
+    quantisation,
+    refusal,
+    serve_options,
+    vllm_arguments,
+)
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
@@ -64,15 +73,16 @@ def make(
     best = candidates.best(profile, constraints, spaces)
     if best is None:
         raise refusal.explain(profile, constraints, spaces, pod)
+    arguments, remarks = serve_options.known(best.arguments, profile.vllm, pod)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in best.spaces),
-        best.arguments,
+        arguments,
         best.candidate.environment,
         kind=best.spaces[0].kind,
         memory=best.memory,
         beside=_beside(best.spaces),
-        reasons=tuple(_reasons(profile, constraints, best, spaces)),
+        reasons=(*_reasons(profile, constraints, best, spaces, pod), *remarks),
         fit=best.fit,
         min_vllm=profile.needed_vllm,
         files=profile.files,
@@ -125,11 +135,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
         reasons = ("your own vLLM arguments, on the CPU",)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
     context = ("--max-model-len", str(constraints.context or "auto"))
-    reasons = (
-        f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}",
-    )
+    reason = f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}"
     if isinstance(profile, UnknownModel):
-        return Plan(profile.id, (), context, reasons=(*reasons, *profile.notes), files=profile.files)
+        return Plan(profile.id, (), context, reasons=(reason, *profile.notes), files=profile.files)
     shape = profile.shape
     if shape.weights > MAX_CPU_WEIGHTS or shape.dtype not in UNQUANTISED_TYPES:
         size = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
@@ -137,10 +145,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
             f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {size}",
             hint="choose a small model that is not quantised; to try anyway, give your own arguments after `--vllm`",
         )
-    arguments = (*candidates.features(profile), *context)
-    return Plan(
-        profile.id, (), arguments, reasons=(*reasons, *profile.notes), min_vllm=profile.needed_vllm, files=profile.files
-    )
+    arguments, remarks = serve_options.known((*candidates.features(profile), *context), profile.vllm, pod)
+    why = (reason, *profile.notes, *remarks)
+    return Plan(profile.id, (), arguments, reasons=why, min_vllm=profile.needed_vllm, files=profile.files)
 
 
 def _with_own_arguments(
@@ -212,7 +219,7 @@ def _least_used(groups: Sequence[Sequence[GpuSpace]], count: int, share: float) 
 
 
 def _reasons(
-    profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]
+    profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], pod: str
 ) -> Iterator[str]:
     candidate, memory_fit = placement.candidate, placement.fit
     yield f"{candidate.origin}{_expected(memory_fit)}"
@@ -225,6 +232,8 @@ def _reasons(
     if memory_fit.concurrency is None:
         left = f"about {memory_fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
         yield f"how much context fits is not known: {left}, and vLLM determines what fits there"
+    first = placement.spaces[0]
+    yield from quantisation.remarks(profile.shape, first.kind, first.capability, profile.vllm, pod)
     if constraints.context:
         yield f"--max-model-len {constraints.context}: as you asked"
     elif "auto" in placement.arguments and memory_fit.context is not None:

@@ -1,9 +1,10 @@
 """What is known of a model before it is planned: from the catalogue, from the Hub, from earlier starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pi_cli.planning.abilities import Vllm
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 
@@ -28,7 +29,8 @@ class KnownModel:
 
     `entry` is set for a model of the catalogue, the parsers where the architecture has them. `unknown` says why the
     KV cache is not known. `measured` is what earlier starts measured, by (kind of GPU, number of GPUs). `files` is
-    the size of the whole download in bytes, if the Hub was asked. `kind` is what the model is for.
+    the size of the whole download in bytes, if the Hub was asked. `kind` is what the model is for. `vllm` is the vLLM
+    that is to run it.
 
     A model that is not in the catalogue has `arguments`, `environment` and `min_vllm` from the one that it was made
     from. `notes` are lines for the plan: what it has from there, and what is not certain.
@@ -47,11 +49,16 @@ class KnownModel:
     environment: Mapping[str, str] = field(default_factory=dict)
     min_vllm: str | None = None
     notes: tuple[str, ...] = ()
+    vllm: Vllm = field(default_factory=Vllm)
 
     @property
     def needed_vllm(self) -> str | None:
         """Return the oldest version of vLLM that can serve the model, if that is known."""
         return self.entry.min_vllm if self.entry else self.min_vllm
+
+    def on(self, vllm: Vllm) -> "KnownModel":
+        """Return the model for a start on a pod with this default vLLM."""
+        return replace(self, vllm=vllm.for_model(self.needed_vllm))
 
     @property
     def max_context(self) -> int | None:
@@ -71,6 +78,10 @@ class UnknownModel:
     files: int | None = None
     kind: Kind = "generation"
     notes: tuple[str, ...] = ()
+
+    def on(self, vllm: Vllm) -> "UnknownModel":  # noqa: ARG002
+        """Return the model itself: nothing is planned that depends on the vLLM."""
+        return self
 
 
 ModelProfile = KnownModel | UnknownModel
