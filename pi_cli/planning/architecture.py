@@ -37,6 +37,24 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
+class Widths:
+    """How much a model computes for each token, which decides the memory of a forward pass; 0: not known.
+
+    `hidden` is its hidden size, `intermediate` that of its layers without experts, `vocabulary` the tokens that it
+    knows, `experts` how many of them a token goes to, `latent` what the experts get instead of the hidden state.
+    """
+
+    hidden: int = 0
+    intermediate: int = 0
+    vocabulary: int = 0
+    experts: int = 0
+    latent: int = 0
+
+
+UNKNOWN_WIDTHS = Widths()
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A model's architecture: `name` is its class in vLLM, `heads` the number of query heads.
 
@@ -51,6 +69,12 @@ class Architecture:
     max_context: int
     expert_size: int = 0
     block_size: int = 0
+    widths: Widths = UNKNOWN_WIDTHS
+
+    @property
+    def has_encoder(self) -> bool:
+        """Return whether vLLM profiles an encoder of images, video or sound too, by the names of its classes."""
+        return self.name.endswith("ForConditionalGeneration")
 
 
 # The defaults of transformers for families whose published config.json leaves these keys out.
@@ -123,6 +147,10 @@ LENGTH_KEYS = (
 )
 NESTED_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 EXPERT_COUNT_KEYS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+EXPERTS_PER_TOKEN_KEYS = (
+    *("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"),
+    *("moe_topk", "moe_top_k", "moe_k"),
+)
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -154,6 +182,7 @@ def _architecture(config: Mapping[str, Any]) -> Architecture:
         max_context=_max_context(text),
         expert_size=_expert_size(text),
         block_size=_block_size(config.get("quantization_config") or text.get("quantization_config")),
+        widths=_widths(text, config),
     )
 
 
@@ -375,6 +404,27 @@ def _expert_size(text: Mapping[str, Any]) -> int:
     if not any(_number(text, name, default=0) for name in EXPERT_COUNT_KEYS):
         return 0
     return _number(text, "moe_intermediate_size", "intermediate_size", default=0)
+
+
+def _widths(text: Mapping[str, Any], config: Mapping[str, Any]) -> Widths:
+    """Read what a forward pass depends on; what is not there, or is not one number, counts as not known."""
+    experts = _width(text, *EXPERTS_PER_TOKEN_KEYS) if _expert_size(text) else 0
+    # Where experts have no size of their own, `intermediate_size` is theirs, and no layer is without experts.
+    has_dense_layers = not experts or "moe_intermediate_size" in text
+    return Widths(
+        hidden=_width(text, "hidden_size", "n_embd", "d_model"),
+        intermediate=_width(text, "intermediate_size", "ffn_hidden_size") if has_dense_layers else 0,
+        vocabulary=_width(text, "vocab_size") or _width(config, "vocab_size"),
+        experts=experts,
+        latent=_width(text, "moe_latent_size") if experts else 0,
+    )
+
+
+def _width(text: Mapping[str, Any], *names: str) -> int:
+    try:
+        return _number(text, *names, default=0)
+    except ValueError:
+        return 0
 
 
 def _block_size(quantization: object) -> int:
