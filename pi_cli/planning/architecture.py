@@ -41,6 +41,24 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
+class Widths:
+    """How much a model computes for each token, which decides the memory of a forward pass; 0: not known.
+
+    `hidden` is its hidden size, `intermediate` that of its layers without experts, `vocabulary` the tokens that it
+    knows, `experts` how many of them a token goes to, `latent` what the experts get instead of the hidden state.
+    """
+
+    hidden: int = 0
+    intermediate: int = 0
+    vocabulary: int = 0
+    experts: int = 0
+    latent: int = 0
+
+
+UNKNOWN_WIDTHS = Widths()
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A model's architecture: `name` is its class in vLLM, `heads` the number of query heads.
 
@@ -57,10 +75,16 @@ class Architecture:
     expert_size: int = 0
     block_size: int = 0
     shards: Shards = shards.UNKNOWN
+    widths: Widths = UNKNOWN_WIDTHS
 
     @property
     def has_linear_layers(self) -> bool:
         return any(layers.kind == "linear" for layers in self.layers)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Return whether vLLM profiles an encoder of images, video or sound too, by the names of its classes."""
+        return self.name.endswith("ForConditionalGeneration")
 
 
 # The defaults of transformers for families whose published config.json leaves these keys out.
@@ -132,6 +156,10 @@ LENGTH_KEYS = (
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 NESTED_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
+EXPERTS_PER_TOKEN_KEYS = (
+    *("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"),
+    *("moe_topk", "moe_top_k", "moe_k"),
+)
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -174,6 +202,7 @@ def _without_layers(config: Mapping[str, Any], text: Mapping[str, Any]) -> Archi
         expert_size=shards.expert_size(text),
         block_size=shards.block_size(quantization),
         shards=shards.read(text, quantization),
+        widths=_widths(text, config),
     )
 
 
@@ -392,3 +421,24 @@ def _ropes(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return []
     nested = [setting for setting in settings.values() if isinstance(setting, Mapping)]
     return nested or [settings]
+
+
+def _widths(text: Mapping[str, Any], config: Mapping[str, Any]) -> Widths:
+    """Read what a forward pass depends on; what is not there, or is not one number, counts as not known."""
+    experts = _width(text, *EXPERTS_PER_TOKEN_KEYS) if shards.expert_size(text) else 0
+    # Where experts have no size of their own, `intermediate_size` is theirs, and no layer is without experts.
+    has_dense_layers = not experts or "moe_intermediate_size" in text
+    return Widths(
+        hidden=_width(text, "hidden_size", "n_embd", "d_model"),
+        intermediate=_width(text, "intermediate_size", "ffn_hidden_size") if has_dense_layers else 0,
+        vocabulary=_width(text, "vocab_size") or _width(config, "vocab_size"),
+        experts=experts,
+        latent=_width(text, "moe_latent_size") if experts else 0,
+    )
+
+
+def _width(text: Mapping[str, Any], *names: str) -> int:
+    try:
+        return _number(text, *names, default=0)
+    except ValueError:
+        return 0

@@ -257,11 +257,13 @@ def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) 
 def _may_keep_context(placement: Placement, options: Options) -> bool:
     """Return whether the context of the arguments, or the model's own, is sure enough to fit."""
     concurrency = placement.fit.concurrency
-    if options.is_context_auto or (options.context is not None and placement.fit.is_enough):
+    if options.is_context_auto:
         return True
     if concurrency is None:  # the size of its KV cache is unknown: trust the catalogue
         return not placement.candidate.is_derived
-    return not placement.fit.is_tight
+    if placement.fit.hangs_on_the_estimate:
+        return False
+    return not placement.fit.is_tight or (options.context is not None and placement.fit.is_enough)
 
 
 def _with_context_auto(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
-from pi_cli.planning.architecture import Architecture, Layers
+from pi_cli.planning.architecture import Architecture, Layers, Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
@@ -60,7 +60,9 @@ ARCHITECTURE_KEYS = {
     "max_context": "an integer",
     "expert_size": "an integer",
     "block_size": "an integer",
+    "widths": "a table",
 }
+WIDTHS_KEYS = dict.fromkeys(Widths.__slots__, "an integer")
 LAYERS_KEYS = {name: "a string" if name == "kind" else "an integer" for name in Layers.__slots__}
 
 
@@ -318,7 +320,10 @@ def _architecture(data: dict[str, Any]) -> Architecture:
         _check(layers, LAYERS_KEYS, ("kind", "count"), "architecture")
         if layers["kind"] not in ("full", "sliding", "mla", "linear"):
             raise _Invalid(f"`{layers['kind']}` is not a kind of layers", "architecture", key="layers")
-    return Architecture(**{**data, "layers": tuple(Layers(**layers) for layers in data["layers"])})
+    widths = data.get("widths", {})
+    _check(widths, WIDTHS_KEYS, (), "architecture")
+    layers = tuple(Layers(**layers) for layers in data["layers"])
+    return Architecture(**{**data, "layers": layers, "widths": Widths(**widths)})
 
 
 def _check(
