@@ -7,7 +7,7 @@ from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences,
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import KnownModel
+from pi_cli.planning.profile import POOLED, KnownModel
 from pi_cli.planning.vllm_arguments import Options
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.
@@ -179,13 +179,32 @@ def _precision(profile: KnownModel, space: GpuSpace) -> tuple[str, ...]:
 
 
 def features(profile: KnownModel) -> tuple[str, ...]:
-    """Return the arguments for a model's tool calls and reasoning, and those that it has from its base model."""
+    """Return the arguments for what a model is for, its tool calls and reasoning, and those that its base model has.
+
+    vLLM's own choice of the runner depends on files of sentence-transformers that some embedding models do not have.
+    """
     arguments = [*profile.arguments]
+    if is_pooled(profile):
+        arguments += ["--runner", "pooling"]
     if profile.tool_call_parser:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.tool_call_parser]
     if profile.reasoning_parser:
         arguments += ["--reasoning-parser", profile.reasoning_parser]
     return tuple(arguments)
+
+
+def is_pooled(profile: KnownModel) -> bool:
+    """Return whether vLLM's pooling runner serves a model.
+
+    Not a reranker or a reward model whose class generates text: vLLM would compare embeddings instead of ranking.
+    """
+    return profile.kind in POOLED and not generates_scores(profile)
+
+
+def generates_scores(profile: KnownModel) -> bool:
+    """Return whether a reranker or a reward model writes its scores as text."""
+    name = profile.shape.architecture.name if profile.shape.architecture else ""
+    return profile.kind in ("reranker", "reward") and name.endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -10,6 +10,7 @@ from pi_cli.planning import (
     fit,
     gpu_space,
     own_arguments,
+    purposes,
     quantisation,
     refusal,
     serve_options,
@@ -18,7 +19,7 @@ from pi_cli.planning import (
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
+from pi_cli.planning.profile import POOLED, Kind, KnownModel, ModelProfile, UnknownModel
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes
@@ -33,7 +34,7 @@ class Plan:
     `beside` are the models that already run on them. `reasons` explain the plan, a line each, the most important first.
     `obstacles` are what vLLM will refuse in the user's own arguments, if our estimate of the memory is right.
     `is_complete`: vLLM needs nothing from the Hub but the model itself, whereas the user's own arguments may name other
-    repositories. `files` is the size of the download in bytes, if the Hub was asked.
+    repositories. `files` is the size of the download in bytes, if the Hub was asked. `purpose`: what the model is for.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Plan:
     is_complete: bool = True
     min_vllm: str | None = None
     files: int | None = None
+    purpose: Kind = "generation"
 
     @property
     def is_tight(self) -> bool:
@@ -86,6 +88,7 @@ def make(
         fit=best.fit,
         min_vllm=profile.needed_vllm,
         files=profile.files,
+        purpose=profile.kind,
     )
 
 
@@ -222,14 +225,16 @@ def _reasons(
     profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], pod: str
 ) -> Iterator[str]:
     candidate, memory_fit = placement.candidate, placement.fit
-    yield f"{candidate.origin}{_expected(memory_fit)}"
-    yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces)}"
+    yield f"{candidate.origin}{_expected(memory_fit, profile)}"
+    yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces, profile)}"
+    yield from purposes.notes(profile, placement.arguments)
     if candidate.notes:
         yield candidate.notes
     yield from profile.notes
-    if profile.unknown:
+    has_kv_cache = profile.kind not in POOLED or memory_fit.concurrency is not None
+    if profile.unknown and has_kv_cache:
         yield profile.unknown
-    if memory_fit.concurrency is None:
+    if memory_fit.concurrency is None and has_kv_cache:
         left = f"about {memory_fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
         yield f"how much context fits is not known: {left}, and vLLM determines what fits there"
     first = placement.spaces[0]
@@ -267,13 +272,15 @@ def _sequence_limit(placement: Placement) -> str | None:
     )
 
 
-def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]) -> str:
+def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], profile: KnownModel) -> str:
     if constraints.gpus:
         return "as many as you asked for"
     if placement.is_shared:
         names = _beside(placement.spaces)
         return f"no GPU is free; shared with {', '.join(f'`{name}`' for name in names) or 'other processes'}"
     count = len(placement.spaces)
+    if profile.kind in POOLED and not placement.fit.is_tight:
+        return "the fewest that it fits on"
     if placement.fit.concurrency is None:
         return _why_these_without_kv_cache(placement)
     if not placement.fit.is_tight:
@@ -293,10 +300,12 @@ def _why_these_without_kv_cache(placement: Placement) -> str:
     )
 
 
-def _expected(memory_fit: MemoryFit) -> str:
+def _expected(memory_fit: MemoryFit, profile: KnownModel) -> str:
     """Write what is expected: `: 131,072 tokens of context, about 4.6 such requests at once`."""
     if memory_fit.context is None or memory_fit.concurrency is None:
         return ""
+    if profile.kind in POOLED:  # a request is done after one pass, and frees its part of the KV cache
+        return f": texts of up to {memory_fit.context:,} tokens"
     requests = f"about {memory_fit.concurrency:.1f} such requests at once"
     return f": {memory_fit.context:,} tokens of context, {requests}"
 

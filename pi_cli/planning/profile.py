@@ -23,6 +23,12 @@ Kind = Literal[
 ]
 
 
+# The kinds that vLLM's pooling runner serves: they return vectors, scores or classes instead of text.
+POOLED = frozenset[Kind](
+    {"embedding", "late-interaction", "reranker", "classification", "token-classification", "reward"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A model whose weights are known in size and type.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli.planning.profile import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 
@@ -69,6 +70,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
     fit = plan.fit
     return {
         "model": plan.model,
+        "purpose": plan.purpose,
         "gpus": list(plan.gpus),
         "kind": plan.kind,
         "memory_share": plan.memory,
@@ -105,6 +107,9 @@ def _capacity(plan: "Plan") -> list[Text]:
         return [Text("memory fit unknown; vLLM will determine it")]
     if plan.obstacles:
         return [Text(f"vLLM will not start: {obstacle}", style="red") for obstacle in plan.obstacles]
+    if plan.purpose in POOLED:
+        longest = f"texts of up to {fit.context:,} tokens" if fit.context else "it fits"
+        return [Text(longest, style="green")]
     if fit.context is None or fit.concurrency is None or fit.tokens is None:
         left = f"about {fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
         return [Text(f"it fits; {left}, and how much context that is is not known")]
