@@ -1,6 +1,7 @@
 """Read `models.md`: prose for people, and one fenced TOML block per model for pi. Users may add a file of their own."""
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,9 +41,12 @@ BLOCK_KEYS = {
     "tool_call_parser": "a string",
     "reasoning_parser": "a string",
     "gated": "a boolean",
+    "kind": "a string",
+    "speculative": "a string",
     "architecture": "a table",
     "hardware": "an array",
 }
+KINDS = ("generation", "embedding", "reranker", "speech")
 HARDWARE_KEYS = {
     "gpus": "an array",
     "count": "an integer",
@@ -85,7 +89,9 @@ class Configuration:
 class Entry:
     """A model of the catalogue: its data, and the heading and description above its block.
 
-    `params_b` are billions of parameters, `dtype` is the type of the weights. `is_verified`: we have run it ourselves.
+    `params_b` are billions of parameters, `dtype` is the type of the weights. `kind` is one of `KINDS`: what the model
+    returns. `speculative` is the value of `--speculative-config` that its recipe offers, empty if none.
+    `is_verified`: we have run it ourselves.
     """
 
     id: str
@@ -98,6 +104,8 @@ class Entry:
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     gated: bool = False
+    kind: str = "generation"
+    speculative: str = ""
     architecture: Architecture | None = None
     name: str = ""
     family: str = ""
@@ -263,12 +271,23 @@ def _offset(toml: str, error: _Invalid) -> int:
 def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architecture | None]:
     """Check a block, and remove and parse its tables."""
     _check(data, BLOCK_KEYS, ("id", "weights_gb", "hardware"))
+    if data.get("kind", "generation") not in KINDS:
+        raise _Invalid(f"`{data['kind']}` is not a kind of models: it should be one of {', '.join(KINDS)}", key="kind")
+    if "speculative" in data and not _is_json_object(data["speculative"]):
+        raise _Invalid("`speculative` should be a JSON object, the value of `--speculative-config`", key="speculative")
     tables = data.pop("hardware")
     if not tables:
         raise _Invalid("`hardware` is empty", key="hardware")
     hardware = tuple(_configuration(table, number) for number, table in enumerate(tables))
     architecture = data.pop("architecture", None)
     return hardware, None if architecture is None else _architecture(architecture)
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _configuration(data: Any, number: int) -> Configuration:

@@ -92,7 +92,11 @@ def dtype_of(config: Mapping[str, Any]) -> str:
 def _parsers(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the tool-call and reasoning parser that all catalogue models of this architecture share."""
     names = set(config.get("architectures") or ())
-    similar = [entry for entry in catalogue.entries() if entry.architecture and entry.architecture.name in names]
+    similar = [
+        entry
+        for entry in catalogue.entries()
+        if entry.kind == "generation" and entry.architecture and entry.architecture.name in names
+    ]
     tools = {entry.tool_call_parser for entry in similar}
     reasoning = {entry.reasoning_parser for entry in similar}
     return tools.pop() if len(tools) == 1 else None, reasoning.pop() if len(reasoning) == 1 else None

@@ -286,6 +286,18 @@ def test_a_block_needs_no_heading() -> None:
         ("weights_gb = 65.5\n", "", 6, "`weights_gb` is missing"),
         ("weights_gb = 65.5", "weights_gb = 65.5\ngated = 1", 8, "`gated` should be a boolean"),
         ("weights_gb = 65.5", "weights_gb = 65.5\n[architecture]\nname = 1", 9, "`name` should be a string"),
+        (
+            "weights_gb = 65.5",
+            'weights_gb = 65.5\nkind = "video"',
+            8,
+            "`video` is not a kind of models: it should be one of generation, embedding, reranker, speech",
+        ),
+        (
+            "weights_gb = 65.5",
+            'weights_gb = 65.5\nspeculative = "mtp"',
+            8,
+            "`speculative` should be a JSON object, the value of `--speculative-config`",
+        ),
         ("count = 2", "count = 4", 11, "`args` use 2 GPUs, and `count` is 4"),
         ("count = 2", "count = true", 11, "`count` should be an integer"),
         ("count = 2\n", "", 9, "`count` is missing"),
