@@ -191,6 +191,8 @@ def _explain(
     measured = measurements.load(entry.id)
     if as_json:
         details = {
+            "kind": entry.kind,
+            "speculative": entry.speculative or None,
             "would_fit": would_fit,
             "configurations": [asdict(configuration) for configuration in entry.hardware],
             "measured": [asdict(measurement) | {"error": measurement.error} for measurement in measured],

@@ -7,7 +7,8 @@ from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences,
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import POOLED, KnownModel
+from pi_cli.planning.kinds import POOLED
+from pi_cli.planning.profile import KnownModel
 from pi_cli.planning.vllm_arguments import Options
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.

@@ -69,7 +69,7 @@ def parents(about: About) -> list[str]:
 
 def relative(models: Sequence[str]) -> Entry | None:
     """Return the catalogue's entry for the first of these models that has one, or for another form of it."""
-    forms = {_unquantised(entry.id): entry for entry in reversed(catalogue.entries())}
+    forms = {_unquantised(entry.id): entry for entry in reversed(catalogue.entries()) if entry.kind == "generation"}
     entries = (catalogue.find(model) or forms.get(_unquantised(model)) for model in models)
     return next((entry for entry in entries if entry), None)
 
@@ -107,7 +107,11 @@ def from_entry(found: Repository, dtype: str, entry: Entry, link: str) -> Inheri
 def by_architecture(found: Repository) -> Inherited:
     """Return what all models of the catalogue with the same architecture have in common."""
     names = architectures(found.config)
-    similar = [each for each in catalogue.entries() if each.architecture and each.architecture.name in names]
+    similar = [
+        entry
+        for entry in catalogue.entries()
+        if entry.kind == "generation" and entry.architecture and entry.architecture.name in names
+    ]
     tools = {entry.tool_call_parser for entry in similar}
     reasoning = {entry.reasoning_parser for entry in similar}
     tool_call_parser = tools.pop() if len(tools) == 1 else None

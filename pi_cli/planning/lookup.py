@@ -23,7 +23,8 @@ from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
 from pi_cli.planning.inheritance import Inherited
-from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.kinds import Kind
+from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
 from pi_cli.planning.recipes import Recipe
 from pi_cli.planning.repository import About, Repository, architectures
 from pi_cli.planning.servable import Refusal, Target
@@ -113,7 +114,7 @@ def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> K
     return KnownModel(
         *(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser),
         measured=_measured(entry.id, rows),
-        kind=model_kind.of(entry.id, classes, abilities.shipped()),
+        kind=model_kind.of(entry.id, classes, abilities.shipped()) if entry.kind == "generation" else entry.kind,
     )
 
 

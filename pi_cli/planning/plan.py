@@ -19,7 +19,8 @@ from pi_cli.planning import (
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import POOLED, Kind, KnownModel, ModelProfile, UnknownModel
+from pi_cli.planning.kinds import POOLED, Kind
+from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes

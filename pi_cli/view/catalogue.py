@@ -25,6 +25,11 @@ WORDS = {
     "no room": "fits, but its memory is in use",
     "no": "does not fit",
 }
+KINDS = {
+    "embedding": "embedding: returns vectors, at /v1/embeddings",
+    "reranker": "reranker: orders documents by a query, at /v1/rerank",
+    "speech": "speech: returns the text of a recording, at /v1/audio/transcriptions",
+}
 GAP = "  "
 COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
 NUMERIC = ("CONTEXT", "AT ONCE")
@@ -84,6 +89,10 @@ def show_model(
         console.print(Text("START IT", style="bold"))
         for argv in ([*start, "--dry-run"], start):
             console.print(Text(hints.command(*argv)), soft_wrap=True)
+        if entry.speculative:
+            console.print(Text.assemble(("FASTER", "bold"), ("  speculative decoding: see above", "dim")))
+            arguments = (*verdict.plan.arguments, "--speculative-config", entry.speculative)
+            console.print(Text(hints.command(*start, "--vllm", *arguments)), soft_wrap=True)
 
 
 def show_found(query: str, found: "Sequence[Found]", name: str) -> None:
@@ -170,12 +179,16 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
             "CONTEXT",
             f"at most {entry.architecture.max_context:,} tokens ({units.tokens(entry.architecture.max_context)})",
         )
-    yield (
-        "TOOLS",
-        f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no tool-call parser",
-    )
+    if entry.kind == "generation":
+        parser = entry.tool_call_parser
+        yield "TOOLS", f"--tool-call-parser {parser}" if parser else "no tool-call parser"
+    else:
+        yield "KIND", KINDS[entry.kind]
     if entry.reasoning_parser:
         yield "THINKING", f"--reasoning-parser {entry.reasoning_parser}"
+    if entry.speculative:
+        yield "DRAFTS", f"--speculative-config {hints.command(entry.speculative)}"
+        yield "", "off unless you add it: faster for few requests, but drafting takes memory from the KV cache"
     if entry.min_vllm:
         yield "VLLM", f"{entry.min_vllm} or newer"
     if entry.gated:

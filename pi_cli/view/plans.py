@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from pi_cli.planning.profile import POOLED
+from pi_cli.planning.kinds import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 

@@ -46,11 +46,19 @@ def entries() -> list[catalogue.Entry]:
     return list(catalogue.parse(paths.asset("models.md").read_text(encoding="utf-8")))
 
 
+def argument_lists(entry: catalogue.Entry) -> list[tuple[str, ...]]:
+    """Return a model's configurations, and each with speculative decoding where it is offered."""
+    lists = [configuration.args for configuration in entry.hardware]
+    if entry.speculative:
+        lists += [(*arguments, "--speculative-config", entry.speculative) for arguments in lists]
+    return lists
+
+
 @pytest.fixture(scope="module")
 def answer(engine: Engine) -> dict[str, Any]:
     """Ask the pod's vLLM once about every configuration, with one that is wrong at the end."""
     assert engine.setup.code == 0, engine.setup.err
-    asked = [[entry.id, configuration.args] for entry in entries() for configuration in entry.hardware]
+    asked = [[entry.id, arguments] for entry in entries() for arguments in argument_lists(entry)]
     asked.append(["no/model", ["--swap-space", "4"]])
     command = f"VLLM_TARGET_DEVICE=cpu ~/venv/bin/python -c {shlex.quote(QUESTION)}"
     done = engine.pod.run(command, input=json.dumps(asked), timeout=500)

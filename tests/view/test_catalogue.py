@@ -131,6 +131,30 @@ def test_the_details_of_a_model_include_measurements_of_earlier_starts() -> None
     assert on_a_terminal(80, "models", "me/large", "--gpu", "2x H100") == ONE
 
 
+def test_speculative_decoding_is_offered_as_a_start_of_its_own(pi: Pi) -> None:
+    drafts = '{"method":"mtp","num_speculative_tokens":3}'
+    catalogue = block("drafting", 65.5, f"speculative = '{drafts}'\n")
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(catalogue)
+    told = pi("models", "me/drafting", "--gpu", "2x H100").out
+    assert f"DRAFTS     --speculative-config '{drafts}'\n" in told
+    plain, faster = told.splitlines()[-3], told.splitlines()[-1]
+    assert plain == "pi start me/drafting --name drafting"
+    assert faster == f"{plain} --vllm --tensor-parallel-size 2 --speculative-config '{drafts}'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("embedding", "/v1/embeddings"), ("reranker", "/v1/rerank"), ("speech", "/v1/audio/transcriptions")],
+)
+def test_a_model_that_does_not_chat_shows_what_it_is_instead_of_its_parser(pi: Pi, kind: str, path: str) -> None:
+    catalogue = block("other", 2.3, f'kind = "{kind}"\n')
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(catalogue)
+    [line] = [line for line in pi("models", "me/other", "--gpu", "2x H100").out.splitlines() if line.startswith("KIND")]
+    assert line.startswith(f"KIND       {kind}: ")
+    assert path in line
+    assert "TOOLS" not in pi("models", "me/other", "--gpu", "2x H100").out
+
+
 def test_measurements_and_their_errors_are_in_the_json(pi: Pi) -> None:
     Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
     [row] = pi("models", "me/large", "--gpu", "2x H100", "--json").json
