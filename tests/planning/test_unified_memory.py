@@ -62,5 +62,5 @@ def test_other_gpus_keep_vllms_default() -> None:
 def test_a_hint_does_not_name_several_of_these_chips_which_are_in_different_machines() -> None:
     with pytest.raises(DoesNotFit, match="1x DGX Spark offers 9") as caught:
         plan.make(from_hub(140e9), Constraints(), spaces(), pod="spark")
-    assert "it would fit on 2x H100, 2x A100, " in str(caught.value.hint)
+    assert "it would fit on 2x A100, 2x H100, " in str(caught.value.hint)
     assert "DGX Spark" not in str(caught.value.hint)
