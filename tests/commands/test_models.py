@@ -98,7 +98,7 @@ def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
     assert told.code == 0
     assert "does not fit" in told.out
     assert "its weights take" in told.out
-    assert "2x H200, 4x A100, 4x H100" in told.out
+    assert "2x H200, 4x A100, 4x H100, 2x B200" in told.out
     [row] = pi("models", AIR, "--gpu", "1x H200", "--json").json
     assert (row["status"], row["plan"]) == ("no", None)
     assert "2x H200" in row["would_fit"]

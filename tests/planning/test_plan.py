@@ -266,7 +266,7 @@ def test_a_name_that_pi_does_not_allow_is_in_no_command_of_the_hint() -> None:
 def test_a_model_that_does_not_fit_the_empty_gpus_is_not_blamed_on_other_models() -> None:
     with pytest.raises(DoesNotFit, match="its weights take 130") as caught:
         make(from_hub(140e9), spaces(1, a=running("0")))
-    fitting = "2x H100, 2x A100, 1x B200, 4x L40S, 8x L4, 8x RTX 4090, 2x H200"  # the pod's own kind first
+    fitting = "2x H100, 2x A100, 1x B200, 8x L4, 8x RTX 4090, 4x L40S, 2x H200"  # the pod's own kind first
     assert f"it would fit on {fitting}" in str(caught.value.hint)
 
 

@@ -113,6 +113,16 @@ def test_on_an_ascii_terminal_a_plan_is_drawn_in_ascii(pi: Pi) -> None:
     assert "# weights  = KV cache  + overhead  . free" in result.out
 
 
+def test_what_vllm_will_refuse_is_shown_before_a_start(pi: Pi) -> None:
+    result = pi(*DRY_RUN, "--vllm", "-tp", "2", "--max-model-len", "131072", "--gpu-memory-utilization", "0.61")
+    assert result.code == 0, result.err
+    assert "EXPECTED   vLLM will not start: 131,072 tokens of context do not fit, " in result.out
+    assert "`--max-model-len auto`" in result.out
+    [row] = pi(*DRY_RUN, "--json", "--vllm", "-tp", "2", "--gpu-memory-utilization", "0.61").json
+    assert row["fits"] is False
+    assert row["obstacles"][0].startswith("131,072 tokens of context do not fit, ")
+
+
 def test_the_list_of_models_fits_a_narrow_terminal() -> None:
     lines = on_a_terminal(80, "models").splitlines()
     assert max(map(len, lines)) <= 80
