@@ -112,7 +112,7 @@ async def _refuse(found: Repository, asked: _Hub, target: Target, own: Sequence[
     """Raise `BadUsage` for a repository that vLLM cannot serve; its hint names what works instead."""
     if refused := servable.refusal(found, target, own):
         hint = refused.hint or await _other_forms(refused, asked, target)
-        raise BadUsage(servable.worded(found, refused, target), hint=hint)
+        raise BadUsage(f"{target.called} cannot serve `{found.id}`: {refused.reason}", hint=hint)
 
 
 async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:

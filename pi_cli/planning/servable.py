@@ -54,6 +54,11 @@ class Target:
     pod: str = ""
     name: str = ""
 
+    @property
+    def called(self) -> str:
+        """Return what messages call the vLLM."""
+        return f"vLLM {self.vllm.version}" if self.vllm.version else "vLLM"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -89,12 +94,6 @@ def note(found: Repository, target: Target) -> str | None:
     if names[0] in target.vllm.transformers:
         return f"vLLM has no code of its own for `{names[0]}` and uses that of the library transformers"
     return f"whether vLLM can serve the architecture `{names[0]}` is not known"
-
-
-def worded(found: Repository, refused: Refusal, target: Target) -> str:
-    """Return the message of a refusal."""
-    vllm = f"vLLM {target.vllm.version}" if target.vllm.version else "vLLM"
-    return fill("{vllm} cannot serve `{model}`: {reason}", vllm=vllm, model=found.id, reason=refused.reason)
 
 
 def origin(found: Repository) -> str:
