@@ -19,6 +19,7 @@ QUANTISED_NAME = re.compile(
     r"|quantized)(?=$|[-_.])",
     re.IGNORECASE,
 )
+SIZE = re.compile(r"[-_.][ae]?\d+(?:\.\d+)?[bm](?=$|[-_.])", re.IGNORECASE)  # of a name: `-30B-A3B`
 # Models whose own name says how they speak, whatever they were made from: (name, tool-call parser, reasoning parser).
 # DeepSeek's distills think as R1 does and were not trained to call tools; QwQ calls them as Qwen2.5 does
 # (vLLM's documentation, features/reasoning_outputs and features/tool_calling).
@@ -74,6 +75,23 @@ def relative(models: Sequence[str]) -> Entry | None:
     return next((entry for entry in entries if entry), None)
 
 
+def of_family(models: Sequence[str], found: Repository) -> Entry | None:
+    """Return the catalogue's entry for another size of one of these models, if all its sizes speak in the same way.
+
+    The architecture must be the same too, since only names say that models are of one family.
+    """
+    classes = architectures(found.config)
+    for family in map(_family, models):
+        sizes = [
+            entry
+            for entry in catalogue.entries()
+            if _family(entry.id) == family and entry.architecture and entry.architecture.name in classes
+        ]
+        if len({(entry.tool_call_parser, entry.reasoning_parser) for entry in sizes}) == 1:
+            return sizes[0]
+    return None
+
+
 def by_name(models: Sequence[str]) -> Inherited | None:
     """Return what the name of a model, or of one that it was made from, says about how it speaks."""
     for model in models:
@@ -126,6 +144,15 @@ def _unquantised(model: str) -> str:
     ('qwen3.6-27b', 'qwen3-30b-a3b')
     """
     return QUANTISED_NAME.sub("", model.rpartition("/")[2]).lower()
+
+
+def _family(model: str) -> str:
+    """Return a model's name without its owner, its quantisation and its sizes.
+
+    >>> _family("Qwen/Qwen3-30B-A3B-Instruct-2507-FP8")
+    'qwen3-instruct-2507'
+    """
+    return SIZE.sub("", _unquantised(model))
 
 
 def _common_to(entry: Entry) -> str:

@@ -163,6 +163,8 @@ async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
             return named
         if entry := inheritance.relative(models):
             return inheritance.from_entry(found, dtype, entry, "its base model")
+        if entry := inheritance.of_family(models, found):
+            return inheritance.from_entry(found, dtype, entry, "a model of the same family as its base model")
         if not models or step == MAX_STEPS - 1:
             break
         said = await asked.about(models[0])
@@ -170,6 +172,8 @@ async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
     same = inheritance.relative([found.id])
     if same and same.architecture and same.architecture.name in architectures(found.config):
         return inheritance.from_entry(found, dtype, same, "another form of it by its name")
+    if entry := inheritance.of_family([found.id], found):
+        return inheritance.from_entry(found, dtype, entry, "a model of the same family by its name")
     return inheritance.by_architecture(found)
 
 

@@ -318,6 +318,16 @@ def test_a_draft_model_is_refused_with_the_option_that_uses_it(pi: Pi, pod: Embe
     )
 
 
+def test_a_draft_model_that_names_its_verifier_is_left_to_vllm_with_own_arguments(
+    pi: Pi, pod: EmbeddedPod, hub: Hub
+) -> None:
+    named = {"speculators_config": {"verifier": {"name_or_path": "Qwen/Qwen3-8B"}}}
+    publish(hub, "someone/speculator", WEIGHTS, LLAMA | {"architectures": ["Eagle3Speculator"]} | named)
+    error = refused(pi, pod, hub, "someone/speculator")
+    assert "`pi start Qwen/Qwen3-8B --name q --vllm --speculative-config " in error
+    assert planned(pi, hub, "someone/speculator", "--vllm", "--enforce-eager")["gpus"] == [0]
+
+
 @pytest.mark.usefixtures("pod")
 @pytest.mark.parametrize(
     ("architecture", "said"),
@@ -325,6 +335,7 @@ def test_a_draft_model_is_refused_with_the_option_that_uses_it(pi: Pi, pod: Embe
         ("GraniteForCausalLM", ""),
         ("Qwen3ForSequenceClassification", ""),  # vLLM converts Qwen3ForCausalLM
         ("CohereForConditionalGeneration", ""),
+        ("ErnieModel", "vLLM has no code of its own for `ErnieModel`"),
         ("CodeGenForCausalLM", "vLLM has no code of its own for `CodeGenForCausalLM`"),
         ("MPNetModel", "whether vLLM can serve the architecture `MPNetModel` is not known"),
     ],
