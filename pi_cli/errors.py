@@ -13,6 +13,7 @@ PiError                 exit 1
 ├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
+├── RouteNotServed      exit 1   the server has no such route: another kind of model (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
 ├── Bug                 exit 1   an exception that pi does not handle
 ├── PodsFailed          exit n   some of several pods failed: the highest of their codes

@@ -48,7 +48,7 @@ def commands(command: TyperGroup, *before: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name in command.list_commands(Context(command)):
         each = command.get_command(Context(command), name)
-        found += [(*before, name), *(commands(each, *before, name) if isinstance(each, TyperGroup) else [])]
+        found += [(*before, *name.split()), *(commands(each, *before, name) if isinstance(each, TyperGroup) else [])]
     return found
 
 
@@ -83,10 +83,19 @@ def test_names_of_models_are_completed_without_typer(shell: dict[str, str]) -> N
     assert not loaded(**shell) & (HEAVY | {"asyncio", "typer"})
 
 
+@pytest.mark.parametrize("line", ["pi start ", "pi models qwen3"])
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_models_of_the_catalogue_are_completed_without_typer_and_without_parsing_it(shell: str, line: str) -> None:
+    pressed = {"_PI_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": "2", "_TYPER_COMPLETE_ARGS": line}
+    unwanted = HEAVY | {"asyncio", "typer", "difflib", "pi_cli.planning.catalogue", "pi_cli.planning.gpu_types"}
+    assert not loaded(**pressed) & unwanted
+
+
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [
         (["models", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
+        (["models", "Qwen3-8B", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
         (["list"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["list", "--no-check", "--json"], HEAVY - {"rich"} | {"asyncio"}),
         (["logs", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),

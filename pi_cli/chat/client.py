@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # takes more than half a second to import
     Client = openai.AsyncOpenAI
 
 # Never resolved: the transport is connected to the pod already.
-BASE_URL = "http://pod/v1"
+SERVER = "http://pod"
+BASE_URL = f"{SERVER}/v1"
 CONNECT_SECONDS = 10.0
 # A long prompt on a busy machine takes minutes before its first token.
 READ_SECONDS = 600.0
@@ -46,7 +47,14 @@ class ServedModel:
 
     def hint(self, template: str) -> str:
         """Fill the command that shows the model's log into `{logs}`."""
-        return fill(template, logs=["pi", "logs", self.name, *(["--pod", self.pod] if self.pod else [])])
+        return fill(template, logs=self._command("logs"))
+
+    def forward(self, template: str, route: str) -> str:
+        """Fill the command that opens a local port for other clients into `{forward}`, and a route into `{route}`."""
+        return fill(template, forward=self._command("forward"), route=route)
+
+    def _command(self, command: str) -> list[str]:
+        return ["pi", command, self.name, *(["--pod", self.pod] if self.pod else [])]
 
 
 class ToolsNotServed(PiError):
@@ -54,6 +62,10 @@ class ToolsNotServed(PiError):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"`{model}` was started without a tool-call parser", hint="ask without tools: `--no-tools`")
+
+
+class RouteNotServed(PiError):
+    """The server has no such route: it is of another kind, or of another version."""
 
 
 class TooLong(PiError):
@@ -134,9 +146,28 @@ def not_found(model: ServedModel, error: "openai.NotFoundError") -> PiError:
     if isinstance(error.body, dict) and "detail" in error.body:
         path = error.request.url.path
         hint = "leave out `--api`" if path.endswith("/responses") else model.hint("see what it serves with `{logs}`")
-        return PiError(f"`{model.name}` does not serve {path}", hint=hint)
+        return RouteNotServed(f"`{model.name}` does not serve {path}", hint=hint)
     return PiError(
         f"the server has no model `{model.name}`: {server_message(error)}", hint="see which models run with `pi list`"
+    )
+
+
+async def explain(client: "Client", model: ServedModel, error: RouteNotServed) -> PiError:
+    """Return the error for a missing route; if the server says so, that the model is for other requests."""
+    import openai
+
+    from pi_cli.models import served
+
+    try:
+        kind = served.kind_of(served.routes_of(await client.get(SERVER + served.ROUTES, cast_to=object)))
+    except (openai.APIError, ValueError, RecursionError):
+        return error
+    if kind in (None, "generation"):
+        return error
+    what, route = served.NAMES[kind]
+    return PiError(
+        f"`{model.name}` is {what}: it does not answer prompts",
+        hint=model.forward("open a local port for its clients with `{forward}`; they send requests to {route}", route),
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pi_cli.chat.client import ServedModel, request_errors, stream_errors
+from pi_cli.chat.client import RouteNotServed, ServedModel, explain, request_errors, stream_errors
 from pi_cli.chat.events import ChatReport, Notice, Text, Thinking, ToolCall
 from pi_cli.chat.tools import Toolbox
 
@@ -116,8 +116,13 @@ async def stream_answer(
     """
     import openai
 
-    with request_errors(model), silence_notice(report):
-        stream = await client.post(path, body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object])
+    try:
+        with request_errors(model), silence_notice(report):
+            stream = await client.post(
+                path, body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
+            )
+    except RouteNotServed as error:
+        raise await explain(client, model, error) from error
     async with stream, aclosing(_pieces(stream, model, report)) as pieces:
         yield pieces
 

@@ -17,6 +17,7 @@ class Commands(LazyGroup):
         "start": Command("start.start", "Start a model and wait until it answers."),
         "list": Command("list.list_models", "List models and their current status."),
         "models": Command("models.models", "Show which models of the catalogue fit your GPUs, and how."),
+        "models update": Command("models_update.update", "Take newer vLLM recipes into the catalogue."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
         "logs": Command("logs.logs", "Show and follow the log of vLLM."),
         "prompt": Command("prompt.prompt", "Ask a model; it can read files on this machine."),

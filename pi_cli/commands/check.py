@@ -11,7 +11,7 @@ from pi_cli.hints import fill
 from pi_cli.store import state
 
 if TYPE_CHECKING:
-    from pi_cli.models.agent_check import Check, OnCheck
+    from pi_cli.models.check_findings import Check, OnCheck
 
 
 def check(
@@ -27,6 +27,8 @@ def check(
     result, JSON that follows a schema. Also checks that reasoning is separate from the answer, and that requests
     without the key are rejected. The requests go through SSH, and take as long as the model needs for six answers.
 
+    A model that embeds, ranks, classifies or transcribes gets requests of that kind instead.
+
     Exits with 1 if a check has failed (✗). What only some models can do (–) is not a failure.
 
     \b
@@ -38,20 +40,20 @@ def check(
 
     target = options.find_model(state.load(), name, pod)
     key = options.api_key(target.model)
-    from pi_cli.models import agent_check
+    from pi_cli.models.check_findings import is_fit
     from pi_cli.view import agent_check as view
     from pi_cli.view import terminal
 
     checks = asyncio.run(_examine(target, key, (lambda _: None) if as_json else view.show))
-    is_fit = agent_check.is_fit(checks)
+    fits = is_fit(checks)
     if as_json:
-        results = {"fit": is_fit, "checks": [view.as_json(check) for check in checks]}
+        results = {"fit": fits, "checks": [view.as_json(check) for check in checks]}
         terminal.show_json(options.as_json(target.pod_name, target.name, target.model) | results)
     elif missing := [word for arguments in dict.fromkeys(check.hint for check in checks) for word in arguments.split()]:
         restart = "restart it with these arguments: `pi start {model} --name {name} --pod {pod} --vllm … {missing}`"
         model, pod_name = target.model.model, target.pod_name
         terminal.note(fill(restart, model=model, name=target.name, pod=pod_name, missing=missing))
-    if not is_fit:
+    if not fits:
         raise typer.Exit(1)
 
 

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 class Command(NamedTuple):
     """A command that is not imported yet: where it is in `pi_cli.commands`, and the first sentence of its help.
 
+    Its name in the table may be two words: `models update` is a command of its own, beside `models` with an argument.
     `location` is `module.function`, or `module.app` for a command with subcommands.
     """
 
@@ -36,13 +37,20 @@ class LazyGroup(TyperGroup):
             self.commands[cmd_name] = _imported(cmd_name, self.table[cmd_name])
         return self.commands.get(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = " ".join(args[:2])
+        if name in self.table and len(args) > 1:
+            return name, self.get_command(ctx, name), args[2:]
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.table.items()])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        self.commands = {name: TyperCommand(name, help=command.help) for name, command in self.table.items()}
+        words = {name: command for name, command in self.table.items() if " " not in name}
+        self.commands = {name: TyperCommand(name, help=command.help) for name, command in words.items()}
         return super().shell_complete(ctx, incomplete)
 
 

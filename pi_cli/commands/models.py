@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pi_cli.commands import options
+from pi_cli.commands.names import complete_catalogue
 from pi_cli.commands.options import AsJson, OnPod
-from pi_cli.errors import BadUsage
-from pi_cli.hints import fill
+from pi_cli.errors import BadUsage, PiError
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from pi_cli.planning.abilities import Vllm
     from pi_cli.planning.catalogue import Entry
     from pi_cli.planning.gpu_space import GpuSpace
     from pi_cli.planning.verdicts import CatalogueVerdict
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 
 def models(
     query: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A model, or part of its name; a single match is explained.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A model, or part of its name; a single match is explained.",
+            autocompletion=complete_catalogue,
+        ),
     ] = None,
     pod: OnPod = None,
     gpu: Annotated[
@@ -35,7 +42,8 @@ def models(
     "fits" if several requests can use its whole context at once, and is "tight" if only one can. For a model that does
     not fit, the reason is shown. With MODEL: the plan for one model, the reasons for it, and what was measured here.
 
-    Other models of the Hugging Face Hub can be started too: try `pi start MODEL --name NAME --dry-run`.
+    Other models of the Hugging Face Hub can be started too: try `pi start MODEL --name NAME --dry-run`. If the
+    catalogue has no model of the name, those that the Hub has are shown.
 
     \b
     Examples:
@@ -47,6 +55,9 @@ def models(
     if pod and gpu:
         raise BadUsage("`--pod` and `--gpu` exclude each other", hint="leave one of them out")
     entries = _matches(query)
+    if query and not entries:
+        _show_found(query, as_json=as_json)
+        return
     targets = _described(gpu) if gpu else _on_pods(_selected(pod))
     if query and len(entries) == 1:
         [(target, spaces)] = targets.items()
@@ -66,25 +77,40 @@ def suggested_name(model: str) -> str:
 
 
 def _matches(query: str | None) -> "Sequence[Entry]":
-    from pi_cli.planning import catalogue
+    """Return the entries that a query is about; none if the catalogue has no such model."""
+    from pi_cli.planning import catalogue, names
 
     if query is None:
         return catalogue.entries()
-    if exact := catalogue.find(query):
-        return [exact]
-    if matches := catalogue.search(query):
-        return [entry for entry in matches if _is_called(entry, query)] or matches
-    similar = " or ".join(f"`{id}`" for id in catalogue.similar(query))
-    hint = fill(
-        "any other model of the Hugging Face Hub can be started: `pi start {model} --name {name} --dry-run`",
-        model=query,
-        name=suggested_name(query),
-    )
-    raise BadUsage(f"the catalogue has no model `{query}`", hint=f"did you mean {similar}? {hint}" if similar else hint)
+    name = names.without_address(query, options.hub_settings()[1])
+    matches = names.called(name) or [entry.id for entry in catalogue.search(name)] or names.containing(name)
+    return [entry for id in matches if (entry := catalogue.find(id))]
 
 
-def _is_called(entry: "Entry", name: str) -> bool:
-    return entry.id.rpartition("/")[2].lower() == name.lower()
+def _show_found(query: str, *, as_json: bool) -> None:
+    """Show the models of this name that the Hub has and the catalogue does not."""
+    import asyncio
+
+    from pi_cli.planning import hub_names, names
+    from pi_cli.view import catalogue, terminal
+
+    token, endpoint = options.hub_settings()
+    name = names.without_address(query, endpoint)
+    try:
+        found = asyncio.run(hub_names.find(names.short(name), token=token, endpoint=endpoint))
+    except PiError as error:
+        raise names.not_found(query, error) from error
+    if not found:
+        raise names.not_found(query)
+    if as_json:
+        terminal.show_json([_found_as_json(model.id) for model in found])
+        return
+    catalogue.show_found(query, found, suggested_name(found[0].id))
+
+
+def _found_as_json(model: str) -> dict[str, Any]:
+    reason = "not in the catalogue; the Hugging Face Hub has it"
+    return dict.fromkeys(("pod", "hardware", "plan")) | {"model": model, "status": "not listed", "reason": reason}
 
 
 def _selected(pod: str | None) -> dict[str, Pod]:
@@ -117,6 +143,16 @@ def _on_pods(pods: Mapping[str, Pod]) -> "dict[str, list[GpuSpace]]":
     return {name: gpu_space.recorded(pod) for name, pod in pods.items()}
 
 
+def _vllm(target: str, is_pod: bool) -> "Vllm":
+    """Return the vLLM of a pod as it is recorded; for GPUs without a pod, the release."""
+    from pi_cli.planning import abilities
+
+    if not is_pod:
+        return abilities.Vllm()
+    pod = state.load().pod(target)
+    return abilities.of(pod.vllm, pod.abilities)
+
+
 def _list(
     targets: "Mapping[str, Sequence[GpuSpace]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool
 ) -> None:
@@ -127,7 +163,7 @@ def _list(
     measured = measurements.load()
     profiles = [lookup.from_catalogue(entry, measured) for entry in entries]
     judged = {
-        target: [verdicts.judge(profile, spaces, pod=target) for profile in profiles]
+        target: [verdicts.judge(profile.on(_vllm(target, are_pods)), spaces, pod=target) for profile in profiles]
         for target, spaces in targets.items()
     }
     if as_json:
@@ -149,8 +185,9 @@ def _explain(
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
-    verdict = verdicts.judge(lookup.from_catalogue(entry), spaces, pod=target)
-    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS)
+    profile = lookup.from_catalogue(entry).on(_vllm(target, is_pod))
+    verdict = verdicts.judge(profile, spaces, pod=target)
+    would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS, spaces)
     measured = measurements.load(entry.id)
     if as_json:
         details = {

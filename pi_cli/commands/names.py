@@ -1,4 +1,4 @@
-"""Completion of the names of pods and models, from `pods.json`."""
+"""Completion of the names of pods and models, from `pods.json` and the catalogue."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,6 +19,21 @@ def complete_model(incomplete: str) -> list[str]:
     """Return the names of models that begin with a text."""
     names = dict.fromkeys(name for _, name, _ in _recorded().models())
     return [name for name in names if name.startswith(incomplete) and is_name(name)]
+
+
+def complete_catalogue(incomplete: str) -> list[str]:
+    """Return the ids of the catalogue's models that begin with a text, and their short names if a text is given.
+
+    If some of them may fit the GPUs of the active pod, these only: a shell sorts what it is offered.
+    """
+    from pi_cli.planning import listed
+
+    state = _recorded()
+    pod = state.pods.get(state.active or "")
+    memory = listed.total_memory(pod.gpus) if pod else None
+    models = [model for model in listed.models() if model.begins_with(incomplete)]
+    fitting = [model for model in models if memory is None or model.weights < memory]
+    return list(dict.fromkeys(spelling for model in fitting or models for spelling in model.spellings(incomplete)))
 
 
 def _recorded() -> "State":

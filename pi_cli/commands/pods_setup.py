@@ -182,7 +182,8 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
         pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
-        pod.gpus, pod.vllm, pod.provider = [] if is_cpu else machine.gpus, machine.vllm, machine.provider
+        pod.gpus, pod.provider = [] if is_cpu else machine.gpus, machine.provider
+        pod.vllm, pod.abilities = machine.vllm, machine.abilities
         pod.storage = None
         if machine.storage:
             total = machine.storage.total

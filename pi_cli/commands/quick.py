@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 LISTS_OF_PODS = [[], ["list"], ["--json"], ["list", "--json"]]  # arguments of `pi pods`
 COMMANDS_OF_A_MODEL = ("stop", "logs", "prompt", "run", "env", "forward", "check")  # their first argument is a model
+COMMANDS_OF_THE_CATALOGUE = ("start", "models")  # their first argument is a model of the catalogue
 NAME_FORMATS = {"complete_bash": "{}", "complete_zsh": '"{}"'}
 
 
@@ -26,7 +27,7 @@ def answer(arguments: Sequence[str]) -> bool:
 
 
 def _complete(environ: Mapping[str, str]) -> bool:
-    """Complete `pi COMMAND NAM…` with names of models, as Typer's scripts for bash and zsh expect them."""
+    """Complete `pi COMMAND NAM…` with running models or those of the catalogue, for Typer's scripts of bash and zsh."""
     shell = environ["_PI_COMPLETE"]
     if shell not in NAME_FORMATS:
         return False
@@ -38,11 +39,12 @@ def _complete(environ: Mapping[str, str]) -> bool:
     elif line.endswith(" "):
         words.append("")
     incomplete = words[2] if len(words) == 3 else ""
-    if not 2 <= len(words) <= 3 or words[1] not in COMMANDS_OF_A_MODEL:
+    if not 2 <= len(words) <= 3 or words[1] not in COMMANDS_OF_A_MODEL + COMMANDS_OF_THE_CATALOGUE:
         return False
-    from pi_cli.commands.names import complete_model
+    from pi_cli.commands.names import complete_catalogue, complete_model
 
-    names = complete_model(incomplete)
+    complete = complete_model if words[1] in COMMANDS_OF_A_MODEL else complete_catalogue
+    names = complete(incomplete)
     if not names:
         return False
     choices = "\n".join(NAME_FORMATS[shell].format(name) for name in names)

@@ -8,7 +8,7 @@ import typer
 
 from pi_cli import units
 from pi_cli.commands import options, quantities, start_plan
-from pi_cli.commands.names import complete_model
+from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.hints import fill
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from pi_cli.store.records import Pod
 
 
-ModelId = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Hugging Face id, or a folder on the pod.")]
+ModelId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Hugging Face id, a model's name in the catalogue, or a folder on the pod.",
+        autocompletion=complete_catalogue,
+    ),
+]
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[--vllm ARGS]…", hidden=True)]
 Name = Annotated[
     str | None, typer.Option("--name", "-n", metavar="NAME", help="Name for the model; also its served model name.")
@@ -115,6 +122,7 @@ def start(
     constraints = _constraints(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model = _checked_model(model, arguments, vllm=vllm)
     name = _checked_name(name, model)
+    model = start_plan.resolve(model)
     if dry_run:
         start_plan.show(model, name, constraints, pods, private=private, as_json=as_json)
         return

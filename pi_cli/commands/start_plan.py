@@ -13,11 +13,26 @@ if TYPE_CHECKING:
     from pi_cli.planning.candidates import Constraints
     from pi_cli.planning.plan import Plan
     from pi_cli.planning.profile import ModelProfile
+    from pi_cli.planning.servable import Target
     from pi_cli.pods.machine import Machine
     from pi_cli.store.records import Pod
 
 FIRST_PORT: "protocol.FirstPort" = 8001  # the pod uses the first free port from here
 HUB_NOTE_DELAY = 1.5  # seconds without an answer from the Hub until a note is shown
+
+
+def resolve(typed: str) -> str:
+    """Return the id of the model that a user means, and say so if that is not what was typed."""
+    import asyncio
+
+    from pi_cli.planning import names
+    from pi_cli.view import terminal
+
+    token, endpoint = options.hub_settings()
+    meaning = asyncio.run(names.resolve(typed, token=token, endpoint=endpoint))
+    if meaning.note:
+        terminal.note(meaning.note)
+    return meaning.id
 
 
 async def find_profile(
@@ -34,7 +49,6 @@ async def find_profile(
 
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import UnknownModel
-    from pi_cli.planning.servable import Target
     from pi_cli.view import terminal
 
     token, endpoint = options.hub_settings()
@@ -42,7 +56,7 @@ async def find_profile(
     delayed_note = asyncio.get_running_loop().call_later(
         HUB_NOTE_DELAY, terminal.note, f"asking the Hugging Face Hub about `{model}`"
     )
-    target = Target(pod=next(iter(pods)) if len(pods) == 1 else "", name=name)
+    target = _target(pods, name)
     own = constraints.own_arguments
     try:
         if own is None:
@@ -55,18 +69,31 @@ async def find_profile(
     return profile
 
 
+def _target(pods: "Mapping[str, Pod]", name: str) -> "Target":
+    """Return what is to serve the model: for several pods, the release that this pi was written for stands for all."""
+    from pi_cli.planning import abilities
+    from pi_cli.planning.servable import Target
+
+    if len(pods) != 1:
+        return Target(name=name)
+    [(pod_name, pod)] = pods.items()
+    vllm = abilities.of(pod.vllm, pod.abilities)
+    return Target(vllm.abilities, vllm.is_certain, pod_name, name)
+
+
 def planner(
     profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
     """Return a function that plans the model for the current state of a pod."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import abilities, gpu_space, plan
 
     pod = pods[pod_name]
 
     def make_plan(machine: "Machine") -> "Plan":
         gpu_ids = [gpu.id for gpu in machine.gpus]
         spaces = gpu_space.observed(pod, gpu_ids, machine.models, machine.used)
-        return plan.make(profile, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        here = profile.on(abilities.of(machine.vllm, machine.abilities))
+        return plan.make(here, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
 
     return make_plan
 
@@ -77,15 +104,12 @@ def show(
     """Show what `pi start` would do, as far as pi has recorded what runs on the pods; contact no pod."""
     import asyncio
 
-    from pi_cli.planning import gpu_space, plan, serve_command
+    from pi_cli.planning import serve_command
     from pi_cli.view import plans as view
     from pi_cli.view import terminal
 
     profile = asyncio.run(find_profile(model, constraints, pods, name=name))
-    plans = {
-        pod_name: plan.make(profile, constraints, gpu_space.recorded(pod), pod=pod_name, is_cpu=pod.is_cpu)
-        for pod_name, pod in pods.items()
-    }
+    plans = {pod_name: _plan_recorded(profile, constraints, pod_name, pod) for pod_name, pod in pods.items()}
     rows = []
     for pod_name, made in plans.items():
         pod = pods[pod_name]
@@ -100,11 +124,17 @@ def show(
 
 def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]") -> None:
     """Raise `DoesNotFit` for a model that cannot run on the recorded GPUs, however empty they are."""
-    from pi_cli.planning import gpu_space, plan
-
     for name, pod in pods.items():
         with suppress(NoRoom):
-            plan.make(profile, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+            _plan_recorded(profile, constraints, name, pod)
+
+
+def _plan_recorded(profile: "ModelProfile", constraints: "Constraints", name: str, pod: "Pod") -> "Plan":
+    """Plan for a pod as it is recorded: its GPUs, its models, its vLLM."""
+    from pi_cli.planning import abilities, gpu_space, plan
+
+    here = profile.on(abilities.of(pod.vllm, pod.abilities))
+    return plan.make(here, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
 
 
 def _next_port(pod: "Pod") -> int:

@@ -2,17 +2,18 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 
 from pi_cli.errors import PiError
-from pi_cli.models import answers, plain_http
+from pi_cli.models import answers, kind_check, plain_http, served
 from pi_cli.models.answers import Answer, ToolCall, Unanswered
+from pi_cli.models.check_findings import Check, Finding, OnCheck
+from pi_cli.models.served import Kind
 from pi_cli.planning import catalogue
 
 Json = dict[str, Any]
@@ -47,50 +48,35 @@ def _tool(name: str, about: str, argument: str) -> Json:
 TOOLS = [_tool("ls", "List a folder.", "path"), _tool("rg", "Search files; takes ripgrep's arguments.", "args")]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check; `passed` is None if it does not apply, or if only some models can do that.
-
-    `hint` are vLLM arguments that would fix it; `seconds` is the duration of the check.
-    """
-
-    name: str
-    passed: bool | None
-    reason: str = ""
-    hint: str = ""
-    seconds: float = 0.0
-
-
-class Finding(NamedTuple):
-    """What a check has found; see `Check`."""
-
-    passed: bool | None
-    reason: str = ""
-    hint: str = ""
-
-
-OnCheck = Callable[[Check], None]
-
-
-def is_fit(checks: Sequence[Check]) -> bool:
-    return all(check.passed is not False for check in checks)
-
-
 async def examine(socket: Path, *, name: str, model: str, key: str, on_check: OnCheck) -> list[Check]:
     """Run all checks on a model, in sequence, and pass each to `on_check` when it is done.
 
-    `name` is the served model name, `model` the model's id, for the catalogue. If the key is rejected, stop there.
+    `name` is the served model name, `model` the model's id, for the catalogue. If the key is rejected, stop there. A
+    model that does not generate text gets the requests of its kind instead.
     """
     checks: list[Check] = []
     transport = plain_http.over(socket)
     async with httpx2.AsyncClient(transport=transport, base_url="http://pod", timeout=ANSWER_TIMEOUT) as client:
         examination = _Examination(client, name, key, *_parsers(model))
-        for title, run in examination.checks().items():
-            checks.append(await _timed(title, run))
-            on_check(checks[-1])
-            if run == examination.accept_the_key and not checks[-1].passed:
-                break
+
+        async def run(pending: Mapping[str, Callable[[], Awaitable[Finding]]]) -> None:
+            for title, check in pending.items():
+                checks.append(await _timed(title, check))
+                on_check(checks[-1])
+
+        await run(examination.checks_of_the_key())
+        if checks[-1].passed:
+            kind = await _kind(client)
+            for_kind = kind_check.checks(kind, client, name) if kind not in (None, "generation") else None
+            await run(examination.checks() if for_kind is None else for_kind)
     return checks
+
+
+async def _kind(client: httpx2.AsyncClient) -> Kind | None:
+    """Return what the server serves; None if it does not say, or is gone: the next check reports that."""
+    with suppress(httpx2.HTTPError):
+        return await served.ask_kind(client)
+    return None
 
 
 async def _timed(title: str, run: Callable[[], Awaitable[Finding]]) -> Check:
@@ -124,10 +110,11 @@ class _Examination:
         self._answers: list[Answer] = []
         self._has_tools = True
 
+    def checks_of_the_key(self) -> dict[str, Callable[[], Awaitable[Finding]]]:
+        return {"key required": self.require_the_key, "key accepted": self.accept_the_key}
+
     def checks(self) -> dict[str, Callable[[], Awaitable[Finding]]]:
         return {
-            "key required": self.require_the_key,
-            "key accepted": self.accept_the_key,
             "answer": self.answer,
             "streamed answer": self.stream_an_answer,
             "reasoning separate": self.separate_reasoning,

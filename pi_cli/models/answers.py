@@ -54,7 +54,7 @@ class Answer:
 async def ask(client: httpx2.AsyncClient, **request: Any) -> Answer:
     """Ask for an answer in one piece."""
     response = await client.post(CHAT, json=request)
-    _require_ok(response)
+    require_ok(response)
     try:
         body = response.json()
         choice = body["choices"][0]
@@ -74,7 +74,7 @@ async def stream(client: httpx2.AsyncClient, **request: Any) -> Answer:
     async with client.stream("POST", CHAT, json=streamed) as response:
         if response.status_code != 200:
             await response.aread()
-        _require_ok(response)
+        require_ok(response)
         is_ended = False
         async for line in response.aiter_lines():
             if not line.startswith("data:"):
@@ -124,7 +124,8 @@ def _chunk(data: str) -> Json:
     return chunk if isinstance(chunk, dict) else {}
 
 
-def _require_ok(response: httpx2.Response) -> None:
+def require_ok(response: httpx2.Response) -> None:
+    """Raise `Unanswered` with the server's message if a request failed."""
     if response.status_code == 200:
         return
     try:

@@ -5,16 +5,16 @@ from pathlib import Path
 import httpx2
 
 from pi_cli.errors import ModelNotStarted
-from pi_cli.models import plain_http
+from pi_cli.models import plain_http, served
 
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
 async def prove(socket: Path, *, name: str, key: str) -> None:
-    """Check that a model answers a real request: its name is served, and its engine generates one token.
+    """Check that a model answers a real request: its name is served, and its engine does what the model is for.
 
-    Raises `ModelNotStarted` if not. Models that only embed or score reject completions with a 4xx code, so for them the
-    name on `/v1/models` is enough.
+    One that generates text is asked for a token, one that embeds for an embedding, and so on. Raises `ModelNotStarted`
+    if it does not answer. A server that does not say what it serves is asked for a token too, and may refuse that.
     """
     headers = {"Authorization": f"Bearer {key}"}
     try:
@@ -24,8 +24,10 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
             listed = await client.get("/v1/models")
             if listed.status_code != 200 or name not in _names(listed):
                 raise ModelNotStarted(f"`{name}` answers /health, but /v1/models answers {_brief(listed)}")
-            answer = await client.post("/v1/completions", json={"model": name, "prompt": "Hi", "max_tokens": 1})
-            if answer.status_code >= 500 or answer.status_code in (401, 403):
+            kind = await served.ask_kind(client)
+            answer = await served.question(kind, name).ask(client)
+            may_refuse = kind in (None, "generation", "pooling")
+            if answer.status_code >= (500 if may_refuse else 400) or answer.status_code in (401, 403):
                 raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(answer)}")
     except httpx2.HTTPError as error:
         raise ModelNotStarted(

@@ -40,6 +40,8 @@ class StartProgress:
         """Report the main reasons of the plan (`--dry-run` shows all), and load the times of the last such start."""
         self._last = start_times.last(plan.model, plan.kind, len(plan.gpus))
         if self.plans == 0:
+            for obstacle in plan.obstacles:
+                self._report(Note(self.pod, f"vLLM will probably not start: {obstacle}"))
             for reason in plan.reasons[:2]:
                 self._report(Note(self.pod, reason))
 

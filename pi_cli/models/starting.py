@@ -66,14 +66,14 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
     report(Phase(session.pod, "finding a port and GPUs"))
     await session.require_forwarding()
     async with _rolled_back_on_failure(session, uid, name, progress), _in_time(options.timeout, name, progress):
-        plan, end = await _begin(session, uid, options, choose, progress)
+        plan, end, current = await _begin(session, uid, options, choose, progress)
         if end.state == "exited":
             progress.has_ended = True
             raise start_errors.died(plan.model, progress, end, start_errors.planned(options.command, plan, session.pod))
         if options.wait:
             key = ApiKey(options.secrets.api_key, options.secrets.key_variable or "PI_API_KEY")
             await _prove(session, name, end.model.entry, key, report)
-        model = _record(session.pod, name, end.model.entry, options.secrets.key_variable)
+        model = _record(session.pod, name, end.model.entry, options.secrets.key_variable, current)
     if end.took is not None:
         progress.remember_times(plan, end.took)
         remember_memory(plan, progress.log)
@@ -110,11 +110,15 @@ async def _prove(session: PodSession, name: str, model: Model, key: ApiKey, repo
         await health.prove(socket, name=name, key=key.value)
 
 
-def _record(pod: str, name: str, model: Model, key_variable: str | None = None) -> Model:
-    """Write a model into `pods.json`, with the extra keys of an entry of the same launch."""
+def _record(
+    pod: str, name: str, model: Model, key_variable: str | None = None, machine: Machine | None = None
+) -> Model:
+    """Write a model into `pods.json`, with the extra keys of an entry of the same launch, and what its vLLM can do."""
     extra = model.extra | ({"api_key_env": key_variable} if key_variable else {})
     with state.edit() as current:
         models = current.pod(pod).models
+        if machine:
+            current.pod(pod).abilities = machine.abilities
         before = models.get(name)
         is_same = before is not None and before.uid == model.uid  # launched before, and only now ready
         model.extra = before.extra | extra if before and is_same else extra
@@ -213,7 +217,7 @@ async def _rolled_back_on_failure(
 
 async def _begin(
     session: PodSession, uid: str, options: StartOptions, choose: Choose, progress: StartProgress
-) -> tuple[Plan, StartEnd]:
+) -> tuple[Plan, StartEnd, Machine]:
     """Inspect the pod, plan, and start; plan again if other clients took the GPUs in the meantime."""
     name = options.name
     while True:
@@ -227,7 +231,8 @@ async def _begin(
         if not is_folder(plan.model):
             start_errors.require_volume(session.pod, recorded.storage, current.storage)
         try:
-            return plan, await agent.start(session, _request(recorded, uid, options, plan, session.pod), progress.see)
+            request = _request(recorded, uid, options, plan, session.pod)
+            return plan, await agent.start(session, request, progress.see), current
         except AgentRefused as error:
             progress.plans += 1
             if error.code != "gpus-taken" or progress.plans == MAX_PLANS:

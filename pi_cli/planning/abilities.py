@@ -6,15 +6,21 @@ for the release that this pi was written for, and stands for any vLLM that was n
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pi_cli.store import vllm_files
+
 SHIPPED = Path(__file__).with_name("vllm-0.32.0.json")
 FORMAT = 1
+MAX_NAME = 200  # characters; vLLM's longest name has about 60
 
 Takes = Literal["yes", "no", "maybe", "many"]
+Capability = tuple[int, int]
+"""A GPU's compute capability, (7, 5) for 7.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +38,96 @@ class Abilities:
 
     `architectures` are the kinds of models by name of their class (`generation`, `multimodal`, `embedding`, …),
     `former` those that were removed with the last version that had them, `transformers` those that it may run by the
-    library of that name. `quantisations` are the methods with the least compute capability, (7, 5) for 7.5.
+    library of that name. `quantisations` are the methods with the least compute capability, `schemes` the same within
+    the methods `compressed-tensors` and `quark`. `sparse_attention` says for which capabilities it has the attention of
+    DeepSeek-V3.2 and GLM-5.
     """
 
     version: str = ""
     architectures: Mapping[str, str] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)
     transformers: frozenset[str] = frozenset()
-    quantisations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    quantisations: Mapping[str, Capability] = field(default_factory=dict)
+    schemes: Mapping[str, Capability] = field(default_factory=dict)
+    sparse_attention: Mapping[Capability, bool] = field(default_factory=dict)
     tool_call_parsers: frozenset[str] = frozenset()
     reasoning_parsers: frozenset[str] = frozenset()
     options: tuple[Option, ...] = ()
     variables: frozenset[str] = frozenset()
+
+    @property
+    def option_names(self) -> frozenset[str]:
+        """Return all names of all options, with `-` between words."""
+        return frozenset(name for option in self.options for name in option.names)
 
 
 @functools.cache
 def shipped() -> Abilities:
     """Return the abilities of the vLLM release that this pi was written for."""
     return parse(SHIPPED.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Vllm:
+    """The vLLM that a plan is for; by default the release that this pi was written for.
+
+    `is_certain`: it said so itself, or it is that release. Otherwise the abilities are those of another version, which
+    are never a reason to refuse a model. `version` is empty if it is not known.
+    """
+
+    version: str = field(default_factory=lambda: shipped().version)
+    abilities: Abilities = field(default_factory=shipped, repr=False)
+    is_certain: bool = True
+
+    def for_model(self, min_vllm: str | None) -> "Vllm":
+        """Return the vLLM that runs a model: a newer one, of which nothing is known, if this is too old for it."""
+        if min_vllm and self.version and release(self.version) < release(min_vllm):
+            return Vllm(min_vllm, shipped(), min_vllm == shipped().version)
+        return self
+
+
+def of(version: str | None, digest: str | None) -> Vllm:
+    """Return a pod's default vLLM: its version and the digest of what it said about itself, as far as they are known.
+
+    Nothing it said about another version counts.
+    """
+    public = _public(version or "")
+    own = _read(digest) if digest else None
+    if own and own.version and (not public or _public(own.version) == public):
+        return Vllm(version or own.version, own)
+    return Vllm(version or "", shipped(), public == shipped().version)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a release without trailing zeros; a pre-release counts as its release, as on the pod.
+
+    >>> release("0.33.0rc1+cu129")
+    (0, 33)
+    """
+    leading = re.match(r"[\d.]*", version)
+    numbers = [int(number) for number in re.findall(r"\d+", leading.group() if leading else "")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _read(digest: str) -> Abilities | None:
+    text = vllm_files.read(digest)
+    return understood(text) if text is not None else None
+
+
+@functools.lru_cache(maxsize=16)
+def understood(text: str) -> Abilities | None:
+    """Return what `vllm_abilities.py` printed; None if it is not that."""
+    try:
+        return parse(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _public(version: str) -> str:
+    """Return a version without the name of its build: `0.32.0` for `0.32.0+cu129`."""
+    return version.partition("+")[0]
 
 
 def parse(text: str) -> Abilities:
@@ -62,7 +140,11 @@ def parse(text: str) -> Abilities:
         architectures={name: kind for kind, names in _mapping(data, "architectures").items() for name in _names(names)},
         former={name: _text(version) for name, version in _mapping(data, "former_architectures").items()},
         transformers=frozenset(_names(data.get("transformers_architectures", []))),
-        quantisations={name: divmod(_number(least), 10) for name, least in _mapping(data, "quantisations").items()},
+        quantisations=_capabilities(data, "quantisations"),
+        schemes=_capabilities(data, "schemes"),
+        sparse_attention={
+            _capability(name): value is True for name, value in _mapping(data, "sparse_attention").items()
+        },
         tool_call_parsers=frozenset(_names(data.get("tool_call_parsers", []))),
         reasoning_parsers=frozenset(_names(data.get("reasoning_parsers", []))),
         options=tuple(_option(option) for option in _list(data.get("options", []))),
@@ -80,7 +162,17 @@ def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = data.get(key, {})
     if not isinstance(value, dict):
         raise ValueError(f"`{key}` is not a table")
-    return value
+    return {_text(name): inner for name, inner in value.items()}
+
+
+def _capabilities(data: Mapping[str, Any], key: str) -> dict[str, Capability]:
+    return {name: divmod(_number(least), 10) for name, least in _mapping(data, key).items()}
+
+
+def _capability(name: str) -> Capability:
+    if not re.fullmatch("[0-9]{1,4}", name):
+        raise ValueError("a compute capability is not a number")
+    return divmod(int(name), 10)
 
 
 def _list(value: Any) -> list[Any]:
@@ -94,7 +186,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable():
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NAME:
         raise ValueError("a name is not a text")
     return value
 

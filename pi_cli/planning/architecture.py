@@ -6,9 +6,13 @@ What each layer stores follows vLLM 0.32 with the defaults of transformers 5.19:
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
+
+from pi_cli.planning import shards
+from pi_cli.planning.shards import Shards
 
 Kind = Literal["full", "sliding", "mla", "linear"]
 
@@ -37,12 +41,31 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
+class Widths:
+    """How much a model computes for each token, which decides the memory of a forward pass; 0: not known.
+
+    `hidden` is its hidden size, `intermediate` that of its layers without experts, `vocabulary` the tokens that it
+    knows, `experts` how many of them a token goes to, `latent` what the experts get instead of the hidden state.
+    """
+
+    hidden: int = 0
+    intermediate: int = 0
+    vocabulary: int = 0
+    experts: int = 0
+    latent: int = 0
+
+
+UNKNOWN_WIDTHS = Widths()
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A model's architecture: `name` is its class in vLLM, `heads` the number of query heads.
 
-    `max_context` is in tokens. `expert_size` is the intermediate size of one expert (0: the model has none), and
-    `block_size` the edge of the blocks in which its weights are quantised (0: they are not): both limit how far
-    tensor parallelism can split them.
+    Without `layers`, it is not known what the model stores in the KV cache. `max_context` is in tokens, 0 if it is not
+    known. `expert_size` is the intermediate size of one expert (0: the model has none), and `block_size` the edge of
+    the blocks in which its weights are quantised (0: they are not): both limit how far tensor parallelism can split
+    them, as do `shards`.
     """
 
     name: str
@@ -51,6 +74,17 @@ class Architecture:
     max_context: int
     expert_size: int = 0
     block_size: int = 0
+    shards: Shards = shards.UNKNOWN
+    widths: Widths = UNKNOWN_WIDTHS
+
+    @property
+    def has_linear_layers(self) -> bool:
+        return any(layers.kind == "linear" for layers in self.layers)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Return whether vLLM profiles an encoder of images, video or sound too, by the names of its classes."""
+        return self.name.endswith("ForConditionalGeneration")
 
 
 # The defaults of transformers for families whose published config.json leaves these keys out.
@@ -122,7 +156,10 @@ LENGTH_KEYS = (
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 NESTED_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
-EXPERT_COUNT_KEYS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+EXPERTS_PER_TOKEN_KEYS = (
+    *("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"),
+    *("moe_topk", "moe_top_k", "moe_k"),
+)
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -133,27 +170,39 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
     configuration is not considered.
     """
     try:
-        return _architecture(config)
+        text = _text_config(config)
+        _refuse_unknown(config, text)
+        layers = _layers(text)
+        if not layers:
+            raise ValueError("it has no layers with a KV cache")
+        return replace(_without_layers(config, text), layers=layers, max_context=_max_context(text))
     except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"its config.json is not valid: {error}") from error
 
 
-def _architecture(config: Mapping[str, Any]) -> Architecture:
+def without_layers(config: Mapping[str, Any]) -> Architecture | None:
+    """Read how a model can be split whose KV cache is not known; None if its heads are not known either."""
+    text, known = {}, None
+    with suppress(AttributeError, TypeError, ValueError):
+        text = _text_config(config)
+        known = _without_layers(config, text)
+    with suppress(AttributeError, TypeError, ValueError):
+        return known and replace(known, max_context=_max_context(text))
+    return known
+
+
+def _without_layers(config: Mapping[str, Any], text: Mapping[str, Any]) -> Architecture:
     names = config.get("architectures")
-    if not (isinstance(names, list) and names and isinstance(names[0], str)):
-        raise ValueError("it names no architecture")
-    text = _text_config(config)
-    _refuse_unknown(text)
-    layers = _layers(text)
-    if not layers:
-        raise ValueError("it has no layers with a KV cache")
+    quantization = config.get("quantization_config") or text.get("quantization_config")
     return Architecture(
-        name=names[0],
+        name=str(names[0]) if isinstance(names, list) and names else "",
         heads=_number(text, "num_attention_heads"),
-        layers=layers,
-        max_context=_max_context(text),
-        expert_size=_expert_size(text),
-        block_size=_block_size(config.get("quantization_config") or text.get("quantization_config")),
+        layers=(),
+        max_context=0,
+        expert_size=shards.expert_size(text),
+        block_size=shards.block_size(quantization),
+        shards=shards.read(text, quantization),
+        widths=_widths(text, config),
     )
 
 
@@ -166,7 +215,10 @@ def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _refuse_unknown(text: Mapping[str, Any]) -> None:
+def _refuse_unknown(config: Mapping[str, Any], text: Mapping[str, Any]) -> None:
+    names = config.get("architectures")
+    if not (isinstance(names, list) and names and isinstance(names[0], str)):
+        raise ValueError("it names no architecture")
     kind = str(text.get("model_type", ""))
     if kind in UNKNOWN_TYPES:
         raise ValueError(f"the KV cache of `{kind}` is not known")
@@ -371,17 +423,22 @@ def _ropes(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return nested or [settings]
 
 
-def _expert_size(text: Mapping[str, Any]) -> int:
-    if not any(_number(text, name, default=0) for name in EXPERT_COUNT_KEYS):
-        return 0
-    return _number(text, "moe_intermediate_size", "intermediate_size", default=0)
+def _widths(text: Mapping[str, Any], config: Mapping[str, Any]) -> Widths:
+    """Read what a forward pass depends on; what is not there, or is not one number, counts as not known."""
+    experts = _width(text, *EXPERTS_PER_TOKEN_KEYS) if shards.expert_size(text) else 0
+    # Where experts have no size of their own, `intermediate_size` is theirs, and no layer is without experts.
+    has_dense_layers = not experts or "moe_intermediate_size" in text
+    return Widths(
+        hidden=_width(text, "hidden_size", "n_embd", "d_model"),
+        intermediate=_width(text, "intermediate_size", "ffn_hidden_size") if has_dense_layers else 0,
+        vocabulary=_width(text, "vocab_size") or _width(config, "vocab_size"),
+        experts=experts,
+        latent=_width(text, "moe_latent_size") if experts else 0,
+    )
 
 
-def _block_size(quantization: object) -> int:
-    """Return the edge of the blocks that share a scale, by the keys of FP8 checkpoints and compressed-tensors."""
-    if not isinstance(quantization, Mapping):
+def _width(text: Mapping[str, Any], *names: str) -> int:
+    try:
+        return _number(text, *names, default=0)
+    except ValueError:
         return 0
-    groups = quantization.get("config_groups")
-    weights = [group.get("weights") for group in groups.values()] if isinstance(groups, Mapping) else []
-    sizes = [quantization.get("weight_block_size"), *(group.get("block_structure") for group in weights if group)]
-    return max((max(map(int, size)) for size in sizes if size), default=0)

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pi_cli.planning import fit, gpu_space, vllm_arguments
+from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences, vllm_arguments
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import KnownModel
+from pi_cli.planning.profile import POOLED, KnownModel
 from pi_cli.planning.vllm_arguments import Options
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.
 MIN_CONTEXT = 4096
+# Where it is not known what a token takes in the KV cache: the part of the memory that should be left for it. Models of
+# today with this much fit tens of thousands of tokens; vLLM determines how many (`--max-model-len auto`).
+CACHE_SHARE = 0.2
 BF16_CAPABILITY = (8, 0)  # of the first GPUs that compute in bfloat16
 
 
@@ -58,6 +61,16 @@ class Placement:
     def is_shared(self) -> bool:
         return not all(space.is_free for space in self.spaces)
 
+    @property
+    def is_tight(self) -> bool:
+        """Return whether more GPUs would serve a longer context or more requests.
+
+        Where the size of the KV cache is not known, a configuration of the catalogue is trusted.
+        """
+        if self.fit.concurrency is not None or not self.candidate.is_derived:
+            return self.fit.is_tight
+        return self.fit.memory.kv_cache < CACHE_SHARE * self.fit.memory.total * self.memory
+
 
 def best(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Placement | None:
     """Return the best placement with which vLLM would start.
@@ -71,13 +84,24 @@ def best(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpac
 def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> int | None:
     """Return the smallest number of these GPUs with which vLLM would start, whatever number the user asked for."""
     ways = sorted(possible(profile, None, spaces), key=lambda candidate: candidate.count)
-    return next((way.count for way in ways if _enough(profile, constraints, way)), None)
+    enough = filter(None, (_enough(profile, constraints, way) for way in ways))
+    sure = (each for each in enough if each.fit.concurrency is not None or not each.is_tight)
+    return next((each.candidate.count for each in sure), None)
 
 
 def measured_memory(profile: KnownModel, candidate: Candidate, options: Options) -> MeasuredMemory | None:
     """Return what an earlier start on the same kind and number of GPUs measured, if it had the same tensor size."""
     measured = profile.measured.get((candidate.spaces[0].kind, candidate.count))
     return measured if measured and measured.tensor == options.tensor else None
+
+
+def share_of_memory(candidate: Candidate, constraints: Constraints) -> float:
+    """Return the share of each GPU's memory that a candidate would have: the user's, its own, or the default."""
+    if constraints.memory:
+        return constraints.memory
+    if vllm_arguments.value(candidate.arguments, vllm_arguments.MEMORY_SHARE) is None:
+        return gpu_space.default_share(candidate.spaces)
+    return vllm_arguments.parse(candidate.arguments).memory
 
 
 def possible(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace]) -> Iterator[Candidate]:
@@ -93,20 +117,22 @@ def possible(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace])
 
 def impossible(profile: KnownModel, count: int, space: GpuSpace) -> str | None:
     """Return why a model cannot run on this many GPUs of a kind, whatever their memory; None if it can."""
-    if reason := fit.cannot_run(profile.shape.dtype, space.capability):
-        return reason
+    if lacking := quantisation.unmet(profile.shape, space.capability, profile.vllm):
+        return lacking.text
     if space.is_slice and count > 1:
         return "a model cannot use several MIG slices: CUDA shows a program only one"
     architecture = profile.shape.architecture
-    if architecture is None:
-        return "too little is known of its architecture to split it" if count > 1 else None
-    if not fit.divides(architecture, count):
-        return f"its {architecture.heads} attention heads cannot be split over {count} GPUs"
-    return None
+    if architecture is not None:
+        cuts_blocks = fit.cuts_blocks(architecture, count)
+        return conditions.undivided(architecture, count, is_expert_parallel=cuts_blocks)
+    is_usual = count & (count - 1) == 0  # a power of two, which divides the heads of all but a few models
+    return None if is_usual else f"its attention heads are not known, and few models can be split over {count} GPUs"
 
 
 def _listed(profile: KnownModel, group: Sequence[GpuSpace]) -> Iterator[Candidate]:
     """Yield the catalogue's configurations for a group of GPUs."""
+    if quantisation.unmet(profile.shape, group[0].capability, profile.vllm):
+        return
     gpus = [space.gpu for space in group]
     most = 1 if group[0].is_slice else len(group)
     for configuration in profile.entry.hardware if profile.entry else ():
@@ -133,10 +159,11 @@ def _derived(profile: KnownModel, count: int, group: Sequence[GpuSpace]) -> Cand
         origin = f"computed from its weights and architecture for {count}x {group[0].kind}"
         arguments, environment = (*hardware, *features(profile)), dict(profile.environment)
         return Candidate(group, count, arguments, origin, environment, is_derived=True)
-    about_the_model, environment = common(profile.entry.hardware)
+    general = profile.entry.general
+    about_the_model, environment = (general.args, dict(general.env)) if general else common(profile.entry.hardware)
     origin = f"derived from the catalogue's configurations for {count}x {group[0].kind}"
     arguments = (*hardware, *(about_the_model or features(profile)))
-    return Candidate(group, count, arguments, origin, environment, is_derived=True)
+    return Candidate(group, count, arguments, origin, environment, general.notes if general else "", is_derived=True)
 
 
 def _parallelism(profile: KnownModel, count: int) -> Iterator[str]:
@@ -152,13 +179,32 @@ def _precision(profile: KnownModel, space: GpuSpace) -> tuple[str, ...]:
 
 
 def features(profile: KnownModel) -> tuple[str, ...]:
-    """Return the arguments for a model's tool calls and reasoning, and those that it has from its base model."""
+    """Return the arguments for what a model is for, its tool calls and reasoning, and those that its base model has.
+
+    vLLM's own choice of the runner depends on files of sentence-transformers that some embedding models do not have.
+    """
     arguments = [*profile.arguments]
+    if is_pooled(profile):
+        arguments += ["--runner", "pooling"]
     if profile.tool_call_parser:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.tool_call_parser]
     if profile.reasoning_parser:
         arguments += ["--reasoning-parser", profile.reasoning_parser]
     return tuple(arguments)
+
+
+def is_pooled(profile: KnownModel) -> bool:
+    """Return whether vLLM's pooling runner serves a model.
+
+    Not a reranker or a reward model whose class generates text: vLLM would compare embeddings instead of ranking.
+    """
+    return profile.kind in POOLED and not generates_scores(profile)
+
+
+def generates_scores(profile: KnownModel) -> bool:
+    """Return whether a reranker or a reward model writes its scores as text."""
+    name = profile.shape.architecture.name if profile.shape.architecture else ""
+    return profile.kind in ("reranker", "reward") and name.endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -168,12 +214,25 @@ def common(hardware: Sequence[Configuration]) -> tuple[tuple[str, ...], dict[str
     ]
     first, *others = [list(vllm_arguments.groups(arguments)) for arguments in about_the_model]
     shared = [group for group in first if all(group in other for other in others)]
+    if limit := _common_sequences(hardware):
+        shared.append((vllm_arguments.SEQUENCES[0], str(limit)))
     environment = {
         name: value
         for name, value in hardware[0].env.items()
         if all(configuration.env.get(name) == value for configuration in hardware)
     }
     return tuple(argument for group in shared for argument in group), environment
+
+
+def _common_sequences(hardware: Sequence[Configuration]) -> int | None:
+    """Return the smallest `--max-num-seqs` of configurations that all have one: it is about the model then.
+
+    With a single configuration nothing tells whether the model or that hardware needs it.
+    """
+    limits = [vllm_arguments.value(configuration.args, vllm_arguments.SEQUENCES) for configuration in hardware]
+    numbers = [vllm_arguments.number(limit or "") for limit in limits]
+    known = [number for number in numbers if number]
+    return min(known) if len(known) == len(hardware) > 1 else None
 
 
 def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[Placement]:
@@ -185,13 +244,16 @@ def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[
 def _enough(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:
     """Return the placement of a candidate if vLLM would start with it."""
     placement = _place(profile, constraints, candidate)
-    return placement if placement and placement.fit.is_enough else None
+    if placement is None or not placement.fit.is_enough:
+        return None
+    unmet = conditions.certain(profile.shape.architecture, placement.arguments, placement.spaces[0])
+    return None if unmet else placement
 
 
 def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:
     """Choose the GPUs, the share of their memory and the context; None if too little memory is free."""
     options = vllm_arguments.parse(candidate.arguments)
-    share = constraints.memory or options.memory
+    share = share_of_memory(candidate, constraints)
     spaces = gpu_space.least_used(candidate.spaces, candidate.count, share)
     if spaces is None and constraints.memory is None:
         spaces, share = gpu_space.most_free(candidate.spaces, candidate.count)
@@ -206,19 +268,21 @@ def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) 
     measured = measured_memory(profile, candidate, options)
     memory_fit = fit.estimate(profile.shape, spaces, options, measured)
     placement = Placement(candidate, spaces, arguments, share, memory_fit)
-    if constraints.context or _may_keep_context(placement, options):
-        return placement
-    return _with_context_auto(profile, placement, options, measured)
+    if not constraints.context and not _may_keep_context(placement, options):
+        placement = _with_context_auto(profile, placement, options, measured)
+    return _with_sequences_that_fit(placement)
 
 
 def _may_keep_context(placement: Placement, options: Options) -> bool:
     """Return whether the context of the arguments, or the model's own, is sure enough to fit."""
     concurrency = placement.fit.concurrency
-    if options.is_context_auto or (options.context is not None and placement.fit.is_enough):
+    if options.is_context_auto:
         return True
     if concurrency is None:  # the size of its KV cache is unknown: trust the catalogue
         return not placement.candidate.is_derived
-    return not placement.fit.is_tight
+    if placement.fit.hangs_on_the_estimate:
+        return False
+    return not placement.fit.is_tight or (options.context is not None and placement.fit.is_enough)
 
 
 def _with_context_auto(
@@ -234,9 +298,20 @@ def _with_context_auto(
     return replace(placement, arguments=arguments, fit=memory_fit)
 
 
+def _with_sequences_that_fit(placement: Placement) -> Placement:
+    """Lower `--max-num-seqs` where the KV cache has too few blocks for it, with which vLLM would not start."""
+    most = sequences.capped(placement.arguments, placement.spaces[0], placement.fit)
+    if most is None:
+        return placement
+    return replace(
+        placement, arguments=vllm_arguments.replaced(placement.arguments, vllm_arguments.SEQUENCES, str(most))
+    )
+
+
 def _rank(placement: Placement) -> tuple[float, ...]:
     count, is_derived = placement.candidate.count, placement.candidate.is_derived
-    if not placement.fit.is_tight:
+    if not placement.is_tight:
         return placement.is_shared, False, is_derived, count
     longest, concurrency = placement.fit.context or 0, placement.fit.concurrency or 0
-    return placement.is_shared, True, -longest, is_derived, -concurrency, count
+    left = placement.fit.memory.kv_cache if placement.fit.concurrency is None else 0.0
+    return placement.is_shared, True, -longest, is_derived, -concurrency, -left, count

@@ -4,13 +4,13 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import gpu_types, vllm_arguments
-from pi_cli.planning.architecture import Architecture, Layers
+from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
+from pi_cli.planning.architecture import Architecture, Layers, Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
@@ -36,6 +36,8 @@ BLOCK_KEYS = {
     "active_params_b": "a number",
     "weights_gb": "a number",
     "dtype": "a string",
+    "quantization": "a string",
+    "attention": "a string",
     "min_vllm": "a string",
     "tool_call_parser": "a string",
     "reasoning_parser": "a string",
@@ -58,7 +60,9 @@ ARCHITECTURE_KEYS = {
     "max_context": "an integer",
     "expert_size": "an integer",
     "block_size": "an integer",
+    "widths": "a table",
 }
+WIDTHS_KEYS = dict.fromkeys(Widths.__slots__, "an integer")
 LAYERS_KEYS = {name: "a string" if name == "kind" else "an integer" for name in Layers.__slots__}
 
 
@@ -85,13 +89,18 @@ class Configuration:
 class Entry:
     """A model of the catalogue: its data, and the heading and description above its block.
 
-    `params_b` are billions of parameters, `dtype` is the type of the weights. `is_verified`: we have run it ourselves.
+    `params_b` are billions of parameters, `dtype` is the type of the weights, `quantization` vLLM's name of its method
+    if that is not the usual one for the type, `attention` is `sparse` if each token attends to an indexed part of the
+    cache only (DeepSeek-V3.2, GLM-5). `is_verified`: we have run it ourselves. `general` has the arguments for all
+    GPUs, where a fetched recipe gives them, and `origin` says what came from there.
     """
 
     id: str
     hardware: tuple[Configuration, ...]
     weights_gb: float
     dtype: str = ""
+    quantization: str = ""
+    attention: str = ""
     params_b: float | None = None
     active_params_b: float | None = None
     min_vllm: str | None = None
@@ -103,6 +112,8 @@ class Entry:
     family: str = ""
     about: str = ""
     is_verified: bool = False
+    general: Configuration | None = None
+    origin: str = ""
 
 
 def find(model: str) -> Entry | None:
@@ -112,7 +123,7 @@ def find(model: str) -> Entry | None:
     """
     for block in _every_block():
         if block.id.lower() == model.lower():
-            return _entry(block)
+            return _current(block)
         if not block.id:
             _entry(block)  # raises, with the reason
     return None
@@ -120,26 +131,22 @@ def find(model: str) -> Entry | None:
 
 def entries() -> list[Entry]:
     """Return all entries, the user's own first."""
-    return [_entry(block) for block in _distinct()]
+    return [_current(block) for block in _distinct()]
 
 
 def search(query: str) -> list[Entry]:
     """Return the entries whose id or family contains every word of a query."""
     words = query.lower().split()
     return [
-        _entry(block)
+        _current(block)
         for block in _distinct()
         if all(word in block.id.lower() or word in block.family.lower() for word in words)
     ]
 
 
-def similar(model: str) -> list[str]:
-    """Return up to three ids that a shortened or misspelt id may mean, the likeliest first."""
-    ids = [block.id for block in _distinct()]
-    spellings = {id.rpartition("/")[2].lower(): id for id in ids} | {id.lower(): id for id in ids}
-    longer = [id for id in ids if model.lower() in id.lower()]
-    close = difflib.get_close_matches(model.lower(), spellings, n=6)
-    return list(dict.fromkeys([*longer, *(spellings[spelling] for spelling in close)]))[:3]
+def ids() -> list[str]:
+    """Return the ids of all entries, the user's own first; without reading the entries themselves."""
+    return [block.id for block in _distinct() if block.id]
 
 
 def parse(text: str, file: str | Path = FILE) -> Iterator[Entry]:
@@ -213,6 +220,15 @@ def _blocks(text: str, file: str | Path) -> Iterator[_Block]:
         yield _Block(file, line, text[start : end - len(BLOCK_END)], is_closed, family, heading, _paragraph(below))
 
 
+def _current(block: _Block) -> Entry:
+    """Return the entry of a block; one of ours with the fetched recipe for it, if that is newer."""
+    entry = _entry(block)
+    if block.file != FILE:
+        return replace(entry, origin=f"your own catalogue, {block.file}")
+    recipe = recipes.newer(entry.id)
+    return merging.merged(entry, recipe) if recipe else entry
+
+
 def _paragraph(text: str) -> str:
     """Return the first paragraph as one line; empty if it is a table."""
     first = text.strip().partition("\n\n")[0]
@@ -266,6 +282,8 @@ def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architectu
     tables = data.pop("hardware")
     if not tables:
         raise _Invalid("`hardware` is empty", key="hardware")
+    if data.get("attention", "sparse") != "sparse":
+        raise _Invalid('`attention` should be "sparse", or be left out', key="attention")
     hardware = tuple(_configuration(table, number) for number, table in enumerate(tables))
     architecture = data.pop("architecture", None)
     return hardware, None if architecture is None else _architecture(architecture)
@@ -302,7 +320,10 @@ def _architecture(data: dict[str, Any]) -> Architecture:
         _check(layers, LAYERS_KEYS, ("kind", "count"), "architecture")
         if layers["kind"] not in ("full", "sliding", "mla", "linear"):
             raise _Invalid(f"`{layers['kind']}` is not a kind of layers", "architecture", key="layers")
-    return Architecture(**{**data, "layers": tuple(Layers(**layers) for layers in data["layers"])})
+    widths = data.get("widths", {})
+    _check(widths, WIDTHS_KEYS, (), "architecture")
+    layers = tuple(Layers(**layers) for layers in data["layers"])
+    return Architecture(**{**data, "layers": layers, "widths": Widths(**widths)})
 
 
 def _check(

@@ -1,38 +1,33 @@
 """Whether a model fits GPUs: weights, KV cache and overhead against their memory, as vLLM divides it.
 
-vLLM takes `total x --gpu-memory-utilization` of each GPU, loads the weights and reserves what it needs to run, and
-gives the rest to the KV cache. It starts if that cache has space for one request of the served context
+vLLM takes `total x --gpu-memory-utilization` of each GPU, loads the weights, reserves what it needs to run (`overhead`)
+and gives the rest to the KV cache. It starts if that cache has space for one request of the served context
 (v1/worker/gpu_worker.py, v1/core/kv_cache_utils.py of vLLM 0.32). Pure arithmetic: no requests, no processes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pi_cli.planning import kv_cache
+from pi_cli.planning import kv_cache, overhead
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.gpu_space import GpuSpace
+from pi_cli.planning.overhead import Batch
 from pi_cli.planning.vllm_arguments import Options
 
 GIB = 2**30
 MIB_PER_GIB = 1024
 USABLE_SHARE = 0.985  # of the total that nvidia-smi shows: what CUDA offers to a program
 
-# GiB beside weights and KV cache: CUDA context, NCCL, activations of the largest batch, CUDA graphs. An assumption,
-# until a start has been measured (`measurements`): larger batches and vision encoders need more.
-SMALL_GPU = 50.0
-SMALL_GPU_OVERHEAD, OVERHEAD = 2.5, 4.0
-
 # The GPU memory in GiB by which vLLM 0.32 chooses the batch size of its profiling run (engine/arg_utils.py); it counts
 # A100s among the small ones.
 LARGEST_GPU, LARGE_GPU = 160.0, 70.0
+SEQUENCES_OF_LARGE_GPU, SEQUENCES = 1024, 256  # requests at once
 
 # The experts' part of the weights of a large mixture of experts (0.975 to 0.983 by the shapes of those in the
 # catalogue). The rest is copied to every data-parallel rank.
 EXPERTS_SHARE = 0.975
 
-NATIVE_CAPABILITY = {"fp8": (8, 9), "nvfp4": (10, 0), "mxfp4": (8, 0)}  # all others: vLLM 0.32's minimum
-MIN_CAPABILITY = (7, 5)
-
+ERRORS_TO_BE_SURE = 3.0  # a KV cache of so many times the error of the estimate is sure to be large enough
 AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which more GPUs are not worth having
 
 
@@ -40,12 +35,16 @@ AMPLE_CONCURRENCY = 2.0  # requests of the full context at once, above which mor
 class ModelShape:
     """What a model's memory depends on: the bytes and the type of its weights (`bfloat16`, `fp8`…), and its layers.
 
-    Without `architecture` nothing is known of its KV cache.
+    Without `architecture`, or without the layers in it, nothing is known of its KV cache. `methods` are vLLM's names of
+    its quantisation, where they are known (`quantisation.methods`). `is_sparse`: its attention is that of
+    DeepSeek-V3.2, with an index of the cache.
     """
 
     weights: float
     dtype: str = ""
     architecture: Architecture | None = None
+    methods: tuple[str, ...] = ()
+    is_sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,9 @@ class MemoryFit:
     """How a model fits its GPUs. Contexts and KV cache are in tokens, None where the architecture is unknown.
 
     `context` is what it would serve, `longest` the longest that fits. `concurrency` is how many requests of `context`
-    tokens fit at once, over all replicas. `is_measured`: based on an earlier start instead of our assumptions.
+    tokens fit at once, over all replicas. `is_measured`: based on an earlier start instead of our estimate of the
+    overhead, which may be wrong by `error` GiB per GPU. `state_blocks` are the blocks of each replica's KV cache, of
+    which a model with linear layers needs one for every request; None for other models.
     """
 
     memory: Memory
@@ -86,6 +87,13 @@ class MemoryFit:
     tokens: int | None = None
     concurrency: float | None = None
     is_measured: bool = False
+    state_blocks: int | None = None
+    error: float = 0.0
+
+    @property
+    def hangs_on_the_estimate(self) -> bool:
+        """Return whether the KV cache may be much smaller than expected, since the overhead is an estimate."""
+        return self.memory.kv_cache < ERRORS_TO_BE_SURE * self.error
 
     @property
     def is_enough(self) -> bool:
@@ -107,13 +115,15 @@ def estimate(
     total = min(space.total for space in spaces) / MIB_PER_GIB * USABLE_SHARE
     taken = max(space.taken for space in spaces) / MIB_PER_GIB
     weights = weights_per_gpu(shape, options)
-    overhead = SMALL_GPU_OVERHEAD if total < SMALL_GPU else OVERHEAD
-    if measured:
-        overhead = max(0.0, measured.not_kv_cache - weights)
-    memory = Memory(total, taken, weights, overhead, max(0.0, total * options.memory - weights - overhead))
-    if shape.architecture is None:
-        return MemoryFit(memory, is_measured=measured is not None)
-    return _with_context(memory, shape.architecture, spaces, options, is_measured=measured is not None)
+    expected = overhead.estimate(
+        shape.architecture, weights, shape.dtype, options, batch(spaces[0], options), spaces[0].capability
+    )
+    beside = max(0.0, measured.not_kv_cache - weights) if measured else expected.total
+    memory = Memory(total, taken, weights, beside, max(0.0, total * options.memory - weights - beside))
+    made = MemoryFit(memory, is_measured=measured is not None, error=0.0 if measured else expected.error)
+    if shape.architecture is None or not shape.architecture.layers:
+        return made
+    return _with_context(made, shape.architecture, spaces, options)
 
 
 def weights_per_gpu(shape: ModelShape, options: Options) -> float:
@@ -122,16 +132,6 @@ def weights_per_gpu(shape: ModelShape, options: Options) -> float:
     if options.data == 1 or not options.is_expert_parallel:
         return split
     return split * (EXPERTS_SHARE / options.data + 1 - EXPERTS_SHARE)
-
-
-def cannot_run(dtype: str, capability: tuple[int, int] | None) -> str | None:
-    """Return why a GPU cannot run weights of a type; None if it can, or if its capability is not known."""
-    needed = NATIVE_CAPABILITY.get(dtype, MIN_CAPABILITY)
-    if capability is None or capability >= needed:
-        return None
-    has, needs = (f"{major}.{minor}" for major, minor in (capability, needed))
-    requirement = f"{dtype.upper()} weights need" if dtype in NATIVE_CAPABILITY else "vLLM needs"
-    return f"{requirement} compute capability {needs}, and it has {has}"
 
 
 def divides(architecture: Architecture, tensor: int) -> bool:
@@ -154,10 +154,17 @@ def batched_tokens(space: GpuSpace) -> int:
     return 8192 if memory >= LARGE_GPU and not space.kind.startswith("A100") else 2048
 
 
+def batch(space: GpuSpace, options: Options) -> Batch:
+    """Return the largest batch that vLLM runs, with these options on a GPU."""
+    tokens = options.batched_tokens or batched_tokens(space)
+    is_large = space.total / MIB_PER_GIB >= LARGE_GPU and not space.kind.startswith("A100")
+    return Batch(tokens, min(options.sequences or (SEQUENCES_OF_LARGE_GPU if is_large else SEQUENCES), tokens))
+
+
 def _with_context(
-    memory: Memory, architecture: Architecture, spaces: Sequence[GpuSpace], options: Options, *, is_measured: bool
+    made: MemoryFit, architecture: Architecture, spaces: Sequence[GpuSpace], options: Options
 ) -> MemoryFit:
-    available = int(memory.kv_cache * GIB)
+    available = int(made.memory.kv_cache * GIB)
     layout = kv_cache.Layout(
         tensor=options.tensor,
         pipeline=options.pipeline,
@@ -169,4 +176,11 @@ def _with_context(
     if options.is_context_auto:
         context = min(context, longest)
     capacity = kv_cache.capacity(architecture, available, layout, context=max(1, context))
-    return MemoryFit(memory, context, longest, capacity.tokens, capacity.concurrency * options.data, is_measured)
+    return replace(
+        made,
+        context=context,
+        longest=longest,
+        tokens=capacity.tokens,
+        concurrency=capacity.concurrency * options.data,
+        state_blocks=kv_cache.blocks(architecture, available, layout) if architecture.has_linear_layers else None,
+    )

@@ -16,6 +16,7 @@ class GpuType:
 
     `memory_mib` is the total that nvidia-smi shows, `size` the same in GB as vendors count. `capability` is CUDA's
     compute capability. `like` names the type that this one can replace: the same chip with at most as much memory.
+    `is_unified`: the memory is that of the whole machine, whose own programs need a part of it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class GpuType:
     capability: tuple[int, int]
     size: int
     like: str = ""
+    is_unified: bool = False
 
     def is_a(self, name: str) -> bool:
         """Return whether a configuration for a type, by our name or nvidia-smi's, runs on this one too."""
@@ -82,7 +84,9 @@ TABLE: tuple[tuple[GpuType, tuple[str, ...]], ...] = (
     (GpuType("RTX PRO 5000-72G", 73410, (12, 0), 72), ("NVIDIA RTX PRO 5000 72GB Blackwell", "RTX PRO 5000")),
     (GpuType("RTX 5090", 32607, (12, 0), 32), ("NVIDIA GeForce RTX 5090",)),
     # The memory is the machine's, and nvidia-smi shows `[N/A]`: 128 GB minus what the firmware reserves.
-    (GpuType("DGX Spark", 121856, (12, 1), 128), ("NVIDIA GB10",)),
+    (GpuType("DGX Spark", 121856, (12, 1), 128, is_unified=True), ("NVIDIA GB10",)),
+    # Not seen: 122.8 GiB, from which the KV cache in a public log of vLLM follows.
+    (GpuType("Jetson Thor", 125747, (11, 0), 128, is_unified=True), ("NVIDIA Thor",)),
     (GpuType("T4", 15360, (7, 5), 16), ("Tesla T4",)),
 )
 
@@ -102,9 +106,9 @@ def recognise(gpu: Gpu) -> GpuType | None:
     A MIG slice has a type of its own, with the compute capability of its card.
 
     >>> recognise(Gpu(0, "NVIDIA A100-SXM4-80GB", "80GB"))
-    GpuType(name='A100', memory_mib=81920, capability=(8, 0), size=80, like='')
+    GpuType(name='A100', memory_mib=81920, capability=(8, 0), size=80, like='', is_unified=False)
     >>> recognise(Gpu(0, "NVIDIA H200 MIG 3g.71gb", "71GB"))
-    GpuType(name='H200 MIG 3g.71gb', memory_mib=70858, capability=(9, 0), size=71, like='')
+    GpuType(name='H200 MIG 3g.71gb', memory_mib=70858, capability=(9, 0), size=71, like='', is_unified=False)
     """
     size = _gigabytes(gpu.memory)
     if slice := SLICE_NAME.fullmatch(gpu.name):

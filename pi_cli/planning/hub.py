@@ -65,6 +65,11 @@ async def forms(base: str, *, token: str | None, endpoint: str | None, timeout: 
     return await _optional(_question(base, token, endpoint, timeout), hub_search.forms) or []
 
 
+async def get_json(path: str, *, token: str | None, endpoint: str | None, timeout: float = HUB_TIMEOUT) -> Any:
+    """Return the Hub's JSON at a path that is not about one model; errors as `describe`."""
+    return await _in_time(_question("models", token, endpoint, timeout), lambda question: question.json(path))
+
+
 async def about(model: str, *, token: str | None, endpoint: str | None, timeout: float) -> About | None:
     """Return what the Hub says of a model beside its files; None if it has no such model or does not say so in time."""
     return await _optional(_question(model, token, endpoint, timeout), _about)

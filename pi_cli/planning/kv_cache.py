@@ -88,6 +88,11 @@ def capacity(architecture: Architecture, space: int, layout: Layout, *, context:
     return Capacity(int(concurrency * context), concurrency)
 
 
+def blocks(architecture: Architecture, space: int, layout: Layout) -> int:
+    """Return into how many blocks `space` bytes on each GPU are divided, including the null block."""
+    return space // _pool(architecture, layout).block_bytes
+
+
 def needed(architecture: Architecture, context: int, layout: Layout) -> int:
     """Return the bytes per GPU that vLLM needs to start: one request of `context` tokens and the null block.
 

@@ -7,12 +7,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import abilities, architecture, catalogue, forms, hub, inheritance, model_kind, servable
-from pi_cli.planning.catalogue import Entry
+from pi_cli.planning import (
+    abilities,
+    architecture,
+    catalogue,
+    forms,
+    hub,
+    inheritance,
+    model_kind,
+    quantisation,
+    recipes,
+    servable,
+)
+from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
 from pi_cli.planning.inheritance import Inherited
 from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.recipes import Recipe
 from pi_cli.planning.repository import About, Repository, architectures
 from pi_cli.planning.servable import Refusal, Target
 from pi_cli.store import measurements
@@ -63,8 +75,10 @@ async def find(model: str, *, token: str | None, endpoint: str | None, target: T
     except hub.HubUnreachable as error:
         reason = f"{error}, so its size and architecture are not known"
         return UnknownModel(model, reason, notes=(inheritance.TOOLS_OFF,))
-    await _refuse(found, asked, target or Target(), None)
-    return await _from_hub(found, asked, target or Target())
+    recipe = recipes.find(found.id)  # which says that a vLLM serves it, be it a newer one than is known here
+    if recipe is None:
+        await _refuse(found, asked, target or Target(), None)
+    return await _from_hub(found, asked, target or Target(), recipe)
 
 
 async def find_for_own_arguments(
@@ -94,7 +108,9 @@ async def find_for_own_arguments(
 
 def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> KnownModel:
     """Return a catalogue entry's profile, with what earlier starts measured: `rows`, or `measured.json`."""
-    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture)
+    methods = (entry.quantization,) if entry.quantization else ()
+    is_sparse = entry.attention == "sparse"
+    shape = ModelShape(entry.weights_gb * 1e9, entry.dtype, entry.architecture, methods, is_sparse)
     classes = [entry.architecture.name] if entry.architecture else []
     return KnownModel(
         *(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser),
@@ -121,7 +137,7 @@ async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:
     return forms.hint(chosen, refused.base, target.name)
 
 
-async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProfile:
+async def _from_hub(found: Repository, asked: _Hub, target: Target, recipe: Recipe | None) -> ModelProfile:
     kind = _kind(found)
     doubt = servable.note(found, target)
     notes = (doubt,) if doubt else ()
@@ -135,11 +151,13 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProf
         its_architecture = architecture.from_config(found.config)
     except ValueError as error:
         unknown = f"the size of its KV cache is not known: {error}"
-    dtype = dtype_of(found.config)
-    inherited = await _inherited(found, dtype, asked) if kind == "generation" else Inherited("")
-    return KnownModel(
+        its_architecture = architecture.without_layers(found.config)
+    dtype, methods = dtype_of(found.config), quantisation.methods(found.config)
+    has_relatives = kind == "generation" and recipe is None
+    inherited = await _inherited(found, dtype, asked) if has_relatives else Inherited("")
+    profile = KnownModel(
         found.id,
-        ModelShape(found.weights, dtype, its_architecture),
+        ModelShape(found.weights, dtype, its_architecture, methods, has_sparse_attention(found.config)),
         tool_call_parser=inherited.tool_call_parser,
         reasoning_parser=inherited.reasoning_parser,
         unknown=unknown,
@@ -151,30 +169,39 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target) -> ModelProf
         min_vllm=inherited.min_vllm,
         notes=tuple(filter(None, (inherited.note, *notes))),
     )
+    return _with_recipe(profile, recipe, is_gated=found.is_gated) if recipe else profile
 
 
 async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
     """Return what a model has from one of the catalogue: the models that it was made from come first."""
     if named := inheritance.by_name([found.id]):
         return named
+    entries = catalogue.entries()
+    owners = inheritance.owners(entries)
     models = inheritance.parents(found.about)
     for step in range(MAX_STEPS):
         if named := inheritance.by_name(models):
             return named
-        if entry := inheritance.relative(models):
-            return inheritance.from_entry(found, dtype, entry, "its base model")
-        if entry := inheritance.of_family(models, found):
-            return inheritance.from_entry(found, dtype, entry, "a model of the same family as its base model")
+        if entry := inheritance.relative(models, entries):
+            return inheritance.from_entry(found, dtype, entry, "its base model", owners)
+        if entry := inheritance.of_family(models, found, entries):
+            return inheritance.from_entry(found, dtype, entry, "a model of the same family as its base model", owners)
         if not models or step == MAX_STEPS - 1:
             break
         said = await asked.about(models[0])
         models = inheritance.parents(said) if said else []
-    same = inheritance.relative([found.id])
+    return _by_own_name(found, dtype, entries) or inheritance.by_architecture(found, entries)
+
+
+def _by_own_name(found: Repository, dtype: str, entries: Sequence[Entry]) -> Inherited | None:
+    """Return what a model has from one of the catalogue with the same architecture and, but for sizes, its name."""
+    owners = inheritance.owners(entries)
+    same = inheritance.relative([found.id], entries)
     if same and same.architecture and same.architecture.name in architectures(found.config):
-        return inheritance.from_entry(found, dtype, same, "another form of it by its name")
-    if entry := inheritance.of_family([found.id], found):
-        return inheritance.from_entry(found, dtype, entry, "a model of the same family by its name")
-    return inheritance.by_architecture(found)
+        return inheritance.from_entry(found, dtype, same, "another form of it by its name", owners)
+    if entry := inheritance.of_family([found.id], found, entries):
+        return inheritance.from_entry(found, dtype, entry, "a model of the same family by its name", owners)
+    return None
 
 
 def _kind(found: Repository) -> Kind:
@@ -182,6 +209,28 @@ def _kind(found: Repository) -> Kind:
     return model_kind.of(
         found.id, classes, abilities.shipped(), about=found.about, files=found.names, config=found.config
     )
+
+
+def _with_recipe(profile: KnownModel, recipe: Recipe, *, is_gated: bool) -> KnownModel:
+    """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
+    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
+    entry = Entry(
+        profile.id,
+        (row,),
+        round(profile.shape.weights / 1e9, 1),
+        dtype=profile.shape.dtype,
+        min_vllm=recipe.min_vllm,
+        tool_call_parser=tools,
+        reasoning_parser=reasoning,
+        gated=is_gated,
+        architecture=profile.shape.architecture,
+        name=profile.id.rpartition("/")[2],
+        about=recipe.about,
+        general=replace(row, gpus=("any",), args=recipe.general, env=dict(recipe.general_env)),
+        origin=f"arguments: {recipe.source}; weights and architecture: the Hugging Face Hub",
+    )
+    return replace(profile, entry=entry, tool_call_parser=tools, reasoning_parser=reasoning)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:
@@ -197,6 +246,12 @@ def dtype_of(config: Mapping[str, Any]) -> str:
     inner = config.get("text_config") or {}
     plain = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
     return method or str(plain or "bfloat16")
+
+
+def has_sparse_attention(config: Mapping[str, Any]) -> bool:
+    """Return whether vLLM runs a model with its sparse backends of MLA: by the key that it looks for itself."""
+    inner = config.get("text_config")
+    return any(isinstance(part, Mapping) and part.get("index_topk") for part in (config, inner))
 
 
 def _measured(model: str, rows: Sequence[Measurement] | None = None) -> dict[tuple[str, int], MeasuredMemory]:

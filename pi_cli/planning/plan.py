@@ -5,11 +5,21 @@ from dataclasses import dataclass, field
 
 from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
-from pi_cli.planning import candidates, fit, gpu_space, refusal, vllm_arguments
+from pi_cli.planning import (
+    candidates,
+    fit,
+    gpu_space,
+    own_arguments,
+    purposes,
+    quantisation,
+    refusal,
+    serve_options,
+    vllm_arguments,
+)
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
+from pi_cli.planning.profile import POOLED, Kind, KnownModel, ModelProfile, UnknownModel
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes
@@ -22,8 +32,9 @@ class Plan:
 
     `gpus` are ids and `kind` is the name of their type. `memory` is the share that the model takes of each, and
     `beside` are the models that already run on them. `reasons` explain the plan, a line each, the most important first.
-    `is_complete`: vLLM needs nothing from the Hub but the model itself, whereas the user's own arguments may name
-    other repositories. `files` is the size of the download in bytes, if the Hub was asked.
+    `obstacles` are what vLLM will refuse in the user's own arguments, if our estimate of the memory is right.
+    `is_complete`: vLLM needs nothing from the Hub but the model itself, whereas the user's own arguments may name other
+    repositories. `files` is the size of the download in bytes, if the Hub was asked. `purpose`: what the model is for.
     """
 
     model: str
@@ -34,10 +45,12 @@ class Plan:
     memory: float | None = None
     beside: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
     fit: MemoryFit | None = None
     is_complete: bool = True
     min_vllm: str | None = None
     files: int | None = None
+    purpose: Kind = "generation"
 
     @property
     def is_tight(self) -> bool:
@@ -62,18 +75,20 @@ def make(
     best = candidates.best(profile, constraints, spaces)
     if best is None:
         raise refusal.explain(profile, constraints, spaces, pod)
+    arguments, remarks = serve_options.known(best.arguments, profile.vllm, pod)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in best.spaces),
-        best.arguments,
+        arguments,
         best.candidate.environment,
         kind=best.spaces[0].kind,
         memory=best.memory,
         beside=_beside(best.spaces),
-        reasons=tuple(_reasons(profile, constraints, best, spaces)),
+        reasons=(*_reasons(profile, constraints, best, spaces, pod), *remarks),
         fit=best.fit,
         min_vllm=profile.needed_vllm,
         files=profile.files,
+        purpose=profile.kind,
     )
 
 
@@ -87,6 +102,7 @@ def _check(
     if is_cpu:
         if constraints.gpus or constraints.memory:
             raise BadUsage(f"`{pod}` has no GPUs", hint="leave out `--gpus` and `--memory`")
+        own_arguments.check(profile, own or (), None)
         return
     if not spaces:
         raise refusal.no_gpus(pod)
@@ -102,6 +118,8 @@ def _check(
             f"a model cannot use {requested} MIG slices: CUDA shows a program only one",
             hint="choose a model that fits one slice, or have MIG turned off on the GPUs",
         )
+    if own is not None:
+        own_arguments.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
     if isinstance(profile, KnownModel):
         _check_context(profile, constraints.context)
 
@@ -120,11 +138,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
         reasons = ("your own vLLM arguments, on the CPU",)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
     context = ("--max-model-len", str(constraints.context or "auto"))
-    reasons = (
-        f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}",
-    )
+    reason = f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}"
     if isinstance(profile, UnknownModel):
-        return Plan(profile.id, (), context, reasons=(*reasons, *profile.notes), files=profile.files)
+        return Plan(profile.id, (), context, reasons=(reason, *profile.notes), files=profile.files)
     shape = profile.shape
     if shape.weights > MAX_CPU_WEIGHTS or shape.dtype not in UNQUANTISED_TYPES:
         size = f"{shape.weights / 1e9:.1f} GB of weights in {shape.dtype}"
@@ -132,10 +148,9 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
             f"`{profile.id}` is for GPUs only, and `{pod}` is a CPU pod: {size}",
             hint="choose a small model that is not quantised; to try anyway, give your own arguments after `--vllm`",
         )
-    arguments = (*candidates.features(profile), *context)
-    return Plan(
-        profile.id, (), arguments, reasons=(*reasons, *profile.notes), min_vllm=profile.needed_vllm, files=profile.files
-    )
+    arguments, remarks = serve_options.known((*candidates.features(profile), *context), profile.vllm, pod)
+    why = (reason, *profile.notes, *remarks)
+    return Plan(profile.id, (), arguments, reasons=why, min_vllm=profile.needed_vllm, files=profile.files)
 
 
 def _with_own_arguments(
@@ -148,6 +163,7 @@ def _with_own_arguments(
     if chosen is None:
         _, share_left = gpu_space.most_free(spaces, options.gpus)
         raise refusal.no_room(profile.id, pod, gpu_space.held(spaces), share_left=share_left)
+    expected = own_arguments.expect(profile, arguments, chosen)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
@@ -158,8 +174,10 @@ def _with_own_arguments(
         reasons=(
             "your own vLLM arguments",
             f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
+            *expected.remarks,
         ),
-        fit=fit.estimate(profile.shape, chosen, options) if isinstance(profile, KnownModel) else None,
+        obstacles=expected.obstacles,
+        fit=expected.fit,
         is_complete=False,
     )
 
@@ -167,7 +185,7 @@ def _with_own_arguments(
 def _of_unknown_model(profile: UnknownModel, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> Plan:
     """Plan one GPU, or as many as requested, and leave the context to vLLM."""
     count = constraints.gpus or 1
-    share = constraints.memory or vllm_arguments.DEFAULT_MEMORY
+    share = constraints.memory or gpu_space.default_share(spaces)
     groups = gpu_space.by_type(spaces) if count > 1 else [list(spaces)]
     chosen = _least_used(groups, count, share)
     if chosen is None and constraints.memory is None:
@@ -183,6 +201,8 @@ def _of_unknown_model(profile: UnknownModel, constraints: Constraints, spaces: S
     reasons = [f"not in the catalogue{unknown}", f"{_gpus(chosen)}: {why_these}"]
     if not constraints.context:
         reasons.append("the longest context that fits: vLLM determines it")
+    if not constraints.memory and chosen[0].is_unified:
+        reasons.append(_share_of_unified_memory(share))
     reasons += profile.notes
     return Plan(
         profile.id,
@@ -202,16 +222,23 @@ def _least_used(groups: Sequence[Sequence[GpuSpace]], count: int, share: float) 
 
 
 def _reasons(
-    profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]
+    profile: KnownModel, constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], pod: str
 ) -> Iterator[str]:
     candidate, memory_fit = placement.candidate, placement.fit
-    yield f"{candidate.origin}{_expected(memory_fit)}"
-    yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces)}"
+    yield f"{candidate.origin}{_expected(memory_fit, profile)}"
+    yield f"{_gpus(placement.spaces)}: {_why_these(constraints, placement, spaces, profile)}"
+    yield from purposes.notes(profile, placement.arguments)
     if candidate.notes:
         yield candidate.notes
     yield from profile.notes
-    if profile.unknown:
+    has_kv_cache = profile.kind not in POOLED or memory_fit.concurrency is not None
+    if profile.unknown and has_kv_cache:
         yield profile.unknown
+    if memory_fit.concurrency is None and has_kv_cache:
+        left = f"about {memory_fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
+        yield f"how much context fits is not known: {left}, and vLLM determines what fits there"
+    first = placement.spaces[0]
+    yield from quantisation.remarks(profile.shape, first.kind, first.capability, profile.vllm, pod)
     if constraints.context:
         yield f"--max-model-len {constraints.context}: as you asked"
     elif "auto" in placement.arguments and memory_fit.context is not None:
@@ -220,31 +247,65 @@ def _reasons(
         yield f"--max-model-len auto: about {memory_fit.context:,}{full} tokens fit; vLLM serves as many as fit"
     if constraints.memory:
         yield f"--gpu-memory-utilization {placement.memory:.2f}: as you asked"
-    elif placement.memory != vllm_arguments.parse(candidate.arguments).memory:
+    elif placement.memory != candidates.share_of_memory(candidate, constraints):
         yield f"--gpu-memory-utilization {placement.memory:.2f}: what others leave on these GPUs"
+    elif placement.memory != vllm_arguments.parse(candidate.arguments).memory:
+        yield _share_of_unified_memory(placement.memory)
+    if sequence_limit := _sequence_limit(placement):
+        yield sequence_limit
     if memory_fit.is_measured:
         yield "its memory was measured at an earlier start"
 
 
-def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace]) -> str:
+def _share_of_unified_memory(share: float) -> str:
+    return f"--gpu-memory-utilization {share:.2f}: the memory is the machine's, whose own programs need the rest of it"
+
+
+def _sequence_limit(placement: Placement) -> str | None:
+    """Say why the plan limits the requests at once, if it does."""
+    limit = vllm_arguments.value(placement.arguments, vllm_arguments.SEQUENCES)
+    if limit is None or limit == vllm_arguments.value(placement.candidate.arguments, vllm_arguments.SEQUENCES):
+        return None
+    return (
+        f"--max-num-seqs {limit}: each request needs a block of the KV cache for its linear layers, of which there are "
+        f"about {placement.fit.state_blocks:,}; vLLM does not start with more requests than blocks"
+    )
+
+
+def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], profile: KnownModel) -> str:
     if constraints.gpus:
         return "as many as you asked for"
     if placement.is_shared:
         names = _beside(placement.spaces)
         return f"no GPU is free; shared with {', '.join(f'`{name}`' for name in names) or 'other processes'}"
     count = len(placement.spaces)
+    if profile.kind in POOLED and not placement.fit.is_tight:
+        return "the fewest that it fits on"
     if placement.fit.concurrency is None:
-        return "the fewest for which there is a configuration"
+        return _why_these_without_kv_cache(placement)
     if not placement.fit.is_tight:
         return f"the fewest that serve its full context to {fit.AMPLE_CONCURRENCY:.0f} or more requests at once"
     more = sum(space.is_free for space in spaces) > count
     return "more would not serve a longer context" if more else "the longest context that these GPUs can serve"
 
 
-def _expected(memory_fit: MemoryFit) -> str:
+def _why_these_without_kv_cache(placement: Placement) -> str:
+    if not placement.candidate.is_derived:
+        return "the fewest for which there is a configuration"
+    share = f"{candidates.CACHE_SHARE:.0%} of their memory for a KV cache of unknown size"
+    return (
+        f"the most that these GPUs offer; less than {share} is left"
+        if placement.is_tight
+        else f"the fewest that leave {share}"
+    )
+
+
+def _expected(memory_fit: MemoryFit, profile: KnownModel) -> str:
     """Write what is expected: `: 131,072 tokens of context, about 4.6 such requests at once`."""
     if memory_fit.context is None or memory_fit.concurrency is None:
         return ""
+    if profile.kind in POOLED:  # a request is done after one pass, and frees its part of the KV cache
+        return f": texts of up to {memory_fit.context:,} tokens"
     requests = f"about {memory_fit.concurrency:.1f} such requests at once"
     return f": {memory_fit.context:,} tokens of context, {requests}"
 

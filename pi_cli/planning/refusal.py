@@ -58,13 +58,31 @@ def no_gpus(pod: str) -> BadUsage:
 def reason(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> str:
     """Return the smallest reason why a model fits none of these GPUs, which are taken as empty."""
     lacking = shortfall.compute(profile, constraints, spaces)
-    return _too_small(lacking) if lacking else _impossible(profile, constraints, gpu_space.by_type(spaces)[0])
+    if lacking is None:
+        return _impossible(profile, constraints, gpu_space.by_type(spaces)[0])
+    return f"{_too_small(lacking)}{_why_not_more(profile, constraints, lacking, spaces)}"
 
 
-def would_fit(profile: KnownModel, constraints: Constraints) -> list[str]:
-    """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number."""
-    least = {kind: candidates.fewest(profile, constraints, _rentable(kind)) for kind in RENTABLE_GPUS}
-    return [f"{next(n for n in RENTABLE_COUNTS if n >= count)}x {kind}" for kind, count in least.items() if count]
+def would_fit(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace] = ()) -> list[str]:
+    """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number.
+
+    More GPUs of the kind that a pod has (`spaces`) come first, then what has the least memory in all: it tends to be
+    the cheapest, and nothing dearer is needed.
+    """
+    own = gpu_space.by_type(spaces)[0][0].kind if spaces else ""
+    kinds = list(dict.fromkeys([own, *RENTABLE_GPUS])) if _is_rentable(own) else RENTABLE_GPUS
+    enough: list[tuple[bool, int, str]] = []
+    for kind in kinds:
+        if count := candidates.fewest(profile, constraints, _rentable(kind)):
+            rented = next(number for number in RENTABLE_COUNTS if number >= count)
+            enough.append((kind != own, rented * _rentable(kind)[0].total, f"{rented}x {kind}"))
+    return [hardware for *_, hardware in sorted(enough)]
+
+
+def _is_rentable(kind: str) -> bool:
+    """Return whether there are machines with several GPUs of a kind: not of slices, nor of a chip with one GPU."""
+    type = gpu_types.named(kind)
+    return type is not None and type.name == kind and not type.is_unified
 
 
 @functools.cache
@@ -103,6 +121,15 @@ def _impossible(profile: KnownModel, constraints: Constraints, group: Sequence[G
     return f"{hardware}: {reasons[0]}" if reasons else f"there is no configuration for {hardware}"
 
 
+def _why_not_more(profile: KnownModel, constraints: Constraints, lacking: Shortfall, spaces: Sequence[GpuSpace]) -> str:
+    """Say why a model cannot use more of the GPUs that there are; empty if it can, or if the user limits them."""
+    group = next(group for group in gpu_space.by_type(spaces) if group[0].kind == lacking.kind)
+    if constraints.gpus or lacking.count == len(group):
+        return ""
+    why = candidates.impossible(profile, len(group), group[0])
+    return f", and {why}" if why else f", and {len(group)} GPUs would not leave more"
+
+
 def _too_small(lacking: Shortfall) -> str:
     hardware, is_one = f"{lacking.count}x {lacking.kind}", lacking.count == 1
     if lacking.kv_cache <= 0:
@@ -116,7 +143,7 @@ def _too_small(lacking: Shortfall) -> str:
 def _alternatives(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[str]:
     """Yield hints: which constraint to change, which hardware would be enough, and where to read more."""
     yield from _relaxed(profile, constraints, spaces)
-    if hardware := would_fit(profile, Constraints(context=constraints.context)):
+    if hardware := would_fit(profile, Constraints(context=constraints.context), spaces):
         yield f"it would fit on {', '.join(hardware)}"
     if profile.entry:
         yield fill("see `pi models {model}` for more", model=profile.id)

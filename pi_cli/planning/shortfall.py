@@ -27,15 +27,15 @@ class Shortfall:
 
 
 def compute(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Shortfall | None:
-    """Compute the shortfall of the candidate with the most memory; None if there is no candidate."""
-    largest = max(candidates.possible(profile, constraints.gpus, spaces), key=_total, default=None)
+    """Compute the shortfall of the candidate that leaves the most memory; None if there is no candidate."""
+    ways = candidates.possible(profile, constraints.gpus, spaces)
+    largest = max(ways, key=lambda way: _left(profile, way), default=None)
     if largest is None:
         return None
     chosen = largest.spaces[: largest.count]
     options = vllm_arguments.parse(largest.arguments)
-    options = replace(
-        options, memory=constraints.memory or options.memory, context=constraints.context or options.context
-    )
+    share = candidates.share_of_memory(largest, constraints)
+    options = replace(options, memory=share, context=constraints.context or options.context)
     measured = candidates.measured_memory(profile, largest, options)
     memory_fit = fit.estimate(profile.shape, chosen, options, measured)
     memory = memory_fit.memory
@@ -50,5 +50,8 @@ def compute(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuS
     )
 
 
-def _total(candidate: Candidate) -> int:
-    return sum(space.total for space in candidate.spaces[: candidate.count])
+def _left(profile: KnownModel, candidate: Candidate) -> float:
+    """Return the GiB that the weights leave of all GPUs of a candidate."""
+    total = sum(space.total for space in candidate.spaces[: candidate.count]) / fit.MIB_PER_GIB
+    weights = fit.weights_per_gpu(profile.shape, vllm_arguments.parse(candidate.arguments))
+    return total - weights * candidate.count

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pi_cli.planning import candidates, fit, gpu_space, plan, refusal, shortfall
+from pi_cli.planning import candidates, gpu_space, plan, quantisation, refusal, shortfall
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
@@ -53,8 +53,8 @@ def _brief(profile: KnownModel, spaces: Sequence[GpuSpace]) -> str:
     """Return the reason of `refusal.reason` in a few words: `needs 154 GiB, has 73`."""
     lacking = shortfall.compute(profile, NO_CONSTRAINTS, spaces)
     if lacking is None:
-        kind = profile.shape.dtype.upper() if profile.shape.dtype in fit.NATIVE_CAPABILITY else "vLLM"
-        return f"{kind} needs a newer GPU"
+        unmet = quantisation.unmet(profile.shape, spaces[0].capability, profile.vllm)
+        return unmet.brief if unmet else "it cannot be split over these GPUs"
     if lacking.kv_cache > 0:
         return f"only {lacking.longest:,} tokens fit"
     needed = f"needs {(lacking.weights + lacking.overhead) * lacking.count:.0f} GiB"

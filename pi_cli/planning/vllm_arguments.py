@@ -28,6 +28,8 @@ KV_CACHE_TYPE = ("--kv-cache-dtype",)
 REVISION = ("--revision",)
 BATCHED_TOKENS = ("--max-num-batched-tokens",)
 SEQUENCES = ("--max-num-seqs",)
+EAGER = ("--enforce-eager",)
+TEXT_ONLY = ("--language-model-only",)
 ABOUT_HARDWARE = (
     *(TENSOR_PARALLEL, PIPELINE_PARALLEL, DATA_PARALLEL, EXPERT_PARALLEL),
     *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES),
@@ -43,7 +45,8 @@ class Options:
     """What a list of arguments says about memory and parallelism.
 
     `memory` is the share of each GPU's memory, `context` is in tokens (None: the model's own, or `auto`), `kv_bytes`
-    the size of an element of the KV cache, `batched_tokens` None where vLLM chooses.
+    the size of an element of the KV cache, `batched_tokens` and `sequences` are None where vLLM chooses. `is_eager`:
+    without CUDA graphs; `is_text_only`: without the encoder of images.
     """
 
     tensor: int = 1
@@ -55,6 +58,9 @@ class Options:
     is_context_auto: bool = False
     kv_bytes: int = 2
     batched_tokens: int | None = None
+    sequences: int | None = None
+    is_eager: bool = False
+    is_text_only: bool = False
 
     @property
     def gpus(self) -> int:
@@ -66,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
     >>> parse(["-tp", "2", "--max-model-len=32K"])
     Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
-kv_bytes=2, batched_tokens=None)
+kv_bytes=2, batched_tokens=None, sequences=None, is_eager=False, is_text_only=False)
     """
     return _parse(tuple(arguments))
 
@@ -78,12 +84,15 @@ def _parse(arguments: tuple[str, ...]) -> Options:
         tensor=_count(arguments, TENSOR_PARALLEL),
         pipeline=_count(arguments, PIPELINE_PARALLEL),
         data=_count(arguments, DATA_PARALLEL),
-        is_expert_parallel=any(name_of(argument) in EXPERT_PARALLEL for argument in arguments),
+        is_expert_parallel=_is_set(arguments, EXPERT_PARALLEL),
         memory=_share(value(arguments, MEMORY_SHARE)),
         context=number(context or "") or None,
         is_context_auto=context in ("auto", "-1"),
         kv_bytes=1 if (value(arguments, KV_CACHE_TYPE) or "").startswith("fp8") else 2,
         batched_tokens=number(value(arguments, BATCHED_TOKENS) or "") or None,
+        sequences=number(value(arguments, SEQUENCES) or "") or None,
+        is_eager=_is_set(arguments, EAGER),
+        is_text_only=_is_set(arguments, TEXT_ONLY),
     )
 
 
@@ -177,6 +186,10 @@ def gpus_requested(arguments: Sequence[str]) -> int:
     4
     """
     return parse(arguments).gpus
+
+
+def _is_set(arguments: Sequence[str], names: Sequence[str]) -> bool:
+    return any(name_of(argument) in names for argument in arguments)
 
 
 def _count(arguments: Sequence[str], names: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ No other module handles the dictionaries of the protocol, which `remote/agent/pr
 
 import base64
 import binascii
+import hashlib
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from pi_cli.pods.reports import (
     StopResult,
     Survey,
     UnreadableRecord,
+    VllmFile,
 )
 from pi_cli.pods.wording import AgentRefused, Refusal
 from pi_cli.safe import Sanitizer, safe
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from agent import protocol
 
 MAX_LOG_END: "protocol.MaxLogEnd" = 65536
+MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
@@ -83,12 +86,17 @@ async def inspect(
     gpu_query: list[str],
     gpu_list: list[str],
     known: "Sequence[protocol.KnownModel] | None",
+    digests: Sequence[str] = (),
 ) -> Inspection:
-    """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models."""
+    """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models.
+
+    What the default vLLM said about itself is sent along, unless its digest is among `digests`.
+    """
     request: protocol.InspectRequest = {
         "gpu_query": gpu_query,
         "gpu_list": gpu_list,
         "known": None if known is None else list(known),
+        "abilities": list(digests),
     }
     result = await _result(session, "inspect", request)
     with understood(session.pod):
@@ -101,6 +109,7 @@ async def inspect(
             storage=checks.optional(_disk, reply["storage"]),
             vllm=checks.optional(checks.line, reply["vllm"]),
             versions=checks.each(checks.line, reply["versions"]),
+            abilities=checks.each(_vllm_file, reply["abilities"]),
             provider=checks.optional(checks.line, reply["provider"]),
             boot=checks.line(reply["boot"]),
             models=_models(reply["models"] or []),
@@ -270,19 +279,33 @@ def _death(reply: "protocol.Death") -> DeadModel:
         log=checks.line(reply["log"]),
         was_recorded=checks.flag(reply["was_recorded"]),
         was_rebooted=checks.flag(reply["rebooted"]),
-        log_end=_unpacked(checks.string(reply["log_end"])),
+        log_end=safe(
+            _unpacked(checks.string(reply["log_end"]), MAX_LOG_END, "a packed log").decode("utf-8", "replace")
+        ),
     )
 
 
-def _unpacked(packed: str) -> str:
-    """Decompress the end of a log, but no more than the agent may send."""
-    if not packed:
-        return ""
+def _vllm_file(reply: "protocol.Abilities") -> VllmFile:
+    digest = checks.digest(reply["digest"])
+    packed = checks.string(reply["packed"])
+    content = _unpacked(packed, MAX_ABILITIES, "a packed file")
+    checks.whole(reply["size"], maximum=MAX_ABILITIES)
+    if packed and hashlib.sha256(content).hexdigest() != digest:
+        raise InvalidValue(digest, "the digest of the content")
+    return VllmFile(
+        version=checks.optional(checks.line, reply["version"]),
+        is_default=checks.flag(reply["is_default"]),
+        digest=digest,
+        text=content.decode("utf-8", "replace") if packed else None,
+    )
+
+
+def _unpacked(packed: str, most: int, expected: str) -> bytes:
+    """Decompress what an agent packed, but no more than it may send."""
     try:
-        log = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), MAX_LOG_END)
+        return zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), most) if packed else b""
     except (binascii.Error, zlib.error, ValueError) as error:
-        raise InvalidValue(packed, "a packed log") from error
-    return safe(log.decode("utf-8", "replace"))
+        raise InvalidValue(packed, expected) from error
 
 
 def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:

@@ -16,7 +16,7 @@ MAX_ITEMS = 10_000  # of a list
 MAX_LINE = 4096  # characters of a name, a path, a reason
 MAX_SHOWN = 40  # characters of a value in an error
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-PROOF_KEY = re.compile(r"[0-9a-f]{64}")
+HEX_OF_32_BYTES = re.compile(r"[0-9a-f]{64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
 MAX_PID = 1 << 32
@@ -89,9 +89,16 @@ def uid(value: object) -> str:
 
 def proof_key(value: object) -> bytes:
     digits = string(value)
-    if not PROOF_KEY.fullmatch(digits):
+    if not HEX_OF_32_BYTES.fullmatch(digits):
         raise InvalidValue(value, "a proof key")
     return bytes.fromhex(digits)
+
+
+def digest(value: object) -> str:
+    digits = string(value)
+    if not HEX_OF_32_BYTES.fullmatch(digits):
+        raise InvalidValue(value, "a SHA-256")
+    return digits
 
 
 def gpu_ids(value: object) -> str:

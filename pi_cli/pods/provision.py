@@ -19,6 +19,8 @@ from pi_cli.pods.steps import LineBuffer, Script
 from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import mounts, paths
 
+ABILITIES = "vllm_abilities.py"  # of `remote/setup`; the other files there are for bash
+
 
 @dataclass(frozen=True, slots=True)
 class SetupOptions:
@@ -109,11 +111,11 @@ async def _run(
 
 
 def _archive() -> bytes:
-    """Return `remote/pod_setup.sh` and `remote/setup/` as a tar.gz, with the same bytes each time."""
+    """Return `remote/pod_setup.sh` and the files of `remote/setup/` as a tar.gz, with the same bytes each time."""
     script = paths.asset("remote/pod_setup.sh")
     tarred = io.BytesIO()
     with tarfile.open(fileobj=tarred, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for file in [script, *sorted(script.with_name("setup").glob("*.sh"))]:
+        for file in [script, *sorted(script.with_name("setup").glob("*.sh")), script.with_name("setup") / ABILITIES]:
             content = file.read_bytes()
             entry = tarfile.TarInfo(str(file.relative_to(script.parent)))
             entry.size, entry.mode = len(content), 0o600

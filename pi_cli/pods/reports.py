@@ -107,6 +107,16 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class VllmFile:
+    """What a vLLM of the machine said about itself, by its SHA-256; `text` is the content, if the agent sent it."""
+
+    version: str | None
+    is_default: bool
+    digest: str
+    text: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """The state of a machine; `gpus` and `slices` are output of `nvidia-smi`, `trouble` is why it is incomplete."""
 
@@ -117,6 +127,7 @@ class Inspection:
     storage: Disk | None
     vllm: str | None
     versions: list[str]
+    abilities: list[VllmFile]
     provider: str | None
     boot: str
     models: list[RunningModel]

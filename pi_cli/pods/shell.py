@@ -49,7 +49,7 @@ store() {
   cd && mkdir -p .pi/remote/setup && new=$(mktemp -d .pi/remote/.new.XXXXXX) || return
   trap 'rm -rf "$new"' EXIT # of the subshell that this runs in
   IFS= read -r size && head -c "$size" | tar -xzm --no-same-owner -C "$new" \\
-    && mv -f "$new"/*.sh .pi/remote/ && mv -f "$new"/setup/*.sh .pi/remote/setup/
+    && mv -f "$new"/*.sh .pi/remote/ && mv -f "$new"/setup/* .pi/remote/setup/
 }
 IFS= read -r -d '' mount
 if owner=$(not_ours 2>&1); then

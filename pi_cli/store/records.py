@@ -76,14 +76,15 @@ class Storage:
 class Pod:
     """A machine and what runs on it.
 
-    Setup records `vllm` (the default version), `storage` and `provider` (`runpod`, …). `connect_timeout` (seconds) is
-    for slow pods.
+    Setup records `vllm` (the default version), `abilities` (the digest of what that said about itself,
+    `store.vllm_files`), `storage` and `provider` (`runpod`, …). `connect_timeout` (seconds) is for slow pods.
     """
 
     ssh: str
     gpus: list[Gpu] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
     vllm: str | None = None
+    abilities: str | None = None
     storage: Storage | None = None
     provider: str | None = None
     connect_timeout: float | None = None
@@ -127,6 +128,7 @@ def read_pod(data: Any, path: str) -> Pod:
         gpus=[_read_gpu(gpu, f"{path}.gpus[{index}]") for index, gpu in enumerate(gpus)],
         models={name: _read_model(model, f"{path}.models.{name}") for name, model in safe_keys(models).items()},
         vllm=_take_optional_line(rest, "vllm", path),
+        abilities=_take_optional_line(rest, "abilities", path),
         storage=_read_storage(rest.pop("storage", None), f"{path}.storage"),
         provider=_take_optional_line(rest, "provider", path),
         connect_timeout=_take_seconds(rest, "connect_timeout", path),
@@ -140,6 +142,7 @@ def write_pod(pod: Pod) -> dict[str, Any]:
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory": gpu.memory} | gpu.extra for gpu in pod.gpus],
         "models": {name: _write_model(model) for name, model in pod.models.items()},
         **({"vllm": pod.vllm} if pod.vllm is not None else {}),
+        **({"abilities": pod.abilities} if pod.abilities is not None else {}),
         **({"storage": _write_storage(pod.storage)} if pod.storage else {}),
         **({"provider": pod.provider} if pod.provider is not None else {}),
         **({"connect_timeout": pod.connect_timeout} if pod.connect_timeout else {}),

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from pi_cli.models.agent_check import Check
+from pi_cli.models.check_findings import Check
 from pi_cli.safe import safe
 from pi_cli.view import terminal
 

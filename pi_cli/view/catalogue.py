@@ -14,6 +14,7 @@ from pi_cli.view.plans import show_row
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Configuration, Entry
     from pi_cli.planning.gpu_space import GpuSpace
+    from pi_cli.planning.hub_names import Found
     from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.store.measurements import Measurement
 
@@ -83,6 +84,19 @@ def show_model(
         console.print(Text("START IT", style="bold"))
         for argv in ([*start, "--dry-run"], start):
             console.print(Text(hints.command(*argv)), soft_wrap=True)
+
+
+def show_found(query: str, found: "Sequence[Found]", name: str) -> None:
+    """Print models of the Hub that the catalogue does not have, and how to plan one of them."""
+    console = terminal.out()
+    terminal.note(f"the catalogue has no model `{query}`; these are on the Hugging Face Hub")
+    width = max(len(model.id) for model in found)
+    console.print(Text(f"{'MODEL'.ljust(width)}{GAP}DOWNLOADS", style="bold"), soft_wrap=True)
+    for model in found:
+        downloads = "-" if model.downloads is None else f"{model.downloads:,}"
+        console.print(Text(f"{model.id.ljust(width)}{GAP}{downloads.rjust(len('DOWNLOADS'))}"), soft_wrap=True)
+    start = hints.fill("see what pi makes of one: `pi start {id} --name {name} --dry-run`", id=found[0].id, name=name)
+    terminal.note(start)
 
 
 def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
@@ -166,6 +180,8 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         yield "VLLM", f"{entry.min_vllm} or newer"
     if entry.gated:
         yield "LICENCE", f"accept it at https://huggingface.co/{entry.id} with the account of HF_TOKEN"
+    if entry.origin:
+        yield "FROM", entry.origin
     yield (
         "VERIFIED",
         "tested with pi" if entry.is_verified else "not tested with pi, but likely to work: see the sources below",

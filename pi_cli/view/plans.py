@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli.planning.profile import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 
 if TYPE_CHECKING:
-    from pi_cli.planning.fit import Memory, MemoryFit
+    from pi_cli.planning.fit import Memory
     from pi_cli.planning.plan import Plan
 
 LABEL_WIDTH = 11  # columns, including the gap after the longest label
@@ -69,6 +70,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
     fit = plan.fit
     return {
         "model": plan.model,
+        "purpose": plan.purpose,
         "gpus": list(plan.gpus),
         "kind": plan.kind,
         "memory_share": plan.memory,
@@ -77,7 +79,8 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
         "environment": plan.environment,
         "min_vllm": plan.min_vllm,
         "reasons": list(plan.reasons),
-        "fits": fit.is_enough if fit else None,
+        "obstacles": list(plan.obstacles),
+        "fits": fit.is_enough and not plan.obstacles if fit else None,
         "tight": plan.is_tight,
         "context": fit.context if fit else None,
         "longest_context": fit.longest if fit else None,
@@ -102,22 +105,20 @@ def _capacity(plan: "Plan") -> list[Text]:
     fit = plan.fit
     if fit is None:
         return [Text("memory fit unknown; vLLM will determine it")]
-    if not fit.is_enough:
-        return [Text(f"vLLM will not start: {_shortfall(fit)}", style="red")]
+    if plan.obstacles:
+        return [Text(f"vLLM will not start: {obstacle}", style="red") for obstacle in plan.obstacles]
+    if plan.purpose in POOLED:
+        longest = f"texts of up to {fit.context:,} tokens" if fit.context else "it fits"
+        return [Text(longest, style="green")]
     if fit.context is None or fit.concurrency is None or fit.tokens is None:
-        return [Text("it fits; the size of its KV cache is unknown, because its architecture is unknown")]
+        left = f"about {fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
+        return [Text(f"it fits; {left}, and how much context that is is not known")]
     capacity = f"{fit.context:,} tokens of context, {fit.concurrency:.1f} such requests at once"
     source = "as measured here" if fit.is_measured else "estimated"
     cache = Text(f"{fit.tokens:,} tokens in the KV cache, {source}")
     if plan.is_tight:
         return [Text(f"tight: {capacity}", style="yellow"), cache]
     return [Text(capacity, style="green"), cache]
-
-
-def _shortfall(fit: "MemoryFit") -> str:
-    if fit.memory.kv_cache <= 0:
-        return "no memory is left for its KV cache"
-    return f"{fit.context or 0:,} tokens of context do not fit, {fit.longest or 0:,} would"
 
 
 def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:

@@ -1,13 +1,20 @@
 """Inspect this machine: GPUs, disks, vLLM versions. Read-only."""
 
+import base64
+import contextlib
+import hashlib
 import os
-from typing import TYPE_CHECKING, Optional
+import zlib
+from typing import TYPE_CHECKING, List, Optional
 
 from agent import disks, gpus, home, machine, survey, variables, vllm_versions
 from agent.home import HOME
 
 if TYPE_CHECKING:
     from agent import protocol
+
+ABILITIES = ".pi-abilities.json"  # in a virtual environment
+MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
@@ -24,10 +31,36 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),
         "versions": vllm_versions.versions(),
+        "abilities": abilities(request["abilities"]),
         "provider": provider(),
         "boot": home.boot_id(),
         "models": None if known is None else survey.survey(known, forget=False)["models"],
     }
+
+
+def abilities(known: List[str]) -> "List[protocol.Abilities]":
+    """Return what the vLLMs said about themselves at setup; the content only if it is not among the known digests."""
+    default = vllm_versions.default()
+    others = [vllm for vllm in vllm_versions.kept() if vllm.path != default.path]
+    found: "List[protocol.Abilities]" = []
+    for vllm in [default, *others]:
+        with contextlib.suppress(OSError):
+            content = home.read_regular(os.path.join(vllm.path, ABILITIES), MAX_ABILITIES + 1)
+            if len(content) > MAX_ABILITIES:
+                continue
+            digest = hashlib.sha256(content).hexdigest()
+            is_wanted = vllm == default and digest not in known
+            packed = base64.b64encode(zlib.compress(content, 9)).decode("ascii") if is_wanted else ""
+            found.append(
+                {
+                    "version": vllm.version,
+                    "is_default": vllm == default,
+                    "size": len(content),
+                    "digest": digest,
+                    "packed": packed,
+                }
+            )
+    return found
 
 
 def provider() -> Optional[str]:

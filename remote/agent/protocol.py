@@ -23,6 +23,7 @@ MaxNoise = Literal[1048576]  # bytes outside marked lines, before the reply
 MaxPayload = Literal[2097152]  # bytes of a frame's payload
 MaxLogEnd = Literal[65536]  # bytes from the end of a dead model's log, uncompressed
 MaxLogEnds = Literal[1048576]  # bytes of all log ends in one reply, compressed
+MaxAbilities = Literal[1048576]  # bytes of what a vLLM said about itself; the agent skips a larger file
 MaxRecord = Literal[1048576]  # bytes of a record; the agent rejects a larger one
 
 
@@ -172,11 +173,15 @@ class SurveyRequest(TypedDict):
 
 
 class InspectRequest(TypedDict):
-    """Ask what the machine has; with `known`, also which models run. The queries are `nvidia-smi` commands."""
+    """Ask what the machine has; with `known`, also which models run. The queries are `nvidia-smi` commands.
+
+    `abilities` are the SHA-256 of what pi has of `Abilities`.
+    """
 
     gpu_query: List[str]
     gpu_list: List[str]
     known: Optional[List[KnownModel]]
+    abilities: List[str]
 
 
 class StopRequest(TypedDict):
@@ -449,6 +454,19 @@ class Disk(TypedDict):
     trouble: Optional[str]
 
 
+class Abilities(TypedDict):
+    """What a vLLM on the machine said about itself at setup (`setup/vllm_abilities.py`): size and SHA-256 of the file.
+
+    `packed` is the content, as base64 of zlib: of the default vLLM only, and empty if pi has it.
+    """
+
+    version: Optional[str]
+    is_default: bool
+    size: int
+    digest: str
+    packed: str
+
+
 class Inspection(TypedDict):
     """The state of the machine; `gpus` and `slices` are output of `nvidia-smi`."""
 
@@ -459,6 +477,7 @@ class Inspection(TypedDict):
     storage: Optional[Disk]
     vllm: Optional[str]
     versions: List[str]
+    abilities: List[Abilities]
     provider: Optional[str]
     boot: str
     models: Optional[List[ModelReport]]

@@ -4,6 +4,7 @@
 #     ~/.pi/venvs/VERSION/    as printed by `vllm --version`: 0.33.0, 0.33.0+cu129, 0.32.0+cpu
 #         .pi-vllm            what it was made from: `release`, `0.33.0`, `vllm[runai]>=0.33`
 #         .pi-works           touched when it last passed its test run
+#         .pi-abilities.json  what this vLLM can do, by its own word (`vllm_abilities.py`): `pi start` plans with it
 #     ~/.pi/venvs/.new/       one that is being built
 #     ~/venv                  a link to the default environment
 #
@@ -15,6 +16,7 @@ python_version=3.12
 venv="$HOME/venv"
 venvs="$pi_home/venvs"
 shared_venvs="$HOME/.pi/venvs"
+abilities=.pi-abilities.json
 
 install_uv() {
   PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
@@ -47,6 +49,11 @@ install_uv_from_pypi() {
 }
 
 install_vllm() {
+  install_the_wanted_vllm
+  note_abilities "$(readlink -f "$venv")"
+}
+
+install_the_wanted_vllm() {
   local chosen
   rm -rf "$venvs"/.new "$venvs"/.old-*
   if ! has_usual_places && [[ -z "$vllm_spec" && ! -e "$venv" ]]; then adopt_the_shared_default; fi
@@ -121,26 +128,59 @@ is_proven() {
 
 # Print the file that is touched when an environment passes its test run on this machine.
 proof_of() {
-  if [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_places; then
+  if belongs_to_another_machine "$1"; then
     printf '%s\n' "$pi_home/works-${1##*/}"
   else
     printf '%s\n' "$1/.pi-works"
   fi
 }
 
+belongs_to_another_machine() { [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_places; }
+
 # Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
 # first model would fail.
 try_out() {
-  local log="$pi_home/try-out.log" variables=(VLLM_NO_USAGE_STATS=1)
-  if [[ -n "$cpu_build" ]]; then variables+=(VLLM_TARGET_DEVICE=cpu); fi
-  if tried_version="$(env "${variables[@]}" timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" \
-    && tried_version="${tried_version##*[[:space:]]}" && [[ -n "$tried_version" ]] \
+  local log="$pi_home/try-out.log" status=0
+  ask_abilities "$1" & # at the same time: both import vLLM, which takes nearly all of their time
+  tried_version="$(in_its_environment timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" || status=$?
+  wait $! || true
+  if ((status == 0)) && tried_version="${tried_version##*[[:space:]]}" && [[ -n "$tried_version" ]] \
     && ! grep -qE "Failed to import from vllm\.|cannot open shared object file" "$log" && [[ -x "$1/bin/hf" ]]; then
     touch "$(proof_of "$1")"
     return
   fi
   cat "$log"
   return 1
+}
+
+# Run a program of an environment with the variables that its vLLM needs.
+in_its_environment() {
+  local variables=(VLLM_NO_USAGE_STATS=1)
+  if [[ -n "$cpu_build" ]]; then variables+=(VLLM_TARGET_DEVICE=cpu); fi
+  env "${variables[@]}" "$@"
+}
+
+# Write down what the vLLM of an environment can do, unless it is there in the format of this setup. It serves plans
+# only, and pi has a copy for its own release: a vLLM that cannot be asked is as good.
+note_abilities() {
+  local format
+  format="$(sed -n 's/^FORMAT = \([0-9]*\).*/\1/p' "$here/vllm_abilities.py")"
+  if [[ -d "$1" ]] && ! grep -qs "\"format\":$format," "$1/$abilities"; then
+    ask_abilities "$1" -B # new bytecode would look like a change since the test run
+  fi
+}
+
+# Ask a vLLM what it can do: seconds, nearly all of them for its import. It may print other lines before the answer.
+ask_abilities() {
+  local file="$1/$abilities" log="$pi_home/abilities.log"
+  if belongs_to_another_machine "$1"; then return; fi
+  if in_its_environment VLLM_LOGGING_LEVEL=ERROR timeout -k 5 120 "$1/bin/python" -I "${@:2}" "$here/vllm_abilities.py" \
+    2> "$log" | tail -n 1 > "$file.new" && [[ "$(head -c 1 "$file.new")" == "{" ]]; then
+    mv "$file.new" "$file"
+  else
+    rm -f "$file.new"
+    echo "this vLLM cannot be asked what it can do: $(grep . "$log" | tail -n 1)"
+  fi
 }
 
 # Print the environment that `--vllm` asks for, if there is one; without `--vllm`, that of the release.

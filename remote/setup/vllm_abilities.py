@@ -4,12 +4,15 @@ Each part is optional: a vLLM that keeps it elsewhere than 0.32 does, leaves it 
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 1
+FORMAT = 1  # setup asks again where it finds another one
+# The compute capabilities of GPUs that are for rent or on desks today, 75 for 7.5.
+CAPABILITIES = (75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121)
 # The kinds of models in vLLM's registry (model_executor/models/registry.py), by the name of their dictionary.
 KINDS = {
     "generation": "_TEXT_GENERATION_MODELS",
@@ -66,6 +69,41 @@ def quantisations() -> dict[str, int]:
     return {name: int(get_quantization_config(name).get_min_capability()) for name in QUANTIZATION_METHODS}
 
 
+def schemes() -> dict[str, int]:
+    """Return the least compute capability of the schemes within methods: what a method allows may need more than it."""
+    from vllm.model_executor.layers.quantization.compressed_tensors import schemes as compressed_tensors
+    from vllm.model_executor.layers.quantization.quark import schemes as quark
+
+    found = {}
+    for module in (compressed_tensors, quark):
+        for name in module.__all__:
+            with contextlib.suppress(AttributeError, TypeError, NotImplementedError):  # the base classes have none
+                found[name] = int(getattr(module, name).get_min_capability())
+    return found
+
+
+def sparse_attention() -> dict[int, bool]:
+    """Return for which compute capabilities there is a backend for indexed attention (DeepSeek-V3.2, GLM-5)."""
+    from vllm.platforms.interface import DeviceCapability
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    backends = []
+    for member in AttentionBackendEnum:
+        if member.name.startswith(("ROCM", "XPU", "CPU")):
+            continue
+        # A backend of an extension that this build lacks cannot be imported; torch's CPU build raises AssertionError.
+        with contextlib.suppress(ImportError, ValueError, AttributeError, AssertionError, RuntimeError):
+            backend = member.get_class()
+            if backend.is_mla() and backend.is_sparse():
+                backends.append(backend)
+    if not backends:
+        raise ImportError("no backend for sparse attention can be imported")
+    return {
+        number: any(backend.supports_compute_capability(DeviceCapability(*divmod(number, 10))) for backend in backends)
+        for number in CAPABILITIES
+    }
+
+
 def tool_call_parsers() -> list[str]:
     from vllm.tool_parsers import ToolParserManager
 
@@ -106,20 +144,26 @@ def variables() -> list[str]:
 PARTS: dict[str, Callable[[], Any]] = {
     part.__name__: part
     for part in (
-        *(version, architectures, former_architectures, transformers_architectures, quantisations),
+        *(version, architectures, former_architectures, transformers_architectures),
+        *(quantisations, schemes, sparse_attention),
         *(tool_call_parsers, reasoning_parsers, options, variables),
     )
 }
 
 
 def main() -> None:
-    """Print the abilities on the last line: vLLM itself may print to stdout when it is imported."""
+    """Print the abilities on the last line: vLLM itself may print to stdout when it is imported.
+
+    Exits with 1 if not even the version is known: then this Python has no vLLM that works.
+    """
     abilities: dict[str, Any] = {"format": FORMAT}
     for name, part in PARTS.items():
         try:
             abilities[name] = part()
         except (ImportError, AttributeError, TypeError, ValueError, AssertionError) as error:
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+    if "version" not in abilities:
+        sys.exit(1)
     print(json.dumps(abilities, separators=(",", ":"), sort_keys=True))
 
 

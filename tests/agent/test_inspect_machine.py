@@ -1,7 +1,10 @@
 """What the agent reports about a machine, on this one instead of a pod."""
 
+import base64
+import hashlib
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ def machine(environment: Path) -> Iterator[Machine]:
 
 
 def inspect(machine: Machine, **request: Any) -> dict[str, Any]:
-    query = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST, "known": None} | request
+    query = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST, "known": None, "abilities": []} | request
     answer = machine.ask("inspect", **query)["result"]
     assert isinstance(answer, dict)
     return answer
@@ -48,6 +51,35 @@ def test_a_machine_reports_its_gpus_its_disks_and_its_vllm(machine: Machine) -> 
     assert 0 < answer["home"]["free"] <= answer["home"]["total"]
     assert answer["storage"] is None
     assert answer["models"] is None
+
+
+def said_by(machine: Machine, version: str, text: str) -> str:
+    """Write what a vLLM said about itself, as setup does; return its digest."""
+    folder = machine.home / ".pi/venvs" / version
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".pi-abilities.json").write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_machine_reports_what_its_vllms_said_about_themselves(machine: Machine) -> None:
+    """The content of the default one's is sent unless pi has it."""
+    old, new = said_by(machine, "0.31.0", '{"format":1}'), said_by(machine, "0.32.0", '{"format":1,"version":"0.32.0"}')
+    (machine.home / "venv").rename(machine.home / "former")
+    (machine.home / "venv").symlink_to(machine.home / ".pi/venvs/0.32.0")
+    first, second = inspect(machine)["abilities"]
+    assert (first["version"], first["is_default"], first["digest"], first["size"]) == ("0.32.0", True, new, 31)
+    assert zlib.decompress(base64.b64decode(first["packed"])) == b'{"format":1,"version":"0.32.0"}'
+    assert (second["version"], second["is_default"], second["digest"], second["packed"]) == ("0.31.0", False, old, "")
+    first, _ = inspect(machine, abilities=[new])["abilities"]
+    assert (first["digest"], first["packed"]) == (new, "")
+
+
+def test_what_a_vllm_cannot_have_said_is_left_out(machine: Machine) -> None:
+    said_by(machine, "0.30.0", "x" * 1_048_577)
+    (machine.home / ".pi/venvs/0.31.0").mkdir()
+    os.mkfifo(machine.home / ".pi/venvs/0.31.0/.pi-abilities.json")
+    (machine.home / ".pi/venvs/0.32.0").mkdir()
+    assert inspect(machine)["abilities"] == []
 
 
 def test_slices_are_listed_if_a_gpu_is_in_mig_mode(machine: Machine) -> None:

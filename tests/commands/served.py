@@ -49,11 +49,11 @@ class Served:
         write_entry(name, on, self.entries[name])
         return self.entries[name]
 
-    def started(self, pi: Pi, name: str, *arguments: str, on: str = "dc1") -> Result:
+    def started(self, pi: Pi, name: str, *arguments: str, on: str = "dc1", model: str = "Qwen/Qwen3-8B") -> Result:
         """Let `pi start` start a model unless it runs already, and return what that printed."""
 
         def start() -> Any:
-            result = pi("start", "Qwen/Qwen3-8B", "--name", name, "--pod", on, "--json", *arguments)
+            result = pi("start", model, "--name", name, "--pod", on, "--json", *arguments)
             assert result.code == 0, result.err
             self.results[name] = result
             return entry_of(name, on)

@@ -55,6 +55,39 @@ def test_a_name_that_pi_does_not_allow_is_not_offered(pi: Pi, shell: str) -> Non
         assert not re.search(r"PWNED|id|\.\./|xall|x y", offered), line
 
 
+H100 = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
+L4 = {"id": 0, "name": "NVIDIA L4", "memory": "24GB"}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words", "offered", "not_offered"),
+    [
+        (H100, "pi start openai/gpt-oss-", ["openai/gpt-oss-120b", "openai/gpt-oss-20b"], []),
+        (H100, "pi start gpt-oss-1", ["gpt-oss-120b"], ["openai/gpt-oss-120b"]),
+        (H100, "pi models qwen3-3", ["qwen3-32b"], ["Qwen/Qwen3-32B"]),
+        (H100, "pi models Qwen3-3", ["Qwen3-32B"], ["qwen3-32b"]),
+        (L4, "pi start openai/gpt-oss-", ["openai/gpt-oss-20b"], ["openai/gpt-oss-120b"]),
+        (L4, "pi start openai/gpt-oss-1", ["openai/gpt-oss-120b"], []),
+        (L4, "pi start ", ["Qwen/Qwen3-0.6B"], ["qwen3-0.6b", "Qwen3-0.6B", "openai/gpt-oss-120b"]),
+        (L4, "pi start xyz", [], ["Qwen/Qwen3-0.6B"]),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_models_of_the_catalogue_are_completed_those_that_may_fit_first(
+    pi: Pi, shell: str, gpu: object, words: str, offered: list[str], not_offered: list[str]
+) -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text(
+        json.dumps({"pods": {"dc1": {"ssh": "ssh a", "gpus": [gpu], "models": {}}}, "active": "dc1"})
+    )
+    pressed = {"_PI_COMPLETE": f"complete_{shell}", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    out = pi(**pressed, _TYPER_COMPLETE_ARGS=words, _TYPER_COMPLETE_FISH_ACTION="get-args").out
+    names = re.findall(r"[\w./-]+", out)
+    assert set(offered) <= set(names)
+    assert not set(not_offered) & set(names)
+
+
 def test_completion_is_silent_when_the_state_is_broken(pi: Pi) -> None:
     folder = Path(os.environ["PI_CONFIG_DIR"])
     folder.mkdir()
@@ -65,7 +98,7 @@ def test_completion_is_silent_when_the_state_is_broken(pi: Pi) -> None:
 
 @pytest.mark.parametrize("begun", ["", "q", "x", "--p"])
 @pytest.mark.parametrize(
-    "command", ["stop", "logs", "prompt", "run", "env", "forward", "check", "start", "ssh", "list"]
+    "command", ["stop", "logs", "prompt", "run", "env", "forward", "check", "start", "models", "ssh", "list"]
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_what_is_answered_without_typer_is_what_typer_says(

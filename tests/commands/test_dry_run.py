@@ -105,3 +105,24 @@ def test_what_the_pod_adds_is_announced(pi: Pi, dc1: EmbeddedPod) -> None:
     assert pi("start", "Qwen/Qwen3-8B", "--name", "first", "--detach").code == 0
     assert added_by_the_pod(pi, dc1, "Qwen/Qwen3-8B") == {"HF_HUB_OFFLINE": "1"}
     assert pi("stop", "first").code == 0
+
+
+@pytest.mark.parametrize("typed", ["qwen3-8b", "Qwen3 8B", "https://huggingface.co/Qwen/Qwen3-8B/tree/main"])
+def test_a_name_of_the_catalogue_is_taken_for_its_model_and_pi_says_so(pi: Pi, dc1: EmbeddedPod, typed: str) -> None:
+    assert dc1.home.exists()
+    result = pi("start", typed, "--name", "q", "--dry-run", "--json")
+    assert [row["model"] for row in result.json] == ["Qwen/Qwen3-8B"]
+    assert result.err.startswith(f"note: `{typed}` is `Qwen/Qwen3-8B`\n")
+    own = pi("start", typed, "--name", "q", "--dry-run", "--json", "--vllm", "--max-num-seqs", "4")
+    assert "vllm serve Qwen/Qwen3-8B " in own.json[0]["command"]
+
+
+def test_a_name_that_is_not_in_the_catalogue_never_goes_to_the_hub_as_an_id(pi: Pi, dc1: EmbeddedPod) -> None:
+    before = len(dc1.commands)
+    result = pi("start", "qwen3-33b", "--name", "q")
+    assert result.code == 2
+    assert result.err.startswith(
+        "error: the catalogue has no model `qwen3-33b`, and the Hugging Face Hub was not searched"
+    )
+    assert "hint: did you mean `Qwen/Qwen3-32B`" in result.err
+    assert len(dc1.commands) == before

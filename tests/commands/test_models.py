@@ -8,6 +8,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import Pi
+from tests.lab.hub import Hub
 
 AIR = "zai-org/GLM-4.5-Air"
 
@@ -63,12 +64,41 @@ def test_a_part_of_a_name_lists_those_that_have_it_and_one_alone_is_explained(pi
     assert "pi start openai/gpt-oss-120b --name gpt-oss-120b --dry-run" in one.out
 
 
+@pytest.mark.parametrize(
+    "typed", ["GPT oss_120b", "hf.co/openai/gpt-oss-120b/tree/main", "https://hf.co/openai/gpt-oss-120b"]
+)
+def test_a_model_is_explained_however_its_name_is_spelt(pi: Pi, typed: str) -> None:
+    [row] = pi("models", typed, "--gpu", "1x H100", "--json").json
+    assert row["model"] == "openai/gpt-oss-120b"
+
+
+def test_what_the_catalogue_lacks_is_shown_as_the_hub_has_it_and_apart_from_the_catalogue(pi: Pi) -> None:
+    with Hub() as hub:
+        for model in ("tuner/kimi-k9-gguf-not", "moonshotai/Kimi-K9"):
+            hub.add_synthetic(model, {"config.json": b"{}"})
+        shown = pi("models", "kimi-k9", "--gpu", "1x H100", HF_ENDPOINT=hub.url)
+        rows = pi("models", "kimi-k9", "--gpu", "1x H100", "--json", HF_ENDPOINT=hub.url).json
+        nowhere = pi("models", "gpt-os-20b", HF_ENDPOINT=hub.url)
+    assert shown.code == 0, shown.err
+    names = ["MODEL", "moonshotai/Kimi-K9", "tuner/kimi-k9-gguf-not"]
+    assert [line.split()[0] for line in shown.out.splitlines()] == names
+    assert "the catalogue has no model `kimi-k9`; these are on the Hugging Face Hub" in shown.err
+    assert "`pi start moonshotai/Kimi-K9 --name kimi-k9 --dry-run`" in shown.err
+    assert [(row["model"], row["status"], row["plan"]) for row in rows] == [
+        ("moonshotai/Kimi-K9", "not listed", None),
+        ("tuner/kimi-k9-gguf-not", "not listed", None),
+    ]
+    assert nowhere.code == 2
+    assert "neither the catalogue nor the Hugging Face Hub has a model `gpt-os-20b`" in nowhere.err
+    assert "did you mean `openai/gpt-oss-20b`" in nowhere.err
+
+
 def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
     told = pi("models", AIR, "--gpu", "1x H200")
     assert told.code == 0
     assert "does not fit" in told.out
     assert "its weights take" in told.out
-    assert "4x H100, 2x H200" in told.out
+    assert "2x H200, 4x A100, 4x H100" in told.out
     [row] = pi("models", AIR, "--gpu", "1x H200", "--json").json
     assert (row["status"], row["plan"]) == ("no", None)
     assert "2x H200" in row["would_fit"]
@@ -80,6 +110,7 @@ def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
         (["--gpu", "2x H1000"], "pi does not know the GPU `H1000`", "`H100`"),
         (["--gpu", "0x H100"], "does not name GPUs", "2x H100"),
         (["gpt-os-20b", "--gpu", "1x H100"], "the catalogue has no model `gpt-os-20b`", "`openai/gpt-oss-20b`"),
+        (["kimi-k9", "--gpu", "1x H100"], "the Hugging Face Hub was not searched: ", "write it with its owner"),
         ([], "there are no pods yet", '`pi models --gpu "1x H100"`'),
         (["--gpu", "1x H100", "--pod", "dc1"], "exclude each other", "leave one of them out"),
     ],

@@ -1,6 +1,7 @@
 """What a sound agent says, with every field that the protocol has: the answers that the mutants are made of."""
 
 import base64
+import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,14 @@ DISK: "protocol.Disk" = {
     "kind": "ext4",
     "trouble": None,
 }
+SAID = b'{"format":1,"version":"0.20.0"}'
+ABILITIES: "protocol.Abilities" = {
+    "version": "0.20.0",
+    "is_default": True,
+    "size": len(SAID),
+    "digest": hashlib.sha256(SAID).hexdigest(),
+    "packed": base64.b64encode(zlib.compress(SAID)).decode(),
+}
 INSPECTION: "protocol.Inspection" = {
     "gpus": GPUS,
     "slices": "",
@@ -71,6 +80,7 @@ INSPECTION: "protocol.Inspection" = {
     "storage": {**DISK, "path": "/mnt/models", "is_mount": True},
     "vllm": "0.20.0",
     "versions": ["0.20.0"],
+    "abilities": [ABILITIES],
     "provider": "runpod",
     "boot": "b00t",
     "models": [],

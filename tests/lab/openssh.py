@@ -208,9 +208,9 @@ class OpensshPod:
         """Return the fingerprint of the host key, like `SHA256:…`."""
         return self.check(f"ssh-keygen -l -f /etc/ssh/ssh_host_{kind}_key.pub").split()[1]
 
-    def check(self, command: str) -> str:
+    def check(self, command: str, *, timeout: float = 60) -> str:
         """Run a command as `run` does and return what it prints; its failure is a failure of the test."""
-        ended = self.run(command)
+        ended = self.run(command, timeout=timeout)
         if ended.returncode:
             raise RuntimeError(
                 f"`{command}` ended with status {ended.returncode} on {self.name}:\n{ended.stdout}{ended.stderr}"

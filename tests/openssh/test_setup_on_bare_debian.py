@@ -109,7 +109,7 @@ def test_an_installation_that_fails_says_why_and_the_old_one_stays(
     done = prepared.run(f"{trouble}; {SCRIPT} --cpu --vllm {version}", timeout=300)
     assert done.returncode == 16, done.stdout
     assert re.search(f"\n    vllm x {words}\n<== vllm: failed 16\n", done.stdout), done.stdout
-    prepared.check(". ~/.pi/env && vllm --version")
+    prepared.check(". ~/.pi/env && vllm --version", timeout=300)
     assert prepared.check("ls -A ~/.pi/venvs | grep '^\\.' || true") == ""
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_setup.sh", "remote/require_key.py")
 SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent").rglob("*.py"))
-SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.sh"))
+SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.*"))
 
 
 def build(project: Path, dist: Path, *options: str) -> Path:

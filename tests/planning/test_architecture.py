@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pi_cli.planning.architecture import Architecture, Layers, from_config
+from pi_cli.planning.shards import Shards
 
 DENSE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 131072}
 SMALL = {**DENSE, "hidden_size": 1024, "num_attention_heads": 8, "num_hidden_layers": 2}
@@ -372,7 +373,8 @@ def test_layers_and_context_are_read(config: dict[str, Any], layers: tuple[Layer
 
 
 def test_the_limits_of_tensor_parallelism_are_read() -> None:
-    expected = Architecture("Qwen3MoeForCausalLM", 96, (Layers("full", 62, 8, 128),), 262144, 2560, 128)
+    shards = Shards(kv_heads=8, experts=160, widths=(12288,), least_block=32)
+    expected = Architecture("Qwen3MoeForCausalLM", 96, (Layers("full", 62, 8, 128),), 262144, 2560, 128, shards)
     assert from_config(QWEN_3_CODER_FP8) == expected
     assert from_config(GPT_OSS).expert_size == 2880
     assert from_config(QWEN_2_5).expert_size == 0

@@ -210,22 +210,6 @@ def test_a_part_of_a_name_is_enough_for_a_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("Qwen3-32B", "Qwen/Qwen3-32B"),
-        ("openai/gpt-oss-12b", "openai/gpt-oss-120b"),
-        ("moonshotai/Kimi-K2-Instuct", "moonshotai/Kimi-K2-Instruct"),
-    ],
-)
-def test_a_misspelt_model_has_similar_models(typed: str, meant: str) -> None:
-    assert catalogue.similar(typed)[0] == meant
-
-
-def test_nothing_is_similar_to_nonsense() -> None:
-    assert catalogue.similar("xxxxxxxxxxxx") == []
-
-
-@pytest.mark.parametrize(
     ("names", "gpus", "suits"),
     [
         (["H100"], gpu_types.parse("2x H100"), True),
@@ -266,7 +250,7 @@ def test_a_users_entry_is_added_to_ours() -> None:
     entry = catalogue.find("me/My-Model")
     assert entry
     assert [entry.id for entry in catalogue.search("my-model")] == ["me/my-model"]
-    assert catalogue.similar("my-model") == ["me/my-model"]
+    assert "me/my-model" in catalogue.ids()
     assert catalogue.find("Qwen/Qwen3-32B") == next(entry for entry in ENTRIES if entry.id == "Qwen/Qwen3-32B")
 
 

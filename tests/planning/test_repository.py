@@ -58,7 +58,8 @@ def test_no_answer_of_a_hub_is_a_crash(
     refused = servable.refusal(found, target, ["--enforce-eager"] if has_own else None)
     servable.note(found, target)
     model_kind.of(found.id, repository.architectures(config), target.vllm, about=about, files=names, config=config)
-    inheritance.by_architecture(found)
+    inheritance.by_architecture(found, [])
+    inheritance.by_name(inheritance.parents(about))
     if refused:
         assert refused.reason.isprintable()
         assert (refused.hint or forms.hint([], refused.base, "q")).isprintable()

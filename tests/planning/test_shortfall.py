@@ -26,4 +26,4 @@ def test_the_constraints_count() -> None:
 
 
 def test_gpus_that_cannot_run_the_model_have_no_shortfall() -> None:
-    assert shortfall.compute(from_hub(dtype="nvfp4"), Constraints(), spaces(8)) is None
+    assert shortfall.compute(from_hub(dtype="mxfp4"), Constraints(), spaces(8, "T4")) is None

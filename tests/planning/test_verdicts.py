@@ -1,5 +1,7 @@
 """How a model fits given GPUs: it fits, it is tight, others use the memory, or it does not fit."""
 
+from dataclasses import replace
+
 from pi_cli.planning import verdicts
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.profile import KnownModel
@@ -37,8 +39,10 @@ def test_the_verdict_on_a_model_that_is_too_large_compares_its_memory_with_the_g
 
 
 def test_a_model_that_cannot_be_split_is_compared_with_the_gpus_that_it_can_use() -> None:
-    verdict = judge(profiles.from_hub(architecture=None), profiles.spaces(2, "L4"))
+    odd_heads = replace(profiles.DENSE_32B, heads=7)
+    verdict = judge(profiles.from_hub(architecture=odd_heads), profiles.spaces(2, "L4"))
     assert verdict.brief == "needs 64 GiB, 1 GPU has 20"
+    assert verdict.reason.endswith("and its 7 attention heads cannot be split over 2 GPUs")
 
 
 def test_the_verdict_on_a_model_with_too_little_memory_for_its_context_names_the_context_that_fits() -> None:

@@ -50,7 +50,7 @@ _STUBS = {
             for venv; do :; done
             rm -rf "$venv"
             mkdir -p "$venv/bin" "$venv/lib/python3.12/site-packages/torch"
-            printf '#!/bin/sh\n' > "$venv/bin/python"
+            printf '#!/bin/sh\n[ "$2" = -S ] || "%s" "$@"\n' "$MACHINE/installed/python" > "$venv/bin/python"
             chmod +x "$venv/bin/python" ;;
           "pip compile") read -r wanted; echo "${wanted%%[<>=!~]*}==$(cat "$MACHINE/newest")" ;;
           "pip install")
@@ -75,6 +75,7 @@ _STUBS = {
     # Started with `serve` it runs until its stdin ends.
     "installed/vllm": 'if [ "$1" = serve ]; then echo serving; read -r _; else cat "${0%/bin/vllm}/version"; fi',
     "installed/hf": ":",
+    "installed/python": ":",  # this vLLM cannot be asked what it can do
 }
 
 _SYSTEM = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.machine import Machine
+from tests.remote.machine import SCRIPT, Machine
 from tests.remote.outcome import ok
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
@@ -317,6 +317,54 @@ def test_the_newest_system_python_is_used_if_none_can_be_downloaded(machine: Mac
     output = ok(machine.setup())
     assert "Python 3.12 cannot be downloaded here: using the system's Python 3.11\n" in output
     assert [call for call in machine.calls("uv") if "--python /usr/bin/p11" in call]
+
+
+# What the vLLM says that it can do
+
+ABILITIES = '{"format":1,"version":"0.32.0"}'
+ANSWERS = f"echo 'INFO a banner'; echo '{ABILITIES}'"
+
+
+def asked(machine: Machine) -> list[str]:
+    return [call.partition(" ")[2].replace(f"{SCRIPT.parent}/", "") for call in machine.calls("python")]
+
+
+def test_what_a_new_vllm_can_do_is_written_beside_it(machine: Machine) -> None:
+    machine.install("installed/python", ANSWERS)
+    ok(machine.setup())
+    assert (machine.venv / ".pi-abilities.json").read_text() == ABILITIES + "\n"
+    assert asked(machine) == ["-I setup/vllm_abilities.py"]
+    machine.forget_calls()
+    ok(machine.setup())
+    assert asked(machine) == []
+
+
+@pytest.mark.parametrize("found", [None, '{"format":0,"version":"0.32.0"}'])
+def test_a_vllm_of_an_earlier_setup_is_asked_once(machine: Machine, found: str | None) -> None:
+    ok(machine.setup())
+    if found:
+        (machine.venv / ".pi-abilities.json").write_text(found)
+    machine.install("installed/python", ANSWERS)
+    assert "vLLM 0.32.0 is already installed\n" in ok(machine.setup())
+    assert (machine.venv / ".pi-abilities.json").read_text() == ABILITIES + "\n"
+    machine.forget_calls()
+    ok(machine.setup())
+    assert machine.calls("python", "vllm") == []
+
+
+@pytest.mark.parametrize("code", ["echo 'ImportError: no vllm' >&2; exit 1", "echo 'ImportError: no vllm' >&2"])
+def test_a_vllm_that_cannot_be_asked_is_a_note_in_the_log(machine: Machine, code: str) -> None:
+    machine.install("installed/python", code)
+    output = ok(machine.setup())
+    assert "vllm | this vLLM cannot be asked what it can do: ImportError: no vllm\n" in output
+    assert not list(machine.venv.glob(".pi-abilities*"))
+    assert "vllm * vLLM 0.32.0 is now the default\n" in output
+
+
+def test_a_cpu_build_is_asked_as_one(machine: Machine) -> None:
+    machine.install("installed/python", 'echo "{\\"$VLLM_TARGET_DEVICE\\"}"')
+    ok(machine.setup("--cpu"))
+    assert (machine.venv / ".pi-abilities.json").read_text() == '{"cpu"}\n'
 
 
 # What is in use, and what is the user's own

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import hmac
 import json
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
-from pi_cli.demo.engine import responses, script
+from pi_cli.demo.engine import kinds, responses, script
 from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.web import App, Message, Receive, Send
@@ -71,6 +73,13 @@ class Api:
             ("POST", "/invocations"): self._invoke,
             ("POST", "/tokenize"): self._tokenize,
         }
+        self._others = kinds.answers(settings)
+        if self._others:
+            for path in kinds.ROUTES["generation"]:
+                del self._routes["POST", path]
+            self._routes |= {("POST", path): partial(self._answer, path) for path in self._others}
+        if not settings.has("disable-fastapi-docs"):
+            self._routes["GET", "/openapi.json"] = self._describe
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -83,10 +92,23 @@ class Api:
             detail = (405, "Method Not Allowed") if is_known else (404, "Not Found")
             await _reply(send, detail[0], {"detail": detail[1]})
             return
+        headers, body = dict(scope["headers"]), (await receive()).get("body", b"")
+        is_form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
         try:
-            await route(_read_json((await receive()).get("body", b"")), send)
+            await route(_fields(body) if is_form else _read_json(body), send)
         except HttpError as error:
             await _reply(send, error.code, error.body)
+
+    async def _describe(self, _: Json, send: Send) -> None:
+        paths: dict[str, Json] = {}
+        for method, path in self._routes:
+            paths.setdefault(path, {})[method.lower()] = {}
+        await _reply(send, 200, {"openapi": "3.1.0", "info": {"title": "FastAPI"}, "paths": paths})
+
+    async def _answer(self, path: str, request: Json, send: Send) -> None:
+        """Answer a request to a model that does not generate text."""
+        self._check(request)
+        await _reply(send, 200, self._others[path](request))
 
     async def _health(self, _: Json, send: Send) -> None:
         if self._settings.simulated("hang-health") is not None:
@@ -235,6 +257,12 @@ class Api:
             )
             raise HttpError(400, "BadRequestError", text, "input_tokens")
         return messages, tokens
+
+
+def _fields(body: bytes) -> Json:
+    """Return the texts of a form; its files are not looked at."""
+    found = re.findall(rb'name="([a-z_]+)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', body)
+    return {name.decode(): value.decode() for name, value in found}
 
 
 def _read_json(body: bytes) -> Json:
