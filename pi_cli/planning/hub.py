@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from pi_cli.errors import ModelNotStarted, PiError
+from pi_cli.errors import BadUsage, ModelNotStarted, PiError
 from pi_cli.planning import hub_search, repository, weight_files
 from pi_cli.planning.hub_question import Question
 from pi_cli.planning.hub_search import Form
@@ -85,19 +85,24 @@ def _about(question: Question) -> About:
 
 async def _optional(question: Question, ask: Callable[[Question], T]) -> T | None:
     """Return the answer to a question that only explains, or None."""
+    try:
+        return await _in_time(question.hurried, _quiet(ask))
+    except PiError:
+        return None
+
+
+def _quiet(ask: Callable[[Question], T]) -> Callable[[Question], T | None]:
+    """Return the same question, but with None for a refusal: no search for similar names follows."""
 
     def quietly(question: Question) -> T | None:
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
             return ask(question)
-        except HfHubHTTPError:  # without a search for similar names
+        except HfHubHTTPError:
             return None
 
-    try:
-        return await _in_time(question.hurried, quietly)
-    except PiError:
-        return None
+    return quietly
 
 
 def _question(model: str, token: str | None, endpoint: str | None, timeout: float) -> Question:
@@ -263,13 +268,13 @@ def _part(question: Question, path: str, start: int, stop: int) -> bytes:
         return response.read() if response.status_code == 206 else b""
 
 
-def _refusal(question: Question, error: "HfHubHTTPError") -> ModelNotStarted:
+def _refusal(question: Question, error: "HfHubHTTPError") -> PiError:
     from huggingface_hub.errors import GatedRepoError
 
     message = _message(error.response)
     if isinstance(error, GatedRepoError):
         return _gated(question, message)
-    return _missing(question, message, _similar(question))
+    return _absent(question, message)
 
 
 def _failure(question: Question, response: "Response") -> PiError:
@@ -278,7 +283,7 @@ def _failure(question: Question, response: "Response") -> PiError:
     if response.status_code == 401 and question.token:
         return _bad_token(question, message)
     if response.status_code == 401:  # the answer to anonymous users, for private and for missing repositories
-        return _missing(question, message, _similar(question))
+        return _absent(question, message)
     if response.status_code == 403 and "X-Error-Message" in response.headers:
         if "gated" in message:
             return _gated(question, message)
@@ -306,6 +311,15 @@ def _bad_token(question: Question, message: str) -> ModelNotStarted:
     return _cannot(question, "the Hugging Face Hub does not accept HF_TOKEN", hint, message)
 
 
+def _absent(question: Question, message: str) -> PiError:
+    """Return the error for a name that no model has: a dataset may have it, or a model one that is similar."""
+    if kind := _if_in_time(question, hub_search.other_kind):
+        return BadUsage(
+            f"`{question.model}` is a {kind} of the Hugging Face Hub, not a model", hint="`pi models` lists models"
+        )
+    return _missing(question, message, _if_in_time(question, hub_search.most_similar))
+
+
 def _missing(question: Question, message: str, similar: str | None = None) -> ModelNotStarted:
     reason = f"there is no model `{question.model}` on the Hugging Face Hub, or it is private"
     hint = "check the name, and that HF_TOKEN may read it"
@@ -322,10 +336,10 @@ def _message(response: "Response") -> str:
     return message if message != "Invalid username or password." else ""
 
 
-def _similar(question: Question) -> str | None:
-    """Return the most similar name of a model, if the Hub finds one in time."""
+def _if_in_time(question: Question, search: Callable[[Question], str | None]) -> str | None:
+    """Return what a search finds, if it finds it in time."""
     try:
-        return _answer(question.hurried, hub_search.most_similar)
+        return _answer(question.hurried, _quiet(search))
     except PiError:
         return None
 

@@ -30,6 +30,19 @@ def forms(question: Question) -> list[Form]:
     ]
 
 
+def other_kind(question: Question) -> str | None:
+    """Return what has this name on the Hub if it is not a model: a dataset or a space."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for kind, path in OTHER_KINDS.items():
+        try:
+            question.json(f"/api/{path}/{question.model}?expand=tags")
+        except HfHubHTTPError:
+            continue
+        return kind
+    return None
+
+
 def most_similar(question: Question) -> str | None:
     """Return the model of the Hub with the most similar name, of the same owner or else of any owner."""
     import difflib

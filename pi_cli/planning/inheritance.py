@@ -4,10 +4,10 @@ The Hub names the models that a model was made from; a quantised form or a fine-
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from pi_cli.planning import candidates, catalogue, vllm_arguments
+from pi_cli.planning import candidates, vllm_arguments
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.repository import About, Repository, architectures
 
@@ -19,6 +19,7 @@ QUANTISED_NAME = re.compile(
     r"|quantized)(?=$|[-_.])",
     re.IGNORECASE,
 )
+SIZE = re.compile(r"[-_.][ae]?\d+(?:\.\d+)?[bm](?=$|[-_.])", re.IGNORECASE)  # of a name: `-30B-A3B`
 # Models whose own name says how they speak, whatever they were made from: (name, tool-call parser, reasoning parser).
 # DeepSeek's distills think as R1 does and were not trained to call tools; QwQ calls them as Qwen2.5 does
 # (vLLM's documentation, features/reasoning_outputs and features/tool_calling).
@@ -67,11 +68,34 @@ def parents(about: About) -> list[str]:
     return [base.id for base in sorted(bases, key=lambda base: RELATIONS.index(base.relation))]
 
 
-def relative(models: Sequence[str]) -> Entry | None:
-    """Return the catalogue's entry for the first of these models that has one, or for another form of it."""
-    forms = {_unquantised(entry.id): entry for entry in reversed(catalogue.entries()) if entry.kind == "generation"}
-    entries = (catalogue.find(model) or forms.get(_unquantised(model)) for model in models)
-    return next((entry for entry in entries if entry), None)
+def relative(models: Sequence[str], entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry for the first of these models that has one, or for another form of it."""
+    exact = {entry.id.lower(): entry for entry in reversed(entries)}
+    forms = {_unquantised(entry.id): entry for entry in reversed(entries)}
+    found = (exact.get(model.lower()) or forms.get(_unquantised(model)) for model in models)
+    return next((entry for entry in found if entry), None)
+
+
+def of_family(models: Sequence[str], found: Repository, entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry for another size of one of these models, if all its sizes speak in the same way.
+
+    The architecture must be the same too, since only names say that models are of one family.
+    """
+    classes = architectures(found.config)
+    for family in map(_family, models):
+        sizes = [
+            entry
+            for entry in entries
+            if _family(entry.id) == family and entry.architecture and entry.architecture.name in classes
+        ]
+        if len({(entry.tool_call_parser, entry.reasoning_parser) for entry in sizes}) == 1:
+            return sizes[0]
+    return None
+
+
+def owners(entries: Sequence[Entry]) -> frozenset[str]:
+    """Return the owners of these models, in lower case."""
+    return frozenset(entry.id.partition("/")[0].lower() for entry in entries)
 
 
 def by_name(models: Sequence[str]) -> Inherited | None:
@@ -86,13 +110,13 @@ def by_name(models: Sequence[str]) -> Inherited | None:
     return None
 
 
-def from_entry(found: Repository, dtype: str, entry: Entry, link: str) -> Inherited:
+def from_entry(found: Repository, dtype: str, entry: Entry, link: str, owners: Collection[str]) -> Inherited:
     """Return what a repository with weights of this type has in common with an entry of the catalogue.
 
-    `link` says what the entry is to it, e.g. `its base model`.
+    `link` says what the entry is to it, e.g. `its base model`. Code of a repository runs for these `owners` only.
     """
     arguments, environment = candidates.common(entry.hardware)
-    inherited = [group for group in vllm_arguments.groups(arguments) if _holds(found, group)]
+    inherited = [group for group in vllm_arguments.groups(arguments) if _holds(found, group, owners)]
     withheld = any(TRUST in group for group in vllm_arguments.groups(arguments) if group not in inherited)
     return Inherited(
         f"{_common_to(entry)} as for `{entry.id}`, {link}" + (f"; {CODE_WITHHELD}" if withheld else ""),
@@ -104,14 +128,10 @@ def from_entry(found: Repository, dtype: str, entry: Entry, link: str) -> Inheri
     )
 
 
-def by_architecture(found: Repository) -> Inherited:
+def by_architecture(found: Repository, entries: Sequence[Entry]) -> Inherited:
     """Return what all models of the catalogue with the same architecture have in common."""
     names = architectures(found.config)
-    similar = [
-        entry
-        for entry in catalogue.entries()
-        if entry.kind == "generation" and entry.architecture and entry.architecture.name in names
-    ]
+    similar = [each for each in entries if each.architecture and each.architecture.name in names]
     tools = {entry.tool_call_parser for entry in similar}
     reasoning = {entry.reasoning_parser for entry in similar}
     tool_call_parser = tools.pop() if len(tools) == 1 else None
@@ -132,17 +152,25 @@ def _unquantised(model: str) -> str:
     return QUANTISED_NAME.sub("", model.rpartition("/")[2]).lower()
 
 
+def _family(model: str) -> str:
+    """Return a model's name without its owner, its quantisation and its sizes.
+
+    >>> _family("Qwen/Qwen3-30B-A3B-Instruct-2507-FP8")
+    'qwen3-instruct-2507'
+    """
+    return SIZE.sub("", _unquantised(model))
+
+
 def _common_to(entry: Entry) -> str:
     if entry.tool_call_parser:
         return "tools and reasoning" if entry.reasoning_parser else "tools"
     return "tool calls are off and reasoning is" if entry.reasoning_parser else "tool calls are off,"
 
 
-def _holds(found: Repository, group: Sequence[str]) -> bool:
+def _holds(found: Repository, group: Sequence[str], owners: Collection[str]) -> bool:
     """Return whether an option of an entry, with its values, holds for a repository as well."""
     option = vllm_arguments.name_of(group[0])
-    if option == TRUST:  # it runs code of the repository: only of owners that the catalogue has models of
-        owners = {each.id.partition("/")[0].lower() for each in catalogue.entries()}
+    if option == TRUST:  # it runs code of the repository
         return found.id.partition("/")[0].lower() in owners
     if "mistral" in group and (file := MISTRAL_FILES.get(option)):
         return any(map(file.fullmatch, found.names))

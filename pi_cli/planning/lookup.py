@@ -76,8 +76,10 @@ async def find(model: str, *, token: str | None, endpoint: str | None, target: T
     except hub.HubUnreachable as error:
         reason = f"{error}, so its size and architecture are not known"
         return UnknownModel(model, reason, notes=(inheritance.TOOLS_OFF,))
-    await _refuse(found, asked, target or Target(), None)
-    return await _from_hub(found, asked, target or Target(), recipes.find(found.id))
+    recipe = recipes.find(found.id)  # which says that a vLLM serves it, be it a newer one than is known here
+    if recipe is None:
+        await _refuse(found, asked, target or Target(), None)
+    return await _from_hub(found, asked, target or Target(), recipe)
 
 
 async def find_for_own_arguments(
@@ -127,7 +129,7 @@ async def _refuse(found: Repository, asked: _Hub, target: Target, own: Sequence[
     """Raise `BadUsage` for a repository that vLLM cannot serve; its hint names what works instead."""
     if refused := servable.refusal(found, target, own):
         hint = refused.hint or await _other_forms(refused, asked, target)
-        raise BadUsage(servable.worded(found, refused, target), hint=hint)
+        raise BadUsage(f"{target.called} cannot serve `{found.id}`: {refused.reason}", hint=hint)
 
 
 async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:
@@ -175,20 +177,32 @@ async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
     """Return what a model has from one of the catalogue: the models that it was made from come first."""
     if named := inheritance.by_name([found.id]):
         return named
+    entries = [entry for entry in catalogue.entries() if entry.kind == "generation"]
+    owners = inheritance.owners(entries)
     models = inheritance.parents(found.about)
     for step in range(MAX_STEPS):
         if named := inheritance.by_name(models):
             return named
-        if entry := inheritance.relative(models):
-            return inheritance.from_entry(found, dtype, entry, "its base model")
+        if entry := inheritance.relative(models, entries):
+            return inheritance.from_entry(found, dtype, entry, "its base model", owners)
+        if entry := inheritance.of_family(models, found, entries):
+            return inheritance.from_entry(found, dtype, entry, "a model of the same family as its base model", owners)
         if not models or step == MAX_STEPS - 1:
             break
         said = await asked.about(models[0])
         models = inheritance.parents(said) if said else []
-    same = inheritance.relative([found.id])
+    return _by_own_name(found, dtype, entries) or inheritance.by_architecture(found, entries)
+
+
+def _by_own_name(found: Repository, dtype: str, entries: Sequence[Entry]) -> Inherited | None:
+    """Return what a model has from one of the catalogue with the same architecture and, but for sizes, its name."""
+    owners = inheritance.owners(entries)
+    same = inheritance.relative([found.id], entries)
     if same and same.architecture and same.architecture.name in architectures(found.config):
-        return inheritance.from_entry(found, dtype, same, "another form of it by its name")
-    return inheritance.by_architecture(found)
+        return inheritance.from_entry(found, dtype, same, "another form of it by its name", owners)
+    if entry := inheritance.of_family([found.id], found, entries):
+        return inheritance.from_entry(found, dtype, entry, "a model of the same family by its name", owners)
+    return None
 
 
 def _kind(found: Repository) -> Kind:

@@ -11,7 +11,7 @@ from typing import Any
 from pi_cli.hints import fill
 from pi_cli.planning import abilities, adapters, model_kind, vllm_arguments, weight_files
 from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.repository import Repository, architectures
+from pi_cli.planning.repository import REPOSITORY_ID, Repository, architectures
 
 # What vLLM calls the methods that it takes others for (`override_quantization_method` in vLLM 0.32).
 METHOD_ALIASES = {"auto-round": "inc", "compressed_tensors": "compressed-tensors"}
@@ -54,6 +54,11 @@ class Target:
     pod: str = ""
     name: str = ""
 
+    @property
+    def called(self) -> str:
+        """Return what messages call the vLLM."""
+        return f"vLLM {self.vllm.version}" if self.vllm.version else "vLLM"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -86,15 +91,9 @@ def note(found: Repository, target: Target) -> str | None:
     names = architectures(found.config)
     if not names or not target.vllm.architectures or any(_is_registered(name, target.vllm) for name in names):
         return None
-    if names[0] in target.vllm.transformers:
+    if _is_of_transformers(names[0], target.vllm):
         return f"vLLM has no code of its own for `{names[0]}` and uses that of the library transformers"
     return f"whether vLLM can serve the architecture `{names[0]}` is not known"
-
-
-def worded(found: Repository, refused: Refusal, target: Target) -> str:
-    """Return the message of a refusal."""
-    vllm = f"vLLM {target.vllm.version}" if target.vllm.version else "vLLM"
-    return fill("{vllm} cannot serve `{model}`: {reason}", vllm=vllm, model=found.id, reason=refused.reason)
 
 
 def origin(found: Repository) -> str:
@@ -191,11 +190,12 @@ def _is_small(found: Repository) -> bool:
 
 def _by_architecture(found: Repository, target: Target, own: set[str] | None) -> Refusal | None:
     names, vllm = architectures(found.config), target.vllm
-    if not names or not vllm.architectures or (own and not own.isdisjoint(CONFIGURATION)):
+    is_mistrals = "params.json" in found.names  # which names the architecture then
+    if not names or not vllm.architectures or is_mistrals or (own and not own.isdisjoint(CONFIGURATION)):
         return None
-    if _is_draft(found, vllm):
+    if _is_draft(found, vllm, own):
         return Refusal("it is a draft model for speculative decoding, not a model of its own", _drafts(found, target))
-    if any(_is_registered(name, vllm) for name in names) or names[0] in vllm.transformers:
+    if any(_is_registered(name, vllm) for name in names) or _is_of_transformers(names[0], vllm):
         return None
     if found.about.task in OTHER_TASKS:
         return Refusal(f"it is a model for {found.about.task}, and vLLM has no server for that", OTHER_MODELS)
@@ -231,6 +231,13 @@ def _is_registered(name: str, vllm: Abilities) -> bool:
     return any(each in vllm.architectures and not _drafts_only(each, vllm) for each in _equivalents(name))
 
 
+def _is_of_transformers(name: str, vllm: Abilities) -> bool:
+    """Return whether transformers has a class, as far as vLLM was asked for them: it has no list of pooling models."""
+    if any(name.endswith(suffix) for suffix, kind in model_kind.SUFFIXES if kind == "generation"):
+        return name in vllm.transformers
+    return any(each in vllm.transformers for each in _equivalents(name))
+
+
 def _equivalents(name: str) -> Iterator[str]:
     yield name
     suffix = next((suffix for suffix, _ in model_kind.SUFFIXES if name.endswith(suffix)), None)
@@ -242,8 +249,10 @@ def _drafts_only(name: str, vllm: Abilities) -> bool:
     return vllm.architectures.get(name) == "speculative"
 
 
-def _is_draft(found: Repository, vllm: Abilities) -> bool:
+def _is_draft(found: Repository, vllm: Abilities, own: set[str] | None) -> bool:
     config = found.config or {}
+    if _verifier(config):  # vLLM starts it with the model that it names, whose size a plan does not know
+        return own is None
     names = architectures(config)
     if config.get("model_type") in DRAFT_TYPES or all(_drafts_only(name, vllm) for name in names):
         return True
@@ -252,10 +261,18 @@ def _is_draft(found: Repository, vllm: Abilities) -> bool:
 
 def _drafts(found: Repository, target: Target) -> str:
     """Return the hint with the command that uses a draft model."""
-    base = next((base.id for base in found.about.bases), "MODEL")
+    base = _verifier(found.config or {}) or next((base.id for base in found.about.bases), "MODEL")
     text = f"{' '.join(architectures(found.config))} {found.id}"
     method = next((f'"method": "{method}", ' for part, method in DRAFT_METHODS if part in text), "")
     settings = f'{{{method}"model": "{found.id}", "num_speculative_tokens": 3}}'
     command = "`pi start {base} --name {name} --vllm --speculative-config {json}`"
     hint = f"start the model that it drafts for with it: {command}"
     return fill(hint, base=base, name=target.name or "NAME", json=settings)
+
+
+def _verifier(config: Mapping[str, Any]) -> str:
+    """Return the model that a draft model in the format of the library speculators drafts for; empty for others."""
+    settings = config.get("speculators_config")
+    verifier = settings.get("verifier") if isinstance(settings, Mapping) else None
+    name = verifier.get("name_or_path") if isinstance(verifier, Mapping) else None
+    return name if isinstance(name, str) and REPOSITORY_ID.fullmatch(name) else ""

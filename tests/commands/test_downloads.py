@@ -225,7 +225,7 @@ def test_what_the_hub_says_is_too_large_is_refused_before_hf_runs(pi: Pi, pod: E
     configure(pod, PI_FREE_DISK=9 * 10**9)
     pod.install("hf", "#!/bin/sh\ntouch ~/hf-was-run\nexit 1\n")
     with Hub() as hub:
-        hub.add_synthetic("someone/large", {"config.json": b"{}", "model.safetensors": 20 * 10**9})
+        hub.add_synthetic("someone/large", {"config.json": b'{"model_type": "own"}', "model.safetensors": 20 * 10**9})
         result = pi("start", "someone/large", "--name", "q", HF_ENDPOINT=hub.url)
     assert result.code == 4
     assert " has 9.0 GB free, and the model needs 20.0 GB\n" in result.err

@@ -43,6 +43,15 @@ def refusals() -> Iterator[str]:
                     yield text
 
 
+def reasons() -> Iterator[str]:
+    """Yield why vLLM cannot serve a repository."""
+    for name in ("servable", "adapters"):
+        tree = ast.parse((ROOT / "pi_cli" / "planning" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.expr) and re.match(r"(\{\})?(it|its) (?!can serve)", text := template(node)):
+                yield text.removeprefix("{}")
+
+
 def template(node: ast.expr) -> str:
     """Return a literal text that says something by itself, else nothing."""
     if isinstance(node, ast.JoinedStr):
@@ -63,6 +72,13 @@ def test_every_refusal_and_remark_of_the_agent_is_in_the_page() -> None:
     found = list(refusals())
     assert "no port is free" in found
     assert [text for text in found if text not in BARE_PAGE] == []
+
+
+def test_every_reason_for_not_serving_a_model_is_in_the_page() -> None:
+    page = re.sub(r" for `\{\}`| \(\{\}\)", "{}", BARE_PAGE)  # both only where it is known
+    found = list(reasons())
+    assert len(found) >= 15
+    assert [text for text in found if text not in page] == []
 
 
 @every([*KNOWN_CAUSES, REFUSED_ARGUMENTS, *SILENT_DEATHS], lambda known: known.summary)

@@ -49,7 +49,7 @@ class Hub:
     `gated` names the one token that has access to a repository; `revoked` tokens are refused everywhere. Who asks for
     a name in `renamed` is sent on to the new one. With `is_mirror` it cannot be asked whether a token has access, only
     for what is behind the gate.
-    Without `can_search` a search fails.
+    Without `can_search` a search fails. `others` has names that are not of models, e.g. `{"some/texts": "datasets"}`.
     Settable while it serves: `failing`, the status with which it answers everybody (None: it works); `rate`, in bytes
     per second of all transfers together (None: no limit, 0: they stall); `cut_after`: the next transfer to reach so
     many bytes is hung up on, once; `cut_with_reset`: rudely, by TCP reset.
@@ -70,6 +70,7 @@ class Hub:
         self.failing: int | None = None
         self.is_mirror = False
         self.can_search = True
+        self.others: dict[str, str] = {}
         self.cut_after: int | None = None
         self.cut_with_reset = False
         self.bytes_sent = 0
@@ -272,6 +273,8 @@ class _Connection(BaseHTTPRequestHandler):
                 raise Refused(500, "", "Internal Server Error")
             if url.path == "/api/models":
                 self._send_json(200, listed(self.server.hub.repos(), parse_qs(url.query)))
+            elif url.path in {f"/api/{kind}/{name}" for name, kind in self.server.hub.others.items()}:
+                self._send_json(200, {"id": url.path.split("/", 3)[3]})
             elif asked := API.fullmatch(url.path):
                 self._send_json(200, self._describe(asked, parse_qs(url.query), body))
             elif asked := RESOLVE.fullmatch(url.path):

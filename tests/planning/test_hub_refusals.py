@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pi_cli.diagnosis import causes
-from pi_cli.errors import ModelNotStarted
+from pi_cli.errors import BadUsage, ModelNotStarted
 from pi_cli.planning import hub
 from tests.lab.hub import Hub
 from tests.planning.hub_questions import Ask, asking, check, describe, raised, refusal, silence
@@ -138,6 +138,15 @@ def test_a_similar_name_is_suggested_for_a_misspelt_model(stand_in: Hub, misspel
         stand_in.add_synthetic(name, {})
     hint = "did you mean `Qwen/Qwen2.5-7B-Instruct`? If not, check the name, and that HF_TOKEN may read it"
     assert refusal(check, misspelt, stand_in).hint == hint
+
+
+@pytest.mark.parametrize("ask", [describe, check])
+@pytest.mark.parametrize(("path", "kind"), [("datasets", "dataset"), ("spaces", "space")])
+def test_a_dataset_or_a_space_is_not_a_model(stand_in: Hub, ask: Ask, path: str, kind: str) -> None:
+    stand_in.others["some/texts"] = path
+    error = raised(BadUsage, ask, "some/texts", stand_in)
+    assert error.message == f"`some/texts` is a {kind} of the Hugging Face Hub, not a model"
+    assert error.hint == "`pi models` lists models"
 
 
 @pytest.mark.parametrize("name", ["a b/c", "a/b/c", "datasets/..", "qwen; rm -rf ~", "q\nq"])

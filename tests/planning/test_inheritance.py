@@ -103,6 +103,31 @@ def test_a_form_by_its_name_needs_the_same_architecture(hub: Hub) -> None:
     assert found(hub, "other/Qwen3-30B-A3B-AWQ").notes != (note,)
 
 
+@pytest.mark.parametrize(
+    ("model", "base", "note"),
+    [
+        (
+            "Qwen/Qwen3-30B-A3B-Instruct-2507",
+            (),
+            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family by its name",
+        ),
+        (
+            "someone/q-awq",
+            "Qwen/Qwen3-30B-A3B-Instruct-2507",
+            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family as its base model",
+        ),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", (), TOOLS_OFF),
+    ],
+)
+def test_another_size_of_the_same_family_counts_with_the_same_architecture(
+    hub: Hub, model: str, base: object, note: str
+) -> None:
+    publish(hub, model, QWEN_MOE, base)
+    assert found(hub, model).notes == (note,)
+    publish(hub, model, LLAMA, base)
+    assert note == TOOLS_OFF or found(hub, model).notes != (note,)
+
+
 @pytest.mark.parametrize("base", [(), "Qwen/Qwen2.5-32B", "Qwen/Qwen2.5-72B-Instruct"])
 def test_a_distilled_model_thinks_whatever_it_was_made_from(hub: Hub, base: object) -> None:
     publish(hub, "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", QWEN_2, base)
