@@ -78,7 +78,9 @@ def _from_hub(repository: hub.Repository) -> ModelProfile:
 
 def _with_recipe(profile: KnownModel, recipe: Recipe, repository: hub.Repository) -> KnownModel:
     """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
-    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    row = Configuration(
+        (recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source, is_fetched=True
+    )
     tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
     entry = Entry(
         profile.id,

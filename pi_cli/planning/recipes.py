@@ -219,6 +219,7 @@ def _read(file: Path, *version: int) -> Mapping[str, Any]:
         rows = [row["recipe"] for row in data["documents"].values() if row.get("recipe")]
         if data["format"] != FORMAT:
             return {}
+        rows.sort(key=lambda row: row["page"].lower() == row["id"].lower())  # a recipe of the same name replaces others
         return {row["id"].lower(): row for row in rows}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged() from error
