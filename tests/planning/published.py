@@ -76,11 +76,11 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, documents: Sequence[Mapping[str, Any]] = ()) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__(("127.0.0.1", 0), Connection)
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, int]] = []
         self.headers: list[dict[str, str]] = []
-        self.answer: Callable[[_Connection], bool] = lambda _: False
+        self.answer: Callable[[Connection], bool] = lambda _: False
         self.publish(*documents)
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class Site(ThreadingHTTPServer):
         self.files["/models.json"] = json.dumps(index, indent=2).encode()
 
 
-class _Connection(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Site
 
@@ -124,15 +124,17 @@ class _Connection(BaseHTTPRequestHandler):
         if body is None:
             self.reply(404, b"not here")
         elif self.headers.get("If-None-Match") == etag:
-            self.reply(304, b"", ETag=etag)
+            self.reply(304, b"", {"ETag": etag})
         else:
-            self.reply(200, body, ETag=etag)
+            self.reply(200, body, {"ETag": etag})
 
-    def reply(self, status: int, body: bytes, *, length: int | None = None, **headers: str) -> None:
+    def reply(
+        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, *, length: int | None = None
+    ) -> None:
         """Answer; with `length`, promise that many bytes, and close the connection after those of the body."""
         self.server.asked.append((self.path, status))
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         if status != 304:
             self.send_header("Content-Length", str(len(body) if length is None else length))
