@@ -220,7 +220,7 @@ def _current(block: _Block) -> Entry:
     """Return the entry of a block; one of ours with the fetched recipe for it, if that is newer."""
     entry = _entry(block)
     if block.file != FILE:
-        return replace(entry, origin=f"your own catalogue, {block.file}")
+        return replace(entry, origin="your own `models.md`")
     recipe = recipes.newer(entry.id)
     return merging.merged(entry, recipe) if recipe else entry
 

@@ -72,6 +72,8 @@ def without_address(typed: str, endpoint: str | None = None) -> str:
             f"`{typed}` is not an address of the Hugging Face Hub", hint="give the id of the model, e.g. Qwen/Qwen3-32B"
         )
     owner, *others = path.strip("/").split("/")
+    if path == text and not others:
+        return text
     if owner in OTHER_PAGES and others:
         raise BadUsage(f"`{typed}` is not the address of a model", hint="give the id of a model, e.g. Qwen/Qwen3-32B")
     name, _, revision = (others[0] if others else owner).partition("@")

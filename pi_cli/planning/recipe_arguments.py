@@ -17,12 +17,13 @@ MAX_ARGUMENTS = 120
 MAX_LENGTH = 1000  # characters of one argument
 MAX_DEPTH = 3  # of a JSON value
 
-# Left out of a recipe's command, and said: without them vLLM serves the same model, with fewer permissions.
+# Left out of a recipe's command, and said: without them vLLM serves the same model, with fewer permissions or slower.
 LEFT_OUT = {
     "--trust-remote-code": "it runs code from the model's repository on the pod",
     "--allowed-local-media-path": "it opens files of the pod to requests",
     "--served-model-name": "the name is the one given with `--name`",
     "--load-format fastsafetensors": "it needs a package that vLLM does not bring",
+    "VLLM_USE_RUST_FRONTEND": "its server may not run the guard that checks keys",
 }
 
 FLAGS = {
@@ -127,13 +128,14 @@ def check(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a recipe. Raises `NotAllowed` for one that the recipes may not bring."""
+    """Return the variables that a recipe may bring, without those that are left out. Raises `NotAllowed` for others."""
+    variables = {name: value for name, value in variables.items() if name not in LEFT_OUT}
     for name, value in variables.items():
         if not VARIABLES.fullmatch(name):
             raise NotAllowed(f"it sets the variable `{name[:60]}`" if KEY.fullmatch(name) else "it sets a variable")
         if not WORD.fullmatch(value) or len(value) > MAX_LENGTH:
             raise NotAllowed(f"it sets `{name}` to a value that is neither a word nor a number")
-    return dict(variables)
+    return variables
 
 
 def _check_text(group: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pi_cli.planning import abilities, recipe_arguments, vllm_arguments
 from pi_cli.planning.recipe_arguments import NotAllowed, check, check_environment
+from tests.properties import PROPERTY
 
 # Options that make vLLM run code, read or write files, open ports, load other models, or weaken a check.
 DANGEROUS = (
@@ -27,7 +28,7 @@ LISTED = recipe_arguments.FLAGS | recipe_arguments.WORDS | {*recipe_arguments.CH
 def test_what_is_listed_are_options_of_the_vllm_that_pi_knows() -> None:
     names = {re.sub("^--no-", "--", name) for name in LISTED}
     assert names - KNOWN == set()
-    assert {name.split(" ")[0] for name in recipe_arguments.LEFT_OUT} - KNOWN == set()
+    assert {name.split(" ")[0] for name in recipe_arguments.LEFT_OUT} - KNOWN - abilities.shipped().variables == set()
 
 
 def test_a_flag_takes_no_value_and_the_others_take_one() -> None:
@@ -122,6 +123,11 @@ def test_what_the_recipes_use_comes_in(arguments: str, kept: str | None) -> None
     assert check(arguments.split(" "))[0] == tuple((kept or arguments).split(" "))
 
 
+def test_a_variable_that_is_left_out_refuses_no_recipe() -> None:
+    variables = {"VLLM_USE_RUST_FRONTEND": "1", "VLLM_USE_DEEP_GEMM": "0"}
+    assert check_environment(variables) == {"VLLM_USE_DEEP_GEMM": "0"}
+
+
 def test_what_is_left_out_is_named() -> None:
     _, left_out = check(["--trust-remote-code", "--load-format", "fastsafetensors", "--trust-remote-code"])
     assert left_out == ("--trust-remote-code", "--load-format fastsafetensors")
@@ -134,7 +140,7 @@ def test_what_is_left_out_is_named() -> None:
         "HF_HOME", "HF_HUB_OFFLINE", "VLLM_API_KEY", "VLLM_PLUGINS", "VLLM_NCCL_SO_PATH", "VLLM_SERVER_DEV_MODE",
         "VLLM_USE_MODELSCOPE", "VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
         "VLLM_CONFIG_ROOT", "VLLM_CACHE_ROOT", "VLLM_LOGGING_CONFIG_PATH", "VLLM_HOST_IP", "VLLM_PORT",
-        "VLLM_TORCH_PROFILER_DIR", "VLLM_USE_RUST_FRONTEND", "VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR",
+        "VLLM_TORCH_PROFILER_DIR", "VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR",
         "VLLM_USE_PRECOMPILED", "CUDA_VISIBLE_DEVICES", "HTTPS_PROXY", "NCCL_CONF_FILE", "NCCL_NET_PLUGIN",
         "vllm_use_deep_gemm", "VLLM_USE_DEEP_GEMM\n", "", "A B",
     ],
@@ -157,6 +163,7 @@ def test_variables_that_are_let_in_name_no_path_key_or_plugin() -> None:
     assert [name for name in let_in if unwanted.search(name)] == []
 
 
+@PROPERTY
 @given(st.lists(st.text(max_size=30) | st.sampled_from(sorted(KNOWN | LISTED)) | st.just('{"a": 1}'), max_size=8))
 def test_whatever_comes_in_is_listed_and_stays_so(arguments: list[str]) -> None:
     try:

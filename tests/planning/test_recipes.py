@@ -164,7 +164,7 @@ def test_the_users_own_entry_comes_before_a_recipe() -> None:
     entry = catalogue.find(MODEL)
     assert entry
     assert [configuration.args for configuration in entry.hardware] == [()]
-    assert entry.origin == f"your own catalogue, {paths.config_dir() / 'models.md'}"
+    assert entry.origin == "your own `models.md`"
 
 
 def test_code_of_a_repository_runs_only_where_our_catalogue_allows_it() -> None:
