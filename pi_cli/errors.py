@@ -12,6 +12,7 @@ PiError                 exit 1
 ├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
 ├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
+├── NotFetched          exit 1   the vLLM recipes could not be fetched (`pi_cli/planning/recipe_site.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
 ├── RouteNotServed      exit 1   the server has no such route: another kind of model (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)

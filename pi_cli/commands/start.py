@@ -122,8 +122,9 @@ def start(
     constraints = _constraints(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model = _checked_model(model, arguments, vllm=vllm)
     name = _checked_name(name, model)
+    secrets = None if dry_run else _secrets(api_key_env or [])
     model = start_plan.resolve(model)
-    if dry_run:
+    if secrets is None:
         start_plan.show(model, name, constraints, pods, private=private, as_json=as_json)
         return
     from pi_cli.diagnosis.start_command import StartCommand
@@ -134,7 +135,6 @@ def start(
     command = StartCommand(
         model, name, pod[0] if pod else None, gpus, memory, context, constraints.own_arguments, tuple(rest)
     )
-    secrets = _secrets(api_key_env or [])
     _start(StartOptions(command, constraints, secrets, not detach, time_limit, private), pods, as_json=as_json)
 
 

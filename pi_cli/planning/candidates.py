@@ -147,6 +147,7 @@ def _listed(profile: KnownModel, group: Sequence[GpuSpace]) -> Iterator[Candidat
                 f"the catalogue's configuration for {configuration.count}x {_names(configuration)}",
                 dict(configuration.env),
                 configuration.notes,
+                is_derived=configuration.is_fetched,  # the number of its GPUs is not the smallest that does
             )
 
 

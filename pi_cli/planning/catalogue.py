@@ -73,7 +73,10 @@ LAYERS_KEYS = {name: "a string" if name == "kind" else "an integer" for name in 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A tested way to run a model: `gpus` are names of `gpu_types`, names of nvidia-smi, or `any`."""
+    """A tested way to run a model: `gpus` are names of `gpu_types`, names of nvidia-smi, or `any`.
+
+    `is_fetched`: it is a recipe's, which uses one GPU or the whole machine, whatever the size of the model.
+    """
 
     gpus: tuple[str, ...]
     count: int
@@ -81,6 +84,7 @@ class Configuration:
     env: dict[str, str] = field(default_factory=dict)
     notes: str = ""
     source: str = ""
+    is_fetched: bool = False
 
     def suits(self, gpus: Sequence[Gpu]) -> bool:
         return self.count <= len(gpus) and all(self._names(gpu) for gpu in gpus)
@@ -232,7 +236,7 @@ def _current(block: _Block) -> Entry:
     """Return the entry of a block; one of ours with the fetched recipe for it, if that is newer."""
     entry = _entry(block)
     if block.file != FILE:
-        return replace(entry, origin=f"your own catalogue, {block.file}")
+        return replace(entry, origin="your own `models.md`")
     recipe = recipes.newer(entry.id)
     return merging.merged(entry, recipe) if recipe else entry
 

@@ -214,7 +214,9 @@ def _kind(found: Repository) -> Kind:
 
 def _with_recipe(profile: KnownModel, recipe: Recipe, *, is_gated: bool) -> KnownModel:
     """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
-    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    row = Configuration(
+        (recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source, is_fetched=True
+    )
     tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
     entry = Entry(
         profile.id,

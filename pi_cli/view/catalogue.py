@@ -33,6 +33,7 @@ KINDS = {
 GAP = "  "
 COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
 NUMERIC = ("CONTEXT", "AT ONCE")
+MAX_OTHERS = 5
 MIN_REASON_WIDTH = 24  # columns that a reason gets at least
 
 
@@ -67,13 +68,17 @@ def show_model(
     would_fit: Sequence[str],
     measured: "Sequence[Measurement]",
     start: Sequence[str],
+    vllm: str | None = None,
 ) -> None:
-    """Print the details of a model: what it is, how it fits, its other configurations, what was measured here."""
+    """Print the details of a model: what it is, how it fits, its other configurations, what was measured here.
+
+    `vllm` is the version that the pod has, if it is known.
+    """
     entry = verdict.profile.entry
     assert entry is not None
     console = terminal.out()
     console.print(Text(entry.id, style="bold"), soft_wrap=True)
-    for label, value in _about(entry):
+    for label, value in _about(entry, target, vllm):
         show_row(console, label, Text(value))
     on = target if target == gpu_space.kinds(spaces) else f"{target} ({gpu_space.kinds(spaces)})"
     show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
@@ -106,6 +111,15 @@ def show_found(query: str, found: "Sequence[Found]", name: str) -> None:
         console.print(Text(f"{model.id.ljust(width)}{GAP}{downloads.rjust(len('DOWNLOADS'))}"), soft_wrap=True)
     start = hints.fill("see what pi makes of one: `pi start {id} --name {name} --dry-run`", id=found[0].id, name=name)
     terminal.note(start)
+
+
+def show_others(models: Sequence[str]) -> None:
+    """Name models that only the fetched recipes have: what they need is known when the Hub was asked about one."""
+    if not models:
+        return
+    named = ", ".join(f"`{model}`" for model in models[:MAX_OTHERS])
+    more = f" and {len(models) - MAX_OTHERS} more" if len(models) > MAX_OTHERS else ""
+    terminal.note(f"also in the fetched recipes, and sized when named: {named}{more}")
 
 
 def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
@@ -167,7 +181,7 @@ def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]") -> Non
         console.print(Text.assemble(status, ", ".join(details)), soft_wrap=True)
 
 
-def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
+def _about(entry: "Entry", target: str, vllm: str | None) -> Iterator[tuple[str, str]]:
     if entry.about:
         yield "ABOUT", entry.about
     parameters = f"{entry.params_b:g} billion parameters" if entry.params_b else ""
@@ -190,7 +204,7 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
         yield "DRAFTS", f"--speculative-config {hints.command(entry.speculative)}"
         yield "", "off unless you add it: faster for few requests, but drafting takes memory from the KV cache"
     if entry.min_vllm:
-        yield "VLLM", f"{entry.min_vllm} or newer"
+        yield "VLLM", plans.needed_vllm(entry.min_vllm, target, vllm)
     if entry.gated:
         yield "LICENCE", f"accept it at https://huggingface.co/{entry.id} with the account of HF_TOKEN"
     if entry.origin:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from pi_cli import hints
+from pi_cli.planning import versions
 from pi_cli.planning.kinds import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
@@ -28,16 +30,27 @@ BAR_PARTS = {
 }
 
 
-def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str]) -> None:
-    """Print the result of `pi start --dry-run`: the plan, the command on one line, and what the pod adds to it."""
+def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str], *, vllm: str | None = None) -> None:
+    """Print the result of `pi start --dry-run`: the plan, the command on one line, and what the pod adds to it.
+
+    `vllm` is the version that the pod has, if it is known.
+    """
     console = terminal.out()
     console.print(Text.assemble((_printable(plan.model, console), "bold"), f" on {pod}"), soft_wrap=True)
     show_choices(console, plan)
     if plan.min_vllm:
-        show_row(console, "VLLM", Text(f"{plan.min_vllm} or newer"))
+        show_row(console, "VLLM", Text(needed_vllm(plan.min_vllm, pod, vllm)))
     console.print(Text("COMMAND", style="bold"))
     console.print(Text(safe(command)), soft_wrap=True)
     show_row(console, "POD ADDS", *(Text(f"- {addition}") for addition in additions))
+
+
+def needed_vllm(minimum: str, pod: str, installed: str | None) -> str:
+    """Write which vLLM a model needs, and if the pod's is too old, the command that installs a newer one."""
+    if not versions.is_older(installed, minimum):
+        return f"{minimum} or newer"
+    older = "{minimum} or newer, and `{pod}` has {installed}: install it with `pi pods setup {pod} --vllm {minimum}`"
+    return hints.fill(older, minimum=minimum, pod=pod, installed=installed or "")
 
 
 def show_choices(console: Console, plan: "Plan") -> None:

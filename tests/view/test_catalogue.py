@@ -72,6 +72,7 @@ TOOLS      no tool-call parser
 VLLM       0.20.0 or newer
 LICENCE    accept it at https://huggingface.co/me/large with the account of
            HF_TOKEN
+FROM       your own `models.md`
 VERIFIED   tested with pi
 ON         2x H100: fits
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
