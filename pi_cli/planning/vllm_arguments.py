@@ -30,9 +30,10 @@ BATCHED_TOKENS = ("--max-num-batched-tokens",)
 SEQUENCES = ("--max-num-seqs",)
 EAGER = ("--enforce-eager",)
 TEXT_ONLY = ("--language-model-only",)
+KERNELS = ("--moe-backend", "--attention-backend", "--linear-backend", "--mamba-backend")  # chosen for a kind of GPU
 ABOUT_HARDWARE = (
     *(TENSOR_PARALLEL, PIPELINE_PARALLEL, DATA_PARALLEL, EXPERT_PARALLEL),
-    *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES),
+    *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES, KERNELS),
 )
 
 DEFAULT_MEMORY = 0.92  # of a GPU's memory: vLLM 0.32, config/cache.py

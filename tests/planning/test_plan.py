@@ -68,10 +68,13 @@ def test_exactly_the_requested_number_of_gpus_is_used() -> None:
     assert four.reasons[0].startswith("derived from the catalogue's configurations for 4x H100")
 
 
+KERNELS = ("--moe-backend", "flashinfer_cutlass", "--mamba-backend", "flashinfer")  # vLLM refuses the first on an A100
+
+
 def test_derived_arguments_are_those_that_all_configurations_share_except_for_the_hardware() -> None:
     profile = catalogued(
-        ("H100", 1, ("--tool-call-parser", "hermes", "--max-model-len", "9000", "--enforce-eager")),
-        ("H100", 2, (*TWO, "--tool-call-parser", "hermes", "--gpu-memory-utilization", "0.95")),
+        ("H100", 1, ("--tool-call-parser", "hermes", "--max-model-len", "9000", "--enforce-eager", *KERNELS)),
+        ("H100", 2, (*TWO, "--tool-call-parser", "hermes", "--gpu-memory-utilization", "0.95", *KERNELS)),
     )
     made = make(profile, spaces(2, "A100"))
     assert made.arguments == (*TWO, "--tool-call-parser", "hermes")
