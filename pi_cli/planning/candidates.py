@@ -293,9 +293,9 @@ def _may_keep_context(placement: Placement, options: Options) -> bool:
         return True
     if concurrency is None:  # the size of its KV cache is unknown: trust the catalogue
         return not placement.candidate.is_derived
-    if placement.fit.hangs_on_the_estimate:
+    if placement.fit.hangs_on_the_estimate or not placement.fit.is_enough:
         return False
-    return not placement.fit.is_tight or (options.context is not None and placement.fit.is_enough)
+    return options.context is not None or not placement.fit.is_tight
 
 
 def _with_context_auto(

@@ -243,9 +243,7 @@ def _reasons(
     if constraints.context:
         yield f"--max-model-len {constraints.context}: as you asked"
     elif "auto" in placement.arguments and memory_fit.context is not None:
-        longest = profile.max_context
-        full = f" of the model's {longest:,}" if longest and memory_fit.context < longest else ""
-        yield f"--max-model-len auto: about {memory_fit.context:,}{full} tokens fit; vLLM serves as many as fit"
+        yield _why_auto(memory_fit, profile.max_context)
     if constraints.memory:
         yield f"--gpu-memory-utilization {placement.memory:.2f}: as you asked"
     elif placement.memory != candidates.share_of_memory(candidate, constraints):
@@ -256,6 +254,17 @@ def _reasons(
         yield sequence_limit
     if memory_fit.is_measured:
         yield "its memory was measured at an earlier start"
+    elif memory_fit.may_be_refused:
+        left = f"{memory_fit.memory.kv_cache:.1f} GiB for its KV cache"
+        yield f"vLLM may refuse it: the estimate leaves {left}, and may be wrong by {memory_fit.error:.1f} GiB"
+
+
+def _why_auto(memory_fit: MemoryFit, longest: int | None) -> str:
+    context = memory_fit.context or 0
+    if context == longest:
+        return f"--max-model-len auto: its {context:,} tokens fit if the estimate is right; vLLM serves as many as fit"
+    full = f" of the model's {longest:,}" if longest and context < longest else ""
+    return f"--max-model-len auto: about {context:,}{full} tokens fit; vLLM serves as many as fit"
 
 
 def _share_of_unified_memory(share: float) -> str:

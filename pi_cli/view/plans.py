@@ -59,7 +59,7 @@ def show_choices(console: Console, plan: "Plan") -> None:
     show_row(console, "EXPECTED", *_capacity(plan))
     show_row(console, "WHY", *(Text(f"- {reason}") for reason in plan.reasons))
     if plan.fit and plan.gpus:
-        show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU"))
+        show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU{_uncertain(plan.fit)}"))
         _show_bars(console, plan.gpus, plan.fit.memory)
     if plan.environment:
         show_row(console, "ENV", *(Text(f"{name}={value}") for name, value in plan.environment.items()))
@@ -79,7 +79,10 @@ def show_row(console: Console, label: str, *values: Text) -> None:
 
 
 def plan_as_json(plan: "Plan") -> dict[str, Any]:
-    """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU."""
+    """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU.
+
+    `overhead_error` is by how much the estimate of the overhead may be wrong, 0.0 once it was measured.
+    """
     fit = plan.fit
     return {
         "model": plan.model,
@@ -100,7 +103,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
         "kv_cache_tokens": fit.tokens if fit else None,
         "at_once": fit.concurrency if fit else None,
         "measured": fit.is_measured if fit else False,
-        "memory": asdict(fit.memory) | {"free": fit.memory.free} if fit else None,
+        "memory": asdict(fit.memory) | {"free": fit.memory.free, "overhead_error": fit.error} if fit else None,
     }
 
 
@@ -132,6 +135,12 @@ def _capacity(plan: "Plan") -> list[Text]:
     if plan.is_tight:
         return [Text(f"tight: {capacity}", style="yellow"), cache]
     return [Text(capacity, style="green"), cache]
+
+
+def _uncertain(fit: "MemoryFit") -> str:
+    if not fit.error:
+        return ""
+    return f"; the overhead is an estimate until a start measures it, and may differ by {fit.error:.1f}"
 
 
 def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning.architecture import Widths
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.store import paths
@@ -84,6 +85,14 @@ gpus = ["L40S"]
 count = 2
 args = ["-tp", "2"]
 ```
+"""
+
+SHAPE = """
+[architecture]
+name = "X"
+heads = 1
+max_context = 1
+layers = [{ kind = "full", count = 1 }]
 """
 
 
@@ -376,6 +385,32 @@ def test_invalid_layers_are_refused(layers: str, reason: str) -> None:
     own(OWN.replace("weights_gb = 65.5\n", "weights_gb = 65.5\n" + shape))
     with pytest.raises(BadUsage, match=re.escape(reason)):
         catalogue.find("Qwen/Qwen3-32B")
+
+
+@pytest.mark.parametrize(
+    ("widths", "reason"),
+    [
+        ("1", "`widths` should be a table"),
+        ("{ hiden = 1 }", "`hiden` is not a known key; did you mean `hidden`?"),
+        ('{ hidden = "5120" }', "`hidden` should be an integer"),
+    ],
+)
+def test_invalid_widths_are_refused(widths: str, reason: str) -> None:
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}widths = {widths}\n"))
+    with pytest.raises(BadUsage, match=re.escape(reason)):
+        catalogue.find("Qwen/Qwen3-32B")
+
+
+def test_widths_are_read_and_may_be_left_out() -> None:
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}widths = {{ hidden = 5120 }}\n"))
+    entry = catalogue.find("Qwen/Qwen3-32B")
+    assert entry
+    assert entry.architecture
+    assert entry.architecture.widths == Widths(hidden=5120)
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}"))
+    assert (entry := catalogue.find("Qwen/Qwen3-32B"))
+    assert entry.architecture
+    assert entry.architecture.widths == Widths()
 
 
 def test_an_invalid_block_affects_only_its_own_model() -> None:

@@ -14,6 +14,7 @@ SHAPE = """
 name = "Qwen3ForCausalLM"
 heads = 64
 max_context = 131072
+widths = { hidden = 5120, intermediate = 25600, vocabulary = 151936 }
 layers = [{ kind = "full", count = 64, kv_heads = 8, head_dim = 128 }]
 """
 CONFIGURATION = """
@@ -38,29 +39,29 @@ def block(name: str, weights: float, more: str = "") -> str:
 
 CATALOGUE = (
     block("large", 65.5, 'params_b = 32.8\nactive_params_b = 3.0\nmin_vllm = "0.20.0"\ngated = true\n')
-    + block("larger", 110)
+    + block("larger", 105)
     + block("a-model-with-quite-a-long-name-that-is-too-large", 300)
 )
 
 WIDE = """\
 MODEL                                                FITS   ON       CONTEXT  AT ONCE
-me/large                                             fits   2x H100     128k      2.4
+me/large                                             fits   2x H100     128k      2.3
 me/larger                                            tight  2x H100     128k      1.1
-me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
 """
 NARROW = """\
 MODEL                                                FITS   ON  CONTEXT  AT ONCE
-me/large                                             fits   2x     128k      2.4
+me/large                                             fits   2x     128k      2.3
 me/larger                                            tight  2x     128k      1.1
-me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
 """
 PAIRS = """\
 me/large
-  fits  2x H100, 128k of context, 2.4 requests at once
+  fits  2x H100, 128k of context, 2.3 requests at once
 me/larger
   tight  2x H100, 128k of context, 1.1 requests at once
 me/a-model-with-quite-a-long-name-that-is-too-large
-  no  needs 287 GiB, has 144
+  no  needs 290 GiB, has 144
 """
 ONE = """\
 me/large
