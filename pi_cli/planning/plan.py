@@ -56,7 +56,7 @@ def make(
     if is_cpu:
         return _on_cpu(profile, constraints, pod)
     if constraints.own_arguments is not None:
-        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod)
+        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod, constraints.remarks)
     if isinstance(profile, UnknownModel):
         return _of_unknown_model(profile, constraints, spaces, pod)
     best = candidates.best(profile, constraints, spaces)
@@ -117,7 +117,7 @@ def _check_context(profile: KnownModel, context: int | None) -> None:
 
 def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     if constraints.own_arguments is not None:
-        reasons = ("your own vLLM arguments, on the CPU",)
+        reasons = ("your own vLLM arguments, on the CPU", *constraints.remarks)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
     context = ("--max-model-len", str(constraints.context or "auto"))
     reasons = (
@@ -138,7 +138,7 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
 
 
 def _with_own_arguments(
-    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str
+    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str, remarks: tuple[str, ...]
 ) -> Plan:
     """Pass the user's arguments on unchanged, and choose GPUs that have the memory they ask for."""
     options = vllm_arguments.parse(arguments)
@@ -157,6 +157,7 @@ def _with_own_arguments(
         reasons=(
             "your own vLLM arguments",
             f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
+            *remarks,
         ),
         fit=fit.estimate(profile.shape, chosen, options) if isinstance(profile, KnownModel) else None,
         is_complete=False,
