@@ -322,6 +322,11 @@ def _refuse_several_machines(line: Line) -> None:
     words = [word for reading in line.readings if reading not in left_out for word in reading.words]
     if is_partial and here not in ("0", "1"):
         words += [vllm_arguments.DATA_PARALLEL[0], here]
+    machines = _last([reading for reading in spreading if reading.is_one_of(("--nnodes",))])
+    tensor = vllm_arguments.parse(words).tensor
+    if machines.isdecimal() and tensor > 1 and int(machines) > 0 and tensor % int(machines) == 0:
+        size = str(tensor // int(machines))  # the part of the model that one machine would have had
+        words = list(vllm_arguments.replaced(words, vllm_arguments.TENSOR_PARALLEL, size))
     first = [*spreading, *local][0].name
     raise BadUsage(
         f"a model on several machines is not supported, and `{first}` asks for it",
