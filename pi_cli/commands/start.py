@@ -130,7 +130,9 @@ def start(
         model, name, pod[0] if pod else None, gpus, memory, context, own.arguments if own else None, tuple(rest)
     )
     secrets = _secrets(api_key_env or [])
-    _start(StartOptions(command, constraints, secrets, not detach, time_limit, private), pods, as_json=as_json)
+    uploads = own.uploads if own else ()
+    start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
+    _start(start_options, pods, as_json=as_json)
 
 
 def _checked_model(model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
@@ -179,7 +181,10 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
     from pi_cli.models import starting
     from pi_cli.ssh import sockets
     from pi_cli.store import state
+    from pi_cli.view import terminal
 
+    for remark in start_options.constraints.remarks:
+        terminal.note(remark)
     state.require_writable()
     sockets.require()
     command, constraints = start_options.command, start_options.constraints

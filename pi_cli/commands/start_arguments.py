@@ -11,6 +11,7 @@ from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
+    from pi_cli.models.local_files import Upload
     from pi_cli.planning.vllm_options import Reading
 
 VLLM = "--vllm"
@@ -20,12 +21,13 @@ VLLM = "--vllm"
 class OwnArguments:
     """The user's own arguments for vLLM, with the names of options written out; `remarks` are for the plan.
 
-    `on_pod` are the same arguments with the places of files on the pod.
+    `on_pod` are the same arguments with the places on the pod of the files in `uploads`.
     """
 
     arguments: tuple[str, ...]
     on_pod: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    uploads: "tuple[Upload, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Typed:
 
 def check(context: typer.Context, model: str, arguments: Sequence[str], pod: str) -> OwnArguments:
     """Return what vLLM is given. Raises `BadUsage`; `pod` is named in hints."""
+    from pi_cli.models import local_files
     from pi_cli.planning import abilities, own_arguments, vllm_options
 
     known = abilities.shipped()
@@ -54,7 +57,9 @@ def check(context: typer.Context, model: str, arguments: Sequence[str], pod: str
     _refuse_options_of_pi(typed, vllm_options.read(arguments, known.options))
     own_arguments.refuse(arguments, known, typed.again, pod=pod)
     spelled_out = vllm_options.spelled_out(arguments, known.options)
-    return OwnArguments(spelled_out, spelled_out, tuple(own_arguments.remarks(arguments, known)))
+    files = local_files.find(spelled_out, known, pod)
+    remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
+    return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
 
 
 def _typed(context: typer.Context, model: str) -> Typed:
