@@ -12,7 +12,7 @@ from pi_cli.diagnosis import causes, memory_lines
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, StateUnreadable
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
-from pi_cli.models import health, identity, model_status, start_errors
+from pi_cli.models import health, identity, model_status, start_errors, uploads
 from pi_cli.models.door import ApiKey, Door
 from pi_cli.models.identity import Identity
 from pi_cli.models.start_options import StartOptions
@@ -230,6 +230,7 @@ async def _begin(
         progress.plan(plan)
         if not is_folder(plan.model):
             start_errors.require_volume(session.pod, recorded.storage, current.storage)
+        plan = await uploads.send(session, plan, options.uploads, progress.report)
         try:
             request = _request(recorded, uid, options, plan, session.pod)
             return plan, await agent.start(session, request, progress.see), current

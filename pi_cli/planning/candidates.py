@@ -39,13 +39,15 @@ class Candidate:
 class Constraints:
     """What the user asked for; `memory` is a share of each GPU's memory, `context` is in tokens.
 
-    `own_arguments` are the user's own vLLM arguments, which are passed on unchanged.
+    `own_arguments` are the user's own vLLM arguments, which are passed on unchanged; `remarks` are what the plan says
+    about them.
     """
 
     own_arguments: tuple[str, ...] | None = None
     gpus: int | None = None
     memory: float | None = None
     context: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

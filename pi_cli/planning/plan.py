@@ -7,9 +7,9 @@ from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
 from pi_cli.planning import (
     candidates,
+    expectation,
     fit,
     gpu_space,
-    own_arguments,
     purposes,
     quantisation,
     refusal,
@@ -70,7 +70,7 @@ def make(
     if is_cpu:
         return _on_cpu(profile, constraints, pod)
     if constraints.own_arguments is not None:
-        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod)
+        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod, constraints.remarks)
     if isinstance(profile, UnknownModel):
         return _of_unknown_model(profile, constraints, spaces, pod)
     best = candidates.best(profile, constraints, spaces)
@@ -103,7 +103,7 @@ def _check(
     if is_cpu:
         if constraints.gpus or constraints.memory:
             raise BadUsage(f"`{pod}` has no GPUs", hint="leave out `--gpus` and `--memory`")
-        own_arguments.check(profile, own or (), None)
+        expectation.check(profile, own or (), None)
         return
     if not spaces:
         raise refusal.no_gpus(pod)
@@ -120,7 +120,7 @@ def _check(
             hint="choose a model that fits one slice, or have MIG turned off on the GPUs",
         )
     if own is not None:
-        own_arguments.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
+        expectation.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
     if isinstance(profile, KnownModel):
         _check_context(profile, constraints.context)
 
@@ -136,7 +136,7 @@ def _check_context(profile: KnownModel, context: int | None) -> None:
 
 def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     if constraints.own_arguments is not None:
-        reasons = ("your own vLLM arguments, on the CPU",)
+        reasons = ("your own vLLM arguments, on the CPU", *constraints.remarks)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
     context = ("--max-model-len", str(constraints.context or "auto"))
     reason = f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}"
@@ -155,7 +155,7 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
 
 
 def _with_own_arguments(
-    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str
+    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str, remarks: tuple[str, ...]
 ) -> Plan:
     """Pass the user's arguments on unchanged, and choose GPUs that have the memory they ask for."""
     options = vllm_arguments.parse(arguments)
@@ -164,7 +164,7 @@ def _with_own_arguments(
     if chosen is None:
         _, share_left = gpu_space.most_free(spaces, options.gpus)
         raise refusal.no_room(profile.id, pod, gpu_space.held(spaces), share_left=share_left)
-    expected = own_arguments.expect(profile, arguments, chosen)
+    expected = expectation.expect(profile, arguments, chosen)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
@@ -176,6 +176,7 @@ def _with_own_arguments(
             "your own vLLM arguments",
             f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
             *expected.remarks,
+            *remarks,
         ),
         obstacles=expected.obstacles,
         fit=expected.fit,

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -31,6 +31,7 @@ from pi_cli.pods.reports import (
     StartEnd,
     StartEvent,
     StopResult,
+    StoredFiles,
     Survey,
     UnreadableRecord,
     VllmFile,
@@ -151,6 +152,19 @@ async def start(session: PodSession, request: "protocol.StartRequest", on_event:
         return end
 
 
+async def store(
+    session: PodSession, request: "protocol.StoreRequest", on_event: OnEvent, content: Iterable[bytes] | None = None
+) -> StoredFiles:
+    """Ask whether files are stored on a pod; with `sends`, store them, with the bytes of all of them in `content`."""
+    result = await _result(session, "store", request, _events(session.pod, on_event), content)
+    with understood(session.pod):
+        reply = cast("protocol.StoreResult", result)
+        folder = checks.line(reply["folder"])
+        if not folder.startswith("/") or not folder.endswith(f"/.pi/uploads/{request['digest']}"):
+            raise InvalidValue(folder, "the folder of these files")
+        return StoredFiles(folder, checks.flag(reply["is_stored"]))
+
+
 async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
     """Follow a model that is already starting until it is ready."""
     request: protocol.AttachRequest = {"name": name}
@@ -197,8 +211,9 @@ async def _result(
     operation: "protocol.Operation",
     request: "protocol.Request",
     on_event: agent_link.OnEvent = lambda _: None,
+    more: Iterable[bytes] | None = None,
 ) -> Any:
-    answer = await agent_link.ask(session, operation, request, on_event)
+    answer = await agent_link.ask(session, operation, request, on_event, more=more)
     _raise_refusal(session.pod, answer)
     return cast("protocol.ResultReply", answer)["result"]
 

@@ -43,6 +43,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.stop": {"stop"},
     "agent.log_search": {"logs"},
     "agent.logs": {"logs"},
+    "agent.uploads": {"store"},
     "agent.main": None,
 }
 PACKAGES = ("agent", "agent.download")

@@ -14,7 +14,7 @@ from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 
 if TYPE_CHECKING:
-    from pi_cli.planning.fit import Memory
+    from pi_cli.planning.fit import Memory, MemoryFit
     from pi_cli.planning.plan import Plan
 
 LABEL_WIDTH = 11  # columns, including the gap after the longest label

@@ -15,7 +15,7 @@ Version = Literal[1]
 Mark = Literal["\x1epi "]  # login shells print banners to stdout; lines of the agent contain this mark
 FirstPort = Literal[8001]
 Launching = Literal["starting vLLM"]  # the phase from the launch until the first phase that the log shows
-Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs"]
+Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store"]
 
 # Limits. pi disconnects from an agent that sends more.
 MaxLine = Literal[4194304]  # bytes of a marked line
@@ -263,8 +263,26 @@ class LogsRequest(TypedDict):
     follow: bool
 
 
+class UploadedFile(TypedDict):
+    """A file of the user's machine; `size` is in bytes."""
+
+    name: str
+    size: int
+
+
+class StoreRequest(TypedDict):
+    """Files for vLLM, under the SHA-256 of their names, sizes and content, of which `digest` is the beginning.
+
+    If pi `sends` them, their bytes follow the request, and the end of stdin before that undoes everything.
+    """
+
+    digest: str
+    files: List[UploadedFile]
+    sends: bool
+
+
 Request = Union[
-    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest
+    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest, StoreRequest
 ]  # fmt: skip
 
 
@@ -508,7 +526,14 @@ class LogsBegin(TypedDict):
     """Frames follow."""
 
 
-Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin]
+class StoreResult(TypedDict):
+    """The folder of the files on the pod, and whether they are in it."""
+
+    folder: str
+    is_stored: bool
+
+
+Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin, StoreResult]
 
 
 # Refusals
