@@ -48,6 +48,8 @@ class AgentRefused(PiError):
 def explain(refusal: Refusal) -> str:
     """Return why the agent refused."""
     match refusal.code:
+        case "arguments":
+            return f"its vLLM does not accept the arguments: {refusal.reason}"
         case "name-taken":
             return f"`{refusal.name}` already runs here (port {refusal.port})"
         case "gpus-taken":

@@ -56,11 +56,10 @@ def test_own_arguments_arrive_byte_for_byte(pi: Pi, pod: EmbeddedPod) -> None:
     own = [
         "--override-generation-config",
         '{"a": "it\'s $HOME *"}',
-        "--name",
-        "inner",
-        "--pod",
+        "--tool-server",
         "",
-        "--json",
+        "--no-enable-log-requests",
+        "--root-path",
         "ü \\ `id`",
     ]
     result = pi("start", "m/m", "--name", "q", "--vllm", *own)
