@@ -59,7 +59,7 @@ def explain(refusal: Refusal) -> str:
         case "not-there":
             return f"`{refusal.name}` does not run here"
         case "stopped":
-            return f"another client stopped `{refusal.name}` while it was downloading"
+            return f"another client stopped `{refusal.name}` before vLLM was started"
         case "no-log":
             return f"{refusal.path}: {refusal.reason}" if refusal.reason else f"there is no log at {refusal.path}"
         case "bad-pattern":

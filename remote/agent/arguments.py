@@ -58,6 +58,7 @@ class Question:
         self._answer = b""
         self._asked_at = 0.0
         self._verdict = ""
+        self._was_killed = False
 
     def ask(self) -> None:
         """Begin to ask vLLM, unless that is known, or not possible."""
@@ -93,10 +94,10 @@ class Question:
         if self._process is None:
             return
         assert self._process.stdout is not None
-        has_ended = self._process.poll() is not None  # before the rest is read
+        code = self._process.poll()  # before the rest is read
         self._answer = (self._answer + (self._process.stdout.read() or b""))[:MAX_ANSWER]
-        if has_ended:
-            self._process.wait()
+        if code is not None:
+            self._was_killed = code < 0
             self.end()
             self._conclude()
         elif time.monotonic() - self._asked_at > LIMIT:
@@ -115,6 +116,9 @@ class Question:
                 records.forget(self._record["uid"])
                 wire.leave()
             self.require_no_refusal()
+        # `pi stop` stops the processes, then deletes the record.
+        if self._was_killed and home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0):
+            raise Refused({"code": "stopped", "name": self._record["name"]})
 
     def end(self) -> None:
         """Stop the program if it runs."""

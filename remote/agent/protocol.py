@@ -510,7 +510,7 @@ class Refusal(TypedDict, total=False):
     gpus-taken      names           models that pi did not know of are on the GPUs
     no-port                         no port is free
     not-there       name            no such model runs
-    stopped         name            another client stopped it while it was downloading
+    stopped         name            another client stopped it before vLLM was started
     no-log          path, reason
     bad-pattern     reason          the pod's Python cannot compile it
     not-set-up      program         it is not installed

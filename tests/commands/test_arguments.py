@@ -209,6 +209,18 @@ def test_ctrl_c_while_vllm_is_asked_leaves_no_process(pi: Pi, pod: EmbeddedPod, 
     until(lambda: (questions(pod), downloads(pod), records(pod)) == ([], [], []))
 
 
+def test_a_model_that_is_stopped_while_vllm_is_asked_is_not_started(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi(*START).code == 0
+    assert pi("stop", "q").code == 0
+    import_takes(pod, SLOW)
+    with pi_at("checking the arguments", *START, *UNKNOWN) as start:
+        assert pi("stop", "q").code == 0
+        said = start.communicate(timeout=30)[1]
+        assert start.returncode == 1
+    assert "error: pod `dc1`: another client stopped `q`" in said
+    assert (questions(pod), records(pod)) == ([], [])
+
+
 def test_the_question_ends_when_pi_is_killed(pod: EmbeddedPod) -> None:
     pace(pod, SLOW)
     import_takes(pod, SLOW)
