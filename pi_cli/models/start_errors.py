@@ -79,7 +79,7 @@ def not_accepted(pod: str, plan: Plan, refusal: Refusal, command: StartCommand) 
             f"`{plan.model}` did not start on `{pod}`: {vllm} there does not accept what pi chose: {refusal.reason}",
             hint=fill("install the current one with `pi pods setup {pod} --vllm release`, and start again", pod=pod),
         )
-    rejection = argument_errors.explain(refusal.reason, command, options=refusal.names, pod=pod)
+    rejection = argument_errors.explain(refusal.reason, command, options=refusal.options, pod=pod)
     return BadUsage(f"{vllm} on `{pod}` {rejection.problem}", hint=rejection.hint, excerpt=rejection.excerpt)
 
 

@@ -49,7 +49,7 @@ CODES: "tuple[protocol.Code, ...]" = (
     "not-ours", "os", "bug",
 )  # fmt: skip
 UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
-    "name": "", "names": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
+    "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
 }  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
@@ -213,6 +213,7 @@ def _refusal(value: object) -> Refusal:
         code=checks.one_of(reply["code"], CODES),
         name=checks.line(reply["name"]),
         names=tuple(checks.each(checks.line, reply["names"])),
+        options=tuple(checks.each(checks.line, reply["options"])),
         port=checks.whole(reply["port"]),
         program=checks.line(reply["program"]),
         path=folder,

@@ -18,6 +18,7 @@ class Refusal:
     code: "protocol.Code"
     name: str = ""
     names: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     port: int = 0
     program: str = ""
     path: str = ""
@@ -49,7 +50,8 @@ def explain(refusal: Refusal) -> str:
     """Return why the agent refused."""
     match refusal.code:
         case "arguments":
-            return f"its vLLM does not accept the arguments: {refusal.reason}"
+            version = f" {refusal.name}" if refusal.name else ""
+            return f"its vLLM{version} does not accept the arguments: {refusal.reason}"
         case "name-taken":
             return f"`{refusal.name}` already runs here (port {refusal.port})"
         case "gpus-taken":

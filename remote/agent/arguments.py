@@ -146,7 +146,9 @@ class Question:
             return
         if said:
             version = self._record["vllm"] or ""
-            raise Refused({"code": "arguments", "name": version, "reason": str(said), "names": list(map(str, options))})
+            raise Refused(
+                {"code": "arguments", "name": version, "reason": str(said), "options": list(map(str, options))}
+            )
         with contextlib.suppress(OSError):
             home.write_file(self._verdict, "")
             forget_oldest()

@@ -505,7 +505,7 @@ Code = Literal[
 class Refusal(TypedDict, total=False):
     """Why a request was refused. `code` determines which other keys are set:
 
-    arguments       name, reason, names   vLLM of version `name` refuses them; `names` are the options that it knows
+    arguments       name, reason, options   vLLM of version `name` refuses them; it knows these options
     name-taken      name, port      a model with that name runs
     gpus-taken      names           models that pi did not know of are on the GPUs
     no-port                         no port is free
@@ -529,6 +529,7 @@ class Refusal(TypedDict, total=False):
     code: Code
     name: str
     names: List[str]
+    options: List[str]
     port: int
     program: str
     path: str
