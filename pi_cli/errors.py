@@ -1,7 +1,7 @@
 """The errors that pi shows to users. Raised anywhere, printed in one place (`commands/main.py`).
 
 PiError                 exit 1
-├── BadUsage            exit 2   the command line or the environment is wrong; no pod was contacted
+├── BadUsage            exit 2   the command line or the environment is wrong; nothing was started
 │   └── DoesNotFit      exit 2   a model cannot run on the chosen GPUs, even if they are empty
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   ├── HostKeyChanged  exit 3   the host key is not the recorded one
@@ -42,7 +42,7 @@ class PiError(Exception):
 
 
 class BadUsage(PiError):
-    """The command line or the environment is wrong; no connection was made.
+    """The command line or the environment is wrong; nothing was started on a pod.
 
     `excerpt` shows the typed text, and below it a mark at the part at fault.
     """

@@ -20,7 +20,7 @@ from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning import vllm_arguments
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
-from pi_cli.pods import agent, machine
+from pi_cli.pods import agent, agent_program, machine
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.wording import AgentRefused
@@ -269,6 +269,7 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "beside": list(plan.beside),
         "memory": plan.memory,
         "known": model_status.known(recorded.models),
+        "parser": agent_program.bare(paths.asset("remote/parse_arguments.py").read_text(encoding="utf-8")),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "min_vllm": plan.min_vllm,
         "download": not is_folder(plan.model),

@@ -48,12 +48,12 @@ MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
-    "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
+    "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
     "not-ours", "os", "bug",
 )  # fmt: skip
 UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
-    "name": "", "names": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
+    "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
 }  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
@@ -237,6 +237,7 @@ def _refusal(value: object) -> Refusal:
         code=checks.one_of(reply["code"], CODES),
         name=checks.line(reply["name"]),
         names=tuple(checks.each(checks.line, reply["names"])),
+        options=tuple(checks.each(checks.line, reply["options"])),
         port=checks.whole(reply["port"]),
         program=checks.line(reply["program"]),
         path=folder,

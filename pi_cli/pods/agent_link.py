@@ -293,7 +293,7 @@ def _without_secrets(request: "protocol.Request") -> str:
     shown = {
         key: sorted(value) if key.endswith("environment") and isinstance(value, dict) else value
         for key, value in request.items()
-        if key != "middleware"
+        if key not in ("middleware", "parser")
     }
     return json.dumps(shown)
 

@@ -27,6 +27,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.vllm_versions": {"start", "inspect"},
     "agent.serve_command": {"start"},
     "agent.lockless": {"start"},
+    "agent.arguments": {"start"},
     "agent.disks": {"start", "inspect"},
     "agent.weights": {"start"},
     "agent.download": {"start"},
