@@ -109,12 +109,12 @@ def test_a_form_by_its_name_needs_the_same_architecture(hub: Hub) -> None:
         (
             "Qwen/Qwen3-60B-A6B-Instruct-2507",
             (),
-            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family by its name",
+            "tools as for `Qwen/Qwen3-30B-A3B-Instruct-2507`, a model of the same family by its name",
         ),
         (
             "someone/q-awq",
             "Qwen/Qwen3-60B-A6B-Instruct-2507",
-            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family as its base model",
+            "tools as for `Qwen/Qwen3-30B-A3B-Instruct-2507`, a model of the same family as its base model",
         ),
         ("Qwen/Qwen3-60B-A6B-Thinking-2507", (), TOOLS_OFF),
     ],
