@@ -115,7 +115,7 @@ def start(
         models.show_list(pods, as_json=as_json)
         return
     model = _checked_model(model, arguments, vllm=vllm)
-    own = start_arguments.check(call, model, arguments or [], next(iter(pods))) if vllm else None
+    own = start_arguments.check(call, model, arguments or [], pods) if vllm else None
     constraints = _constraints(gpus, memory, context, own)
     name = _checked_name(name, model)
     if dry_run:

@@ -1,6 +1,6 @@
 """What follows `--vllm` in `pi start`: refuse what cannot be meant, before a pod is asked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pi_cli.hints import fill
 if TYPE_CHECKING:
     from pi_cli.models.local_files import Upload
     from pi_cli.planning.vllm_options import Reading
+    from pi_cli.store.records import Pod
 
 VLLM = "--vllm"
 
@@ -47,15 +48,17 @@ class Typed:
         return ("pi", "start", self.model, *name, *given, VLLM, *arguments)
 
 
-def check(context: typer.Context, model: str, arguments: Sequence[str], pod: str) -> OwnArguments:
-    """Return what vLLM is given. Raises `BadUsage`; `pod` is named in hints."""
+def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "Mapping[str, Pod]") -> OwnArguments:
+    """Return what vLLM is given. Raises `BadUsage`."""
     from pi_cli.models import local_files
     from pi_cli.planning import abilities, own_arguments, vllm_options
 
     known = abilities.shipped()
     typed = _typed(context, model)
     _refuse_options_of_pi(typed, vllm_options.read(arguments, known.options))
-    own_arguments.refuse(arguments, known, typed.again, pod=pod)
+    pod = next(iter(pods))
+    is_same = all(each.vllm is None or each.vllm.partition("+")[0] == known.version for each in pods.values())
+    own_arguments.refuse(arguments, known, typed.again, pod=pod, is_same=is_same)
     spelled_out = vllm_options.spelled_out(arguments, known.options)
     files = local_files.find(spelled_out, known, pod)
     remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
