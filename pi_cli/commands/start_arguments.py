@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pi_cli.store.records import Pod
 
 VLLM = "--vllm"
+EXAMPLE = "Qwen/Qwen3-8B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,16 @@ def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "M
     files = local_files.find(spelled_out, known, pod)
     remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
     return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
+
+
+def with_model(context: typer.Context, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a start without a model, with that of `--model` or with an example."""
+    from pi_cli.planning import abilities, vllm_options
+
+    readings = vllm_options.read(arguments, abilities.shipped().options)
+    named = [reading for reading in readings if reading.is_one_of(("--model",)) and reading.values]
+    rest = [word for reading in readings if reading not in named for word in reading.words]
+    return _typed(context, named[0].values[0] if named else EXAMPLE).again(rest)
 
 
 def _typed(context: typer.Context, model: str) -> Typed:
