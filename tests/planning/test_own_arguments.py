@@ -1,12 +1,15 @@
 """What is refused after `--vllm`, and what is left to the pod because its vLLM may know more."""
 
+import shlex
 from collections.abc import Sequence
 
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import abilities, own_arguments, vllm_arguments, vllm_options
+from pi_cli.planning import abilities, catalogue, own_arguments, vllm_arguments, vllm_options
 from pi_cli.planning.own_arguments import REMOVED, RENAMED
+from pi_cli.store import paths
+from tests.every import every
 
 KNOWN = abilities.shipped()
 
@@ -95,3 +98,15 @@ def test_remarks_name_what_was_typed_and_what_it_means() -> None:
         "`--max-model` is read as `--max-model-len`"
     ]
     assert vllm_options.spelled_out(["--max-model=8"], KNOWN.options) == ("--max-model-len=8",)
+
+
+def lines_of_the_catalogue() -> list[str]:
+    entries = catalogue.parse(paths.asset("models.md").read_text(encoding="utf-8"))
+    return [shlex.join(configuration.args) for entry in entries for configuration in entry.hardware]
+
+
+@every(lines_of_the_catalogue)
+def test_every_line_of_the_catalogue_is_accepted_and_unchanged(line: str) -> None:
+    words = tuple(shlex.split(line))
+    own_arguments.refuse(words, KNOWN, again, pod="dc1", is_certain=True)
+    assert vllm_options.spelled_out(words, KNOWN.options) == words
