@@ -61,7 +61,7 @@ KeyVariables = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
-Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve` unchanged.")]
+Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
 
 def start(
