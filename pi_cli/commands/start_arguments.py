@@ -61,7 +61,7 @@ def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "M
     is_same = all(each.vllm is None or each.vllm.partition("+")[0] == known.version for each in pods.values())
     own_arguments.refuse(arguments, known, typed.again, pod=pod, is_same=is_same)
     spelled_out = vllm_options.spelled_out(arguments, known.options)
-    files = local_files.find(spelled_out, known, pod)
+    files = local_files.find(spelled_out, known, pod, is_dry_run=bool(context.params.get("dry_run")))
     remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
     return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
 

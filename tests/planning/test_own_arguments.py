@@ -1,15 +1,19 @@
 """What is refused after `--vllm`, and what is left to the pod because its vLLM may know more."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import abilities, catalogue, own_arguments, vllm_arguments, vllm_options
 from pi_cli.planning.own_arguments import REMOVED, RENAMED
 from pi_cli.store import paths
 from tests.every import every
+from tests.planning.option_lines import lines
+from tests.properties import PROPERTY
 
 KNOWN = abilities.shipped()
 
@@ -110,3 +114,21 @@ def test_every_line_of_the_catalogue_is_accepted_and_unchanged(line: str) -> Non
     words = tuple(shlex.split(line))
     own_arguments.refuse(words, KNOWN, again, pod="dc1", is_certain=True)
     assert vllm_options.spelled_out(words, KNOWN.options) == words
+
+
+@PROPERTY
+@given(lines(KNOWN.options))
+def test_corrected_commands_lead_to_one_that_is_accepted_or_to_a_hint_in_words(arguments: list[str]) -> None:
+    seen = []
+    while arguments not in seen:
+        seen.append(arguments)
+        try:
+            own_arguments.refuse(arguments, KNOWN, again, pod="dc1")
+        except BadUsage as error:
+            corrected = re.findall(r"`(pi start m/m [^`]*)`", error.hint or "")
+            if not corrected:
+                return
+            arguments = shlex.split(corrected[0])[len(again([])) :]
+        else:
+            return
+    pytest.fail(f"the hint offers what was refused: {seen}")
