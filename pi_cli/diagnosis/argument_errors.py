@@ -10,10 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pi_cli.diagnosis import remedies
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import fill
-from pi_cli.planning import vllm_arguments
+from pi_cli.planning import own_arguments, vllm_arguments
 
 SHOWN = 8  # names of a list in an error
 WIDTH = 76  # columns of an excerpt, which is indented and must not wrap
@@ -95,7 +94,7 @@ def _unrecognised(match: re.Match[str], asked: Asked) -> Rejection:
         return Rejection(f"does not accept `{word}`: one word with a blank in it", hint)
     name = vllm_arguments.name_of(word)
     problem = f"does not accept `{name}`: unrecognized argument"
-    if remedy := _renamed(name, remedies.RENAMED_OPTIONS.get(name), asked, "it is called `{name}` now: `{start}`"):
+    if remedy := _renamed(name, own_arguments.RENAMED.get(name), asked, "it is called `{name}` now: `{start}`"):
         return Rejection(problem, remedy)
     remedy = _renamed(name, asked.nearest(name), asked, "did you mean `{name}`? `{start}`")
     return Rejection(problem, remedy or fill("leave it out: `{start}`", start=asked.without(name)))

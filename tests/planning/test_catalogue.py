@@ -333,7 +333,7 @@ def test_a_block_needs_no_heading() -> None:
             "weights_gb = 65.5",
             'weights_gb = 65.5\nkind = "video"',
             8,
-            "`video` is not a kind of models: it should be one of generation, embedding, reranker, speech",
+            f"`video` is not a kind of models: it should be one of {', '.join(catalogue.KINDS)}",
         ),
         (
             "weights_gb = 65.5",
