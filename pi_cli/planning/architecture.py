@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
 
-from pi_cli.planning import shards
+from pi_cli.planning import shards, widths
 from pi_cli.planning.shards import Shards
+from pi_cli.planning.widths import UNKNOWN_WIDTHS, Widths
 
 Kind = Literal["full", "sliding", "mla", "linear"]
 
@@ -38,24 +39,6 @@ class Layers:
     state_bytes: int = 0
     states: int = 2
     element_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Widths:
-    """How much a model computes for each token, which decides the memory of a forward pass; 0: not known.
-
-    `hidden` is its hidden size, `intermediate` that of its layers without experts, `vocabulary` the tokens that it
-    knows, `experts` how many of them a token goes to, `latent` what the experts get instead of the hidden state.
-    """
-
-    hidden: int = 0
-    intermediate: int = 0
-    vocabulary: int = 0
-    experts: int = 0
-    latent: int = 0
-
-
-UNKNOWN_WIDTHS = Widths()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +139,6 @@ LENGTH_KEYS = (
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 NESTED_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
-EXPERTS_PER_TOKEN_KEYS = (
-    *("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"),
-    *("moe_topk", "moe_top_k", "moe_k"),
-)
-
-LARGEST_WIDTH = 10_000_000  # far above all models: a larger number is an error
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -174,8 +151,7 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
     try:
         text = _text_config(config)
         _refuse_unknown(config, text)
-        layers = _layers(text)
-        if not layers:
+        if not (layers := _layers(text)):
             raise ValueError("it has no layers with a KV cache")
         return replace(_without_layers(config, text), layers=layers, max_context=_max_context(text))
     except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
@@ -184,13 +160,13 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
 
 def without_layers(config: Mapping[str, Any]) -> Architecture | None:
     """Read how a model can be split whose KV cache is not known; None if its heads are not known either."""
-    text, known = {}, None
     with suppress(AttributeError, TypeError, ValueError):
         text = _text_config(config)
         known = _without_layers(config, text)
-    with suppress(AttributeError, TypeError, ValueError):
-        return known and replace(known, max_context=_max_context(text))
-    return known
+        with suppress(AttributeError, TypeError, ValueError):
+            return replace(known, max_context=_max_context(text))
+        return known
+    return None
 
 
 def _without_layers(config: Mapping[str, Any], text: Mapping[str, Any]) -> Architecture:
@@ -204,7 +180,7 @@ def _without_layers(config: Mapping[str, Any], text: Mapping[str, Any]) -> Archi
         expert_size=shards.expert_size(text),
         block_size=shards.block_size(quantization),
         shards=shards.read(text, quantization),
-        widths=_widths(text, config),
+        widths=widths.read(text, config),
     )
 
 
@@ -218,8 +194,7 @@ def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown(config: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    names = config.get("architectures")
-    if not (isinstance(names, list) and names and isinstance(names[0], str)):
+    if not (isinstance(names := config.get("architectures"), list) and names and isinstance(names[0], str)):
         raise ValueError("it names no architecture")
     kind = str(text.get("model_type", ""))
     if kind in UNKNOWN_TYPES:
@@ -423,25 +398,3 @@ def _ropes(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return []
     nested = [setting for setting in settings.values() if isinstance(setting, Mapping)]
     return nested or [settings]
-
-
-def _widths(text: Mapping[str, Any], config: Mapping[str, Any]) -> Widths:
-    """Read what a forward pass depends on; what is not there, or is not one number, counts as not known."""
-    experts = _width(text, *EXPERTS_PER_TOKEN_KEYS) if shards.expert_size(text) else 0
-    # Where experts have no size of their own, `intermediate_size` is theirs, and no layer is without experts.
-    has_dense_layers = not experts or "moe_intermediate_size" in text
-    return Widths(
-        hidden=_width(text, "hidden_size", "n_embd", "d_model"),
-        intermediate=_width(text, "intermediate_size", "ffn_hidden_size") if has_dense_layers else 0,
-        vocabulary=_width(text, "vocab_size") or _width(config, "vocab_size"),
-        experts=experts,
-        latent=_width(text, "moe_latent_size") if experts else 0,
-    )
-
-
-def _width(text: Mapping[str, Any], *names: str) -> int:
-    try:
-        width = _number(text, *names, default=0)
-    except ValueError:
-        return 0
-    return width if width <= LARGEST_WIDTH else 0

@@ -65,6 +65,18 @@ class Placement:
         return not all(space.is_free for space in self.spaces)
 
     @property
+    def is_enough(self) -> bool:
+        """Return whether vLLM would start.
+
+        Where the size of the KV cache is not known, a configuration of the catalogue is trusted if its weights fit: its
+        source says that it runs on these GPUs, and what is beside the weights is an estimate.
+        """
+        if self.fit.concurrency is not None or self.candidate.is_derived or self.fit.is_enough:
+            return self.fit.is_enough
+        is_its_own = self.memory >= vllm_arguments.parse(self.candidate.arguments).memory
+        return is_its_own and self.fit.memory.weights < self.fit.memory.total * self.memory
+
+    @property
     def is_tight(self) -> bool:
         """Return whether more GPUs would serve a longer context or more requests.
 
@@ -249,7 +261,7 @@ def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[
 def _enough(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:
     """Return the placement of a candidate if vLLM would start with it."""
     placement = _place(profile, constraints, candidate)
-    return placement if placement and placement.fit.is_enough else None
+    return placement if placement and placement.is_enough else None
 
 
 def _accepted(profile: KnownModel, placement: Placement) -> Placement | None:

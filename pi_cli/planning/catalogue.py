@@ -11,8 +11,9 @@ from typing import Any, NoReturn, get_args
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
-from pi_cli.planning.architecture import Architecture, Layers, Widths
+from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.kinds import Kind
+from pi_cli.planning.widths import Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 

@@ -13,6 +13,7 @@ blocks of all its groups (`v1/kv_cache_interface.py`):
 What vLLM prints as `KV cache size` is blocks / blocks of one request of the full context, times that context.
 """
 
+import functools
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -126,6 +127,7 @@ def _blocks(pages: _Pages, context: int, in_flight: int) -> int:
             return _divide_up(context, pages.tokens)
 
 
+@functools.lru_cache(maxsize=1024)  # one plan asks for it three or four times
 def _pool(architecture: Architecture, layout: Layout) -> _Pool:
     kinds = _pages(architecture, layout)
     if len({_block_need(pages.layers) for pages in kinds}) == 1:  # then one group has all layers

@@ -18,7 +18,9 @@ from pi_cli.planning import (
     quantisation,
     recipes,
     servable,
+    vllm_arguments,
 )
+from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
@@ -104,7 +106,10 @@ async def find_for_own_arguments(
     except hub.HubUnreachable:  # the pod may reach it, or have the model
         return UnknownModel(model)
     await _refuse(found, asked, target or Target(), own)
-    return UnknownModel(model, kind=_kind(found))
+    if not found.weights or not found.config or vllm_arguments.value(own, vllm_arguments.REVISION):
+        return UnknownModel(model, kind=_kind(found))
+    shape, unknown = _shape(found.config, found.weights)
+    return KnownModel(model, shape, unknown=unknown, kind=_kind(found))
 
 
 def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> KnownModel:
@@ -123,6 +128,18 @@ def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> K
 async def _check_access(model: str, token: str | None, endpoint: str | None) -> None:
     with suppress(hub.HubUnreachable):  # the pod may reach it, or have the model
         await hub.check_access(model, token=token, endpoint=endpoint)
+
+
+def _shape(config: Mapping[str, Any], weights: float) -> tuple[ModelShape, str | None]:
+    """Return what a model's memory depends on, and why its KV cache is not known, if it is not."""
+    unknown = None
+    try:
+        its_architecture: Architecture | None = architecture.from_config(config)
+    except ValueError as error:
+        unknown = f"the size of its KV cache is not known: {error}"
+        its_architecture = architecture.without_layers(config)
+    methods, is_sparse = quantisation.methods(config), has_sparse_attention(config)
+    return ModelShape(weights, dtype_of(config), its_architecture, methods, is_sparse), unknown
 
 
 async def _refuse(found: Repository, asked: _Hub, target: Target, own: Sequence[str] | None) -> None:
@@ -147,18 +164,12 @@ async def _from_hub(found: Repository, asked: _Hub, target: Target, recipe: Reci
         tools = (inheritance.TOOLS_OFF,) if kind == "generation" else ()
         reason = f"its repository has no {lacking}"
         return UnknownModel(found.id, reason, found.files, kind, (*tools, *notes))
-    unknown, its_architecture = None, None
-    try:
-        its_architecture = architecture.from_config(found.config)
-    except ValueError as error:
-        unknown = f"the size of its KV cache is not known: {error}"
-        its_architecture = architecture.without_layers(found.config)
-    dtype, methods = dtype_of(found.config), quantisation.methods(found.config)
+    shape, unknown = _shape(found.config, found.weights)
     has_relatives = kind == "generation" and recipe is None
-    inherited = await _inherited(found, dtype, asked) if has_relatives else Inherited("")
+    inherited = await _inherited(found, shape.dtype, asked) if has_relatives else Inherited("")
     profile = KnownModel(
         found.id,
-        ModelShape(found.weights, dtype, its_architecture, methods, has_sparse_attention(found.config)),
+        shape,
         tool_call_parser=inherited.tool_call_parser,
         reasoning_parser=inherited.reasoning_parser,
         unknown=unknown,

@@ -23,8 +23,9 @@ experts, and of hybrid models with vLLM 0.26 and 0.27 (see STATES_OF_HYBRID_GRAP
 
 from dataclasses import dataclass, replace
 
-from pi_cli.planning.architecture import UNKNOWN_WIDTHS, Architecture, Widths
+from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.vllm_arguments import Options
+from pi_cli.planning.widths import UNKNOWN_WIDTHS, Widths
 
 GIB = 2**30
 Version = tuple[int, int]

@@ -17,7 +17,7 @@ from pi_cli.planning import (
     vllm_arguments,
 )
 from pi_cli.planning.candidates import Constraints, Placement
-from pi_cli.planning.fit import MemoryFit
+from pi_cli.planning.fit import Memory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.kinds import POOLED, Kind
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
@@ -237,8 +237,7 @@ def _reasons(
     if profile.unknown and has_kv_cache:
         yield profile.unknown
     if memory_fit.concurrency is None and has_kv_cache:
-        left = f"about {memory_fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
-        yield f"how much context fits is not known: {left}, and vLLM determines what fits there"
+        yield f"how much context fits is not known: {_left_for_unknown_cache(memory_fit.memory)}"
     first = placement.spaces[0]
     yield from quantisation.remarks(profile.shape, first.kind, first.capability, profile.vllm, pod)
     if constraints.context:
@@ -298,6 +297,14 @@ def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[
         return f"the fewest that serve its full context to {fit.AMPLE_CONCURRENCY:.0f} or more requests at once"
     more = sum(space.is_free for space in spaces) > count
     return "more would not serve a longer context" if more else "the longest context that these GPUs can serve"
+
+
+def _left_for_unknown_cache(memory: Memory) -> str:
+    if memory.kv_cache <= 0:
+        return (
+            "by the estimate nothing is left for its KV cache, but the source of this configuration says that it runs"
+        )
+    return f"about {memory.kv_cache:.1f} GiB of each GPU are left for its KV cache, and vLLM determines what fits there"
 
 
 def _why_these_without_kv_cache(placement: Placement) -> str:

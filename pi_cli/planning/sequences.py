@@ -11,11 +11,8 @@ import re
 from collections.abc import Sequence
 
 from pi_cli.planning import vllm_arguments
-from pi_cli.planning.fit import LARGE_GPU, MIB_PER_GIB, MemoryFit, batched_tokens
+from pi_cli.planning.fit import LARGE_GPU, MIB_PER_GIB, SEQUENCES, SEQUENCES_OF_LARGE_GPU, MemoryFit, batched_tokens
 from pi_cli.planning.gpu_space import GpuSpace
-
-# vLLM's default on GPUs from `LARGE_GPU` GiB but the A100, and on others (`get_batch_defaults`, engine/arg_utils.py).
-LARGE_DEFAULT, DEFAULT = 1024, 256
 
 # Of the blocks that we expect, a plan uses this part. Our number is an estimate, and a wrong one is noticed only after
 # the weights are loaded: in a public log, 890 were expected and 856 were there; the memory beside weights and KV cache,
@@ -79,7 +76,7 @@ def _mode(compilation: str | None) -> str:
 
 def _default(arguments: Sequence[str], space: GpuSpace) -> int:
     is_large = space.total / MIB_PER_GIB >= LARGE_GPU and not space.kind.startswith("A100")
-    return (LARGE_DEFAULT if is_large else DEFAULT) * _times(arguments)
+    return (SEQUENCES_OF_LARGE_GPU if is_large else SEQUENCES) * _times(arguments)
 
 
 def batch(arguments: Sequence[str], space: GpuSpace) -> int:

@@ -96,7 +96,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
         "min_vllm": plan.min_vllm,
         "reasons": list(plan.reasons),
         "obstacles": list(plan.obstacles),
-        "fits": fit.is_enough and not plan.obstacles if fit else None,
+        "fits": not plan.obstacles if fit else None,
         "tight": plan.is_tight,
         "context": fit.context if fit else None,
         "longest_context": fit.longest if fit else None,

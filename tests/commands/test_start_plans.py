@@ -122,6 +122,16 @@ def test_own_arguments_that_vllm_refuses_by_their_numbers_are_refused_before_any
     assert pod.commands == []
 
 
+def test_own_arguments_are_compared_with_what_the_hub_knows_of_a_model(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
+    own = ("--vllm", "--max-model-len", "50000")
+    result = pi("start", "someone/eight-b", "--name", "q", *own, HF_ENDPOINT=hub.url)
+    assert result.code == 2
+    assert "it supports at most 40,960 tokens of context, and `--max-model-len` is 50,000" in result.err
+    assert pod.commands == []
+    other = pi("start", "someone/eight-b", "--name", "q", "--dry-run", *own, "--revision", "v2", HF_ENDPOINT=hub.url)
+    assert other.code == 0, other.err  # its configuration may differ
+
+
 @pytest.mark.usefixtures("pod")
 def test_a_start_with_own_arguments_says_what_vllm_will_probably_refuse(pi: Pi) -> None:
     own = ("--gpu-memory-utilization", "0.27")  # its weights take 15.3 GiB of 21.2, and one request takes 5.6

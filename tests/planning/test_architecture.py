@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning.architecture import Architecture, Layers, Widths, from_config
+from pi_cli.planning.architecture import Architecture, Layers, from_config
 from pi_cli.planning.shards import Shards
+from pi_cli.planning.widths import Widths
 
 DENSE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 131072}
 SMALL = {**DENSE, "hidden_size": 1024, "num_attention_heads": 8, "num_hidden_layers": 2}

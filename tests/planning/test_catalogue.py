@@ -8,9 +8,9 @@ import pytest
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
-from pi_cli.planning.architecture import Widths
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.catalogue import Configuration, Entry
+from pi_cli.planning.widths import Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 from tests.every import every

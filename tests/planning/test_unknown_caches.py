@@ -129,6 +129,21 @@ def test_a_configuration_of_the_catalogue_is_trusted_with_less() -> None:
     assert made.arguments == ("--max-model-len", "65536")
 
 
+def test_a_configuration_whose_weights_fit_is_not_refused_for_an_estimate_of_the_rest() -> None:
+    one = Configuration(("H200",), 1, ())
+    profile = replace(entry(one), shape=ModelShape(138e9, "fp8", None))  # 128.5 of 129.9 GiB with 0.94 of the memory
+    assert len(make(profile, "2x H200").gpus) == 2
+    trusted = replace(
+        profile, entry=Entry("a/b", (Configuration(("H200",), 1, ("--gpu-memory-utilization", "0.94")),), 138)
+    )
+    spaces = gpu_space.measure(gpu_types.parse("1x H200"), {}, {})
+    made = plan.make(trusted, Constraints(), spaces, pod="dc1")
+    assert made.gpus == (0,)
+    assert any("the source of this configuration says that it runs" in reason for reason in made.reasons)
+    with pytest.raises(DoesNotFit):
+        plan.make(trusted, Constraints(memory=0.5), spaces, pod="dc1")
+
+
 def test_no_entry_of_the_catalogue_is_refused_on_8_gpus_that_hold_its_weights_twice() -> None:
     spaces = gpu_space.measure(gpu_types.parse("8x B300"), {}, {})
     for each in catalogue.entries():
