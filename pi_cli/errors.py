@@ -1,7 +1,7 @@
 """The errors that pi shows to users. Raised anywhere, printed in one place (`commands/main.py`).
 
 PiError                 exit 1
-├── BadUsage            exit 2   the command line or the environment is wrong; no pod was contacted
+├── BadUsage            exit 2   the command line or the environment is wrong; nothing was started
 │   └── DoesNotFit      exit 2   a model cannot run on the chosen GPUs, even if they are empty
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   ├── HostKeyChanged  exit 3   the host key is not the recorded one
@@ -12,6 +12,7 @@ PiError                 exit 1
 ├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
 ├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
+├── NotFetched          exit 1   the vLLM recipes could not be fetched (`pi_cli/planning/recipe_site.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
 ├── RouteNotServed      exit 1   the server has no such route: another kind of model (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
@@ -41,7 +42,7 @@ class PiError(Exception):
 
 
 class BadUsage(PiError):
-    """The command line or the environment is wrong; no connection was made.
+    """The command line or the environment is wrong; nothing was started on a pod.
 
     `excerpt` shows the typed text, and below it a mark at the part at fault.
     """

@@ -8,6 +8,8 @@ QUOTED = re.compile(r"`([^`]*)`")
 WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
+EXCERPT_WIDTH = 76  # columns: an excerpt is shown indented, and must not wrap
+
 Value = str | int | float | Sequence[str]
 
 
@@ -36,6 +38,21 @@ def command(*argv: str) -> str:
     "pi pods setup dc1 'ssh root@1.2.3.4'"
     """
     return shlex.join(argv)
+
+
+def excerpt(text: str, start: int, end: int) -> str:
+    """Return the part of a text around a place in it, on one line, and a line that marks the place.
+
+    >>> print(excerpt("ssh -9 root@h", 4, 6))
+    ssh -9 root@h
+        ^^
+    """
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    begin = max(0, min(start - EXCERPT_WIDTH // 3, len(line) - EXCERPT_WIDTH))
+    visible = line[begin : begin + EXCERPT_WIDTH]
+    visible = ("…" + visible[1:] if begin else visible) + ("…" if begin + EXCERPT_WIDTH < len(line) else "")
+    carets = min(max(end, start + 1), begin + EXCERPT_WIDTH) - start
+    return f"{visible.rstrip()}\n{' ' * (start - begin)}{'^' * carets}"
 
 
 def _prose(text: str, values: Mapping[str, Value]) -> str:

@@ -56,6 +56,7 @@ AGENT = {
     "a refusal": [
         Typo("start.py", '"code": "gpus-taken"', '"code": "gpu-taken"'),
         Typo("log_search.py", '"code": "bad-pattern"', '"code": "bad-patern"'),
+        Typo("arguments.py", '"code": "arguments"', '"code": "argument"'),
         Typo("download/fetch.py", '"code": "no-room-on-disk"', '"code": "no-room-on-disc"'),
     ],
     "an operation": [Typo("main.py", '"holders": holders', '"holder": holders')],

@@ -11,13 +11,14 @@ from pi_cli.commands import options
 from pi_cli.commands.names import complete_catalogue
 from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from pi_cli.planning.abilities import Vllm
-    from pi_cli.planning.catalogue import Entry
     from pi_cli.planning.gpu_space import GpuSpace
+    from pi_cli.planning.profile import KnownModel
     from pi_cli.planning.verdicts import CatalogueVerdict
 
 
@@ -54,16 +55,16 @@ def models(
     """
     if pod and gpu:
         raise BadUsage("`--pod` and `--gpu` exclude each other", hint="leave one of them out")
-    entries = _matches(query)
-    if query and not entries:
+    ids = _matches(query)
+    if query and not ids:
         _show_found(query, as_json=as_json)
         return
     targets = _described(gpu) if gpu else _on_pods(_selected(pod))
-    if query and len(entries) == 1:
+    if query and len(ids) == 1:
         [(target, spaces)] = targets.items()
-        _explain(entries[0], target, spaces, pod=pod, is_pod=gpu is None, as_json=as_json)
+        _explain(_profile(ids[0]), target, spaces, pod=pod, is_pod=gpu is None, as_json=as_json)
         return
-    _list(targets, entries, are_pods=gpu is None, as_json=as_json)
+    _list(targets, ids, are_pods=gpu is None, as_json=as_json)
 
 
 def show_list(pods: Mapping[str, Pod], *, as_json: bool = False) -> None:
@@ -76,15 +77,33 @@ def suggested_name(model: str) -> str:
     return re.sub(r"[^a-z0-9.-]+", "-", model.rstrip("/").rpartition("/")[2].lower()).strip("-.") or "q"
 
 
-def _matches(query: str | None) -> "Sequence[Entry]":
-    """Return the entries that a query is about; none if the catalogue has no such model."""
-    from pi_cli.planning import catalogue, names
+def _matches(query: str | None) -> Sequence[str]:
+    """Return the ids of the catalogue and the fetched recipes that a query is about; none if there is no such model."""
+    from pi_cli.planning import names
 
     if query is None:
-        return catalogue.entries()
-    name = names.without_address(query, options.hub_settings()[1])
-    matches = names.called(name) or [entry.id for entry in catalogue.search(name)] or names.containing(name)
-    return [entry for id in matches if (entry := catalogue.find(id))]
+        return names.ids()
+    return names.matching(names.without_address(query, options.hub_settings()[1]))
+
+
+def _profile(model: str) -> "KnownModel":
+    """Return a model's profile; for one that only the fetched recipes have, the Hub is asked for its size."""
+    import asyncio
+
+    from pi_cli.planning import catalogue, lookup
+    from pi_cli.planning.profile import UnknownModel
+
+    if entry := catalogue.find(model):
+        return lookup.from_catalogue(entry)
+    token, endpoint = options.hub_settings()
+    profile = asyncio.run(lookup.find(model, token=token, endpoint=endpoint))
+    if isinstance(profile, UnknownModel):
+        hint = "plan it with `pi start {model} --name {name} --dry-run`"
+        raise PiError(
+            f"`{model}` of the fetched recipes cannot be sized: {profile.reason}",
+            hint=fill(hint, model=model, name=suggested_name(model)),
+        )
+    return profile
 
 
 def _show_found(query: str, *, as_json: bool) -> None:
@@ -99,18 +118,19 @@ def _show_found(query: str, *, as_json: bool) -> None:
     try:
         found = asyncio.run(hub_names.find(names.short(name), token=token, endpoint=endpoint))
     except PiError as error:
-        raise names.not_found(query, error) from error
+        raise names.not_found(query, name, error) from error
     if not found:
-        raise names.not_found(query)
+        raise names.not_found(query, name)
     if as_json:
-        terminal.show_json([_found_as_json(model.id) for model in found])
+        reason = "not in the catalogue; the Hugging Face Hub has it"
+        terminal.show_json([_unsized_as_json(model.id, reason) for model in found])
         return
     catalogue.show_found(query, found, suggested_name(found[0].id))
 
 
-def _found_as_json(model: str) -> dict[str, Any]:
-    reason = "not in the catalogue; the Hugging Face Hub has it"
-    return dict.fromkeys(("pod", "hardware", "plan")) | {"model": model, "status": "not listed", "reason": reason}
+def _unsized_as_json(model: str, reason: str) -> dict[str, Any]:
+    """Return a model that was not judged, with the keys of `_as_json`."""
+    return dict.fromkeys(("pod", "hardware", "plan")) | {"model": model, "status": "not sized", "reason": reason}
 
 
 def _selected(pod: str | None) -> dict[str, Pod]:
@@ -153,15 +173,16 @@ def _vllm(target: str, is_pod: bool) -> "Vllm":
     return abilities.of(pod.vllm, pod.abilities)
 
 
-def _list(
-    targets: "Mapping[str, Sequence[GpuSpace]]", entries: "Sequence[Entry]", *, are_pods: bool, as_json: bool
-) -> None:
+def _list(targets: "Mapping[str, Sequence[GpuSpace]]", ids: Sequence[str], *, are_pods: bool, as_json: bool) -> None:
+    from pi_cli.planning import catalogue as entries
     from pi_cli.planning import lookup, verdicts
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
     measured = measurements.load()
-    profiles = [lookup.from_catalogue(entry, measured) for entry in entries]
+    by_id = {entry.id: entry for entry in entries.entries()}
+    profiles = [lookup.from_catalogue(by_id[model], measured) for model in ids if model in by_id]
+    others = [model for model in ids if model not in by_id]
     judged = {
         target: [verdicts.judge(profile.on(_vllm(target, are_pods)), spaces, pod=target) for profile in profiles]
         for target, spaces in targets.items()
@@ -172,33 +193,40 @@ def _list(
             for target in judged
             for verdict in judged[target]
         ]
-        terminal.show_json(rows)
+        reason = "of the fetched recipes; its size is asked of the Hugging Face Hub when it is named"
+        terminal.show_json([*rows, *(_unsized_as_json(model, reason) for model in others)])
         return
-    for target, spaces in targets.items():
+    for target, spaces in targets.items() if profiles else ():
         catalogue.show_list(target, spaces, judged[target], is_headed=len(targets) > 1)
+    catalogue.show_others(others)
 
 
 def _explain(
-    entry: "Entry", target: str, spaces: "Sequence[GpuSpace]", *, pod: str | None, is_pod: bool, as_json: bool
+    profile: "KnownModel", target: str, spaces: "Sequence[GpuSpace]", *, pod: str | None, is_pod: bool, as_json: bool
 ) -> None:
-    from pi_cli.planning import lookup, refusal, verdicts
+    from pi_cli.planning import refusal, verdicts
     from pi_cli.store import measurements
     from pi_cli.view import catalogue, terminal
 
-    profile = lookup.from_catalogue(entry).on(_vllm(target, is_pod))
-    verdict = verdicts.judge(profile, spaces, pod=target)
+    entry = profile.entry
+    assert entry is not None
+    verdict = verdicts.judge(profile.on(_vllm(target, is_pod)), spaces, pod=target)
     would_fit = [] if verdict.status != "no" else refusal.would_fit(verdict.profile, verdicts.NO_CONSTRAINTS, spaces)
     measured = measurements.load(entry.id)
     if as_json:
         details = {
+            "kind": entry.kind,
+            "speculative": entry.speculative or None,
             "would_fit": would_fit,
             "configurations": [asdict(configuration) for configuration in entry.hardware],
+            "origin": entry.origin or None,
             "measured": [asdict(measurement) | {"error": measurement.error} for measurement in measured],
         }
         terminal.show_json([_as_json(target if is_pod else None, spaces, verdict) | details])
         return
     start = ["pi", "start", entry.id, "--name", suggested_name(entry.id), *(["--pod", pod] if pod else [])]
-    catalogue.show_model(target, spaces, verdict, would_fit=would_fit, measured=measured, start=start)
+    vllm = state.load().pod(target).vllm if is_pod else None
+    catalogue.show_model(target, spaces, verdict, would_fit=would_fit, measured=measured, start=start, vllm=vllm)
 
 
 def _as_json(pod: str | None, spaces: "Sequence[GpuSpace]", verdict: "CatalogueVerdict") -> dict[str, Any]:

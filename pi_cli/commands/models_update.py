@@ -12,7 +12,7 @@ from pi_cli.commands.options import AsJson
 from pi_cli.errors import BadUsage
 
 if TYPE_CHECKING:
-    from pi_cli.planning.recipes_update import Changes, Snapshot
+    from pi_cli.planning.recipe_snapshot import Changes, Snapshot
 
 From = Annotated[
     str | None,
@@ -46,32 +46,32 @@ def update(source: From = None, check: Check = False, remove: Remove = False, as
             raise BadUsage("`--remove` cannot be combined with `--from` or `--check`", hint="leave the others out")
         _remove(as_json=as_json)
         return
-    from pi_cli.planning import recipes_update
+    from pi_cli.planning import recipe_site, recipe_snapshot
 
-    previous = recipes_update.stored()
-    now = _snapshot(source or os.environ.get("PI_RECIPES_URL") or recipes_update.SITE, previous)
-    changes = recipes_update.compare(previous, now)
+    previous = recipe_snapshot.stored()
+    now = _snapshot(source or os.environ.get("PI_RECIPES_URL") or recipe_site.SITE, previous)
+    changes = recipe_snapshot.compare(previous, now)
     if not check:
-        recipes_update.store(now)
+        recipe_snapshot.store(now)
     _show(changes, now, is_check=check, is_first=previous is None, as_json=as_json)
 
 
 def _snapshot(source: str, previous: "Snapshot | None") -> "Snapshot":
     import asyncio
 
-    from pi_cli.planning import recipes_update
+    from pi_cli.planning import recipe_site, recipe_snapshot
 
     file = Path(source).expanduser()
     if "://" not in source or file.exists():
-        return recipes_update.read(file)
-    return asyncio.run(recipes_update.fetch(source, previous))
+        return recipe_snapshot.read(file)
+    return asyncio.run(recipe_site.fetch(source, previous))
 
 
 def _remove(*, as_json: bool) -> None:
-    from pi_cli.planning import recipes_update
+    from pi_cli.planning import recipe_snapshot
     from pi_cli.view import terminal
 
-    updated = recipes_update.remove()
+    updated = recipe_snapshot.remove()
     if as_json:
         terminal.show_json({"removed": updated is not None, "recipes_of": updated or None})
     elif updated is None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pi_cli import units
-from pi_cli.commands import options, quantities, start_plan
+from pi_cli.commands import options, quantities, start_arguments, start_plan
 from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
+    from pi_cli.commands.start_arguments import OwnArguments
     from pi_cli.events import Report
     from pi_cli.models.start_options import Secrets, StartOptions
     from pi_cli.models.starting import Started
@@ -71,6 +72,7 @@ Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this t
 
 
 def start(
+    call: typer.Context,
     model: ModelId = None,
     arguments: Arguments = None,
     *,
@@ -119,11 +121,13 @@ def start(
     if model is None and not vllm and not arguments:
         models.show_list(pods, as_json=as_json)
         return
-    constraints = _constraints(gpus, memory, context, tuple(arguments or []) if vllm else None)
     model = _checked_model(model, arguments, vllm=vllm)
+    own = start_arguments.check(call, model, arguments or [], pods) if vllm else None
+    constraints = _constraints(gpus, memory, context, own)
     name = _checked_name(name, model)
+    secrets = None if dry_run else _secrets(api_key_env or [])
     model = start_plan.resolve(model)
-    if dry_run:
+    if secrets is None:
         start_plan.show(model, name, constraints, pods, private=private, as_json=as_json)
         return
     from pi_cli.diagnosis.start_command import StartCommand
@@ -132,10 +136,11 @@ def start(
     rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
     rest += [*(["--private"] if private else []), *(f"--api-key-env={variable}" for variable in api_key_env or ())]
     command = StartCommand(
-        model, name, pod[0] if pod else None, gpus, memory, context, constraints.own_arguments, tuple(rest)
+        model, name, pod[0] if pod else None, gpus, memory, context, own.arguments if own else None, tuple(rest)
     )
-    secrets = _secrets(api_key_env or [])
-    _start(StartOptions(command, constraints, secrets, not detach, time_limit, private), pods, as_json=as_json)
+    uploads = own.uploads if own else ()
+    start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
+    _start(start_options, pods, as_json=as_json)
 
 
 def _checked_model(model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
@@ -157,18 +162,18 @@ def _checked_name(name: str | None, model: str) -> str:
 
 
 def _constraints(
-    gpus: int | None, memory: str | None, context: str | None, own_arguments: tuple[str, ...] | None
+    gpus: int | None, memory: str | None, context: str | None, own: "OwnArguments | None"
 ) -> "Constraints":
     from pi_cli.planning.candidates import Constraints
 
     given = [option for option, value in (("--gpus", gpus), ("--memory", memory), ("--context", context)) if value]
-    if own_arguments is not None and given:
+    if own is not None and given:
         raise BadUsage(
             f"`{given[0]}` cannot be combined with `--vllm`, whose arguments pi does not change",
             hint="use vLLM's own: `--tensor-parallel-size`, `--gpu-memory-utilization`, `--max-model-len`",
         )
     share, tokens = quantities.share(memory) if memory else None, quantities.tokens(context) if context else None
-    return Constraints(own_arguments, gpus, share, tokens)
+    return Constraints(own.on_pod if own else None, gpus, share, tokens, own.remarks if own else ())
 
 
 def _secrets(key_variables: Sequence[str]) -> "Secrets":
@@ -184,7 +189,10 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
     from pi_cli.models import starting
     from pi_cli.ssh import sockets
     from pi_cli.store import state
+    from pi_cli.view import terminal
 
+    for remark in start_options.constraints.remarks:
+        terminal.note(remark)
     state.require_writable()
     sockets.require()
     command, constraints = start_options.command, start_options.constraints

@@ -117,7 +117,7 @@ def show(
         additions = serve_command.additions(made)
         rows.append({"pod": pod_name, **view.plan_as_json(made), "command": command, "pod_adds": additions})
         if not as_json:
-            view.show_plan(pod_name, made, command, additions)
+            view.show_plan(pod_name, made, command, additions, vllm=pod.vllm)
     if as_json:
         terminal.show_json(rows)
 

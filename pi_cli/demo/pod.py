@@ -17,6 +17,7 @@ from typing import Self
 
 from pi_cli.demo import gpus as cards
 from pi_cli.demo import machine, owner, ports, processes, session
+from pi_cli.demo.engine import package
 from pi_cli.demo.owner import MARKER
 from pi_cli.demo.session import Channel
 from pi_cli.demo.sshd import Sshd
@@ -118,10 +119,11 @@ class EmbeddedPod:
                 self.install(stub.name, _launcher(stub))
 
     def _create_python(self, python: Path) -> None:
-        """Give the pod a Python without packages, as on a bare machine."""
+        """Give the pod a Python without packages but the simulated `vllm`."""
         (self._folder / "bin" / "python3").symlink_to(python)
         config = f"home = {python.parent}\ninclude-system-site-packages = false\n"
         (self._folder / "pyvenv.cfg").write_text(config, encoding="utf-8")
+        package.write(self._folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages")
 
     async def _serve(self, channel: Channel) -> None:
         if channel.command is not None:

@@ -7,13 +7,9 @@ from collections.abc import Callable, Mapping
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import fill
-from pi_cli.planning import vllm_arguments
+from pi_cli.planning import own_arguments, vllm_arguments
 from pi_cli.planning.profile import is_folder
 
-RENAMED_OPTIONS = {
-    "--disable-log-requests": "--no-enable-log-requests",
-    "--tool-call-parser-plugin": "--tool-parser-plugin",
-}
 LISTED_VALUE = re.compile(r"\w[\w.-]*")  # a value that vLLM lists, which can never be an option
 MIN_SHARE = 5  # percent of a GPU's memory: less is not worth a start
 MIN_CONTEXT = 512  # tokens
@@ -104,7 +100,7 @@ def fewer_gpus(command: StartCommand, matches: Matches) -> str | None:
 def fewer_ranks(command: StartCommand, matches: Matches) -> str:
     """Offer as many data-parallel ranks as the GPUs can serve."""
     options = vllm_arguments.parse(command.arguments)
-    ranks = max(1, int(matches["have"]) // (options.tensor * options.pipeline))
+    ranks = max(1, int(matches["have"]) // (options.gpus // options.data))
     start = command.with_vllm_option(vllm_arguments.DATA_PARALLEL, str(ranks))
     return fill("use fewer ranks: `{start}`", start=start.argv)
 
@@ -163,12 +159,12 @@ def without_unknown(command: StartCommand, matches: Matches) -> str | None:
     name = vllm_arguments.name_of(unknown)
     if not unknown or not any(vllm_arguments.name_of(argument) == name for argument in command.arguments):
         return None
-    if name not in RENAMED_OPTIONS:
+    if name not in own_arguments.RENAMED:
         return fill("leave it out: `{start}`", start=command.without_vllm_options([name]).argv)
     value = vllm_arguments.value(command.arguments, [name]) or ""
     values = [value] if value and not vllm_arguments.is_option(value) else []
-    renamed = command.without_vllm_options([name]).with_vllm_option([RENAMED_OPTIONS[name]], *values)
-    return fill("it is called `{name}` now: `{start}`", name=RENAMED_OPTIONS[name], start=renamed.argv)
+    renamed = command.without_vllm_options([name]).with_vllm_option([own_arguments.RENAMED[name]], *values)
+    return fill("it is called `{name}` now: `{start}`", name=own_arguments.RENAMED[name], start=renamed.argv)
 
 
 def nearest(option: str = "") -> Remedy:

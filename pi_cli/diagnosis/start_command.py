@@ -56,7 +56,7 @@ class StartCommand:
         if self.own_arguments is None:
             return replace(self, gpus=count)
         options = vllm_arguments.parse(self.own_arguments)
-        return self.with_tensor_size(max(1, count // (options.pipeline * options.data)))
+        return self.with_tensor_size(max(1, count // (options.gpus // options.tensor)))
 
     def with_tensor_size(self, size: int) -> "StartCommand":
         """Split the model over this many GPUs."""

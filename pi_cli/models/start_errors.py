@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pi_cli import units
-from pi_cli.diagnosis import causes
+from pi_cli.diagnosis import argument_errors, causes
 from pi_cli.diagnosis.start_command import StartCommand
-from pi_cli.errors import GpuProcess, ModelNotStarted, NoRoom, PiError
+from pi_cli.errors import BadUsage, GpuProcess, ModelNotStarted, NoRoom, PiError
 from pi_cli.hints import fill
 from pi_cli.models import drift
 from pi_cli.models.start_progress import StartProgress
@@ -45,6 +45,8 @@ def died(model: str, progress: StartProgress, end: StartEnd, command: StartComma
 def refused(pod: str, plan: Plan, error: AgentRefused, command: StartCommand) -> PiError:
     """Turn the agent's refusal of a start into an error with a hint."""
     match error.code:
+        case "arguments":
+            return not_accepted(pod, plan, error.refusal, command)
         case "name-taken":
             return name_taken(error.explanation)
         case "vllm-too-old":
@@ -67,6 +69,18 @@ def refused(pod: str, plan: Plan, error: AgentRefused, command: StartCommand) ->
             return no_room(pod, plan.model, error)
         case _:
             return error
+
+
+def not_accepted(pod: str, plan: Plan, refusal: Refusal, command: StartCommand) -> PiError:
+    """Return the error for arguments that the pod's vLLM refuses: the user's own, or those that pi chose."""
+    vllm = f"vLLM {refusal.name}" if refusal.name else "the vLLM"
+    if plan.is_complete:
+        return ModelNotStarted(
+            f"`{plan.model}` did not start on `{pod}`: {vllm} there does not accept what pi chose: {refusal.reason}",
+            hint=fill("install the current one with `pi pods setup {pod} --vllm release`, and start again", pod=pod),
+        )
+    rejection = argument_errors.explain(refusal.reason, command, options=refusal.options, pod=pod)
+    return BadUsage(f"{vllm} on `{pod}` {rejection.problem}", hint=rejection.hint, excerpt=rejection.excerpt)
 
 
 def name_taken(message: str) -> PiError:

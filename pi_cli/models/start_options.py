@@ -1,9 +1,13 @@
 """The options of `pi start` as one value, from the command line to the pod."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.planning.candidates import Constraints
+
+if TYPE_CHECKING:
+    from pi_cli.models.local_files import Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class StartOptions:
 
     `command` is the command line, for hints; `constraints` limit the plan. Without `wait`, the start returns once vLLM
     is launched; with it, it fails after `timeout` seconds. A `private` model listens on the pod's loopback only.
+    `uploads` are files of this machine that the arguments name.
     """
 
     command: StartCommand
@@ -37,6 +42,7 @@ class StartOptions:
     wait: bool = True
     timeout: float | None = None
     private: bool = False
+    uploads: "tuple[Upload, ...]" = ()
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ class StartProgress:
         self.was_launched = False
         self.has_ended = False
         self.plans = 0
-        self._report = report
+        self.report = report
         self._unchanged_after = unchanged_after
         self._phase = ""
         self._downloaded = -1
@@ -41,9 +41,9 @@ class StartProgress:
         self._last = start_times.last(plan.model, plan.kind, len(plan.gpus))
         if self.plans == 0:
             for obstacle in plan.obstacles:
-                self._report(Note(self.pod, f"vLLM will probably not start: {obstacle}"))
+                self.report(Note(self.pod, f"vLLM will probably not start: {obstacle}"))
             for reason in plan.reasons[:2]:
-                self._report(Note(self.pod, reason))
+                self.report(Note(self.pod, reason))
 
     def see(self, event: StartEvent) -> None:
         """Track and report an event of the agent."""
@@ -55,10 +55,10 @@ class StartProgress:
                 if done != self._downloaded:
                     self._downloaded = done
                     self._has_changed()
-                self._report(Progress(self.pod, done, total, by))
+                self.report(Progress(self.pod, done, total, by))
             case Remark(text=text):
                 self._has_changed()
-                self._report(Note(self.pod, text))
+                self.report(Note(self.pod, text))
             case Launched():
                 self.was_launched = True
                 self._entered = [(LAUNCHED, 0.0)]
@@ -72,7 +72,7 @@ class StartProgress:
             case Logged(text=text):
                 self.log = (self.log + text)[-KEPT_LOG:]
                 self._has_changed()
-                self._report(Output(self.pod, text))
+                self.report(Output(self.pod, text))
 
     def phases(self, took: float) -> dict[str, float]:
         """Return the seconds of each phase of a start that took `took` seconds; empty if its beginning was missed."""
@@ -113,7 +113,7 @@ class StartProgress:
 
     def _report_unchanged(self, seconds: float) -> None:
         time = f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
-        self._report(Note(self.pod, f"nothing has changed for {time}; still waiting (Ctrl+C stops the start)"))
+        self.report(Note(self.pod, f"nothing has changed for {time}; still waiting (Ctrl+C stops the start)"))
         self._start_timer(seconds + self._unchanged_after)
 
     def _enter(self, phase: str) -> None:
@@ -121,4 +121,4 @@ class StartProgress:
             self._phase = phase
             self._has_changed()
             expected = self._last.phases.get(without_count(phase)) if self._last else None
-            self._report(Phase(self.pod, phase, expected))
+            self.report(Phase(self.pod, phase, expected))

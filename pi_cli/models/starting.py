@@ -12,7 +12,7 @@ from pi_cli.diagnosis import causes, memory_lines
 from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, StateUnreadable
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
-from pi_cli.models import health, identity, model_status, start_errors
+from pi_cli.models import health, identity, model_status, start_errors, uploads
 from pi_cli.models.door import ApiKey, Door
 from pi_cli.models.identity import Identity
 from pi_cli.models.start_options import StartOptions
@@ -20,7 +20,7 @@ from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning import vllm_arguments
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
-from pi_cli.pods import agent, machine
+from pi_cli.pods import agent, agent_program, machine
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.wording import AgentRefused
@@ -230,6 +230,7 @@ async def _begin(
         progress.plan(plan)
         if not is_folder(plan.model):
             start_errors.require_volume(session.pod, recorded.storage, current.storage)
+        plan = await uploads.send(session, plan, options.uploads, progress.report)
         try:
             request = _request(recorded, uid, options, plan, session.pod)
             return plan, await agent.start(session, request, progress.see), current
@@ -268,6 +269,7 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "beside": list(plan.beside),
         "memory": plan.memory,
         "known": model_status.known(recorded.models),
+        "parser": agent_program.bare(paths.asset("remote/parse_arguments.py").read_text(encoding="utf-8")),
         "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
         "min_vllm": plan.min_vllm,
         "download": not is_folder(plan.model),

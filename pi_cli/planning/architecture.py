@@ -161,6 +161,8 @@ EXPERTS_PER_TOKEN_KEYS = (
     *("moe_topk", "moe_top_k", "moe_k"),
 )
 
+LARGEST_WIDTH = 10_000_000  # far above all models: a larger number is an error
+
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
     """Read a Hugging Face config.json.
@@ -439,6 +441,7 @@ def _widths(text: Mapping[str, Any], config: Mapping[str, Any]) -> Widths:
 
 def _width(text: Mapping[str, Any], *names: str) -> int:
     try:
-        return _number(text, *names, default=0)
+        width = _number(text, *names, default=0)
     except ValueError:
         return 0
+    return width if width <= LARGEST_WIDTH else 0

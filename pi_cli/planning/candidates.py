@@ -7,7 +7,8 @@ from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences,
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import POOLED, KnownModel
+from pi_cli.planning.kinds import POOLED
+from pi_cli.planning.profile import KnownModel
 from pi_cli.planning.vllm_arguments import Options
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.
@@ -38,13 +39,15 @@ class Candidate:
 class Constraints:
     """What the user asked for; `memory` is a share of each GPU's memory, `context` is in tokens.
 
-    `own_arguments` are the user's own vLLM arguments, which are passed on unchanged.
+    `own_arguments` are the user's own vLLM arguments, which are passed on unchanged; `remarks` are what the plan says
+    about them.
     """
 
     own_arguments: tuple[str, ...] | None = None
     gpus: int | None = None
     memory: float | None = None
     context: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def best(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpac
     Free GPUs come before shared ones. Then comes what serves the full context to several requests at once, on the
     fewest GPUs; then the longest context. Among equals, the catalogue's configurations come before derived ones.
     """
-    return min(_placements(profile, constraints, spaces), key=_rank, default=None)
+    placements = sorted(_placements(profile, constraints, spaces), key=_rank)
+    return next(filter(None, (_accepted(profile, placement) for placement in placements)), None)
 
 
 def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> int | None:
@@ -86,7 +90,7 @@ def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSp
     ways = sorted(possible(profile, None, spaces), key=lambda candidate: candidate.count)
     enough = filter(None, (_enough(profile, constraints, way) for way in ways))
     sure = (each for each in enough if each.fit.concurrency is not None or not each.is_tight)
-    return next((each.candidate.count for each in sure), None)
+    return next((each.candidate.count for each in sure if _accepted(profile, each)), None)
 
 
 def measured_memory(profile: KnownModel, candidate: Candidate, options: Options) -> MeasuredMemory | None:
@@ -99,9 +103,11 @@ def share_of_memory(candidate: Candidate, constraints: Constraints) -> float:
     """Return the share of each GPU's memory that a candidate would have: the user's, its own, or the default."""
     if constraints.memory:
         return constraints.memory
-    if vllm_arguments.value(candidate.arguments, vllm_arguments.MEMORY_SHARE) is None:
-        return gpu_space.default_share(candidate.spaces)
-    return vllm_arguments.parse(candidate.arguments).memory
+    own, default = vllm_arguments.parse(candidate.arguments).memory, gpu_space.default_share(candidate.spaces)
+    is_stated = own != vllm_arguments.DEFAULT_MEMORY or (
+        default != own and vllm_arguments.value(candidate.arguments, vllm_arguments.MEMORY_SHARE) is not None
+    )
+    return own if is_stated else default
 
 
 def possible(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace]) -> Iterator[Candidate]:
@@ -110,9 +116,8 @@ def possible(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace])
         listed = list(_listed(profile, group))
         yield from (candidate for candidate in listed if count in (None, candidate.count))
         listed_counts = {candidate.count for candidate in listed}
-        for size in range(1, len(group) + 1):
-            if size not in listed_counts and count in (None, size) and (candidate := _derived(profile, size, group)):
-                yield candidate
+        sizes = [size for size in range(1, len(group) + 1) if size not in listed_counts and count in (None, size)]
+        yield from _derived(profile, sizes, group)
 
 
 def impossible(profile: KnownModel, count: int, space: GpuSpace) -> str | None:
@@ -144,6 +149,7 @@ def _listed(profile: KnownModel, group: Sequence[GpuSpace]) -> Iterator[Candidat
                 f"the catalogue's configuration for {configuration.count}x {_names(configuration)}",
                 dict(configuration.env),
                 configuration.notes,
+                is_derived=configuration.is_fetched,  # the number of its GPUs is not the smallest that does
             )
 
 
@@ -151,19 +157,18 @@ def _names(configuration: Configuration) -> str:
     return " or ".join("any GPU" if name == "any" else name for name in configuration.gpus)
 
 
-def _derived(profile: KnownModel, count: int, group: Sequence[GpuSpace]) -> Candidate | None:
-    if impossible(profile, count, group[0]):
-        return None
-    hardware = (*_parallelism(profile, count), *_precision(profile, group[0]))
-    if profile.entry is None:
-        origin = f"computed from its weights and architecture for {count}x {group[0].kind}"
-        arguments, environment = (*hardware, *features(profile)), dict(profile.environment)
-        return Candidate(group, count, arguments, origin, environment, is_derived=True)
-    general = profile.entry.general
-    about_the_model, environment = (general.args, dict(general.env)) if general else common(profile.entry.hardware)
-    origin = f"derived from the catalogue's configurations for {count}x {group[0].kind}"
-    arguments = (*hardware, *(about_the_model or features(profile)))
-    return Candidate(group, count, arguments, origin, environment, general.notes if general else "", is_derived=True)
+def _derived(profile: KnownModel, counts: Sequence[int], group: Sequence[GpuSpace]) -> Iterator[Candidate]:
+    """Yield a way to run a model on each of these numbers of GPUs on which it can run at all."""
+    kind, about_the_model, environment, notes = group[0].kind, features(profile), dict(profile.environment), ""
+    origin = "computed from its weights and architecture"
+    possible_counts = [count for count in counts if not impossible(profile, count, group[0])]
+    if profile.entry and possible_counts:
+        origin, general = "derived from the catalogue's configurations", profile.entry.general
+        shared, environment = (general.args, dict(general.env)) if general else common(profile.entry.hardware)
+        about_the_model, notes = shared or about_the_model, general.notes if general else ""
+    for count in possible_counts:
+        arguments = (*_parallelism(profile, count), *_precision(profile, group[0]), *about_the_model)
+        yield Candidate(group, count, arguments, f"{origin} for {count}x {kind}", environment, notes, is_derived=True)
 
 
 def _parallelism(profile: KnownModel, count: int) -> Iterator[str]:
@@ -244,8 +249,18 @@ def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[
 def _enough(profile: KnownModel, constraints: Constraints, candidate: Candidate) -> Placement | None:
     """Return the placement of a candidate if vLLM would start with it."""
     placement = _place(profile, constraints, candidate)
-    if placement is None or not placement.fit.is_enough:
-        return None
+    return placement if placement and placement.fit.is_enough else None
+
+
+def _accepted(profile: KnownModel, placement: Placement) -> Placement | None:
+    """Return a placement with as many requests at once as its KV cache has blocks for; None if vLLM would refuse it.
+
+    This takes longer than all the rest, so it is done for the best placement only.
+    """
+    most = sequences.capped(placement.arguments, placement.spaces[0], placement.fit)
+    if most is not None:
+        arguments = vllm_arguments.replaced(placement.arguments, vllm_arguments.SEQUENCES, str(most))
+        placement = replace(placement, arguments=arguments)
     unmet = conditions.certain(profile.shape.architecture, placement.arguments, placement.spaces[0])
     return None if unmet else placement
 
@@ -269,8 +284,8 @@ def _place(profile: KnownModel, constraints: Constraints, candidate: Candidate) 
     memory_fit = fit.estimate(profile.shape, spaces, options, measured)
     placement = Placement(candidate, spaces, arguments, share, memory_fit)
     if not constraints.context and not _may_keep_context(placement, options):
-        placement = _with_context_auto(profile, placement, options, measured)
-    return _with_sequences_that_fit(placement)
+        return _with_context_auto(profile, placement, options, measured)
+    return placement
 
 
 def _may_keep_context(placement: Placement, options: Options) -> bool:
@@ -280,9 +295,9 @@ def _may_keep_context(placement: Placement, options: Options) -> bool:
         return True
     if concurrency is None:  # the size of its KV cache is unknown: trust the catalogue
         return not placement.candidate.is_derived
-    if placement.fit.hangs_on_the_estimate:
+    if placement.fit.hangs_on_the_estimate or not placement.fit.is_enough:
         return False
-    return not placement.fit.is_tight or (options.context is not None and placement.fit.is_enough)
+    return options.context is not None or not placement.fit.is_tight
 
 
 def _with_context_auto(
@@ -296,16 +311,6 @@ def _with_context_auto(
         memory_fit = replace(memory_fit, longest=0)
     arguments = vllm_arguments.replaced(placement.arguments, vllm_arguments.CONTEXT_LENGTH, "auto")
     return replace(placement, arguments=arguments, fit=memory_fit)
-
-
-def _with_sequences_that_fit(placement: Placement) -> Placement:
-    """Lower `--max-num-seqs` where the KV cache has too few blocks for it, with which vLLM would not start."""
-    most = sequences.capped(placement.arguments, placement.spaces[0], placement.fit)
-    if most is None:
-        return placement
-    return replace(
-        placement, arguments=vllm_arguments.replaced(placement.arguments, vllm_arguments.SEQUENCES, str(most))
-    )
 
 
 def _rank(placement: Placement) -> tuple[float, ...]:

@@ -1,16 +1,18 @@
 """Read `models.md`: prose for people, and one fenced TOML block per model for pi. Users may add a file of their own."""
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
 from pi_cli.planning.architecture import Architecture, Layers, Widths
+from pi_cli.planning.kinds import Kind
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
@@ -42,9 +44,12 @@ BLOCK_KEYS = {
     "tool_call_parser": "a string",
     "reasoning_parser": "a string",
     "gated": "a boolean",
+    "kind": "a string",
+    "speculative": "a string",
     "architecture": "a table",
     "hardware": "an array",
 }
+KINDS: tuple[Kind, ...] = get_args(Kind)
 HARDWARE_KEYS = {
     "gpus": "an array",
     "count": "an integer",
@@ -68,7 +73,10 @@ LAYERS_KEYS = {name: "a string" if name == "kind" else "an integer" for name in 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A tested way to run a model: `gpus` are names of `gpu_types`, names of nvidia-smi, or `any`."""
+    """A tested way to run a model: `gpus` are names of `gpu_types`, names of nvidia-smi, or `any`.
+
+    `is_fetched`: it is a recipe's, which uses one GPU or the whole machine, whatever the size of the model.
+    """
 
     gpus: tuple[str, ...]
     count: int
@@ -76,6 +84,7 @@ class Configuration:
     env: dict[str, str] = field(default_factory=dict)
     notes: str = ""
     source: str = ""
+    is_fetched: bool = False
 
     def suits(self, gpus: Sequence[Gpu]) -> bool:
         return self.count <= len(gpus) and all(self._names(gpu) for gpu in gpus)
@@ -91,8 +100,9 @@ class Entry:
 
     `params_b` are billions of parameters, `dtype` is the type of the weights, `quantization` vLLM's name of its method
     if that is not the usual one for the type, `attention` is `sparse` if each token attends to an indexed part of the
-    cache only (DeepSeek-V3.2, GLM-5). `is_verified`: we have run it ourselves. `general` has the arguments for all
-    GPUs, where a fetched recipe gives them, and `origin` says what came from there.
+    cache only (DeepSeek-V3.2, GLM-5). `kind` is one of `KINDS`: what the model returns. `speculative` is the value of
+    `--speculative-config` that its recipe offers, empty if none. `is_verified`: we have run it ourselves. `general` has
+    the arguments for all GPUs, where a fetched recipe gives them, and `origin` says what came from there.
     """
 
     id: str
@@ -107,6 +117,8 @@ class Entry:
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     gated: bool = False
+    kind: Kind = "generation"
+    speculative: str = ""
     architecture: Architecture | None = None
     name: str = ""
     family: str = ""
@@ -224,7 +236,7 @@ def _current(block: _Block) -> Entry:
     """Return the entry of a block; one of ours with the fetched recipe for it, if that is newer."""
     entry = _entry(block)
     if block.file != FILE:
-        return replace(entry, origin=f"your own catalogue, {block.file}")
+        return replace(entry, origin="your own `models.md`")
     recipe = recipes.newer(entry.id)
     return merging.merged(entry, recipe) if recipe else entry
 
@@ -279,6 +291,10 @@ def _offset(toml: str, error: _Invalid) -> int:
 def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architecture | None]:
     """Check a block, and remove and parse its tables."""
     _check(data, BLOCK_KEYS, ("id", "weights_gb", "hardware"))
+    if data.get("kind", "generation") not in KINDS:
+        raise _Invalid(f"`{data['kind']}` is not a kind of models: it should be one of {', '.join(KINDS)}", key="kind")
+    if "speculative" in data and not _is_json_object(data["speculative"]):
+        raise _Invalid("`speculative` should be a JSON object, the value of `--speculative-config`", key="speculative")
     tables = data.pop("hardware")
     if not tables:
         raise _Invalid("`hardware` is empty", key="hardware")
@@ -287,6 +303,13 @@ def _tables(data: dict[str, Any]) -> tuple[tuple[Configuration, ...], Architectu
     hardware = tuple(_configuration(table, number) for number, table in enumerate(tables))
     architecture = data.pop("architecture", None)
     return hardware, None if architecture is None else _architecture(architecture)
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _configuration(data: Any, number: int) -> Configuration:

@@ -281,6 +281,8 @@ def _adapters(start: _Start) -> Unmet | None:
         higher = next((each for each in LORA_RANKS if each >= rank), LORA_RANKS[-1])
         ranks = ", ".join(map(str, LORA_RANKS))
         return Unmet(f"`--max-lora-rank` is one of {ranks}", f"give `--max-lora-rank {higher}`")
+    if not start.has("--enable-lora"):  # without it, vLLM does not look at the other options
+        return None
     most, stored = start.number("--max-loras") or 1, start.number("--max-cpu-loras")
     if stored is not None and stored < most:
         reason = f"`--max-cpu-loras` {stored} is less than `--max-loras` {most}"
@@ -328,16 +330,20 @@ def _speculation(start: _Start) -> Unmet | None:
 
 def _other_tensor_size(start: _Start, reason: str) -> Unmet:
     """Return a refusal whose hint names the tensor parallel sizes that divide the model."""
-    fitting = [
-        str(size)
-        for size in range(1, LONGEST_LIST + 1)
-        if not start.architecture.heads % size
-        and not (start.architecture.layers and not fit.divides(start.architecture, size))
-        and not any(heads % size for heads in start.architecture.shards.linear_heads)
-        and (size == 1 or not _cuts_widths(start.architecture, size))
-    ]
-    *others, largest = fitting
+    *others, largest = map(str, _tensor_sizes(start.architecture))
     return Unmet(reason, f"`--tensor-parallel-size` can be {', '.join(others)}{' or ' if others else ''}{largest}")
+
+
+@functools.lru_cache(maxsize=256)
+def _tensor_sizes(architecture: Architecture) -> tuple[int, ...]:
+    return tuple(
+        size
+        for size in range(1, LONGEST_LIST + 1)
+        if not architecture.heads % size
+        and not (architecture.layers and not fit.divides(architecture, size))
+        and not any(heads % size for heads in architecture.shards.linear_heads)
+        and (size == 1 or not _cuts_widths(architecture, size))
+    )
 
 
 def _cuts_widths(architecture: Architecture, tensor: int) -> bool:

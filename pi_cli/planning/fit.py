@@ -92,8 +92,16 @@ class MemoryFit:
 
     @property
     def hangs_on_the_estimate(self) -> bool:
-        """Return whether the KV cache may be much smaller than expected, since the overhead is an estimate."""
-        return self.memory.kv_cache < ERRORS_TO_BE_SURE * self.error
+        """Return whether the KV cache may be much smaller than expected, or too small for the context."""
+        kv_cache = self.memory.kv_cache
+        if not self.error or kv_cache < ERRORS_TO_BE_SURE * self.error:
+            return self.error > 0
+        return (self.tokens or 0) * (kv_cache - self.error) < (self.context or 0) * kv_cache
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Return whether vLLM may find no memory for a KV cache, since the overhead is an estimate."""
+        return self.memory.kv_cache < self.error
 
     @property
     def is_enough(self) -> bool:

@@ -1,5 +1,6 @@
 """The ids and sizes of the catalogue's models, for completion: found by a pattern, which is faster than parsing."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pi_cli.store import paths
 from pi_cli.store.records import Gpu
 
 FILE = "models.md"
+RECIPES = "catalogue/recipes.json"
+ID = re.compile(r"[\w./-]+", re.ASCII)
 KEY = re.compile(r"""^(?:id = ["']([\w./-]+)["']|weights_gb = (\d+(?:\.\d+)?))\s*$""", re.MULTILINE | re.ASCII)
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?GB")
 
@@ -45,7 +48,19 @@ def models() -> list[Listed]:
             found.setdefault(id.lower(), Listed(id, float(key[2]) if key[2] else 0.0))
             if key[2] and not found[id.lower()].weights:
                 found[id.lower()] = Listed(id, float(key[2]))
+    for id in _in_recipes():
+        found.setdefault(id.lower(), Listed(id, 0.0))
     return list(found.values())
+
+
+def _in_recipes() -> list[str]:
+    """Return the ids of the models in the recipes that `pi models update` stored, without checking those."""
+    try:
+        documents = json.loads((paths.config_dir() / RECIPES).read_text(encoding="utf-8"))["documents"]
+        ids = [row["recipe"]["id"] for row in documents.values() if row["recipe"]]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [id for id in ids if isinstance(id, str) and ID.fullmatch(id)]
 
 
 def total_memory(gpus: Sequence[Gpu]) -> float | None:

@@ -24,7 +24,8 @@ from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.hub_search import Form
 from pi_cli.planning.inheritance import Inherited
-from pi_cli.planning.profile import Kind, KnownModel, ModelProfile, UnknownModel, is_folder
+from pi_cli.planning.kinds import Kind
+from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
 from pi_cli.planning.recipes import Recipe
 from pi_cli.planning.repository import About, Repository, architectures
 from pi_cli.planning.servable import Refusal, Target
@@ -116,7 +117,7 @@ def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> K
     return KnownModel(
         *(entry.id, shape, entry, entry.tool_call_parser, entry.reasoning_parser),
         measured=_measured(entry.id, rows),
-        kind=model_kind.of(entry.id, classes, abilities.shipped()),
+        kind=model_kind.of(entry.id, classes, abilities.shipped()) if entry.kind == "generation" else entry.kind,
     )
 
 
@@ -188,7 +189,7 @@ async def _inherited(found: Repository, dtype: str, asked: _Hub) -> Inherited:
     """Return what a model has from one of the catalogue: the models that it was made from come first."""
     if named := inheritance.by_name([found.id]):
         return named
-    entries = catalogue.entries()
+    entries = [entry for entry in catalogue.entries() if entry.kind == "generation"]
     owners = inheritance.owners(entries)
     models = inheritance.parents(found.about)
     for step in range(MAX_STEPS):
@@ -225,7 +226,9 @@ def _kind(found: Repository) -> Kind:
 
 def _with_recipe(profile: KnownModel, recipe: Recipe, *, is_gated: bool) -> KnownModel:
     """Return the profile of a model that only the fetched recipes have: their arguments, and what the Hub says."""
-    row = Configuration((recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source)
+    row = Configuration(
+        (recipe.gpu,), recipe.count, recipe.args, dict(recipe.env), recipe.notes, recipe.source, is_fetched=True
+    )
     tools, reasoning = recipe.parser("--tool-call-parser"), recipe.parser("--reasoning-parser")
     entry = Entry(
         profile.id,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pi_cli.planning import vllm_arguments
+from pi_cli.planning import versions, vllm_arguments
 from pi_cli.planning.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def merged(entry: "Entry", recipe: Recipe) -> "Entry":
         env=dict(recipe.env),
         notes=recipe.notes if not trust else "",
         source=recipe.source,
+        is_fetched=True,
     )
     general = replace(row, gpus=("any",), args=(*trust, *recipe.general), env=dict(recipe.general_env))
     ours = [_with_general(configuration, general, recipe) for configuration in entry.hardware]
@@ -57,21 +58,6 @@ def _with_general(configuration: "Configuration", general: "Configuration", reci
     return replace(configuration, args=args, env=configuration.env | general.env, source=source)
 
 
-def _latest(versions: Sequence[str | None]) -> str | None:
-    known = [version for version in versions if version]
-    return max(known, key=release, default=None)
-
-
-def release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version, for comparisons: a pre-release of 0.33.0 counts as 0.33.0.
-
-    >>> release("0.33.0rc1+cu130") > release("0.9.2")
-    True
-    """
-    numbers: list[int] = []
-    for part in version.split("+", maxsplit=1)[0].split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
+def _latest(minimums: Sequence[str | None]) -> str | None:
+    known = [version for version in minimums if version]
+    return max(known, key=versions.release, default=None)

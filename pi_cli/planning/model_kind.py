@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.profile import Kind
+from pi_cli.planning.kinds import Kind
 from pi_cli.planning.repository import NOTHING_SAID, About
 
 # Classes that serve transcriptions only (`supports_transcription_only` in vLLM 0.32).

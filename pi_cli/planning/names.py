@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
-from pi_cli.planning import catalogue, hub_names
+from pi_cli.planning import catalogue, hub_names, recipes
 from pi_cli.planning.profile import is_folder
 
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")
@@ -45,7 +45,7 @@ async def resolve(typed: str, *, token: str | None, endpoint: str | None) -> Mea
     if ID.fullmatch(name):
         return Meaning(name, "" if typed == name else f"`{typed}` is `{name}`")
     if not name.strip() or "/" in name:
-        hint = _offer(catalogue_names(name)) or "an id of the Hub is OWNER/NAME, for example Qwen/Qwen3-32B"
+        hint = _offer(similar(name)) or "an id of the Hub is OWNER/NAME, for example Qwen/Qwen3-32B"
         raise BadUsage(f"`{typed}` is not the id of a model", hint=hint)
     if parts := containing(name):
         raise BadUsage(f"`{typed}` is not the whole name of a model", hint=_offer(parts))
@@ -72,6 +72,8 @@ def without_address(typed: str, endpoint: str | None = None) -> str:
             f"`{typed}` is not an address of the Hugging Face Hub", hint="give the id of the model, e.g. Qwen/Qwen3-32B"
         )
     owner, *others = path.strip("/").split("/")
+    if path == text and not others:
+        return text
     if owner in OTHER_PAGES and others:
         raise BadUsage(f"`{typed}` is not the address of a model", hint="give the id of a model, e.g. Qwen/Qwen3-32B")
     name, _, revision = (others[0] if others else owner).partition("@")
@@ -88,29 +90,42 @@ def without_address(typed: str, endpoint: str | None = None) -> str:
     return id
 
 
+def ids() -> list[str]:
+    """Return the ids of the catalogue, and after them those of the fetched recipes for other models."""
+    return list({each.lower(): each for each in reversed([*catalogue.ids(), *recipes.ids()])}.values())[::-1]
+
+
 def called(name: str) -> list[str]:
     """Return the ids of the catalogue that are this name, or whose short name it is; case and separators do not count.
 
     >>> called("GPT oss_20b")
     ['openai/gpt-oss-20b']
     """
-    ids = catalogue.ids()
-    if "/" in name:
-        return [id for id in ids if _key(id) == _key(name) and (not ID.fullmatch(name) or id.lower() == name.lower())]
-    return [id for id in ids if _key(short(id)) == _key(name)]
+    key = _key(name)
+    if "/" not in name:
+        return [id for id in ids() if _key(short(id)) == key]
+    is_id = ID.fullmatch(name) is not None  # then another separator is another model
+    return [id for id in ids() if (id.lower() == name.lower() if is_id else _key(id) == key)]
 
 
 def containing(name: str) -> list[str]:
     """Return the ids of the catalogue that contain every word of a name, the most similar first."""
-    words = _key(name).split("-") if " " in name else [_key(name)]
-    found = [id for id in catalogue.ids() if all(word in _key(id) for word in words)]
-    return sorted(found, key=lambda model: (not _key(short(model)).startswith(_key(name)), len(short(model))))
+    key = _key(name)
+    words = key.split("-") if " " in name.strip() else [key]
+    found = [id for id in ids() if all(word in _key(id) for word in words)]
+    return sorted(found, key=lambda model: (not _key(short(model)).startswith(key), len(short(model))))
 
 
-def catalogue_names(name: str) -> list[str]:
+def matching(name: str) -> list[str]:
+    """Return the ids of the catalogue that a name is about: those called so, or those that have it in id or family."""
+    found = [entry.id for entry in catalogue.search(name)]
+    return called(name) or list(dict.fromkeys([*found, *containing(name)]))
+
+
+def similar(name: str) -> list[str]:
     """Return the ids of the catalogue that a shortened or misspelt name may mean, the likeliest first."""
-    ids = catalogue.ids()
-    spellings = {_key(short(id)): id for id in reversed(ids)} | {_key(id): id for id in ids}
+    known = ids()
+    spellings = {_key(short(id)): id for id in reversed(known)} | {_key(id): id for id in known}
     close = difflib.get_close_matches(_key(name), spellings, n=6)
     parts = containing(name) if name.strip() else []
     return list(dict.fromkeys([*parts, *(spellings[spelling] for spelling in close)]))[:MAX_OFFERED]
@@ -121,13 +136,13 @@ def short(id: str) -> str:
     return id.rpartition("/")[2]
 
 
-def not_found(typed: str, why_not_searched: PiError | None = None) -> BadUsage:
+def not_found(typed: str, name: str, why_not_searched: PiError | None = None) -> BadUsage:
     """Return the error for a name that the catalogue does not have, and the Hub does not have or could not be asked."""
-    near = _offer(catalogue_names(without_address(typed)))
+    near = _offer(similar(name))
     if why_not_searched is None:
         return BadUsage(f"neither the catalogue nor the Hugging Face Hub has a model `{typed}`", hint=near or None)
     reason = getattr(why_not_searched, "reason", why_not_searched)
-    owner = fill("write it with its owner, as on the Hub: `OWNER/{name}`", name=short(typed.strip().rstrip("/")))
+    owner = fill("write it with its owner, as on the Hub: `OWNER/{name}`", name=short(name))
     message = f"the catalogue has no model `{typed}`, and the Hugging Face Hub was not searched: {reason}"
     return BadUsage(message, hint=f"{near} Otherwise {owner}" if near else owner)
 
@@ -137,9 +152,9 @@ async def _unknown(typed: str, name: str, token: str | None, endpoint: str | Non
     try:
         found = await hub_names.find(name, token=token, endpoint=endpoint)
     except PiError as error:
-        return not_found(typed, error)
+        return not_found(typed, name, error)
     if not found:
-        return not_found(typed)
+        return not_found(typed, name)
     ids = [model.id for model in found]
     return BadUsage(f"the catalogue has no model `{typed}`, and an id of the Hub has an owner", hint=_offer(ids))
 

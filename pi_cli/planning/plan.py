@@ -7,9 +7,9 @@ from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
 from pi_cli.planning import (
     candidates,
+    expectation,
     fit,
     gpu_space,
-    own_arguments,
     purposes,
     quantisation,
     refusal,
@@ -19,7 +19,8 @@ from pi_cli.planning import (
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.profile import POOLED, Kind, KnownModel, ModelProfile, UnknownModel
+from pi_cli.planning.kinds import POOLED, Kind
+from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes
@@ -69,7 +70,7 @@ def make(
     if is_cpu:
         return _on_cpu(profile, constraints, pod)
     if constraints.own_arguments is not None:
-        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod)
+        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod, constraints.remarks)
     if isinstance(profile, UnknownModel):
         return _of_unknown_model(profile, constraints, spaces, pod)
     best = candidates.best(profile, constraints, spaces)
@@ -102,7 +103,7 @@ def _check(
     if is_cpu:
         if constraints.gpus or constraints.memory:
             raise BadUsage(f"`{pod}` has no GPUs", hint="leave out `--gpus` and `--memory`")
-        own_arguments.check(profile, own or (), None)
+        expectation.check(profile, own or (), None)
         return
     if not spaces:
         raise refusal.no_gpus(pod)
@@ -119,7 +120,7 @@ def _check(
             hint="choose a model that fits one slice, or have MIG turned off on the GPUs",
         )
     if own is not None:
-        own_arguments.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
+        expectation.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
     if isinstance(profile, KnownModel):
         _check_context(profile, constraints.context)
 
@@ -135,7 +136,7 @@ def _check_context(profile: KnownModel, context: int | None) -> None:
 
 def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     if constraints.own_arguments is not None:
-        reasons = ("your own vLLM arguments, on the CPU",)
+        reasons = ("your own vLLM arguments, on the CPU", *constraints.remarks)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
     context = ("--max-model-len", str(constraints.context or "auto"))
     reason = f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}"
@@ -154,7 +155,7 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
 
 
 def _with_own_arguments(
-    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str
+    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str, remarks: tuple[str, ...]
 ) -> Plan:
     """Pass the user's arguments on unchanged, and choose GPUs that have the memory they ask for."""
     options = vllm_arguments.parse(arguments)
@@ -163,7 +164,7 @@ def _with_own_arguments(
     if chosen is None:
         _, share_left = gpu_space.most_free(spaces, options.gpus)
         raise refusal.no_room(profile.id, pod, gpu_space.held(spaces), share_left=share_left)
-    expected = own_arguments.expect(profile, arguments, chosen)
+    expected = expectation.expect(profile, arguments, chosen)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
@@ -175,6 +176,7 @@ def _with_own_arguments(
             "your own vLLM arguments",
             f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
             *expected.remarks,
+            *remarks,
         ),
         obstacles=expected.obstacles,
         fit=expected.fit,
@@ -242,9 +244,7 @@ def _reasons(
     if constraints.context:
         yield f"--max-model-len {constraints.context}: as you asked"
     elif "auto" in placement.arguments and memory_fit.context is not None:
-        longest = profile.max_context
-        full = f" of the model's {longest:,}" if longest and memory_fit.context < longest else ""
-        yield f"--max-model-len auto: about {memory_fit.context:,}{full} tokens fit; vLLM serves as many as fit"
+        yield _why_auto(memory_fit, profile.max_context)
     if constraints.memory:
         yield f"--gpu-memory-utilization {placement.memory:.2f}: as you asked"
     elif placement.memory != candidates.share_of_memory(candidate, constraints):
@@ -255,6 +255,17 @@ def _reasons(
         yield sequence_limit
     if memory_fit.is_measured:
         yield "its memory was measured at an earlier start"
+    elif memory_fit.may_be_refused:
+        left = f"{memory_fit.memory.kv_cache:.1f} GiB for its KV cache"
+        yield f"vLLM may refuse it: the estimate leaves {left}, and may be wrong by {memory_fit.error:.1f} GiB"
+
+
+def _why_auto(memory_fit: MemoryFit, longest: int | None) -> str:
+    context = memory_fit.context or 0
+    if context == longest:
+        return f"--max-model-len auto: its {context:,} tokens fit if the estimate is right; vLLM serves as many as fit"
+    full = f" of the model's {longest:,}" if longest and context < longest else ""
+    return f"--max-model-len auto: about {context:,}{full} tokens fit; vLLM serves as many as fit"
 
 
 def _share_of_unified_memory(share: float) -> str:

@@ -2,31 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from pi_cli.planning.abilities import Vllm
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
+from pi_cli.planning.kinds import Kind
 
 FOLDER_PREFIXES = ("/", "./", "../", "~")
-
-# What a model is for (`model_kind`): only models that generate text have parsers for tool calls and reasoning.
-Kind = Literal[
-    "generation",
-    "embedding",
-    "late-interaction",
-    "reranker",
-    "classification",
-    "token-classification",
-    "reward",
-    "speech",
-]
-
-
-# The kinds that vLLM's pooling runner serves: they return vectors, scores or classes instead of text.
-POOLED = frozenset[Kind](
-    {"embedding", "late-interaction", "reranker", "classification", "token-classification", "reward"}
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from pi_cli.planning import candidates, vllm_arguments
-from pi_cli.planning.profile import Kind, KnownModel
+from pi_cli.planning.kinds import Kind
+from pi_cli.planning.profile import KnownModel
 
 ROUTES: dict[Kind, str] = {
     "embedding": "an embedding model, served at /v1/embeddings",

@@ -17,12 +17,13 @@ MAX_ARGUMENTS = 120
 MAX_LENGTH = 1000  # characters of one argument
 MAX_DEPTH = 3  # of a JSON value
 
-# Left out of a recipe's command, and said: without them vLLM serves the same model, with fewer permissions.
+# Left out of a recipe's command, and said: without them vLLM serves the same model, with fewer permissions or slower.
 LEFT_OUT = {
     "--trust-remote-code": "it runs code from the model's repository on the pod",
     "--allowed-local-media-path": "it opens files of the pod to requests",
     "--served-model-name": "the name is the one given with `--name`",
     "--load-format fastsafetensors": "it needs a package that vLLM does not bring",
+    "VLLM_USE_RUST_FRONTEND": "its server may not run the guard that checks keys",
 }
 
 FLAGS = {
@@ -86,13 +87,16 @@ KEYS: dict[str, set[str] | None] = {
 SPECULATIVE_METHOD = re.compile(r"draft_model|eagle3?|dspark|dflash|ngram|suffix|medusa|(?:\w+_)?mtp|mlp_speculator")
 DRAFT_MODEL = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 
-# Variables that choose kernels and sizes. Others load libraries (`VLLM_NCCL_SO_PATH`, `LD_PRELOAD`), plugins
-# (`VLLM_PLUGINS`), files or other hubs, hold secrets, or open vLLM (`VLLM_SERVER_DEV_MODE`).
+# Variables that choose kernels and sizes. Others load libraries (`VLLM_NCCL_SO_PATH`, `LD_PRELOAD`) or plugins
+# (`VLLM_PLUGINS`), name files, folders or other hubs, hold secrets, open vLLM (`VLLM_SERVER_DEV_MODE`), or replace the
+# server with one that may not run pi's guard (`VLLM_USE_RUST_FRONTEND`).
 VARIABLES = re.compile(
-    r"VLLM_(?:ALL2ALL_BACKEND|ALLREDUCE_USE_\w+|ATTENTION_BACKEND|BLOCKSCALE_\w+|DEEP_?GEMM_\w+|DISABLE_COMPILE_CACHE"
-    r"|ENABLE_(?:CUDAGRAPH_GC|INDUCTOR_\w+|MOE_\w+)|ENGINE_(?:ITERATION_TIMEOUT|READY_TIMEOUT)_S|FLASHINFER_\w+"
-    r"|FLASH_ATTN_\w+|FLOAT32_MATMUL_PRECISION|FUSED_MOE_CHUNK_SIZE|MARLIN_\w+|MEMORY_PROFILER_\w+|MLA_\w+|MOE_\w+"
-    r"|MXFP4_\w+|NVFP4_\w+|TRITON_\w+|USE_(?!MODELSCOPE)\w+|VIDEO_LOADER_BACKEND)"
+    r"VLLM_(?:ALL2ALL_BACKEND|ALLREDUCE_USE_\w+|ATTENTION_BACKEND|BLOCKSCALE_\w+|DEEP_GEMM_WARMUP|DISABLE_COMPILE_CACHE"
+    r"|ENABLE_(?:CUDAGRAPH_GC|INDUCTOR_\w+)|ENGINE_READY_TIMEOUT_S"
+    r"|FLASHINFER_(?:ALLREDUCE_BACKEND|AUTOTUNE_SKIP_OPS|MOE_\w+|WORKSPACE_BUFFER_SIZE)|FLOAT32_MATMUL_PRECISION"
+    r"|MARLIN_\w+|MEMORY_PROFILER_\w+|MLA_DISABLE|MOE_(?:SKIP_PADDING|USE_DEEP_GEMM)|TRITON_(?:FORCE_FIRST_CONFIG|USE_TD)"
+    r"|USE_(?:BREAKABLE_CUDAGRAPH|DEEP_GEMM\w*|FLASHINFER\w*|FUSED_MOE\w*|NCCL_SYMM_MEM|TRITON\w*|TRTLLM\w*"
+    r"|V2_MODEL_RUNNER)|VIDEO_LOADER_BACKEND)"
     r"|FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED|NCCL_(?:CUMEM_ENABLE|MNNVL_ENABLE|NVLS_ENABLE|P2P_DISABLE)"
     r"|OMP_NUM_THREADS|PYTHONNOUSERSITE",
     re.ASCII,
@@ -124,13 +128,14 @@ def check(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a recipe. Raises `NotAllowed` for one that the recipes may not bring."""
+    """Return the variables that a recipe may bring, without those that are left out. Raises `NotAllowed` for others."""
+    variables = {name: value for name, value in variables.items() if name not in LEFT_OUT}
     for name, value in variables.items():
         if not VARIABLES.fullmatch(name):
             raise NotAllowed(f"it sets the variable `{name[:60]}`" if KEY.fullmatch(name) else "it sets a variable")
         if not WORD.fullmatch(value) or len(value) > MAX_LENGTH:
             raise NotAllowed(f"it sets `{name}` to a value that is neither a word nor a number")
-    return dict(variables)
+    return variables
 
 
 def _check_text(group: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ is stored, so that only what has changed is sent again. No token is sent; sizes 
 
 import asyncio
 import functools
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -44,7 +45,7 @@ class NotFetched(PiError):
         )
 
 
-async def fetch(source: str, previous: Snapshot | None) -> Snapshot:
+async def fetch(source: str, previous: Snapshot | None, *, timeout: float = TIMEOUT) -> Snapshot:
     """Return what a site publishes now; unchanged documents are taken from the previous snapshot of the same site.
 
     Raises `NotFetched`, or `BadUsage` for an address that is not one of HTTP.
@@ -54,8 +55,10 @@ async def fetch(source: str, previous: Snapshot | None) -> Snapshot:
         raise BadUsage(
             f"`{source}` is neither an address of the web nor a file", hint="for example: `--from recipes.json`"
         )
-    known = previous if previous and previous.source == source else Snapshot(source)
-    return await _in_thread(lambda: _fetch(source.rstrip("/"), known), source)
+    source = source.rstrip("/")
+    name = _without_password(source)
+    known = previous if previous and previous.source == name else Snapshot(name)
+    return await _in_thread(lambda: _fetch(source, known), source, timeout)
 
 
 async def _fetch(source: str, known: Snapshot) -> Snapshot:
@@ -83,7 +86,7 @@ async def _fetch(source: str, known: Snapshot) -> Snapshot:
                 tasks = {path: group.create_task(document(page, path)) for page, path in listed}
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-    return Snapshot(source, {path: task.result() for path, task in tasks.items()}, etag)
+    return Snapshot(known.source, {path: task.result() for path, task in tasks.items()}, etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +128,9 @@ async def _get(client: "httpx2.AsyncClient", source: str, path: str, etag: str, 
         async with client.stream("GET", url, headers={"if-none-match": etag} if etag else {}) as response:
             if response.status_code == 304 and etag:
                 return None
-            if not response.is_redirect:
+            if not response.has_redirect_location:
                 return await _read_answer(response, path, limit)
-            target = str(response.url.join(response.headers.get("location", "")))
+            target = str(response.url.join(response.headers["location"]))
             if urlsplit(target).scheme != urlsplit(url).scheme:
                 raise _Refused(f"{path} redirects to another scheme than {urlsplit(url).scheme}")
             url = target
@@ -161,8 +164,8 @@ def _translated(source: str) -> Iterator[None]:
         raise NotFetched(source, str(error)) from error
 
 
-async def _in_thread(work: Callable[[], Coroutine[Any, Any, Snapshot]], source: str) -> Snapshot:
-    """Return the snapshot, or raise `NotFetched` after `TIMEOUT`.
+async def _in_thread(work: Callable[[], Coroutine[Any, Any, Snapshot]], source: str, timeout: float) -> Snapshot:
+    """Return the snapshot, or raise `NotFetched` after `timeout` seconds.
 
     The requests run in a daemon thread, which is not joined: a name lookup can be neither bounded nor interrupted.
     """
@@ -177,16 +180,18 @@ async def _in_thread(work: Callable[[], Coroutine[Any, Any, Snapshot]], source: 
 
     threading.Thread(target=follow, name="recipes", daemon=True).start()
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(timeout):
             return await asyncio.wrap_future(answer)
     except TimeoutError as error:
-        raise NotFetched(source, f"it took longer than {TIMEOUT:.0f} seconds") from error
+        raise NotFetched(source, f"it took longer than {timeout:g} seconds") from error
 
 
 def _innermost(error: BaseException) -> str:
     """Return the message of the original failure: the system's own message, if there is one."""
     while cause := error.__cause__ or error.__context__:
         error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
+    if isinstance(error, ConnectionError) and error.errno:  # asyncio's message has the address instead of the reason
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -88,7 +88,8 @@ def read(file: Path) -> Snapshot:
             str(file), {f"/{page}.json": document(page, row) for page, row in zip(pages, rows, strict=True)}
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        is_explained = isinstance(error, OSError | ValueError)
+        reason = getattr(error, "strerror", None) or (str(error) if is_explained else "it has no recipes in it")
         raise BadUsage(
             f"cannot read recipes from `{file}`: {reason}",
             hint="give a folder with the site's `models.json`, a document of a model, a list of such documents, or the "

@@ -113,7 +113,9 @@ def parse(document: Any) -> Recipe:
     if (program, serve) != ("vllm", "serve") or not argv or not ID.fullmatch(argv[0]):
         raise Malformed("`argv` is not a command of `vllm serve`")
     args, left_out = recipe_arguments.check(argv[1:])
-    env = recipe_arguments.check_environment(_variables(command.get("env"), "`env`"))
+    variables = _variables(command.get("env"), "`env`")
+    env = recipe_arguments.check_environment(variables)
+    left_out += tuple(name for name in variables if name not in env)
     for_hardware = list(_overrides(data, hardware, str(profile.get("generation"))))
     general = _general(args, [override.get("extra_args", []) for override in for_hardware])
     names = {name for override in for_hardware for name in _variables(override.get("extra_env"), "`extra_env`")}
@@ -219,6 +221,7 @@ def _read(file: Path, *version: int) -> Mapping[str, Any]:
         rows = [row["recipe"] for row in data["documents"].values() if row.get("recipe")]
         if data["format"] != FORMAT:
             return {}
+        rows.sort(key=lambda row: row["page"].lower() == row["id"].lower())  # a recipe of the same name replaces others
         return {row["id"].lower(): row for row in rows}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged() from error

@@ -66,17 +66,22 @@ def reason(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSp
 def would_fit(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace] = ()) -> list[str]:
     """Return hardware that would be enough, e.g. `2x H100`: for each kind of GPU, the smallest number.
 
-    More GPUs of the kind that a pod has (`spaces`) come first, then what has the least memory in all: it tends to be
-    the cheapest, and nothing dearer is needed.
+    More GPUs of the kind that a pod has (`spaces`) come first, then what has the least memory in all and, among equals,
+    the older kind: it tends to be the cheapest, and nothing dearer is needed.
     """
     own = gpu_space.by_type(spaces)[0][0].kind if spaces else ""
     kinds = list(dict.fromkeys([own, *RENTABLE_GPUS])) if _is_rentable(own) else RENTABLE_GPUS
-    enough: list[tuple[bool, int, str]] = []
-    for kind in kinds:
+    enough: list[tuple[bool, int, int, str]] = []
+    for age, kind in enumerate(kinds):
         if count := candidates.fewest(profile, constraints, _rentable(kind)):
             rented = next(number for number in RENTABLE_COUNTS if number >= count)
-            enough.append((kind != own, rented * _rentable(kind)[0].total, f"{rented}x {kind}"))
+            enough.append((kind != own, rented * _gigabytes(kind), age, f"{rented}x {kind}"))
     return [hardware for *_, hardware in sorted(enough)]
+
+
+def _gigabytes(kind: str) -> int:
+    type = gpu_types.named(kind)
+    return type.size if type else 0
 
 
 def _is_rentable(kind: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 from pi_cli.planning.plan import Plan
 from pi_cli.store import paths
 
+UPLOADS = "~/.pi/uploads/"
+
 
 def text(plan: Plan, name: str, *, port: int, private: bool, devices: Mapping[str, str]) -> str:
     """Return the command and its environment, to be read and pasted on the pod; the key comes from VLLM_API_KEY.
@@ -19,7 +21,7 @@ def text(plan: Plan, name: str, *, port: int, private: bool, devices: Mapping[st
     gpu = ",".join(map(str, plan.gpus))
     settings = builder.settings(gpu, devices) | plan.environment
     argv = builder.argv(plan.model, name, plan.arguments, port=port, private=private)
-    return " ".join([*(_assigned(key, value) for key, value in settings.items()), shlex.join(argv)])
+    return " ".join([*(_assigned(key, value) for key, value in settings.items()), *map(_word, argv)])
 
 
 def additions(plan: Plan) -> list[str]:
@@ -42,6 +44,11 @@ def _builder() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _word(word: str) -> str:
+    """Quote a word for a shell, which expands the home folder in the path of an uploaded file."""
+    return shlex.quote(word).replace(UPLOADS, f"'\"$HOME\"'{UPLOADS[1:]}")
 
 
 def _assigned(name: str, value: str) -> str:

@@ -15,12 +15,25 @@ SET_BY_PI = {
     "--api-key": "the key comes from PI_API_KEY and never appears on a command line",
     "--served-model-name": "the name is the one given with `--name`",
     "--uds": "pi reaches vLLM by its port",
+    "--model": "the model comes before `--vllm`",
+    "--device-ids": "pi chooses the GPUs",
 }
+_TLS = "pi reaches vLLM through SSH, and sends it HTTP without TLS"
+# Options with which a model could not be planned or reached, and why.
+UNSUPPORTED = {
+    "--config": "pi does not read that file, and plans by the options themselves",
+    "--grpc": "pi and its clients send HTTP requests",
+    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers"), _TLS),
+    "--enable-ssl-refresh": _TLS,
+}
+REFUSED = SET_BY_PI | UNSUPPORTED
 
 # The names of options, the one that pi uses first.
 TENSOR_PARALLEL = ("--tensor-parallel-size", "-tp")
 PIPELINE_PARALLEL = ("--pipeline-parallel-size", "-pp")
 DATA_PARALLEL = ("--data-parallel-size", "-dp")
+DATA_PARALLEL_LOCAL = ("--data-parallel-size-local", "-dpl")
+CONTEXT_PARALLEL = ("--prefill-context-parallel-size", "-pcp")
 EXPERT_PARALLEL = ("--enable-expert-parallel", "-ep")
 MEMORY_SHARE = ("--gpu-memory-utilization", "--device-memory-utilization")
 CONTEXT_LENGTH = ("--max-model-len",)
@@ -30,20 +43,23 @@ BATCHED_TOKENS = ("--max-num-batched-tokens",)
 SEQUENCES = ("--max-num-seqs",)
 EAGER = ("--enforce-eager",)
 TEXT_ONLY = ("--language-model-only",)
+KERNELS = ("--moe-backend", "--attention-backend", "--linear-backend", "--mamba-backend")  # chosen for a kind of GPU
 ABOUT_HARDWARE = (
-    *(TENSOR_PARALLEL, PIPELINE_PARALLEL, DATA_PARALLEL, EXPERT_PARALLEL),
-    *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES),
+    *(TENSOR_PARALLEL, PIPELINE_PARALLEL, DATA_PARALLEL, DATA_PARALLEL_LOCAL, CONTEXT_PARALLEL, EXPERT_PARALLEL),
+    *(MEMORY_SHARE, CONTEXT_LENGTH, KV_CACHE_TYPE, BATCHED_TOKENS, SEQUENCES, KERNELS),
 )
 
 DEFAULT_MEMORY = 0.92  # of a GPU's memory: vLLM 0.32, config/cache.py
-UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}  # as vLLM reads `128k` and `128K`
-NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgKMG]?)")
+# As vLLM reads `128k` and `128K`.
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a list of arguments says about memory and parallelism.
 
+    `data` is the number of replicas on this machine, `prefill` the number of groups of GPUs that share a prompt.
     `memory` is the share of each GPU's memory, `context` is in tokens (None: the model's own, or `auto`), `kv_bytes`
     the size of an element of the KV cache, `batched_tokens` and `sequences` are None where vLLM chooses. `is_eager`:
     without CUDA graphs; `is_text_only`: without the encoder of images.
@@ -52,6 +68,7 @@ class Options:
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    prefill: int = 1
     is_expert_parallel: bool = False
     memory: float = DEFAULT_MEMORY
     context: int | None = None
@@ -64,15 +81,16 @@ class Options:
 
     @property
     def gpus(self) -> int:
-        return self.tensor * self.pipeline * self.data
+        """Return the number of GPUs: vLLM's world size (0.32, config/parallel.py) of each replica."""
+        return self.tensor * self.pipeline * self.prefill * self.data
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read the options that a plan depends on. Invalid values count as absent: vLLM itself refuses them.
 
-    >>> parse(["-tp", "2", "--max-model-len=32K"])
-    Options(tensor=2, pipeline=1, data=1, is_expert_parallel=False, memory=0.92, context=32768, is_context_auto=False, \
-kv_bytes=2, batched_tokens=None, sequences=None, is_eager=False, is_text_only=False)
+    >>> options = parse(["-tp", "2", "--max-model-len=32K"])
+    >>> options.gpus, options.context, options.memory
+    (2, 32768, 0.92)
     """
     return _parse(tuple(arguments))
 
@@ -83,7 +101,8 @@ def _parse(arguments: tuple[str, ...]) -> Options:
     return Options(
         tensor=_count(arguments, TENSOR_PARALLEL),
         pipeline=_count(arguments, PIPELINE_PARALLEL),
-        data=_count(arguments, DATA_PARALLEL),
+        data=_count(arguments, DATA_PARALLEL_LOCAL, _count(arguments, DATA_PARALLEL)),
+        prefill=_count(arguments, CONTEXT_PARALLEL),
         is_expert_parallel=_is_set(arguments, EXPERT_PARALLEL),
         memory=_share(value(arguments, MEMORY_SHARE)),
         context=number(context or "") or None,
@@ -158,32 +177,32 @@ def number(text: str) -> int | None:
 
 
 def refuse_options_of_pi(arguments: Sequence[str]) -> None:
-    """Raise `BadUsage` for a vLLM option that pi sets itself."""
+    """Raise `BadUsage` for a vLLM option that pi sets itself or does not support."""
     for argument in arguments:
         if reason := set_by_pi(argument):
             raise BadUsage(f"`{name_of(argument)}` cannot be given after `--vllm`: {reason}", hint="leave it out")
 
 
 def set_by_pi(argument: str) -> str | None:
-    """Return why pi sets an option itself; None if it does not. vLLM's parser takes a prefix of an option for it.
+    """Return why pi refuses an option; None if it does not. vLLM's parser takes a prefix of an option for it.
 
     >>> set_by_pi("--hos=0.0.0.0")
     'vLLM reads it as `--host`, and pi chooses the address on which vLLM listens'
     """
     name = name_of(argument)
-    if name in SET_BY_PI:
-        return SET_BY_PI[name]
+    if name in REFUSED:
+        return REFUSED[name]
     if len(name) <= len("--"):
         return None
-    meant = next((option for option in SET_BY_PI if option.startswith(name)), None)
-    return f"vLLM reads it as `{meant}`, and {SET_BY_PI[meant]}" if meant else None
+    meant = next((option for option in REFUSED if option.startswith(name)), None)
+    return f"vLLM reads it as `{meant}`, and {REFUSED[meant]}" if meant else None
 
 
 def gpus_requested(arguments: Sequence[str]) -> int:
-    """Return how many GPUs vLLM arguments request: tensor x pipeline x data parallel size.
+    """Return how many GPUs vLLM arguments request: the product of the parallel sizes.
 
-    >>> gpus_requested(["-tp", "2", "--pipeline-parallel-size=2"])
-    4
+    >>> gpus_requested(["-tp", "2", "--pipeline-parallel-size=2"]), gpus_requested(["-tp", "4", "-pcp", "2"])
+    (4, 8)
     """
     return parse(arguments).gpus
 
@@ -192,14 +211,18 @@ def _is_set(arguments: Sequence[str], names: Sequence[str]) -> bool:
     return any(name_of(argument) in names for argument in arguments)
 
 
-def _count(arguments: Sequence[str], names: Sequence[str]) -> int:
+def _count(arguments: Sequence[str], names: Sequence[str], default: int = 1) -> int:
     size = value(arguments, names) or ""
-    return max(1, int(size)) if size.isdecimal() else 1
+    return max(1, int(size)) if size.isdecimal() else default
+
+
+def is_share(text: str) -> bool:
+    """Return whether a text is a share of the memory as vLLM takes it."""
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _share(text: str | None) -> float:
-    try:
-        share = float(text or DEFAULT_MEMORY)
-    except ValueError:
-        return DEFAULT_MEMORY
-    return share if 0 < share <= 1 else DEFAULT_MEMORY
+    return float(text) if text and is_share(text) else DEFAULT_MEMORY

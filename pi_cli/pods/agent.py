@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -31,6 +31,7 @@ from pi_cli.pods.reports import (
     StartEnd,
     StartEvent,
     StopResult,
+    StoredFiles,
     Survey,
     UnreadableRecord,
     VllmFile,
@@ -47,12 +48,12 @@ MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
-    "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
+    "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
     "not-ours", "os", "bug",
 )  # fmt: skip
 UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
-    "name": "", "names": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
+    "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
 }  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
@@ -151,6 +152,19 @@ async def start(session: PodSession, request: "protocol.StartRequest", on_event:
         return end
 
 
+async def store(
+    session: PodSession, request: "protocol.StoreRequest", on_event: OnEvent, content: Iterable[bytes] | None = None
+) -> StoredFiles:
+    """Ask whether files are stored on a pod; with `sends`, store them, with the bytes of all of them in `content`."""
+    result = await _result(session, "store", request, _events(session.pod, on_event), content)
+    with understood(session.pod):
+        reply = cast("protocol.StoreResult", result)
+        folder = checks.line(reply["folder"])
+        if not folder.startswith("/") or not folder.endswith(f"/.pi/uploads/{request['digest']}"):
+            raise InvalidValue(folder, "the folder of these files")
+        return StoredFiles(folder, checks.flag(reply["is_stored"]))
+
+
 async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
     """Follow a model that is already starting until it is ready."""
     request: protocol.AttachRequest = {"name": name}
@@ -197,8 +211,9 @@ async def _result(
     operation: "protocol.Operation",
     request: "protocol.Request",
     on_event: agent_link.OnEvent = lambda _: None,
+    more: Iterable[bytes] | None = None,
 ) -> Any:
-    answer = await agent_link.ask(session, operation, request, on_event)
+    answer = await agent_link.ask(session, operation, request, on_event, more=more)
     _raise_refusal(session.pod, answer)
     return cast("protocol.ResultReply", answer)["result"]
 
@@ -222,6 +237,7 @@ def _refusal(value: object) -> Refusal:
         code=checks.one_of(reply["code"], CODES),
         name=checks.line(reply["name"]),
         names=tuple(checks.each(checks.line, reply["names"])),
+        options=tuple(checks.each(checks.line, reply["options"])),
         port=checks.whole(reply["port"]),
         program=checks.line(reply["program"]),
         path=folder,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pi_cli.errors import PiError, PodUnreachable
@@ -68,9 +68,16 @@ class PodHangs(PodUnreachable):
 
 
 async def ask(
-    session: PodSession, operation: "protocol.Operation", request: "protocol.Request", on_event: OnEvent
+    session: PodSession,
+    operation: "protocol.Operation",
+    request: "protocol.Request",
+    on_event: OnEvent,
+    *,
+    more: Iterable[bytes] | None = None,
 ) -> "protocol.Reply":
     """Run an operation to its end and return the answer; pass the events before it to `on_event`.
+
+    `more` are bytes that follow the request.
 
     Raises `PodUnreachable` when the connection is lost, `PodHangs` after `session.silence` seconds without data,
     `NotUnderstood`, and `PiError` if the agent cannot run.
@@ -94,6 +101,7 @@ async def ask(
                 shell.AGENT,
                 lines.feed,
                 input=_payload(session, operation, request),
+                more=more,
                 exit_timeout=lambda: 0.0 if deadline.expired() else EXIT_TIMEOUT,  # what hangs cleans up nothing
             )
     except TimeoutError as error:
@@ -285,7 +293,7 @@ def _without_secrets(request: "protocol.Request") -> str:
     shown = {
         key: sorted(value) if key.endswith("environment") and isinstance(value, dict) else value
         for key, value in request.items()
-        if key != "middleware"
+        if key not in ("middleware", "parser")
     }
     return json.dumps(shown)
 

@@ -27,6 +27,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.vllm_versions": {"start", "inspect"},
     "agent.serve_command": {"start"},
     "agent.lockless": {"start"},
+    "agent.arguments": {"start"},
     "agent.disks": {"start", "inspect"},
     "agent.weights": {"start"},
     "agent.download": {"start"},
@@ -43,6 +44,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.stop": {"stop"},
     "agent.log_search": {"logs"},
     "agent.logs": {"logs"},
+    "agent.uploads": {"store"},
     "agent.main": None,
 }
 PACKAGES = ("agent", "agent.download")

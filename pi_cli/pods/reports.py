@@ -142,6 +142,14 @@ class Holders:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFiles:
+    """The folder of uploaded files on the pod, and whether all of them are in it."""
+
+    folder: str
+    is_stored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StopResult:
     """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown.
 

@@ -18,6 +18,7 @@ class Refusal:
     code: "protocol.Code"
     name: str = ""
     names: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     port: int = 0
     program: str = ""
     path: str = ""
@@ -48,6 +49,9 @@ class AgentRefused(PiError):
 def explain(refusal: Refusal) -> str:
     """Return why the agent refused."""
     match refusal.code:
+        case "arguments":
+            version = f" {refusal.name}" if refusal.name else ""
+            return f"its vLLM{version} does not accept the arguments: {refusal.reason}"
         case "name-taken":
             return f"`{refusal.name}` already runs here (port {refusal.port})"
         case "gpus-taken":
@@ -57,7 +61,7 @@ def explain(refusal: Refusal) -> str:
         case "not-there":
             return f"`{refusal.name}` does not run here"
         case "stopped":
-            return f"another client stopped `{refusal.name}` while it was downloading"
+            return f"another client stopped `{refusal.name}` before vLLM was started"
         case "no-log":
             return f"{refusal.path}: {refusal.reason}" if refusal.reason else f"there is no log at {refusal.path}"
         case "bad-pattern":

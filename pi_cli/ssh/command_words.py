@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
-from pi_cli.hints import fill
+from pi_cli.hints import excerpt, fill
 
-EXCERPT_WIDTH = 76  # columns: an excerpt is shown indented, and must not wrap
 SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"), " ")  # fmt: skip # noqa: E501
 INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 QUOTES = {ord(sign): '"' for sign in "“”„‟«»"} | {ord(sign): "'" for sign in "‘’‚‛"}
@@ -36,16 +35,7 @@ class Word:
 
 def refused(text: str, start: int, end: int, why: str, hint: str) -> BadUsage:
     """Return an error that shows the text with the part at fault underlined."""
-    return BadUsage(f"cannot use this ssh command: {why}", hint=hint, excerpt=_excerpt(text, start, end))
-
-
-def _excerpt(text: str, start: int, end: int) -> str:
-    line = "".join(sign if sign.isprintable() else " " for sign in text)
-    begin = max(0, min(start - EXCERPT_WIDTH // 3, len(line) - EXCERPT_WIDTH))
-    visible = line[begin : begin + EXCERPT_WIDTH]
-    visible = ("…" + visible[1:] if begin else visible) + ("…" if begin + EXCERPT_WIDTH < len(line) else "")
-    carets = min(max(end, start + 1), begin + EXCERPT_WIDTH) - start
-    return f"{visible.rstrip()}\n{' ' * (start - begin)}{'^' * carets}"
+    return BadUsage(f"cannot use this ssh command: {why}", hint=hint, excerpt=excerpt(text, start, end))
 
 
 def unwrap(text: str) -> str:

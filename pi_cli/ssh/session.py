@@ -1,7 +1,7 @@
 """One SSH connection to a pod, and the operations on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -68,12 +68,19 @@ class PodSession:
         return Completed(_status(self.pod, done.exit_status), _as_bytes(done.stdout), _as_bytes(done.stderr))
 
     async def stream(
-        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: Callable[[], float] | None = None
+        self,
+        command: str,
+        sink: OutputSink,
+        *,
+        input: bytes = b"",
+        more: Iterable[bytes] | None = None,
+        exit_timeout: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a command that exits when its stdin ends; pass its output to `sink` as it arrives.
 
         An awaitable that `sink` returns is awaited before more is read. When the caller is cancelled or fails, the
         command has `exit_timeout()` seconds to clean up while its output is still read; then it cleans up unobserved.
+        `more` is sent after `input`, as fast as the command reads it, and stdin ends behind it.
 
         stdin stays open until the command exits or the caller leaves: Ctrl+C, a lost connection and `kill -9` of pi all
         close it. (When a channel is closed, OpenSSH leaves a plain command running, and before OpenSSH 10 root's sshd
@@ -85,6 +92,7 @@ class PodSession:
                 process.stdin.write(input)
         debug.note(f"{self.pod}: {len(input)} bytes to its stdin")
         stderr_tail = asyncio.create_task(_read_tail(process.stderr))
+        feeding = asyncio.create_task(_feed(process.stdin, more))
         try:
             while chunk := await self._read(process.stdout):
                 if waiting := sink(chunk):  # its errors are its own, not the pod's
@@ -93,10 +101,12 @@ class PodSession:
                 await process.wait_closed()
                 stderr = await stderr_tail
         except BaseException:
+            feeding.cancel()
             await self._stop(process, exit_timeout() if exit_timeout else EXIT_TIMEOUT)
             raise
         finally:
             stderr_tail.cancel()
+            feeding.cancel()
         debug.note(f"{self.pod}: the command ended with {process.exit_status}")
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
 
@@ -213,6 +223,19 @@ async def _read_tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
         while chunk := await stream.read(READ_SIZE):
             last = (last + chunk)[-MAX_STDERR:]
     return last
+
+
+async def _feed(stdin: asyncssh.SSHWriter[bytes], chunks: Iterable[bytes] | None) -> None:
+    """Write chunks, waiting while the other end does not read; then end stdin, also if they cannot be read."""
+    if chunks is None:
+        return
+    with suppress(OSError, asyncssh.Error):  # reading stdout reports a lost connection
+        try:
+            for chunk in chunks:
+                stdin.write(chunk)
+                await stdin.drain()
+        finally:
+            stdin.write_eof()
 
 
 def _as_bytes(output: Any) -> bytes:

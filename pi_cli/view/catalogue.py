@@ -25,9 +25,15 @@ WORDS = {
     "no room": "fits, but its memory is in use",
     "no": "does not fit",
 }
+KINDS = {
+    "embedding": "embedding: returns vectors, at /v1/embeddings",
+    "reranker": "reranker: orders documents by a query, at /v1/rerank",
+    "speech": "speech: returns the text of a recording, at /v1/audio/transcriptions",
+}
 GAP = "  "
 COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
 NUMERIC = ("CONTEXT", "AT ONCE")
+MAX_OTHERS = 5
 MIN_REASON_WIDTH = 24  # columns that a reason gets at least
 
 
@@ -62,13 +68,17 @@ def show_model(
     would_fit: Sequence[str],
     measured: "Sequence[Measurement]",
     start: Sequence[str],
+    vllm: str | None = None,
 ) -> None:
-    """Print the details of a model: what it is, how it fits, its other configurations, what was measured here."""
+    """Print the details of a model: what it is, how it fits, its other configurations, what was measured here.
+
+    `vllm` is the version that the pod has, if it is known.
+    """
     entry = verdict.profile.entry
     assert entry is not None
     console = terminal.out()
     console.print(Text(entry.id, style="bold"), soft_wrap=True)
-    for label, value in _about(entry):
+    for label, value in _about(entry, target, vllm):
         show_row(console, label, Text(value))
     on = target if target == gpu_space.kinds(spaces) else f"{target} ({gpu_space.kinds(spaces)})"
     show_row(console, "ON", Text(f"{on}: {WORDS[verdict.status]}", style=STYLES[verdict.status]))
@@ -84,6 +94,10 @@ def show_model(
         console.print(Text("START IT", style="bold"))
         for argv in ([*start, "--dry-run"], start):
             console.print(Text(hints.command(*argv)), soft_wrap=True)
+        if entry.speculative:
+            console.print(Text.assemble(("FASTER", "bold"), ("  speculative decoding: see above", "dim")))
+            arguments = (*verdict.plan.arguments, "--speculative-config", entry.speculative)
+            console.print(Text(hints.command(*start, "--vllm", *arguments)), soft_wrap=True)
 
 
 def show_found(query: str, found: "Sequence[Found]", name: str) -> None:
@@ -97,6 +111,15 @@ def show_found(query: str, found: "Sequence[Found]", name: str) -> None:
         console.print(Text(f"{model.id.ljust(width)}{GAP}{downloads.rjust(len('DOWNLOADS'))}"), soft_wrap=True)
     start = hints.fill("see what pi makes of one: `pi start {id} --name {name} --dry-run`", id=found[0].id, name=name)
     terminal.note(start)
+
+
+def show_others(models: Sequence[str]) -> None:
+    """Name models that only the fetched recipes have: what they need is known when the Hub was asked about one."""
+    if not models:
+        return
+    named = ", ".join(f"`{model}`" for model in models[:MAX_OTHERS])
+    more = f" and {len(models) - MAX_OTHERS} more" if len(models) > MAX_OTHERS else ""
+    terminal.note(f"also in the fetched recipes, and sized when named: {named}{more}")
 
 
 def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
@@ -158,7 +181,7 @@ def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]") -> Non
         console.print(Text.assemble(status, ", ".join(details)), soft_wrap=True)
 
 
-def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
+def _about(entry: "Entry", target: str, vllm: str | None) -> Iterator[tuple[str, str]]:
     if entry.about:
         yield "ABOUT", entry.about
     parameters = f"{entry.params_b:g} billion parameters" if entry.params_b else ""
@@ -170,14 +193,18 @@ def _about(entry: "Entry") -> Iterator[tuple[str, str]]:
             "CONTEXT",
             f"at most {entry.architecture.max_context:,} tokens ({units.tokens(entry.architecture.max_context)})",
         )
-    yield (
-        "TOOLS",
-        f"--tool-call-parser {entry.tool_call_parser}" if entry.tool_call_parser else "no tool-call parser",
-    )
+    if entry.kind == "generation":
+        parser = entry.tool_call_parser
+        yield "TOOLS", f"--tool-call-parser {parser}" if parser else "no tool-call parser"
+    else:
+        yield "KIND", KINDS[entry.kind]
     if entry.reasoning_parser:
         yield "THINKING", f"--reasoning-parser {entry.reasoning_parser}"
+    if entry.speculative:
+        yield "DRAFTS", f"--speculative-config {hints.command(entry.speculative)}"
+        yield "", "off unless you add it: faster for few requests, but drafting takes memory from the KV cache"
     if entry.min_vllm:
-        yield "VLLM", f"{entry.min_vllm} or newer"
+        yield "VLLM", plans.needed_vllm(entry.min_vllm, target, vllm)
     if entry.gated:
         yield "LICENCE", f"accept it at https://huggingface.co/{entry.id} with the account of HF_TOKEN"
     if entry.origin:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from pi_cli.planning.profile import POOLED
+from pi_cli import hints
+from pi_cli.planning import versions
+from pi_cli.planning.kinds import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
 
 if TYPE_CHECKING:
-    from pi_cli.planning.fit import Memory
+    from pi_cli.planning.fit import Memory, MemoryFit
     from pi_cli.planning.plan import Plan
 
 LABEL_WIDTH = 11  # columns, including the gap after the longest label
@@ -28,16 +30,27 @@ BAR_PARTS = {
 }
 
 
-def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str]) -> None:
-    """Print the result of `pi start --dry-run`: the plan, the command on one line, and what the pod adds to it."""
+def show_plan(pod: str, plan: "Plan", command: str, additions: Sequence[str], *, vllm: str | None = None) -> None:
+    """Print the result of `pi start --dry-run`: the plan, the command on one line, and what the pod adds to it.
+
+    `vllm` is the version that the pod has, if it is known.
+    """
     console = terminal.out()
     console.print(Text.assemble((_printable(plan.model, console), "bold"), f" on {pod}"), soft_wrap=True)
     show_choices(console, plan)
     if plan.min_vllm:
-        show_row(console, "VLLM", Text(f"{plan.min_vllm} or newer"))
+        show_row(console, "VLLM", Text(needed_vllm(plan.min_vllm, pod, vllm)))
     console.print(Text("COMMAND", style="bold"))
     console.print(Text(safe(command)), soft_wrap=True)
     show_row(console, "POD ADDS", *(Text(f"- {addition}") for addition in additions))
+
+
+def needed_vllm(minimum: str, pod: str, installed: str | None) -> str:
+    """Write which vLLM a model needs, and if the pod's is too old, the command that installs a newer one."""
+    if not versions.is_older(installed, minimum):
+        return f"{minimum} or newer"
+    older = "{minimum} or newer, and `{pod}` has {installed}: install it with `pi pods setup {pod} --vllm {minimum}`"
+    return hints.fill(older, minimum=minimum, pod=pod, installed=installed or "")
 
 
 def show_choices(console: Console, plan: "Plan") -> None:
@@ -46,7 +59,7 @@ def show_choices(console: Console, plan: "Plan") -> None:
     show_row(console, "EXPECTED", *_capacity(plan))
     show_row(console, "WHY", *(Text(f"- {reason}") for reason in plan.reasons))
     if plan.fit and plan.gpus:
-        show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU"))
+        show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU{_uncertain(plan.fit)}"))
         _show_bars(console, plan.gpus, plan.fit.memory)
     if plan.environment:
         show_row(console, "ENV", *(Text(f"{name}={value}") for name, value in plan.environment.items()))
@@ -66,7 +79,10 @@ def show_row(console: Console, label: str, *values: Text) -> None:
 
 
 def plan_as_json(plan: "Plan") -> dict[str, Any]:
-    """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU."""
+    """Return a plan for `--json`: contexts and KV cache in tokens, memory in GiB per GPU.
+
+    `overhead_error` is by how much the estimate of the overhead may be wrong, 0.0 once it was measured.
+    """
     fit = plan.fit
     return {
         "model": plan.model,
@@ -87,7 +103,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
         "kv_cache_tokens": fit.tokens if fit else None,
         "at_once": fit.concurrency if fit else None,
         "measured": fit.is_measured if fit else False,
-        "memory": asdict(fit.memory) | {"free": fit.memory.free} if fit else None,
+        "memory": asdict(fit.memory) | {"free": fit.memory.free, "overhead_error": fit.error} if fit else None,
     }
 
 
@@ -119,6 +135,12 @@ def _capacity(plan: "Plan") -> list[Text]:
     if plan.is_tight:
         return [Text(f"tight: {capacity}", style="yellow"), cache]
     return [Text(capacity, style="green"), cache]
+
+
+def _uncertain(fit: "MemoryFit") -> str:
+    if not fit.error:
+        return ""
+    return f"; the overhead is an estimate until a start measures it, and may differ by {fit.error:.1f}"
 
 
 def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:

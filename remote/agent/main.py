@@ -7,6 +7,7 @@ pi sends this program to `python3 -I -S` for every command. Only these files sta
     ~/.pi/machine            the machine that these places belong to (see `machine`)
     ~/.pi/machines/ID/       the lock of another machine with the same home
     ~/.pi/lib/               the middleware that checks the API key
+    ~/.pi/uploads/DIGEST/    files of the user's machine that vLLM's arguments name (see `uploads`)
     ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1. Other machines: in a folder ID
 
 A model is identified by PI_MODEL_UID=UID in the environment of its processes. Children inherit it, even if they move to
@@ -98,6 +99,12 @@ def logs(request: "protocol.LogsRequest") -> "protocol.LogsBegin":
     return logs.logs(request)
 
 
+def store(request: "protocol.StoreRequest") -> "protocol.StoreResult":
+    from agent import uploads
+
+    return uploads.store(request)
+
+
 OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "start": start,
     "attach": attach,
@@ -106,4 +113,5 @@ OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "stop": stop,
     "holders": holders,
     "logs": logs,
+    "store": store,
 }

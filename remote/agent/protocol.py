@@ -15,7 +15,7 @@ Version = Literal[1]
 Mark = Literal["\x1epi "]  # login shells print banners to stdout; lines of the agent contain this mark
 FirstPort = Literal[8001]
 Launching = Literal["starting vLLM"]  # the phase from the launch until the first phase that the log shows
-Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs"]
+Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store"]
 
 # Limits. pi disconnects from an agent that sends more.
 MaxLine = Literal[4194304]  # bytes of a marked line
@@ -132,9 +132,9 @@ class StartRequest(TypedDict):
     pi chose `gpus` when only the models `beside` were on them, and `memory`, the share of each GPU for this model.
     `known` are the models of pi's own list for this pod, which count as running too. `devices` maps GPU ids to CUDA's
     names for GPUs without a number (MIG slices have UUIDs). The Hub token is in `download_environment` only, since the
-    server does not need it. `own`: the user gave the `arguments`. `size` is that of the download in bytes, `revision`
-    the one that the arguments name. `pod` is the user's name for this pod. With `wait`, the agent follows vLLM until it
-    answers.
+    server does not need it. `own`: the user gave the `arguments`. `parser` is a program that asks vLLM about them.
+    `size` is that of the download in bytes, `revision` the one that the arguments name. `pod` is the user's name for
+    this pod. With `wait`, the agent follows vLLM until it answers.
     """
 
     uid: str
@@ -150,6 +150,7 @@ class StartRequest(TypedDict):
     memory: Optional[float]
     known: List[KnownModel]
     middleware: str
+    parser: str
     min_vllm: Optional[str]
     download: bool
     size: Optional[int]
@@ -263,8 +264,26 @@ class LogsRequest(TypedDict):
     follow: bool
 
 
+class UploadedFile(TypedDict):
+    """A file of the user's machine; `size` is in bytes."""
+
+    name: str
+    size: int
+
+
+class StoreRequest(TypedDict):
+    """Files for vLLM, under the SHA-256 of their names, sizes and content, of which `digest` is the beginning.
+
+    If pi `sends` them, their bytes follow the request, and the end of stdin before that undoes everything.
+    """
+
+    digest: str
+    files: List[UploadedFile]
+    sends: bool
+
+
 Request = Union[
-    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest
+    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest, StoreRequest
 ]  # fmt: skip
 
 
@@ -508,13 +527,20 @@ class LogsBegin(TypedDict):
     """Frames follow."""
 
 
-Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin]
+class StoreResult(TypedDict):
+    """The folder of the files on the pod, and whether they are in it."""
+
+    folder: str
+    is_stored: bool
+
+
+Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin, StoreResult]
 
 
 # Refusals
 
 Code = Literal[
-    "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
+    "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
     "not-ours", "os", "bug",
 ]  # fmt: skip
@@ -523,11 +549,12 @@ Code = Literal[
 class Refusal(TypedDict, total=False):
     """Why a request was refused. `code` determines which other keys are set:
 
+    arguments       name, reason, options   vLLM of version `name` refuses them; it knows these options
     name-taken      name, port      a model with that name runs
     gpus-taken      names           models that pi did not know of are on the GPUs
     no-port                         no port is free
     not-there       name            no such model runs
-    stopped         name            another client stopped it while it was downloading
+    stopped         name            another client stopped it before vLLM was started
     no-log          path, reason
     bad-pattern     reason          the pod's Python cannot compile it
     not-set-up      program         it is not installed
@@ -546,6 +573,7 @@ class Refusal(TypedDict, total=False):
     code: Code
     name: str
     names: List[str]
+    options: List[str]
     port: int
     program: str
     path: str

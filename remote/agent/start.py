@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Dict, List, NoReturn, Optional, Set, Union
 
 from agent import (
+    arguments,
     home,
     lockless,
     machine,
@@ -42,11 +43,13 @@ def start(request: "protocol.StartRequest") -> "protocol.StartResult":
     try:
         require_log(record["log"])
         environment, folder = request["environment"], os.path.expanduser(request["model"])
-        if request["download"]:
-            from agent.download import fetch  # sent for this operation only
+        with arguments.asked(record, request, settings) as question:
+            if request["download"]:
+                from agent.download import fetch  # sent for this operation only
 
-            fetched = fetch.fetch(record, request, dict(settings, **request["download_environment"]))
-            environment, folder = dict(environment, **fetched.environment), fetched.folder
+                fetched = fetch.fetch(record, request, dict(settings, **request["download_environment"]), question)
+                environment, folder = dict(environment, **fetched.environment), fetched.folder
+            question.settle()
         if not request["own"]:
             from agent import weights
 

@@ -76,6 +76,7 @@ def start_request(name: str) -> Any:
         "memory": None,
         "known": [],
         "middleware": "",
+        "parser": "",
         "min_vllm": None,
         "download": False,
         "size": None,

@@ -85,8 +85,8 @@ def test_what_the_catalogue_lacks_is_shown_as_the_hub_has_it_and_apart_from_the_
     assert "the catalogue has no model `kimi-k9`; these are on the Hugging Face Hub" in shown.err
     assert "`pi start moonshotai/Kimi-K9 --name kimi-k9 --dry-run`" in shown.err
     assert [(row["model"], row["status"], row["plan"]) for row in rows] == [
-        ("moonshotai/Kimi-K9", "not listed", None),
-        ("tuner/kimi-k9-gguf-not", "not listed", None),
+        ("moonshotai/Kimi-K9", "not sized", None),
+        ("tuner/kimi-k9-gguf-not", "not sized", None),
     ]
     assert nowhere.code == 2
     assert "neither the catalogue nor the Hugging Face Hub has a model `gpt-os-20b`" in nowhere.err
@@ -98,7 +98,7 @@ def test_one_that_does_not_fit_says_why_and_what_would_do(pi: Pi) -> None:
     assert told.code == 0
     assert "does not fit" in told.out
     assert "its weights take" in told.out
-    assert "2x H200, 4x A100, 4x H100" in told.out
+    assert "2x H200, 4x A100, 4x H100, 2x B200" in told.out
     [row] = pi("models", AIR, "--gpu", "1x H200", "--json").json
     assert (row["status"], row["plan"]) == ("no", None)
     assert "2x H200" in row["would_fit"]

@@ -56,11 +56,10 @@ def test_own_arguments_arrive_byte_for_byte(pi: Pi, pod: EmbeddedPod) -> None:
     own = [
         "--override-generation-config",
         '{"a": "it\'s $HOME *"}',
-        "--name",
-        "inner",
-        "--pod",
+        "--tool-server",
         "",
-        "--json",
+        "--no-enable-log-requests",
+        "--root-path",
         "ü \\ `id`",
     ]
     result = pi("start", "m/m", "--name", "q", "--vllm", *own)
@@ -232,9 +231,9 @@ def test_secrets_are_in_no_command_no_log_and_no_file(pi: Pi, pod: EmbeddedPod) 
         (["m", "--name", "q", "stray"], {}, "unexpected argument `stray`"),
         (["--name", "q", "--vllm", "--max-model-len", "1"], {}, "no model is given"),
         (["m", "--name", "q", "--pod", "dc9"], {}, "there is no pod `dc9`"),
-        (["m", "--name", "q", "--vllm", "--port", "1"], {}, "`--port` cannot be given"),
-        (["m", "--name", "q", "--vllm", "-tp", "8"], {}, "needs 8 GPUs, but `dc1` has 2"),
-        (["m", "--name", "q", "--pod", "bare"], {}, "pod `bare` has no GPUs"),
+        (["m/m", "--name", "q", "--vllm", "--port", "1"], {}, "`--port` cannot be given"),
+        (["m/m", "--name", "q", "--vllm", "-tp", "8"], {}, "needs 8 GPUs, but `dc1` has 2"),
+        (["m/m", "--name", "q", "--pod", "bare"], {}, "pod `bare` has no GPUs"),
     ],
 )
 def test_bad_usage_is_reported_before_any_connection(

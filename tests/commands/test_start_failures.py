@@ -151,21 +151,22 @@ def test_a_death_without_output_is_shown_by_its_exit_code(pi: Pi, pod: EmbeddedP
 
 
 def test_an_argument_vllm_does_not_know_is_named_and_left_out(pi: Pi, pod: EmbeddedPod) -> None:
-    """Fault 21."""
-    result = pi(*START, "--vllm", "--bogus", "1", "--max-model-len", "4096")
+    """Fault 21, where vLLM's parser accepted it before the start."""
+    that_says(pod, "vllm: error: unrecognized arguments: --root-path /x\n")
+    result = pi(*START, "--vllm", "--root-path", "/x", "--max-model-len", "4096")
     assert result.code == 4
-    assert "vLLM does not know the argument `--bogus" in error_of(result)
+    assert "vLLM does not know the argument `--root-path" in error_of(result)
     assert to_type(hint_of(result)) == [[*START, "--vllm", "--max-model-len", "4096"]]
     assert running(pod) == []
 
 
 def test_a_parser_that_is_nearly_right_is_corrected(pi: Pi, pod: EmbeddedPod) -> None:
     own = ("--enable-auto-tool-choice", "--tool-call-parser")
-    result = pi(*START, "--vllm", *own, "qwen3coder")
-    assert error_of(result).endswith("vLLM has no tool-call parser `qwen3coder`")
+    that_says(pod, of_the_engine("KeyError: 'invalid tool call parser: qwen3_xml (chose from { hermes,qwen3_coder })'"))
+    result = pi(*START, "--vllm", *own, "qwen3_xml")
+    assert error_of(result).endswith("vLLM has no tool-call parser `qwen3_xml`")
     [words] = to_type(hint_of(result))
     assert words == [*START, "--vllm", *own, "qwen3_coder"]
-    assert pi(*words).code == 0, pod.commands
 
 
 def test_a_gated_model_leads_to_its_licence_page(pi: Pi, pod: EmbeddedPod) -> None:

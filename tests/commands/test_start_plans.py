@@ -108,6 +108,27 @@ def test_what_cannot_fit_is_refused_before_any_connection_and_what_would_is_name
     assert pod.commands == []
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_own_arguments_that_vllm_refuses_by_their_numbers_are_refused_before_any_connection(
+    pi: Pi, pod: EmbeddedPod, options: tuple[str, ...]
+) -> None:
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", *options, "--vllm", "--max-model-len", "1m")
+    assert result.code == 2
+    assert (
+        "vLLM would not start `Qwen/Qwen3-8B` with these arguments: it supports at most 40,960 tokens of context, and "
+        "`--max-model-len` is 1,000,000"
+    ) in result.err
+    assert "hint: give `--max-model-len 40960`" in result.err
+    assert pod.commands == []
+
+
+@pytest.mark.usefixtures("pod")
+def test_a_start_with_own_arguments_says_what_vllm_will_probably_refuse(pi: Pi) -> None:
+    own = ("--gpu-memory-utilization", "0.27")  # its weights take 15.3 GiB of 21.2, and one request takes 5.6
+    result = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--detach", "--vllm", *own)
+    assert "vLLM will probably not start: 40,960 tokens of context do not fit" in result.err
+
+
 def test_a_name_is_suggested_where_none_is_given(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", KNOWN)
     assert result.code == 2

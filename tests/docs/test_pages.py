@@ -52,7 +52,9 @@ def unknown(words: list[str]) -> str | None:
     while words and words[0] not in ("--", "--vllm"):
         word = words.pop(0)
         options |= {name for each in command.params for name in [*each.opts, *each.secondary_opts]}
-        if isinstance(command, TyperGroup) and re.fullmatch(r"[a-z]+", word):
+        if isinstance(command, TyperGroup) and words and f"{word} {words[0]}" in command.commands:
+            word = f"{word} {words.pop(0)}"
+        if isinstance(command, TyperGroup) and re.fullmatch(r"[a-z ]+", word):
             if word not in command.commands:
                 return word
             command = command.get_command(Context(command), word)

@@ -1,69 +1,53 @@
-"""vLLM itself on what `models.md` says: its argument parser, its parsers' names, its environment variables."""
+"""vLLM itself on what `models.md` says, and on every plan that pi makes of it: its argument parser and its names."""
 
-import json
-import shlex
 from typing import Any
 
 import pytest
 
 from pi_cli.planning import catalogue
+from pi_cli.planning.plan import Plan
 from pi_cli.store import paths
 from tests.engine.conftest import Engine
-
-# Reads [[model, arguments], …] and prints what `vllm serve` says about each before it would load anything.
-QUESTION = """
-import argparse, contextlib, io, json, sys
-from vllm import envs
-from vllm.entrypoints.cli.serve import cmd_init
-from vllm.reasoning import ReasoningParserManager
-from vllm.tool_parsers import ToolParserManager
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-parser = FlexibleArgumentParser()
-commands = parser.add_subparsers(dest="subparser")
-[serve] = cmd_init()
-serve.subparser_init(commands)
-
-def complaint(model, arguments):
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            read = parser.parse_args(["serve", model, *arguments])
-            serve.validate(read)
-    except (Exception, SystemExit) as error:
-        return said.getvalue() or repr(error)
-
-print("ANSWER", json.dumps({
-    "complaints": [said for each in json.load(sys.stdin) if (said := complaint(*each))],
-    "tool_call_parser": ToolParserManager.list_registered(),
-    "reasoning_parser": ReasoningParserManager.list_registered(),
-    "environment": list(envs.environment_variables),
-}))
-"""
+from tests.engine.parser import ask
+from tests.planning.test_plans_of_the_catalogue import HARDWARE, made, profiles
 
 
 def entries() -> list[catalogue.Entry]:
     return list(catalogue.parse(paths.asset("models.md").read_text(encoding="utf-8")))
 
 
+def written() -> list[tuple[str, ...]]:
+    """Return the arguments of every configuration of the catalogue, and of each with the drafts that it offers."""
+    lists = []
+    for entry in entries():
+        drafts = ("--speculative-config", entry.speculative) if entry.speculative else ()
+        for configuration in entry.hardware:
+            lists += [(entry.id, *configuration.args), (entry.id, *configuration.args, *drafts)]
+    return list(dict.fromkeys(lists))
+
+
+def planned() -> list[tuple[str, ...]]:
+    """Return the different lists of arguments that pi plans for the catalogue on all kinds of hardware."""
+    plans = [made(profile, hardware) for profile in profiles() for hardware in HARDWARE]
+    return list(dict.fromkeys((plan.model, *plan.arguments) for plan in plans if isinstance(plan, Plan)))
+
+
 @pytest.fixture(scope="module")
 def answer(engine: Engine) -> dict[str, Any]:
-    """Ask the pod's vLLM once about every configuration, with one that is wrong at the end."""
-    assert engine.setup.code == 0, engine.setup.err
-    asked = [[entry.id, configuration.args] for entry in entries() for configuration in entry.hardware]
-    asked.append(["no/model", ["--swap-space", "4"]])
-    command = f"VLLM_TARGET_DEVICE=cpu ~/venv/bin/python -c {shlex.quote(QUESTION)}"
-    done = engine.pod.run(command, input=json.dumps(asked), timeout=500)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-    assert lines, done.stderr
-    found: dict[str, Any] = json.loads(lines[-1].removeprefix("ANSWER "))
-    return found
+    """Ask the pod's vLLM once about all of them, with one that is wrong at the end."""
+    return ask(engine, [*written(), *planned(), ("no/model", "--swap-space", "4")])
 
 
 def test_vllm_accepts_every_argument_list_of_the_catalogue(answer: dict[str, Any]) -> None:
-    *complaints, about_the_wrong_one = answer["complaints"]
-    assert complaints == []
-    assert "unrecognized arguments: --swap-space" in about_the_wrong_one
+    *_, about_the_wrong_one = answer["said"]
+    assert about_the_wrong_one == "unrecognized arguments: --swap-space 4"
+    assert [(words, why) for words, why in zip(written(), answer["said"], strict=False) if why] == []
+
+
+def test_vllm_accepts_every_argument_list_that_pi_plans_for_the_catalogue(answer: dict[str, Any]) -> None:
+    assert len(planned()) > len(entries()), "some models have several plans"
+    said = answer["said"][len(written()) : -1]
+    assert [(words, why) for words, why in zip(planned(), said, strict=True) if why] == []
 
 
 @pytest.mark.parametrize("kind", ["tool_call_parser", "reasoning_parser"])

@@ -144,6 +144,7 @@ REFUSALS: "list[protocol.Refusal]" = [
     {"code": "bad-pattern", "reason": "unterminated group"},
     {"code": "not-set-up", "program": "vllm"},
     {"code": "vllm-too-old", "names": ["0.19.0"]},
+    {"code": "arguments", "name": "0.32.0", "reason": "unrecognized arguments: --x", "options": ["--y"]},
     {"code": "not-mounted", "path": "/mnt/models", "reason": "stale file handle"},
     {
         "code": "no-room-on-disk", "path": "/mnt", "paths": ["/mnt/hub/a b"],

@@ -112,9 +112,15 @@ class HostileSession(PodSession):
         pass
 
     async def stream(
-        self, command: str, sink: OutputSink, *, input: bytes = b"", exit_timeout: Callable[[], float] | None = None
+        self,
+        command: str,
+        sink: OutputSink,
+        *,
+        input: bytes = b"",
+        more: Iterable[bytes] | None = None,
+        exit_timeout: Callable[[], float] | None = None,
     ) -> Completed:
-        del command, exit_timeout
+        del command, more, exit_timeout
         length, _, rest = input.partition(b"\n")
         envelope = json.loads(rest[int(length) :])
         reply = self._replies[envelope["operation"]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning.architecture import Architecture, Layers, from_config
+from pi_cli.planning.architecture import Architecture, Layers, Widths, from_config
 from pi_cli.planning.shards import Shards
 
 DENSE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 131072}
@@ -374,12 +374,48 @@ def test_layers_and_context_are_read(config: dict[str, Any], layers: tuple[Layer
 
 def test_the_limits_of_tensor_parallelism_are_read() -> None:
     shards = Shards(kv_heads=8, experts=160, widths=(12288,), least_block=32)
-    expected = Architecture("Qwen3MoeForCausalLM", 96, (Layers("full", 62, 8, 128),), 262144, 2560, 128, shards)
+    widths = Widths(hidden=6144, intermediate=8192)
+    layers = (Layers("full", 62, 8, 128),)
+    expected = Architecture("Qwen3MoeForCausalLM", 96, layers, 262144, 2560, 128, shards, widths)
     assert from_config(QWEN_3_CODER_FP8) == expected
     assert from_config(GPT_OSS).expert_size == 2880
     assert from_config(QWEN_2_5).expert_size == 0
     blocks = {"config_groups": {"group_0": {"weights": {"block_structure": [128, 128]}}}}
     assert from_config({**QWEN_2_5, "quantization_config": blocks}).block_size == 128
+
+
+@pytest.mark.parametrize(
+    ("config", "widths"),
+    [
+        (SMALL, Widths(hidden=1024)),
+        ({**QWEN_2_5, "vocab_size": 152064}, Widths(hidden=5120, intermediate=27648, vocabulary=152064)),
+        pytest.param(
+            {**QWEN_3_CODER_FP8, "num_experts_per_tok": 8, "vocab_size": 151936},
+            Widths(hidden=6144, intermediate=8192, vocabulary=151936, experts=8),
+            id="experts beside dense layers",
+        ),
+        pytest.param(
+            {**GPT_OSS, "hidden_size": 2880, "experts_per_token": 4, "vocab_size": 201088},
+            Widths(hidden=2880, vocabulary=201088, experts=4),
+            id="the intermediate size is that of the experts",
+        ),
+        pytest.param(
+            {**GEMMA_3_4B, "vocab_size": 262208},
+            Widths(hidden=2560, vocabulary=262208),
+            id="the vocabulary is that of the whole model",
+        ),
+        pytest.param(
+            {**SMALL, "num_experts_per_tok": 2, "moe_latent_size": 512}, Widths(hidden=1024), id="without experts"
+        ),
+        pytest.param(
+            {**SMALL, "intermediate_size": [4096, 8192], "vocab_size": 10**400},
+            Widths(hidden=1024),
+            id="what is not one sensible number counts as not known",
+        ),
+    ],
+)
+def test_the_widths_of_a_forward_pass_are_read(config: dict[str, Any], widths: Widths) -> None:
+    assert from_config(config).widths == widths
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, vllm_arguments
+from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning.architecture import Widths
+from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
@@ -33,7 +35,11 @@ REASONING_PARSERS = {
     "minimax_m2_append_think", "minimax_m3", "mistral", "muse_glimmer", "nemotron_v3", "olmo3", "openai_gptoss",
     "plamo3", "poolside_v1", "qwen3", "seed_oss", "step3", "step3p5",
 }  # fmt: skip
-ENVIRONMENT = {"VLLM_BLOCKSCALE_FP8_GEMM_FLASHINFER", "VLLM_DEEP_GEMM_WARMUP", "VLLM_ENGINE_READY_TIMEOUT_S"}
+ENVIRONMENT = {
+    "VLLM_BLOCKSCALE_FP8_GEMM_FLASHINFER", "VLLM_DEEP_GEMM_WARMUP", "VLLM_DISABLE_COMPILE_CACHE", "VLLM_ENABLE_HPC_OPS",
+    "VLLM_ENGINE_READY_TIMEOUT_S", "VLLM_FLASHINFER_ALLREDUCE_BACKEND", "VLLM_FLOAT32_MATMUL_PRECISION",
+    "VLLM_MOE_USE_DEEP_GEMM", "VLLM_USE_DEEP_GEMM", "VLLM_USE_V2_MODEL_RUNNER",
+}  # fmt: skip
 GONE = {"--swap-space", "--disable-log-requests", "--async-scheduling", "--enable-chunked-prefill", "--api-key"}
 
 TYPES = {kind.name for kind, _ in gpu_types.TABLE}
@@ -81,6 +87,14 @@ args = ["-tp", "2"]
 ```
 """
 
+SHAPE = """
+[architecture]
+name = "X"
+heads = 1
+max_context = 1
+layers = [{ kind = "full", count = 1 }]
+"""
+
 
 def test_every_heading_has_a_block_and_every_block_a_heading() -> None:
     headings = re.findall(r"^### \[[ x]\] (.+)$", TEXT, re.MULTILINE)
@@ -101,8 +115,9 @@ def test_every_model_is_described(entry: Entry) -> None:
     assert entry.family
     assert entry.about.endswith(".")
     assert entry.params_b
-    assert 0.4 < entry.weights_gb / entry.params_b < 2.4  # bytes per parameter, including embeddings and scales
-    assert entry.dtype in {"bfloat16", "fp8", "mxfp8", "mxfp4", "nvfp4", "int4"}
+    most = 4.2 if entry.dtype == "float32" else 2.4
+    assert 0.4 < entry.weights_gb / entry.params_b < most  # bytes per parameter, including embeddings and scales
+    assert entry.dtype in {"bfloat16", "float16", "float32", "fp8", "mxfp8", "mxfp4", "nvfp4", "int4"}
     assert entry.tool_call_parser in {None, *TOOL_CALL_PARSERS}
     assert entry.reasoning_parser in {None, *REASONING_PARSERS}
 
@@ -170,6 +185,50 @@ def test_the_table_in_the_prose_matches_the_block(entry: Entry) -> None:
             assert context == "as much as fits"
         elif tokens:
             assert context in {f"{tokens / 1024:.0f}k", f"{tokens / 1000:.0f}k", f"{tokens / 2**20:.0f}M"}
+
+
+def test_every_family_is_linked_at_the_top() -> None:
+    index = TEXT.partition("Families: ")[2].partition("\n\n")[0]
+    assert re.findall(r"\[(.+?)\]", index) == list(dict.fromkeys(entry.family for entry in ENTRIES))
+
+
+@pytest.mark.parametrize("gpu", ["RTX 3090", "RTX 4090", "L4", "A10G"])
+def test_the_first_model_of_the_readme_fits_one_gpu_of_24_gb_with_its_whole_context(gpu: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [first, *_] = re.findall(r"^    pi start (\S+) --name", readme, re.MULTILINE)
+    assert f"`{first}`" in TEXT.partition("24 GB")[2].partition("\n")[0]
+    entry = catalogue.find(first)
+    assert entry
+    assert entry.architecture
+    spaces = gpu_space.measure(gpu_types.parse(f"1x {gpu}"), {}, {})
+    planned = plan.make(lookup.from_catalogue(entry), Constraints(), spaces, pod="dc1")
+    assert planned.fit
+    assert planned.fit.context == entry.architecture.max_context
+
+
+def test_the_models_advised_for_some_gpus_fit_them() -> None:
+    table = TEXT.partition("| GPUs | model |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (\w+) of \d+ GB: (.+?) \| `(.+?)` \|", table, re.MULTILINE)
+    assert len(rows) >= 6
+    for count, gpus, model in rows:
+        entry = catalogue.find(model)
+        assert entry
+        for gpu in gpus.replace(" or 4090", ", RTX 4090").split(", "):
+            number = {"one": 1, "four": 4, "eight": 8}[count]
+            spaces = gpu_space.measure(gpu_types.parse(f"{number}x {gpu}"), {}, {})
+            planned = plan.make(lookup.from_catalogue(entry), Constraints(), spaces, pod="dc1")
+            assert planned.fit
+            assert planned.fit.context is None or planned.fit.context >= 100_000, model
+
+
+@every(ENTRIES, lambda entry: entry.id)
+def test_a_model_that_does_not_chat_has_no_parsers(entry: Entry) -> None:
+    if entry.kind != "generation":
+        assert entry.tool_call_parser is None
+        assert entry.reasoning_parser is None
+        assert not entry.speculative
+    pools = [vllm_arguments.value(configuration.args, ["--runner"]) == "pooling" for configuration in entry.hardware]
+    assert any(pools) <= (entry.kind in ("embedding", "reranker"))
 
 
 def test_configurations_that_are_known_not_to_fit_are_not_listed() -> None:
@@ -270,6 +329,18 @@ def test_a_block_needs_no_heading() -> None:
         ("weights_gb = 65.5\n", "", 6, "`weights_gb` is missing"),
         ("weights_gb = 65.5", "weights_gb = 65.5\ngated = 1", 8, "`gated` should be a boolean"),
         ("weights_gb = 65.5", "weights_gb = 65.5\n[architecture]\nname = 1", 9, "`name` should be a string"),
+        (
+            "weights_gb = 65.5",
+            'weights_gb = 65.5\nkind = "video"',
+            8,
+            f"`video` is not a kind of models: it should be one of {', '.join(catalogue.KINDS)}",
+        ),
+        (
+            "weights_gb = 65.5",
+            'weights_gb = 65.5\nspeculative = "mtp"',
+            8,
+            "`speculative` should be a JSON object, the value of `--speculative-config`",
+        ),
         ("count = 2", "count = 4", 11, "`args` use 2 GPUs, and `count` is 4"),
         ("count = 2", "count = true", 11, "`count` should be an integer"),
         ("count = 2\n", "", 9, "`count` is missing"),
@@ -314,6 +385,32 @@ def test_invalid_layers_are_refused(layers: str, reason: str) -> None:
     own(OWN.replace("weights_gb = 65.5\n", "weights_gb = 65.5\n" + shape))
     with pytest.raises(BadUsage, match=re.escape(reason)):
         catalogue.find("Qwen/Qwen3-32B")
+
+
+@pytest.mark.parametrize(
+    ("widths", "reason"),
+    [
+        ("1", "`widths` should be a table"),
+        ("{ hiden = 1 }", "`hiden` is not a known key; did you mean `hidden`?"),
+        ('{ hidden = "5120" }', "`hidden` should be an integer"),
+    ],
+)
+def test_invalid_widths_are_refused(widths: str, reason: str) -> None:
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}widths = {widths}\n"))
+    with pytest.raises(BadUsage, match=re.escape(reason)):
+        catalogue.find("Qwen/Qwen3-32B")
+
+
+def test_widths_are_read_and_may_be_left_out() -> None:
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}widths = {{ hidden = 5120 }}\n"))
+    entry = catalogue.find("Qwen/Qwen3-32B")
+    assert entry
+    assert entry.architecture
+    assert entry.architecture.widths == Widths(hidden=5120)
+    own(OWN.replace("weights_gb = 65.5\n", f"weights_gb = 65.5\n{SHAPE}"))
+    assert (entry := catalogue.find("Qwen/Qwen3-32B"))
+    assert entry.architecture
+    assert entry.architecture.widths == Widths()
 
 
 def test_an_invalid_block_affects_only_its_own_model() -> None:

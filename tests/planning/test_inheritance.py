@@ -107,16 +107,16 @@ def test_a_form_by_its_name_needs_the_same_architecture(hub: Hub) -> None:
     ("model", "base", "note"),
     [
         (
-            "Qwen/Qwen3-30B-A3B-Instruct-2507",
+            "Qwen/Qwen3-60B-A6B-Instruct-2507",
             (),
-            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family by its name",
+            "tools as for `Qwen/Qwen3-30B-A3B-Instruct-2507`, a model of the same family by its name",
         ),
         (
             "someone/q-awq",
-            "Qwen/Qwen3-30B-A3B-Instruct-2507",
-            "tools as for `Qwen/Qwen3-235B-A22B-Instruct-2507`, a model of the same family as its base model",
+            "Qwen/Qwen3-60B-A6B-Instruct-2507",
+            "tools as for `Qwen/Qwen3-30B-A3B-Instruct-2507`, a model of the same family as its base model",
         ),
-        ("Qwen/Qwen3-30B-A3B-Thinking-2507", (), TOOLS_OFF),
+        ("Qwen/Qwen3-60B-A6B-Thinking-2507", (), TOOLS_OFF),
     ],
 )
 def test_another_size_of_the_same_family_counts_with_the_same_architecture(

@@ -14,6 +14,7 @@ from pi_cli.planning import catalogue, names
 from pi_cli.store import paths
 from tests.conftest import NO_HUB
 from tests.lab.hub import Hub
+from tests.properties import PROPERTY
 
 IDS = catalogue.ids()
 BLOCK = '```toml\nid = "{}"\nweights_gb = 1\n\n[[hardware]]\ngpus = ["any"]\ncount = 1\nargs = []\n```\n'
@@ -157,6 +158,7 @@ def test_without_the_hub_the_error_says_so_in_one_line_and_offers_what_is_near()
     assert error.hint.endswith("Otherwise write it with its owner, as on the Hub: `OWNER/gpt-os-20b`")
 
 
+@PROPERTY
 @given(st.sampled_from(IDS), st.randoms(use_true_random=False))
 def test_every_model_of_the_catalogue_is_found_by_any_spelling_of_its_name(id: str, random: Random) -> None:
     spelt = [random.choice("-_ ") if each in "-_" else random.choice([each.lower(), each]) for each in names.short(id)]
@@ -164,6 +166,7 @@ def test_every_model_of_the_catalogue_is_found_by_any_spelling_of_its_name(id: s
     assert id in names.called(typed)
 
 
+@PROPERTY
 @given(st.text(max_size=60))
 def test_any_text_is_resolved_or_refused(typed: str) -> None:
     with suppress(BadUsage):

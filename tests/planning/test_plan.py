@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pi_cli.errors import BadUsage, DoesNotFit, GpuProcess, HeldGpu, NoRoom
-from pi_cli.planning import plan, refusal, serve_command, vllm_arguments
+from pi_cli.planning import catalogue, lookup, plan, refusal, serve_command, vllm_arguments
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.fit import MeasuredMemory
@@ -52,6 +52,51 @@ def test_a_context_from_the_catalogue_that_fits_is_not_changed() -> None:
     assert made.arguments == ("--max-model-len", "16384")
 
 
+def test_gpt_oss_on_one_h100_lets_vllm_choose_the_context() -> None:
+    """A public log has 1.71 GiB for its KV cache, less than half of what its full context needs (`overhead_logs`)."""
+    entry = catalogue.find("openai/gpt-oss-120b")
+    assert entry
+    made = make(lookup.from_catalogue(entry), spaces(1))
+    assert vllm_arguments.value(made.arguments, vllm_arguments.CONTEXT_LENGTH) == "auto"
+    assert made.fit
+    assert made.fit.memory.kv_cache < 3 * made.fit.error
+    [reason] = [reason for reason in made.reasons if reason.startswith("--max-model-len auto")]
+    assert reason == "--max-model-len auto: its 131,072 tokens fit if the estimate is right; vLLM serves as many as fit"
+
+
+def test_a_context_that_fits_only_if_the_estimate_is_right_is_left_to_vllm_unless_the_user_asked_for_it() -> None:
+    listed = ("--max-model-len", "36000")
+    profile = catalogued(("H100", 1, listed), weights_gb=62)
+    made = make(profile, spaces(1))
+    assert made.fit
+    assert made.fit.memory.kv_cache > 3 * made.fit.error
+    assert (made.fit.longest or 0) > 36000
+    assert made.arguments == ("--max-model-len", "auto")
+    assert make(profile, spaces(1), Constraints(context=36000)).arguments == listed
+    not_kv_cache = made.fit.memory.weights + made.fit.memory.overhead
+    measured = replace(profile, measured={("H100", 1): MeasuredMemory(not_kv_cache)})
+    assert make(measured, spaces(1)).arguments == listed
+
+
+def test_a_model_with_much_room_for_requests_leaves_its_context_to_vllm_if_the_estimate_decides() -> None:
+    short = Architecture("X", 32, (Layers("full", 32, kv_heads=2, head_dim=64),), 4096)
+    made = make(from_hub(16e9, architecture=short), spaces(1, "L4"))
+    assert made.fit
+    assert (made.fit.concurrency or 0) > 2
+    assert not made.is_tight
+    assert made.arguments == (*TOOLS, "--max-model-len", "auto")
+
+
+def test_a_plan_warns_if_the_estimate_leaves_less_than_it_may_be_wrong_by() -> None:
+    made = make(from_hub(72.5e9, architecture=replace(DENSE_32B, layers=(Layers("full", 64, 1, 64),))), spaces(1))
+    assert made.fit
+    assert 0 < made.fit.memory.kv_cache < made.fit.error == 2.0
+    left = f"{made.fit.memory.kv_cache:.1f} GiB"
+    assert made.reasons[-1] == (
+        f"vLLM may refuse it: the estimate leaves {left} for its KV cache, and may be wrong by 2.0 GiB"
+    )
+
+
 def test_with_fewer_free_gpus_than_the_best_number_a_smaller_number_is_used() -> None:
     profile = catalogued(("H100", 1, ()), ("H100", 2, TWO))
     made = make(profile, spaces(2, a=running("1")))
@@ -68,10 +113,13 @@ def test_exactly_the_requested_number_of_gpus_is_used() -> None:
     assert four.reasons[0].startswith("derived from the catalogue's configurations for 4x H100")
 
 
+KERNELS = ("--moe-backend", "flashinfer_cutlass", "--mamba-backend", "flashinfer")  # vLLM refuses the first on an A100
+
+
 def test_derived_arguments_are_those_that_all_configurations_share_except_for_the_hardware() -> None:
     profile = catalogued(
-        ("H100", 1, ("--tool-call-parser", "hermes", "--max-model-len", "9000", "--enforce-eager")),
-        ("H100", 2, (*TWO, "--tool-call-parser", "hermes", "--gpu-memory-utilization", "0.95")),
+        ("H100", 1, ("--tool-call-parser", "hermes", "--max-model-len", "9000", "--enforce-eager", *KERNELS)),
+        ("H100", 2, (*TWO, "--tool-call-parser", "hermes", "--gpu-memory-utilization", "0.95", *KERNELS)),
     )
     made = make(profile, spaces(2, "A100"))
     assert made.arguments == (*TWO, "--tool-call-parser", "hermes")
@@ -266,7 +314,7 @@ def test_a_name_that_pi_does_not_allow_is_in_no_command_of_the_hint() -> None:
 def test_a_model_that_does_not_fit_the_empty_gpus_is_not_blamed_on_other_models() -> None:
     with pytest.raises(DoesNotFit, match="its weights take 130") as caught:
         make(from_hub(140e9), spaces(1, a=running("0")))
-    fitting = "2x H100, 2x A100, 1x B200, 4x L40S, 8x L4, 8x RTX 4090, 2x H200"  # the pod's own kind first
+    fitting = "2x H100, 2x A100, 1x B200, 8x L4, 8x RTX 4090, 4x L40S, 2x H200"  # the pod's own kind first
     assert f"it would fit on {fitting}" in str(caught.value.hint)
 
 

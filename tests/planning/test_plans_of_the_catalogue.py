@@ -5,7 +5,18 @@ import functools
 import pytest
 
 from pi_cli.errors import DoesNotFit
-from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning import (
+    catalogue,
+    conditions,
+    fit,
+    gpu_space,
+    gpu_types,
+    lookup,
+    plan,
+    sequences,
+    verdicts,
+    vllm_arguments,
+)
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
@@ -14,6 +25,9 @@ from tests.every import every
 
 HARDWARE = [f"{count}x {kind}" for kind in ("H100", "H200", "A100", "RTX 4090") for count in (1, 2, 8)]
 HARDWARE += ["3x H100", "1x T4", "4x L4", "2x A100 40GB", "8x H20", "4x RTX PRO 6000", "1x B300"]
+# What people rent: 16 sets, on which every model is planned.
+RENTED = ["1x H100", "2x H100", "4x H100", "8x H100", "1x A100", "2x A100", "8x A100", "1x H200", "8x H200"]
+RENTED += ["1x B200", "8x B200", "1x L40S", "2x A6000", "1x RTX 4090", "1x RTX PRO 6000", "1x DGX Spark"]
 
 
 @functools.cache
@@ -52,6 +66,34 @@ def test_every_plan_adds_up_and_every_refusal_has_a_reason(hardware: str) -> Non
             assert outcome.fit.longest is not None
             assert 0 < (outcome.fit.context or 0) <= min(outcome.fit.longest, architecture.max_context), profile.id
             assert (outcome.fit.concurrency or 0) >= 1, profile.id
+
+
+@pytest.mark.parametrize("hardware", RENTED)
+def test_vllm_has_no_number_to_refuse_in_any_plan(hardware: str) -> None:
+    """Issue 14: before, it refused 38 of the 265 plans of hybrid models on these GPUs, after loading their weights."""
+    spaces = spaces_of(hardware)
+    for profile in profiles():
+        outcome = made(profile, hardware)
+        if isinstance(outcome, DoesNotFit):
+            continue
+        assert conditions.certain(profile.shape.architecture, outcome.arguments, spaces[0]) == (), profile.id
+        assert outcome.fit is not None
+        assert list(conditions.likely(outcome.fit, outcome.arguments, spaces[0])) == [], profile.id
+        requests, blocks = sequences.configured(outcome.arguments, spaces[0]), outcome.fit.state_blocks
+        if blocks is not None and sequences.has_full_graphs(outcome.arguments):
+            assert requests <= blocks / 2, profile.id
+
+
+@pytest.mark.parametrize("hardware", RENTED)
+def test_a_refusal_compares_with_all_gpus_or_says_why_not_more(hardware: str) -> None:
+    count, spaces = int(hardware.partition("x")[0]), spaces_of(hardware)
+    refused = [
+        judged for profile in profiles() if (judged := verdicts.judge(profile, spaces, pod="dc1")).status == "no"
+    ]
+    for verdict in refused:
+        assert (
+            f"{count}x " in verdict.reason or f"over {count} GPUs" in verdict.reason or "GPUs would" in verdict.reason
+        )
 
 
 @pytest.mark.parametrize(

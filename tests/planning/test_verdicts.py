@@ -32,9 +32,9 @@ def test_the_verdict_on_a_model_that_is_too_large_compares_its_memory_with_the_g
     verdict = judge(profiles.catalogued(("H100", 8, ("--tensor-parallel-size", "8"))), profiles.spaces(2, "L4"))
     assert verdict.status == "no"
     assert verdict.plan is None
-    assert verdict.brief == "needs 66 GiB, has 41"
+    assert verdict.brief == "needs 67 GiB, has 41"
     assert verdict.reason == (
-        "its weights take 30.5 GiB of each GPU and running it about 2.5, but 2x L4 offer 20.4 each"
+        "its weights take 30.5 GiB of each GPU and running it about 3.2, but 2x L4 offer 20.4 each"
     )
 
 
@@ -46,7 +46,7 @@ def test_a_model_that_cannot_be_split_is_compared_with_the_gpus_that_it_can_use(
 
 
 def test_the_verdict_on_a_model_with_too_little_memory_for_its_context_names_the_context_that_fits() -> None:
-    verdict = judge(profiles.from_hub(weights=73.0e9), profiles.spaces(1))
+    verdict = judge(profiles.from_hub(weights=72.5e9), profiles.spaces(1))
     assert verdict.status == "no"
     assert verdict.brief.startswith("only ")
     assert verdict.brief.endswith(" tokens fit")

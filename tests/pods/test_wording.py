@@ -22,7 +22,7 @@ from tests.hostile.driver import answer as as_line
 
 COMMAND = StartCommand("m/m", "q")
 PLAN = Plan("m/m", (0,), (), min_vllm="0.20")
-EXIT_CODES = {"gpus-taken": 4, "download": 4, "hub-unreachable": 4, "os": 4, "no-room-on-disk": 4}
+EXIT_CODES = {"arguments": 4, "gpus-taken": 4, "download": 4, "hub-unreachable": 4, "os": 4, "no-room-on-disk": 4}
 
 
 def refused(refusal: Any) -> AgentRefused:

@@ -14,6 +14,7 @@ SHAPE = """
 name = "Qwen3ForCausalLM"
 heads = 64
 max_context = 131072
+widths = { hidden = 5120, intermediate = 25600, vocabulary = 151936 }
 layers = [{ kind = "full", count = 64, kv_heads = 8, head_dim = 128 }]
 """
 CONFIGURATION = """
@@ -38,29 +39,29 @@ def block(name: str, weights: float, more: str = "") -> str:
 
 CATALOGUE = (
     block("large", 65.5, 'params_b = 32.8\nactive_params_b = 3.0\nmin_vllm = "0.20.0"\ngated = true\n')
-    + block("larger", 110)
+    + block("larger", 105)
     + block("a-model-with-quite-a-long-name-that-is-too-large", 300)
 )
 
 WIDE = """\
 MODEL                                                FITS   ON       CONTEXT  AT ONCE
-me/large                                             fits   2x H100     128k      2.4
+me/large                                             fits   2x H100     128k      2.3
 me/larger                                            tight  2x H100     128k      1.1
-me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
 """
 NARROW = """\
 MODEL                                                FITS   ON  CONTEXT  AT ONCE
-me/large                                             fits   2x     128k      2.4
+me/large                                             fits   2x     128k      2.3
 me/larger                                            tight  2x     128k      1.1
-me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 287 GiB, has 144
+me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
 """
 PAIRS = """\
 me/large
-  fits  2x H100, 128k of context, 2.4 requests at once
+  fits  2x H100, 128k of context, 2.3 requests at once
 me/larger
   tight  2x H100, 128k of context, 1.1 requests at once
 me/a-model-with-quite-a-long-name-that-is-too-large
-  no  needs 287 GiB, has 144
+  no  needs 290 GiB, has 144
 """
 ONE = """\
 me/large
@@ -72,6 +73,7 @@ TOOLS      no tool-call parser
 VLLM       0.20.0 or newer
 LICENCE    accept it at https://huggingface.co/me/large with the account of
            HF_TOKEN
+FROM       your own `models.md`
 VERIFIED   tested with pi
 ON         2x H100: fits
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
@@ -129,6 +131,30 @@ def test_in_a_pipe_each_model_is_one_line(pi: Pi) -> None:
 def test_the_details_of_a_model_include_measurements_of_earlier_starts() -> None:
     Path(os.environ["PI_CONFIG_DIR"], "measured.json").write_text(json.dumps([MEASURED]))
     assert on_a_terminal(80, "models", "me/large", "--gpu", "2x H100") == ONE
+
+
+def test_speculative_decoding_is_offered_as_a_start_of_its_own(pi: Pi) -> None:
+    drafts = '{"method":"mtp","num_speculative_tokens":3}'
+    catalogue = block("drafting", 65.5, f"speculative = '{drafts}'\n")
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(catalogue)
+    told = pi("models", "me/drafting", "--gpu", "2x H100").out
+    assert f"DRAFTS     --speculative-config '{drafts}'\n" in told
+    plain, faster = told.splitlines()[-3], told.splitlines()[-1]
+    assert plain == "pi start me/drafting --name drafting"
+    assert faster == f"{plain} --vllm --tensor-parallel-size 2 --speculative-config '{drafts}'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("embedding", "/v1/embeddings"), ("reranker", "/v1/rerank"), ("speech", "/v1/audio/transcriptions")],
+)
+def test_a_model_that_does_not_chat_shows_what_it_is_instead_of_its_parser(pi: Pi, kind: str, path: str) -> None:
+    catalogue = block("other", 2.3, f'kind = "{kind}"\n')
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(catalogue)
+    [line] = [line for line in pi("models", "me/other", "--gpu", "2x H100").out.splitlines() if line.startswith("KIND")]
+    assert line.startswith(f"KIND       {kind}: ")
+    assert path in line
+    assert "TOOLS" not in pi("models", "me/other", "--gpu", "2x H100").out
 
 
 def test_measurements_and_their_errors_are_in_the_json(pi: Pi) -> None:

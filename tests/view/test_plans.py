@@ -26,6 +26,7 @@ tool_call_parser = "hermes"
 name = "Qwen3ForCausalLM"
 heads = 64
 max_context = 131072
+widths = { hidden = 5120, intermediate = 25600, vocabulary = 151936 }
 layers = [{ kind = "full", count = 64, kv_heads = 8, head_dim = 128 }]
 
 [[hardware]]
@@ -47,15 +48,15 @@ COMMAND += "--enable-auto-tool-choice --tool-call-parser hermes\n"
 WIDE = """\
 me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
-EXPECTED   131,072 tokens of context, 2.4 such requests at once
-           308,624 tokens in the KV cache, estimated
-WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of context, about 2.4 such requests at once
+EXPECTED   131,072 tokens of context, 2.3 such requests at once
+           297,568 tokens in the KV cache, estimated
+WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of context, about 2.3 such requests at once
            - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2 or more requests at once
            - a note
-MEMORY     in GiB, of 78.5 on each GPU
+MEMORY     in GiB, of 78.5 on each GPU; the overhead is an estimate until a start measures it, and may differ by 1.0
                                                    █ weights  ▓ KV cache  ▒ overhead  · free
-  GPU 0  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒···       30.5        37.7         4.0     6.3
-  GPU 1  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒···       30.5        37.7         4.0     6.3
+  GPU 0  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒▒···       30.5        36.3         5.4     6.3
+  GPU 1  ████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒▒···       30.5        36.3         5.4     6.3
 VLLM       0.20.0 or newer
 COMMAND
 """
@@ -67,17 +68,18 @@ POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a networ
 NARROW = """\
 me/mine on dc1
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
-EXPECTED   131,072 tokens of context, 2.4 such requests at once
-           308,624 tokens in the KV cache, estimated
+EXPECTED   131,072 tokens of context, 2.3 such requests at once
+           297,568 tokens in the KV cache, estimated
 WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
-             context, about 2.4 such requests at once
+             context, about 2.3 such requests at once
            - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2
              or more requests at once
            - a note
-MEMORY     in GiB, of 78.5 on each GPU
+MEMORY     in GiB, of 78.5 on each GPU; the overhead is an estimate until a
+           start measures it, and may differ by 1.0
                                       █ weights  ▓ KV cache  ▒ overhead  · free
-  GPU 0  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
-  GPU 1  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        37.7         4.0     6.3
+  GPU 0  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        36.3         5.4     6.3
+  GPU 1  ██████████▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒··       30.5        36.3         5.4     6.3
 VLLM       0.20.0 or newer
 COMMAND
 """
@@ -113,8 +115,18 @@ def test_on_an_ascii_terminal_a_plan_is_drawn_in_ascii(pi: Pi) -> None:
     assert "# weights  = KV cache  + overhead  . free" in result.out
 
 
+def test_what_vllm_will_refuse_is_shown_before_a_start(pi: Pi) -> None:
+    result = pi(*DRY_RUN, "--vllm", "-tp", "2", "--max-model-len", "131072", "--gpu-memory-utilization", "0.61")
+    assert result.code == 0, result.err
+    assert "EXPECTED   vLLM will not start: 131,072 tokens of context do not fit, " in result.out
+    assert "`--max-model-len auto`" in result.out
+    [row] = pi(*DRY_RUN, "--json", "--vllm", "-tp", "2", "--gpu-memory-utilization", "0.61").json
+    assert row["fits"] is False
+    assert row["obstacles"][0].startswith("131,072 tokens of context do not fit, ")
+
+
 def test_the_list_of_models_fits_a_narrow_terminal() -> None:
     lines = on_a_terminal(80, "models").splitlines()
     assert max(map(len, lines)) <= 80
     assert "me/mine" in lines[1]
-    assert lines[1].split()[1:] == ["fits", "2x", "128k", "2.4"]
+    assert lines[1].split()[1:] == ["fits", "2x", "128k", "2.3"]

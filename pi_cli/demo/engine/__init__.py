@@ -2,6 +2,7 @@
 
     main.py       `vllm --version` and `vllm serve`
     flags.py      the command line               parsers.py    the names of vLLM's parsers
+    package.py    the package `vllm`, for programs that ask vLLM's own argument parser
     server.py     one `vllm serve`, from start to end
     startup.py    the log lines of a start
     checks.py     the checks before anything is loaded

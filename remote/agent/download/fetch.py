@@ -9,6 +9,7 @@ import time
 from typing import IO, TYPE_CHECKING, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
 
 from agent import disks, ending, home, lockless, records, variables, wire
+from agent.arguments import Question
 from agent.download import hub, stall
 from agent.download.cache import Cache
 from agent.download.lease import Lease
@@ -36,8 +37,12 @@ class Fetched(NamedTuple):
     environment: Dict[str, str]
 
 
-def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str]) -> Fetched:
+def fetch(
+    record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str], question: Question
+) -> Fetched:
     """Download a model unless it is complete, and report the progress; exit when stdin ends.
+
+    If vLLM refuses the arguments meanwhile, the download is stopped, as with Ctrl+C.
 
     A complete model needs no access to the Hub. But the user's own arguments may name other repositories, so with them
     vLLM may use the Hub if it answers.
@@ -45,7 +50,8 @@ def fetch(record: "protocol.Record", request: "protocol.StartRequest", settings:
     require_models_path(settings)
     cache = Cache(record["model"], settings, request["revision"] or "main")
     if not cache.is_complete():
-        download = Download(record, cache, settings, request["size"], request["pod"])
+        question.ask()
+        download = Download(record, cache, settings, request["size"], request["pod"], question)
         is_offline = download.run() or not request["own"]
     else:
         is_offline = not request["own"] or not hub.answers(settings, record["model"])
@@ -75,12 +81,19 @@ class Download:
     """The download of one model for one start, or the wait for the download of another start."""
 
     def __init__(
-        self, record: "protocol.Record", cache: Cache, settings: Dict[str, str], size: Optional[int], pod: str
+        self,
+        record: "protocol.Record",
+        cache: Cache,
+        settings: Dict[str, str],
+        size: Optional[int],
+        pod: str,
+        question: Question,
     ) -> None:
         self._record = record
         self._cache = cache
         self._settings = settings
         self._size = size
+        self._question = question
         self._lease = Lease(cache.lease, record["uid"], pod)
         self._stall = float(settings.get("PI_STALL_SECONDS", STALL))
         self._done = 0
@@ -116,6 +129,7 @@ class Download:
                 self._report(by)
                 if process.poll() is not None:
                     raise self._stopped()
+                self._question.require_no_refusal()
                 if wire.stdin_ended(LOOK):
                     self._leave()
 
@@ -169,6 +183,7 @@ class Download:
         silence = stall.Silence(self._cache, self._record["uid"])
         output, limit = "", self._stall
         while process.poll() is None:
+            self._question.require_no_refusal()
             output = (output + read_available(process.stdout))[-65536:]
             self._report()
             self._require_room()

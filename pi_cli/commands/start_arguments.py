@@ -1,0 +1,136 @@
+"""What follows `--vllm` in `pi start`: refuse what cannot be meant, before a pod is asked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pi_cli.commands import quantities
+from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
+
+if TYPE_CHECKING:
+    from pi_cli.models.local_files import Upload
+    from pi_cli.planning.vllm_options import Reading
+    from pi_cli.store.records import Pod
+
+VLLM = "--vllm"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnArguments:
+    """The user's own arguments for vLLM, with the names of options written out; `remarks` are for the plan.
+
+    `on_pod` are the same arguments with the places on the pod of the files in `uploads`.
+    """
+
+    arguments: tuple[str, ...]
+    on_pod: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    uploads: "tuple[Upload, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A `pi start` as typed: its model and its options. `takes` has all options, with the number of their values."""
+
+    model: str
+    options: tuple[str, ...]
+    takes: dict[str, int]
+
+    def again(self, arguments: Sequence[str], options: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the words of the same command with these arguments for vLLM, and with more options of pi."""
+        from pi_cli.commands import models
+
+        given = (*self.options, *options)
+        name = () if {"--name", "-n"} & set(given) else ("--name", models.suggested_name(self.model))
+        return ("pi", "start", self.model, *name, *given, VLLM, *arguments)
+
+
+def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "Mapping[str, Pod]") -> OwnArguments:
+    """Return what vLLM is given. Raises `BadUsage`; the first pod is named in hints."""
+    from pi_cli.models import local_files
+    from pi_cli.planning import abilities, own_arguments, vllm_options
+
+    pod, *others = pods
+    vllm = abilities.of(pods[pod].vllm, pods[pod].abilities)
+    known = abilities.shipped() if others else vllm.abilities
+    is_certain = vllm.is_certain and not others
+    typed = _typed(context, model)
+    _refuse_options_of_pi(typed, vllm_options.read(arguments, known.options))
+    own_arguments.refuse(arguments, known, typed.again, pod=pod, is_certain=is_certain)
+    spelled_out = vllm_options.spelled_out(arguments, known.options)
+    files = local_files.find(spelled_out, known, pod)
+    remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
+    return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
+
+
+def _typed(context: typer.Context, model: str) -> Typed:
+    """Read the command line from the command's own parameters."""
+    words: list[str] = []
+    takes: dict[str, int] = {}
+    parameters: Any = context.command.params
+    for parameter in parameters:
+        if parameter.param_type_name != "option":
+            continue
+        takes |= dict.fromkeys(parameter.opts, 0 if parameter.is_flag else 1)
+        source = context.get_parameter_source(parameter.name)
+        if parameter.opts[0] != VLLM and source is not None and source.name == "COMMANDLINE":
+            value = context.params[parameter.name]
+            values = value if parameter.multiple else [value]
+            words += [word for value in values for word in _words(parameter, value)]
+    return Typed(model, tuple(words), takes)
+
+
+def _words(parameter: Any, value: object) -> list[str]:
+    return [parameter.opts[0]] if parameter.is_flag else [parameter.opts[0], str(value)]
+
+
+def _refuse_options_of_pi(typed: Typed, readings: "Sequence[Reading]") -> None:
+    """Raise `BadUsage` if an option of `pi start` follows `--vllm`, with all of them before it in the hint."""
+    ours: list[str] = []
+    before: list[str] = []
+    rest: list[str] = []
+    for reading in readings:
+        if not _is_ours(typed, reading):
+            rest += reading.words
+            continue
+        name, values = reading.name, list(reading.values)
+        taken, left = values[: typed.takes[name]], values[typed.takes[name] :]
+        ours.append(name)
+        if translated := _of_vllm(name, taken):
+            rest += translated
+        elif name != VLLM:
+            before += [name, *taken]
+        rest += left
+    if not ours:
+        return
+    hint = f"give it before `{VLLM}`: `{{start}}`" if ours[0] in before else "correct it: `{start}`"
+    start: Sequence[str] = typed.again(rest, before)
+    if "--attach" in before:
+        start = ("pi", "start", "--attach", *before[before.index("--attach") + 1 :][:1])
+    raise BadUsage(f"`{ours[0]}` is an option of pi, not of vLLM", hint=fill(hint, start=start))
+
+
+def _is_ours(typed: Typed, reading: "Reading") -> bool:
+    """Return whether an option is pi's; `-n` is vLLM's for a number of machines, and pi's for a name."""
+    if reading.name not in typed.takes:
+        return False
+    return reading.option is None or (reading.name == "-n" and not "".join(reading.values).isdecimal())
+
+
+def _of_vllm(name: str, values: Sequence[str]) -> list[str]:
+    """Return vLLM's own form of an option of pi that cannot be combined with `--vllm`."""
+    from pi_cli.planning import vllm_arguments
+
+    try:
+        if name in ("--gpus", "-g"):
+            return [vllm_arguments.TENSOR_PARALLEL[0], *values]
+        if name == "--memory":
+            return [vllm_arguments.MEMORY_SHARE[0], *(f"{quantities.share(value):.2f}" for value in values)]
+        if name == "--context":
+            return [vllm_arguments.CONTEXT_LENGTH[0], *(str(quantities.tokens(value)) for value in values)]
+    except PiError:
+        return [name, *values]
+    return []

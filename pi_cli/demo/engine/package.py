@@ -1,0 +1,132 @@
+"""The package `vllm` of an embedded pod: only its argument parser, with the options and errors of vLLM 0.32.
+
+pi asks vLLM's parser whether it accepts the arguments of a start (`remote/parse_arguments.py`). In
+`$HOME/.demo/vllm.json`, `{"import": 5}` makes that take as many seconds as the import of the real package.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pi_cli.demo.engine import flags, parsers
+
+VERSION = "0.32.0"
+ROOT = Path(__file__).resolve().parents[3]
+# The modules of the package, and the names in each that are defined here.
+MODULES = {
+    "entrypoints/cli/serve.py": "cmd_init",
+    "utils/argparse_utils.py": "FlexibleArgumentParser",
+    "tool_parsers.py": "ToolParserManager",
+    "reasoning.py": "ReasoningParserManager",
+}
+INIT = f'"""SIMULATED."""\n\nimport sys\n\nsys.path.append({str(ROOT)!r})\n__version__ = {VERSION!r}\n'
+CHOICES = {
+    "dtype": ["auto", "bfloat16", "float", "float16", "float32", "half"],
+    "kv-cache-dtype": ["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"],
+}
+JSON = re.compile(r"hf-overrides|.*-kwargs|(?!generation-).*-config")
+DOTTED = re.compile(r"--[\w-]+\..*")
+
+
+def write(packages: Path) -> None:
+    """Write the package into a folder of packages."""
+    for name, defined in MODULES.items():
+        path = packages / "vllm" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'"""SIMULATED."""\n\nfrom {__name__} import {defined} as {defined}\n', encoding="utf-8")
+    (packages / "vllm" / "__init__.py").write_text(INIT, encoding="utf-8")
+
+
+class FlexibleArgumentParser(argparse.ArgumentParser):
+    """vLLM's parser: underscores in names are dashes, and `--config.key value` sets a key of a JSON value."""
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and DOTTED.fullmatch(words[-1]) and "=" not in words[-1]:
+                words.pop()
+            elif re.fullmatch(r"-O=?\w+", word):
+                words += ["--optimization-level", word.removeprefix("-O").removeprefix("=")]
+            else:
+                name, equals, value = word.partition("=")
+                words.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
+        return super().parse_args([word for word in words if not DOTTED.fullmatch(word)], namespace)
+
+
+class Serve:
+    """The command `vllm serve`."""
+
+    def subparser_init(self, commands: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser("serve", usage="vllm serve [model_tag] [options]")
+        parser.add_argument("model_tag", nargs="?")
+        short = {name: word for word, name in flags.SHORT.items()}
+        for name in sorted(flags.SWITCHES | flags.VALUES | flags.LISTS):
+            names = [f"--{name}", *([short[name]] if name in short else [])]
+            parser.add_argument(*names, **_settings(name))
+        return parser
+
+    def validate(self, read: argparse.Namespace) -> None:
+        if read.enable_auto_tool_choice and not read.tool_call_parser:
+            raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
+        template = read.chat_template
+        if template and "{" not in template and not Path(template).exists():
+            why = "appears path-like, but doesn't exist!"
+            raise ValueError(f"The supplied chat template string ({template}) {why} Tried: {template}")
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """Return how argparse reads an option."""
+    if name in flags.SWITCHES:
+        return {"action": argparse.BooleanOptionalAction}
+    if name in flags.LISTS:
+        return {"nargs": "+", "action": "extend" if name in flags.REPEATABLE else "store"}
+    if name in flags.TYPES:
+        return {"type": _named(*flags.TYPES[name])}
+    return {"type": _json if JSON.fullmatch(name) else str, "choices": CHOICES.get(name)}
+
+
+def _named(name: str, read: Callable[[str], object]) -> Callable[[str], object]:
+    """Return a reader under the name that argparse puts into its errors."""
+
+    def read_value(text: str) -> object:
+        return read(text)
+
+    read_value.__name__ = name
+    return read_value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.") from None
+
+
+def cmd_init() -> list[Serve]:
+    try:
+        options = json.loads((Path.home() / ".demo" / "vllm.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        options = {}
+    time.sleep(options.get("import", 0))
+    return [Serve()]
+
+
+class ToolParserManager:
+    """The registry of tool-call parsers."""
+
+    @staticmethod
+    def list_registered() -> list[str]:
+        return parsers.TOOLS
+
+
+class ReasoningParserManager:
+    """The registry of reasoning parsers."""
+
+    @staticmethod
+    def list_registered() -> list[str]:
+        return parsers.REASONING
