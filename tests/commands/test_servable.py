@@ -1,8 +1,10 @@
 """`pi start` refuses what vLLM cannot serve, by what the Hub says, before a pod is asked or a byte is downloaded."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -366,3 +368,14 @@ def test_what_vllm_converts_or_takes_from_transformers_is_planned(
     reasons = planned(pi, hub, "someone/model")["reasons"]
     assert any(said in reason for reason in reasons)
     assert bool(said) == any("vLLM has no code" in reason or "whether vLLM can" in reason for reason in reasons)
+
+
+def test_a_pod_with_another_vllm_is_not_judged_by_the_release_that_pi_knows(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
+    publish(hub, "someone/model", WEIGHTS, LLAMA | {"architectures": ["Llama9ForCausalLM"]})
+    file = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["pods"]["dc1"]["vllm"] = "0.99.0"
+    file.write_text(json.dumps(state), encoding="utf-8")
+    reasons = planned(pi, hub, "someone/model")["reasons"]
+    assert "whether vLLM 0.99.0 can serve the architecture `Llama9ForCausalLM` is not known" in reasons
+    assert pod.commands == []
