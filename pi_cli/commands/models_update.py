@@ -91,7 +91,8 @@ def _show(changes: "Changes", now: "Snapshot", *, is_check: bool, is_first: bool
         terminal.say(f"up to date: recipes of {now.updated}, {len(changes.same)} models")
         return
     gone = f", {len(changes.gone)} gone" if changes.gone else ""
-    counts = f"{len(changes.new)} new models, {len(changes.changed)} changed, {len(changes.same)} as before{gone}"
+    new = f"{len(changes.new)} new model{'' if len(changes.new) == 1 else 's'}"
+    counts = f"{new}, {len(changes.changed)} changed, {len(changes.same)} as before{gone}"
     terminal.say(f"{'available: ' if is_check else ''}{counts}; from recipes of {now.updated or 'no date'}")
     for reason, pages in _by_reason(now.refused).items():
         more = f" and {len(pages) - MAX_NAMED} more" if len(pages) > MAX_NAMED else ""
