@@ -51,8 +51,7 @@ async def fetch(source: str, previous: Snapshot | None, *, timeout: float = TIME
 
     Raises `NotFetched`, or `BadUsage` for an address that is not one of HTTP.
     """
-    parts = urlsplit(source)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not re.match(r"https?://[^/?#]", source) or "[" in source:
         raise BadUsage(
             f"`{source}` is neither an address of the web nor a file", hint="for example: `--from recipes.json`"
         )

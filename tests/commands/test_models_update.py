@@ -195,6 +195,13 @@ def test_a_file_without_recipes_is_refused_and_the_old_ones_stay(
     ("words", "said"),
     [
         (["--from", "ftp://127.0.0.1/x"], "`ftp://127.0.0.1/x` is neither an address of the web nor a file"),
+        (["--from", "http://["], "`http://[` is neither an address of the web nor a file"),
+        (
+            ["--from", "~unknown/x.json"],
+            "cannot read recipes from `~unknown/x.json`: No such file or directory",
+        ),
+        (["--from", "x" * 5000], f"cannot read recipes from `{'x' * 5000}`: File name too long"),
+        (["--from", ""], "cannot read recipes from `.`: "),
         (["--from", "http://"], "`http://` is neither an address of the web nor a file"),
         (["--remove", "--check"], "`--remove` cannot be combined with `--from` or `--check`"),
     ],
