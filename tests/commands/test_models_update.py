@@ -201,7 +201,7 @@ def test_a_file_without_recipes_is_refused_and_the_old_ones_stay(
             "cannot read recipes from `~unknown/x.json`: No such file or directory",
         ),
         (["--from", "x" * 5000], f"cannot read recipes from `{'x' * 5000}`: File name too long"),
-        (["--from", ""], "cannot read recipes from `.`: "),
+        (["--from", ""], "cannot read recipes from `.`: No such file or directory"),
         (["--from", "http://"], "`http://` is neither an address of the web nor a file"),
         (["--remove", "--check"], "`--remove` cannot be combined with `--from` or `--check`"),
     ],
