@@ -105,7 +105,7 @@ class _Record(argparse.Action):
 def parse(argv: list[str]) -> Settings:
     """Parse the arguments after `vllm serve`."""
     given: dict[str, list[str]] = {}
-    read = _parser().parse_args(list(_prepared(argv)), argparse.Namespace(given=given))
+    read = _parser().parse_args(list(prepared(argv)), argparse.Namespace(given=given))
     model = read.model_tag or (given.get("model") or ["Qwen/Qwen3-0.6B"])[-1]  # vLLM's own default
     return Settings(model, given)
 
@@ -138,7 +138,7 @@ def _checked(name: str, option: Option) -> Callable[[str], str]:
     return check
 
 
-def _prepared(argv: list[str]) -> Iterator[str]:
+def prepared(argv: list[str]) -> Iterator[str]:
     """Yield the words as vLLM passes them on: `_` as `-`, `-O3` in two words, and parts of JSON joined at the end."""
     words = iter(argv)
     joined: dict[str, dict[str, Any]] = {}
