@@ -25,7 +25,16 @@ STARTS = {
     "private": ("openai/gpt-oss-20b", "--private", "--context", "16k", "--memory", "50%"),
     "two-gpus": ("Qwen/Qwen3-8B", "--gpus", "2"),
     "folder": ("/root/models/m",),
-    "own": ("m/m", "--vllm", "--revision", "v2", "--override-generation-config", '{"a": "it\'s $HOME *"}', "ü \\ `id`"),
+    "own": (
+        "m/m",
+        "--vllm",
+        "--revision",
+        "v2",
+        "--override-generation-config",
+        '{"a": "it\'s $HOME *"}',
+        "--root-path",
+        "ü \\ `id`",
+    ),
 }
 
 
