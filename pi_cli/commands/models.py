@@ -109,13 +109,13 @@ def _show_found(query: str, *, as_json: bool) -> None:
     """Show the models of this name that the Hub has and the catalogue does not."""
     import asyncio
 
-    from pi_cli.planning import hub_search, names
+    from pi_cli.planning import hub_names, names
     from pi_cli.view import catalogue, terminal
 
     token, endpoint = options.hub_settings()
     name = names.without_address(query, endpoint)
     try:
-        found = asyncio.run(hub_search.find(names.short(name), token=token, endpoint=endpoint))
+        found = asyncio.run(hub_names.find(names.short(name), token=token, endpoint=endpoint))
     except PiError as error:
         raise names.not_found(query, name, error) from error
     if not found:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
-from pi_cli.planning import catalogue, hub_search, recipes
+from pi_cli.planning import catalogue, hub_names, recipes
 from pi_cli.planning.profile import is_folder
 
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")
@@ -150,7 +150,7 @@ def not_found(typed: str, name: str, why_not_searched: PiError | None = None) ->
 async def _unknown(typed: str, name: str, token: str | None, endpoint: str | None) -> BadUsage:
     """Return the error for a name without an owner that the catalogue does not have, with what the Hub has."""
     try:
-        found = await hub_search.find(name, token=token, endpoint=endpoint)
+        found = await hub_names.find(name, token=token, endpoint=endpoint)
     except PiError as error:
         return not_found(typed, name, error)
     if not found:

@@ -14,7 +14,7 @@ from pi_cli.view.plans import show_row
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Configuration, Entry
     from pi_cli.planning.gpu_space import GpuSpace
-    from pi_cli.planning.hub_search import Found
+    from pi_cli.planning.hub_names import Found
     from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.store.measurements import Measurement
 

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pi_cli.errors import ModelNotStarted
-from pi_cli.planning import hub_search
+from pi_cli.planning import hub_names
 from pi_cli.planning.hub import HubUnreachable
-from pi_cli.planning.hub_search import Found
+from pi_cli.planning.hub_names import Found
 from tests.planning.published import Connection, Site
 
 ROWS: list[object] = [
@@ -49,7 +49,7 @@ def serve(site: Site, body: bytes, status: int = 200) -> list[str]:
 
 
 def find(name: str, site: Site, *, token: str | None = None, timeout: float = 20.0) -> list[Found]:
-    return asyncio.run(hub_search.find(name, token=token, endpoint=site.url, timeout=timeout))
+    return asyncio.run(hub_names.find(name, token=token, endpoint=site.url, timeout=timeout))
 
 
 def test_models_of_the_very_name_come_first_and_what_vllm_cannot_load_is_left_out(site: Site) -> None:
