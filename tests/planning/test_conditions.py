@@ -86,6 +86,12 @@ REFUSED = [
     (LATENT, "--kv-cache-dtype nvfp4", "its latent attention has no KV cache in `nvfp4`", "`--kv-cache-dtype fp8`"),
     (GEMMA_4, "--max-num-batched-tokens 2048", "a video is up to 2,496 tokens", "`--max-num-batched-tokens 2496`"),
     (None, "-sc.method mtp -sc.num_speculative_tokens 0", "is not more than 0", "1 or more"),
+    (
+        None,
+        "--enable-lora -sc.method ngram -sc.num_speculative_tokens 9",
+        "with LoRA, 1,024 requests of 9 speculative tokens exceed a batch of 8,192",
+        "`--max-num-batched-tokens 10240`",
+    ),
     (TWO_MTP_LAYERS, "-sc.method mtp -sc.num_speculative_tokens 3", "its 2 prediction layers", "a multiple of 2"),
 ]
 
@@ -115,6 +121,8 @@ ACCEPTED = [
     (TWO_MTP_LAYERS, "-sc.method mtp -sc.num_speculative_tokens 1"),
     (None, "--enable-lora --max-lora-rank 64 --max-loras 2 --max-cpu-loras 2"),
     (None, "--max-loras 4 --max-cpu-loras 2"),
+    (None, "--enable-lora --max-cpu-loras 0"),
+    (None, "--enable-lora -sc.method ngram -sc.num_speculative_tokens 7"),
     (None, "-tp 3"),
     (None, "--enable-eplb -ep -tp 2"),
 ]
