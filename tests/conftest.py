@@ -83,6 +83,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PI_API_KEY": KEY,
         "HF_TOKEN": TOKEN,
         "HF_ENDPOINT": NO_HUB,
+        "PI_RECIPES_URL": NO_HUB,
         # A `python3` of a version manager is often a script that takes longer than Python itself to start.
         "PATH": f"{Path(sys.base_exec_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "160",

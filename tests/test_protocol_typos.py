@@ -37,6 +37,8 @@ AGENT = {
         Typo("records.py", '"pid": model["pid"]', '"pdi": model["pid"]'),
         Typo("logs.py", 'self._source["uid"]', 'self._source["uuid"]'),
         Typo("log_search.py", 'if "utc" in since', 'if "uct" in since'),
+        Typo("uploads.py", 'request["digest"], request', 'request["digets"], request'),
+        Typo("uploads.py", '"folder": folder, "is_stored"', '"folder": folder, "is_stord"'),
     ],
     "a state": [
         Typo("watch.py", '"state": "healthy"', '"state": "helathy"'),

@@ -49,7 +49,9 @@ def update(source: From = None, check: Check = False, remove: Remove = False, as
     from pi_cli.planning import recipe_site, recipe_snapshot
 
     previous = recipe_snapshot.stored()
-    now = _snapshot(source or os.environ.get("PI_RECIPES_URL") or recipe_site.SITE, previous)
+    if source is None:
+        source = os.environ.get("PI_RECIPES_URL") or recipe_site.SITE
+    now = _snapshot(source, previous)
     changes = recipe_snapshot.compare(previous, now)
     if not check:
         recipe_snapshot.store(now)
@@ -61,9 +63,8 @@ def _snapshot(source: str, previous: "Snapshot | None") -> "Snapshot":
 
     from pi_cli.planning import recipe_site, recipe_snapshot
 
-    file = Path(source).expanduser()
-    if "://" not in source or file.exists():
-        return recipe_snapshot.read(file)
+    if "://" not in source:
+        return recipe_snapshot.read(Path(os.path.expanduser(source)))  # noqa: PTH111 - Path's fails for unknown users
     return asyncio.run(recipe_site.fetch(source, previous))
 
 
@@ -91,7 +92,8 @@ def _show(changes: "Changes", now: "Snapshot", *, is_check: bool, is_first: bool
         terminal.say(f"up to date: recipes of {now.updated}, {len(changes.same)} models")
         return
     gone = f", {len(changes.gone)} gone" if changes.gone else ""
-    counts = f"{len(changes.new)} new models, {len(changes.changed)} changed, {len(changes.same)} as before{gone}"
+    new = f"{len(changes.new)} new model{'' if len(changes.new) == 1 else 's'}"
+    counts = f"{new}, {len(changes.changed)} changed, {len(changes.same)} as before{gone}"
     terminal.say(f"{'available: ' if is_check else ''}{counts}; from recipes of {now.updated or 'no date'}")
     for reason, pages in _by_reason(now.refused).items():
         more = f" and {len(pages) - MAX_NAMED} more" if len(pages) > MAX_NAMED else ""

@@ -68,7 +68,7 @@ KeyVariables = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
-Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve` unchanged.")]
+Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
 
 def start(
@@ -121,7 +121,7 @@ def start(
     if model is None and not vllm and not arguments:
         models.show_list(pods, as_json=as_json)
         return
-    model = _checked_model(model, arguments, vllm=vllm)
+    model = _checked_model(call, model, arguments, vllm=vllm)
     own = start_arguments.check(call, model, arguments or [], pods) if vllm else None
     constraints = _constraints(gpus, memory, context, own)
     name = _checked_name(name, model)
@@ -143,9 +143,10 @@ def start(
     _start(start_options, pods, as_json=as_json)
 
 
-def _checked_model(model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
+def _checked_model(call: typer.Context, model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
     if model is None or model.startswith("-"):
-        raise BadUsage("no model is given", hint="for example: `pi start Qwen/Qwen3-8B --name q --vllm …`")
+        start = start_arguments.with_model(call, [*([model] if model else []), *(arguments or [])])
+        raise BadUsage("no model is given", hint=fill("give it first: `{start}`", start=start))
     if arguments and not vllm:
         raise BadUsage(f"unexpected argument `{arguments[0]}`", hint="arguments for vLLM go after `--vllm`")
     return model

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pi_cli.store.records import Pod
 
 VLLM = "--vllm"
+EXAMPLE = "Qwen/Qwen3-8B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,24 @@ def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "M
     pod, *others = pods
     vllm = abilities.of(pods[pod].vllm, pods[pod].abilities)
     known = abilities.shipped() if others else vllm.abilities
-    is_certain = vllm.is_certain and not others
     typed = _typed(context, model)
     _refuse_options_of_pi(typed, vllm_options.read(arguments, known.options))
-    own_arguments.refuse(arguments, known, typed.again, pod=pod, is_certain=is_certain)
+    is_same = all(each.vllm is None or each.vllm.partition("+")[0] == known.version for each in pods.values())
+    own_arguments.refuse(arguments, known, typed.again, pod=pod, is_certain=vllm.is_own and not others, is_same=is_same)
     spelled_out = vllm_options.spelled_out(arguments, known.options)
-    files = local_files.find(spelled_out, known, pod)
+    files = local_files.find(spelled_out, known, pod, is_dry_run=bool(context.params.get("dry_run")))
     remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
     return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
+
+
+def with_model(context: typer.Context, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a start without a model, with that of `--model` or with an example."""
+    from pi_cli.planning import abilities, vllm_options
+
+    readings = vllm_options.read(arguments, abilities.shipped().options)
+    named = [reading for reading in readings if reading.is_one_of(("--model",)) and reading.values]
+    rest = [word for reading in readings if reading not in named for word in reading.words]
+    return _typed(context, named[0].values[0] if named else EXAMPLE).again(rest)
 
 
 def _typed(context: typer.Context, model: str) -> Typed:

@@ -70,15 +70,16 @@ async def find_profile(
 
 
 def _target(pods: "Mapping[str, Pod]", name: str) -> "Target":
-    """Return what is to serve the model: for several pods, the release that this pi was written for stands for all."""
+    """Return what is to serve the model. For pods with different vLLMs it is one of which nothing is known."""
     from pi_cli.planning import abilities
     from pi_cli.planning.servable import Target
 
-    if len(pods) != 1:
-        return Target(name=name)
-    [(pod_name, pod)] = pods.items()
-    vllm = abilities.of(pod.vllm, pod.abilities)
-    return Target(vllm.abilities, vllm.is_certain, pod_name, name)
+    vllms = {(pod.vllm, pod.abilities) for pod in pods.values()}
+    if len(vllms) != 1:
+        return Target(name=name, other="the vLLM of each of these pods")
+    vllm = abilities.of(*vllms.pop())
+    other = f"vLLM {vllm.version}" if vllm.version and not vllm.is_certain else ""
+    return Target(vllm.abilities, vllm.is_certain, next(iter(pods)) if len(pods) == 1 else "", name, other)
 
 
 def planner(

@@ -74,7 +74,7 @@ class LocalFiles:
     remarks: tuple[str, ...] = ()
 
 
-def find(arguments: Sequence[str], known: Abilities, pod: str) -> LocalFiles:
+def find(arguments: Sequence[str], known: Abilities, pod: str, *, is_dry_run: bool = False) -> LocalFiles:
     """Find the files of this machine in arguments; `pod` is named in hints.
 
     Raises `BadUsage` for one that cannot be uploaded.
@@ -91,7 +91,7 @@ def find(arguments: Sequence[str], known: Abilities, pod: str) -> LocalFiles:
                 remarks += _remark(reading, value)
                 continue
             uploads.append(upload)
-            remarks.append(_of_upload(upload))
+            remarks.append(_of_upload(upload, "would be" if is_dry_run else "is"))
             for at in range(reading.at, reading.at + len(reading.words)):
                 words[at] = _replaced(words[at], value, upload)
     return LocalFiles(tuple(words), tuple(uploads), tuple(remarks))
@@ -213,8 +213,9 @@ def _remark(reading: Reading, value: str) -> Iterator[str]:
         yield f"`{reading.name}`: `{path}` is read on the pod, and is not uploaded"
 
 
-def _of_upload(upload: Upload) -> str:
-    return f"`{upload.option}`: `{upload.typed}` is uploaded ({units.size(upload.size)}) unless the pod has it already"
+def _of_upload(upload: Upload, verb: str) -> str:
+    size = units.size(upload.size)
+    return f"`{upload.option}`: `{upload.typed}` {verb} uploaded ({size}) unless the pod has it already"
 
 
 def digest(files: Sequence[LocalFile]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pi_cli import units
 from pi_cli.errors import PiError
-from pi_cli.events import Phase, Progress, Report
+from pi_cli.events import Phase, Report
 from pi_cli.models import local_files
 from pi_cli.models.local_files import Upload
 from pi_cli.planning.plan import Plan
@@ -18,6 +19,7 @@ from pi_cli.ssh.session import PodSession
 if TYPE_CHECKING:
     from agent import protocol
 
+STEP = 10  # percent of an upload between two reports
 CHANGED = (errno.EIO, errno.EPIPE)  # the agent got other bytes than were announced, or fewer
 
 
@@ -37,11 +39,17 @@ async def send(session: PodSession, plan: Plan, uploads: Sequence[Upload], repor
 
 
 async def _upload(session: PodSession, upload: Upload, report: Report) -> StoredFiles:
-    def on_event(event: StartEvent) -> None:
-        if isinstance(event, Downloaded):
-            report(Progress(session.pod, event.done, event.total))
+    text = f"uploading {upload.typed} ({units.size(upload.size)})"
+    shown = {0}
 
-    report(Phase(session.pod, f"uploading {upload.typed}"))
+    def on_event(event: StartEvent) -> None:
+        if isinstance(event, Downloaded) and event.total:
+            percent = event.done * 100 // event.total // STEP * STEP
+            if percent not in shown:
+                shown.add(percent)
+                report(Phase(session.pod, f"{text}: {percent}%"))
+
+    report(Phase(session.pod, text))
     try:
         content = local_files.content(upload.files)
         stored = await agent.store(session, _request(upload, sends=True), on_event, content)

@@ -72,12 +72,14 @@ class Vllm:
     """The vLLM that a plan is for; by default the release that this pi was written for.
 
     `is_certain`: it said so itself, or it is that release. Otherwise the abilities are those of another version, which
-    are never a reason to refuse a model. `version` is empty if it is not known.
+    are never a reason to refuse a model. `is_own`: it said so itself, so that it has no other options. `version` is
+    empty if it is not known.
     """
 
     version: str = field(default_factory=lambda: shipped().version)
     abilities: Abilities = field(default_factory=shipped, repr=False)
     is_certain: bool = True
+    is_own: bool = False
 
     def for_model(self, min_vllm: str | None) -> "Vllm":
         """Return the vLLM that runs a model: a newer one, of which nothing is known, if this is too old for it."""
@@ -94,7 +96,7 @@ def of(version: str | None, digest: str | None) -> Vllm:
     public = _public(version or "")
     own = _read(digest) if digest else None
     if own and own.version and (not public or _public(own.version) == public):
-        return Vllm(version or own.version, own)
+        return Vllm(version or own.version, own, is_own=True)
     return Vllm(version or "", shipped(), public == shipped().version)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -37,6 +38,11 @@ def base(found: Repository) -> str:
     if isinstance(named, str) and "/" in named and REPOSITORY_ID.fullmatch(named):
         return named
     return next((base.id for base in found.about.bases if base.relation in ("adapter", "")), "")
+
+
+def with_base(found: Repository, base: str) -> Repository:
+    """Return an adapter's repository as if it named this base model."""
+    return replace(found, adapter={**(found.adapter or {}), "base_model_name_or_path": base})
 
 
 def reason(found: Repository, vllm: Abilities) -> str:

@@ -32,6 +32,15 @@ def choose(forms: Sequence[Form], vllm: Abilities, *, is_small: bool) -> list[st
     return sorted(servable, key=lambda model: (bits[model] == 4) != is_small)[:SHOWN]
 
 
+def is_foreign(model: str) -> bool:
+    """Return whether a model's name says that it is for other programs, or quantised by a method of others.
+
+    >>> is_foreign("unsloth/Qwen3-8B-unsloth-bnb-4bit"), is_foreign("Qwen/Qwen3-8B-AWQ")
+    (True, False)
+    """
+    return FOREIGN.search(model.rpartition("/")[2].replace("_", "-")) is not None
+
+
 def hint(forms: Sequence[str], base: str, name: str) -> str:
     """Return what to start in place of a form that vLLM cannot serve: other forms of it, or the model itself."""
     if not base:

@@ -11,7 +11,10 @@ from pi_cli.store.records import Gpu
 FILE = "models.md"
 RECIPES = "catalogue/recipes.json"
 ID = re.compile(r"[\w./-]+", re.ASCII)
-KEY = re.compile(r"""^(?:id = ["']([\w./-]+)["']|weights_gb = (\d+(?:\.\d+)?))\s*$""", re.MULTILINE | re.ASCII)
+KEY = re.compile(
+    r"""^[ \t]*(?:id[ \t]*=[ \t]*["']([\w./-]+)["']|weights_gb[ \t]*=[ \t]*(\d+(?:\.\d+)?))[ \t]*(?:#.*)?$""",
+    re.MULTILINE | re.ASCII,
+)
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?GB")
 
 

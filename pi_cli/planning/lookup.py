@@ -9,6 +9,7 @@ from typing import Any
 from pi_cli.errors import BadUsage
 from pi_cli.planning import (
     abilities,
+    adapters,
     architecture,
     catalogue,
     forms,
@@ -144,9 +145,20 @@ def _shape(config: Mapping[str, Any], weights: float) -> tuple[ModelShape, str |
 
 async def _refuse(found: Repository, asked: _Hub, target: Target, own: Sequence[str] | None) -> None:
     """Raise `BadUsage` for a repository that vLLM cannot serve; its hint names what works instead."""
+    found = await _with_servable_base(found, asked)
     if refused := servable.refusal(found, target, own):
         hint = refused.hint or await _other_forms(refused, asked, target)
         raise BadUsage(f"{target.called} cannot serve `{found.id}`: {refused.reason}", hint=hint)
+
+
+async def _with_servable_base(found: Repository, asked: _Hub) -> Repository:
+    """Name the model that an adapter's base was made from, if vLLM cannot serve that base: many are in bitsandbytes."""
+    base = adapters.base(found) if adapters.is_adapter(found) else ""
+    if not forms.is_foreign(base):
+        return found
+    said = await asked.about(base)
+    parents = inheritance.parents(said) if said else []
+    return adapters.with_base(found, parents[0]) if parents else found
 
 
 async def _other_forms(refused: Refusal, asked: _Hub, target: Target) -> str:

@@ -188,6 +188,9 @@ def _key(name: str) -> str:
 def _host(text: str) -> str | None:
     """Return the host of an address; None if a text is not an address. Without a scheme, only the Hub's own is one."""
     if "://" in text:
-        return urlsplit(text).hostname or ""
+        try:
+            return urlsplit(text).hostname or ""
+        except ValueError:  # an incomplete IPv6 address
+            return ""
     first = text.partition("/")[0].lower()
     return first if first in HUB_HOSTS and "/" in text else None

@@ -60,7 +60,8 @@ TOKENS = re.compile(r"-1|(?i:auto)|\d[\d_]*|\d+[kmgtKMGT]|\d+\.\d+[kmgt]")  # vL
 PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?) ?%")
 DASHES = "–—−‐‑‒―"  # what word processors make of `-` and `--`
 NO = ("false", "no", "off", "0")
-LIKE = 0.8  # similarity of a name or a value to the one that was meant, of 1
+LIKE = 0.87  # of 1: similarity of a name or a value to the one that was meant; names of new options often differ more
+GLUED = re.compile(r"(-[a-z]+)(\d.*)")  # `-tp2`, which vLLM does not take for `-tp 2`
 SHOWN_OPTIONS = 6  # of those that an ambiguous beginning could mean
 
 Retype = Callable[[Sequence[str]], Sequence[str]]
@@ -71,7 +72,8 @@ Retype = Callable[[Sequence[str]], Sequence[str]]
 class Line:
     """What follows `--vllm`, what vLLM can do, and how to write the command again; `pod` is for hints.
 
-    `is_certain`: the abilities are those of the pod's own vLLM, so it has no other options.
+    `is_certain`: the abilities are those of the pod's own vLLM, so it has no other options. `is_same`: they may be; if
+    not, the pod has a vLLM of another version, in which an option may have another name, or other values.
     """
 
     readings: Sequence[Reading]
@@ -79,6 +81,7 @@ class Line:
     retype: Retype
     pod: str
     is_certain: bool = False
+    is_same: bool = True
 
     def with_(self, *changed: Reading, by: Sequence[str] = ()) -> Sequence[str]:
         """Return the user's command without some arguments, with `by` in the place of the first."""
@@ -91,9 +94,17 @@ class Line:
         return self.retype(words)
 
 
-def refuse(arguments: Sequence[str], known: Abilities, retype: Retype, *, pod: str, is_certain: bool = False) -> None:
+def refuse(
+    arguments: Sequence[str],
+    known: Abilities,
+    retype: Retype,
+    *,
+    pod: str,
+    is_certain: bool = False,
+    is_same: bool = True,
+) -> None:
     """Raise `BadUsage` for the first argument that vLLM or pi could not use as it was meant."""
-    line = Line(vllm_options.read(arguments, known.options), known, retype, pod, is_certain)
+    line = Line(vllm_options.read(arguments, known.options), known, retype, pod, is_certain, is_same)
     for reading, before in zip(line.readings, [None, *line.readings], strict=False):
         if not reading.name:
             raise _stray(line, reading, before)
@@ -161,12 +172,18 @@ def _refuse_unknown(line: Line, reading: Reading) -> None:
     name = reading.name
     if reading.candidates:
         raise _ambiguous(line, reading)
-    if new := RENAMED.get(name):
+    names = [name for option in line.known.options for name in option.names]
+    glued = GLUED.fullmatch(name)
+    if glued and glued[1] in names:
+        hint = fill("put a space in it: `{start}`", start=line.with_(reading, by=glued.groups()))
+    elif not line.is_same:
+        return
+    elif new := RENAMED.get(name):
         values = [TASKS.get(value, "pooling") for value in reading.values] if name == "--task" else reading.values
         hint = fill("it is called `{new}` now: `{start}`", new=new, start=line.with_(reading, by=[new, *values]))
     elif name in REMOVED:
         hint = fill("leave it out: `{start}`; {why}", start=line.with_(reading), why=REMOVED[name])
-    elif similar := _similar(name, [name for option in line.known.options for name in option.names]):
+    elif similar := _similar(name, names):
         start = line.with_(reading, by=reading.spelled_as(similar))
         hint = fill("did you mean `{name}`? `{start}`", name=similar, start=start)
     elif line.is_certain:
@@ -251,9 +268,13 @@ def _refuse_value(line: Line, reading: Reading) -> None:
 def _refuse_choice(line: Line, reading: Reading, value: str) -> None:
     """Refuse a value that is not one of those that vLLM lists; some options take capitals and hyphens too."""
     choices = reading.option.choices if reading.option else ()
-    if not choices or value in choices or value.lower().replace("-", "_") in choices:
+    takes_spellings = reading.name.endswith("-backend")
+    if not choices or value in choices or not line.is_same:
         return
-    similar = None if value.isdecimal() else _similar(value, choices)
+    if takes_spellings and value.lower().replace("-", "_") in choices:
+        return
+    numbers = re.sub(r"\D", "", value)  # a value that differs in a number may be one of a newer vLLM
+    similar = _similar(value, [choice for choice in choices if re.sub(r"\D", "", choice) == numbers])
     if similar:
         start = line.with_(reading, by=_with_value(reading, value, similar))
         hint = fill("did you mean `{value}`? `{start}`", value=similar, start=start)
@@ -285,6 +306,8 @@ def _refuse_number(line: Line, reading: Reading, value: str) -> None:
 
 
 def _refuse_json(line: Line, reading: Reading, value: str) -> None:
+    if not line.is_same and not value.lstrip().startswith("{"):
+        return  # former versions also took `image=2` for `--limit-mm-per-prompt`
     names = reading.option.names if reading.option else ()
     faults = (json_options.fault(name, value) for name in names)
     fault = next((fault for fault in faults if fault), None)

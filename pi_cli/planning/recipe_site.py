@@ -5,15 +5,16 @@ is stored, so that only what has changed is sent again. No token is sent; sizes 
 """
 
 import asyncio
+import collections
 import functools
 import os
 import re
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pi_cli import __version__
@@ -50,8 +51,7 @@ async def fetch(source: str, previous: Snapshot | None, *, timeout: float = TIME
 
     Raises `NotFetched`, or `BadUsage` for an address that is not one of HTTP.
     """
-    parts = urlsplit(source)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not re.match(r"https?://[^/?#]", source) or "[" in source:
         raise BadUsage(
             f"`{source}` is neither an address of the web nor a file", hint="for example: `--from recipes.json`"
         )
@@ -61,32 +61,47 @@ async def fetch(source: str, previous: Snapshot | None, *, timeout: float = TIME
     return await _in_thread(lambda: _fetch(source, known), source, timeout)
 
 
-async def _fetch(source: str, known: Snapshot) -> Snapshot:
+def _fetch(source: str, known: Snapshot) -> Snapshot:
     import httpx2
 
-    timeout = httpx2.Timeout(REQUEST_TIMEOUT)
     headers = {"user-agent": f"pi/{__version__}", "accept": "application/json"}
-    async with httpx2.AsyncClient(timeout=timeout, headers=headers) as client:
+    with httpx2.Client(timeout=httpx2.Timeout(REQUEST_TIMEOUT), headers=headers) as client:
         ask = functools.partial(_get, client, source)
         etag = known.etag if known.documents else ""
         with _translated(source):
-            answer = await ask(f"/{INDEX}", etag, MAX_INDEX)
+            answer = ask(f"/{INDEX}", etag, MAX_INDEX)
             listed = [(each.page, path) for path, each in known.documents.items()]
             if answer is not None:
                 listed, etag = recipe_snapshot.listed(recipe_snapshot.parsed(answer.body)), answer.etag
-        turn = asyncio.Semaphore(AT_ONCE)
+        return Snapshot(known.source, _fetch_all(ask, source, listed, known), etag)
 
-        async def document(page: str, path: str) -> Document:
-            async with turn:
+
+def _fetch_all(ask: "Ask", source: str, listed: Sequence[tuple[str, str]], known: Snapshot) -> dict[str, Document]:
+    """Return all documents by path; several are asked for at once, and the first failure ends all."""
+    found: dict[str, Document] = {}
+    errors: list[BaseException] = []
+    waiting = collections.deque(listed)
+
+    def work() -> None:
+        while not errors:
+            try:
+                page, path = waiting.popleft()
+            except IndexError:
+                return
+            try:
                 with _translated(source):
-                    return await _fetch_document(ask, page, path, known.documents.get(path))
+                    found[path] = _fetch_document(ask, page, path, known.documents.get(path))
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {path: group.create_task(document(page, path)) for page, path in listed}
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-    return Snapshot(known.source, {path: task.result() for path, task in tasks.items()}, etag)
+    threads = [threading.Thread(target=work, name="recipes", daemon=True) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return {path: found[path] for _, path in listed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +118,12 @@ class _Refused(Exception):
         self.is_gone = is_gone
 
 
-async def _fetch_document(
-    ask: Callable[[str, str, int], Awaitable[_Answer | None]], page: str, path: str, known: Document | None
-) -> Document:
+Ask = Callable[[str, str, int], _Answer | None]  # path, ETag, limit in bytes
+
+
+def _fetch_document(ask: Ask, page: str, path: str, known: Document | None) -> Document:
     try:
-        answer = await ask(path, known.etag if known else "", MAX_DOCUMENT)
+        answer = ask(path, known.etag if known else "", MAX_DOCUMENT)
     except _Refused as refusal:
         if refusal.is_gone:
             return Document(page, None, "the site does not have it")
@@ -121,15 +137,15 @@ async def _fetch_document(
         return Document(page, None, str(error), answer.etag)
 
 
-async def _get(client: "httpx2.AsyncClient", source: str, path: str, etag: str, limit: int) -> _Answer | None:
+def _get(client: "httpx2.Client", source: str, path: str, etag: str, limit: int) -> _Answer | None:
     """Return what is at a path of the site; None if it has not changed since it had this ETag."""
     url = source + path
     for _ in range(MAX_REDIRECTS + 1):
-        async with client.stream("GET", url, headers={"if-none-match": etag} if etag else {}) as response:
+        with client.stream("GET", url, headers={"if-none-match": etag} if etag else {}) as response:
             if response.status_code == 304 and etag:
                 return None
             if not response.has_redirect_location:
-                return await _read_answer(response, path, limit)
+                return _read_answer(response, path, limit)
             target = str(response.url.join(response.headers["location"]))
             if urlsplit(target).scheme != urlsplit(url).scheme:
                 raise _Refused(f"{path} redirects to another scheme than {urlsplit(url).scheme}")
@@ -137,11 +153,11 @@ async def _get(client: "httpx2.AsyncClient", source: str, path: str, etag: str, 
     raise _Refused(f"{path} redirects more than {MAX_REDIRECTS} times")
 
 
-async def _read_answer(response: "httpx2.Response", path: str, limit: int) -> _Answer:
+def _read_answer(response: "httpx2.Response", path: str, limit: int) -> _Answer:
     if response.status_code != 200:
         raise _Refused(f"it answered {response.status_code} for {path}", is_gone=response.status_code in GONE)
     body = bytearray()
-    async for part in response.aiter_bytes():
+    for part in response.iter_bytes():
         body += part
         if len(body) > limit:
             raise _Refused(f"{path} has more than {limit:,} bytes")
@@ -164,17 +180,17 @@ def _translated(source: str) -> Iterator[None]:
         raise NotFetched(source, str(error)) from error
 
 
-async def _in_thread(work: Callable[[], Coroutine[Any, Any, Snapshot]], source: str, timeout: float) -> Snapshot:
+async def _in_thread(work: Callable[[], Snapshot], source: str, timeout: float) -> Snapshot:
     """Return the snapshot, or raise `NotFetched` after `timeout` seconds.
 
-    The requests run in a daemon thread, which is not joined: a name lookup can be neither bounded nor interrupted.
+    The requests run in daemon threads, not joined at exit: a name lookup can be neither bounded nor interrupted.
     """
     answer: Future[Snapshot] = Future()
     answer.set_running_or_notify_cancel()  # from now on, cancelling the wait does not affect the thread
 
     def follow() -> None:
         try:
-            answer.set_result(asyncio.run(work()))
+            answer.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
             answer.set_exception(error)
 

@@ -98,30 +98,18 @@ def parse(document: Any) -> Recipe:
     """Parse a document of the recipes. Raises `Malformed` or `NotAllowed`, with the reason."""
     data = _table(document, "the recipe")
     page, meta, model = _id(data, "hf_id"), _table(data.get("meta"), "`meta`"), _table(data.get("model"), "`model`")
-    command = data.get("recommended_command")
-    if command is None:
-        raise NotAllowed("it has no command for `vllm serve`")
-    command = _table(command, "`recommended_command`")
-    if command.get("deploy_type") != "single_node" or command.get("node_count") != 1:
-        raise NotAllowed("it needs several machines")
-    profile = _table(command.get("hardware_profile"), "`hardware_profile`")
-    if profile.get("brand") != "NVIDIA":
-        raise NotAllowed("it is for other GPUs than NVIDIA's")
-    if (hardware := _text(command, "hardware")) not in HARDWARE:
-        raise NotAllowed(f"it is for the hardware `{hardware[:40]}`, which pi does not know")
-    program, serve, *argv = _texts(command.get("argv"), "`argv`")
-    if (program, serve) != ("vllm", "serve") or not argv or not ID.fullmatch(argv[0]):
-        raise Malformed("`argv` is not a command of `vllm serve`")
-    args, left_out = recipe_arguments.check(argv[1:])
+    command, hardware, generation = _command(data)
+    served, argv = _served(command)
+    args, left_out = recipe_arguments.check(argv)
     variables = _variables(command.get("env"), "`env`")
     env = recipe_arguments.check_environment(variables)
     left_out += tuple(name for name in variables if name not in env)
-    for_hardware = list(_overrides(data, hardware, str(profile.get("generation"))))
+    for_hardware = list(_overrides(data, hardware, generation))
     general = _general(args, [override.get("extra_args", []) for override in for_hardware])
     names = {name for override in for_hardware for name in _variables(override.get("extra_env"), "`extra_env`")}
     variant = _default_variant(data)
     recipe = Recipe(
-        id=argv[0],
+        id=served,
         page=page,
         updated=_date(meta, "date_updated"),
         gpu=HARDWARE[hardware],
@@ -232,6 +220,30 @@ def _damaged() -> BadUsage:
         f"cannot read `{path()}`, the recipes that were fetched",
         hint="fetch them again with `pi models update`, or remove them with `pi models update --remove`",
     )
+
+
+def _command(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str]:
+    """Return the command that a recipe recommends, for which hardware, and the generation of that."""
+    if data.get("recommended_command") is None:
+        raise NotAllowed("it has no command for `vllm serve`")
+    command = _table(data["recommended_command"], "`recommended_command`")
+    if command.get("deploy_type") != "single_node" or command.get("node_count") != 1:
+        raise NotAllowed("it needs several machines")
+    profile = _table(command.get("hardware_profile"), "`hardware_profile`")
+    if profile.get("brand") != "NVIDIA":
+        raise NotAllowed("it is for other GPUs than NVIDIA's")
+    hardware = _text(command, "hardware")
+    if hardware not in HARDWARE:
+        raise NotAllowed(f"it is for the hardware `{hardware[:40]}`, which pi does not know")
+    return command, hardware, str(profile.get("generation"))
+
+
+def _served(command: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the model that a command serves, and the arguments after it."""
+    argv = _texts(command.get("argv"), "`argv`")
+    if argv[:2] != ["vllm", "serve"] or len(argv) < 3 or not ID.fullmatch(argv[2]):
+        raise Malformed("`argv` is not a command of `vllm serve`")
+    return argv[2], argv[3:]
 
 
 def _overrides(data: Mapping[str, Any], hardware: str, generation: str) -> Iterator[Mapping[str, Any]]:

@@ -47,17 +47,19 @@ class Target:
     """What is to serve a model: the abilities of a vLLM, the pod that has it, and the model's name there.
 
     `is_of_pod`: the abilities are those of the pod's own vLLM, and not of the release that this pi was written for.
+    `other` is what messages call a vLLM of another version, of which nothing is known; then `vllm` is that release.
     """
 
     vllm: Abilities = field(default_factory=abilities.shipped)
     is_of_pod: bool = False
     pod: str = ""
     name: str = ""
+    other: str = ""
 
     @property
     def called(self) -> str:
         """Return what messages call the vLLM."""
-        return f"vLLM {self.vllm.version}" if self.vllm.version else "vLLM"
+        return self.other or (f"vLLM {self.vllm.version}" if self.vllm.version else "vLLM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,13 @@ def refusal(found: Repository, target: Target, own: Sequence[str] | None = None)
 
 def note(found: Repository, target: Target) -> str | None:
     """Return what is not certain about serving a repository that is not refused."""
-    names = architectures(found.config)
+    names, method = architectures(found.config), quantisation(found.config or {})
+    if method and target.other and method not in target.vllm.quantisations:
+        return f"whether {target.called} can load weights quantised with {method} is not known"
     if not names or not target.vllm.architectures or any(_is_registered(name, target.vllm) for name in names):
         return None
+    if target.other:
+        return f"whether {target.called} can serve the architecture `{names[0]}` is not known"
     if _is_of_transformers(names[0], target.vllm):
         return f"vLLM has no code of its own for `{names[0]}` and uses that of the library transformers"
     return f"whether vLLM can serve the architecture `{names[0]}` is not known"
@@ -154,7 +160,7 @@ def _by_quantisation(found: Repository, target: Target, own: set[str] | None) ->
         reason = "its weights are quantised for MLX, the library for Apple's own processors"
         return Refusal(reason, "", base, is_small=_is_small(found))
     method = quantisation(config)
-    if not method or not known or method in known:
+    if not method or not known or method in known or target.other:
         return None
     return Refusal(f"it cannot load weights quantised with {method}", "", base, is_small=_is_small(found))
 
@@ -199,7 +205,7 @@ def _by_architecture(found: Repository, target: Target, own: set[str] | None) ->
         return None
     if found.about.task in OTHER_TASKS:
         return Refusal(f"it is a model for {found.about.task}, and vLLM has no server for that", OTHER_MODELS)
-    if own is not None and not target.is_of_pod:  # the pod's vLLM may be another version
+    if target.other or (own is not None and not target.is_of_pod):  # the pod's vLLM may be another version
         return None
     return _of_unknown_architecture(found, names, target, own)
 

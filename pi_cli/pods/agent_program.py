@@ -9,14 +9,15 @@ from functools import cache
 
 from pi_cli.store import paths
 
+OF_MODELS = {"start", "attach", "survey", "inspect", "stop", "holders", "logs"}
 # In the order of their imports, with the operations that need them: on a slow link, unneeded modules can be felt.
 MODULES: dict[str, set[str] | None] = {
     "agent": None,
     "agent.wire": None,
     "agent.home": None,
-    "agent.mounts": None,
-    "agent.machine": None,
-    "agent.processes": None,
+    "agent.mounts": OF_MODELS,
+    "agent.machine": OF_MODELS,
+    "agent.processes": OF_MODELS,
     "agent.variables": {"start", "survey", "inspect", "stop", "holders"},
     "agent.ending": {"start", "attach", "stop"},
     "agent.ports": {"start", "attach", "survey", "inspect"},

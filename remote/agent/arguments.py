@@ -33,7 +33,7 @@ from agent.wire import Refused
 if TYPE_CHECKING:
     from agent import protocol
 
-LIMIT = 60.0  # seconds for an answer: importing vLLM takes 4 to 12, from a network file system several times as long
+LIMIT = 60.0  # seconds of waiting: importing vLLM takes 4 to 12, from a network file system several times as long
 LOOK = 0.05  # seconds between two checks for the answer
 REPORTED_AFTER = 0.5  # seconds of waiting for the answer
 KEPT = 100  # verdicts
@@ -56,7 +56,6 @@ class Question:
         }
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self._answer = b""
-        self._asked_at = 0.0
         self._verdict = ""
         self._was_killed = False
 
@@ -71,7 +70,6 @@ class Question:
             with contextlib.suppress(OSError):
                 os.utime(self._verdict)
             return
-        self._asked_at = time.monotonic()
         with contextlib.suppress(OSError):  # a Python that cannot be run
             self._process = subprocess.Popen(
                 [python, "-c", self._parser],
@@ -100,8 +98,6 @@ class Question:
             self._was_killed = code < 0
             self.end()
             self._conclude()
-        elif time.monotonic() - self._asked_at > LIMIT:
-            self.end()
 
     def settle(self) -> None:
         """Wait for the answer about the user's own arguments; exit if pi disconnects."""
@@ -111,13 +107,15 @@ class Question:
             if not is_reported and time.monotonic() - began > REPORTED_AFTER:
                 wire.emit({"event": "phase", "text": "checking the arguments", "at": None})
                 is_reported = True
+            if time.monotonic() - began > LIMIT:
+                self.end()
             if wire.stdin_ended(LOOK):
                 self.end()
                 records.forget(self._record["uid"])
                 wire.leave()
             self.require_no_refusal()
         # `pi stop` stops the processes, then deletes the record.
-        if self._was_killed and home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0):
+        if self._is_own and self._was_killed and home.wait_until(lambda: not records.exists(self._record["uid"]), 2.0):
             raise Refused({"code": "stopped", "name": self._record["name"]})
 
     def end(self) -> None:
@@ -141,14 +139,12 @@ class Question:
         """Refuse the start, or remember that vLLM accepts the arguments, or neither if there is no answer."""
         try:
             answer = json.loads(self._answer)
-            said, options = answer.get("said"), answer.get("options", [])
-        except (ValueError, AttributeError):
+            said, options = answer.get("said"), [str(name) for name in answer.get("options", [])]
+        except (ValueError, AttributeError, TypeError):
             return
         if said:
             version = self._record["vllm"] or ""
-            raise Refused(
-                {"code": "arguments", "name": version, "reason": str(said), "options": list(map(str, options))}
-            )
+            raise Refused({"code": "arguments", "name": version, "reason": str(said), "options": options})
         with contextlib.suppress(OSError):
             home.write_file(self._verdict, "")
             forget_oldest()

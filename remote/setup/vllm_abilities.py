@@ -52,14 +52,27 @@ def former_architectures() -> dict[str, str]:
 
 
 def transformers_architectures() -> list[str]:
-    """Return the classes of transformers, which vLLM may be able to run if its own registry has none of that name."""
+    """Return the classes of transformers that vLLM runs if its own registry has none of that name."""
     from transformers.models.auto import modeling_auto as auto
+    from vllm.model_executor.models import registry
 
     tables = (auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
     names = {
         name for table in tables for value in table.values() for name in ([value] if isinstance(value, str) else value)
     }
-    return sorted(names)
+    registered = set(registry.ModelRegistry.get_supported_archs())
+    return sorted(name for name in names if name in registered or _is_compatible(name))
+
+
+def _is_compatible(name: str) -> bool:
+    """Return whether vLLM's backend for transformers takes a class (`_try_resolve_transformers` in registry.py)."""
+    import transformers
+
+    try:
+        model = getattr(transformers, name)
+        return bool(model.is_backend_compatible() or model._can_set_attn_implementation())
+    except (ImportError, AttributeError, RuntimeError, OSError):  # a package that this class needs is missing
+        return False
 
 
 def quantisations() -> dict[str, int]:

@@ -86,7 +86,7 @@ def test_an_unknown_option_stops_the_download_and_nothing_is_left(pi: Pi, pod: E
     assert pi(*shlex.split(corrected)[1:]).code == 0
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.said.startswith("argument -")][::3], ids=str)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.said.startswith("argument -")][::7], ids=str)
 def test_whatever_the_pods_vllm_says_is_one_line_and_one_hint(pi: Pi, pod: EmbeddedPod, row: Row) -> None:
     """The words are accepted by the vLLM that pi knows; only that of the pod refuses them."""
     pace(pod, SLOW)
@@ -158,7 +158,7 @@ def test_what_pi_chose_and_an_old_vllm_refuses_is_not_the_users_fault(pi: Pi, po
     assert "hint: install the current one with `pi pods setup dc1 --vllm release`, and start again\n" in result.err
 
 
-@pytest.mark.parametrize("trouble", ["__import__('missing')", "__import__('os')._exit(1)", "undefined_name"])
+@pytest.mark.parametrize("trouble", ["__import__('missing')", "undefined_name"])
 def test_a_parser_that_cannot_run_decides_nothing(pi: Pi, pod: EmbeddedPod, trouble: str) -> None:
     change_parser(pod, trouble)
     assert pi(*START, "--vllm", "--max-model-len", "4096").code == 0

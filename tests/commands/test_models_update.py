@@ -44,7 +44,7 @@ def stored() -> str:
 def test_an_update_says_in_one_line_what_it_has_brought(pi: Pi, site: Site) -> None:
     result = pi("models", "update", "--from", site.url)
     assert result.code == 0, result.err
-    assert result.out == "1 new models, 1 changed, 1 as before; from recipes of 2026-11-20\n"
+    assert result.out == "1 new model, 1 changed, 1 as before; from recipes of 2026-11-20\n"
     assert result.err == "note: left out: `me/with-code`: it needs `--middleware`\n"
     assert recipes.path().stat().st_mode & 0o777 == 0o600
 
@@ -61,7 +61,7 @@ def test_only_what_has_changed_is_sent_again(pi: Pi, site: Site) -> None:
     site.publish(*DOCUMENTS[1:3], document("me/newer", updated="2026-11-25"))
     site.asked.clear()
     changed = pi("models", "update", "--from", site.url)
-    assert changed.out == "1 new models, 0 changed, 2 as before, 1 gone; from recipes of 2026-11-25\n"
+    assert changed.out == "1 new model, 0 changed, 2 as before, 1 gone; from recipes of 2026-11-25\n"
     assert sorted(path for path, status in site.asked if status == 200) == ["/me/newer.json", "/models.json"]
 
 
@@ -83,7 +83,7 @@ def test_the_address_can_be_changed_by_a_variable(pi: Pi, site: Site) -> None:
 
 def test_a_check_changes_nothing(pi: Pi, site: Site) -> None:
     result = pi("models", "update", "--check", "--from", site.url)
-    assert result.out == "available: 1 new models, 1 changed, 1 as before; from recipes of 2026-11-20\n"
+    assert result.out == "available: 1 new model, 1 changed, 1 as before; from recipes of 2026-11-20\n"
     assert stored() == ""
 
 
@@ -157,12 +157,12 @@ def test_recipes_come_from_a_file_without_the_network(pi: Pi, tmp_path: Path) ->
     (mirror / "models.json").write_text(json.dumps([{"hf_id": "me/new-model", "json": "/me/new-model.json"}]))
     (mirror / "me" / "new-model.json").write_text(json.dumps(DOCUMENTS[2]))
     assert pi("models", "update", "--check", "--from", str(one)).out.startswith(
-        "available: 1 new models, 0 changed, 0 as"
+        "available: 1 new model, 0 changed, 0 as"
     )
-    assert pi("models", "update", "--check", "--from", str(mirror)).out.startswith("available: 1 new models, 0 changed")
-    assert pi("models", "update", "--from", str(several)).out.startswith("1 new models, 1 changed, 1 as before;")
+    assert pi("models", "update", "--check", "--from", str(mirror)).out.startswith("available: 1 new model, 0 changed")
+    assert pi("models", "update", "--from", str(several)).out.startswith("1 new model, 1 changed, 1 as before;")
     others = pi("models", "update", "--check", "--from", str(recipes.path()), PI_CONFIG_DIR=str(tmp_path / "other"))
-    assert others.out.startswith("available: 1 new models, 1 changed, 1 as before;")
+    assert others.out.startswith("available: 1 new model, 1 changed, 1 as before;")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,13 @@ def test_a_file_without_recipes_is_refused_and_the_old_ones_stay(
     ("words", "said"),
     [
         (["--from", "ftp://127.0.0.1/x"], "`ftp://127.0.0.1/x` is neither an address of the web nor a file"),
+        (["--from", "http://["], "`http://[` is neither an address of the web nor a file"),
+        (
+            ["--from", "~unknown/x.json"],
+            "cannot read recipes from `~unknown/x.json`: No such file or directory",
+        ),
+        (["--from", "x" * 5000], f"cannot read recipes from `{'x' * 5000}`: File name too long"),
+        (["--from", ""], "cannot read recipes from `.`: No such file or directory"),
         (["--from", "http://"], "`http://` is neither an address of the web nor a file"),
         (["--remove", "--check"], "`--remove` cannot be combined with `--from` or `--check`"),
     ],
@@ -299,7 +306,7 @@ def test_a_redirect_of_the_same_scheme_is_followed(pi: Pi, site: Site) -> None:
             return True
 
         old.answer = redirect
-        assert pi("models", "update", "--from", old.url).out.startswith("1 new models, 1 changed, 1 as before;")
+        assert pi("models", "update", "--from", old.url).out.startswith("1 new model, 1 changed, 1 as before;")
 
 
 def test_a_compressed_answer_is_bounded_by_what_it_unpacks_to(pi: Pi, site: Site) -> None:
@@ -371,7 +378,7 @@ def test_two_updates_at_once_both_end_with_whole_recipes(pi: Pi, site: Site) -> 
     updating = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     results = [process.communicate(timeout=60) for process in updating]
     assert [process.returncode for process in updating] == [0, 0], results
-    assert all(out == "1 new models, 1 changed, 1 as before; from recipes of 2026-11-20\n" for out, _ in results)
+    assert all(out == "1 new model, 1 changed, 1 as before; from recipes of 2026-11-20\n" for out, _ in results)
     site.answer = lambda _: False
     assert pi("models", "update", "--from", site.url).out.startswith("up to date: ")
 

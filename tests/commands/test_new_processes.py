@@ -32,6 +32,7 @@ def test_every_command_finds_what_it_needs(machine: EmbeddedPod) -> None:
     assert "dc1" in told("pods", "--check")
     assert "Qwen/Qwen3-8B" in told("models")
     assert "Qwen/Qwen3-8B" in told("models", "Qwen/Qwen3-8B")
+    assert told("models", "update", "--remove") == "there are no fetched recipes\n"
     told("start", "Qwen/Qwen3-8B", "--name", "q")
     assert "ready" in told("list")
     assert "Qwen/Qwen3-8B" in told("logs", "q", "--no-follow")

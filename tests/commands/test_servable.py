@@ -1,8 +1,10 @@
 """`pi start` refuses what vLLM cannot serve, by what the Hub says, before a pod is asked or a byte is downloaded."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,6 +243,18 @@ def test_the_base_of_an_adapter_trained_from_a_folder_is_the_one_on_its_page(
     assert "`pi start meta/llama --name llama --vllm --enable-lora" in refused(pi, pod, hub, "someone/adapter")
 
 
+def test_an_adapter_for_a_form_that_vllm_cannot_serve_is_started_with_what_that_was_made_from(
+    pi: Pi, pod: EmbeddedPod, hub: Hub
+) -> None:
+    card = {"base_model": "Qwen/Qwen3-8B", "base_model_relation": "quantized"}
+    publish(hub, "unsloth/Qwen3-8B-unsloth-bnb-4bit", WEIGHTS, LLAMA | {"quantization_config": BNB}, cardData=card)
+    adapter(hub, {"base_model_name_or_path": "unsloth/Qwen3-8B-unsloth-bnb-4bit"})
+    error = refused(pi, pod, hub, "someone/adapter")
+    assert "hint: start its base model with it: `pi start Qwen/Qwen3-8B --name qwen3-8b --vllm --enable-lora " in error
+    hub.renamed["unsloth/Qwen3-8B-unsloth-bnb-4bit"] = "no/such"
+    assert "`pi start unsloth/Qwen3-8B-unsloth-bnb-4bit --name " in refused(pi, pod, hub, "someone/adapter")
+
+
 # What is not a language model
 
 
@@ -343,7 +357,7 @@ def test_a_draft_model_that_names_its_verifier_is_left_to_vllm_with_own_argument
         ("Qwen3ForSequenceClassification", ""),  # vLLM converts Qwen3ForCausalLM
         ("CohereForConditionalGeneration", ""),
         ("ErnieModel", "vLLM has no code of its own for `ErnieModel`"),
-        ("CodeGenForCausalLM", "vLLM has no code of its own for `CodeGenForCausalLM`"),
+        ("BambaForCausalLM", "vLLM has no code of its own for `BambaForCausalLM`"),
         ("MPNetModel", "whether vLLM can serve the architecture `MPNetModel` is not known"),
     ],
 )
@@ -354,3 +368,14 @@ def test_what_vllm_converts_or_takes_from_transformers_is_planned(
     reasons = planned(pi, hub, "someone/model")["reasons"]
     assert any(said in reason for reason in reasons)
     assert bool(said) == any("vLLM has no code" in reason or "whether vLLM can" in reason for reason in reasons)
+
+
+def test_a_pod_with_another_vllm_is_not_judged_by_the_release_that_pi_knows(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
+    publish(hub, "someone/model", WEIGHTS, LLAMA | {"architectures": ["Llama9ForCausalLM"]})
+    file = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["pods"]["dc1"]["vllm"] = "0.99.0"
+    file.write_text(json.dumps(state), encoding="utf-8")
+    reasons = planned(pi, hub, "someone/model")["reasons"]
+    assert "whether vLLM 0.99.0 can serve the architecture `Llama9ForCausalLM` is not known" in reasons
+    assert pod.commands == []

@@ -96,7 +96,7 @@ def test_a_lora_adapter_is_uploaded_without_what_training_left(pi: Pi, pod: Embe
 def test_a_dry_run_uploads_nothing_and_says_what_it_would(pi: Pi, pod: EmbeddedPod, template: Path) -> None:
     result = pi(*START, "--dry-run", "--json", "--vllm", "--chat-template", str(template))
     [plan] = result.json
-    assert any("is uploaded (63 B) unless the pod has it" in reason for reason in plan["reasons"])
+    assert any("would be uploaded (63 B) unless the pod has it" in reason for reason in plan["reasons"])
     shown = plan["command"].replace('"$HOME"', str(pod.home))
     place = shlex.split(shown)[-1]
     assert place.startswith(f"{pod.home}/.pi/uploads/")

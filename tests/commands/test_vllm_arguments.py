@@ -103,3 +103,19 @@ def test_a_short_form_is_written_out_and_the_plan_says_so(pi: Pi) -> None:
     [plan] = result.json
     assert plan["command"].endswith("--tensor-parallel-size=2 --max-model-len 4096 -O3")
     assert "`--max-model` is read as `--max-model-len`" in plan["reasons"]
+
+
+def test_a_model_that_is_given_to_vllm_is_moved_to_its_place(pi: Pi) -> None:
+    result = pi("start", "--name", "q", "--vllm", "--max-model-len", "8k", "--model", "Qwen/Qwen3-4B")
+    assert result.err.startswith("error: no model is given\n")
+    assert commands(result) == [["start", "Qwen/Qwen3-4B", "--name", "q", "--vllm", "--max-model-len", "8k"]]
+
+
+def test_names_of_an_older_vllm_on_the_pod_are_not_refused(pi: Pi) -> None:
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    words = (*START, "--dry-run", "--vllm", "--swap-space", "4")
+    assert pi(*words).code == 2
+    state["pods"]["dc1"]["vllm"] = "0.10.0"
+    path.write_text(json.dumps(state))
+    assert pi(*words).code == 0

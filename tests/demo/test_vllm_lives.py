@@ -113,6 +113,9 @@ def test_a_server_can_hang_never_listen_or_spam_its_log(machine: EmbeddedPod) ->
     ("arguments", "status", "error"),
     [
         ("--nope 1", 2, "vllm: error: unrecognized arguments: --nope 1"),
+        ("VLLM_X=0", 2, "vllm: error: unrecognized arguments: VLLM_X=0"),
+        ("--max 8192", 2, "ambiguous option: --max could match --max-log-len, --max-model-len"),
+        ("--enforce-eager=true", 2, "ignored explicit argument 'true'"),
         ("--port x", 2, "argument --port: invalid int value: 'x'"),
         ("--tool-call-parser nope", 1, "KeyError: 'invalid tool call parser: nope (chose from { apertus,"),
         ("--enable-auto-tool-choice", 1, "TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser"),
@@ -154,7 +157,7 @@ def test_every_placeholder_of_a_failure_is_filled(name: str) -> None:
 
 def test_flags_are_parsed_like_argparse() -> None:
     line = (
-        "m/m --served-model-name a b --max_model_len=32K -tp 2 --no-enable-prefix-caching "
+        "m/m --served-model-name a b --max_model=32K --tensor-parallel 2 --no-enable-prefix-caching "
         "--compilation-config.cudagraph_mode NONE -O3 --middleware x.Y --middleware z.W"
     )
     settings = flags.parse(line.split())
@@ -172,8 +175,9 @@ def test_arguments_of_production_deployments_are_accepted() -> None:
         "--attention-backend flashinfer --attention_config.use_fp4_indexer_cache False --block-size 128 "
         "--chat-template-content-format string --config-format mistral --data-parallel-size 1 --dtype bfloat16 "
         "--decode-context-parallel-size 8 --disable-custom-all-reduce --enable-expert-parallel --enforce-eager "
-        "--kernel-config.enable_flashinfer_autotune True --kv-cache-dtype fp8 --language-model-only --linear-backend x "
-        "--load-format mistral --mamba-backend triton --mamba-cache-mode align --mamba-ssm-cache-dtype float32 "
+        "--kernel-config.enable_flashinfer_autotune True --kv-cache-dtype fp8 --language-model-only "
+        "--linear-backend triton --load-format mistral --mamba-backend triton --mamba-cache-mode align "
+        "--mamba-ssm-cache-dtype float32 "
         "--max-num-batched-tokens 8192 --max-num-seqs 32 --mm-encoder-tp-mode data --moe-backend marlin "
         "--no-enable-flashinfer-autotune --pipeline-parallel-size 1 --tokenizer-mode mistral --trust-remote-code "
         "--generation-config vllm --kv-cache-memory-bytes 128M --gpu-memory-utilization 0.9 --max-model-len auto"

@@ -3,7 +3,11 @@
 import base64
 import hashlib
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pi_cli.models import local_files
+from pi_cli.models.local_files import LocalFile
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -115,6 +119,10 @@ STARTED: "protocol.StartResult" = {
     "code": None,
     "signal": None,
 }
+
+TEMPLATE = Path(__file__).parents[1] / "lab" / "tiny-model" / "chat_template.jinja"  # a file that a start uploads
+DIGEST = local_files.digest([LocalFile(TEMPLATE.name, TEMPLATE, TEMPLATE.stat().st_size)])
+STORED: "protocol.StoreResult" = {"folder": f"/root/.pi/uploads/{DIGEST}", "is_stored": True}
 
 HOLDER: "protocol.Downloader" = {"is_here": False, "pod": "dc2"}
 EVENTS: "list[protocol.Event]" = [

@@ -75,6 +75,7 @@ SOUND: dict[str, bytes] = {
     "inspect": answer(answers.INSPECTION),
     "holders": answer(answers.HOLDERS),
     "stop": answer(answers.STOPPED),
+    "store": answer(answers.STORED),
     "start": EVENTS + answer(answers.STARTED),
     "logs": LOG,
 }
@@ -151,6 +152,9 @@ def experiments(name: str) -> Iterator[Experiment]:
         wrong = _answered(answers.HOLDERS, "holders")
         sound = {"inspect": IN_USE}
         yield Experiment("holders", wrong, [start], names_pods=True, sound=sound, before=(), after=(), drawn=6)
+        wrong = _answered(answers.STORED, "store")
+        uploading = [*start, "--vllm", "--chat-template", str(answers.TEMPLATE)]
+        yield Experiment("store", wrong, [uploading], names_pods=True, before=(), drawn=6)
     elif name == "logs":
         yield Experiment(name, [*_frames()], [["logs", "q", "--no-follow"]], names_pods=True)
 
@@ -225,7 +229,9 @@ def attempt(experiment: Experiment, batch: dict[str, tuple[str, Reply]], *, on_t
             state = _write_state(Path(home, ".pi"), [*batch, GOOD], experiment.before)
             names = [word for pod in (*batch, GOOD) for word in ("--pod", pod)] if experiment.names_pods else []
             replies = {pod: reply for pod, (_, reply) in batch.items()}
-            out, err, code = _run([*command, *names], experiment, replies, on_terminal and "--json" not in command)
+            out, err, code = _run(
+                [command[0], *names, *command[1:]], experiment, replies, on_terminal and "--json" not in command
+            )
             culprits = {pod: what for pod, (what, _) in batch.items()}
             for fault in [*_faults(command, out, err, code), *_faults_of_state(state, experiment.after)]:
                 named = [f"{pod} = {what}" for pod, what in culprits.items() if f"`{pod}`" in fault]

@@ -31,7 +31,7 @@ PARTS = [(0, 2, ["start"]), (1, 2, ["start"]), *((0, 1, [each]) for each in OPER
 # No divisor of the number of values: each field gets others.
 SAMPLE = (0, 61, list(OPERATIONS))
 MOMENTS = {kind.__name__ for kind in typing.get_args(protocol.Moment)}
-REQUESTS = {"KnownModel", "LogSource", "LogPosition", "Envelope", *MOMENTS}
+REQUESTS = {"KnownModel", "LogSource", "LogPosition", "Envelope", "UploadedFile", *MOMENTS}
 SAMPLES = {name: value for name, value in vars(answers).items() if name.isupper()}
 
 

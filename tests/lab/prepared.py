@@ -20,6 +20,10 @@ def furnish(pod: OpensshPod) -> None:
     copy = pod.root / HERE.lstrip("/") / "pi_cli"
     shutil.copytree(PACKAGE / "demo", copy / "demo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PACKAGE / "__init__.py", copy)
+    (copy / "planning").mkdir()
+    for path in (PACKAGE / "planning").iterdir():  # what vLLM can do, from which the simulated one has its options
+        if path.name in ("__init__.py", "abilities.py") or path.suffix == ".json":
+            shutil.copy(path, copy / "planning")
     for name in ("vllm", "hf", "nvidia-smi"):
         pod.install(name, LAUNCHER.replace("NAME", name))
     gpus.install(pod.home, gpus.parse("2x H100 80GB"))

@@ -293,7 +293,7 @@ def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: 
         assert told[len(told) - len(arguments) :] == arguments
     for model in ("m/$(touch /CANARY)", "m/a' b\""):
         refused = pi("start", model, "--name", "q")
-        assert (refused.code, "there is no model" in refused.err) == (4, True), refused.err
+        assert (refused.code, "is not the id of a model" in refused.err) == (2, True), refused.err
     for words in (["stop", "$(touch /CANARY)"], ["logs", "$(touch /CANARY)"], ["prompt", "`touch /CANARY`", "Hi"]):
         assert pi(*words).code in (1, 2), words
     assert touched(pod) == []

@@ -6,6 +6,7 @@ The documents have the keys and the shape that `scripts/build-recipes-api.mjs` o
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,6 +95,11 @@ class Site(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that close the connection early: tests stop them on purpose."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def publish(self, *documents: Mapping[str, Any]) -> None:
         """Publish these recipes, and no others."""

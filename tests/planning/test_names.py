@@ -102,6 +102,7 @@ def test_a_revision_is_not_dropped(typed: str, revision: str) -> None:
         ("https://huggingface.co/datasets/a/b", "is not the address of a model"),
         ("hf.co/spaces/a/b", "is not the address of a model"),
         ("https://github.com/Qwen/Qwen3-32B", "is not an address of the Hugging Face Hub"),
+        ("http://[", "is not an address of the Hugging Face Hub"),
         ("s3://bucket/model", "is not an address of the Hugging Face Hub"),
         ("a/b/c", "is not the id of a model"),
         ("Qwen/Qwen3 33B", "is not the id of a model"),

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pi_cli.errors import BadUsage
 from pi_cli.planning import (
@@ -30,6 +33,7 @@ from pi_cli.store import paths
 from tests.conftest import NO_HUB
 from tests.lab.hub import Hub
 from tests.planning.published import TOOLS, document
+from tests.properties import PROPERTY
 
 MODEL = "Qwen/Qwen3-32B"  # of our catalogue
 CONFIG = {
@@ -92,6 +96,7 @@ def test_a_recipe_that_serves_another_form_is_for_that_form() -> None:
         ({"command": {"hardware": "x100"}}, "it is for the hardware `x100`, which pi does not know"),
         ({"command": {"argv": "vllm serve a/b"}}, "`argv` is not a list of texts"),
         ({"command": {"argv": ["sh", "-c", "reboot"]}}, "`argv` is not a command of `vllm serve`"),
+        ({"command": {"argv": []}}, "`argv` is not a command of `vllm serve`"),
         ({"command": {"argv": ["vllm", "serve", "/etc"]}}, "`argv` is not a command of `vllm serve`"),
         ({"command": {"argv": ["vllm", "serve", "a/b", "--middleware", "x"]}}, "it needs `--middleware`"),
         ({"command": {"argv": ["vllm", "serve", "a/b", "--port", "1"]}}, "it needs `--port`"),
@@ -120,6 +125,43 @@ EMPTY: dict[str, Any] = {"hf_id": "a/b", "meta": {}, "model": {}, "recommended_c
 def test_what_is_not_a_recipe_is_refused(value: object) -> None:
     with pytest.raises((Malformed, NotAllowed)):
         recipes.parse(value)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=8) | st.sampled_from(["--port", "/x", "2026-13-01"]),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    max_leaves=5,
+)
+
+
+def published() -> Any:
+    overrides = {"hopper": {"extra_args": ["--enforce-eager"], "extra_env": {"OMP_NUM_THREADS": "1"}}}
+    return json.loads(json.dumps(document("me/model", overrides=overrides, env={"OMP_NUM_THREADS": "1"})))
+
+
+def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys that lead to each value in a document."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*before, key)
+        yield from places(value[key], (*before, key))
+
+
+@PROPERTY
+@given(st.sampled_from(sorted(places(published()), key=str)), JUNK)
+def test_a_document_with_any_value_anywhere_is_read_or_refused(place: tuple[Any, ...], junk: object) -> None:
+    *path, last = place
+    changed = at = published()
+    for key in path:
+        at = at[key]
+    at[last] = junk
+    try:
+        recipe = recipes.parse(changed)
+    except (Malformed, NotAllowed) as error:
+        reason = str(error)
+    else:
+        reason = ""
+        assert recipes.from_json(json.loads(json.dumps(recipes.as_json(recipe)))) == recipe
+    assert "\n" not in reason
 
 
 # With our catalogue

@@ -96,6 +96,24 @@ def test_abilities_that_are_not_known_are_never_a_reason_to_refuse() -> None:
     assert servable.note(found, Target(Abilities())) is None
 
 
+@pytest.mark.parametrize(
+    ("config", "doubt"),
+    [
+        ({"architectures": ["Unknown9ForCausalLM"]}, "can serve the architecture `Unknown9ForCausalLM`"),
+        (
+            {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "bitsandbytes"}},
+            "can load weights quantised with bitsandbytes",
+        ),
+    ],
+)
+def test_what_another_version_of_vllm_can_do_is_said_to_be_unknown(config: dict[str, Any], doubt: str) -> None:
+    found = Repository("a/b", config, 5, {}, 5, False, frozenset({"config.json", "model.safetensors"}))
+    assert servable.refusal(found, Target()) is not None
+    older = Target(pod="dc1", other="vLLM 0.20.0")
+    assert servable.refusal(found, older) is None
+    assert servable.note(found, older) == f"whether vLLM 0.20.0 {doubt} is not known"
+
+
 def test_the_pods_own_vllm_refuses_an_unknown_architecture_with_own_arguments_too() -> None:
     config = {"architectures": ["Unknown9ForCausalLM"]}
     found = Repository("a/b", config, 5, {}, 5, False, frozenset({"config.json", "model.safetensors"}))

@@ -13,6 +13,8 @@ from pi_cli.planning.vllm_arguments import Options
         ("", Options()),
         ("-tp 2 -pp 2 -dp 4 -ep", Options(tensor=2, pipeline=2, data=4, is_expert_parallel=True)),
         ("--tensor_parallel_size=2 --tensor-parallel-size 4", Options(tensor=4)),
+        ("-tp 4 -pcp 2", Options(tensor=4, prefill=2)),
+        ("-dp 4 --data-parallel-size-local=2", Options(data=2)),
         ("--max-model-len 128k", Options(context=128_000)),
         ("--max-model-len=128K", Options(context=131_072)),
         ("--max-model-len auto", Options(is_context_auto=True)),

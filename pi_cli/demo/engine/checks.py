@@ -52,8 +52,8 @@ def lay_out(settings: Settings, available: list[Gpu]) -> MemoryLayout:
     context = settings.number("max-model-len", DERIVED_CONTEXT)
     if context > MAX_CONTEXT:
         raise Failed(failures.KNOWN["context"], context=context, model=settings.model)
-    world = 1
-    for name in ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"):
+    world = settings.number("data-parallel-size-local", settings.number("data-parallel-size", 1))
+    for name in ("tensor-parallel-size", "pipeline-parallel-size", "prefill-context-parallel-size"):
         world *= settings.number(name, 1)
     if world > len(available):
         raise Failed(failures.TOO_FEW_GPUS, size=world, count=len(available), model=settings.model)

@@ -1,83 +1,17 @@
-"""The command line of `vllm serve`: its flags, and the error messages of argparse."""
+"""The command line of `vllm serve`: an argparse with the options of vLLM 0.32, and with what vLLM adds to argparse."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import argparse
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
+from pi_cli.planning import abilities
+from pi_cli.planning.abilities import Option
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Each switch also exists as --no-X.
-SWITCHES = _names("""
-    aggregate-engine-logging allow-credentials allow-deprecated-quantization async-scheduling calculate-kv-scales
-    data-parallel-external-lb data-parallel-hybrid-lb kv-sharing-fast-prefill scheduler-reserve-full-isl
-    cudagraph-metrics disable-access-log disable-cascade-attn disable-chunked-mm-input disable-custom-all-reduce
-    disable-fastapi-docs disable-frontend-multiprocessing disable-hybrid-kv-cache-manager disable-log-stats
-    disable-nccl-for-dp-synchronization disable-sliding-window disable-uvicorn-access-log enable-auto-tool-choice
-    enable-chunked-prefill enable-dbo enable-elastic-ep enable-eplb enable-expert-parallel enable-flashinfer-autotune
-    enable-force-include-usage enable-log-deltas enable-log-outputs enable-log-requests enable-lora enable-lora-bias
-    enable-mfu-metrics enable-mm-embeds enable-nccl-comm-suspend enable-prefix-caching enable-prompt-embeds
-    enable-prompt-tokens-details enable-request-id-headers enable-return-routed-experts enable-server-load-tracking
-    enable-sleep-mode enable-ssl-refresh enable-tokenizer-info-endpoint enable-log-streaming-outputs enforce-eager
-    exclude-tools-when-tool-choice-none fail-on-environ-validation fully-sharded-loras headless interleave-mm-strings
-    kv-cache-metrics language-model-only log-error-stack multi-step-stream-outputs return-tokens-as-token-ids
-    skip-mm-profiling skip-tokenizer-init sleep-mode-offload-cudagraph trust-remote-code trust-request-chat-template
-    use-tqdm-on-load
-""")
-
-VALUES = _names("""
-    additional-config all2all-backend allowed-local-media-path api-server-count attention-backend attention-config
-    block-size chat-template chat-template-content-format code-revision compilation-config config config-format
-    convert cpu-offload-gb data-parallel-address data-parallel-backend data-parallel-rank data-parallel-rpc-port
-    data-parallel-size data-parallel-size-local data-parallel-start-rank dcp-kv-cache-interleave-size
-    decode-context-parallel-size default-chat-template-kwargs device-ids device-memory-utilization
-    disable-access-log-for-endpoints distributed-executor-backend download-dir dtype ec-transfer-config eplb-config
-    expert-placement-strategy generation-config gpu-memory-utilization h11-max-header-count
-    h11-max-incomplete-event-size hf-config-path hf-overrides hf-token host io-processor-plugin kernel-config
-    kv-cache-dtype kv-cache-memory-bytes kv-events-config kv-offloading-backend kv-offloading-size kv-transfer-config
-    linear-backend load-format log-config-file logits-processor-pattern logprobs-mode long-prefill-token-threshold
-    lora-dtype lora-modules mamba-backend mamba-block-size mamba-cache-dtype mamba-cache-mode mamba-ssm-cache-dtype
-    master-addr master-port max-cudagraph-capture-size max-log-len max-logprobs max-long-partial-prefills
-    max-lora-rank max-loras max-cpu-loras max-model-len max-num-batched-tokens max-num-partial-prefills max-num-seqs
-    max-parallel-loading-workers media-io-kwargs mm-encoder-attn-backend mm-encoder-tp-mode mm-processor-cache-gb
-    mm-processor-cache-type mm-processor-kwargs model-impl model-loader-extra-config moe-backend nnodes node-rank
-    num-gpu-blocks-override optimization-level otlp-traces-endpoint override-attention-dtype
-    override-generation-config performance-mode pipeline-parallel-size pooler-config port
-    prefill-context-parallel-size prefix-caching-hash-algo profiler-config quantization reasoning-parser
-    reasoning-parser-plugin renderer response-role revision root-path runner safetensors-load-strategy
-    safetensors-prefetch-num-threads scheduler-cls scheduler-reserve-full-isl scheduling-policy seed shutdown-timeout
-    spec-method spec-model spec-tokens speculative-config ssl-ca-certs ssl-cert-reqs ssl-certfile ssl-keyfile
-    stream-interval structured-outputs-config tensor-parallel-size tokenizer tokenizer-mode tokenizer-revision
-    tool-call-parser tool-parser-plugin tool-server uds uvicorn-log-level video-pruning-rate worker-cls
-    worker-extension-cls
-""")
-
-# Flags with any number of values, up to the next flag.
-LISTS = _names("""
-    allowed-headers allowed-methods allowed-origins api-key cudagraph-capture-sizes limit-mm-per-prompt
-    logits-processors middleware served-model-name simulate
-""")
-
-SHORT = {
-    "-tp": "tensor-parallel-size",
-    "-pp": "pipeline-parallel-size",
-    "-dp": "data-parallel-size",
-    "-dpl": "data-parallel-size-local",
-    "-dpr": "data-parallel-start-rank",
-    "-dpa": "data-parallel-address",
-    "-dpp": "data-parallel-rpc-port",
-    "-dpb": "data-parallel-backend",
-    "-dcp": "decode-context-parallel-size",
-    "-ep": "enable-expert-parallel",
-    "-asc": "api-server-count",
-    "-q": "quantization",
-    "-cc": "compilation-config",
-    "-sc": "speculative-config",
-    "-O": "optimization-level",
-}
-
-REPEATABLE = ("middleware", "simulate", "api-key")
+SIMULATE = Option(("--simulate",))  # of the stand-in only: failures and delays
+REPEATABLE = ("middleware", "simulate")
 
 
 def _human_number(text: str) -> int:
@@ -96,15 +30,16 @@ def _human_number(text: str) -> int:
 
 
 TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "port": ("int", int),
-    "tensor-parallel-size": ("int", int),
-    "pipeline-parallel-size": ("int", int),
-    "data-parallel-size": ("int", int),
-    "max-num-seqs": ("int", int),
-    "seed": ("int", int),
-    "gpu-memory-utilization": ("float", float),
-    "max-model-len": ("human_readable_int_or_auto", _human_number),
-    "kv-cache-memory-bytes": ("human_readable_int", _human_number),
+    "--port": ("int", int),
+    "--tensor-parallel-size": ("int", int),
+    "--pipeline-parallel-size": ("int", int),
+    "--prefill-context-parallel-size": ("int", int),
+    "--data-parallel-size": ("int", int),
+    "--max-num-seqs": ("int", int),
+    "--seed": ("int", int),
+    "--gpu-memory-utilization": ("float", float),
+    "--max-model-len": ("human_readable_int_or_auto", _human_number),
+    "--kv-cache-memory-bytes": ("human_readable_int", _human_number),
 }
 
 
@@ -129,7 +64,7 @@ class Settings(NamedTuple):
 
     @property
     def utilization(self) -> float:
-        return float(self.text("gpu-memory-utilization") or self.text("device-memory-utilization") or "0.92")
+        return float(self.text("gpu-memory-utilization") or "0.92")
 
     @property
     def names(self) -> list[str]:
@@ -144,67 +79,93 @@ class Settings(NamedTuple):
         return None
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadCommandLine(message)
+
+
+class _Record(argparse.Action):
+    """Records an option by its first name, or by that of its opposite, with its values as texts."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        del parser
+        is_opposite = self.nargs == 0 and (option_string or "").startswith("--no-")
+        name = (option_string or "")[2:] if is_opposite else self.dest
+        texts = [values] if isinstance(values, str) else list(values or [])
+        given: dict[str, list[str]] = namespace.given
+        given[name] = [*given.get(name, []), *texts] if name in REPEATABLE else texts
+
+
 def parse(argv: list[str]) -> Settings:
     """Parse the arguments after `vllm serve`."""
-    words, positional, unknown = list(argv), [], []
     given: dict[str, list[str]] = {}
-    while words:
-        word = words.pop(0)
-        if not word.startswith("-") or word == "-":
-            positional.append(word)
-            continue
-        name, separator, value = _split(word)
-        kind = _kind(name)
-        if kind is None:
-            unknown.append(word)
-            while not separator and words and not words[0].startswith("-"):
-                unknown.append(words.pop(0))
-            continue
-        values = [value] if separator else _take(words, kind)
-        if kind == "value" and len(values) != 1:
-            raise BadCommandLine(f"argument --{name}: expected one argument")
-        _check_type(name, values)
-        given[name] = given.get(name, []) + values if name in REPEATABLE else values
-    if unknown or len(positional) > 1:
-        raise BadCommandLine(f"unrecognized arguments: {' '.join(unknown + positional[1:])}")
-    if not positional and "model" not in given:
-        positional = ["Qwen/Qwen3-0.6B"]  # vLLM's own default
-    return Settings(positional[0], given)
+    read = _parser().parse_args(list(prepared(argv)), argparse.Namespace(given=given))
+    model = read.model_tag or (given.get("model") or ["Qwen/Qwen3-0.6B"])[-1]  # vLLM's own default
+    return Settings(model, given)
 
 
-def _split(word: str) -> tuple[str, str, str]:
-    """Return the flag name without dashes, the separator and the value; `-O3` is `-O 3`, underscores are dashes."""
-    if word.startswith("-O") and word[2:].isdecimal():
-        return "optimization-level", "=", word[2:]
-    name, separator, value = word.partition("=")
-    if name in SHORT:
-        return SHORT[name], separator, value
-    return name.lstrip("-").replace("_", "-") if name.startswith("--") else name, separator, value
+@functools.cache
+def _parser() -> _Parser:
+    parser = _Parser(add_help=False)
+    parser.add_argument("model_tag", nargs="?")
+    for option in (*abilities.shipped().options, SIMULATE):
+        nargs = {"no": 0, "yes": None, "maybe": "?", "many": "+"}[option.value]
+        name = option.names[0]
+        settings: dict[str, Any] = {"type": _checked(name, option)} if option.value != "no" else {}
+        parser.add_argument(*option.names, action=_Record, dest=name.lstrip("-"), nargs=nargs, **settings)
+    return parser
 
 
-def _kind(name: str) -> str | None:
-    if name in SWITCHES or name.removeprefix("no-") in SWITCHES:
-        return "switch"
-    if name in LISTS:
-        return "list"
-    outer, dot, _ = name.partition(".")  # --compilation-config.cudagraph_mode NONE
-    return "value" if name in VALUES or (dot and outer in VALUES) else None
+def _checked(name: str, option: Option) -> Callable[[str], str]:
+    """Return the type of an option for argparse: it checks a value, and leaves it as text."""
+    kind, read = TYPES.get(name, ("str", str))
+
+    def check(text: str) -> str:
+        read(text)
+        # Some options take capitals and hyphens too.
+        if option.choices and text not in option.choices and text.lower().replace("-", "_") not in option.choices:
+            choices = ", ".join(map(repr, option.choices))
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {choices})")
+        return text
+
+    check.__name__ = kind
+    return check
 
 
-def _take(words: list[str], kind: str) -> list[str]:
-    taken: list[str] = []
-    while kind != "switch" and words and not (words[0].startswith("--") or words[0] in SHORT):
-        taken.append(words.pop(0))
-        if kind == "value":
-            break
-    return taken
+def prepared(argv: list[str]) -> Iterator[str]:
+    """Yield the words as vLLM passes them on: `_` as `-`, `-O3` in two words, and parts of JSON joined at the end."""
+    words = iter(argv)
+    joined: dict[str, dict[str, Any]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if re.fullmatch(r"-O.+", word):
+            yield from ("--optimization-level", word[2:].removeprefix("="))
+        elif word == "-O":
+            yield "--optimization-level"
+        elif not word.startswith("--"):
+            yield word
+        elif "." not in name:
+            yield f"{name.replace('_', '-')}{equals}{value}"
+        else:
+            option, _, key = name.partition(".")
+            text = value if equals else next(words, None)
+            if text is None:
+                raise BadCommandLine(f"argument {option}: expected one argument")
+            _put(joined.setdefault(option.replace("_", "-"), {}), key.split("."), text)
+    for option, parts in joined.items():
+        yield from (option, json.dumps(parts))
 
 
-def _check_type(name: str, values: list[str]) -> None:
-    if name in TYPES:
-        kind, read = TYPES[name]
-        for value in values:
-            try:
-                read(value)
-            except ValueError:
-                raise BadCommandLine(f"argument --{name}: invalid {kind} value: {value!r}") from None
+def _put(parts: dict[str, Any], keys: list[str], text: str) -> None:
+    for key in keys[:-1]:
+        parts = parts.setdefault(key, {})
+    try:
+        parts[keys[-1]] = json.loads(text)
+    except ValueError:
+        parts[keys[-1]] = text

@@ -6,7 +6,6 @@ pi asks vLLM's parser whether it accepts the arguments of a start (`remote/parse
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.demo.engine import flags, parsers
+from pi_cli.planning import abilities, json_options
+from pi_cli.planning.abilities import Option
 
 VERSION = "0.32.0"
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,12 +26,6 @@ MODULES = {
     "reasoning.py": "ReasoningParserManager",
 }
 INIT = f'"""SIMULATED."""\n\nimport sys\n\nsys.path.append({str(ROOT)!r})\n__version__ = {VERSION!r}\n'
-CHOICES = {
-    "dtype": ["auto", "bfloat16", "float", "float16", "float32", "half"],
-    "kv-cache-dtype": ["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"],
-}
-JSON = re.compile(r"hf-overrides|.*-kwargs|(?!generation-).*-config")
-DOTTED = re.compile(r"--[\w-]+\..*")
 
 
 def write(packages: Path) -> None:
@@ -46,16 +41,11 @@ class FlexibleArgumentParser(argparse.ArgumentParser):
     """vLLM's parser: underscores in names are dashes, and `--config.key value` sets a key of a JSON value."""
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        words: list[str] = []
-        for word in sys.argv[1:] if args is None else args:
-            if words and DOTTED.fullmatch(words[-1]) and "=" not in words[-1]:
-                words.pop()
-            elif re.fullmatch(r"-O=?\w+", word):
-                words += ["--optimization-level", word.removeprefix("-O").removeprefix("=")]
-            else:
-                name, equals, value = word.partition("=")
-                words.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
-        return super().parse_args([word for word in words if not DOTTED.fullmatch(word)], namespace)
+        try:
+            words = list(flags.prepared(list(sys.argv[1:] if args is None else args)))
+        except flags.BadCommandLine as error:
+            self.error(str(error))
+        return super().parse_args(words, namespace)
 
 
 class Serve:
@@ -64,10 +54,11 @@ class Serve:
     def subparser_init(self, commands: Any) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = commands.add_parser("serve", usage="vllm serve [model_tag] [options]")
         parser.add_argument("model_tag", nargs="?")
-        short = {name: word for word, name in flags.SHORT.items()}
-        for name in sorted(flags.SWITCHES | flags.VALUES | flags.LISTS):
-            names = [f"--{name}", *([short[name]] if name in short else [])]
-            parser.add_argument(*names, **_settings(name))
+        for option in (*abilities.shipped().options, flags.SIMULATE):
+            if "--help" not in option.names:
+                parser.add_argument(
+                    *option.names, dest=option.names[0].strip("-").replace("-", "_"), **_settings(option)
+                )
         return parser
 
     def validate(self, read: argparse.Namespace) -> None:
@@ -79,18 +70,18 @@ class Serve:
             raise ValueError(f"The supplied chat template string ({template}) {why} Tried: {template}")
 
 
-def _settings(name: str) -> dict[str, Any]:
+def _settings(option: Option) -> dict[str, Any]:
     """Return how argparse reads an option."""
-    if name in flags.SWITCHES:
-        return {"action": argparse.BooleanOptionalAction}
-    if name in flags.LISTS:
-        return {"nargs": "+", "action": "extend" if name in flags.REPEATABLE else "store"}
-    if name in flags.TYPES:
-        return {"type": _named(*flags.TYPES[name])}
-    return {"type": _json if JSON.fullmatch(name) else str, "choices": CHOICES.get(name)}
+    name = option.names[0]
+    if option.value == "no":
+        return {"action": "store_true"}
+    if option.value == "many":
+        return {"nargs": "+", "action": "extend" if name.strip("-") in flags.REPEATABLE else "store"}
+    read = _json(name) if name in json_options.OBJECTS else _number(*flags.TYPES[name]) if name in flags.TYPES else str
+    return {"type": read, "choices": option.choices or None, "nargs": "?" if option.value == "maybe" else None}
 
 
-def _named(name: str, read: Callable[[str], object]) -> Callable[[str], object]:
+def _number(name: str, read: Callable[[str], object]) -> Callable[[str], object]:
     """Return a reader under the name that argparse puts into its errors."""
 
     def read_value(text: str) -> object:
@@ -100,11 +91,18 @@ def _named(name: str, read: Callable[[str], object]) -> Callable[[str], object]:
     return read_value
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.") from None
+def _json(name: str) -> Callable[[str], Any]:
+    """Return a reader of JSON; some options take other texts too."""
+
+    def read_value(text: str) -> Any:
+        if name in json_options.OR_TEXT and not text.lstrip().startswith("{"):
+            return text
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.") from None
+
+    return read_value
 
 
 def cmd_init() -> list[Serve]:
