@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences, vllm_arguments
 from pi_cli.planning.catalogue import Configuration
+from pi_cli.planning.conditions import Unmet
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.kinds import POOLED
@@ -95,6 +96,14 @@ def best(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpac
     """
     placements = sorted(_placements(profile, constraints, spaces), key=_rank)
     return next(filter(None, (_accepted(profile, placement) for placement in placements)), None)
+
+
+def refused(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Unmet | None:
+    """Return what vLLM would refuse of the best placement that has the memory; None if there is no such placement."""
+    best_first = sorted(_placements(profile, constraints, spaces), key=_rank)
+    architecture = profile.shape.architecture
+    found = (conditions.certain(architecture, each.arguments, each.spaces[0]) for each in best_first)
+    return next((unmet[0] for unmet in found if unmet), None)
 
 
 def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> int | None:

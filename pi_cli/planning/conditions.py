@@ -32,13 +32,15 @@ class Unmet:
 class _Start:
     """What a check looks at: the arguments, and the model, without name and layers if it is not known.
 
-    `default_batch` is the tokens of a batch where the arguments do not say it, if the GPU is known.
+    `default_batch` and `requests` are the tokens of a batch where the arguments do not say it and how many requests run
+    at once, if the GPU is known.
     """
 
     architecture: Architecture
     arguments: tuple[str, ...]
     options: Options
     default_batch: int | None = None
+    requests: int | None = None
 
     @property
     def expert_tensor(self) -> int:
@@ -70,7 +72,8 @@ def certain(
     architecture: Architecture | None, arguments: Sequence[str], space: GpuSpace | None = None
 ) -> tuple[Unmet, ...]:
     """Return the conditions that these arguments break, whatever the memory. `space`: a GPU, if it is known."""
-    return _certain(architecture or NOT_KNOWN, tuple(arguments), space and sequences.batch(arguments, space))
+    limits = (sequences.batch(arguments, space), sequences.configured(arguments, space)) if space else (None, None)
+    return _certain(architecture or NOT_KNOWN, tuple(arguments), *limits)
 
 
 def undivided(architecture: Architecture, tensor: int, *, is_expert_parallel: bool = False) -> str | None:
@@ -111,8 +114,10 @@ def is_estimated(arguments: Sequence[str]) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)  # `pi models` asks about the same few arguments thousands of times
-def _certain(architecture: Architecture, arguments: tuple[str, ...], default_batch: int | None) -> tuple[Unmet, ...]:
-    start = _Start(architecture, arguments, vllm_arguments.parse(arguments), default_batch)
+def _certain(
+    architecture: Architecture, arguments: tuple[str, ...], default_batch: int | None, requests: int | None
+) -> tuple[Unmet, ...]:
+    start = _Start(architecture, arguments, vllm_arguments.parse(arguments), default_batch, requests)
     return tuple(unmet for check in (*DIVISIONS, *ARGUMENTS) if (unmet := check(start)))
 
 
@@ -284,7 +289,7 @@ def _adapters(start: _Start) -> Unmet | None:
     if not start.has("--enable-lora"):  # without it, vLLM does not look at the other options
         return None
     most, stored = start.number("--max-loras") or 1, start.number("--max-cpu-loras")
-    if stored is not None and stored < most:
+    if stored and stored < most:  # 0 counts as not given
         reason = f"`--max-cpu-loras` {stored} is less than `--max-loras` {most}"
         return Unmet(reason, f"give `--max-cpu-loras {most}`, or leave it out")
     if start.has("--fully-sharded-loras") and (rank or 16) % tensor:
@@ -321,6 +326,12 @@ def _speculation(start: _Start) -> Unmet | None:
         return None
     if draft.tokens <= 0:
         return Unmet("`num_speculative_tokens` is not more than 0", "give 1 or more")
+    batch = start.options.batched_tokens or start.default_batch
+    requests = start.number(*vllm_arguments.SEQUENCES) or start.requests or 0
+    needed = requests * (draft.tokens + 1)
+    if start.has("--enable-lora") and batch and batch < needed:  # engine/arg_utils.py
+        reason = f"with LoRA, {requests:,} requests of {draft.tokens} speculative tokens exceed a batch of {batch:,}"
+        return Unmet(reason, f"give `--max-num-batched-tokens {needed}`, or a smaller `--max-num-seqs`")
     mtp_layers = start.architecture.shards.mtp_layers
     if draft.is_mtp and mtp_layers and draft.tokens > mtp_layers and draft.tokens % mtp_layers:
         reason = f"its {mtp_layers} prediction layers cannot be used for {draft.tokens} speculative tokens"

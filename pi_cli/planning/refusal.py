@@ -23,6 +23,9 @@ def explain(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuS
     emptied = gpu_space.emptied(spaces)
     if emptied != list(spaces) and candidates.best(profile, constraints, emptied):
         return no_room(profile.id, pod, gpu_space.held(spaces))
+    if unmet := candidates.refused(profile, constraints, emptied):  # the user's own catalogue, or `--context`
+        why = f"vLLM would not start with the arguments of its configuration: {unmet.reason}"
+        return DoesNotFit(f"`{profile.id}` does not fit `{pod}`: {why}", hint=unmet.hint)
     return DoesNotFit(
         f"`{profile.id}` does not fit `{pod}`: {reason(profile, constraints, emptied)}",
         hint="; ".join(_alternatives(profile, constraints, emptied)),

@@ -127,8 +127,10 @@ def _capacity(plan: "Plan") -> list[Text]:
         longest = f"texts of up to {fit.context:,} tokens" if fit.context else "it fits"
         return [Text(longest, style="green")]
     if fit.context is None or fit.concurrency is None or fit.tokens is None:
+        if fit.memory.kv_cache <= 0:
+            return [Text("the catalogue says that it fits; how much context is not known")]
         left = f"about {fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
-        return [Text(f"it fits; {left}, and how much context that is is not known")]
+        return [Text(f"it fits; {left}; how much context fits there is not known")]
     capacity = f"{fit.context:,} tokens of context, {fit.concurrency:.1f} such requests at once"
     source = "as measured here" if fit.is_measured else "estimated"
     cache = Text(f"{fit.tokens:,} tokens in the KV cache, {source}")

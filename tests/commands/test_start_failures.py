@@ -100,7 +100,7 @@ def test_the_users_own_arguments_stay_as_they_are_but_for_one(pi: Pi) -> None:
     """Fault 20."""
     own = [
         "--max-model-len",
-        "128K",
+        "40K",
         "--override-generation-config",
         '{"a": "it\'s $HOME"}',
         "--simulate",

@@ -53,6 +53,8 @@ CASES = [
     ("dense", "--max-lora-rank 24"),
     *[("dense", f"{lora}--max-loras 4 --max-cpu-loras 2") for lora in ("", "--enable-lora ")],
     *[("dense", f"{NGRAM} {tokens}") for tokens in (0, 2)],
+    *[("dense", f"{NGRAM} 4 --enable-lora --max-num-batched-tokens {tokens} --max-num-seqs 10") for tokens in (49, 50)],
+    ("dense", "--enable-lora --max-cpu-loras 0"),
 ]
 
 QUESTION = """

@@ -17,7 +17,7 @@ from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import KnownModel, UnknownModel
 from pi_cli.planning.shards import Shards
-from tests.planning.profiles import DENSE_32B, from_hub, spaces
+from tests.planning.profiles import DENSE_32B, catalogued, from_hub, spaces
 
 GQA = Architecture("X", 64, (Layers("full", 48, kv_heads=8, head_dim=128),), 131072)
 LATENT = Architecture("X", 128, (Layers("mla", 61, head_dim=576),), 163840)
@@ -86,6 +86,12 @@ REFUSED = [
     (LATENT, "--kv-cache-dtype nvfp4", "its latent attention has no KV cache in `nvfp4`", "`--kv-cache-dtype fp8`"),
     (GEMMA_4, "--max-num-batched-tokens 2048", "a video is up to 2,496 tokens", "`--max-num-batched-tokens 2496`"),
     (None, "-sc.method mtp -sc.num_speculative_tokens 0", "is not more than 0", "1 or more"),
+    (
+        None,
+        "--enable-lora -sc.method ngram -sc.num_speculative_tokens 9",
+        "with LoRA, 1,024 requests of 9 speculative tokens exceed a batch of 8,192",
+        "`--max-num-batched-tokens 10240`",
+    ),
     (TWO_MTP_LAYERS, "-sc.method mtp -sc.num_speculative_tokens 3", "its 2 prediction layers", "a multiple of 2"),
 ]
 
@@ -115,6 +121,8 @@ ACCEPTED = [
     (TWO_MTP_LAYERS, "-sc.method mtp -sc.num_speculative_tokens 1"),
     (None, "--enable-lora --max-lora-rank 64 --max-loras 2 --max-cpu-loras 2"),
     (None, "--max-loras 4 --max-cpu-loras 2"),
+    (None, "--enable-lora --max-cpu-loras 0"),
+    (None, "--enable-lora -sc.method ngram -sc.num_speculative_tokens 7"),
     (None, "-tp 3"),
     (None, "--enable-eplb -ep -tp 2"),
 ]
@@ -287,6 +295,18 @@ def test_nothing_is_said_about_memory_that_is_divided_in_other_ways(arguments: t
 
 
 # Plans of pi
+
+
+def test_a_configuration_that_vllm_refuses_is_not_used_and_the_refusal_says_why() -> None:
+    unchunked = ("--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192", "--max-model-len", "8192")
+    profile = catalogued(("H100", 1, unchunked), weights_gb=16)
+    assert plan.make(profile, Constraints(), spaces(1), pod="dc1").arguments == unchunked
+    with pytest.raises(DoesNotFit) as caught:
+        plan.make(profile, Constraints(context=32768), spaces(1), pod="dc1")
+    assert "a batch of 8,192 tokens does not hold the context of 32,768" in str(caught.value)
+    assert "`--max-num-batched-tokens 32768`" in str(caught.value.hint)
+    other = catalogued(("H100", 1, unchunked), ("H100", 2, ("-tp", "2")), weights_gb=16)
+    assert plan.make(other, Constraints(context=32768), spaces(2), pod="dc1").gpus == (0, 1)
 
 
 def test_a_derived_plan_never_splits_what_vllm_cannot_split() -> None:

@@ -115,6 +115,19 @@ def test_on_an_ascii_terminal_a_plan_is_drawn_in_ascii(pi: Pi) -> None:
     assert "# weights  = KV cache  + overhead  . free" in result.out
 
 
+def test_a_plan_without_a_known_kv_cache_says_how_much_memory_is_left(pi: Pi) -> None:
+    start = CATALOGUE.index("[architecture]")
+    path = Path(os.environ["PI_CONFIG_DIR"], "models.md")
+    path.write_text(CATALOGUE[:start] + CATALOGUE[CATALOGUE.index("[[hardware]]") :])
+    result = pi(*DRY_RUN)
+    assert result.code == 0, result.err
+    assert "EXPECTED   it fits; about " in result.out
+    assert "GiB of each GPU are left for its KV cache; how much context fits there is not known" in result.out
+    assert "WHY        - the catalogue's configuration for 2x H100\n" in result.out
+    path.write_text(path.read_text().replace("weights_gb = 65.5", "weights_gb = 153.0"))
+    assert "EXPECTED   the catalogue says that it fits; how much context is not known" in pi(*DRY_RUN).out
+
+
 def test_what_vllm_will_refuse_is_shown_before_a_start(pi: Pi) -> None:
     result = pi(*DRY_RUN, "--vllm", "-tp", "2", "--max-model-len", "131072", "--gpu-memory-utilization", "0.61")
     assert result.code == 0, result.err
