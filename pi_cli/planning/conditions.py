@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pi_cli.hints import fill
 from pi_cli.planning import fit, sequences, shards, speculation, vllm_arguments
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.fit import MemoryFit
@@ -95,14 +96,14 @@ def likely(memory_fit: MemoryFit, arguments: Sequence[str], space: GpuSpace) -> 
     elif not memory_fit.is_enough:
         yield Unmet(
             f"{memory_fit.context or 0:,} tokens of context do not fit, {memory_fit.longest or 0:,} would",
-            f"give `--max-model-len {memory_fit.longest or 0}` or `--max-model-len auto`",
+            fill("give `--max-model-len {value}` or `--max-model-len auto`", value=memory_fit.longest or 0),
         )
     blocks = memory_fit.state_blocks
     if blocks and sequences.has_full_graphs(arguments) and sequences.configured(arguments, space) > blocks:
         requests = sequences.configured(arguments, space)
         yield Unmet(
             f"each of up to {requests:,} requests needs a block of the KV cache, of which there are about {blocks:,}",
-            f"give `--max-num-seqs {sequences.capped(arguments, space, memory_fit)}`",
+            fill("give `--max-num-seqs {value}`", value=sequences.capped(arguments, space, memory_fit) or 1),
         )
 
 
@@ -229,7 +230,7 @@ def _balanced_experts(start: _Start) -> Unmet | None:
     spare = start.number("--eplb-config.num-redundant-experts") or 0
     if experts and "--eplb-config" not in start.arguments and (experts + spare) % ranks:
         reason = f"`--enable-eplb` cannot distribute {experts + spare} experts evenly over {ranks} GPUs"
-        return Unmet(reason, f"add `--eplb-config.num_redundant_experts {-experts % ranks}`")
+        return Unmet(reason, fill("add `--eplb-config.num_redundant_experts {value}`", value=-experts % ranks))
     return None
 
 
@@ -243,7 +244,7 @@ def _batch_holds_requests(start: _Start) -> Unmet | None:
     if requests and batch and requests > batch:
         return Unmet(
             f"`--max-num-seqs` {requests:,} is more than the {batch:,} tokens of a batch",
-            f"give `--max-num-seqs {batch}`, or a larger `--max-num-batched-tokens`",
+            fill("give `--max-num-seqs {value}`, or a larger `--max-num-batched-tokens`", value=batch),
         )
     active = start.number("--max-num-active-seqs")
     if requests and active and active > requests:
@@ -259,7 +260,7 @@ def _batch_holds_context(start: _Start) -> Unmet | None:
     if start.has("--no-enable-chunked-prefill") and batch and batch < context:
         return Unmet(
             f"without chunked prefill, a batch of {batch:,} tokens does not hold the context of {context:,}",
-            f"give `--max-num-batched-tokens {context}`, or leave out `--no-enable-chunked-prefill`",
+            fill("give `--max-num-batched-tokens {value}`, or leave out `--no-enable-chunked-prefill`", value=context),
         )
     threshold = start.number("--long-prefill-token-threshold")
     if threshold and context and threshold > context:
@@ -275,7 +276,7 @@ def _context(start: _Start) -> Unmet | None:
         return None
     return Unmet(
         f"it supports at most {longest:,} tokens of context, and `--max-model-len` is {context:,}",
-        f"give `--max-model-len {longest}`, or extend its context with `--hf-overrides`",
+        fill("give `--max-model-len {value}`, or extend its context with `--hf-overrides`", value=longest),
     )
 
 
@@ -285,13 +286,13 @@ def _adapters(start: _Start) -> Unmet | None:
     if rank and rank not in LORA_RANKS:
         higher = next((each for each in LORA_RANKS if each >= rank), LORA_RANKS[-1])
         ranks = ", ".join(map(str, LORA_RANKS))
-        return Unmet(f"`--max-lora-rank` is one of {ranks}", f"give `--max-lora-rank {higher}`")
+        return Unmet(f"`--max-lora-rank` is one of {ranks}", fill("give `--max-lora-rank {value}`", value=higher))
     if not start.has("--enable-lora"):  # without it, vLLM does not look at the other options
         return None
     most, stored = start.number("--max-loras") or 1, start.number("--max-cpu-loras")
     if stored and stored < most:  # 0 counts as not given
         reason = f"`--max-cpu-loras` {stored} is less than `--max-loras` {most}"
-        return Unmet(reason, f"give `--max-cpu-loras {most}`, or leave it out")
+        return Unmet(reason, fill("give `--max-cpu-loras {value}`, or leave it out", value=most))
     if start.has("--fully-sharded-loras") and (rank or 16) % tensor:
         return Unmet(
             f"`--fully-sharded-loras` cannot split a rank of {rank or 16} over {tensor} GPUs", "leave the option out"
@@ -315,7 +316,7 @@ def _items(start: _Start) -> Unmet | None:
         return None
     return Unmet(
         f"a video is up to {largest:,} tokens, more than a batch of {batch:,}",
-        f"give `--max-num-batched-tokens {largest}`, or add `--language-model-only`",
+        fill("give `--max-num-batched-tokens {value}`, or add `--language-model-only`", value=largest),
     )
 
 
@@ -331,7 +332,9 @@ def _speculation(start: _Start) -> Unmet | None:
     needed = requests * (draft.tokens + 1)
     if start.has("--enable-lora") and batch and batch < needed:  # engine/arg_utils.py
         reason = f"with LoRA, {requests:,} requests of {draft.tokens} speculative tokens exceed a batch of {batch:,}"
-        return Unmet(reason, f"give `--max-num-batched-tokens {needed}`, or a smaller `--max-num-seqs`")
+        return Unmet(
+            reason, fill("give `--max-num-batched-tokens {value}`, or a smaller `--max-num-seqs`", value=needed)
+        )
     mtp_layers = start.architecture.shards.mtp_layers
     if draft.is_mtp and mtp_layers and draft.tokens > mtp_layers and draft.tokens % mtp_layers:
         reason = f"its {mtp_layers} prediction layers cannot be used for {draft.tokens} speculative tokens"

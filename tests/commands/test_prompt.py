@@ -47,7 +47,7 @@ class Models:
 
     def ensure(self, name: str, *, on: str = "dc1") -> str:
         """Start a model if it does not run yet, and register it in `pods.json`."""
-        arguments = ["--gpu-memory-utilization", "0.1", "--simulate", "slow=0.1", *MODELS[name].split()]
+        arguments = ["--gpu-memory-utilization", "0.3", "--simulate", "slow=0.1", *MODELS[name].split()]
         self.served.started(self.pi, name, "--vllm", *arguments, on=on)
         return name
 
