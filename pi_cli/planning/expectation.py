@@ -1,10 +1,10 @@
 """What the user's own vLLM arguments mean for a start: refused if vLLM refuses them, else how they fit by estimate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import conditions, fit, speculation, vllm_arguments
+from pi_cli.planning import conditions, fit, gpu_space, speculation, vllm_arguments
 from pi_cli.planning.conditions import Unmet
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit, ModelShape
 from pi_cli.planning.gpu_space import GpuSpace
@@ -35,7 +35,7 @@ def check(profile: ModelProfile, arguments: Sequence[str], space: GpuSpace | Non
 def expect(profile: ModelProfile, arguments: Sequence[str], spaces: Sequence[GpuSpace]) -> Expectation:
     """Estimate how a model fits these GPUs. Raises `BadUsage` if it cannot, even if little but weights took memory."""
     draft = speculation.parse(arguments)
-    remarks = (_remark(draft),) if draft else ()
+    remarks = (*([_remark(draft)] if draft else []), *_on_unified_memory(arguments, spaces))
     if not isinstance(profile, KnownModel):
         return Expectation(remarks=remarks)
     shape, options = _with_drafts(profile.shape, draft), vllm_arguments.parse(arguments)
@@ -47,6 +47,14 @@ def expect(profile: ModelProfile, arguments: Sequence[str], spaces: Sequence[Gpu
     if likely and any(conditions.likely(at_best, arguments, spaces[0])):
         raise _refused(profile, likely[0])
     return Expectation(estimated, remarks, tuple(f"{unmet.reason}; {unmet.hint}" for unmet in likely))
+
+
+def _on_unified_memory(arguments: Sequence[str], spaces: Sequence[GpuSpace]) -> Iterator[str]:
+    """Say that vLLM's default leaves too little of a machine's memory to the machine."""
+    share = gpu_space.default_share(spaces)
+    if share < vllm_arguments.DEFAULT_MEMORY and vllm_arguments.value(arguments, vllm_arguments.MEMORY_SHARE) is None:
+        advice = f"`--gpu-memory-utilization {share:.2f}` would leave room for the machine's own programs"
+        yield f"vLLM takes {vllm_arguments.DEFAULT_MEMORY:.0%} of the machine's memory; {advice}"
 
 
 def _refused(profile: ModelProfile, unmet: Unmet) -> BadUsage:

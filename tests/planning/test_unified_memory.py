@@ -50,7 +50,13 @@ def test_a_model_of_unknown_size_leaves_it_too() -> None:
 
 
 def test_own_arguments_are_not_changed() -> None:
-    assert make(Constraints(("--max-model-len", "8192"))).arguments == ("--max-model-len", "8192")
+    made = make(Constraints(("--max-model-len", "8192")))
+    assert made.arguments == ("--max-model-len", "8192")
+    assert made.memory == 0.92
+    advice = "`--gpu-memory-utilization 0.80` would leave room for the machine's own programs"
+    assert f"vLLM takes 92% of the machine's memory; {advice}" in made.reasons
+    stated = make(Constraints(("--gpu-memory-utilization", "0.7")))
+    assert not any("the machine's memory" in reason for reason in stated.reasons)
 
 
 def test_other_gpus_keep_vllms_default() -> None:
