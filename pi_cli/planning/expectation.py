@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 from pi_cli.planning import conditions, fit, gpu_space, speculation, vllm_arguments
 from pi_cli.planning.conditions import Unmet
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit, ModelShape
@@ -53,7 +54,8 @@ def _on_unified_memory(arguments: Sequence[str], spaces: Sequence[GpuSpace]) -> 
     """Say that vLLM's default leaves too little of a machine's memory to the machine."""
     share = gpu_space.default_share(spaces)
     if share < vllm_arguments.DEFAULT_MEMORY and vllm_arguments.value(arguments, vllm_arguments.MEMORY_SHARE) is None:
-        advice = f"`--gpu-memory-utilization {share:.2f}` would leave room for the machine's own programs"
+        words = "`--gpu-memory-utilization {share}` would leave room for the machine's own programs"
+        advice = fill(words, share=f"{share:.2f}")
         yield f"vLLM takes {vllm_arguments.DEFAULT_MEMORY:.0%} of the machine's memory; {advice}"
 
 
