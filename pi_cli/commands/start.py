@@ -70,6 +70,9 @@ KeyVariables = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
 Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
+# For a model that embeds, ranks, classifies or transcribes.
+TRY_OTHERS = "try it with `pi check {name}`"
+
 
 def start(
     call: typer.Context,
@@ -277,7 +280,8 @@ def _show(started: "Started", name: str) -> None:
         reason = "it has no public URL" if is_private else f"port {started.model.port} cannot be reached from here"
         forward = "{reason}; open a local port for other programs with `pi forward {name}`"
         terminal.note(fill(forward, reason=reason, name=name))
-    terminal.say(fill('try it with `pi prompt {name} "What is 2+2?"`', name=name))
+    is_for_text = started.kind == "generation"
+    terminal.say(fill('try it with `pi prompt {name} "What is 2+2?"`' if is_for_text else TRY_OTHERS, name=name))
 
 
 def _as_json(started: "Started") -> dict[str, object]:

@@ -6,15 +6,17 @@ import httpx2
 
 from pi_cli.errors import ModelNotStarted
 from pi_cli.models import plain_http, served
+from pi_cli.models.served import Kind
 
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
 
-async def prove(socket: Path, *, name: str, key: str) -> None:
+async def prove(socket: Path, *, name: str, key: str) -> Kind:
     """Check that a model answers a real request: its name is served, and its engine does what the model is for.
 
     One that generates text is asked for a token, one that embeds for an embedding, and so on. Raises `ModelNotStarted`
     if it does not answer. A server that does not say what it serves is asked for a token too, and may refuse that.
+    Returns what the model is for.
     """
     headers = {"Authorization": f"Bearer {key}"}
     try:
@@ -29,6 +31,7 @@ async def prove(socket: Path, *, name: str, key: str) -> None:
             may_refuse = kind in (None, "generation", "pooling")
             if answer.status_code >= (500 if may_refuse else 400) or answer.status_code in (401, 403):
                 raise ModelNotStarted(f"`{name}` is up, but a request failed: {_brief(answer)}")
+            return kind or "generation"
     except httpx2.HTTPError as error:
         raise ModelNotStarted(
             f"`{name}` answers /health, but a request failed: {str(error) or type(error).__name__}"

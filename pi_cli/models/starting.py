@@ -5,7 +5,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pi_cli.diagnosis import causes, memory_lines
@@ -15,6 +15,7 @@ from pi_cli.hints import fill
 from pi_cli.models import health, identity, model_status, start_errors, uploads
 from pi_cli.models.door import ApiKey, Door
 from pi_cli.models.identity import Identity
+from pi_cli.models.served import Kind
 from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning import vllm_arguments
@@ -44,6 +45,7 @@ class Started:
     """A started model; `url` is its public endpoint if the model has answered there from this machine.
 
     `took` is the number of seconds from the launch until the model was ready, `phases` the seconds of each phase.
+    `kind` is what the model is for.
     """
 
     pod: str
@@ -53,6 +55,7 @@ class Started:
     is_ready: bool
     took: float | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
+    kind: Kind = "generation"
 
 
 async def start(session: PodSession, options: StartOptions, choose: Choose, report: Report) -> Started:
@@ -70,14 +73,15 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
         if end.state == "exited":
             progress.has_ended = True
             raise start_errors.died(plan.model, progress, end, start_errors.planned(options.command, plan, session.pod))
+        kind: Kind = "generation"
         if options.wait:
             key = ApiKey(options.secrets.api_key, options.secrets.key_variable or "PI_API_KEY")
-            await _prove(session, name, end.model.entry, key, report)
+            kind = await _prove(session, name, end.model.entry, key, report)
         model = _record(session.pod, name, end.model.entry, options.secrets.key_variable, current)
     if end.took is not None:
         progress.remember_times(plan, end.took)
         remember_memory(plan, progress.log)
-    return await _started(session, name, model, progress, end.took, options.secrets.api_key)
+    return replace(await _started(session, name, model, progress, end.took, options.secrets.api_key), kind=kind)
 
 
 async def attach(
@@ -97,17 +101,17 @@ async def attach(
             with state.edit() as current:
                 current.pod(session.pod).models.pop(name, None)
             raise start_errors.died(end.model.model, progress, end)
-        await _prove(session, name, end.model.entry, key, report)
+        kind = await _prove(session, name, end.model.entry, key, report)
     model = _record(session.pod, name, end.model.entry)
-    return await _started(session, name, model, progress, end.took, key.value)
+    return replace(await _started(session, name, model, progress, end.took, key.value), kind=kind)
 
 
-async def _prove(session: PodSession, name: str, model: Model, key: ApiKey, report: Report) -> None:
+async def _prove(session: PodSession, name: str, model: Model, key: ApiKey, report: Report) -> Kind:
     report(Phase(session.pod, "requesting a first token"))
     door = Door(session, name, key=key)
     door.expect(model)
     async with door.socket() as socket:
-        await health.prove(socket, name=name, key=key.value)
+        return await health.prove(socket, name=name, key=key.value)
 
 
 def _record(

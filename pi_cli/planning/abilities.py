@@ -40,7 +40,7 @@ class Abilities:
     `former` those that were removed with the last version that had them, `transformers` those that it may run by the
     library of that name. `quantisations` are the methods with the least compute capability, `schemes` the same within
     the methods `compressed-tensors` and `quark`. `sparse_attention` says for which capabilities it has the attention of
-    DeepSeek-V3.2 and GLM-5.
+    DeepSeek-V3.2 and GLM-5. `audio`: it has the libraries that read sound, which are an extra of the package.
     """
 
     version: str = ""
@@ -54,6 +54,7 @@ class Abilities:
     reasoning_parsers: frozenset[str] = frozenset()
     options: tuple[Option, ...] = ()
     variables: frozenset[str] = frozenset()
+    audio: bool | None = None
 
     @property
     def option_names(self) -> frozenset[str]:
@@ -151,6 +152,7 @@ def parse(text: str) -> Abilities:
         reasoning_parsers=frozenset(_names(data.get("reasoning_parsers", []))),
         options=tuple(_option(option) for option in _list(data.get("options", []))),
         variables=frozenset(_names(data.get("variables", []))),
+        audio=_flag(data.get("audio")),
     )
 
 
@@ -185,6 +187,12 @@ def _list(value: Any) -> list[Any]:
 
 def _names(value: Any) -> list[str]:
     return [_text(name) for name in _list(value)]
+
+
+def _flag(value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("a flag is not true or false")
+    return value
 
 
 def _text(value: Any) -> str:

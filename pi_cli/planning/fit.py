@@ -162,11 +162,16 @@ def batched_tokens(space: GpuSpace) -> int:
     return 8192 if memory >= LARGE_GPU and not space.kind.startswith("A100") else 2048
 
 
+def requests_at_once(space: GpuSpace) -> int:
+    """Return how many requests vLLM runs at once on a GPU, if it is not told otherwise."""
+    is_large = space.total / MIB_PER_GIB >= LARGE_GPU and not space.kind.startswith("A100")
+    return SEQUENCES_OF_LARGE_GPU if is_large else SEQUENCES
+
+
 def batch(space: GpuSpace, options: Options) -> Batch:
     """Return the largest batch that vLLM runs, with these options on a GPU."""
     tokens = options.batched_tokens or batched_tokens(space)
-    is_large = space.total / MIB_PER_GIB >= LARGE_GPU and not space.kind.startswith("A100")
-    return Batch(tokens, min(options.sequences or (SEQUENCES_OF_LARGE_GPU if is_large else SEQUENCES), tokens))
+    return Batch(tokens, min(options.sequences or requests_at_once(space), tokens))
 
 
 def _with_context(

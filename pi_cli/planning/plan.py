@@ -98,6 +98,8 @@ def _check(
 ) -> None:
     """Refuse what no placement could change."""
     own = constraints.own_arguments
+    if isinstance(profile, KnownModel):
+        _check_audio(profile, pod)
     if own is not None:
         vllm_arguments.refuse_options_of_pi(own)
     if is_cpu:
@@ -123,6 +125,15 @@ def _check(
         expectation.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
     if isinstance(profile, KnownModel):
         _check_context(profile, constraints.context)
+
+
+def _check_audio(profile: KnownModel, pod: str) -> None:
+    """Raise `BadUsage` for a model of speech if the pod's vLLM said that it cannot read sound."""
+    if profile.kind == "speech" and profile.vllm.is_own and profile.vllm.abilities.audio is False:
+        raise BadUsage(
+            f"`{profile.id}` is a model for speech, and the vLLM of `{pod}` has no libraries for sound",
+            hint=fill("install them with `pi pods setup {pod} --vllm {package}`", pod=pod, package="vllm[audio]"),
+        )
 
 
 def _check_context(profile: KnownModel, context: int | None) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from pi_cli.planning import vllm_arguments
-from pi_cli.planning.fit import LARGE_GPU, MIB_PER_GIB, SEQUENCES, SEQUENCES_OF_LARGE_GPU, MemoryFit, batched_tokens
+from pi_cli.planning.fit import MemoryFit, batched_tokens, requests_at_once
 from pi_cli.planning.gpu_space import GpuSpace
 
 # Of the blocks that we expect, a plan uses this part. Our number is an estimate, and a wrong one is noticed only after
@@ -32,7 +32,7 @@ MODES_WITHOUT_FULL_GRAPHS = ("NONE", "PIECEWISE")
 def configured(arguments: Sequence[str], space: GpuSpace) -> int:
     """Return how many requests vLLM would run at once with these arguments on this GPU."""
     number = vllm_arguments.number(vllm_arguments.value(arguments, vllm_arguments.SEQUENCES) or "")
-    return number or min(_default(arguments, space), batch(arguments, space))
+    return number or min(requests_at_once(space) * _times(arguments), batch(arguments, space))
 
 
 def capped(arguments: Sequence[str], space: GpuSpace, memory_fit: MemoryFit) -> int | None:
@@ -72,11 +72,6 @@ def _mode(compilation: str | None) -> str:
         return ""
     mode = settings.get("cudagraph_mode") if isinstance(settings, dict) else None
     return mode if isinstance(mode, str) else ""
-
-
-def _default(arguments: Sequence[str], space: GpuSpace) -> int:
-    is_large = space.total / MIB_PER_GIB >= LARGE_GPU and not space.kind.startswith("A100")
-    return (SEQUENCES_OF_LARGE_GPU if is_large else SEQUENCES) * _times(arguments)
 
 
 def batch(arguments: Sequence[str], space: GpuSpace) -> int:

@@ -148,6 +148,13 @@ def _option(action: argparse.Action) -> dict[str, Any]:
     return option
 
 
+def audio() -> bool:
+    """Return whether the libraries that read sound are installed, which vLLM needs for speech (`vllm[audio]`)."""
+    from importlib.util import find_spec
+
+    return all(find_spec(name) is not None for name in ("av", "soundfile"))
+
+
 def variables() -> list[str]:
     from vllm import envs
 
@@ -159,7 +166,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     for part in (
         *(version, architectures, former_architectures, transformers_architectures),
         *(quantisations, schemes, sparse_attention),
-        *(tool_call_parsers, reasoning_parsers, options, variables),
+        *(tool_call_parsers, reasoning_parsers, options, variables, audio),
     )
 }
 

@@ -6,6 +6,8 @@ from agent.phases import Phases, last_phase, phase_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import PROPERTY
+
 STARTING = b"INFO Resolved architecture: X\nINFO Initializing a V1 LLM engine (v0.32.0) with config:\n"
 BAR = b"\rLoading safetensors checkpoint shards:  50% Completed | 2/4 [00:01"
 
@@ -51,6 +53,7 @@ MARKS = [
 ]  # fmt: skip
 
 
+@PROPERTY
 @given(st.lists(st.sampled_from(MARKS), max_size=12))
 def test_a_whole_log_is_in_the_phase_that_its_lines_led_to(marks: list[bytes]) -> None:
     text = b" ".join(marks) + b"\n"

@@ -81,6 +81,13 @@ def test_a_model_is_asked_for_what_it_is_for(pi: Pi, served: Served, model: str)
     ]
 
 
+@pytest.mark.usefixtures("pod")
+def test_a_start_offers_a_check_instead_of_a_prompt(pi: Pi) -> None:
+    result = pi("start", "Qwen/Qwen3-Embedding-0.6B", "--name", "e", *OWN)
+    assert result.code == 0, result.err
+    assert result.out.endswith("\ntry it with `pi check e`\n")
+
+
 def test_an_embedding_model_that_embeds_nothing_is_not_ready(pi: Pi, pod: EmbeddedPod) -> None:
     (pod.home / ".pi" / "lib").mkdir(parents=True, exist_ok=True)
     (pod.home / ".pi" / "lib" / "broken.py").write_text(BROKEN)

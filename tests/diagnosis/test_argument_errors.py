@@ -13,6 +13,7 @@ from pi_cli.diagnosis.argument_errors import Rejection
 from pi_cli.diagnosis.start_command import StartCommand
 from tests.diagnosis.argument_rows import OPTIONS, ROWS, Row
 from tests.every import every
+from tests.properties import PROPERTY
 
 START = "pi start Qwen/Qwen3-8B --name q --pod dc1 --vllm"
 NEAR_PARSERS = "invalid tool call parser: qwen3coder (chose from { hermes,pythonic,qwen3_coder,xlam })"
@@ -68,6 +69,7 @@ def test_the_mark_is_within_the_visible_part_of_a_long_value() -> None:
     assert len(shown) <= 80
 
 
+@PROPERTY
 @given(st.text(), st.lists(st.text(min_size=1), max_size=4))
 def test_whatever_a_pod_says_it_is_one_line(said: str, own: list[str]) -> None:
     found = explain(own, said)
@@ -75,6 +77,7 @@ def test_whatever_a_pod_says_it_is_one_line(said: str, own: list[str]) -> None:
     assert found.hint
 
 
+@PROPERTY
 @given(st.sampled_from(ROWS), st.lists(st.text(min_size=1), max_size=3))
 def test_known_errors_about_other_words_than_those_typed_are_worded_too(row: Row, own: list[str]) -> None:
     assert explain(own, row.said).problem

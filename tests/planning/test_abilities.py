@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pi_cli.planning import abilities
 from pi_cli.planning.abilities import Option, Vllm
 from pi_cli.store import vllm_files
+from tests.properties import PROPERTY
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +87,7 @@ NONSENSE = st.recursive(
 KEYS = st.sampled_from(sorted(json.loads(abilities.SHIPPED.read_text())))
 
 
+@PROPERTY
 @given(st.dictionaries(KEYS, NONSENSE))
 def test_nonsense_is_not_understood_and_nothing_else_happens(parts: dict[str, object]) -> None:
     read = abilities.understood(json.dumps({"format": 1} | parts))

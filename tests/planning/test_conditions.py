@@ -18,6 +18,7 @@ from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import KnownModel, UnknownModel
 from pi_cli.planning.shards import Shards
 from tests.planning.profiles import DENSE_32B, catalogued, from_hub, spaces
+from tests.properties import PROPERTY
 
 GQA = Architecture("X", 64, (Layers("full", 48, kv_heads=8, head_dim=128),), 131072)
 LATENT = Architecture("X", 128, (Layers("mla", 61, head_dim=576),), 163840)
@@ -146,6 +147,7 @@ def test_what_vllm_accepts_is_accepted(architecture: Architecture | None, argume
     assert unmet(architecture, arguments) == []
 
 
+@PROPERTY
 @given(st.lists(st.text(max_size=12) | st.sampled_from([*" ".join(each[1] for each in REFUSED).split(), "{", "-sc"])))
 def test_any_arguments_are_judged(arguments: list[str]) -> None:
     for each in conditions.certain(GQA, arguments):
@@ -153,6 +155,7 @@ def test_any_arguments_are_judged(arguments: list[str]) -> None:
         assert each.hint
 
 
+@PROPERTY
 @given(st.integers(1, 16), st.sampled_from([GQA, HYBRID, EXPERTS, STRICT_EXPERTS, WIDE, GROUPED, LATENT]))
 def test_a_size_that_the_hint_names_is_accepted(tensor: int, architecture: Architecture) -> None:
     for each in unmet(architecture, f"-tp {tensor}"):

@@ -29,6 +29,7 @@ from tests.planning.overhead_logs import (
     Log,
     Start,
 )
+from tests.properties import PROPERTY
 
 ARCHITECTURE_PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 MOST_TOO_HIGH = 2.5  # GiB; the rest goes to the KV cache anyway
@@ -119,6 +120,7 @@ def test_experts_with_data_parallelism_are_uncertain_by_a_third() -> None:
     assert overhead_of_eight.error == pytest.approx(overhead_of_eight.total / 3, rel=0.02)
 
 
+@PROPERTY
 @given(
     st.sampled_from([log.model for log in LOGS]),
     st.integers(1, 65536),
@@ -136,6 +138,7 @@ def test_a_larger_batch_never_needs_less(
     assert small.error > 0
 
 
+@PROPERTY
 @given(
     st.sampled_from([log.model for log in LOGS]),
     st.floats(1e9, 75e9),

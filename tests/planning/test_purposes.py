@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pi_cli.planning import gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.errors import BadUsage
+from pi_cli.planning import catalogue, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning.abilities import Abilities, Vllm
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
 from tests.lab.hub import Hub
@@ -53,3 +55,16 @@ def test_a_reranker_that_writes_text_is_not_served_by_comparing_embeddings(hub: 
     made = planned(hub, "someone/Qwen3-Reranker-tuned", config, 15 * 10**9, {})
     assert "--runner" not in made.arguments
     assert [reason for reason in made.reasons if reason.startswith("a reranker that writes its scores as text, ")]
+
+
+def test_a_model_for_speech_needs_a_vllm_with_libraries_for_sound() -> None:
+    [entry] = [entry for entry in catalogue.entries() if entry.id == "openai/whisper-large-v3"]
+    profile = lookup.from_catalogue(entry, [])
+    spaces = gpu_space.measure(gpu_types.parse("1x L4"), {}, {})
+    for audio in (None, True):
+        vllm = Vllm(abilities=Abilities(version="0.32.0", audio=audio), is_own=True)
+        assert plan.make(profile.on(vllm), Constraints(), spaces, pod="dc1").purpose == "speech"
+    vllm = Vllm(abilities=Abilities(version="0.32.0", audio=False), is_own=True)
+    with pytest.raises(BadUsage, match="the vLLM of `dc1` has no libraries for sound") as refused:
+        plan.make(profile.on(vllm), Constraints(), spaces, pod="dc1")
+    assert refused.value.hint == "install them with `pi pods setup dc1 --vllm 'vllm[audio]'`"

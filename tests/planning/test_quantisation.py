@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pi_cli.planning import catalogue, lookup, quantisation
 from pi_cli.planning.abilities import Abilities, Vllm
 from pi_cli.planning.fit import ModelShape
+from tests.properties import PROPERTY
 
 RELEASE = Vllm()
 
@@ -82,6 +83,7 @@ JSON = st.recursive(
 )
 
 
+@PROPERTY
 @given(JSON, st.sampled_from(["modelopt", "compressed-tensors", "quark", "fp8"]))
 def test_no_configuration_of_a_stranger_breaks_the_plan(settings: object, method: str) -> None:
     given_config = {"quantization_config": settings}

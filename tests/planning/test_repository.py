@@ -11,6 +11,7 @@ from pi_cli.planning.abilities import Abilities
 from pi_cli.planning.hub_search import Form
 from pi_cli.planning.repository import Base, Repository
 from pi_cli.planning.servable import Target
+from tests.properties import PROPERTY
 
 KEYS = [
     *("architectures", "model_type", "quantization_config", "quantization", "compression_config", "text_config"),
@@ -43,6 +44,7 @@ FILES = [
 ]
 
 
+@PROPERTY
 @given(OBJECTS, OBJECTS | st.none(), OBJECTS | st.none(), st.sets(st.sampled_from(FILES)), st.booleans(), st.booleans())
 def test_no_answer_of_a_hub_is_a_crash(
     info: dict[str, Any],
@@ -65,6 +67,7 @@ def test_no_answer_of_a_hub_is_a_crash(
         assert (refused.hint or forms.hint([], refused.base, "q")).isprintable()
 
 
+@PROPERTY
 @given(OBJECTS)
 def test_base_models_are_names_of_the_hub_and_never_the_model_itself(info: dict[str, Any]) -> None:
     for base in repository.about({**info, "id": "a/b"}).bases:

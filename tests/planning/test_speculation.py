@@ -13,6 +13,7 @@ from pi_cli.planning.plan import Plan
 from pi_cli.planning.shards import Shards
 from pi_cli.planning.speculation import Speculation
 from tests.planning.profiles import from_hub, spaces
+from tests.properties import PROPERTY
 
 HYBRID = Architecture(
     "X",
@@ -43,6 +44,7 @@ def test_every_form_is_read(arguments: tuple[str, ...], draft: Speculation | Non
     assert speculation.parse(arguments) == draft
 
 
+@PROPERTY
 @given(st.lists(st.text(max_size=10) | st.sampled_from(["-sc", "--spec-tokens", "-sc.", "-sc.a.b", '{"method": 1}'])))
 def test_any_arguments_can_be_read(arguments: list[str]) -> None:
     draft = speculation.parse(arguments)
