@@ -140,7 +140,8 @@ def not_found(typed: str, name: str, why_not_searched: PiError | None = None) ->
     """Return the error for a name that the catalogue does not have, and the Hub does not have or could not be asked."""
     near = _offer(similar(name))
     if why_not_searched is None:
-        return BadUsage(f"neither the catalogue nor the Hugging Face Hub has a model `{typed}`", hint=near or None)
+        elsewhere = "`pi models` shows the catalogue; a model of the Hub is given as `OWNER/NAME`"
+        return BadUsage(f"neither the catalogue nor the Hugging Face Hub has a model `{typed}`", hint=near or elsewhere)
     reason = getattr(why_not_searched, "reason", why_not_searched)
     owner = fill("write it with its owner, as on the Hub: `OWNER/{name}`", name=short(name))
     message = f"the catalogue has no model `{typed}`, and the Hugging Face Hub was not searched: {reason}"
