@@ -17,6 +17,7 @@ venv="$HOME/venv"
 venvs="$pi_home/venvs"
 shared_venvs="$HOME/.pi/venvs"
 abilities=.pi-abilities.json
+is_asked=""  # whether a vLLM was asked by this setup, with an answer or without one
 
 install_uv() {
   PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
@@ -141,6 +142,7 @@ belongs_to_another_machine() { [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_pl
 # first model would fail.
 try_out() {
   local log="$pi_home/try-out.log" status=0
+  is_asked=1
   ask_abilities "$1" & # at the same time: both import vLLM, which takes nearly all of their time
   tried_version="$(in_its_environment timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" || status=$?
   wait $! || true
@@ -165,20 +167,20 @@ in_its_environment() {
 note_abilities() {
   local format
   format="$(sed -n 's/^FORMAT = \([0-9]*\).*/\1/p' "$here/vllm_abilities.py")"
-  if [[ -d "$1" ]] && ! grep -qs "\"format\":$format," "$1/$abilities"; then
+  if [[ -z "$is_asked" && -d "$1" ]] && ! grep -qs "\"format\":$format," "$1/$abilities"; then
     ask_abilities "$1" -B # new bytecode would look like a change since the test run
   fi
 }
 
 # Ask a vLLM what it can do: seconds, nearly all of them for its import. It may print other lines before the answer.
 ask_abilities() {
-  local file="$1/$abilities" log="$pi_home/abilities.log"
+  local answer="$pi_home/abilities.new" log="$pi_home/abilities.log"
   if belongs_to_another_machine "$1"; then return; fi
   if in_its_environment VLLM_LOGGING_LEVEL=ERROR timeout -k 5 120 "$1/bin/python" -I "${@:2}" "$here/vllm_abilities.py" \
-    2> "$log" | tail -n 1 > "$file.new" && [[ "$(head -c 1 "$file.new")" == "{" ]]; then
-    mv "$file.new" "$file"
+    2> "$log" | tail -n 1 > "$answer" && [[ "$(head -c 1 "$answer")" == "{" ]]; then
+    mv "$answer" "$1/$abilities"
   else
-    rm -f "$file.new"
+    rm -f "$answer"
     echo "this vLLM cannot be asked what it can do: $(grep . "$log" | tail -n 1)"
   fi
 }
