@@ -430,3 +430,9 @@ def test_a_users_file_that_is_not_text_is_refused() -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(BadUsage, match=re.escape(f"cannot read `{file}`: ")):
         catalogue.find("openai/gpt-oss-20b")
+
+
+def test_models_with_an_indexer_have_sparse_attention() -> None:
+    indexed = [entry for entry in catalogue.entries() if entry.architecture and "Dsa" in entry.architecture.name]
+    assert indexed
+    assert {entry.attention for entry in indexed} == {"sparse"}
