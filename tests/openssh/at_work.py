@@ -61,8 +61,11 @@ def start(pi: Pi, name: str = "q", *, pod: str = "dc1", own: tuple[str, ...] = Q
 
 
 def living(pod: OpensshPod) -> list[Process]:
-    """Return what pi's commands have left on a pod: all processes but sshd's own and the dead."""
-    return [each for each in pod.processes() if each.state != "Z" and not is_sshd(each)]
+    """Return what pi's commands have left on a pod: all processes but sshd's own and the dead.
+
+    A process without arguments has given its memory back: it is about to be dead.
+    """
+    return [each for each in pod.processes() if each.state != "Z" and each.args and not is_sshd(each)]
 
 
 def is_sshd(process: Process) -> bool:

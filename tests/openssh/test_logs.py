@@ -70,7 +70,7 @@ def test_leaving_an_unread_flood_ends_its_reader(pod: OpensshPod) -> None:
 
 def test_a_reader_that_goes_away_ends_it(pi: Pi, pod: OpensshPod) -> None:
     """Fault 60."""
-    start(pi, own=("--vllm", "--simulate", "slow=0.2", "spam=2000"))
+    start(pi, own=("--vllm", "--simulate", "slow=0.2", "--simulate", "spam=2000"))
     with begin("logs", "q") as process:
         assert process.stdout
         assert process.stderr
