@@ -285,12 +285,15 @@ def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: 
     """Security check 24, fault 37."""
     pod.install("vllm", WRITES_DOWN_ITS_ARGUMENTS)
     pod.install("hf", "#!/bin/sh\nexit 0\n")
-    for model, arguments in (("m/m", CANARIES), ("/srv/; touch /CANARY", []), ("/srv/a' b\"", ["--x=y z"])):
+    values = [f"--x={canary}" for canary in CANARIES]
+    for model, arguments in (("m/m", values), ("/srv/; touch /CANARY", []), ("/srv/a' b\"", ["--x=y z"])):
         result = pi("start", model, "--name", "q", "--vllm", *arguments)
         assert result.code == 4, result.err
         told = json.loads((pod.home / "arguments").read_text().splitlines()[-1])
         assert told[:2] == ["serve", model]
         assert told[len(told) - len(arguments) :] == arguments
+    stray = pi("start", "m/m", "--name", "q", "--vllm", *CANARIES)
+    assert (stray.code, "belongs to no option of vLLM" in stray.err) == (2, True), stray.err
     for model in ("m/$(touch /CANARY)", "m/a' b\""):
         refused = pi("start", model, "--name", "q")
         assert (refused.code, "is not the id of a model" in refused.err) == (2, True), refused.err
