@@ -285,8 +285,8 @@ def test_arguments_and_names_of_models_arrive_as_they_were_written(pi: Pi, pod: 
     """Security check 24, fault 37."""
     pod.install("vllm", WRITES_DOWN_ITS_ARGUMENTS)
     pod.install("hf", "#!/bin/sh\nexit 0\n")
-    values = [f"--x={canary}" for canary in CANARIES]
-    for model, arguments in (("m/m", values), ("/srv/; touch /CANARY", []), ("/srv/a' b\"", ["--x=y z"])):
+    values = [f"--response-role={canary}" for canary in CANARIES]
+    for model, arguments in (("m/m", values), ("/srv/; touch /CANARY", []), ("/srv/a' b\"", ["--response-role=y z"])):
         result = pi("start", model, "--name", "q", "--vllm", *arguments)
         assert result.code == 4, result.err
         told = json.loads((pod.home / "arguments").read_text().splitlines()[-1])
