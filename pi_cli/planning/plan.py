@@ -127,9 +127,13 @@ def _check(
         _check_context(profile, constraints.context)
 
 
+def lacks_audio(profile: KnownModel) -> bool:
+    """Return whether a model is for speech, and the pod's vLLM said that it cannot read sound."""
+    return profile.kind == "speech" and profile.vllm.is_own and profile.vllm.abilities.audio is False
+
+
 def _check_audio(profile: KnownModel, pod: str) -> None:
-    """Raise `BadUsage` for a model of speech if the pod's vLLM said that it cannot read sound."""
-    if profile.kind == "speech" and profile.vllm.is_own and profile.vllm.abilities.audio is False:
+    if lacks_audio(profile):
         raise BadUsage(
             f"`{profile.id}` is a model for speech, and the vLLM of `{pod}` has no libraries for sound",
             hint=fill("install them with `pi pods setup {pod} --vllm {package}`", pod=pod, package="vllm[audio]"),

@@ -32,6 +32,9 @@ class CatalogueVerdict:
 
 def judge(profile: KnownModel, spaces: Sequence[GpuSpace], *, pod: str) -> CatalogueVerdict:
     """Judge a model as `pi start` would without any constraint. `spaces` must not be empty."""
+    if plan.lacks_audio(profile):
+        reason = "it is for speech, and the pod's vLLM has no libraries for sound (`vllm[audio]`)"
+        return CatalogueVerdict(profile, "no", None, reason, "needs vllm[audio]")
     # The placement comes first: a refusal tries other hardware too, which takes long.
     if candidates.best(profile, NO_CONSTRAINTS, spaces):
         made = plan.make(profile, NO_CONSTRAINTS, spaces, pod=pod)

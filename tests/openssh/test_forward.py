@@ -61,7 +61,7 @@ def test_a_private_model_can_be_reached_through_ssh_only(pi: Pi, pod: OpensshPod
 
 def test_a_connection_lost_for_a_while_comes_back_on_the_same_port(pi: Pi, pod: OpensshPod) -> None:
     """Faults 5 and 84: sshd is gone for some seconds, in the middle of an answer."""
-    start(pi, own=("--private", *QUICK, "rate=5", *TOOLS))
+    start(pi, own=("--private", *QUICK, "--simulate", "rate=5", *TOOLS))
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         with counting(url) as stream:
@@ -93,7 +93,7 @@ def test_pi_reconnects_however_often_the_connection_is_lost(pi: Pi, pod: Openssh
 
 def test_a_stalled_connection_is_detected_within_half_a_minute(pi: Pi, pod: OpensshPod) -> None:
     """Fault 5."""
-    start(pi, own=("--private", *QUICK, "rate=5", *TOOLS))
+    start(pi, own=("--private", *QUICK, "--simulate", "rate=5", *TOOLS))
     with way_to(pod, "silent") as relay:
         assert pi("list", "--pod", "silent").code == 0
         with staying("forward", "silent/q") as forward:
@@ -153,7 +153,7 @@ def test_many_programs_at_once_share_one_connection(pi: Pi, pod: OpensshPod) -> 
 
 
 def test_a_client_that_disconnects_stops_the_answer_on_the_pod(pi: Pi, pod: OpensshPod) -> None:
-    start(pi, own=("--private", *QUICK, "rate=5", *TOOLS))
+    start(pi, own=("--private", *QUICK, "--simulate", "rate=5", *TOOLS))
     with staying("forward", "q") as forward:
         [url] = forward.prints()
         with counting(url):

@@ -134,7 +134,7 @@ def test_logins_are_retried_with_an_sshd_that_allows_one_at_a_time(pi: Pi, pod: 
 
 def test_a_connection_lost_during_an_answer_is_reported_as_lost(pi: Pi, pod: OpensshPod) -> None:
     """Fault 84."""
-    start(pi, own=(*QUICK, "rate=5", *TOOLS))
+    start(pi, own=(*QUICK, "--simulate", "rate=5", *TOOLS))
     with begin("prompt", "q", "Count to 100") as asking:
         assert asking.stderr
         asking.stderr.read(1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import catalogue, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning import catalogue, gpu_space, gpu_types, lookup, plan, verdicts, vllm_arguments
 from pi_cli.planning.abilities import Abilities, Vllm
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
@@ -68,3 +68,5 @@ def test_a_model_for_speech_needs_a_vllm_with_libraries_for_sound() -> None:
     with pytest.raises(BadUsage, match="the vLLM of `dc1` has no libraries for sound") as refused:
         plan.make(profile.on(vllm), Constraints(), spaces, pod="dc1")
     assert refused.value.hint == "install them with `pi pods setup dc1 --vllm 'vllm[audio]'`"
+    verdict = verdicts.judge(profile.on(vllm), spaces, pod="dc1")
+    assert (verdict.status, verdict.brief) == ("no", "needs vllm[audio]")

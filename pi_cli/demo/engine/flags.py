@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 from pi_cli.planning import abilities
 from pi_cli.planning.abilities import Option
 
-SIMULATE = Option(("--simulate",), "many")  # of the stand-in only: failures and delays
+SIMULATE = Option(("--simulate",))  # of the stand-in only: failures and delays
 REPEATABLE = ("middleware", "simulate")
 
 
