@@ -14,6 +14,10 @@ LAB := tests/demo tests/lab_checks
 STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_downloads.py \
   tests/commands/test_forward.py tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py \
   tests/commands/test_logs_over_bad_links.py tests/commands/test_run.py tests/models/test_forwards.py
+# Plans of the whole catalogue on all kinds of hardware, its updates, kinds of models, and every line after `--vllm`.
+PLANS := tests/planning/test_plans_of_the_catalogue.py tests/commands/test_abilities.py tests/commands/test_arguments.py \
+  tests/commands/test_kinds.py tests/commands/test_models_update.py tests/commands/test_servable.py \
+  tests/commands/test_vllm_arguments.py
 # Tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts.
 SETUP := tests/remote tests/commands/test_setup.py
 # A test that runs mypy once more.
@@ -21,7 +25,7 @@ TYPOS := tests/test_protocol_typos.py
 # Tests of what runs on a pod, which has the standard library only, of pages, and of what mypy reports.
 WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs $(TYPOS)
 # What other targets run.
-NOT_DEFAULT := $(LAB) $(STREAMS) $(SETUP) $(TYPOS) tests/hostile tests/openssh
+NOT_DEFAULT := $(LAB) $(STREAMS) $(PLANS) $(SETUP) $(TYPOS) tests/hostile tests/openssh
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
   tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
@@ -30,7 +34,7 @@ NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_for
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-streams test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
+.PHONY: help demo quick test check format test-lab test-streams test-plans test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -40,6 +44,7 @@ help:
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
 	@echo "make test-streams  tests of logs, downloads and forwarded ports, over good and bad connections"
+	@echo "make test-plans    plans of the whole catalogue, its updates, kinds of models, and every line after --vllm"
 	@echo "make test-setup    tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts"
 	@echo "make test-hostile  every hostile value in every field of what a pod sends, and thieves of ports (4 minutes)"
 	@echo "make test-openssh  tests on real sshd in bare Debian roots (root; installs debootstrap)"
@@ -80,6 +85,9 @@ test-lab: $(READY)
 
 test-streams: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(STREAMS)
+
+test-plans: $(READY)
+	$(BIN)/python -m pytest $(TESTS) $(PLANS)
 
 test-setup: $(READY)
 	$(BIN)/python -m pytest $(TESTS) $(SETUP)
