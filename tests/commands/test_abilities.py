@@ -82,7 +82,10 @@ def test_a_damaged_copy_is_fetched_again(pi: Pi, pod: EmbeddedPod) -> None:
     assert file.stem == digest
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"format":99}', "x" * 2_000_000, '{"format":1,"version":"\\u001b[2J"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", '{"format":99}', pytest.param("x" * 2_000_000, id="large"), '{"format":1,"version":"\\u001b[2J"}'],
+)
 def test_a_file_that_pi_does_not_understand_is_as_none(pi: Pi, pod: EmbeddedPod, content: str) -> None:
     say(pod.home / "venv")
     (pod.home / "venv/.pi-abilities.json").write_text(content)
