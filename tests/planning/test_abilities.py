@@ -94,6 +94,9 @@ def test_nonsense_is_not_understood_and_nothing_else_happens(parts: dict[str, ob
     assert read is None or all(name.isprintable() for name in (read.version, *read.architectures, *read.quantisations))
 
 
-@pytest.mark.parametrize("text", ["", "null", "[" * 100_000, '{"format":2}', '{"format":1,"version":"\\u001b[2J"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", pytest.param("[" * 100_000, id="nested"), '{"format":2}', '{"format":1,"version":"\\u001b[2J"}'],
+)
 def test_a_text_that_is_not_of_vllm_is_not_understood(text: str) -> None:
     assert abilities.understood(text) is None
