@@ -159,7 +159,7 @@ async def explain(client: "Client", model: ServedModel, error: RouteNotServed) -
     from pi_cli.models import served
 
     try:
-        kind = served.kind_of(served.routes_of(await client.get(SERVER + served.ROUTES, cast_to=object)))
+        kind = served.kind_of(served.routes_of(await client.get(SERVER + served.DESCRIPTION, cast_to=object)))
     except (openai.APIError, ValueError, RecursionError):
         return error
     if kind in (None, "generation"):

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pi_cli.diagnosis.start_command import StartCommand
-from pi_cli.hints import fill
+from pi_cli.hints import excerpt, fill
 from pi_cli.planning import own_arguments, vllm_arguments
 
 SHOWN = 8  # names of a list in an error
-WIDTH = 76  # columns of an excerpt, which is indented and must not wrap
 SIMILAR = 0.75  # difflib's ratio of a typo: below that, names have only their usual parts in common
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 NO = ("false", "no", "off", "0")  # after a switch, which takes no value
@@ -188,7 +187,7 @@ def _json(match: re.Match[str], asked: Asked) -> Rejection | None:
             start=asked.without(option),
         )
         problem = f"does not accept the value of `{option}`: invalid JSON at {place}: {_lower(error.msg)}"
-        return Rejection(problem, hint, _excerpt(line, error.colno - 1))
+        return Rejection(problem, hint, excerpt(line, error.colno - 1, error.colno))
     return None
 
 
@@ -274,10 +273,3 @@ def _line(text: str) -> str:
 def _lower(text: str) -> str:
     """Return a text with a small first letter, as pi's messages have it."""
     return text[:1].lower() + text[1:]
-
-
-def _excerpt(line: str, place: int) -> str:
-    """Return the part of a line around a character, and a mark below it."""
-    shown = "".join(sign if sign.isprintable() else " " for sign in line)
-    begin = max(0, min(place - WIDTH // 2, len(shown) - WIDTH + 1))
-    return f"{shown[begin : begin + WIDTH]}\n{' ' * (place - begin)}^"

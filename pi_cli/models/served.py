@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import httpx2
 
+from pi_cli.planning.kinds import ROUTES
+
 Kind = Literal["generation", "embedding", "reranker", "classification", "speech", "pooling"]
 
-ROUTES = "/openapi.json"
+DESCRIPTION = "/openapi.json"
 COMPLETIONS, EMBEDDINGS, RERANK = "/v1/completions", "/v1/embeddings", "/rerank"
 CLASSIFY, POOLING, TRANSCRIPTIONS = "/classify", "/pooling", "/v1/audio/transcriptions"
 # The route by which a kind is known, the most telling first: a model that embeds also ranks by comparing embeddings,
@@ -30,11 +32,11 @@ TELLING: dict[str, Kind] = {
 }
 # What a model of a kind is called, and the route that its clients use.
 NAMES: dict[Kind, tuple[str, str]] = {
-    "generation": ("a model that generates text", "/v1/chat/completions"),
-    "embedding": ("an embedding model", EMBEDDINGS),
-    "reranker": ("a reranker", RERANK),
-    "classification": ("a classifier", CLASSIFY),
-    "speech": ("a model that transcribes speech", TRANSCRIPTIONS),
+    "generation": ROUTES["generation"],
+    "embedding": ROUTES["embedding"],
+    "reranker": ROUTES["reranker"],
+    "classification": ROUTES["classification"],
+    "speech": ROUTES["speech"],
     "pooling": ("a pooling model", POOLING),
 }
 SAMPLE_RATE = 16_000  # Hz
@@ -68,7 +70,7 @@ def routes_of(description: object) -> Collection[str]:
 
 async def ask_kind(client: httpx2.AsyncClient) -> Kind | None:
     """Ask a server what it serves; None if it does not say, for example with `--disable-fastapi-docs`."""
-    response = await client.get(ROUTES)
+    response = await client.get(DESCRIPTION)
     try:
         return kind_of(routes_of(response.json())) if response.status_code == 200 else None
     except (ValueError, RecursionError):

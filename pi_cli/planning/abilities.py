@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pi_cli.planning import versions
+
 SHIPPED = Path(__file__).with_name("vllm-0.32.0.json")
 FORMAT = 1
 MAX_NAME = 200  # characters; vLLM's longest name has about 60
@@ -82,7 +84,7 @@ class Vllm:
 
     def for_model(self, min_vllm: str | None) -> "Vllm":
         """Return the vLLM that runs a model: a newer one, of which nothing is known, if this is too old for it."""
-        if min_vllm and self.version and release(self.version) < release(min_vllm):
+        if min_vllm and self.version and versions.release(self.version) < versions.release(min_vllm):
             return Vllm(min_vllm, shipped(), min_vllm == shipped().version)
         return self
 
@@ -97,19 +99,6 @@ def of(version: str | None, digest: str | None) -> Vllm:
     if own and own.version and (not public or _public(own.version) == public):
         return Vllm(version or own.version, own, is_own=True)
     return Vllm(version or "", shipped(), public == shipped().version)
-
-
-def release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a release without trailing zeros; a pre-release counts as its release, as on the pod.
-
-    >>> release("0.33.0rc1+cu129")
-    (0, 33)
-    """
-    leading = re.match(r"[\d.]*", version)
-    numbers = [int(number) for number in re.findall(r"\d+", leading.group() if leading else "")]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
 
 
 def _read(digest: str) -> Abilities | None:

@@ -2,19 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from pi_cli.planning import candidates, vllm_arguments
-from pi_cli.planning.kinds import Kind
+from pi_cli.planning import candidates, kinds, vllm_arguments
 from pi_cli.planning.profile import KnownModel
 
-ROUTES: dict[Kind, str] = {
-    "embedding": "an embedding model, served at /v1/embeddings",
-    "late-interaction": "an embedding model with a vector for each token, served at /pooling",
-    "reranker": "a reranker, served at /rerank and /score",
-    "classification": "a classifier, served at /classify",
-    "token-classification": "a classifier of tokens, served at /pooling",
-    "reward": "a reward model, served at /pooling",
-    "speech": "a model for speech, served at /v1/audio/transcriptions",
-}
 CLASSIFIER = ("--hf-overrides",)
 
 
@@ -26,5 +16,5 @@ def notes(profile: KnownModel, arguments: Sequence[str]) -> Iterator[str]:
             f"{what} that writes its scores as text, served at /v1/chat/completions; where its page names "
             "`--hf-overrides`, give that after `--vllm`, and vLLM returns scores"
         )
-    elif profile.kind in ROUTES:
-        yield ROUTES[profile.kind]
+    elif profile.kind != "generation":
+        yield kinds.described(profile.kind)

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from pi_cli.hints import fill
-from pi_cli.planning import vllm_arguments
-from pi_cli.planning.abilities import Abilities, Vllm, release, shipped
+from pi_cli.planning import versions, vllm_arguments
+from pi_cli.planning.abilities import Abilities, Vllm, shipped
 
 PARSERS = {"--tool-call-parser": "tool calls are off", "--reasoning-parser": "the reasoning is part of the answer"}
 WITH_TOOLS = "--enable-auto-tool-choice"  # refused without a parser
@@ -15,7 +15,7 @@ def known(arguments: Sequence[str], vllm: Vllm, pod: str) -> tuple[tuple[str, ..
     if not vllm.is_certain:
         return tuple(arguments), ()
     names = vllm.abilities.option_names
-    is_old = release(vllm.version) < release(shipped().version)
+    is_old = versions.is_older(vllm.version, shipped().version)
     newer = fill("; get a newer one with `pi pods setup {pod} --vllm release`", pod=pod) if is_old else ""
     kept: list[tuple[str, ...]] = []
     remarks: list[str] = []

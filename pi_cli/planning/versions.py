@@ -1,18 +1,18 @@
 """Versions of vLLM, as far as a plan compares them."""
 
+import re
+
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version, for comparisons: a pre-release of 0.33.0 counts as 0.33.0.
+    """Return the numbers of a release without trailing zeros; a pre-release counts as its release, as on the pod.
 
-    >>> release("0.33.0rc1+cu130") > release("0.9.2")
-    True
+    >>> release("0.33.0rc1+cu129")
+    (0, 33)
     """
-    numbers: list[int] = []
-    for part in version.split("+", maxsplit=1)[0].split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
+    leading = re.match(r"[\d.]*", version)
+    numbers = [int(number) for number in re.findall(r"\d+", leading.group() if leading else "")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
     return tuple(numbers)
 
 

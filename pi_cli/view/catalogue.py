@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pi_cli import hints, units
-from pi_cli.planning import gpu_space
+from pi_cli.planning import gpu_space, kinds
 from pi_cli.view import plans, terminal
 from pi_cli.view.plans import show_row
 
@@ -24,11 +24,6 @@ WORDS = {
     "tight": "fits tightly",
     "no room": "fits, but its memory is in use",
     "no": "does not fit",
-}
-KINDS = {
-    "embedding": "embedding: returns vectors, at /v1/embeddings",
-    "reranker": "reranker: orders documents by a query, at /v1/rerank",
-    "speech": "speech: returns the text of a recording, at /v1/audio/transcriptions",
 }
 GAP = "  "
 COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
@@ -197,7 +192,7 @@ def _about(entry: "Entry", target: str, vllm: str | None) -> Iterator[tuple[str,
         parser = entry.tool_call_parser
         yield "TOOLS", f"--tool-call-parser {parser}" if parser else "no tool-call parser"
     else:
-        yield "KIND", KINDS[entry.kind]
+        yield "KIND", f"{entry.kind}: {kinds.described(entry.kind)}"
     if entry.reasoning_parser:
         yield "THINKING", f"--reasoning-parser {entry.reasoning_parser}"
     if entry.speculative:

@@ -1,11 +1,15 @@
 """Models that embed, rank, classify or transcribe: `pi start`, `pi check` and `pi prompt` know what they are for."""
 
+import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.planning import kinds
+from pi_cli.planning.kinds import Kind
 from tests.commands.served import Served
 from tests.conftest import Pi
 
@@ -47,10 +51,21 @@ CHECKED = {
 }
 CALLED = {
     "Qwen/Qwen3-Embedding-0.6B": Called("embed", "an embedding model", "/v1/embeddings"),
-    "BAAI/bge-reranker-v2-m3": Called("rank", "a reranker", "/rerank"),
+    "BAAI/bge-reranker-v2-m3": Called("rank", "a reranker", "/v1/rerank"),
     "someone/text-classifier": Called("classify", "a classifier", "/classify"),
     "openai/whisper-large-v3": Called("hear", "a model that transcribes speech", "/v1/audio/transcriptions"),
 }
+OWN_ENTRY = """
+```toml
+id = "me/mine"
+weights_gb = 1.0
+kind = "{kind}"
+[[hardware]]
+gpus = ["any"]
+count = 1
+args = []
+```
+"""
 BROKEN = """
 class Broken:
     \"\"\"Refuses to embed.\"\"\"
@@ -99,3 +114,13 @@ def test_an_embedding_model_that_embeds_nothing_is_not_ready(pi: Pi, pod: Embedd
 
 def seen(screen: str) -> str:
     return re.sub(r"\b\d\.\d{2,3}\b", "<n>", re.sub(r"\d+\.\d s\b", "<s> s", screen))
+
+
+@pytest.mark.usefixtures("pod")
+@pytest.mark.parametrize("kind", [kind for kind in kinds.ROUTES if kind != "generation"])
+def test_a_model_of_each_kind_in_ones_own_catalogue_is_shown_as_what_it_is(pi: Pi, kind: Kind) -> None:
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(OWN_ENTRY.format(kind=kind))
+    shown = pi("models", "me/mine")
+    assert shown.code == 0, shown.err
+    said = re.escape(f"{kind}: {kinds.described(kind)}")
+    assert re.search(rf"^KIND +{said}$", shown.out, re.MULTILINE)

@@ -22,7 +22,7 @@ def furnish(pod: OpensshPod) -> None:
     shutil.copy(PACKAGE / "__init__.py", copy)
     (copy / "planning").mkdir()
     for path in (PACKAGE / "planning").iterdir():  # what vLLM can do, from which the simulated one has its options
-        if path.name in ("__init__.py", "abilities.py", "json_options.py") or path.suffix == ".json":
+        if path.name in ("__init__.py", "abilities.py", "json_options.py", "versions.py") or path.suffix == ".json":
             shutil.copy(path, copy / "planning")
     for name in ("vllm", "hf", "nvidia-smi"):
         pod.install(name, LAUNCHER.replace("NAME", name))
