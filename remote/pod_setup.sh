@@ -33,6 +33,12 @@ lock_timeout=15 # seconds
 source "$here/steps.sh"
 # shellcheck source=setup/preflight.sh
 source "$here/preflight.sh"
+# shellcheck source=setup/first_boot.sh
+source "$here/first_boot.sh"
+# shellcheck source=setup/gpus.sh
+source "$here/gpus.sh"
+# shellcheck source=setup/disks.sh
+source "$here/disks.sh"
 # shellcheck source=setup/place.sh
 source "$here/place.sh"
 # shellcheck source=setup/packages.sh

@@ -1,15 +1,13 @@
 # shellcheck shell=bash
 # Check the machine before anything is changed on it, and refuse what cannot work. Sourced by `pod_setup.sh`.
 #
-# Sets for later steps: os_id os_version arch provider is_container driver_version driver_cuda gpu_names
-# compute_capability has_cuda_gpu cuda_trouble.
+# Sets for later steps: os_id os_version arch provider is_container. `gpus.sh` and `disks.sh` check the rest.
 
 machine_root="${PI_MACHINE_ROOT:-}" # machines of the tests and the demo have /etc, /proc … below this folder
 wait_limit="${PI_SETUP_WAIT_LIMIT:-300}" # seconds to wait for other programs: the first boot, another apt
 
 os_id="" os_version="" os_title="" arch="" provider="" is_container=""
-driver_version="" driver_cuda="" gpu_names="" compute_capability="" has_cuda_gpu=""
-oldest_gpu="" missing_at_start="" free_space=""
+missing_at_start=""
 cuda_trouble="" # why there will be no CUDA toolkit
 
 check_the_machine() {
@@ -170,114 +168,7 @@ is_mounted() {
   return 1
 }
 
-# The first boot: programs that are still preparing the machine
-
-wait_for_the_first_boot() {
-  local deadline=$((SECONDS + wait_limit)) program announced=""
-  while program="$(first_boot)"; [[ -n "$program" ]]; do
-    if ((SECONDS >= deadline)); then
-      warn "$program has not finished within $wait_limit s; continuing while it runs"
-      return
-    fi
-    [[ -n "$announced" ]] || say "waiting for $program to finish preparing this machine"
-    announced=yes
-    sleep 1
-  done
-}
-
-first_boot() {
-  local run="$machine_root/run"
-  if [[ -e "$machine_root/.provisioning" ]]; then
-    echo "the image's provisioning"
-  elif [[ -d "$run/systemd/system" && -e "$run/cloud-init/status.json" && ! -e "$run/cloud-init/result.json" ]]; then
-    echo "cloud-init"
-  fi
-}
-
-# GPUs and their driver
-
-look_at_the_gpus() {
-  local rows banner_text
-  command -v nvidia-smi > /dev/null \
-    || fail "no NVIDIA driver: nvidia-smi is missing. On a machine without a GPU, use --cpu"
-  exec {banner}< <(nvidia-smi 2>&1) # each can take a second: run both at once
-  rows="$(query_gpus)" || fail "no usable GPU: nvidia-smi says \`$(first_line "$rows")\`"
-  banner_text="$(cat <&"$banner")"
-  exec {banner}<&-
-  read_the_gpus "$rows"
-  check_mig "$rows"
-  driver_cuda="$(cuda_of_the_driver "$driver_version" "$banner_text")"
-  has_cuda_gpu=yes
-  check_the_capability
-  check_the_driver
-}
-
-# Drivers before R510 do not know compute_cap. They are refused later, in check_the_driver, with a clearer message.
-query_gpus() {
-  local fields=name,driver_version,mig.mode.current,compute_cap text
-  if text="$(nvidia-smi --query-gpu="$fields" --format=csv,noheader 2>&1)"; then echo "$text"; return; fi
-  if [[ "$text" == *"not a valid field"* ]]; then
-    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1
-  else
-    echo "$text"
-    return 1
-  fi
-}
-
-first_line() {
-  local line
-  while read -r line; do
-    if [[ -n "$line" ]]; then echo "$line"; return; fi
-  done <<< "$1"
-}
-
-read_the_gpus() {
-  local name version capability
-  while IFS=, read -r name version _ capability; do
-    if [[ -z "$version" ]]; then continue; fi # not a row of the table
-    gpu_names+="${gpu_names:+$'\n'}$name"
-    driver_version="${version# }"
-    capability="${capability# }"
-    if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]] \
-      && { [[ -z "$compute_capability" ]] || is_older "$capability" "$compute_capability"; }; then
-      compute_capability="$capability"
-      oldest_gpu="$name"
-    fi
-  done <<< "$1"
-  [[ -n "$gpu_names" ]] || fail "no usable GPU: nvidia-smi lists none"
-  if (($(sort -u <<< "$gpu_names" | wc -l) > 1)); then
-    warn "the GPUs are of different types ($(counted "$gpu_names")): splitting one model over them works poorly"
-  fi
-}
-
-# A GPU in MIG mode has no usable memory until it is divided into slices.
-check_mig() {
-  local enabled slices
-  enabled="$(grep -c ', Enabled,' <<< "$1" || true)"
-  if ((enabled == 0)); then return; fi
-  slices="$(nvidia-smi -L | grep -c '^ *MIG ' || true)"
-  if ((slices > 0)); then
-    say "MIG: $slices slices on $enabled GPUs"
-  elif ((enabled < $(wc -l <<< "$gpu_names"))); then
-    warn "$enabled GPUs are in MIG mode without slices: nothing can run on them." \
-      "Turn MIG off with \`nvidia-smi -mig 0\` as root"
-  else
-    fail "no usable GPU: MIG is on, and there are no slices." \
-      "Create some, or turn MIG off with \`nvidia-smi -mig 0\` as root"
-  fi
-}
-
-is_older() { ((${1%%.*} * 1000 + ${1#*.} < ${2%%.*} * 1000 + ${2#*.})); }
-
-# Count equal lines: `2x THIS, 1x THAT`.
-counted() { sort <<< "$1" | uniq -c | sed -E 's/^ *([0-9]+) /\1x /' | paste -sd , | sed 's/,/, /g'; }
-
-summary_of_gpus() {
-  [[ -n "$has_cuda_gpu" ]] || return 0
-  echo ", driver $driver_version (CUDA $driver_cuda), $(counted "$gpu_names")"
-}
-
-# Rights, clock, disks
+# Rights and clock
 
 check_rights() {
   missing_at_start="$(missing_packages)"
@@ -299,58 +190,3 @@ check_the_clock() {
     warn "the clock says $(date -u -d "@$now" '+%F %R') UTC, but packages were installed here later than that"
   fi
 }
-
-# Gigabytes that each part takes, including its temporary files.
-size_of_vllm=14 size_of_cpu_build=4 size_of_packages=1 size_of_toolkit=5 size_of_full_toolkit=12
-
-# vLLM is installed below the home, everything else below /, which may be the same disk.
-check_the_disks() {
-  local -a rows
-  local kind home home_free root root_free for_home for_root=0
-  mapfile -t -s 1 rows < <(df -PTk -- "$HOME" "$machine_root/" 2> /dev/null)
-  read -r _ kind _ _ home_free _ home <<< "${rows[0]:-}"
-  read -r _ _ _ _ root_free _ root <<< "${rows[1]:-}"
-  if [[ "$kind" == *fuse* ]]; then
-    warn "$home is part of a shared pool: how much space is left for you is unknown"
-    home_free=""
-  fi
-  free_space="$(in_gigabytes "$home_free") free"
-  for_home="$(space_for_vllm)"
-  if [[ -n "$missing_at_start" ]]; then for_root="$size_of_packages"; fi
-  if [[ "$home" == "$root" ]]; then for_root=$((for_root + for_home)) for_home=0; fi
-  check_the_disk "$home" "$for_home" "$home_free"
-  check_the_disk "$root" "$for_root" "$root_free"
-  check_space_for_the_toolkit "$root" "$for_root" "$root_free"
-}
-
-space_for_vllm() {
-  if [[ -x "$HOME/venv/bin/vllm" ]] && { [[ -z "$vllm_spec" || -d "$pi_home/venvs/$vllm_spec" ]] \
-    || grep -sqxF -- "$vllm_spec" "$HOME/venv/.pi-vllm"; }; then
-    echo 0
-  elif is_for_cpu; then
-    echo "$size_of_cpu_build"
-  else
-    echo "$size_of_vllm"
-  fi
-}
-
-# An interrupted run may have left part of what is needed on the disk.
-check_the_disk() {
-  local disk="$1" needed="$2" free="$3" left
-  if [[ -z "$free" ]] || ((free >= needed << 20)); then return; fi
-  left="$(du -skc "$pi_home/venvs/.new" "$HOME/.cache/uv" 2> /dev/null | tail -n 1 || true)"
-  ((free + ${left%%[!0-9]*} >= needed << 20)) \
-    || fail "the disk of $disk is too small: setup needs $needed GB there, and $(in_gigabytes "$free") are free"
-}
-
-# vLLM runs without the toolkit: skip it rather than refuse the whole setup.
-check_space_for_the_toolkit() {
-  local disk="$1" needed="$2" free="$3" size="$size_of_toolkit"
-  if [[ -z "$has_cuda_gpu" || "$cuda" == none || -z "$free" || -n "$cuda_trouble" ]]; then return; fi
-  if [[ "$cuda" == full ]]; then size="$size_of_full_toolkit"; fi
-  if ((free >= (needed + size) << 20)) || has_wanted_toolkit; then return; fi
-  cuda_trouble="the disk of $disk is too small: $((needed + size)) GB are needed, $(in_gigabytes "$free") are free"
-  if [[ "$cuda" == full ]]; then fail "no CUDA toolkit: $cuda_trouble"; fi
-}
-
-in_gigabytes() { if [[ -n "$1" ]]; then echo "$(($1 >> 20)) GB"; else echo "an unknown amount"; fi; }
