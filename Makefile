@@ -28,7 +28,7 @@ WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs $(TYPOS)
 NOT_DEFAULT := $(LAB) $(STREAMS) $(PLANS) $(SETUP) $(TYPOS) tests/hostile tests/openssh
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
-  tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
+  tests/hub tests/vllm tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
 NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_forwards.py tests/ssh/test_login.py \
   tests/ssh/test_passphrase_on_a_terminal.py tests/view/test_listing.py
 # Python may keep its bytecode: the tests start it thousands of times.

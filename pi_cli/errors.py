@@ -11,7 +11,7 @@ PiError                 exit 1
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
 ├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
 ├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
-├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/planning/hub.py`)
+├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/hub/hub_api.py`)
 ├── NotFetched          exit 1   the vLLM recipes could not be fetched (`pi_cli/planning/recipe_site.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
 ├── RouteNotServed      exit 1   the server has no such route: another kind of model (`pi_cli/chat/client.py`)

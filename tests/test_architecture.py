@@ -10,7 +10,8 @@ from tests.every import every
 ROOT = Path(__file__).parent.parent / "pi_cli"
 # Each room may import those of the floors before its own, and none beside it.
 FLOORS = [
-    {"store"}, {"planning", "ssh"}, {"diagnosis"}, {"pods"}, {"models"}, {"chat"}, {"view"}, {"demo"}, {"commands"},
+    {"store"}, {"vllm"}, {"hub"}, {"planning", "ssh"}, {"diagnosis"}, {"pods"}, {"models"}, {"chat"}, {"view"},
+    {"demo"}, {"commands"},
 ]  # fmt: skip
 ROOMS = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 APART = {("diagnosis", "ssh")}  # though below it: what explains a log computes, and reaches nothing
@@ -20,8 +21,8 @@ OWNERS = {
     "markdown_it": {"view"},
     "openai": {"chat"},
     "prompt_toolkit": {"chat"},
-    "huggingface_hub": {"planning"},
-    "httpx2": {"planning", "models", "chat"},
+    "huggingface_hub": {"hub"},
+    "httpx2": {"hub", "planning", "models", "chat"},
     "asyncssh": {"ssh", "demo"},
     "filelock": {"store"},
     "platformdirs": {"store"},

@@ -16,10 +16,10 @@ from pi_cli.store import state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
-    from pi_cli.planning.abilities import Vllm
     from pi_cli.planning.gpu_space import GpuSpace
     from pi_cli.planning.profile import KnownModel
     from pi_cli.planning.verdicts import CatalogueVerdict
+    from pi_cli.vllm.abilities import Vllm
 
 
 def models(
@@ -110,7 +110,8 @@ def _show_found(query: str, *, as_json: bool) -> None:
     """Show the models of this name that the Hub has and the catalogue does not."""
     import asyncio
 
-    from pi_cli.planning import hub_names, names
+    from pi_cli.hub import hub_names
+    from pi_cli.planning import names
     from pi_cli.view import catalogue, terminal
 
     token, endpoint = options.hub_settings()
@@ -165,7 +166,7 @@ def _on_pods(pods: Mapping[str, Pod]) -> "dict[str, list[GpuSpace]]":
 
 def _vllm(target: str, is_pod: bool) -> "Vllm":
     """Return the vLLM of a pod as it is recorded; for GPUs without a pod, the release."""
-    from pi_cli.planning import abilities
+    from pi_cli.vllm import abilities
 
     if not is_pod:
         return abilities.Vllm()

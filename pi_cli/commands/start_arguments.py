@@ -12,8 +12,8 @@ from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from pi_cli.models.local_files import Upload
-    from pi_cli.planning.vllm_options import Reading
     from pi_cli.store.records import Pod
+    from pi_cli.vllm.vllm_options import Reading
 
 VLLM = "--vllm"
 EXAMPLE = "Qwen/Qwen3-8B"
@@ -52,7 +52,7 @@ class Typed:
 def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "Mapping[str, Pod]") -> OwnArguments:
     """Return what vLLM is given. Raises `BadUsage`; the first pod is named in hints."""
     from pi_cli.models import local_files
-    from pi_cli.planning import abilities, own_arguments, vllm_options
+    from pi_cli.vllm import abilities, own_arguments, vllm_options
 
     pod, *others = pods
     vllm = abilities.of(pods[pod].vllm, pods[pod].abilities)
@@ -69,7 +69,7 @@ def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "M
 
 def with_model(context: typer.Context, arguments: Sequence[str]) -> tuple[str, ...]:
     """Return the words of a start without a model, with that of `--model` or with an example."""
-    from pi_cli.planning import abilities, vllm_options
+    from pi_cli.vllm import abilities, vllm_options
 
     readings = vllm_options.read(arguments, abilities.shipped().options)
     named = [reading for reading in readings if reading.is_one_of(("--model",)) and reading.values]
@@ -133,7 +133,7 @@ def _is_ours(typed: Typed, reading: "Reading") -> bool:
 
 def _of_vllm(name: str, values: Sequence[str]) -> list[str]:
     """Return vLLM's own form of an option of pi that cannot be combined with `--vllm`."""
-    from pi_cli.planning import vllm_arguments
+    from pi_cli.vllm import vllm_arguments
 
     try:
         if name in ("--gpus", "-g"):

@@ -10,10 +10,10 @@ from pi_cli.errors import NoRoom
 if TYPE_CHECKING:
     from agent import protocol
 
+    from pi_cli.hub.servable import Target
     from pi_cli.planning.candidates import Constraints
     from pi_cli.planning.plan import Plan
     from pi_cli.planning.profile import ModelProfile
-    from pi_cli.planning.servable import Target
     from pi_cli.pods.machine import Machine
     from pi_cli.store.records import Pod
 
@@ -71,8 +71,8 @@ async def find_profile(
 
 def _target(pods: "Mapping[str, Pod]", name: str) -> "Target":
     """Return what is to serve the model. For pods with different vLLMs it is one of which nothing is known."""
-    from pi_cli.planning import abilities
-    from pi_cli.planning.servable import Target
+    from pi_cli.hub.servable import Target
+    from pi_cli.vllm import abilities
 
     vllms = {(pod.vllm, pod.abilities) for pod in pods.values()}
     if len(vllms) != 1:
@@ -86,7 +86,8 @@ def planner(
     profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
     """Return a function that plans the model for the current state of a pod."""
-    from pi_cli.planning import abilities, gpu_space, plan
+    from pi_cli.planning import gpu_space, plan
+    from pi_cli.vllm import abilities
 
     pod = pods[pod_name]
 
@@ -132,7 +133,8 @@ def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "M
 
 def _plan_recorded(profile: "ModelProfile", constraints: "Constraints", name: str, pod: "Pod") -> "Plan":
     """Plan for a pod as it is recorded: its GPUs, its models, its vLLM."""
-    from pi_cli.planning import abilities, gpu_space, plan
+    from pi_cli.planning import gpu_space, plan
+    from pi_cli.vllm import abilities
 
     here = profile.on(abilities.of(pod.vllm, pod.abilities))
     return plan.make(here, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import excerpt, fill
-from pi_cli.planning import own_arguments, vllm_arguments
+from pi_cli.vllm import own_arguments, vllm_arguments
 
 SHOWN = 8  # names of a list in an error
 SIMILAR = 0.75  # difflib's ratio of a typo: below that, names have only their usual parts in common

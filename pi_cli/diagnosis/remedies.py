@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import fill
-from pi_cli.planning import own_arguments, vllm_arguments
 from pi_cli.planning.profile import is_folder
+from pi_cli.vllm import own_arguments, vllm_arguments
 
 LISTED_VALUE = re.compile(r"\w[\w.-]*")  # a value that vLLM lists, which can never be an option
 MIN_SHARE = 5  # percent of a GPU's memory: less is not worth a start

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pi_cli.planning import vllm_arguments
+from pi_cli.vllm import vllm_arguments
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from pi_cli import units
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.planning import vllm_options
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.vllm_options import Reading
+from pi_cli.vllm import vllm_options
+from pi_cli.vllm.abilities import Abilities
+from pi_cli.vllm.vllm_options import Reading
 
 ON_POD = "~/.pi/uploads"  # the folder of `agent.uploads`
 MAX_FILE = 1_000_000  # bytes of a chat template or of a plugin

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from pi_cli.planning.kinds import ROUTES
+from pi_cli.vllm.kinds import ROUTES
 
 Kind = Literal["generation", "embedding", "reranker", "classification", "speech", "pooling"]
 

@@ -18,7 +18,6 @@ from pi_cli.models.identity import Identity
 from pi_cli.models.served import Kind
 from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
-from pi_cli.planning import vllm_arguments
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
 from pi_cli.pods import agent, agent_program, machine
@@ -29,6 +28,7 @@ from pi_cli.ssh.session import PodSession
 from pi_cli.store import measurements, paths, state
 from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model, Pod
+from pi_cli.vllm import vllm_arguments
 
 if TYPE_CHECKING:
     from agent import protocol

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences, vllm_arguments
+from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences
 from pi_cli.planning.catalogue import Configuration
 from pi_cli.planning.conditions import Unmet
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.kinds import POOLED
 from pi_cli.planning.profile import KnownModel
-from pi_cli.planning.vllm_arguments import Options
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.kinds import POOLED
+from pi_cli.vllm.vllm_arguments import Options
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.
 MIN_CONTEXT = 4096

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import gpu_types, merging, recipes, vllm_arguments
+from pi_cli.planning import gpu_types, merging, recipes
 from pi_cli.planning.architecture import Architecture, Layers
-from pi_cli.planning.kinds import Kind
 from pi_cli.planning.widths import Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.kinds import Kind
 
 FILE = "models.md"
 BLOCK_START = re.compile(r"\n```toml[^\n]*\n")

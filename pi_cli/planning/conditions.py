@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pi_cli.hints import fill
-from pi_cli.planning import fit, sequences, shards, speculation, vllm_arguments
+from pi_cli.planning import fit, sequences, shards, speculation
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.fit import MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.vllm_arguments import Options
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.vllm_arguments import Options
 
 LONGEST_LIST = 16  # tensor parallel sizes that a hint considers
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # `MaxLoRARanks`, config/lora.py

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.planning import conditions, fit, gpu_space, speculation, vllm_arguments
+from pi_cli.planning import conditions, fit, gpu_space, speculation
 from pi_cli.planning.conditions import Unmet
 from pi_cli.planning.fit import MeasuredMemory, MemoryFit, ModelShape
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.profile import KnownModel, ModelProfile
 from pi_cli.planning.speculation import Speculation
+from pi_cli.vllm import vllm_arguments
 
 # What a start takes at the least: nothing beside its weights, of which vLLM may leave out a few that it does not need
 # (layers for further tokens). What it lacks even then is certain.

@@ -12,7 +12,7 @@ from pi_cli.planning import kv_cache, overhead
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.overhead import Batch
-from pi_cli.planning.vllm_arguments import Options
+from pi_cli.vllm.vllm_arguments import Options
 
 GIB = 2**30
 MIB_PER_GIB = 1024

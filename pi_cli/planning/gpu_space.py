@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from pi_cli import units
 from pi_cli.errors import HeldGpu
-from pi_cli.planning import gpu_types, vllm_arguments
+from pi_cli.planning import gpu_types
 from pi_cli.store.records import Gpu, Model, Pod
+from pi_cli.vllm import vllm_arguments
 
 # MiB: a model uses up to this much more than its share, and CUDA has up to 1 GiB less than nvidia-smi shows.
 SLACK_MIB = 768

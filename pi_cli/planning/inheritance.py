@@ -7,9 +7,10 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from pi_cli.planning import candidates, vllm_arguments
+from pi_cli.hub.repository import About, Repository, architectures
+from pi_cli.planning import candidates
 from pi_cli.planning.catalogue import Entry
-from pi_cli.planning.repository import About, Repository, architectures
+from pi_cli.vllm import vllm_arguments
 
 # How closely a model follows the one that it was made from: where it names several, the first of these counts.
 RELATIONS = ("quantized", "finetune", "", "merge")

@@ -7,32 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import (
-    abilities,
-    adapters,
-    architecture,
-    catalogue,
-    forms,
-    hub,
-    inheritance,
-    model_kind,
-    quantisation,
-    recipes,
-    servable,
-    vllm_arguments,
-)
+from pi_cli.hub import adapters, forms, hub_api, model_kind, servable
+from pi_cli.hub.hub_search import Form
+from pi_cli.hub.repository import About, Repository, architectures
+from pi_cli.hub.servable import Refusal, Target
+from pi_cli.planning import architecture, catalogue, inheritance, quantisation, recipes
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
-from pi_cli.planning.hub_search import Form
 from pi_cli.planning.inheritance import Inherited
-from pi_cli.planning.kinds import Kind
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel, is_folder
 from pi_cli.planning.recipes import Recipe
-from pi_cli.planning.repository import About, Repository, architectures
-from pi_cli.planning.servable import Refusal, Target
 from pi_cli.store import measurements
 from pi_cli.store.measurements import Measurement
+from pi_cli.vllm import abilities, vllm_arguments
+from pi_cli.vllm.kinds import Kind
 
 FP4_TYPES = ("nvfp4", "mxfp4")
 MAX_STEPS = 3  # from a model to those that it was made from, to those that they were made from, …
@@ -51,13 +40,13 @@ class _Hub:
         return max(0.0, self.deadline - time.monotonic())
 
     async def describe(self, model: str) -> Repository:
-        return await hub.describe(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+        return await hub_api.describe(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
 
     async def about(self, model: str) -> About | None:
-        return await hub.about(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+        return await hub_api.about(model, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
 
     async def forms(self, base: str) -> list[Form]:
-        return await hub.forms(base, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
+        return await hub_api.forms(base, token=self.token, endpoint=self.endpoint, timeout=self.time_left)
 
 
 async def find(model: str, *, token: str | None, endpoint: str | None, target: Target | None = None) -> ModelProfile:
@@ -73,10 +62,10 @@ async def find(model: str, *, token: str | None, endpoint: str | None, target: T
         return from_catalogue(entry)
     if is_folder(model):
         return UnknownModel(model, "a folder on the pod", notes=(inheritance.TOOLS_OFF,))
-    asked = _Hub(token, endpoint, time.monotonic() + hub.HUB_TIMEOUT)
+    asked = _Hub(token, endpoint, time.monotonic() + hub_api.HUB_TIMEOUT)
     try:
         found = await asked.describe(model)
-    except hub.HubUnreachable as error:
+    except hub_api.HubUnreachable as error:
         reason = f"{error}, so its size and architecture are not known"
         return UnknownModel(model, reason, notes=(inheritance.TOOLS_OFF,))
     recipe = recipes.find(found.id)  # which says that a vLLM serves it, be it a newer one than is known here
@@ -101,10 +90,10 @@ async def find_for_own_arguments(
         return replace(from_catalogue(entry), id=model)
     if is_folder(model):
         return UnknownModel(model)
-    asked = _Hub(token, endpoint, time.monotonic() + hub.HUB_TIMEOUT)
+    asked = _Hub(token, endpoint, time.monotonic() + hub_api.HUB_TIMEOUT)
     try:
         found = await asked.describe(model)
-    except hub.HubUnreachable:  # the pod may reach it, or have the model
+    except hub_api.HubUnreachable:  # the pod may reach it, or have the model
         return UnknownModel(model)
     await _refuse(found, asked, target or Target(), own)
     if not found.weights or not found.config or vllm_arguments.value(own, vllm_arguments.REVISION):
@@ -127,8 +116,8 @@ def from_catalogue(entry: Entry, rows: Sequence[Measurement] | None = None) -> K
 
 
 async def _check_access(model: str, token: str | None, endpoint: str | None) -> None:
-    with suppress(hub.HubUnreachable):  # the pod may reach it, or have the model
-        await hub.check_access(model, token=token, endpoint=endpoint)
+    with suppress(hub_api.HubUnreachable):  # the pod may reach it, or have the model
+        await hub_api.check_access(model, token=token, endpoint=endpoint)
 
 
 def _shape(config: Mapping[str, Any], weights: float) -> tuple[ModelShape, str | None]:

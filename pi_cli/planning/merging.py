@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pi_cli.planning import versions, vllm_arguments
 from pi_cli.planning.recipes import Recipe
+from pi_cli.vllm import versions, vllm_arguments
 
 if TYPE_CHECKING:
     from pi_cli.planning.catalogue import Configuration, Entry

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
-from pi_cli.planning import catalogue, hub_names, recipes
+from pi_cli.hub import hub_names
+from pi_cli.planning import catalogue, recipes
 from pi_cli.planning.profile import is_folder
 
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")

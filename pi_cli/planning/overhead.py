@@ -24,8 +24,8 @@ experts, and of hybrid models with vLLM 0.26 and 0.27 (see STATES_OF_HYBRID_GRAP
 from dataclasses import dataclass, replace
 
 from pi_cli.planning.architecture import Architecture
-from pi_cli.planning.vllm_arguments import Options
 from pi_cli.planning.widths import UNKNOWN_WIDTHS, Widths
+from pi_cli.vllm.vllm_arguments import Options
 
 GIB = 2**30
 Version = tuple[int, int]

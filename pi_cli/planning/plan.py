@@ -5,22 +5,13 @@ from dataclasses import dataclass, field
 
 from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
-from pi_cli.planning import (
-    candidates,
-    expectation,
-    fit,
-    gpu_space,
-    purposes,
-    quantisation,
-    refusal,
-    serve_options,
-    vllm_arguments,
-)
+from pi_cli.planning import candidates, expectation, fit, gpu_space, purposes, quantisation, refusal
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import Memory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
-from pi_cli.planning.kinds import POOLED, Kind
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
+from pi_cli.vllm import serve_options, vllm_arguments
+from pi_cli.vllm.kinds import POOLED, Kind
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes

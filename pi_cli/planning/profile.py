@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pi_cli.planning.abilities import Vllm
 from pi_cli.planning.catalogue import Entry
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
-from pi_cli.planning.kinds import Kind
+from pi_cli.vllm.abilities import Vllm
+from pi_cli.vllm.kinds import Kind
 
 FOLDER_PREFIXES = ("/", "./", "../", "~")
 

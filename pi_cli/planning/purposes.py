@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from pi_cli.planning import candidates, kinds, vllm_arguments
+from pi_cli.planning import candidates
 from pi_cli.planning.profile import KnownModel
+from pi_cli.vllm import kinds, vllm_arguments
 
 CLASSIFIER = ("--hf-overrides",)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi_cli.hints import fill
-from pi_cli.planning.abilities import Abilities, Capability, Vllm
 from pi_cli.planning.fit import ModelShape
+from pi_cli.vllm.abilities import Abilities, Capability, Vllm
 
 MIN_CAPABILITY = (7, 5)  # for which the wheels of vLLM 0.32 are built, by its installation page
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pi_cli.planning import vllm_arguments
+from pi_cli.vllm import vllm_arguments
 
 MAX_ARGUMENTS = 120
 MAX_LENGTH = 1000  # characters of one argument

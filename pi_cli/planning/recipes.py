@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import recipe_arguments, vllm_arguments
+from pi_cli.planning import recipe_arguments
 from pi_cli.planning.recipe_arguments import NotAllowed
 from pi_cli.store import paths
+from pi_cli.vllm import vllm_arguments
 
 FORMAT = 1
 SHIPPED = "2026-08-21"  # the date of the recipes that models.md was written from (vllm-project/recipes 8959cf6)

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from pi_cli.planning import vllm_arguments
 from pi_cli.planning.fit import MemoryFit, batched_tokens, requests_at_once
 from pi_cli.planning.gpu_space import GpuSpace
+from pi_cli.vllm import vllm_arguments
 
 # Of the blocks that we expect, a plan uses this part. Our number is an estimate, and a wrong one is noticed only after
 # the weights are loaded: in a public log, 890 were expected and 856 were there; the memory beside weights and KV cache,

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pi_cli.planning import candidates, fit, vllm_arguments
+from pi_cli.planning import candidates, fit
 from pi_cli.planning.candidates import Candidate, Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.profile import KnownModel
+from pi_cli.vllm import vllm_arguments
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pi_cli.planning import vllm_arguments
 from pi_cli.planning.architecture import Architecture
+from pi_cli.vllm import vllm_arguments
 
 CONFIG = ("--speculative-config", "-sc")
 SHORTCUTS = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pi_cli.planning import abilities
 from pi_cli.pods import agent, nvidia
 from pi_cli.pods.nvidia import Holder
 from pi_cli.pods.reports import Disk, RunningModel, VllmFile
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import vllm_files
 from pi_cli.store.records import Gpu, Model
+from pi_cli.vllm import abilities
 
 if TYPE_CHECKING:
     from agent import protocol

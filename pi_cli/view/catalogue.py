@@ -7,14 +7,15 @@ from rich.console import Console
 from rich.text import Text
 
 from pi_cli import hints, units
-from pi_cli.planning import gpu_space, kinds
+from pi_cli.planning import gpu_space
 from pi_cli.view import plans, terminal
 from pi_cli.view.plans import show_row
+from pi_cli.vllm import kinds
 
 if TYPE_CHECKING:
+    from pi_cli.hub.hub_names import Found
     from pi_cli.planning.catalogue import Configuration, Entry
     from pi_cli.planning.gpu_space import GpuSpace
-    from pi_cli.planning.hub_names import Found
     from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.store.measurements import Measurement
 

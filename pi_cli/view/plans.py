@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from pi_cli import hints
-from pi_cli.planning import versions
-from pi_cli.planning.kinds import POOLED
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
+from pi_cli.vllm import versions
+from pi_cli.vllm.kinds import POOLED
 
 if TYPE_CHECKING:
     from pi_cli.planning.fit import Memory, MemoryFit

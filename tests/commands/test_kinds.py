@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
-from pi_cli.planning import kinds
-from pi_cli.planning.kinds import Kind
+from pi_cli.vllm import kinds
+from pi_cli.vllm.kinds import Kind
 from tests.commands.served import Served
 from tests.conftest import Pi
 

@@ -16,8 +16,8 @@ import pytest
 from pi_cli.planning import recipe_site, recipes
 from pi_cli.planning.recipe_site import NotFetched
 from tests.conftest import TOKEN, Pi
+from tests.hub.published import TOOLS, Connection, Site, document
 from tests.lab.hub import Hub
-from tests.planning.published import TOOLS, Connection, Site, document
 from tests.planning.test_recipes import CONFIG
 from tests.until import until
 

@@ -46,7 +46,7 @@ def refusals() -> Iterator[str]:
 def reasons() -> Iterator[str]:
     """Yield why vLLM cannot serve a repository."""
     for name in ("servable", "adapters"):
-        tree = ast.parse((ROOT / "pi_cli" / "planning" / f"{name}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((ROOT / "pi_cli" / "hub" / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.expr) and re.match(r"(\{\})?(it|its) (?!can serve)", text := template(node)):
                 yield text.removeprefix("{}")

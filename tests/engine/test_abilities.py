@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pi_cli.planning import abilities
-from pi_cli.planning.abilities import Abilities
+from pi_cli.vllm import abilities
+from pi_cli.vllm.abilities import Abilities
 from tests.engine.conftest import Engine
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pi_cli.planning import abilities, json_options, vllm_options
+from pi_cli.vllm import abilities, json_options, vllm_options
 from tests.engine.conftest import Engine
-from tests.planning.option_lines import lines, meaning
+from tests.vllm.option_lines import lines, meaning
 
 KNOWN = abilities.shipped().options
 LINES = 1500

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning import adapters, model_kind, servable
-from pi_cli.planning.repository import Repository
-from pi_cli.planning.servable import Target
+from pi_cli.hub import adapters, model_kind, servable
+from pi_cli.hub.repository import Repository
+from pi_cli.hub.servable import Target
 from tests.engine.conftest import Engine
 
 # Reads {name: config.json} and prints what vLLM says about each before it would load weights, and its own tables.

@@ -20,10 +20,8 @@ def furnish(pod: OpensshPod) -> None:
     copy = pod.root / HERE.lstrip("/") / "pi_cli"
     shutil.copytree(PACKAGE / "demo", copy / "demo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PACKAGE / "__init__.py", copy)
-    (copy / "planning").mkdir()
-    for path in (PACKAGE / "planning").iterdir():  # what vLLM can do, from which the simulated one has its options
-        if path.name in ("__init__.py", "abilities.py", "json_options.py", "versions.py") or path.suffix == ".json":
-            shutil.copy(path, copy / "planning")
+    # What vLLM can do, from which the simulated one has its options.
+    shutil.copytree(PACKAGE / "vllm", copy / "vllm", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("vllm", "hf", "nvidia-smi"):
         pod.install(name, LAUNCHER.replace("NAME", name))
     gpus.install(pod.home, gpus.parse("2x H100 80GB"))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.overhead import Batch, Version
-from pi_cli.planning.vllm_arguments import Options
 from pi_cli.planning.widths import Widths
+from pi_cli.vllm.vllm_arguments import Options
 
 SWEEP = "llm-d-incubation/llm-d-planner, pull request 205: accuracy/results/v0.19.0/results_raw.csv"
 EARLIER = "llm-d/llm-d-benchmark: config_explorer/empirical-vllm-memory-results.md"

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan, vllm_arguments
+from pi_cli.planning import catalogue, fit, gpu_space, gpu_types, lookup, plan
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.catalogue import Configuration, Entry
 from pi_cli.planning.widths import Widths
 from pi_cli.store import paths
 from pi_cli.store.records import Gpu
+from pi_cli.vllm import vllm_arguments
 from tests.every import every
 
 TEXT = paths.asset("models.md").read_text(encoding="utf-8")

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pi_cli.planning import catalogue, fit, lookup, overhead, vllm_arguments
+from pi_cli.planning import catalogue, fit, lookup, overhead
 from pi_cli.planning.architecture import Architecture
 from pi_cli.planning.fit import MeasuredMemory, ModelShape
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.overhead import Batch, Overhead
-from pi_cli.planning.vllm_arguments import Options
 from pi_cli.planning.widths import UNKNOWN_WIDTHS
 from pi_cli.store.records import Gpu
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.vllm_arguments import Options
 from tests.planning.overhead_logs import (
     GLM_5_2,
     GPT_OSS_20B,

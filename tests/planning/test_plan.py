@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from pi_cli.errors import BadUsage, DoesNotFit, GpuProcess, HeldGpu, NoRoom
-from pi_cli.planning import catalogue, lookup, plan, refusal, serve_command, vllm_arguments
+from pi_cli.planning import catalogue, lookup, plan, refusal, serve_command
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.fit import MeasuredMemory
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import ModelProfile, UnknownModel
+from pi_cli.vllm import vllm_arguments
 from tests.planning.profiles import DENSE_32B, catalogued, from_hub, running, spaces
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")

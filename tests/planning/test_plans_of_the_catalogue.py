@@ -5,22 +5,12 @@ import functools
 import pytest
 
 from pi_cli.errors import DoesNotFit
-from pi_cli.planning import (
-    catalogue,
-    conditions,
-    fit,
-    gpu_space,
-    gpu_types,
-    lookup,
-    plan,
-    sequences,
-    verdicts,
-    vllm_arguments,
-)
+from pi_cli.planning import catalogue, conditions, fit, gpu_space, gpu_types, lookup, plan, sequences, verdicts
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import KnownModel
+from pi_cli.vllm import vllm_arguments
 from tests.every import every
 
 HARDWARE = [f"{count}x {kind}" for kind in ("H100", "H200", "A100", "RTX 4090") for count in (1, 2, 8)]

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import catalogue, gpu_space, gpu_types, lookup, plan, verdicts, vllm_arguments
-from pi_cli.planning.abilities import Abilities, Vllm
+from pi_cli.planning import catalogue, gpu_space, gpu_types, lookup, plan, verdicts
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.abilities import Abilities, Vllm
+from tests.hub.test_model_kind import POOLING, SHAPE
 from tests.lab.hub import Hub
-from tests.planning.test_model_kind import POOLING, SHAPE
 
 BERT = {"num_hidden_layers": 24, "num_attention_heads": 16, "hidden_size": 1024, "max_position_embeddings": 8194}
 

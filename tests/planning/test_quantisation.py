@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi_cli.planning import catalogue, lookup, quantisation
-from pi_cli.planning.abilities import Abilities, Vllm
 from pi_cli.planning.fit import ModelShape
+from pi_cli.vllm.abilities import Abilities, Vllm
 from tests.properties import PROPERTY
 
 RELEASE = Vllm()

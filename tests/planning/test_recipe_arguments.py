@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_cli.planning import abilities, recipe_arguments, vllm_arguments
+from pi_cli.planning import recipe_arguments
 from pi_cli.planning.recipe_arguments import NotAllowed, check, check_environment
+from pi_cli.vllm import abilities, vllm_arguments
 from tests.properties import PROPERTY
 
 # Options that make vLLM run code, read or write files, open ports, load other models, or weaken a check.

@@ -22,7 +22,6 @@ from pi_cli.planning import (
     plan,
     recipe_snapshot,
     recipes,
-    vllm_arguments,
 )
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
@@ -30,9 +29,10 @@ from pi_cli.planning.profile import KnownModel
 from pi_cli.planning.recipe_arguments import NotAllowed
 from pi_cli.planning.recipes import Malformed
 from pi_cli.store import paths
+from pi_cli.vllm import vllm_arguments
 from tests.conftest import NO_HUB
+from tests.hub.published import TOOLS, document
 from tests.lab.hub import Hub
-from tests.planning.published import TOOLS, document
 from tests.properties import PROPERTY
 
 MODEL = "Qwen/Qwen3-32B"  # of our catalogue

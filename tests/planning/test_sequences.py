@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pi_cli.planning import fit, kv_cache, plan, sequences, vllm_arguments
+from pi_cli.planning import fit, kv_cache, plan, sequences
 from pi_cli.planning.architecture import Architecture, Layers
 from pi_cli.planning.candidates import Constraints
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import KnownModel
+from pi_cli.vllm import vllm_arguments
 from tests.planning.profiles import DENSE_32B, catalogued, from_hub, spaces
 
 # Qwen3.6-27B, of which a public log (vllm-project/recipes, PR 551) tells the blocks.

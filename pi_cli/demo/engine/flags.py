@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from pi_cli.planning import abilities
-from pi_cli.planning.abilities import Option
+from pi_cli.vllm import abilities
+from pi_cli.vllm.abilities import Option
 
 SIMULATE = Option(("--simulate",))  # of the stand-in only: failures and delays
 REPEATABLE = ("middleware", "simulate")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pi_cli.demo.engine import flags, parsers
-from pi_cli.planning import abilities, json_options
-from pi_cli.planning.abilities import Option
+from pi_cli.vllm import abilities, json_options
+from pi_cli.vllm.abilities import Option
 
 VERSION = "0.32.0"
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError
-from pi_cli.planning import hub_search, repository, weight_files
-from pi_cli.planning.hub_question import Question
-from pi_cli.planning.hub_search import Form
-from pi_cli.planning.repository import About, Repository
+from pi_cli.hub import hub_search, repository, weight_files
+from pi_cli.hub.hub_question import Question
+from pi_cli.hub.hub_search import Form
+from pi_cli.hub.repository import About, Repository
 
 if TYPE_CHECKING:
     from httpx2 import Response

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pi_cli.planning.hub_question import Question
-from pi_cli.planning.repository import REPOSITORY_ID
+from pi_cli.hub.hub_question import Question
+from pi_cli.hub.repository import REPOSITORY_ID
 
 MAX_NAMES = 500
 MAX_FORMS = 100  # the most downloaded ones; popular models have thousands

@@ -17,9 +17,9 @@ import pytest
 
 from pi_cli.diagnosis import causes
 from pi_cli.errors import BadUsage, ModelNotStarted
-from pi_cli.planning import hub
+from pi_cli.hub import hub_api
+from tests.hub.hub_questions import Ask, asking, check, describe, raised, refusal, silence
 from tests.lab.hub import Hub
-from tests.planning.hub_questions import Ask, asking, check, describe, raised, refusal, silence
 from tests.until import until
 
 TOKEN = "hf_secretsecretsecret"
@@ -210,7 +210,7 @@ def test_a_cancelled_request_returns_at_once() -> None:
 
         async def describe_for_half_a_second() -> None:
             async with asyncio.timeout(0.5):
-                await hub.describe("some/model", token=None, endpoint=url, timeout=100)
+                await hub_api.describe("some/model", token=None, endpoint=url, timeout=100)
 
         began = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -251,9 +251,9 @@ def test_an_invalid_address_is_reported() -> None:
 
 def test_no_request_is_sent_with_hf_hub_offline() -> None:
     program = (
-        "import asyncio; from pi_cli.planning import hub\n"
-        "try: asyncio.run(hub.describe('meta/gated', token=None, endpoint=None))\n"
-        "except hub.HubUnreachable as error: print(error.reason)"
+        "import asyncio; from pi_cli.hub import hub_api\n"
+        "try: asyncio.run(hub_api.describe('meta/gated', token=None, endpoint=None))\n"
+        "except hub_api.HubUnreachable as error: print(error.reason)"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
@@ -307,7 +307,7 @@ def test_the_token_is_not_sent_to_another_host_after_a_redirect(stand_in: Hub, e
 
 
 def test_the_token_is_not_in_the_repr_of_a_question() -> None:
-    assert TOKEN not in repr(hub._question("meta/gated", TOKEN, None, 1))
+    assert TOKEN not in repr(hub_api._question("meta/gated", TOKEN, None, 1))
 
 
 @pytest.mark.parametrize("token", [TOKEN, f"{TOKEN}\n", f"{TOKEN} x", f"{TOKEN}é"])

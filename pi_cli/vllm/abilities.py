@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pi_cli.planning import versions
+from pi_cli.vllm import versions
 
 SHIPPED = Path(__file__).with_name("vllm-0.32.0.json")
 FORMAT = 1

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 
-from pi_cli.planning import abilities, vllm_options
-from pi_cli.planning.abilities import Option
-from tests.planning.option_lines import Meaning, lines, meaning
+from pi_cli.vllm import abilities, vllm_options
+from pi_cli.vllm.abilities import Option
 from tests.properties import PROPERTY
+from tests.vllm.option_lines import Meaning, lines, meaning
 
 KNOWN = abilities.shipped().options
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from pi_cli.hints import fill
-from pi_cli.planning import versions, vllm_arguments
-from pi_cli.planning.abilities import Abilities, Vllm, shipped
+from pi_cli.vllm import versions, vllm_arguments
+from pi_cli.vllm.abilities import Abilities, Vllm, shipped
 
 PARSERS = {"--tool-call-parser": "tool calls are off", "--reasoning-parser": "the reasoning is part of the answer"}
 WITH_TOOLS = "--enable-auto-tool-choice"  # refused without a parser

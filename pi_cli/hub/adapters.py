@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from pi_cli.hints import fill
-from pi_cli.planning import weight_files
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.repository import REPOSITORY_ID, Repository
+from pi_cli.hub import weight_files
+from pi_cli.hub.repository import REPOSITORY_ID, Repository
+from pi_cli.vllm.abilities import Abilities
 
 ADAPTER_CONFIG = "adapter_config.json"
 RANK_OPTION = "--max-lora-rank"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pi_cli.planning import hub
+from pi_cli.hub import hub_api
 
 SEARCH_TIMEOUT = 5.0  # seconds, for a command that would end with an error without it
 MAX_FOUND = 8
@@ -35,7 +35,7 @@ async def find(name: str, *, token: str | None, endpoint: str | None, timeout: f
     for query in dict.fromkeys([name, re.sub(r"[\s_]+", "-", name)]):
         path = f"/api/models?search={quote(query)}&sort=downloads&limit={LIMIT}"
         left = max(0.01, deadline - time.monotonic())
-        answer = await hub.get_json(path, token=token, endpoint=endpoint, timeout=left)
+        answer = await hub_api.get_json(path, token=token, endpoint=endpoint, timeout=left)
         found = [model for row in answer if (model := _found(row))] if isinstance(answer, list) else []
         if found:
             return sorted(found, key=lambda model: not _is_called(model, name))[:MAX_FOUND]

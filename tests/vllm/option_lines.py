@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pi_cli.planning.abilities import Option
-from pi_cli.planning.vllm_options import Reading
+from pi_cli.vllm.abilities import Option
+from pi_cli.vllm.vllm_options import Reading
 
 Meaning = dict[str, object] | str
 """The values by the first name of an option, or `refused`."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_cli.planning import abilities
-from pi_cli.planning.abilities import Option, Vllm
 from pi_cli.store import vllm_files
+from pi_cli.vllm import abilities
+from pi_cli.vllm.abilities import Option, Vllm
 from tests.properties import PROPERTY
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.hints import fill
-from pi_cli.planning import abilities, adapters, model_kind, vllm_arguments, weight_files
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.repository import REPOSITORY_ID, Repository, architectures
+from pi_cli.hub import adapters, model_kind, weight_files
+from pi_cli.hub.repository import REPOSITORY_ID, Repository, architectures
+from pi_cli.vllm import abilities, vllm_arguments
+from pi_cli.vllm.abilities import Abilities
 
 # What vLLM calls the methods that it takes others for (`override_quantization_method` in vLLM 0.32).
 METHOD_ALIASES = {"auto-round": "inc", "compressed_tensors": "compressed-tensors"}

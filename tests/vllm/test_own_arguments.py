@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import abilities, catalogue, own_arguments, vllm_arguments, vllm_options
-from pi_cli.planning.own_arguments import REMOVED, RENAMED
+from pi_cli.planning import catalogue
 from pi_cli.store import paths
+from pi_cli.vllm import abilities, own_arguments, vllm_arguments, vllm_options
+from pi_cli.vllm.own_arguments import REMOVED, RENAMED
 from tests.every import every
-from tests.planning.option_lines import lines
 from tests.properties import PROPERTY
+from tests.vllm.option_lines import lines
 
 KNOWN = abilities.shipped()
 

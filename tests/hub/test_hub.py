@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pi_cli.planning.repository import Repository
+from pi_cli.hub.repository import Repository
+from tests.hub.hub_questions import check, describe, refusal
 from tests.lab.hub import Hub, fingerprint
-from tests.planning.hub_questions import check, describe, refusal
 
 TOKEN = "hf_secretsecretsecret"
 CONFIG = {"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 2}
@@ -182,10 +182,10 @@ def test_nothing_is_stored_and_no_weights_are_downloaded(stand_in: Hub, tmp_path
     )
     (home := tmp_path / "empty").mkdir()
     program = (
-        "import asyncio; from pi_cli.planning import hub\n"
+        "import asyncio; from pi_cli.hub import hub_api\n"
         f"ask = dict(token='hf_token', endpoint={stand_in.url!r})\n"
-        "weights = asyncio.run(hub.describe('big/model', **ask)).weights\n"
-        "print(weights, asyncio.run(hub.check_access('big/model', **ask)))"
+        "weights = asyncio.run(hub_api.describe('big/model', **ask)).weights\n"
+        "print(weights, asyncio.run(hub_api.check_access('big/model', **ask)))"
     )
     environment = os.environ | {"HOME": str(home), "HF_HOME": str(home / "hf")}
     done = subprocess.run(

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import excerpt, fill
-from pi_cli.planning import json_options, vllm_arguments, vllm_options
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.vllm_options import Reading
+from pi_cli.vllm import json_options, vllm_arguments, vllm_options
+from pi_cli.vllm.abilities import Abilities
+from pi_cli.vllm.vllm_options import Reading
 
 # Options of former versions of vLLM, and their names in 0.32.
 RENAMED = {

@@ -3,8 +3,8 @@
 import pytest
 
 from pi_cli.errors import BadUsage
-from pi_cli.planning import vllm_arguments
-from pi_cli.planning.vllm_arguments import Options
+from pi_cli.vllm import vllm_arguments
+from pi_cli.vllm.vllm_arguments import Options
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pi_cli.errors import ModelNotStarted
-from pi_cli.planning import hub_names
-from pi_cli.planning.hub import HubUnreachable
-from pi_cli.planning.hub_names import Found
-from tests.planning.published import Connection, Site
+from pi_cli.hub import hub_names
+from pi_cli.hub.hub_api import HubUnreachable
+from pi_cli.hub.hub_names import Found
+from tests.hub.published import Connection, Site
 
 ROWS: list[object] = [
     {"id": "someone/kimi-k9-GGUF", "downloads": 9000, "tags": ["gguf"]},

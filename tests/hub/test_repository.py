@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_cli.planning import forms, inheritance, model_kind, repository, servable
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.hub_search import Form
-from pi_cli.planning.repository import Base, Repository
-from pi_cli.planning.servable import Target
+from pi_cli.hub import forms, model_kind, repository, servable
+from pi_cli.hub.hub_search import Form
+from pi_cli.hub.repository import Base, Repository
+from pi_cli.hub.servable import Target
+from pi_cli.planning import inheritance
+from pi_cli.vllm.abilities import Abilities
 from tests.properties import PROPERTY
 
 KEYS = [

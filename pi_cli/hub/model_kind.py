@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.kinds import Kind
-from pi_cli.planning.repository import NOTHING_SAID, About
+from pi_cli.hub.repository import NOTHING_SAID, About
+from pi_cli.vllm.abilities import Abilities
+from pi_cli.vllm.kinds import Kind
 
 # Classes that serve transcriptions only (`supports_transcription_only` in vLLM 0.32).
 TRANSCRIBERS = frozenset(

@@ -3,7 +3,7 @@
 The parser is argparse with additions (vLLM 0.32, utils/argparse_utils.py): a unique beginning of an option counts as
 the option, `_` as `-`, `-O3` as `--optimization-level 3`, and `--config.key value` as a part of a JSON value.
 `tests/engine/test_option_reading.py` compares this module with the parser of a real vLLM, and
-`tests/planning/test_vllm_options.py` with argparse.
+`tests/vllm/test_vllm_options.py` with argparse.
 """
 
 import functools
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from pi_cli.planning.abilities import Option
+from pi_cli.vllm.abilities import Option
 
 NAME = re.compile(r"(?<=--)[^.]*")  # the part of an option in which `_` counts as `-`
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # a value, though it begins like an option

@@ -2,9 +2,10 @@
 
 import pytest
 
-from pi_cli.planning import catalogue, plan, serve_options
-from pi_cli.planning.abilities import Abilities, Option, Vllm
+from pi_cli.planning import catalogue, plan
 from pi_cli.planning.candidates import Constraints
+from pi_cli.vllm import serve_options
+from pi_cli.vllm.abilities import Abilities, Option, Vllm
 from tests.planning import profiles
 
 OPTIONS = tuple(Option((f"--{name}",)) for name in ("max-model-len", "tool-call-parser", "reasoning-parser"))

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from pi_cli.hints import fill
-from pi_cli.planning.abilities import Abilities
-from pi_cli.planning.hub_search import Form
+from pi_cli.hub.hub_search import Form
+from pi_cli.vllm.abilities import Abilities
 
 # The methods of quantisation as tags and names of repositories have them, with their name in vLLM and their bits.
 METHODS = (

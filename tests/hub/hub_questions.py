@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import pytest
 
 from pi_cli.errors import ModelNotStarted, PiError
-from pi_cli.planning import hub
-from pi_cli.planning.hub import HubUnreachable
-from pi_cli.planning.repository import Repository
+from pi_cli.hub import hub_api
+from pi_cli.hub.hub_api import HubUnreachable
+from pi_cli.hub.repository import Repository
 from tests.lab.hub import Hub
 
 Ask = Callable[..., Any]
@@ -19,13 +19,13 @@ E = TypeVar("E", bound=PiError)
 
 def describe(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> Repository:
     return asyncio.run(
-        hub.describe(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout)
+        hub_api.describe(model, token=token, endpoint=at if isinstance(at, str) else at.url, timeout=timeout)
     )
 
 
 def check(model: str, at: Hub | str, token: str | None = None, timeout: float = 20.0) -> None:
     endpoint = at if isinstance(at, str) else at.url
-    asyncio.run(hub.check_access(model, token=token, endpoint=endpoint, timeout=timeout))
+    asyncio.run(hub_api.check_access(model, token=token, endpoint=endpoint, timeout=timeout))
 
 
 def refusal(ask: Ask, model: str, at: Hub | str, token: str | None = None) -> ModelNotStarted:
