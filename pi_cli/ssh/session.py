@@ -17,6 +17,7 @@ READ_SIZE = 1 << 18  # bytes read at a time, at most
 SILENCE = 30.0  # seconds without any message from a program on the pod
 SHOWN_COMMAND = 60  # characters of a command in the notes for debugging
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
+CLOSED = "SSH connection closed"  # what asyncssh says of a channel that it opens on a lost connection
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
 
 OutputSink = Callable[[bytes], Awaitable[None] | None]
@@ -204,6 +205,8 @@ def connection_errors(pod: str) -> Iterator[None]:
     try:
         yield
     except asyncssh.ChannelOpenError as error:
+        if error.reason == CLOSED:
+            raise PodUnreachable(pod, "the connection was lost") from error
         raise PodUnreachable(pod, f"it refused a session: {error.reason}") from error
     except (OSError, asyncssh.Error) as error:
         raise PodUnreachable(pod, f"the connection was lost: {error}") from error

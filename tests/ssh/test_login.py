@@ -58,6 +58,16 @@ def server(greeting: bytes | None) -> Iterator[int]:
                 connection.close()
 
 
+def test_a_command_on_a_connection_that_is_lost_is_not_called_refused(pod: EmbeddedPod) -> None:
+    async def lose_it() -> None:
+        async with login.connect("dc1", pod.ssh, learn=True) as session:
+            session._connection.abort()
+            await session.run("echo hello")
+
+    with pytest.raises(PodUnreachable, match=r"the connection was lost$"):
+        asyncio.run(lose_it())
+
+
 def test_the_connect_timeout_is_the_first_that_is_set(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 3: the environment, the ssh command, the pod's own, the configuration."""
     config = environment / ".ssh/config"
