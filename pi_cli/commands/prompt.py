@@ -307,9 +307,9 @@ async def _tool_parser(model: str) -> str | None:
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import KnownModel
 
-    token, endpoint = options.hub_settings()
     with suppress(PiError, TimeoutError):
         async with asyncio.timeout(LOOKUP_SECONDS):
+            token, endpoint = await asyncio.to_thread(options.hub_settings)  # the Hub may have to refresh a token
             profile = await lookup.find(model, token=token, endpoint=endpoint)
             return profile.tool_call_parser if isinstance(profile, KnownModel) else None
     return None

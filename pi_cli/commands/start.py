@@ -184,14 +184,13 @@ def _constraints(
 def _secrets(key_variables: Sequence[str]) -> "Secrets":
     from pi_cli.models.start_options import Secrets
 
-    hub = options.hub_settings()
     try:
         key, *others = options.api_keys(key_variables)
     except NotSet as error:
-        if not hub[0]:
+        if not options.hub_settings()[0]:
             error.with_hint(f"{error.hint}; gated and private models also need HF_TOKEN")
         raise
-    return Secrets(key, *hub, other_keys=tuple(other.value for other in others))
+    return Secrets(key, *options.hub_settings(), other_keys=tuple(other.value for other in others))
 
 
 def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json: bool) -> None:

@@ -18,7 +18,13 @@ def stored() -> str | None:
     try:
         return get_token()
     except (OSError, ValueError, LookupError, RuntimeError, httpx2.HTTPError, HfHubHTTPError, OIDCError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        match error:
+            case UnicodeError():
+                reason = "it is not a text"
+            case OIDCError() | OSError():
+                reason = getattr(error, "strerror", None) or str(error)
+            case _:
+                reason = f"{type(error).__name__}: {error}"
         raise PiError(
             f"cannot read the token of `hf auth login`: {reason}",
             hint=f"repair or remove `{constants.HF_TOKEN_PATH}`, or `export HF_TOKEN=…`",

@@ -85,8 +85,9 @@ def test_the_key_that_pi_keeps_serves_every_command_and_its_place_is_remembered(
     unset, file = {"PI_API_KEY": ""}, Path(os.environ["PI_CONFIG_DIR"], "key")
     assert pi("key", "new", **unset).code == 0
     key = file.read_text().strip()
-    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json", **unset)
+    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json", PI_DEBUG="1", **unset)
     assert started.code == 0, started.err
+    assert key not in started.out + started.err + (file.parent / "logs" / "last.log").read_text()
     assert (status(started.json[0]["url"], key), status(started.json[0]["url"], KEY)) == (200, 401)
     assert pods_json()["pods"]["dc1"]["models"]["q"]["api_key_file"] == str(file)
 
