@@ -2,6 +2,7 @@
 
 PiError                 exit 1
 ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was started
+│   ├── NotSet          exit 2   variables that hold secrets are not set
 │   └── DoesNotFit      exit 2   a model cannot run on the chosen GPUs, even if they are empty
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   ├── HostKeyChanged  exit 3   the host key is not the recorded one
@@ -21,7 +22,7 @@ PiError                 exit 1
 └── other errors        exit 1   raised as a plain `PiError`
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, Self
 
 
@@ -52,6 +53,14 @@ class BadUsage(PiError):
     def __init__(self, message: str, *, hint: str | None = None, excerpt: str = "") -> None:
         super().__init__(message, hint=hint)
         self.excerpt = excerpt
+
+
+class NotSet(BadUsage):
+    """Variables that hold secrets are not set, and nothing else has the secrets."""
+
+    def __init__(self, names: Sequence[str], *, hint: str) -> None:
+        super().__init__(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not set", hint=hint)
+        self.names = tuple(names)
 
 
 class DoesNotFit(BadUsage):

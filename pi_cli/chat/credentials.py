@@ -42,7 +42,7 @@ TABLE = """
     huggingface/token huggingface/stored_tokens .huggingface .config/openai .openai .config/anthropic .anthropic
     .claude/.credentials.json .claude.json* .claude/history.jsonl .claude/projects .codex/history.jsonl
     .codex/sessions .gemini/oauth_creds.json .config/github-copilot .copilot io.datasette.llm .config/goose .aider*
-    .continue .cursor/mcp.json .config/cursor .config/code .pi/agent .pi/pods.json .openclaw
+    .continue .cursor/mcp.json .config/cursor .config/code .pi/agent .pi/key* .pi/pods.json .openclaw
 
     .*_history* .*-history* .zhistory .histfile .history .rhistory fish_history .bash_sessions .zsh_sessions .lesshst
     .viminfo* .config/nushell share/atuin consolehost_history.txt history.sqlite* jupyter_cookie_secret
@@ -64,7 +64,7 @@ ROWS = TABLE.split()
 LAST_SEGMENTS = frozenset(row.rpartition("/")[2] for row in ROWS)
 
 # In these places only: the same names are common in other folders.
-IN_HOME = (".pi", *(f"Library/{name}" for name in ("Cookies", "Safari", "Mail", "Messages", "Containers")))
+IN_HOME = (".pi", ".pi/key", *(f"Library/{name}" for name in ("Cookies", "Safari", "Mail", "Messages", "Containers")))
 ON_THE_SYSTEM = (
     "/etc/kubernetes", "/etc/letsencrypt", "/etc/NetworkManager/system-connections", "/etc/openvpn", "/etc/ppp",
     "/etc/rancher", "/etc/security/opasswd", "/etc/ssl/private", "/etc/sudoers", "/etc/sudoers.d", "/etc/wireguard",
@@ -78,6 +78,7 @@ MOVED: Mapping[str, tuple[str, ...]] = {
     "CODEX_HOME": ("auth.json", "history.jsonl", "sessions"),
     "DOCKER_CONFIG": ("config.json",),
     "HF_HOME": ("token", "stored_tokens"),
+    "PI_CONFIG_DIR": (".", "key"),  # the key by its own name, too: it may be a link
     "XDG_CACHE_HOME": ("huggingface/token", "huggingface/stored_tokens"),
     "XDG_CONFIG_HOME": tuple(row.removeprefix(".config/").rstrip("*") for row in ROWS if row.startswith(".config/")),
     "XDG_DATA_HOME": tuple(row.removeprefix("share/") for row in ROWS if row.startswith("share/")),
@@ -86,7 +87,7 @@ MOVED: Mapping[str, tuple[str, ...]] = {
      "CLOUDSDK_CONFIG", "GH_CONFIG_DIR", "GLAB_CONFIG_DIR", "GNUPGHOME", "GOOGLE_APPLICATION_CREDENTIALS",
      "HF_STORED_TOKENS_PATH", "HF_TOKEN_PATH", "HISTFILE", "KAGGLE_CONFIG_DIR", "KUBECONFIG", "MYSQL_HISTFILE", "NETRC",
      "NODE_REPL_HISTORY", "NPM_CONFIG_USERCONFIG", "PASSWORD_STORE_DIR", "PGPASSFILE", "PGSERVICEFILE",
-     "PI_CONFIG_DIR", "PIP_CONFIG_FILE", "PSQL_HISTORY", "PYTHON_HISTORY", "RCLONE_CONFIG", "REGISTRY_AUTH_FILE",
+     "PIP_CONFIG_FILE", "PSQL_HISTORY", "PYTHON_HISTORY", "RCLONE_CONFIG", "REGISTRY_AUTH_FILE",
      "SQLITE_HISTORY", "TF_CLI_CONFIG_FILE", "XAUTHORITY", "npm_config_userconfig"],
     (),
 )  # fmt: skip

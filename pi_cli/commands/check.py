@@ -12,6 +12,7 @@ from pi_cli.store import state
 
 if TYPE_CHECKING:
     from pi_cli.models.check_findings import Check, OnCheck
+    from pi_cli.store.keys import ApiKey
 
 
 def check(
@@ -39,7 +40,7 @@ def check(
     import asyncio
 
     target = options.find_model(state.load(), name, pod)
-    key = options.api_key(target.model)
+    key = options.api_key_of(target.name, target.model)
     from pi_cli.models.check_findings import is_fit
     from pi_cli.view import agent_check as view
     from pi_cli.view import terminal
@@ -57,12 +58,13 @@ def check(
         raise typer.Exit(1)
 
 
-async def _examine(target: ModelOnPod, key: str, on_check: "OnCheck") -> "list[Check]":
+async def _examine(target: ModelOnPod, key: "ApiKey", on_check: "OnCheck") -> "list[Check]":
     from pi_cli.models import agent_check
-    from pi_cli.models.door import ApiKey, Door
+    from pi_cli.models.door import Door
     from pi_cli.ssh import login
 
     connecting = login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
-    api_key = ApiKey(key, target.model.key_variable)
-    async with connecting as session, Door(session, target.name, key=api_key).socket() as socket:
-        return await agent_check.examine(socket, name=target.name, model=target.model.model, key=key, on_check=on_check)
+    async with connecting as session, Door(session, target.name, key=key).socket() as socket:
+        return await agent_check.examine(
+            socket, name=target.name, model=target.model.model, key=key.value, on_check=on_check
+        )

@@ -13,10 +13,11 @@ from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, ModelOnPod, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
-from pi_cli.store import forwards, state
+from pi_cli.store import forwards, paths, state
 
 if TYPE_CHECKING:
     from pi_cli.pods.reports import RunningModel
+    from pi_cli.store.keys import ApiKey
     from pi_cli.store.records import Model
 
 POSIX_SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh"}
@@ -34,16 +35,14 @@ def env(
             metavar="SHELL", help="bash (also for sh and zsh), fish or powershell; by default the shell in $SHELL."
         ),
     ] = None,
-    show_key: Annotated[
-        bool, typer.Option("--show-key", help="Print the key itself instead of the variable that holds it.")
-    ] = False,
+    show_key: Annotated[bool, typer.Option("--show-key", help="Print the key itself instead of where it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print shell commands that point OpenAI clients to a model.
 
     They set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL. The URL is the public one, or that of a running
     `pi forward`. pi prints it only if it leads to the model that runs on the pod, and sends no key to find out. The key
-    is not printed either: OPENAI_API_KEY is set from the variable that holds it.
+    is not printed either: OPENAI_API_KEY is set from the variable that holds it, or by `pi key show`.
 
     \b
     Examples:
@@ -56,12 +55,12 @@ def env(
 
     language = _language(shell)
     target = options.find_model(state.load(), name, pod)
-    key = options.api_key(target.model)
+    key = options.api_key_of(target.name, target.model)
     endpoint, running = asyncio.run(_find_endpoint(target, key))
     if as_json:
-        _show_json(endpoint, target, running.entry, key if show_key else None)
+        _show_json(endpoint, target, running.entry, key, show_key=show_key)
     else:
-        _show(endpoint, target, key if show_key else None, language)
+        _show(endpoint, target, key, language, show_key=show_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +79,13 @@ def _language(shell: str | None) -> str:
     return LANGUAGES[name]
 
 
-async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "RunningModel"]:
+async def _find_endpoint(target: ModelOnPod, key: "ApiKey") -> tuple[_Endpoint, "RunningModel"]:
     """Return the public URL or that of a running `pi forward`: the first that leads to the model, and the model.
 
     The pod is asked first, over SSH: its address may be another machine's by now.
     """
     from pi_cli.models import identity, listing, model_status
-    from pi_cli.models.door import ApiKey, out_of_reach, require_accepted, why_not
+    from pi_cli.models.door import out_of_reach, require_accepted, why_not
     from pi_cli.models.forwards import proof_of
     from pi_cli.ssh import login
 
@@ -95,7 +94,7 @@ async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "Runn
     if reason := why_not(running):
         raise out_of_reach(target.pod_name, target.name, reason)
     assert running
-    require_accepted(ApiKey(key, target.model.key_variable), running)
+    require_accepted(key, running)
     public = model_status.endpoint(host, running.entry)
     if public and await identity.leads_to(public, running, timeout=identity.PROOF_TIMEOUT):
         return _Endpoint(public, is_public=True), running
@@ -111,25 +110,26 @@ async def _find_endpoint(target: ModelOnPod, key: str) -> tuple[_Endpoint, "Runn
     )
 
 
-def _show_json(endpoint: _Endpoint, target: ModelOnPod, model: "Model", key: str | None) -> None:
+def _show_json(endpoint: _Endpoint, target: ModelOnPod, model: "Model", key: "ApiKey", *, show_key: bool) -> None:
     from pi_cli.models import clients
     from pi_cli.view import terminal
 
-    variables = clients.openai_settings(endpoint.url, target.name) | ({"OPENAI_API_KEY": key} if key else {})
+    variables = clients.openai_settings(endpoint.url, target.name)
+    variables |= {"OPENAI_API_KEY": key.value} if show_key else {}
+    place = {"api_key_env": None if key.file else key.variable, "api_key_file": key.file}
     via = "public" if endpoint.is_public else "forward"
-    terminal.show_json(
-        options.as_json(target.pod_name, target.name, model)
-        | {"via": via, "api_key_env": target.model.key_variable, "env": variables}
-    )
+    terminal.show_json(options.as_json(target.pod_name, target.name, model) | {"via": via, "env": variables} | place)
 
 
-def _show(endpoint: _Endpoint, target: ModelOnPod, key: str | None, language: str) -> None:
+def _show(endpoint: _Endpoint, target: ModelOnPod, key: "ApiKey", language: str, *, show_key: bool) -> None:
     from pi_cli.models import clients
     from pi_cli.view import exports, terminal
 
-    variables: dict[str, str | None] = {**clients.openai_settings(endpoint.url, target.name), "OPENAI_API_KEY": key}
-    variables |= clients.past_proxies(endpoint.url, os.environ)
-    for line in exports.lines(variables, language, key_variable=target.model.key_variable):
+    variables: dict[str, str | None] = {**clients.openai_settings(endpoint.url, target.name)}
+    variables |= {"OPENAI_API_KEY": key.value if show_key else None} | clients.past_proxies(endpoint.url, os.environ)
+    folder = str(paths.config_dir().absolute()) if os.environ.get("PI_CONFIG_DIR") else None
+    reference = exports.kept_key(folder, language) if key.file else exports.variable(key.variable, language)
+    for line in exports.lines(variables, language, key=reference):
         terminal.say(line)
     if sys.stdout.isatty():
         this_command = hints.command("pi", "env", f"{target.pod_name}/{target.name}")

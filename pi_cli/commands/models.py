@@ -83,7 +83,7 @@ def _matches(query: str | None) -> Sequence[str]:
 
     if query is None:
         return names.ids()
-    return names.matching(names.without_address(query, options.hub_settings()[1]))
+    return names.matching(names.without_address(query, options.hub_endpoint()))
 
 
 def _profile(model: str) -> "KnownModel":

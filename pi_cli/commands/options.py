@@ -2,14 +2,19 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
 from pi_cli.commands.names import complete_pod
-from pi_cli.errors import BadUsage
+from pi_cli.errors import BadUsage, NotSet, PiError
 from pi_cli.hints import fill
+from pi_cli.store import debug, keys
+from pi_cli.store.keys import ApiKey
 
 if TYPE_CHECKING:
     from pi_cli.store.records import Model, Pod
@@ -34,7 +39,10 @@ OnPod = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
-SHORTEST_KEY = 8  # characters
+T = TypeVar("T")
+HOW_TO_LOG_IN = (
+    "create a token at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`, or log in with `hf auth login`"
+)
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -53,47 +61,109 @@ def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
     return {"pod": pod, "name": name} | fields
 
 
-def api_key(model: "Model | None" = None) -> str:
-    """Return the API key of a model from the variable recorded at its start, by default PI_API_KEY.
+def api_key() -> ApiKey:
+    """Return the API key for new models: of PI_API_KEY, or else of the file that `pi key` keeps."""
+    [key] = api_keys([])
+    return key
 
-    Raises `BadUsage` if the variable is not set or does not hold a valid key.
+
+def api_keys(variables: Sequence[str]) -> tuple[ApiKey, ...]:
+    """Return the API keys in environment variables; the first is the one that pi itself uses.
+
+    Raises `BadUsage` that names every variable that is not set.
     """
-    return _key_in(model.key_variable if model else "PI_API_KEY")
+    return tuple(_all(*(partial(_new_key, name) for name in variables or [keys.VARIABLE])))
 
 
-def api_keys(variables: Sequence[str]) -> tuple[str, ...]:
-    """Return the API keys in environment variables; the first is the one that pi itself uses."""
-    return tuple(_key_in(name) for name in variables or ["PI_API_KEY"])
+def api_key_of(name: str, model: "Model | None") -> ApiKey:
+    """Return the API key of a running model, from the variable recorded at its start or else as for new models."""
+    variable = model.key_variable if model else keys.VARIABLE
+    file = model.key_file if model else None
+    if key := keys.find(_variable_name(variable)):
+        return replace(key, started_in=file)
+    if file:
+        hint = "`{name}` was started with the key in `{file}`: keep that key again with `pi key set`"
+    elif variable == keys.VARIABLE:
+        hint = "`export {variable}=…` with the key that `{name}` was started with, or keep that key with `pi key set`"
+    else:
+        hint = "`export {variable}=…` with the key that `{name}` was started with"
+    raise NotSet([variable], hint=fill(hint, name=name, file=file or "", variable=variable))
 
 
-def _key_in(name: str) -> str:
+def require_secrets() -> None:
+    """Check that there is a token for the Hugging Face Hub and an API key; one error names all that is missing."""
+    _all(hf_token, api_key)
+
+
+def hf_token() -> str:
+    """Return the token for the Hugging Face Hub: HF_TOKEN, or what `hf auth login` has stored."""
+    if token := os.environ.get("HF_TOKEN"):
+        return keys.checked(token, "HF_TOKEN", hint=HOW_TO_LOG_IN)
+    if token := stored_hub_token():
+        return token
+    raise NotSet(["HF_TOKEN"], hint=HOW_TO_LOG_IN)
+
+
+def hub_settings() -> tuple[str | None, str | None]:
+    """Return the token for the Hub, as `hf_token` finds it, and HF_ENDPOINT; each None if there is none."""
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        with suppress(PiError):  # most models need no token; setup says what is wrong with a stored one
+            token = stored_hub_token()
+    return token or None, hub_endpoint()
+
+
+def hub_endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+@cache
+def stored_hub_token() -> str | None:
+    """Return the token that the Hub's own client has stored; None if there is none."""
+    from pi_cli.hub import hub_token
+
+    token = hub_token.stored()
+    if token is None:
+        return None
+    debug.hide("Hub token", token)
+    return keys.checked(token, "the token of `hf auth login`", hint=HOW_TO_LOG_IN)
+
+
+def _new_key(name: str) -> ApiKey:
+    if key := keys.find(_variable_name(name)):
+        return key
+    if name == keys.VARIABLE:
+        raise NotSet([name], hint="make a key with `pi key new`")
+    raise NotSet([name], hint=fill("set one, for example: `export {name}=$(openssl rand -hex 32)`", name=name))
+
+
+def _variable_name(name: str) -> str:
     if not VARIABLE_NAME.fullmatch(name):
         raise BadUsage(
             "`--api-key-env` takes the name of a variable, in letters, digits and `_`",
             hint="for example: `export TEAM_KEY=…` and `pi start … --api-key-env TEAM_KEY`",
         )
-    return _secret(name, hint=fill("set one, for example: `export {name}=$(openssl rand -hex 32)`", name=name))
+    return name
 
 
-def hf_token() -> str:
-    """Return HF_TOKEN, the token for the Hugging Face Hub."""
-    return _secret("HF_TOKEN", hint="create one at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`")
-
-
-def hub_settings() -> tuple[str | None, str | None]:
-    """Return HF_TOKEN and HF_ENDPOINT, each None if it is not set."""
-    return os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or None
-
-
-def _secret(name: str, *, hint: str) -> str:
-    value = os.environ.get(name, "")
-    if not value:
-        raise BadUsage(f"{name} is not set", hint=hint)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise BadUsage(f"{name} contains characters that an HTTP header cannot carry", hint=hint)
-    if len(value) < SHORTEST_KEY:
-        raise BadUsage(f"{name} has fewer than {SHORTEST_KEY} characters", hint=hint)
-    return value
+def _all(*needs: Callable[[], T]) -> list[T]:
+    """Return what is needed; if something is missing, raise one error about all of it."""
+    found: list[T] = []
+    problems: list[PiError] = []
+    for need in needs:
+        try:
+            found.append(need())
+        except PiError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        hint = "; ".join(dict.fromkeys(problem.hint for problem in problems if problem.hint))
+        missing = [name for problem in problems if isinstance(problem, NotSet) for name in problem.names]
+        if len(missing) == len(problems):
+            raise NotSet(list(dict.fromkeys(missing)), hint=hint)
+        raise BadUsage("; ".join(problem.message for problem in problems), hint=hint)
+    return found
 
 
 def find_model(current: "State", name: str, pod: str | None) -> ModelOnPod:

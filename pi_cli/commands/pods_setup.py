@@ -1,5 +1,6 @@
 """`pi pods setup`: prepare a machine for vLLM and record it as a pod."""
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -71,7 +72,8 @@ def setup(
     Running it again updates the pod. Without an ssh command it uses the recorded one, and mounts the pod's volume again
     if it has one.
 
-    HF_TOKEN and PI_API_KEY must be set. Ctrl+C stops the setup on the pod too; run it again to continue.
+    Needs a token for the Hugging Face Hub (HF_TOKEN, or that of `hf auth login`) and an API key (PI_API_KEY, or that of
+    `pi key new`). Ctrl+C stops the setup on the pod too; run it again to continue.
 
     \b
     Examples:
@@ -86,8 +88,7 @@ def setup(
     _check_paths(mount, models_path)
     if cpu and (cuda or flashinfer):
         raise BadUsage("`--cpu` excludes `--cuda` and `--flashinfer`", hint="leave them out")
-    options.hf_token()
-    options.api_key()
+    _check_secrets()
     pod = _pod(name, ssh, connect_timeout)
     cpu = cpu or (ssh is None and pod.is_cpu)
     if pod.storage and pod.storage.mount and not (mount or models_path):
@@ -97,6 +98,14 @@ def setup(
     setup_options = SetupOptions(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
     machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
     _record(name, pod, machine, mount=mount, is_cpu=cpu)
+
+
+def _check_secrets() -> None:
+    from pi_cli.view import terminal
+
+    options.require_secrets()
+    if not os.environ.get("HF_TOKEN"):
+        terminal.note("HF_TOKEN is not set: downloads on the pod get the token of `hf auth login`")
 
 
 def _check_paths(mount: str | None, models_path: str | None) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pi_cli.chat.client import Client
     from pi_cli.chat.interactive import AskModel
     from pi_cli.chat.prompts import PromptSource
+    from pi_cli.store.keys import ApiKey
     from pi_cli.view.chat import Screen
 
 STDIN_WAIT = 1.0  # seconds without input on stdin until a note is shown
@@ -107,7 +108,7 @@ def prompt(
 
     current = state.load()
     found = options.find_model(current, name, pod)
-    key = options.api_key(found.model)
+    key = options.api_key_of(found.name, found.model)
     prompts = _prompts(text or [], from_stdin=not interactive)
     if not prompts and not interactive:
         hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=name)
@@ -148,7 +149,7 @@ class _Target:
     pod: Pod
     name: str
     model: Model
-    key: str
+    key: "ApiKey"
     is_on_active_pod: bool
 
     def conversation(
@@ -180,20 +181,20 @@ class _Target:
         import asyncio
 
         from pi_cli.chat import client
-        from pi_cli.models.door import ApiKey, Door
+        from pi_cli.models.door import Door
         from pi_cli.ssh import login
 
         # importing openai takes as long as connecting over SSH
         importing = asyncio.create_task(asyncio.to_thread(client.warm_up))
         connecting = login.connect(self.pod_name, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
         async with connecting as session:
-            door = Door(session, self.name, key=ApiKey(self.key, self.model.key_variable))
+            door = Door(session, self.name, key=self.key)
             door.expect(self.model)
             async with door.socket() as socket:
                 await importing
                 from pi_cli.models import plain_http  # not earlier: it imports what was just loaded in the thread
 
-                async with client.open_client(plain_http.over(socket), api_key=self.key) as http:
+                async with client.open_client(plain_http.over(socket), api_key=self.key.value) as http:
                     yield http
 
 
@@ -306,9 +307,9 @@ async def _tool_parser(model: str) -> str | None:
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import KnownModel
 
-    token, endpoint = options.hub_settings()
     with suppress(PiError, TimeoutError):
         async with asyncio.timeout(LOOKUP_SECONDS):
+            token, endpoint = await asyncio.to_thread(options.hub_settings)  # the Hub may have to refresh a token
             profile = await lookup.find(model, token=token, endpoint=endpoint)
             return profile.tool_call_parser if isinstance(profile, KnownModel) else None
     return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from pi_cli.events import Down, Up
+    from pi_cli.store.keys import ApiKey
 
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # Ctrl+C and Ctrl+\
 FROM_PROCESSES = (signal.SIGTERM, signal.SIGHUP)
@@ -61,21 +62,21 @@ def run(
     if not (program := shutil.which(argv[0])):
         raise BadUsage(f"there is no command `{argv[0]}` here", hint="check its name, and your PATH")
     target = options.find_model(state.load(), name, pod)
-    key = options.api_key(target.model)
+    key = options.api_key_of(target.name, target.model)
     outages = _Outages()
     code = asyncio.run(_run_with_model(program, argv, target, key, outages))
     outages.show(f"`{target.name}` on `{target.pod_name}`")
     raise typer.Exit(code)
 
 
-async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: str, outages: "_Outages") -> int:
+async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: "ApiKey", outages: "_Outages") -> int:
     from pi_cli.models import clients, forwards
-    from pi_cli.models.door import ApiKey, require_accepted
+    from pi_cli.models.door import require_accepted
 
     forward = forwards.Target(target.pod_name, target.name, [0])
     async with forwards.opened(forward, target.pod, outages.count) as (url, model):
-        require_accepted(ApiKey(key, target.model.key_variable), model)
-        return await _run(program, argv, clients.environment(url, target.name, key, os.environ))
+        require_accepted(key, model)
+        return await _run(program, argv, clients.environment(url, target.name, key.value, os.environ))
 
 
 @dataclass(slots=True)

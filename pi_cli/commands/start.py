@@ -10,7 +10,7 @@ from pi_cli import units
 from pi_cli.commands import options, quantities, start_arguments, start_plan
 from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
-from pi_cli.errors import BadUsage, PiError, raise_any
+from pi_cli.errors import BadUsage, NotSet, PiError, raise_any
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ KeyVariables = Annotated[
     typer.Option(
         "--api-key-env",
         metavar="VARIABLE",
-        help="Environment variable with the API key (default: PI_API_KEY). Repeat to accept several keys.",
+        help="Environment variable with the API key (default: PI_API_KEY, or else the key that `pi key` keeps). "
+        "Repeat to accept several keys.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
@@ -183,8 +184,13 @@ def _constraints(
 def _secrets(key_variables: Sequence[str]) -> "Secrets":
     from pi_cli.models.start_options import Secrets
 
-    key, *others = options.api_keys(key_variables)
-    return Secrets(key, *options.hub_settings(), other_keys=tuple(others), key_variable=next(iter(key_variables), None))
+    try:
+        key, *others = options.api_keys(key_variables)
+    except NotSet as error:
+        if not options.hub_settings()[0]:
+            error.with_hint(f"{error.hint}; gated and private models also need HF_TOKEN")
+        raise
+    return Secrets(key, *options.hub_settings(), other_keys=tuple(other.value for other in others))
 
 
 def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json: bool) -> None:
@@ -218,13 +224,8 @@ def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, a
     import asyncio
 
     from pi_cli.models import starting
-    from pi_cli.models.door import ApiKey
 
-    models = {pod_name: pod.models.get(name) for pod_name, pod in pods.items()}
-    keys = {
-        pod_name: ApiKey(options.api_key(model), model.key_variable if model else "PI_API_KEY")
-        for pod_name, model in models.items()
-    }
+    keys = {pod_name: options.api_key_of(name, pod.models.get(name)) for pod_name, pod in pods.items()}
 
     async def attach_on(session: "PodSession", report: "Report") -> "Started":
         return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=time_limit)

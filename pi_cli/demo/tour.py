@@ -23,7 +23,7 @@ NEXT_STEPS = f"""\
 To do the same on a real pod, with the ssh command from your provider:
 
   export HF_TOKEN=hf_…
-  export PI_API_KEY=$(openssl rand -hex 32)
+  pi key new
   pi pods setup dc1 "ssh root@1.2.3.4"
   pi start {MODEL} --name {NAME}
   pi prompt {NAME} "What is 2+2?"

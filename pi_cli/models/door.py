@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from pi_cli.errors import PiError, PodUnreachable
@@ -14,17 +13,11 @@ from pi_cli.pods.reports import RunningModel
 from pi_cli.ssh import forwarding
 from pi_cli.ssh.forwarding import Stream
 from pi_cli.ssh.session import PodSession, PortClosed, connection_errors
+from pi_cli.store import keys
+from pi_cli.store.keys import ApiKey
 from pi_cli.store.records import Model
 
 FRESH = 2.0  # seconds for which a proven connection can wait for its first request; vLLM closes idle ones after 5
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """The API key of a model, and the environment variable that it comes from."""
-
-    value: str = field(repr=False)
-    variable: str = "PI_API_KEY"
 
 
 Launch = tuple[str | None, int, int]  # uid, PID, port
@@ -173,10 +166,18 @@ def why_not(model: RunningModel | None) -> str | None:
 def require_accepted(key: ApiKey, model: RunningModel) -> None:
     """Raise `PiError` if a model was started with other API keys."""
     if not identity.accepts(model, key.value):
-        raise PiError(
-            f"`{model.name}` does not accept the key in {key.variable}",
-            hint=f"set {key.variable} to the key that the model was started with",
-        )
+        raise PiError(f"`{model.name}` does not accept the key in {key.origin}", hint=_hint_to_other_key(key, model))
+
+
+def _hint_to_other_key(key: ApiKey, model: RunningModel) -> str:
+    """Return where the right key is: in the file, if that has proved to fit, or where the record says that it was."""
+    if not key.file and key.variable == keys.VARIABLE:
+        with suppress(PiError):
+            other = keys.in_file()
+            if other and identity.accepts(model, other.value):
+                return f"it accepts the key in {other.origin}: `unset {key.variable}`"
+    was = f", which was in `{key.started_in}`" if key.started_in else ""
+    return f"set {key.variable} to the key that the model was started with{was}"
 
 
 def out_of_reach(pod: str, name: str, reason: str) -> PiError:

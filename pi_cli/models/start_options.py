@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.planning.candidates import Constraints
+from pi_cli.store.keys import ApiKey
 
 if TYPE_CHECKING:
     from pi_cli.models.local_files import Upload
@@ -14,14 +15,13 @@ if TYPE_CHECKING:
 class Secrets:
     """Values that are sent to a pod on stdin only.
 
-    `api_key` is the key that pi itself uses, from the local variable `key_variable`; `other_keys` are accepted too.
+    `key` is the key that pi itself uses; `other_keys` are accepted too.
     """
 
-    api_key: str
+    key: ApiKey
     hf_token: str | None = None
     hf_endpoint: str | None = None
     other_keys: tuple[str, ...] = ()
-    key_variable: str | None = None
 
     def __repr__(self) -> str:
         return "Secrets(…)"

@@ -13,7 +13,7 @@ from pi_cli.errors import ModelNotStarted, NoRoom, PiError, PodUnreachable, Stat
 from pi_cli.events import Phase, Report
 from pi_cli.hints import fill
 from pi_cli.models import health, identity, model_status, start_errors, uploads
-from pi_cli.models.door import ApiKey, Door
+from pi_cli.models.door import Door
 from pi_cli.models.identity import Identity
 from pi_cli.models.served import Kind
 from pi_cli.models.start_options import StartOptions
@@ -26,6 +26,7 @@ from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import measurements, paths, state
+from pi_cli.store.keys import ApiKey
 from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model, Pod
 from pi_cli.vllm import vllm_arguments
@@ -75,13 +76,12 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
             raise start_errors.died(plan.model, progress, end, start_errors.planned(options.command, plan, session.pod))
         kind: Kind = "generation"
         if options.wait:
-            key = ApiKey(options.secrets.api_key, options.secrets.key_variable or "PI_API_KEY")
-            kind = await _prove(session, name, end.model.entry, key, report)
-        model = _record(session.pod, name, end.model.entry, options.secrets.key_variable, current)
+            kind = await _prove(session, name, end.model.entry, options.secrets.key, report)
+        model = _record(session.pod, name, end.model.entry, options.secrets.key, current)
     if end.took is not None:
         progress.remember_times(plan, end.took)
         remember_memory(plan, progress.log)
-    return replace(await _started(session, name, model, progress, end.took, options.secrets.api_key), kind=kind)
+    return replace(await _started(session, name, model, progress, end.took, options.secrets.key.value), kind=kind)
 
 
 async def attach(
@@ -114,11 +114,9 @@ async def _prove(session: PodSession, name: str, model: Model, key: ApiKey, repo
         return await health.prove(socket, name=name, key=key.value)
 
 
-def _record(
-    pod: str, name: str, model: Model, key_variable: str | None = None, machine: Machine | None = None
-) -> Model:
+def _record(pod: str, name: str, model: Model, key: ApiKey | None = None, machine: Machine | None = None) -> Model:
     """Write a model into `pods.json`, with the extra keys of an entry of the same launch, and what its vLLM can do."""
-    extra = model.extra | ({"api_key_env": key_variable} if key_variable else {})
+    extra = model.extra | (key.record if key else {})
     with state.edit() as current:
         models = current.pod(pod).models
         if machine:
@@ -266,7 +264,7 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "model": plan.model,
         "arguments": list(plan.arguments),
         "own": not plan.is_complete,
-        "environment": {"VLLM_API_KEY": secrets.api_key} | _without_empty(serving) | plan.environment,
+        "environment": {"VLLM_API_KEY": secrets.key.value} | _without_empty(serving) | plan.environment,
         "download_environment": _without_empty(hub),
         "gpus": list(plan.gpus),
         "devices": recorded.devices,

@@ -16,6 +16,7 @@ STARTED_AT = time.monotonic()
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 MIN_SECRET_LENGTH = 8  # characters; shorter values may be part of any text
 _files: dict[Path, int] = {}
+_hidden: dict[str, str] = {}
 
 
 def is_on() -> bool:
@@ -76,10 +77,16 @@ def log_file() -> Path:
     return paths.config_dir() / "logs" / "last.log"
 
 
+def hide(name: str, secret: str) -> None:
+    """Leave a secret out of the log that is not in the environment."""
+    _hidden[secret] = name
+
+
 def redacted(text: str) -> str:
-    """Return a text with `[NAME]` in place of the value of each secret in the environment."""
-    for name, value in os.environ.items():
-        if len(value) >= MIN_SECRET_LENGTH and any(part in name.upper() for part in SECRET_NAMES):
+    """Return a text with `[NAME]` in place of the value of each secret in the environment, and of each hidden one."""
+    secrets = {value: name for name, value in os.environ.items() if any(part in name.upper() for part in SECRET_NAMES)}
+    for value, name in (_hidden | secrets).items():
+        if len(value) >= MIN_SECRET_LENGTH:
             text = text.replace(value, f"[{name}]")
     return text
 

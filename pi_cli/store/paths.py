@@ -23,6 +23,11 @@ def pods_file() -> Path:
     return config_dir() / "pods.json"
 
 
+def key_file() -> Path:
+    """Return the file with the API key that `pi key` keeps."""
+    return config_dir() / "key"
+
+
 def known_hosts_file() -> Path:
     """Return pi's own `known_hosts`: one line per pod, under the pod's name instead of an address."""
     return config_dir() / "known_hosts"

@@ -36,7 +36,8 @@ class Model:
     """A model that pi started. `gpu` is a comma-separated list of ids; `uid` identifies its record on the pod.
 
     `extra` has its share of the memory of the GPUs (`memory`), whether it listens on the pod's loopback only
-    (`private`), and the name of the variable with its key if that is not PI_API_KEY (`api_key_env`).
+    (`private`), and where its key was at the start if not in PI_API_KEY: the name of another variable (`api_key_env`)
+    or the path of a file (`api_key_file`).
     """
 
     model: str
@@ -57,6 +58,11 @@ class Model:
     @property
     def key_variable(self) -> str:
         return str(self.extra.get("api_key_env") or "PI_API_KEY")
+
+    @property
+    def key_file(self) -> str | None:
+        """Return the file that had its key at the start; for messages only."""
+        return safe_line(str(self.extra.get("api_key_file") or "")) or None
 
 
 @dataclass(slots=True)

@@ -5,21 +5,36 @@ from collections.abc import Iterator, Mapping
 
 PREFIXES = {"bash": "export {}=", "fish": "set -gx {} ", "powershell": "$env:{} = "}
 REFERENCES = {"bash": '"${}"', "fish": '"${}"', "powershell": "$env:{}"}
+SUBSTITUTIONS = {"bash": '"$({})"', "fish": "({})", "powershell": "({})"}
 EVAL_COMMANDS = {"bash": 'eval "$({})"', "fish": "{} | source", "powershell": "{} | Out-String | Invoke-Expression"}
 POWERSHELL_QUOTES = str.maketrans(
     {quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"}
 )  # each of them ends a string
 
 
-def lines(settings: Mapping[str, str | None], shell: str, *, key_variable: str) -> Iterator[str]:
-    """Yield one line per variable; a variable without a value is set from `key_variable`.
+def lines(settings: Mapping[str, str | None], shell: str, *, key: str) -> Iterator[str]:
+    """Yield one line per variable; a variable without a value is set to `key`, an expression of the shell.
 
-    >>> list(lines({"A": "it's", "K": None}, "fish", key_variable="PI_API_KEY"))
+    >>> list(lines({"A": "it's", "K": None}, "fish", key=variable("PI_API_KEY", "fish")))
     ["set -gx A 'it\\\\'s'", 'set -gx K "$PI_API_KEY"']
     """
     for name, value in settings.items():
-        text = REFERENCES[shell].format(key_variable) if value is None else quoted(value, shell)
-        yield PREFIXES[shell].format(name) + text
+        yield PREFIXES[shell].format(name) + (key if value is None else quoted(value, shell))
+
+
+def variable(name: str, shell: str) -> str:
+    """Return the expression for the value of a variable."""
+    return REFERENCES[shell].format(name)
+
+
+def kept_key(config_dir: str | None, shell: str) -> str:
+    """Return the expression for the key that `pi key` keeps, with the PI_CONFIG_DIR of this run, if it has one.
+
+    >>> print(kept_key(None, "fish"), kept_key("/my pods", "bash"))
+    (pi key show) "$(env 'PI_CONFIG_DIR=/my pods' pi key show)"
+    """
+    place = f"env {quoted(f'PI_CONFIG_DIR={config_dir}', shell)} " if config_dir else ""
+    return SUBSTITUTIONS[shell].format(f"{place}pi key show")
 
 
 def quoted(value: str, shell: str) -> str:

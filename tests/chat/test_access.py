@@ -231,6 +231,15 @@ def test_a_credential_that_a_variable_moves_is_closed(
         assert "another file" in found
 
 
+def test_the_api_key_is_closed_where_its_link_leads(environment: Path) -> None:
+    write(environment / "work" / "secret")
+    (environment / ".pi").mkdir()
+    (environment / ".pi" / "key").symlink_to(environment / "work" / "secret")
+
+    assert "may hold credentials" in read(Access(environment / "work"), "secret")
+    assert "may hold credentials" in read(Access(environment), ".pi/key")
+
+
 @needs_rg
 def test_the_keys_that_ssh_uses_are_closed_whatever_they_are_called(environment: Path) -> None:
     write(environment / ".ssh" / "config", "Host *\n  identityfile ~/work/third key")

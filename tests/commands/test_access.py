@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -76,6 +78,69 @@ def test_a_key_of_its_own_is_remembered_by_its_name(pi: Pi, pod: EmbeddedPod) ->
     assert (missing.code, "error: TEAM_KEY is not set" in missing.err) == (2, True)
     assert pi("list", "--json").json[0]["requests_running"] == 0
     assert pods_json()["pods"]["dc1"]["models"]["q"]["api_key_env"] == "TEAM_KEY"
+
+
+def test_the_key_that_pi_keeps_serves_every_command_and_its_place_is_remembered(pi: Pi, pod: EmbeddedPod) -> None:
+    """Without PI_API_KEY, as in tomorrow's shell."""
+    unset, file = {"PI_API_KEY": ""}, Path(os.environ["PI_CONFIG_DIR"], "key")
+    assert pi("key", "new", **unset).code == 0
+    key = file.read_text().strip()
+    started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json", PI_DEBUG="1", **unset)
+    assert started.code == 0, started.err
+    assert key not in started.out + started.err + (file.parent / "logs" / "last.log").read_text()
+    assert (status(started.json[0]["url"], key), status(started.json[0]["url"], KEY)) == (200, 401)
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["api_key_file"] == str(file)
+
+    shown = pi("env", "q", SHELL="/bin/bash", **unset)
+    assert key not in shown.out + shown.err
+    assert shown.out.splitlines()[-1] == f'export OPENAI_API_KEY="$(env PI_CONFIG_DIR={file.parent} pi key show)"'
+    evaluated = subprocess.run(
+        ["bash", "-uc", 'eval "$1"; printf %s "$OPENAI_API_KEY"', "-", shown.out],
+        env=os.environ | unset | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert evaluated.stdout == key
+    assert pi("env", "q", "--show-key", SHELL="/bin/bash", **unset).out.endswith(f"export OPENAI_API_KEY={key}\n")
+    told = pi("env", "q", "--json", **unset).json
+    assert (told["api_key_env"], told["api_key_file"]) == (None, str(file))
+    assert pi("run", "q", "--", "sh", "-c", "echo $OPENAI_API_KEY", **unset).out == f"{key}\n"
+    assert "✓ key accepted" in pi("check", "q", **unset).out
+    assert pi("prompt", "q", "What is 2+2?", "--no-tools", **unset).out.strip().endswith("4")
+    assert pi("list").code == 0
+    assert pods_json()["pods"]["dc1"]["models"]["q"]["api_key_file"] == str(file)
+    assert not [content for content in pod.files().values() if key.encode() in content]
+    assert key not in Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_text()
+
+    other = pi("env", "q")
+    assert other.err == (
+        f"error: `q` does not accept the key in PI_API_KEY\nhint: it accepts the key in `{file}`: `unset PI_API_KEY`\n"
+    )
+    replaced = pi("key", "new", "--force", **unset)
+    assert "note: these models keep the old key until they are started again: `dc1/q`" in replaced.err
+    past = pi("env", "q", **unset)
+    assert past.err == (
+        f"error: `q` does not accept the key in `{file}`\n"
+        f"hint: set PI_API_KEY to the key that the model was started with, which was in `{file}`\n"
+    )
+    file.unlink()
+    lost = pi("env", "q", **unset)
+    assert lost.err == (
+        "error: PI_API_KEY is not set\n"
+        f"hint: `q` was started with the key in `{file}`: keep that key again with `pi key set`\n"
+    )
+    assert pi("env", "q", PI_API_KEY=key).code == 0
+
+
+def test_a_start_without_a_key_names_all_that_is_missing(pi: Pi, pod: EmbeddedPod) -> None:
+    start = ("start", "Qwen/Qwen3-8B", "--name", "q")
+    assert pi(*start, PI_API_KEY="").err == "error: PI_API_KEY is not set\nhint: make a key with `pi key new`\n"
+    both = pi(*start, PI_API_KEY="", HF_TOKEN="")
+    assert both.err.endswith("`pi key new`; gated and private models also need HF_TOKEN\n")
+    several = pi(*start, "--api-key-env", "TEAM_KEY", "--api-key-env", "ALICE_KEY")
+    assert (several.code, "error: TEAM_KEY and ALICE_KEY are not set\n" in several.err) == (2, True)
+    assert pod.commands == []
 
 
 def test_several_keys_open_the_same_model(pi: Pi, pod: EmbeddedPod) -> None:

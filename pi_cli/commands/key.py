@@ -1,0 +1,129 @@
+"""`pi key …`: the API key of the models that pi starts, in a file of this machine."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from pi_cli.commands import options
+from pi_cli.errors import BadUsage, PiError
+from pi_cli.hints import fill
+from pi_cli.store import keys
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+HOW_TO_GIVE = "`pi key set` asks for the key on a terminal, or reads it from stdin: `pi key set < FILE`"
+
+Force = Annotated[bool, typer.Option("--force", help="Replace the key in the file.")]
+NotAnArgument = Annotated[list[str] | None, typer.Argument(hidden=True)]
+
+
+@app.callback()
+def key() -> None:
+    """Make, show and keep the API key of your models.
+
+    Models that pi starts require a key. It is in the variable PI_API_KEY or, if that is not set, in `~/.pi/key` (in
+    the folder PI_CONFIG_DIR, if that is set), which only you can read. A model keeps the key that it was started with.
+
+    \b
+    Examples:
+      pi key new
+      export OPENAI_API_KEY=$(pi key show)
+      printenv PI_API_KEY | pi key set
+    """
+
+
+@app.command()
+def new(force: Force = False) -> None:
+    """Make a new key and keep it in `~/.pi/key`.
+
+    The key is random (32 bytes), and is not printed. If the file has a key already, it is kept: models that are running
+    know only that one.
+
+    \b
+    Examples:
+      pi key new
+      pi key new --force
+    """
+    _keep(keys.make(), "made a key, which is in `{file}`", force=force)
+
+
+@app.command()
+def show() -> None:
+    """Print the key on stdout, and nothing else.
+
+    It is the key that commands use: that in PI_API_KEY, or else that in `~/.pi/key`. stderr says which.
+
+    \b
+    Examples:
+      pi key show
+      export OPENAI_API_KEY=$(pi key show)
+    """
+    from pi_cli.view import terminal
+
+    current = options.api_key()
+    typer.echo(current.value)
+    terminal.note(f"the key in {current.origin}")
+
+
+@app.command("set")
+def set_key(words: NotAnArgument = None, force: Force = False) -> None:
+    """Keep your own key in `~/.pi/key`.
+
+    On a terminal it is asked for and not shown; otherwise it is read from stdin. It has 8 characters or more: ASCII
+    letters, digits and punctuation. pi takes no key as an argument: other users can see those.
+
+    \b
+    Examples:
+      pi key set
+      printenv PI_API_KEY | pi key set
+    """
+    if words:
+        raise BadUsage("a key is not an argument: other users of this machine can see those", hint=HOW_TO_GIVE)
+    value = _typed() if sys.stdin and sys.stdin.isatty() else _piped()
+    if not value:
+        raise BadUsage("no key was given", hint=HOW_TO_GIVE)
+    _keep(keys.checked_to_keep(value, "the key", hint=HOW_TO_GIVE), "the key is in `{file}`", force=force)
+
+
+def _typed() -> str:
+    import asyncio
+
+    from pi_cli.view import questions
+
+    try:
+        return asyncio.run(questions.ask_secret("API key (not shown): ")).strip()
+    except OSError as error:
+        raise BadUsage("there is no terminal to ask for the key on", hint=HOW_TO_GIVE) from error
+
+
+def _piped() -> str:
+    """Read the key from stdin, without a byte order mark and white space around it."""
+    data = sys.stdin.buffer.read(2 * keys.LONGEST) if sys.stdin else b""
+    return data.decode("utf-8-sig", "replace").strip()
+
+
+def _keep(value: str, done: str, *, force: bool) -> None:
+    """Write the key, and say where it is and what does not use it."""
+    from pi_cli.view import terminal
+
+    before = None
+    with suppress(PiError):
+        before = keys.in_file()
+    path = str(keys.keep(value, force=force))
+    terminal.say(fill(f"{done}; only you can read it", file=path))
+    if os.environ.get(keys.VARIABLE) not in (None, "", value):
+        terminal.note(f"{keys.VARIABLE} is set to another key, which counts more: `unset {keys.VARIABLE}`")
+    if before and before.value != value and (models := _started_with(path)):
+        terminal.note(f"these models keep the old key until they are started again: {', '.join(models)}")
+
+
+def _started_with(file: str) -> list[str]:
+    """Return the models on pi's list whose key was in a file."""
+    from pi_cli.store import state
+
+    with suppress(PiError):
+        return [f"`{pod}/{name}`" for pod, name, model in state.load().models() if model.key_file == file]
+    return []
