@@ -44,6 +44,9 @@ class PodSession:
     silence: float = SILENCE
     """Seconds without any message after which a program that should send some counts as hanging."""
 
+    ssh: str = ""
+    """The ssh command, for hints."""
+
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
     """Fingerprints of the jump hosts whose keys this connection has pinned, by host."""

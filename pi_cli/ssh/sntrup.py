@@ -28,7 +28,7 @@ def register() -> None:
     offered = asyncssh.kex.get_kex_algs()
     for name in NAMES:
         if name.encode() not in offered:
-            hybrid, curve = asyncssh.kex_dh._KexHybridECDH, asyncssh.kex_dh.Curve25519DH  # noqa: SLF001 - not public
+            hybrid, curve = asyncssh.kex_dh._KexHybridECDH, asyncssh.crypto.Curve25519DH
             asyncssh.kex.register_kex_alg(name.encode(), hybrid, sha512, (Sntrup, b"sntrup761", curve), True)
 
 
