@@ -344,7 +344,9 @@ class _Login:
             return []
         self.words.show()
         with self._timeout_paused():
-            answers = [await keyring.get().answer(f"{self.words.who} asks: {safe_line(text)} ") for text in questions]
+            answers = [
+                await keyring.get().answer(f"{self.words.who} asks: {safe_line(text).strip()} ") for text in questions
+            ]
         return [text for text in answers if text is not None] if None not in answers else None
 
     @contextmanager
