@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-import shlex
 
+from pi_cli import hints
 from pi_cli.hints import fill
 from pi_cli.ssh import ssh_command
 
@@ -41,4 +41,4 @@ def with_user(ssh: str, user: str) -> str:
         changed = ssh.replace(f"{command.user}@", f"{user}@")
         if ssh_command.parse(changed).user == user:
             return changed
-    return shlex.join(["ssh", *dataclasses.replace(command, user=user).lasting_arguments()])
+    return hints.command("ssh", *dataclasses.replace(command, user=user).lasting_arguments())

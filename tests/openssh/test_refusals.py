@@ -83,7 +83,7 @@ def test_a_missing_key_of_i_is_treated_as_by_ssh(openssh_pod: OpensshPod, enviro
         said(f"ssh -o IdentityFile=/missing -o IdentitiesOnly=yes root@{openssh_pod.address}")
 
 
-def test_pi_ssh_warns_of_a_missing_key_and_goes_on(pi: Pi, openssh_pod: OpensshPod, environment: Path) -> None:
+def test_pi_ssh_warns_of_a_missing_key_and_logs_in(pi: Pi, openssh_pod: OpensshPod, environment: Path) -> None:
     register(openssh_pod)
     pods = Path(os.environ["PI_CONFIG_DIR"]) / "pods.json"
     pods.write_text(pods.read_text().replace(str(openssh_pod.key), f"{environment}/missing"))

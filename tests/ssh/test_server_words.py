@@ -118,7 +118,7 @@ def test_an_address_at_which_to_confirm_is_shown_and_the_login_has_time(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_login_that_nobody_confirms_ends(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_that_is_never_confirmed_ends(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "CONFIRMATION_TIMEOUT", 0.5)
 
     async def never(server: Server) -> bool:

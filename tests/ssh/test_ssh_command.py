@@ -225,7 +225,7 @@ DEFAULTS = re.findall(
 
 
 @every(DEFAULTS)
-def test_the_default_value_of_an_option_is_no_reason_to_refuse(setting: str) -> None:
+def test_the_default_value_of_an_option_is_accepted(setting: str) -> None:
     command = parse(f"ssh -o {setting} root@h")
     assert command.host == "h"
     assert set(command.ignored.values()) <= set(ssh_options.IGNORED_KEYWORDS.values())
