@@ -13,7 +13,7 @@ from typing import Any
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.safe import safe_line
-from pi_cli.ssh import host_keys, keys, sntrup, ssh_command, ssh_config, transport
+from pi_cli.ssh import algorithms, host_keys, keys, ssh_command, ssh_config, transport
 from pi_cli.ssh.keys import KeyOffer, Keys
 from pi_cli.ssh.passphrases import keyring
 from pi_cli.ssh.quick_asyncssh import asyncssh
@@ -41,18 +41,6 @@ SSH_BANNER = re.compile(r"^SSH-", re.MULTILINE)
 QUICK_ACK_READS = 50  # more reads than a login and the first commands need
 MAX_KEYS_NAMED = 6  # in an error
 LOGINS_LIMITED = ("Not allowed at this time", "Exceeded MaxStartups")  # messages of sshd, before and since OpenSSH 10
-# The default cipher of ssh is slower in asyncssh than AES-GCM: 2.3 s of processor time per GB instead of 1.4.
-SSH_DEFAULT_CIPHER, QUICK_CIPHERS = "chacha20-poly1305@openssh.com", "-gcm"
-# In the default of every ssh since 2016, and hardly in a list that a user made. `ML_KEM` is newer than many an ssh.
-SSH_DEFAULT_KEY_EXCHANGES = {"curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512"}
-ML_KEM = "mlkem768x25519-sha256"
-ALGORITHMS = {  # by keyword of ssh_config(5): the option of asyncssh, and what asyncssh supports
-    "kexalgorithms": ("kex_algs", asyncssh.kex.get_kex_algs),
-    "ciphers": ("encryption_algs", asyncssh.encryption.get_encryption_algs),
-    "macs": ("mac_algs", asyncssh.mac.get_mac_algs),
-}
-
-sntrup.register()
 
 
 @asynccontextmanager
@@ -388,23 +376,8 @@ class _Login:
             "keepalive_interval": KEEPALIVE_INTERVAL,
             "keepalive_count_max": 3,
             **self.trust.options(),
-            **self._algorithms(),
+            **algorithms.allowed(self.destination),
         }
-
-    def _algorithms(self) -> dict[str, list[str]]:
-        """Return the algorithms that the user's ssh allows and asyncssh supports."""
-        allowed: dict[str, list[str]] = {}
-        for keyword, (option, supported) in ALGORITHMS.items():
-            configured = self.destination.algorithms(keyword)
-            if configured[:1] == [SSH_DEFAULT_CIPHER]:
-                configured = sorted(configured, key=lambda name: QUICK_CIPHERS not in name)
-            if SSH_DEFAULT_KEY_EXCHANGES.issubset(configured):
-                configured = list(dict.fromkeys([*configured, ML_KEM, *sntrup.NAMES]))
-            configured.sort(key=lambda name: name in sntrup.NAMES)  # last, since it is slow
-            allowed[option] = [name for name in configured if name.encode() in supported()]
-            if configured and not allowed[option]:
-                raise PiError(f"your ssh configuration cannot be used: pi supports none of its {keyword}")
-        return {option: names for option, names in allowed.items() if names}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

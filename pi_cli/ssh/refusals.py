@@ -5,7 +5,7 @@ import re
 
 from pi_cli import hints
 from pi_cli.hints import fill
-from pi_cli.ssh import ssh_command
+from pi_cli.ssh import server_words, ssh_command
 
 # cloud-init's words for root, and what images of other makers make of them.
 OTHER_USER = re.compile(
@@ -25,6 +25,8 @@ def hint(output: str, pod: str, ssh: str) -> str | None:
     if NEW_PASSWORD.search(output):
         command = ssh if re.match(r"(?:\S*/)?ssh(?:\.exe)?\s", ssh) else f"ssh {ssh}"
         return fill("set a new password: `{ssh}` in a terminal asks for it; then repeat the command", ssh=command)
+    if server_words.NOT_YET.search(output):  # an sshd without PAM says it in a session
+        return "when the machine has booted, repeat the command; until then only root can log in"
     return None
 
 

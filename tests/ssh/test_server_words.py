@@ -234,6 +234,13 @@ def test_lines_before_the_ssh_banner_are_shown_with_a_failure(key: Path, monkeyp
     assert said == ["dc1 says: This gateway closes at 18:00."]
 
 
+def test_a_key_file_of_i_that_is_not_there_is_a_warning(key: Path) -> None:
+    """Finding 9."""
+    assert log_in(key, option="-i /missing") == [
+        "dc1: identity file `/missing` is not accessible: pi does without it, as ssh does"
+    ]
+
+
 def test_words_with_an_address_beyond_the_limit_keep_it() -> None:
     async def lines() -> list[str]:
         said: list[str] = []

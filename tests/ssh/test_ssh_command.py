@@ -13,7 +13,9 @@ from pi_cli.ssh.ssh_command import lasting, parse
 from tests.every import every
 
 FOLDER = Path(ssh_options.__file__).parent
-LOGIN_MODULES = [FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
+LOGIN_MODULES = [
+    FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login", "algorithms")
+]
 BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
 
 # ssh(1) and ssh_config(5) of OpenSSH 10.0.
