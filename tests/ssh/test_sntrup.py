@@ -26,7 +26,7 @@ def test_both_ends_get_the_same_secret_and_a_changed_ciphertext_is_refused() -> 
         key.decaps(ciphertext[:-1])
 
 
-@pytest.mark.parametrize("name", [*sntrup.NAMES, algorithms.ML_KEM])
+@pytest.mark.parametrize("name", [sntrup.NAMES[-1], algorithms.ML_KEM])
 def test_a_server_that_allows_only_a_post_quantum_exchange_is_reached(environment: Path, name: str) -> None:
     """Also by a user whose own ssh does not know the exchange, unless the configuration has a list of its own."""
     used = []
