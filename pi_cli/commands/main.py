@@ -70,9 +70,10 @@ def _fail(error: PiError) -> NoReturn:
 
 def _run(arguments: list[str]) -> None:
     from pi_cli.commands.app import app
-    from pi_cli.ssh import passphrases
+    from pi_cli.ssh import passphrases, speaker
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
+    speaker.speaker.set(speaker.Speaker(_note))
     interrupts.clean_up()
     app(args=separate_vllm_arguments(arguments), prog_name="pi")
 
@@ -81,6 +82,12 @@ async def _ask(question: str) -> str:
     from pi_cli.view import questions
 
     return await questions.ask_secret(question) if questions.can_ask() else ""
+
+
+def _note(text: str) -> None:
+    from pi_cli.view import questions
+
+    questions.show_note(text)
 
 
 def separate_vllm_arguments(arguments: list[str]) -> list[str]:

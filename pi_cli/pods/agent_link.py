@@ -10,6 +10,7 @@ from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.pods import agent_program, shell
 from pi_cli.safe import safe
+from pi_cli.ssh import refusals
 from pi_cli.ssh.session import EXIT_TIMEOUT, Completed, PodSession
 from pi_cli.store import debug
 
@@ -111,7 +112,7 @@ async def ask(
             raise PodHangs(session.pod, session.silence) from error
         return answers[0]  # nothing follows the answer, even if the agent has not exited
     if not answers:
-        _raise_no_answer(session.pod, done, lines.noise)
+        _raise_no_answer(session, done, lines.noise)
     return answers[0]
 
 
@@ -170,7 +171,7 @@ async def stream(
             raise
         raise PodHangs(session.pod, session.silence) from error
     if not answers or done.status > 0:
-        _raise_no_answer(session.pod, done, lines.noise)
+        _raise_no_answer(session, done, lines.noise)
 
 
 class MarkedLines:
@@ -298,8 +299,9 @@ def _without_secrets(request: "protocol.Request") -> str:
     return json.dumps(shown)
 
 
-def _raise_no_answer(pod: str, done: Completed, noise: bytes) -> NoReturn:
+def _raise_no_answer(session: PodSession, done: Completed, noise: bytes) -> NoReturn:
     """Raise the error for an agent that exited without an answer."""
+    pod = session.pod
     if done.status == 127:
         raise PiError(f"pod `{pod}` has no python3", hint=fill("prepare it with `pi pods setup {pod}`", pod=pod))
     if done.status < 0:
@@ -307,8 +309,10 @@ def _raise_no_answer(pod: str, done: Completed, noise: bytes) -> NoReturn:
             f"pod `{pod}` did not answer: its python3 was killed (out of memory?)",
             hint=fill("see what uses the memory with `pi ssh {pod} free -g`", pod=pod),
         )
-    output = safe((done.stderr or noise).decode("utf-8", "replace")).strip().splitlines()
+    said = safe((done.stderr or noise).decode("utf-8", "replace")).strip()
+    output = said.splitlines()
+    check = fill("check whether `pi ssh {pod} python3 --version` works", pod=pod)
     raise PiError(
         f"pod `{pod}` did not answer (exit code {done.status}): {output[-1] if output else 'it printed nothing'}",
-        hint=fill("check whether `pi ssh {pod} python3 --version` works", pod=pod),
+        hint=refusals.hint(said, pod, session.ssh) or check,
     )

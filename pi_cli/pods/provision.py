@@ -16,6 +16,7 @@ from pi_cli.hints import fill
 from pi_cli.pods import machine, shell
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.steps import LineBuffer, Script
+from pi_cli.ssh import refusals
 from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import mounts, paths
 
@@ -65,13 +66,16 @@ async def prepare(
     if session.learned:
         report(Note(session.pod, f"learned its host key {session.learned}"))
     script = Script(session.pod)
+    await session.require_forwarding(or_runs_nothing=True)
     try:
         with _opened(log) as file:
             done = await _run(session, options, script, file, report)
         if done.status != 0:
+            refusal = None if script.has_begun else refusals.hint(script.failure(), session.pod, session.ssh)
             raise PiError(
                 f"setup of `{session.pod}` failed: {script.failure() or f'exit code {done.status}'}",
-                hint=fill(
+                hint=refusal
+                or fill(
                     "its output is in {log}; fix the cause, then continue with `{again}`", log=str(log), again=again
                 ),
             )

@@ -57,12 +57,14 @@ class Script:
 
     pod: str
     reason: str = ""
+    has_begun: bool = False
     _running: dict[str, _RunningStep] = field(default_factory=dict)
     _last_line: str = ""
 
     def read(self, line: str) -> Event | None:
         """Return the event that a line of the script reports, if it reports one."""
         if (begin := BEGIN.fullmatch(line)) and begin[1] != "ready":
+            self.has_begun = True
             self._running[begin[1]] = _RunningStep(begin[2])
             return Step(self.pod, begin[1], begin[2], "began")
         if (detail := DETAIL.fullmatch(line)) and detail[1] in self._running:

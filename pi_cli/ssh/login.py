@@ -4,17 +4,22 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
 from pi_cli.hints import fill
-from pi_cli.ssh import host_keys, keys, ssh_command, ssh_config, transport
+from pi_cli.safe import safe_line
+from pi_cli.ssh import algorithms, host_keys, keys, ssh_command, ssh_config, transport
 from pi_cli.ssh.keys import KeyOffer, Keys
+from pi_cli.ssh.passphrases import keyring
 from pi_cli.ssh.quick_asyncssh import asyncssh
+from pi_cli.ssh.server_words import URL, ServerWords
 from pi_cli.ssh.session import SILENCE, PodSession
+from pi_cli.ssh.speaker import speaker
 from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.ssh.ssh_config import Destination
 from pi_cli.ssh.transport import NoBanner, Transport
@@ -23,20 +28,19 @@ from pi_cli.store import debug
 
 CONNECT_TIMEOUT = 15.0  # seconds for the TCP connection and the SSH banner
 LOGIN_TIMEOUT = 30.0  # seconds after that; they do not run while a passphrase is asked for
+CONFIRMATION_TIMEOUT = 300.0  # seconds instead of both, once the server has shown an address at which to confirm
+BOOT_TIMEOUT = 120.0  # seconds to wait for a machine that lets no users in yet
+BOOT_PAUSE = 3.0  # seconds between two attempts in that time
+PROXY_INTERVAL = 0.5  # seconds between two looks at what a `ProxyCommand` has printed
 KEEPALIVE_INTERVAL = 7.0  # seconds; a connection with three unanswered keepalives is dead, after 28 s in all
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next attempt when sshd drops logins (MaxStartups)
 DISCONNECTED = (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError)
-GREETING_LENGTH = 255  # characters; the longest first line that SSH allows
+GREETING_LENGTH = 4096  # characters; before the SSH banner a server may send lines of text (RFC 4253, 4.2)
+GREETING_SHOWN = 200  # characters
+SSH_BANNER = re.compile(r"^SSH-", re.MULTILINE)
 QUICK_ACK_READS = 50  # more reads than a login and the first commands need
 MAX_KEYS_NAMED = 6  # in an error
 LOGINS_LIMITED = ("Not allowed at this time", "Exceeded MaxStartups")  # messages of sshd, before and since OpenSSH 10
-# The default cipher of ssh is slower in asyncssh than AES-GCM: 2.3 s of processor time per GB instead of 1.4.
-SSH_DEFAULT_CIPHER, QUICK_CIPHERS = "chacha20-poly1305@openssh.com", "-gcm"
-ALGORITHMS = {  # by keyword of ssh_config(5): the option of asyncssh, and what asyncssh supports
-    "kexalgorithms": ("kex_algs", asyncssh.kex.get_kex_algs),
-    "ciphers": ("encryption_algs", asyncssh.encryption.get_encryption_algs),
-    "macs": ("mac_algs", asyncssh.mac.get_mac_algs),
-}
 
 
 @asynccontextmanager
@@ -51,6 +55,9 @@ async def connect(
     command = ssh_command.parse(ssh)
     _refuse_runpod_proxy(pod, command)
     session: PodSession | None = None
+    if learn:
+        for file in command.missing_keys:
+            speaker.get().note(f"{pod}: identity file `{file}` is not accessible: pi does without it, as ssh does")
     async with AsyncExitStack() as stack:
         route = await ssh_config.route(command)
         timeout = CONNECT_TIMEOUT
@@ -61,7 +68,8 @@ async def connect(
             timeout = _connect_timeout(command, connect_timeout, destination)
             trust = _trust(pod, ssh, destination, is_pod=is_pod, learn=learn, accept_new=accept_new)
             hint = "check the ssh command, and that the machine is running" if learn else None
-            login = _Login(pod, ssh, destination, trust, via, timeout, is_pod, hint)
+            missing = command.missing_keys if is_pod else []
+            login = _Login(pod, ssh, destination, trust, via, timeout, is_pod, hint, missing)
             debug.note(f"{pod}: logging in to {login.machine}, time-out {timeout:g} s")
             via = await login.connect(stack)
             server = via.get_extra_info("server_version")
@@ -71,6 +79,7 @@ async def connect(
                 learned[str(destination)] = fingerprint
         assert via
         session = PodSession(pod, route[-1].host, via)
+        session.ssh = ssh
         session.silence = _silence(timeout)
         session.learned = learned.pop(str(route[-1]), None)
         session.learned_on_the_way = learned
@@ -125,31 +134,78 @@ class _Login:
     connect_timeout: float
     is_pod: bool
     hint: str | None
+    missing_keys: list[str]
     transport: Transport | None = None
     greeting: str = ""
     tried: list[KeyOffer] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
     timeout: asyncio.Timeout | None = None
     connection: asyncssh.SSHClientConnection | None = None
+    words: ServerWords = field(init=False)
+    seconds: float = LOGIN_TIMEOUT  # that the login may take
+    is_out_of_keys: bool = False
+    also_asked: list[str] = field(default_factory=list)
+    """What the server asks for after it has accepted a key."""
+
+    def __post_init__(self) -> None:
+        self.words = ServerWords(self.pod if self.is_pod else f"{self.pod}: {self.machine}")
 
     @property
     def machine(self) -> str:
         return str(self.destination) if self.is_pod else f"jump host {self.destination}"
 
     async def connect(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
-        """Log in, and try again when sshd closes the connection, as it does while it handles many logins."""
-        with self._errors():
-            for pause in LOGIN_PAUSES:
-                with suppress(*DISCONNECTED):
-                    return await self._attempt(stack)
-                debug.note(f"{self.pod}: {self.machine} dropped the login; trying again")
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - other clients wait too
-            return await self._attempt(stack)
+        """Log in; show what the server says if it takes long or fails."""
+        try:
+            with self._errors():
+                return await self._connect(stack)
+        except PiError:
+            if banner := SSH_BANNER.search(self.greeting):
+                self.words.precede(self.greeting[: banner.start()])
+            self.words.show(has_failed=True)
+            raise
+        finally:
+            self.words.silence()
+
+    async def _connect(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
+        """Try again when sshd closes the connection, as it does while it handles many logins or boots."""
+        pauses = iter(LOGIN_PAUSES)
+        while True:
+            try:
+                return await self._attempt(stack)
+            except asyncssh.PermissionDenied:
+                if not self.words.says_not_yet:
+                    raise
+            except DISCONNECTED:
+                pause = next(pauses, None)
+                if not self.words.is_not_yet:
+                    if pause is None or self.words.last_word or self.words.url:
+                        raise
+                    debug.note(f"{self.pod}: {self.machine} dropped the login; trying again")
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - other clients wait too
+                    continue
+            return await self._connect_once_booted(stack)
+
+    async def _connect_once_booted(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
+        """Try again until users may log in: a machine that has just been rented answers before that."""
+        self.words.show()
+        speaker.get().note(
+            f"{self.words.who}: waiting for up to {BOOT_TIMEOUT:.0f} s until it lets users log in (Ctrl+C ends pi)"
+        )
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + BOOT_TIMEOUT
+        while True:
+            await asyncio.sleep(BOOT_PAUSE)
+            try:
+                return await self._attempt(stack)
+            except (asyncssh.PermissionDenied, NoBanner, *DISCONNECTED):
+                if clock() > deadline:
+                    raise
 
     async def _attempt(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
         async with AsyncExitStack() as attempt:
             options = self._options()
-            self.connection, self.greeting = None, ""
+            self._begin()
             if self.via:
                 options["tunnel"] = self.via
             else:
@@ -158,11 +214,12 @@ class _Login:
                 )
                 options["sock"] = self.transport.socket
             async with keys.available(self.destination, self._timeout_paused) as self.keys:
-                self.tried = []
+                self.keys.skipped += [f"`{file}`: there is no such file" for file in self.missing_keys]
                 # Through a jump host, the first sign of a server at the other end is that it asks for a key.
                 seconds = self.transport.seconds_left if self.transport else self.connect_timeout
                 async with asyncio.timeout(seconds) as self.timeout:
-                    connection = await self._logged_in(options)
+                    with self._proxy_watched():
+                        connection = await self._logged_in(options)
             await attempt.enter_async_context(connection)
             stack.push_async_exit(attempt.pop_all())
         return connection
@@ -174,6 +231,46 @@ class _Login:
             if self.transport and not self.greeting:
                 self.transport.raise_if_proxy_exited(self.destination)
             raise
+
+    def _begin(self) -> None:
+        self.words.silence()
+        self.words = ServerWords(self.words.who)
+        self.connection, self.greeting, self.seconds = None, "", LOGIN_TIMEOUT
+        self.tried, self.also_asked, self.is_out_of_keys = [], [], False
+
+    @contextmanager
+    def _proxy_watched(self) -> Iterator[None]:
+        """Watch what a `ProxyCommand` prints: some show an address at which the user logs in (`cloudflared`)."""
+        loop = asyncio.get_running_loop()
+        look: asyncio.TimerHandle | None = None
+
+        def see() -> None:
+            nonlocal look
+            words = self.transport.proxy_words() if self.transport else None
+            if words is None or self.greeting:
+                return
+            if URL.search(words):
+                self.hear(words)
+            else:
+                look = loop.call_later(PROXY_INTERVAL, see)
+
+        see()
+        try:
+            yield
+        finally:
+            if look:
+                look.cancel()
+
+    def hear(self, words: str) -> None:
+        """Take what the server says; an address in it is one at which the user has to confirm the login."""
+        self.words.hear(words, is_last=bool(self.tried))
+        if (url := self.words.url) and not self.words.is_waiting_for:
+            minutes = CONFIRMATION_TIMEOUT / 60
+            self.words.is_waiting_for = (
+                f"waiting for up to {minutes:.0f} min until you confirm at {url} (Ctrl+C ends pi)"
+            )
+            self.seconds = CONFIRMATION_TIMEOUT
+            self._allow(self.seconds)
 
     def watch_greeting(self, connection: asyncssh.SSHClientConnection) -> None:
         """Record the server's first bytes; asyncssh drops what precedes the SSH banner.
@@ -189,9 +286,11 @@ class _Login:
 
         def record(data: bytes, datatype: int | None = None) -> None:
             if not self.greeting:
-                self._allow(LOGIN_TIMEOUT)
-            if len(self.greeting) < GREETING_LENGTH:
-                self.greeting += data[:GREETING_LENGTH].decode("ascii", "replace")
+                self.words.silence()
+                self.words.is_waiting_for, self.seconds = "", LOGIN_TIMEOUT
+                self._allow(self.seconds)
+            if len(self.greeting) < GREETING_LENGTH and not SSH_BANNER.search(self.greeting):
+                self.greeting += data[:GREETING_LENGTH].decode("utf-8", "replace")
                 self.greeting = self.greeting[:GREETING_LENGTH]
             if next(reads) < QUICK_ACK_READS:
                 transport.acknowledge_at_once(sock)
@@ -204,7 +303,7 @@ class _Login:
     async def next_key(self) -> asyncssh.SSHKeyPair | None:
         """Return the next key to log in with; one whose public half is unknown is unlocked first."""
         if not self.tried:
-            self._allow(LOGIN_TIMEOUT)
+            self._allow(self.seconds)
         while self.keys.offers:
             offer = self.keys.offers.pop(0)
             pair = offer.pair
@@ -218,7 +317,25 @@ class _Login:
                 offer = KeyOffer(offer.name, pair)
             self.tried.append(offer)
             return pair
+        self.is_out_of_keys = True
         return None
+
+    @property
+    def has_accepted_a_key(self) -> bool:
+        """Whether the server wants something else although keys are left, or although the last one was no failure."""
+        return bool(self.tried) and not self.is_out_of_keys
+
+    async def answer(self, questions: list[str]) -> list[str] | None:
+        """Let the user answer questions of the server; None if there is nobody to answer."""
+        self.also_asked += questions
+        if not questions:
+            return []
+        self.words.show()
+        with self._timeout_paused():
+            answers = [
+                await keyring.get().answer(f"{self.words.who} asks: {safe_line(text).strip()} ") for text in questions
+            ]
+        return [text for text in answers if text is not None] if None not in answers else None
 
     @contextmanager
     def _timeout_paused(self) -> Iterator[None]:
@@ -226,7 +343,7 @@ class _Login:
         try:
             yield
         finally:
-            self._allow(LOGIN_TIMEOUT)
+            self._allow(self.seconds)
 
     def _allow(self, seconds: float | None) -> None:
         """Let the login take this many seconds from now; None removes the time-out."""
@@ -244,8 +361,8 @@ class _Login:
             "client_factory": lambda: _Client(self),
             "client_keys": None,  # asyncssh must not search for keys: `next_key` returns them
             "public_key_auth": self.destination.option("pubkeyauthentication") not in ("false", "no"),
-            "password_auth": False,
-            "kbdint_auth": False,
+            "password_auth": True,  # to hear of it only
+            "kbdint_auth": True,  # for a code that is asked for after a key was accepted
             "host_based_auth": False,
             "gss_host": None,
             "x509_trusted_certs": None,
@@ -259,20 +376,8 @@ class _Login:
             "keepalive_interval": KEEPALIVE_INTERVAL,
             "keepalive_count_max": 3,
             **self.trust.options(),
-            **self._algorithms(),
+            **algorithms.allowed(self.destination),
         }
-
-    def _algorithms(self) -> dict[str, list[str]]:
-        """Return the algorithms that the user's ssh allows and asyncssh supports."""
-        allowed: dict[str, list[str]] = {}
-        for keyword, (option, supported) in ALGORITHMS.items():
-            configured = self.destination.algorithms(keyword)
-            if configured[:1] == [SSH_DEFAULT_CIPHER]:
-                configured = sorted(configured, key=lambda name: QUICK_CIPHERS not in name)
-            allowed[option] = [name for name in configured if name.encode() in supported()]
-            if configured and not allowed[option]:
-                raise PiError(f"your ssh configuration cannot be used: pi supports none of its {keyword}")
-        return {option: names for option, names in allowed.items() if names}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -305,6 +410,12 @@ class _Login:
         return PodUnreachable(self.pod, reason, hint=self.hint)
 
     def _timed_out(self) -> PodUnreachable:
+        if self.words.is_waiting_for:
+            return PodUnreachable(
+                self.pod,
+                f"the login to {self.machine} was not confirmed within {CONFIRMATION_TIMEOUT / 60:.0f} min",
+                hint=f"repeat the command, and open the address that it shows: {self.words.url}",
+            )
         if self.transport and not self.greeting:
             return self._no_banner(self.transport.silence)
         if self.via and (self.connection is None or self.connection.get_extra_info("server_version") is None):
@@ -312,15 +423,23 @@ class _Login:
         return self._unreachable(f"{self.machine} answers, but the login was not complete within {LOGIN_TIMEOUT:.0f} s")
 
     def _disconnected(self) -> PodUnreachable:
-        line = "".join(sign for sign in self.greeting.partition("\n")[0].strip() if sign.isprintable())
+        banner = SSH_BANNER.search(self.greeting)
+        line = "" if banner else safe_line(self.greeting.strip().partition("\n")[0])[:GREETING_SHOWN]
         if any(message in line for message in LOGINS_LIMITED):
             return PodUnreachable(
                 self.pod,
                 f"{self.machine} accepts no more logins for now (it sent `{line}`)",
                 hint="after many or failed logins sshd blocks an address for a while: try again in a minute or two",
             )
-        if line and not line.startswith("SSH-"):
+        if line:
             return self._unreachable(f"{self.machine} is not an SSH server: it sent `{line}`")
+        if reason := self.words.reason if self.words.is_not_yet else self.words.last_word and self.words.reason:
+            too_early = "when the machine has booted, repeat the command; until then only root can log in"
+            return PodUnreachable(
+                self.pod,
+                f"{self.machine} refused the login of `{self.destination.user}`: it says `{reason}`",
+                hint=too_early if self.words.is_not_yet else fill("try to log in with `{ssh}`", ssh=self.ssh),
+            )
         return self._unreachable(f"{self.machine} closed the connection before the login was complete")
 
     def _refused(self, *, too_many_keys: bool = False) -> PodUnreachable:
@@ -333,6 +452,14 @@ class _Login:
                 self.pod,
                 f"{self.machine} refused the login of `{self.destination.user}`{after}: `{file}` needs its passphrase",
                 hint=fill(hint, file=file),
+            )
+        if self.also_asked:
+            return PodUnreachable(
+                self.pod,
+                f"{self.machine} accepted the key of `{self.destination.user}` and asks for more: "
+                f"`{safe_line(self.also_asked[0])[:GREETING_SHOWN]}`",
+                hint="run pi in a terminal and answer there; or have your own ssh log in, with `ProxyCommand` and "
+                "`ControlMaster` (docs/ssh.md)",
             )
         tried = [str(offer) for offer in self.tried]
         reason = f"it accepted none of the keys: {_listed(tried)}" if tried else "no SSH key found"
@@ -362,8 +489,28 @@ class _Client(asyncssh.SSHClient):
         del host, addr, port
         return self._login.trust.accepts(key)
 
+    def auth_banner_received(self, msg: str, lang: str) -> None:
+        del lang
+        self._login.hear(msg)
+
     async def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
         return await self._login.next_key()
+
+    def kbdint_auth_requested(self) -> str | None:
+        return "" if self._login.has_accepted_a_key else None
+
+    async def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+    ) -> list[str] | None:
+        del lang
+        if text := f"{name}\n{instructions}".strip():
+            self._login.hear(text)
+        return await self._login.answer([prompt for prompt, _ in prompts])
+
+    def password_auth_requested(self) -> str | None:
+        if self._login.has_accepted_a_key:
+            self._login.also_asked.append("password")
+        return None
 
 
 def _listed(names: list[str]) -> str:

@@ -37,6 +37,16 @@ class Keyring:
                 self.unlocked[file] = await self._unlock(self.ask, file, read)
             return self.unlocked[file]
 
+    async def answer(self, question: str) -> str | None:
+        """Ask another question of a login; None if there is nobody to ask."""
+        import asyncio
+
+        if self.ask is None:
+            return None
+        self.lock = self.lock or asyncio.Lock()
+        async with self.lock:
+            return await self.ask(question) or None
+
     async def _unlock(self, ask: AskPassphrase, file: Path, read: Callable[[str], Any]) -> Any:
         prompt = f"Passphrase for {file}: "
         for _ in range(MAX_ATTEMPTS):

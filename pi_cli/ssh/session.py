@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
+from pi_cli.ssh import forbidden
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.store import debug
 
@@ -19,6 +20,9 @@ SHOWN_COMMAND = 60  # characters of a command in the notes for debugging
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
 CLOSED = "SSH connection closed"  # what asyncssh says of a channel that it opens on a lost connection
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
+FIRST_MODEL_PORT = 8001  # which the agent gives to the first model
+QUESTION_TIMEOUT = 5.0  # seconds for the pod to say what forbids forwarding
+FORBIDDEN = (asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_UNKNOWN_CHANNEL_TYPE)
 
 OutputSink = Callable[[bytes], Awaitable[None] | None]
 
@@ -44,6 +48,9 @@ class PodSession:
 
     silence: float = SILENCE
     """Seconds without any message after which a program that should send some counts as hanging."""
+
+    ssh: str = ""
+    """The ssh command, for hints."""
 
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
@@ -111,26 +118,42 @@ class PodSession:
         debug.note(f"{self.pod}: the command ended with {process.exit_status}")
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
 
-    async def require_forwarding(self) -> None:
-        """Check that sshd allows port forwarding, which some forbid, before a model is loaded.
+    async def require_forwarding(self, *, or_runs_nothing: bool = False) -> None:
+        """Check that sshd allows port forwarding, which some forbid, before anything large is downloaded.
 
-        No server needs to listen on the port: a refused connection proves as much as an accepted one.
+        No server needs to listen on the port: a refused connection proves as much as an accepted one. `PermitOpen` may
+        allow the ports of models alone. With `or_runs_nothing`, a pod that runs no commands either passes: the next
+        command says why.
         """
+        for port in (DISCARD_PORT, FIRST_MODEL_PORT):
+            if not (refusal := await self._forbids(port)):
+                return
+        answer = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUESTION_TIMEOUT):
+                answer = (await self.run(forbidden.COMMAND, input=forbidden.QUESTION.encode())).stdout
+        if or_runs_nothing and not forbidden.answers(answer):
+            return
+        cause = forbidden.cause(answer)
+        raise PodUnreachable(
+            self.pod,
+            "its sshd forbids port forwarding, which pi needs to reach models" + (cause.name and f": {cause.name}"),
+            hint=cause.hint,
+        ) from refusal
+
+    async def _forbids(self, port: int) -> PodUnreachable | None:
+        """Return the error with which sshd refuses to forward to a port, None if it does not."""
         try:
             with connection_errors(self.pod):
-                reader, writer = await self._connection.open_connection("127.0.0.1", DISCARD_PORT)
+                reader, writer = await self._connection.open_connection("127.0.0.1", port)
             writer.close()
             del reader
         except PodUnreachable as error:
             refusal = error.__cause__
             if not isinstance(refusal, asyncssh.ChannelOpenError) or self._connection.is_closed():
                 raise
-            if refusal.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
-                raise PodUnreachable(
-                    self.pod,
-                    "its sshd forbids port forwarding, which pi needs to reach models",
-                    hint="set `AllowTcpForwarding yes` in the pod's /etc/ssh/sshd_config and restart its sshd",
-                ) from error
+            return error if refusal.code in FORBIDDEN else None
+        return None
 
     @property
     def is_lost(self) -> bool:

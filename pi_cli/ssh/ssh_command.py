@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,8 +28,9 @@ URI = re.compile(r"ssh://(?:([^@/]*)@)?(\[[^\]/]+\]|[^:/@\[\]]+)(?::([0-9]+))?/?
 class SshCommand:
     """A parsed ssh command.
 
-    `options` are lines for an ssh configuration, in the order of precedence. `ignored` maps every option that was left
-    out to the reason.
+    `options` are lines for an ssh configuration, in the order of precedence. `optional` are those of `-i FILE`: unlike
+    with `-o IdentityFile`, ssh leaves them out if there is no such file. `ignored` maps every option that was left out
+    to the reason.
     """
 
     host: str
@@ -39,13 +40,37 @@ class SshCommand:
     config_file: str | None = None
     connect_timeout: float | None = None  # seconds
     ignored: Mapping[str, str] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def missing_keys(self) -> list[str]:
+        """Return the files of `-i` that are not there: like ssh, pi does without."""
+        return [ssh_options.unquoted(line.partition(" ")[2]) for line in self.options if self._is_missing(line)]
+
+    @property
+    def effective_options(self) -> tuple[str, ...]:
+        """Return the options without the files of `-i` that are not there."""
+        return tuple(line for line in self.options if not self._is_missing(line))
+
+    def _is_missing(self, line: str) -> bool:
+        return line in self.optional and ssh_options.is_missing(line.partition(" ")[2])
+
+    def lasting_arguments(self) -> list[str]:
+        """Return the arguments of an ssh command that means the same later, when another key may be there."""
+        return self._arguments(lambda line: line in self.optional)
 
     def arguments(self) -> list[str]:
-        """Return the arguments for the user's own ssh."""
+        """Return the arguments for the user's own ssh, which warns of the files of `-i` that are not there."""
+        return self._arguments(self._is_missing)
+
+    def _arguments(self, as_flag: Callable[[str], bool]) -> list[str]:
         flags = {"-F": self.config_file, "-p": self.port, "-l": self.user}
         lines = [*self.options, *([f"ConnectTimeout {self.connect_timeout:.0f}"] if self.connect_timeout else [])]
         named = [word for flag, value in flags.items() if value for word in (flag, str(value))]
-        return [*named, *(word for line in lines for word in ("-o", line)), self.host]
+        words = [
+            ("-i", ssh_options.unquoted(line.partition(" ")[2])) if as_flag(line) else ("-o", line) for line in lines
+        ]
+        return [*named, *(word for pair in words for word in pair), self.host]
 
 
 @dataclass(slots=True)
@@ -63,12 +88,21 @@ class _PartialCommand:
     options: list[str] = field(default_factory=list)
     config_file: str | None = None
     ignored: dict[str, str] = field(default_factory=dict)
+    strict: set[str] = field(default_factory=set)
+    optional: set[str] = field(default_factory=set)
 
     def command(self) -> SshCommand:
         family = [f"AddressFamily {self.family}"] if self.family else []
         options = (*self.options, *family)
         return SshCommand(
-            self.host, self.user, self.port, options, self.config_file, self.connect_timeout, self.ignored
+            self.host,
+            self.user,
+            self.port,
+            options,
+            self.config_file,
+            self.connect_timeout,
+            self.ignored,
+            frozenset(self.optional - self.strict),
         )
 
     def refused(self, first: Word, last: Word, why: str, hint: str) -> BadUsage:
@@ -92,7 +126,7 @@ def lasting(text: str) -> str:
     A key given as `key.pem` or `$KEYS/a` becomes an absolute path; other commands are kept as typed.
     """
     partial = _read(text)
-    return partial.text if partial.is_lasting else shlex.join(["ssh", *partial.command().arguments()])
+    return partial.text if partial.is_lasting else shlex.join(["ssh", *partial.command().lasting_arguments()])
 
 
 def _read(text: str) -> _PartialCommand:
@@ -206,6 +240,8 @@ def _refusing(shown: str, partial: _PartialCommand, first: Word, last: Word) -> 
 
 def _read_keyword(key: str, value: str, shown: str, partial: _PartialCommand, first: Word, last: Word) -> None:
     name = ssh_options.CANONICAL_NAMES.get(key.lower())
+    if ssh_options.is_default(key, value):
+        return
     if why := ssh_options.ignored(key, value):
         partial.ignored[shown] = why
         return
@@ -250,6 +286,7 @@ def _add_option(name: str, value: str, shown: str, partial: _PartialCommand) -> 
     before = [line for line in partial.options if line.split()[0] in exclusive]
     if not before or name in REPEATABLE:
         partial.options.append(f"{name} {value}")
+        (partial.optional if shown.startswith("-i") else partial.strict).add(f"{name} {value}")
     elif f"{name} {value}" not in before:
         partial.ignored[shown] = FIRST_COUNTS
 

@@ -177,7 +177,7 @@ def _without_ssh(command: SshCommand) -> Settings:
             f"your ssh configuration cannot be used: no ssh client is installed to read `{config}`",
             hint="install the OpenSSH client",
         )
-    return _parse_settings(option.replace('"', "") for option in command.options)
+    return _parse_settings(option.replace('"', "") for option in command.effective_options)
 
 
 def _parse_settings(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -59,7 +59,7 @@ async def settings(command: SshCommand, read: ReadSettings, *, with_system: bool
         return await read(command)
     names_user, names_port = command.user is not None, command.port is not None
     matches = _matches(command.host, patterns)
-    key = (matches, config, with_system, command.options, command.connect_timeout, names_user, names_port)
+    key = (matches, config, with_system, command.effective_options, command.connect_timeout, names_user, names_port)
     read_at, other, reading = cache.settings.get(key, (-CACHE_SECONDS, None, None))
     if reading and other and now < read_at + CACHE_SECONDS:
         with suppress(PiError):  # the error may be about the other host only

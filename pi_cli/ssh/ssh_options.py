@@ -19,6 +19,13 @@ OWN_CONNECTIONS = "pi opens its own connections"
 OWN_RETRIES = "pi retries and keeps connections alive itself"
 OWN_ERRORS = "pi reports errors itself"
 NO_EFFECT = "it has no effect on pi"
+OBSOLETE = "today's ssh ignores it too"
+SIGNATURES = "pi signs with each key as its type demands"
+NO = ("no", "false")
+AUTHORITY_SIGNATURES = (
+    "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,sk-ssh-ed25519@openssh.com,"
+    "sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256"
+)
 
 # Letters of ssh(1).
 WITH_ARGUMENT = set("BbcDEeFIiJLlmOoPpQRSWw")
@@ -72,8 +79,39 @@ IGNORED_KEYWORDS = {
         "AddKeysToAgent ChannelTimeout Compression IgnoreUnknown IPQoS RekeyLimit UseKeychain VersionAddendum": (
             NO_EFFECT
         ),
+        "AFSTokenPassing Cipher CompressionLevel FallBackToRsh GlobalKnownHostsFile2 KerberosAuthentication "
+        "KerberosTGTPassing Protocol RhostsAuthentication RhostsRSAAuthentication RSAAuthentication "
+        "SKeyAuthentication TISAuthentication UseBlacklistedKeys UsePrivilegedPort UserKnownHostsFile2 UseRoaming "
+        "UseRsh": OBSOLETE,
+        "DSAAuthentication GSSAPIClientIdentity GSSAPIKexAlgorithms GSSAPIRenewalForcesRekey GSSAPIServerIdentity "
+        "GSSAPITrustDns HostbasedKeyTypes": KEYS_ONLY,
+        "KeepAlive": OWN_RETRIES,
+        "PubkeyAcceptedAlgorithms PubkeyAcceptedKeyTypes": SIGNATURES,
     }.items()
     for keyword in keywords.split()
+}
+
+# Keywords that pi refuses, with the values that mean what pi does anyway: programs that print ssh commands write
+# defaults out. Those in `IGNORED_KEYWORDS` need no entry.
+DEFAULT_VALUES = {
+    keyword.lower(): values
+    for keyword, values in {
+        "BindInterface": ("none",),
+        "CanonicalizeMaxDots": ("1",),
+        "CanonicalizePermittedCNAMEs": ("none",),
+        "CASignatureAlgorithms": (AUTHORITY_SIGNATURES,),
+        "ConnectTimeout": ("none", "0", "0s"),  # `coder` writes 0
+        "KnownHostsCommand": ("none",),
+        "LocalCommand": ("none",),
+        "PermitLocalCommand": NO,
+        "PKCS11Provider": ("none",),
+        "ProxyUseFdpass": NO,
+        "RefuseConnection": ("none",),
+        "RequiredRSASize": ("1024",),
+        "RevokedHostKeys": ("none",),
+        "SecurityKeyProvider": ("internal", "$ssh_sk_provider"),
+        "Tag": ("none",),
+    }.items()
 }
 
 REFUSED_KEYWORDS = {
@@ -176,6 +214,27 @@ HONOURED: dict[str, Callable[[str], str]] = {
 }
 FILE_OPTIONS = {"CertificateFile", "IdentityAgent", "IdentityFile"}
 CANONICAL_NAMES = {name.lower(): name for name in HONOURED}
+
+
+def is_default(keyword: str, value: str) -> bool:
+    """Return whether a value is the default of an option that pi refuses otherwise, and so no reason to refuse."""
+    return value.lower() in DEFAULT_VALUES.get(keyword.lower(), ())
+
+
+def unquoted(value: str) -> str:
+    """Return the path that `_file` made a value of."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+def is_missing(value: str) -> bool:
+    """Return whether a file is not there, nor its public half, which is enough for a key that the agent holds.
+
+    False where only ssh can say: with tokens in the path.
+    """
+    file = unquoted(value).replace("%%", "%")
+    if value == "none" or unquoted(value).replace("%%", "").count("%"):
+        return False
+    return not any(os.path.exists(name) for name in (file, f"{file}.pub"))  # noqa: PTH110 - a pipe is fine too
 
 
 def ignored(keyword: str, value: str) -> str | None:

@@ -15,6 +15,7 @@ from pi_cli.ssh.ssh_config import Destination
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 HANG_UP_TIMEOUT = 2.0  # seconds that a `ProxyCommand` has to react to SIGHUP before SIGKILL
+MAX_STDERR = 1 << 16  # bytes
 
 Address = tuple[int, tuple[object, ...]]
 """An address family and an address, as `getaddrinfo` returns them."""
@@ -36,11 +37,17 @@ class Transport:
     silence: str
     _proxy_stderr: IO[bytes] | None = None
 
+    def proxy_words(self) -> str | None:
+        """Return what a `ProxyCommand` has printed so far on stderr; None without one."""
+        if self._proxy_stderr is None:
+            return None
+        # Not `read`: the position in the file is that of the process, too.
+        return os.pread(self._proxy_stderr.fileno(), MAX_STDERR, 0).decode("utf-8", "replace")
+
     def raise_if_proxy_exited(self, destination: Destination) -> None:
         """Raise `NoBanner` if the connection that was closed without a banner was a `ProxyCommand`."""
         if self._proxy_stderr:
-            self._proxy_stderr.seek(0)
-            lines = self._proxy_stderr.read().decode("utf-8", "replace").strip().splitlines()
+            lines = (self.proxy_words() or "").strip().splitlines()
             raise NoBanner(f"the ProxyCommand of {destination} exited: {lines[-1] if lines else 'it printed no error'}")
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pi_cli.view import terminal
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -79,6 +81,12 @@ async def ask_line(question: str) -> str | None:
             if not line.endswith(b"\n"):  # Ctrl+C or Ctrl+D
                 os.write(terminal, b"\n")
     return line.decode("utf-8", "replace").strip() if line else None
+
+
+def show_note(text: str) -> None:
+    """Print a note on stderr, also while a live view is drawn."""
+    with _live_views_paused():
+        terminal.note(text)
 
 
 async def _read_line(terminal: int) -> bytes:

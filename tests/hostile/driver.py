@@ -109,7 +109,7 @@ class HostileSession(PodSession):
         del command, input
         return Completed(0, b"", b"")
 
-    async def require_forwarding(self) -> None:
+    async def require_forwarding(self, *, or_runs_nothing: bool = False) -> None:
         pass
 
     async def stream(

@@ -27,6 +27,7 @@ def said(
     ask: Callable[[str], str] | None = None,
     learn: bool = True,
     connect_timeout: float | None = None,
+    forwarding: bool = False,
 ) -> str:
     """Log in and return what a command says. `answers` are typed where a passphrase is asked for, or `ask` gives it."""
 
@@ -43,6 +44,8 @@ def said(
     async def visit() -> str:
         keyring.set(Keyring(ask=type_it if answer else None))
         async with login.connect("dc1", ssh, learn=learn, connect_timeout=connect_timeout) as session:
+            if forwarding:
+                await session.require_forwarding()
             return (await session.run(command)).stdout.decode().strip()
 
     return asyncio.run(visit())

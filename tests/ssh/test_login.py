@@ -116,7 +116,7 @@ def test_a_closed_port_is_reported() -> None:
     [
         (b"Not allowed at this time\r\n", "accepts no more logins for now (it sent `Not allowed at this time`)"),
         (b"Exceeded MaxStartups\r\n", "accepts no more logins for now (it sent `Exceeded MaxStartups`)"),
-        (b"220 mail.example.com ESMTP\x1b[2J\r\n", "is not an SSH server: it sent `220 mail.example.com ESMTP[2J`"),
+        (b"220 mail.example.com ESMTP\x1b[2J\r\n", "is not an SSH server: it sent `220 mail.example.com ESMTP`"),
         (b"", "closed the connection before the login was complete"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "closed the connection before the login was complete"),
     ],

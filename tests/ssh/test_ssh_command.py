@@ -13,7 +13,9 @@ from pi_cli.ssh.ssh_command import lasting, parse
 from tests.every import every
 
 FOLDER = Path(ssh_options.__file__).parent
-LOGIN_MODULES = [FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login")]
+LOGIN_MODULES = [
+    FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login", "algorithms")
+]
 BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
 
 # ssh(1) and ssh_config(5) of OpenSSH 10.0.
@@ -208,10 +210,99 @@ def test_a_second_value_is_reported_as_ignored() -> None:
     assert parse("sudo ssh h").ignored == {"sudo": "pi logs in as you, with your keys"}
 
 
+# What `ssh -G` of OpenSSH 9.2 and 10.0 prints without a configuration, but for lists of algorithms.
+DEFAULTS = re.findall(
+    r"\S+",
+    """
+    AddressFamily=any BatchMode=no BindInterface=none CanonicalizeFallbackLocal=yes CanonicalizeHostname=false
+    CanonicalizeMaxDots=1 CanonicalizePermittedCNAMEs=none CheckHostIP=no Compression=no ConnectTimeout=none
+    ConnectionAttempts=1 ControlMaster=false ControlPersist=no EnableSSHKeysign=no ClearAllForwardings=no
+    ExitOnForwardFailure=no FingerprintHash=SHA256 ForwardX11=no GatewayPorts=no GSSAPITrustDns=no HashKnownHosts=no
+    IdentitiesOnly=no KnownHostsCommand=none LocalCommand=none PermitLocalCommand=no PKCS11Provider=none
+    ProxyCommand=none ProxyJump=none ProxyUseFdpass=no ProxyUseFdpass=false PubkeyAuthentication=true
+    RefuseConnection=none RemoteCommand=none RequestTTY=auto RequiredRSASize=1024 RevokedHostKeys=none
+    SecurityKeyProvider=internal SessionType=default Tag=none Tunnel=false UpdateHostKeys=true
+""",
+)
+
+
+@every(DEFAULTS)
+def test_the_default_value_of_an_option_is_accepted(setting: str) -> None:
+    command = parse(f"ssh -o {setting} root@h")
+    assert command.host == "h"
+    assert set(command.ignored.values()) <= set(ssh_options.IGNORED_KEYWORDS.values())
+
+
+PASTED = {  # lines that programs print or write, as they are
+    "gcloud --dry-run": (
+        "/usr/bin/ssh -t -i /home/u/.ssh/google_compute_engine -o CheckHostIP=no -o HashKnownHosts=no "
+        "-o HostKeyAlias=compute.123 -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes "
+        '-o UserKnownHostsFile=/home/u/.ssh/google_compute_known_hosts -o "ProxyCommand /usr/bin/python3 -S -W ignore '
+        "/usr/lib/google-cloud-sdk/lib/gcloud.py compute start-iap-tunnel dc1 %p --listen-on-stdin --project=p "
+        '--zone=us-central1-a --verbosity=warning" -o ProxyUseFdpass=no u@compute.123'
+    ),
+    "gcloud without a tunnel": (
+        "/usr/bin/ssh -t -i /home/u/.ssh/google_compute_engine -o CheckHostIP=no -o HashKnownHosts=no "
+        "-o HostKeyAlias=compute.123 -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes "
+        "-o UserKnownHostsFile=/home/u/.ssh/google_compute_known_hosts u@34.1.2.3"
+    ),
+    "aws ssm": (
+        'ssh -i key.pem ubuntu@i-0123456789abcdef0 -o ProxyCommand="sh -c \\"aws ssm start-session --target %h '
+        "--document-name AWS-StartSSHSession --parameters 'portNumber=%p'\\\"\""
+    ),
+    "aws ec2-instance-connect": (
+        "ssh -i key.pem ubuntu@i-0123456789abcdef0 "
+        "-o ProxyCommand='aws ec2-instance-connect open-tunnel --instance-id i-0123456789abcdef0'"
+    ),
+    "az ssh config": "ssh -F ./sshconfig rg-vm",
+    "az ssh vm": (
+        "ssh u@20.1.2.3 -i /tmp/aadsshcert/id_rsa -o CertificateFile=/tmp/aadsshcert/id_rsa.pub-aadcert.pub "
+        "-o PubkeyAcceptedKeyTypes=rsa-sha2-256-cert-v01@openssh.com,rsa-sha2-256 -o StrictHostKeyChecking=no"
+    ),
+    "brev": "ssh -F ~/.brev/ssh_config my-gpu",
+    "lima": (
+        'ssh -o IdentityFile="/home/u/.lima/_config/user" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null '
+        "-o NoHostAuthenticationForLocalhost=yes -o PreferredAuthentications=publickey -o Compression=no "
+        "-o BatchMode=yes -o IdentitiesOnly=yes -o GSSAPIAuthentication=no "
+        '-o Ciphers="^aes128-gcm@openssh.com,aes256-gcm@openssh.com" -o User=u -o ControlMaster=auto '
+        '-o ControlPath="/home/u/.lima/default/ssh.sock" -o ControlPersist=yes -p 60022 127.0.0.1'
+    ),
+    "coder": (
+        "ssh -o ConnectTimeout=0s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+        '-o ProxyCommand="/usr/bin/coder --global-config /home/u/.config/coderv2 ssh --stdio --ssh-host-prefix coder. '
+        '%h" coder.gpu'
+    ),
+    "devpod": (
+        "ssh -o ForwardAgent=yes -o LogLevel=error -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+        '-o HostKeyAlgorithms=rsa-sha2-256,rsa-sha2-512,ssh-rsa -o ProxyCommand="/usr/bin/devpod ssh --stdio '
+        '--context default --user vscode gpu" -o User=vscode gpu.devpod'
+    ),
+    "old guides": "ssh -o Protocol=2 -o UseRoaming=no -o RSAAuthentication=yes -o PubkeyAcceptedKeyTypes=+ssh-rsa h",
+}
+
+
+@every(sorted(PASTED))
+def test_a_line_that_a_program_prints_is_accepted(program: str) -> None:
+    assert parse(PASTED[program]).host
+
+
+def test_a_key_of_i_that_is_not_there_is_left_out_as_by_ssh_and_one_of_an_option_is_not(environment: Path) -> None:
+    missing, there, public = environment / "missing", environment / "with blank", environment / "held"
+    there.touch()
+    Path(f"{public}.pub").touch()
+    command = parse(f"ssh -i {missing} -i '{there}' -i {public} -o IdentityFile={missing}2 h")
+    kept = (f'IdentityFile "{there}"', f"IdentityFile {public}", f"IdentityFile {missing}2")
+    assert (command.missing_keys, command.effective_options) == ([str(missing)], kept)
+    assert command.arguments() == ["-i", str(missing), *(word for line in kept for word in ("-o", line)), "h"]
+    assert parse(f"ssh -i {missing} -o IdentityFile={missing} h").missing_keys == []
+    missing.touch()
+    assert command.missing_keys == []
+
+
 def is_handled(option: str, named: str) -> bool:
-    """Return whether an option changes the parsed command, or is refused by name with a hint."""
+    """Return whether an option changes the parsed command, is a default, or is refused by name with a hint."""
     try:
-        return parse(f"ssh {option} h") != parse("ssh h")
+        return parse(f"ssh {option} h") != parse("ssh h") or option.removeprefix("-o ") in DEFAULTS
     except BadUsage as error:
         return named in error.message and error.hint is not None
 
@@ -291,7 +382,6 @@ def test_an_honoured_option_is_obeyed_by_the_login(keyword: str) -> None:
         ("ssh -o PubkeyAuthentication=no h", "-o PubkeyAuthentication=no", "not one of yes"),
         ("ssh -o PreferredAuthentications=password h", "-o PreferredAuthentications=password", "keys only"),
         ("ssh -o ConnectTimeout=soon h", "-o ConnectTimeout=soon", "not a number of seconds"),
-        ("ssh -o ConnectTimeout=0 h", "-o ConnectTimeout=0", "not a number of seconds"),
         ("ssh -o 'Ciphers=a b' h", "-o 'Ciphers=a b'", "not one word"),
         ("ssh -J 'a b' h", "-J 'a b'", "USER@HOST:PORT"),
         ("ssh -J 'a;b' h", "-J 'a;b'", "USER@HOST:PORT"),
@@ -336,8 +426,8 @@ def test_of_a_long_command_the_part_at_fault_is_shown() -> None:
     [
         ("ssh root@1.2.3.4 -p 22 -i ~/.ssh/key -A", "ssh root@1.2.3.4 -p 22 -i ~/.ssh/key -A"),
         (" root@1.2.3.4 -p 22\n", "root@1.2.3.4 -p 22"),
-        ("ssh -i key.pem root@h", "ssh -l root -o 'IdentityFile {home}/key.pem' h"),
-        ("ssh -i $HOME/key root@h -p 22", "ssh -p 22 -l root -o 'IdentityFile {home}/key' h"),
+        ("ssh -i key.pem root@h", "ssh -l root -i {home}/key.pem h"),
+        ("ssh -i $HOME/key root@h -p 22", "ssh -p 22 -l root -i {home}/key h"),
         ("ssh -F cfg pod -o ConnectTimeout=60", "ssh -F {home}/cfg -o 'ConnectTimeout 60' pod"),
         ("ssh –p 22 h", "ssh -p 22 h"),
     ],
