@@ -9,7 +9,7 @@ import asyncssh
 import pytest
 
 from pi_cli.errors import PodUnreachable
-from pi_cli.ssh import login, server_words
+from pi_cli.ssh import login, login_failures, one_login, server_words
 from pi_cli.ssh.server_words import ServerWords
 from pi_cli.ssh.speaker import Speaker, speaker
 
@@ -97,7 +97,7 @@ def log_in(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_words, "SHOWN_AFTER", 0.05)
-    monkeypatch.setattr(login, "BOOT_PAUSE", 0.01)
+    monkeypatch.setattr(one_login, "BOOT_PAUSE", 0.01)
 
 
 def test_a_login_that_succeeds_quickly_shows_no_banner(key: Path) -> None:
@@ -124,7 +124,8 @@ def test_an_address_at_which_to_confirm_is_shown(key: Path) -> None:
 def test_a_login_that_is_never_confirmed_ends_after_a_time_of_its_own(
     key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login, "CONFIRMATION_TIMEOUT", 0.5)
+    for module in (one_login, login_failures):
+        monkeypatch.setattr(module, "CONFIRMATION_TIMEOUT", 0.5)
 
     async def never(server: Server) -> bool:
         del server
@@ -172,7 +173,7 @@ def test_a_machine_that_lets_no_users_in_yet_is_waited_for(key: Path, text: str)
 
 @pytest.mark.usefixtures("quick")
 def test_a_machine_that_never_lets_users_in_is_given_up(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login, "BOOT_TIMEOUT", 0.2)
+    monkeypatch.setattr(one_login, "BOOT_TIMEOUT", 0.2)
 
     async def booting(server: Server) -> bool:
         server.connection.send_auth_banner(BOOTING)
@@ -195,7 +196,7 @@ def test_an_account_that_stays_refused_is_not_waited_for(key: Path) -> None:
     started = time.monotonic()
     with pytest.raises(PodUnreachable, match="it says `Your account has expired; please contact"):
         log_in(key, expired)
-    assert time.monotonic() - started < login.BOOT_TIMEOUT / 4
+    assert time.monotonic() - started < one_login.BOOT_TIMEOUT / 4
 
 
 @pytest.mark.usefixtures("quick")
@@ -203,7 +204,7 @@ def test_what_a_proxy_command_prints_with_an_address_is_shown(
     key: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`cloudflared access ssh` prints an address when it cannot open a browser."""
-    monkeypatch.setattr(login, "PROXY_INTERVAL", 0.05)
+    monkeypatch.setattr(one_login, "PROXY_INTERVAL", 0.05)
     confirmed = environment / "confirmed"
     proxy = (
         "bash -c 'echo Please open https://team.cloudflareaccess.com/x >&2; "
@@ -218,7 +219,7 @@ def test_what_a_proxy_command_prints_with_an_address_is_shown(
 
 def test_lines_before_the_ssh_banner_are_shown_with_a_failure(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 4253, 4.2."""
-    monkeypatch.setattr(login, "LOGIN_PAUSES", ())
+    monkeypatch.setattr(one_login, "LOGIN_PAUSES", ())
     said: list[str] = []
 
     async def visit() -> None:

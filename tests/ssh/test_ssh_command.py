@@ -14,7 +14,8 @@ from tests.every import every
 
 FOLDER = Path(ssh_options.__file__).parent
 LOGIN_MODULES = [
-    FOLDER / f"{module}.py" for module in ("ssh_config", "transport", "keys", "trust", "login", "algorithms")
+    FOLDER / f"{module}.py"
+    for module in ("ssh_config", "transport", "keys", "trust", "login", "one_login", "algorithms")
 ]
 BY_SSH_ITSELF = {"CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeHostname", "Tag"}  # `ssh -G` obeys them
 
