@@ -37,6 +37,8 @@ source "$here/preflight.sh"
 source "$here/first_boot.sh"
 # shellcheck source=setup/gpus.sh
 source "$here/gpus.sh"
+# shellcheck source=setup/cuda_question.sh
+source "$here/cuda_question.sh"
 # shellcheck source=setup/disks.sh
 source "$here/disks.sh"
 # shellcheck source=setup/place.sh
@@ -71,12 +73,14 @@ main() {
 
 prepare_the_pod() {
   step essentials 12 "Installing prerequisites" install_essentials
+  if must_still_ask_cuda; then step driver 20 "Asking the NVIDIA driver" ask_cuda; fi
   in_background prepare_the_system
   in_background prepare_the_storage
   in_background prepare_vllm
   await_branches 2
   if [[ "$flashinfer" == source ]]; then step kernels 19 "Building FlashInfer" fetch_kernels; fi # nvcc is there by now
   step environment 17 "Writing ~/.pi/env" write_the_environment
+  step gpus 20 "Trying CUDA on the GPUs" ask_cuda_at_the_end
   echo "==> ready: vLLM $(default_version)"
 }
 

@@ -81,6 +81,7 @@ def _as_json(checked: "Checked") -> dict[str, object]:
     return fields | {
         "gpus": gpus,
         "driver": machine.driver,
+        "cuda": asdict(machine.cuda) if machine.cuda else None,
         "vllm": machine.vllm,
         "vllm_versions": machine.versions,
         "provider": machine.provider,

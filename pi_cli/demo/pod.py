@@ -26,6 +26,7 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 MEGABYTE = 10**6
 FREE_DISK_BYTES = 10**14
 STUBS = Path(__file__).parent / "bin"
+CUDA_LIBRARY = Path(__file__).parent / "stubs" / "libcuda.py"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -138,6 +139,7 @@ class EmbeddedPod:
             "SSH_CLIENT": f"{self.address} 0 {self.port}",  # set as by sshd: then Debian's bash reads ~/.bashrc
             "PI_FIRST_PORT": str(self._first_port),  # of its models: this machine may run other embedded pods
             "PI_FREE_DISK": str(FREE_DISK_BYTES),  # simulated weights take no space on this machine
+            "PI_DEMO_CUDA": str(CUDA_LIBRARY),  # in place of the driver's library, which this machine may lack
             machine.VARIABLE: str(self._folder / "machine"),
             MARKER: str(self._folder),
         }

@@ -1,7 +1,13 @@
 """Known causes outside vLLM: GPUs, disks, compilers, the Hub; and processes that died without an error message."""
 
-from pi_cli.diagnosis import remedies
+from pi_cli.diagnosis import cuda_errors, remedies
 from pi_cli.diagnosis.known_cause import KnownCause
+
+
+def _of_cuda(code: int, pattern: str) -> KnownCause:
+    cause, remedy = cuda_errors.words(code)
+    return KnownCause(pattern, cause, remedy)
+
 
 MORE_HOST_MEMORY = "check with `pi ssh {pod} free -g`, or use a machine with more memory (not GPU memory)"
 
@@ -11,16 +17,23 @@ GPUS = (
         "the pod's NVIDIA driver is too old for this vLLM",
         "use a machine with a newer driver, or install a vLLM for this one with `pi pods setup {pod} --vllm release`",
     ),
-    KnownCause(
-        r"unsupported display driver / cuda driver combination|forward compatibility was attempted on non supported HW",
-        "the pod's NVIDIA driver and its CUDA libraries are not compatible",
-        "repair the environment with `pi pods setup {pod}`, or restart the machine",
-    ),
+    _of_cuda(802, r"system not yet initialized"),
+    _of_cuda(803, r"unsupported display driver / cuda driver combination"),
+    _of_cuda(804, r"forward compatibility was attempted on non supported HW"),
+    _of_cuda(222, r"the provided PTX was compiled with an unsupported toolchain"),
+    _of_cuda(304, r"OS call failed or operation not supported on this OS"),
+    _of_cuda(214, r"uncorrectable ECC error"),
+    _of_cuda(220, r"uncorrectable NVLink error"),
+    _of_cuda(805, r"MPS client failed to connect to the MPS control daemon"),
+    _of_cuda(807, r"MPS server is not ready to accept new MPS client requests"),
+    _of_cuda(46, r"CUDA-capable device\(s\) is/are busy or unavailable"),
+    _of_cuda(999, r"CUDA unknown error|CUDA error: unknown error|Error 999: unknown error"),
+    _of_cuda(3, r"CUDA error: initialization error|Error 3: initialization error"),
     KnownCause(
         r"Failed to infer device type|No CUDA GPUs are available|no CUDA-capable device is detected"
         r"|Found no NVIDIA driver on your system|libcuda\.so\S*: cannot open shared object file",
         "vLLM finds no GPU on the pod",
-        "check with `pi pods --check` and `pi ssh {pod} nvidia-smi`",
+        "`pi pods --check` asks the driver why",
     ),
     KnownCause(
         r"no kernel image is available for execution on the device",
@@ -54,7 +67,7 @@ GPUS = (
         remedies.adding("--disable-custom-all-reduce", hint="start it without that access: `{start}`"),
     ),
     KnownCause(
-        r"uncorrectable ECC error|GPU has fallen off the bus|GPU is lost|device\(s\) is/are busy or unavailable",
+        r"GPU has fallen off the bus|GPU is lost",
         "a GPU of the pod is broken or hangs",
         "check with `pi ssh {pod} nvidia-smi -q`, restart the machine, or use another one",
     ),
@@ -158,9 +171,15 @@ MACHINE = (
         "check its limits with `pi ssh {pod} ulimit -a`, and raise them",
     ),
     KnownCause(
-        r"Failed to find C compiler|Python\.h: No such file or directory",
-        "a kernel cannot be compiled: the pod has no C compiler or no Python.h",
-        "install them with `pi pods setup {pod}`",
+        r"Failed to find C compiler",
+        "a kernel cannot be compiled: the pod has no C compiler",
+        "install one with `pi pods setup {pod}`",
+    ),
+    KnownCause(
+        r"Python\.h: No such file or directory",
+        "a kernel cannot be compiled: the Python of vLLM has no headers (Python.h)",
+        "install them as root: `pi ssh {pod} 'apt-get install -y "
+        "python$(~/venv/bin/python -c \"import sys; print(sys.version[:4])\")-dev'`",
     ),
     KnownCause(
         r"Could not find nvcc|nvcc: not found|No such file or directory: '\S*nvcc'|No such file or directory: 'ninja'"

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from pi_cli import units
+from pi_cli.diagnosis import cuda_errors
 from pi_cli.errors import PiError
 from pi_cli.hints import fill
 from pi_cli.models import model_status
@@ -47,13 +48,14 @@ class Checked:
 
 async def check(session: PodSession, pod: Pod) -> Checked:
     """Inspect a pod, and compare; raises what `machine.inspect` raises."""
-    current = await machine.inspect(session, model_status.known(pod.models))
+    current = await machine.inspect(session, model_status.known(pod.models), ask_cuda=not pod.is_cpu)
     return Checked(session.pod, pod, current, list(differences(session.pod, pod, current)))
 
 
 def differences(name: str, pod: Pod, current: Machine) -> Iterator[Difference]:
     setup = ["pi", "pods", "setup", name, *(["--cpu"] if pod.is_cpu else [])]
     yield from _of_gpus(pod, current, setup)
+    yield from _of_cuda(name, current)
     yield from _of_vllm(pod, current, setup)
     yield from of_storage(pod.storage, current.storage, setup)
     yield from _of_models(name, pod, current)
@@ -85,6 +87,18 @@ def _are_same(recorded: Sequence[Gpu], current: Sequence[Gpu]) -> bool:
 
 def _id(gpu: Gpu) -> int:
     return gpu.id
+
+
+def _of_cuda(name: str, current: Machine) -> Iterator[Difference]:
+    """Say why CUDA does not work; where nvidia-smi finds no GPU, that is said already."""
+    if current.cuda is None or not current.gpus:
+        return
+    if current.cuda.problem:
+        cause, remedy = cuda_errors.explain(asdict(current.cuda), pod=name)
+        yield Difference(cause if current.cuda.problem == "unasked" else f"CUDA does not work: {cause}", remedy)
+    else:
+        for cause, remedy in cuda_errors.remarks(asdict(current.cuda), pod=name):
+            yield Difference(cause, remedy)
 
 
 def _of_vllm(pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:

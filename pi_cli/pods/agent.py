@@ -16,6 +16,7 @@ from pi_cli.pods import agent_link, checks, wording
 from pi_cli.pods.agent_link import Frame, NotUnderstood
 from pi_cli.pods.checks import InvalidValue
 from pi_cli.pods.reports import (
+    CudaAnswer,
     DeadModel,
     Disk,
     Downloaded,
@@ -56,6 +57,13 @@ UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not ne
     "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
 }  # fmt: skip
+CUDA_PROBLEMS: "tuple[protocol.CudaProblem, ...]" = (
+    "", "error", "no-library", "hidden-library", "broken-library", "stub-library", "lost-gpus", "hangs", "crashed",
+    "unasked",
+)  # fmt: skip
+MAX_CUDA_ERROR = 99_999  # and the largest version, 13000 for 13.0
+MAX_GPUS = 1024
+MAX_FILES = 4  # that are named
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
 CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"], ...] = (
     "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow",
@@ -88,16 +96,19 @@ async def inspect(
     gpu_list: list[str],
     known: "Sequence[protocol.KnownModel] | None",
     digests: Sequence[str] = (),
+    cuda: str | None = None,
 ) -> Inspection:
     """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models.
 
-    What the default vLLM said about itself is sent along, unless its digest is among `digests`.
+    What the default vLLM said about itself is sent along, unless its digest is among `digests`. `cuda` is the program
+    that asks the driver whether CUDA works.
     """
     request: protocol.InspectRequest = {
         "gpu_query": gpu_query,
         "gpu_list": gpu_list,
         "known": None if known is None else list(known),
         "abilities": list(digests),
+        "cuda": cuda,
     }
     result = await _result(session, "inspect", request)
     with understood(session.pod):
@@ -114,6 +125,7 @@ async def inspect(
             provider=checks.optional(checks.line, reply["provider"]),
             boot=checks.line(reply["boot"]),
             models=_models(reply["models"] or []),
+            cuda=checks.optional(_cuda, reply["cuda"]),
         )
 
 
@@ -314,6 +326,30 @@ def _vllm_file(reply: "protocol.Abilities") -> VllmFile:
         digest=digest,
         text=content.decode("utf-8", "replace") if packed else None,
     )
+
+
+def _cuda(reply: object) -> CudaAnswer:
+    answer = cast("protocol.CudaAnswer", reply)
+    return CudaAnswer(
+        problem=checks.one_of(answer["problem"], CUDA_PROBLEMS),
+        code=checks.whole(answer["code"], -1, MAX_CUDA_ERROR),
+        reason=checks.line(answer["reason"]),
+        gpus=checks.each(_gpu_with_error, answer["gpus"]),
+        count=checks.whole(answer["count"], maximum=MAX_GPUS),
+        expected=checks.whole(answer["expected"], maximum=MAX_GPUS),
+        version=checks.whole(answer["version"], maximum=MAX_CUDA_ERROR),
+        library=checks.line(answer["library"]),
+        driver=checks.line(answer["driver"]),
+        entry=checks.line(answer["entry"]),
+        lacking=checks.each(checks.line, answer["lacking"])[:MAX_FILES],
+        denied=checks.each(checks.line, answer["denied"])[:MAX_FILES],
+        simulated=checks.flag(answer["simulated"]),
+    )
+
+
+def _gpu_with_error(values: object) -> tuple[int, int]:
+    gpu, code = checks.pair(lambda value: checks.whole(value, -1, MAX_CUDA_ERROR), values)
+    return checks.whole(gpu, maximum=MAX_GPUS), code
 
 
 def _unpacked(packed: str, most: int, expected: str) -> bytes:

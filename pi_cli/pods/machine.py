@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pi_cli.pods import agent, nvidia
+from pi_cli.diagnosis import cuda_errors
+from pi_cli.pods import agent, agent_program, nvidia
 from pi_cli.pods.nvidia import Holder
-from pi_cli.pods.reports import Disk, RunningModel, VllmFile
+from pi_cli.pods.reports import CudaAnswer, Disk, RunningModel, VllmFile
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import vllm_files
 from pi_cli.store.records import Gpu, Model
@@ -22,7 +23,7 @@ class Machine:
 
     `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them, `abilities` is
     the digest of what the default vLLM said about itself (`store.vllm_files`). `trouble` lists what is wrong with the
-    GPUs. `running` holds the models, if they were requested.
+    GPUs. `running` holds the models, and `cuda` is what the driver answered, if they were requested.
     """
 
     gpus: list[Gpu]
@@ -37,6 +38,7 @@ class Machine:
     abilities: str | None = None
     trouble: list[str] = field(default_factory=list)
     running: list[RunningModel] = field(default_factory=list)
+    cuda: CudaAnswer | None = None
 
     @property
     def models(self) -> dict[str, Model]:
@@ -53,14 +55,18 @@ async def other_processes(session: PodSession) -> list[Holder]:
     return [holder for holder in nvidia.read_holders(*reply.outputs) if holder.pid not in reply.ours]
 
 
-async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | None" = None) -> Machine:
-    """Inspect a pod; with `known`, pi's own list of the models there, also return the running models.
+async def inspect(
+    session: PodSession, known: "Sequence[protocol.KnownModel] | None" = None, *, ask_cuda: bool = False
+) -> Machine:
+    """Inspect a pod; with `known`, pi's own list of the models there, also return the running models. With `ask_cuda`,
+    ask the driver whether CUDA works, which takes a tenth of a second.
 
     A pod without GPUs, or with an `nvidia-smi` that fails or hangs, is not an error. What its default vLLM said about
     itself is stored, if pi does not have it yet.
     """
     queries = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
-    reply = await agent.inspect(session, **queries, known=known, digests=vllm_files.digests())
+    question = agent_program.bare(cuda_errors.question()) if ask_cuda else None
+    reply = await agent.inspect(session, **queries, known=known, digests=vllm_files.digests(), cuda=question)
     reading = nvidia.read(reply.gpus, reply.slices)
     return Machine(
         gpus=reading.gpus,
@@ -75,6 +81,7 @@ async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | N
         abilities=_abilities(reply.abilities),
         trouble=reading.broken or ([reply.trouble] if reply.trouble else []),
         running=reply.models,
+        cuda=reply.cuda,
     )
 
 

@@ -20,8 +20,6 @@ from pi_cli.ssh import refusals
 from pi_cli.ssh.session import Completed, PodSession
 from pi_cli.store import mounts, paths
 
-ABILITIES = "vllm_abilities.py"  # of `remote/setup`; the other files there are for bash
-
 
 @dataclass(frozen=True, slots=True)
 class SetupOptions:
@@ -119,7 +117,7 @@ def _archive() -> bytes:
     script = paths.asset("remote/pod_setup.sh")
     tarred = io.BytesIO()
     with tarfile.open(fileobj=tarred, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for file in [script, *sorted(script.with_name("setup").glob("*.sh")), script.with_name("setup") / ABILITIES]:
+        for file in [script, *sorted(script.with_name("setup").glob("*.[ps][yh]"))]:
             content = file.read_bytes()
             entry = tarfile.TarInfo(str(file.relative_to(script.parent)))
             entry.size, entry.mode = len(content), 0o600

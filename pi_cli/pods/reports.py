@@ -117,6 +117,25 @@ class VllmFile:
 
 
 @dataclass(frozen=True, slots=True)
+class CudaAnswer:
+    """What the driver of a machine answered, as in the protocol; `problem` is empty if CUDA works."""
+
+    problem: "protocol.CudaProblem"
+    code: int
+    reason: str
+    gpus: list[tuple[int, int]]
+    count: int
+    expected: int
+    version: int
+    library: str
+    driver: str
+    entry: str
+    lacking: list[str]
+    denied: list[str]
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """The state of a machine; `gpus` and `slices` are output of `nvidia-smi`, `trouble` is why it is incomplete."""
 
@@ -131,6 +150,7 @@ class Inspection:
     provider: str | None
     boot: str
     models: list[RunningModel]
+    cuda: CudaAnswer | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, List, Optional
 
-from agent import disks, gpus, home, machine, survey, variables, vllm_versions
+from agent import cuda, disks, gpus, home, machine, survey, variables, vllm_versions
 from agent.home import HOME
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     output = gpus.ask(request["gpu_query"], settings)
     storage = variables.models_path(settings)
     known = request["known"]
+    models = None if known is None else survey.survey(known, forget=False)["models"]
+    question = request["cuda"]
     return {
         "gpus": output.text,
         "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in output.text else "",
@@ -34,7 +36,8 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
         "abilities": abilities(request["abilities"]),
         "provider": provider(),
         "boot": home.boot_id(),
-        "models": None if known is None else survey.survey(known, forget=False)["models"],
+        "models": models,
+        "cuda": None if question is None else cuda.ask(question, settings, output.text, models),
     }
 
 

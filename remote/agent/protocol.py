@@ -176,13 +176,15 @@ class SurveyRequest(TypedDict):
 class InspectRequest(TypedDict):
     """Ask what the machine has; with `known`, also which models run. The queries are `nvidia-smi` commands.
 
-    `abilities` are the SHA-256 of what pi has of `Abilities`.
+    `abilities` are the SHA-256 of what pi has of `Abilities`. `cuda` is the program that asks whether CUDA works, None
+    if it is not asked.
     """
 
     gpu_query: List[str]
     gpu_list: List[str]
     known: Optional[List[KnownModel]]
     abilities: List[str]
+    cuda: Optional[str]
 
 
 class StopRequest(TypedDict):
@@ -486,6 +488,36 @@ class Abilities(TypedDict):
     packed: str
 
 
+CudaProblem = Literal[
+    "", "error", "no-library", "hidden-library", "broken-library", "stub-library", "lost-gpus", "hangs", "crashed",
+    "unasked",
+]  # fmt: skip
+
+
+class CudaAnswer(TypedDict):
+    """What `setup/ask_cuda.py` has found out; `problem` is empty if CUDA works, at least on some GPUs.
+
+    `code` is an error of CUDA, `gpus` lists [GPU, error of CUDA], `count` is the number of GPUs that CUDA finds,
+    `expected` that of nvidia-smi (0: not compared), `version` 13000 for CUDA 13.0. With a problem: `library` is the
+    file that was loaded, `driver` the version of the kernel module, `entry` the file that makes the loader find the
+    library, `lacking` and `denied` are files in /dev, `reason` are the loader's or the system's own words.
+    """
+
+    problem: CudaProblem
+    code: int
+    reason: str
+    gpus: List[List[int]]
+    count: int
+    expected: int
+    version: int
+    library: str
+    driver: str
+    entry: str
+    lacking: List[str]
+    denied: List[str]
+    simulated: bool
+
+
 class Inspection(TypedDict):
     """The state of the machine; `gpus` and `slices` are output of `nvidia-smi`."""
 
@@ -500,6 +532,7 @@ class Inspection(TypedDict):
     provider: Optional[str]
     boot: str
     models: Optional[List[ModelReport]]
+    cuda: Optional[CudaAnswer]
 
 
 Outcome = Literal["stopped", "killed", "gone", "stuck"]

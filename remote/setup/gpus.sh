@@ -4,7 +4,7 @@
 # Sets for later steps: driver_version driver_cuda gpu_names compute_capability has_cuda_gpu.
 
 driver_version="" driver_cuda="" gpu_names="" compute_capability="" has_cuda_gpu=""
-oldest_gpu=""
+oldest_gpu="" has_mig=""
 
 look_at_the_gpus() {
   local rows banner_text
@@ -65,6 +65,7 @@ check_mig() {
   local enabled slices
   enabled="$(grep -c ', Enabled,' <<< "$1" || true)"
   if ((enabled == 0)); then return; fi
+  has_mig=yes
   slices="$(nvidia-smi -L | grep -c '^ *MIG ' || true)"
   if ((slices > 0)); then
     say "MIG: $slices slices on $enabled GPUs"

@@ -20,6 +20,7 @@ check_the_machine() {
   check_rights
   check_the_clock "$EPOCHSECONDS"
   check_the_disks
+  ask_cuda_at_once
   say "$os_title, $arch${provider:+, $provider}$(summary_of_gpus), $free_space"
 }
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from pi_cli.pods import nvidia
+from pi_cli.demo.pod import CUDA_LIBRARY
+from pi_cli.diagnosis import cuda_errors
+from pi_cli.pods import agent_program, nvidia
 from tests.agent.machine import Machine, start_request
 from tests.pods.test_nvidia import THEIR_SLICES, TWO_WITH_SLICES
 from tests.until import until
@@ -28,8 +30,8 @@ def machine(environment: Path) -> Iterator[Machine]:
 
 
 def inspect(machine: Machine, **request: Any) -> dict[str, Any]:
-    query = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST, "known": None, "abilities": []} | request
-    answer = machine.ask("inspect", **query)["result"]
+    queries = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
+    answer = machine.ask("inspect", **queries | {"known": None, "abilities": [], "cuda": None} | request)["result"]
     assert isinstance(answer, dict)
     return answer
 
@@ -51,6 +53,57 @@ def test_a_machine_reports_its_gpus_its_disks_and_its_vllm(machine: Machine) -> 
     assert 0 < answer["home"]["free"] <= answer["home"]["total"]
     assert answer["storage"] is None
     assert answer["models"] is None
+
+
+# Whether CUDA works
+
+ROWS = """
+0, NVIDIA H100 80GB HBM3, 81559, 70000, GPU-0, Disabled, 580.95.05
+1, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1, Disabled, 580.95.05
+"""
+STAND_IN = """
+import runpy
+LIBRARY = runpy.run_path({library!r})["LIBRARY"]
+LIBRARY._faults = {faults}
+"""
+
+
+def asked_about_cuda(machine: Machine, faults: str, rows: str = ROWS, **request: Any) -> dict[str, Any]:
+    """Ask a machine with a simulated driver's library, two GPUs, and these rows of nvidia-smi."""
+    (machine.home / ".demo").mkdir(exist_ok=True)
+    (machine.home / ".demo/gpus.json").write_text('{"gpus": [0, 1]}')
+    (machine.home / "libcuda.py").write_text(STAND_IN.format(library=str(CUDA_LIBRARY), faults=faults))
+    (machine.home / "rows").write_text(rows.lstrip())
+    machine.install("nvidia-smi", "#!/bin/sh\ncat ~/rows\n")
+    machine.environ = {"PI_DEMO_CUDA": str(machine.home / "libcuda.py")}
+    answer = inspect(machine, cuda=agent_program.bare(cuda_errors.question()), **request)["cuda"]
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_a_driver_is_only_asked_if_that_is_requested(machine: Machine) -> None:
+    assert inspect(machine)["cuda"] is None
+
+
+def test_a_driver_is_asked_without_touching_gpus_in_use(machine: Machine) -> None:
+    answer = asked_about_cuda(machine, '{"cuMemAlloc_v2": 214}')
+    assert (answer["problem"], answer["count"], answer["expected"], answer["gpus"]) == ("", 2, 2, [[1, 214]])
+
+
+def test_gpus_of_models_that_have_no_memory_yet_are_in_use_too(machine: Machine) -> None:
+    assert machine.start(gpus=[1])["result"]["state"] == "launched"
+    answer = asked_about_cuda(machine, '{"cuMemAlloc_v2": 214}', known=[])
+    assert (answer["problem"], answer["gpus"]) == ("", [])
+
+
+def test_gpus_that_cuda_does_not_find_are_noticed_but_not_slices(machine: Machine) -> None:
+    assert asked_about_cuda(machine, '{"count": 1}')["problem"] == "lost-gpus"
+    assert asked_about_cuda(machine, '{"count": 1}', ROWS.replace("Disabled", "Enabled"))["problem"] == ""
+
+
+def test_a_question_without_an_answer_is_reported(machine: Machine) -> None:
+    answer = asked_about_cuda(machine, "{}, 1 / 0")
+    assert (answer["problem"], answer["reason"]) == ("unasked", "no answer")
 
 
 def said_by(machine: Machine, version: str, text: str) -> str:

@@ -32,9 +32,9 @@ def environ(machine: Machine, name: str) -> dict[str, str]:
 
 
 def storage(machine: Machine) -> str | None:
-    answer = machine.ask("inspect", gpu_query=["true"], gpu_list=["true"], known=None, abilities=[])["result"][
-        "storage"
-    ]
+    answer = machine.ask("inspect", gpu_query=["true"], gpu_list=["true"], known=None, abilities=[], cuda=None)[
+        "result"
+    ]["storage"]
     return str(answer["path"]) if answer else None
 
 

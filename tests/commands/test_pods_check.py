@@ -91,6 +91,50 @@ def test_a_model_that_is_gone_is_reported_and_kept(pi: Pi, ready: EmbeddedPod) -
     assert ready.processes() == []
 
 
+def break_cuda(pod: EmbeddedPod, **faults: Any) -> None:
+    (pod.home / ".demo/cuda.json").write_text(json.dumps(faults))
+
+
+def test_a_pod_on_which_cuda_does_not_work_is_reported_with_what_to_do(pi: Pi, ready: EmbeddedPod) -> None:
+    break_cuda(ready, cuInit=803)
+    result = pi("pods", "--check")
+    assert result.out.splitlines()[1].split()[2] == "changed"
+    [note] = notes(result)
+    assert note == (
+        "CUDA does not work: the NVIDIA driver's kernel module and its CUDA library are of different versions (CUDA "
+        "error 803); after an update of the driver, reboot; in a container, choose an image without a CUDA library of "
+        "its own (package cuda-compat)"
+    )
+    assert len(ready.commands) == 1
+    [told] = pi("pods", "list", "--check", "--json").json
+    assert (told["check"]["cuda"]["problem"], told["check"]["cuda"]["code"]) == ("error", 803)
+    assert told["check"]["differences"][0]["text"].startswith("CUDA does not work: ")
+
+
+def test_a_single_gpu_that_cuda_cannot_use_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
+    break_cuda(ready, cuMemAlloc_v2={"1": 214})
+    [note] = notes(pi("pods", "--check"))
+    assert note.startswith(
+        "GPU 1 cannot be used: the GPU's memory has an error that ECC cannot correct (CUDA error 214); "
+    )
+
+
+def test_a_gpu_that_cuda_has_lost_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
+    break_cuda(ready, count=1)
+    [note] = notes(pi("pods", "--check"))
+    assert note.startswith(
+        "CUDA does not work: nvidia-smi lists 2 GPUs, and CUDA finds 1; restart the container, which "
+    )
+
+
+def test_a_cpu_pod_is_not_asked_about_cuda(pi: Pi, ready: EmbeddedPod) -> None:
+    cards.install(ready.home, [])
+    break_cuda(ready, cuInit=100)
+    edit("dc1", gpus=[], vllm="0.32.0+cpu")
+    [told] = pi("pods", "list", "--check", "--json").json
+    assert told["check"]["cuda"] is None
+
+
 def test_a_pod_that_came_back_without_gpus_is_reported(pi: Pi, ready: EmbeddedPod) -> None:
     cards.install(ready.home, [])
     result = pi("pods", "--check")

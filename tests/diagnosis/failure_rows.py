@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from pi_cli.demo.engine import failures
+from pi_cli.diagnosis import cuda_errors
 from pi_cli.diagnosis.start_command import StartCommand
 
 MODEL = "Qwen/Qwen3-8B"
@@ -28,6 +29,12 @@ class Row(NamedTuple):
 def simulated(name: str) -> str:
     """Return a message of the simulated vLLM, which is vLLM's own."""
     return failures.KNOWN[name].text.replace("{model}", MODEL)
+
+
+def cuda(code: int) -> tuple[str, str]:
+    """Return the summary and the hint of an error of CUDA; docs/errors.md has the table."""
+    cause, remedy = cuda_errors.words(code)
+    return cause, remedy.replace("{pod}", "dc1")
 
 
 ROWS = [
@@ -193,18 +200,47 @@ ROWS = [
         "Devices() that might have already set an error? Error 803: system has unsupported display driver / "
         "cuda driver "
         "combination",
-        "the pod's NVIDIA driver and its CUDA libraries are not compatible",
-        "repair the environment with `pi pods setup dc1`, or restart the machine",
+        *cuda(803),
     ),
+    Row(
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
+        "NumCudaDevices() that might have already set an error? Error 802: system not yet initialized",
+        *cuda(802),
+    ),
+    Row(
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
+        "NumCudaDevices() that might have already set an error? Error 804: forward compatibility was attempted on non "
+        "supported HW",
+        *cuda(804),
+    ),
+    Row(
+        "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain.\n"
+        "CUDA kernel errors might be asynchronously reported at some other API call.",
+        *cuda(222),
+    ),
+    Row("RuntimeError: CUDA error: OS call failed or operation not supported on this OS", *cuda(304)),
+    Row("torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution", *cuda(220)),
+    Row(
+        "RuntimeError: CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server",
+        *cuda(805),
+    ),
+    Row("RuntimeError: CUDA error: the MPS server is not ready to accept new MPS client requests", *cuda(807)),
+    Row("torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", *cuda(46)),
+    Row(
+        "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env "
+        "variable CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be zero.",
+        *cuda(999),
+    ),
+    Row("torch.AcceleratorError: CUDA error: initialization error", *cuda(3)),
     Row(
         "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG`",
         "vLLM finds no GPU on the pod",
-        "check with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
+        "`pi pods --check` asks the driver why",
     ),
     Row(
         "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
         "vLLM finds no GPU on the pod",
-        "check with `pi pods --check` and `pi ssh dc1 nvidia-smi`",
+        "`pi pods --check` asks the driver why",
     ),
     Row(
         "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device\n"
@@ -237,6 +273,10 @@ ROWS = [
     ),
     Row(
         "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+        *cuda(214),
+    ),
+    Row(
+        "pynvml.NVMLError_GpuIsLost: GPU is lost",
         "a GPU of the pod is broken or hangs",
         "check with `pi ssh dc1 nvidia-smi -q`, restart the machine, or use another one",
     ),
@@ -400,8 +440,14 @@ ROWS = [
     Row(
         "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set "
         "triton.knobs.build.cc",
-        "a kernel cannot be compiled: the pod has no C compiler or no Python.h",
-        "install them with `pi pods setup dc1`",
+        "a kernel cannot be compiled: the pod has no C compiler",
+        "install one with `pi pods setup dc1`",
+    ),
+    Row(
+        "RuntimeError: /tmp/x/main.c:5:10: fatal error: Python.h: No such file or directory",
+        "a kernel cannot be compiled: the Python of vLLM has no headers (Python.h)",
+        "install them as root: `pi ssh dc1 'apt-get install -y "
+        'python$(~/venv/bin/python -c "import sys; print(sys.version[:4])")-dev\'`',
     ),
     Row(
         "RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",

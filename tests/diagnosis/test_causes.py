@@ -175,7 +175,7 @@ def test_the_output_of_a_compiler_explains_the_error_of_its_call() -> None:
     error = "torch._inductor.exc.InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/tmp/x/cuda_utils.c']' …"
     compiler = raw("EngineCore pid=71", "/tmp/x/cuda_utils.c:9:10: fatal error: Python.h: No such file or directory")
     assert cause_of(of_the_engine(error)).summary == "a kernel could not be compiled on the pod"
-    assert "no Python.h" in cause_of(of_the_engine(error, before=compiler)).summary
+    assert "no headers (Python.h)" in cause_of(of_the_engine(error, before=compiler)).summary
 
 
 def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection() -> None:

@@ -76,6 +76,21 @@ ABILITIES: "protocol.Abilities" = {
     "digest": hashlib.sha256(SAID).hexdigest(),
     "packed": base64.b64encode(zlib.compress(SAID)).decode(),
 }
+CUDA: "protocol.CudaAnswer" = {
+    "problem": "error",
+    "code": 804,
+    "reason": "reason",
+    "gpus": [[0, 214]],
+    "count": 1,
+    "expected": 1,
+    "version": 13000,
+    "library": "/usr/local/cuda/compat/libcuda.so.575.57.08",
+    "driver": "550.54.14",
+    "entry": "/etc/ld.so.conf.d/988_cuda.conf",
+    "lacking": ["/dev/nvidia-uvm"],
+    "denied": ["/dev/nvidia0"],
+    "simulated": False,
+}
 INSPECTION: "protocol.Inspection" = {
     "gpus": GPUS,
     "slices": "",
@@ -88,6 +103,7 @@ INSPECTION: "protocol.Inspection" = {
     "provider": "runpod",
     "boot": "b00t",
     "models": [],
+    "cuda": CUDA,
 }
 HOLDERS: "protocol.Holders" = {"outputs": ["0, GPU-0\n", "GPU-0, 99, 70000, python3\n"], "ours": [4711]}
 STOPPED: "protocol.StopResult" = {"outcomes": ["stopped"], "others": [False], "freed": 70000}

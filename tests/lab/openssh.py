@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from pi_cli.demo.pod import CUDA_LIBRARY
 from tests import executables
 from tests.lab import base_root, network, registries
 from tests.lab.network import Slot
@@ -30,6 +31,7 @@ from tests.lab.registries import Registries
 from tests.until import until
 
 FAKE_NVIDIA_SMI = Path(__file__).with_name("fake_nvidia_smi").read_text()
+FAKE_CUDA = "usr/local/lib/libcuda.py"  # the library that belongs to it
 THIEF = Path(__file__).with_name("thief.py")
 HEARD = "/tmp/heard"  # on the pod: what the thief was sent
 
@@ -230,6 +232,9 @@ class OpensshPod:
         (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
         (self.root / "etc/ssh/sshd_config.d/90-lab.conf").write_text(_SSHD_CONFIG)
         registries.hand_on(self.root)
+        shutil.copy(CUDA_LIBRARY, self.root / FAKE_CUDA)
+        with (self.root / "etc/environment").open("a") as variables:
+            variables.write(f"PI_DEMO_CUDA=/{FAKE_CUDA}\n")
         self._generate_host_keys()
         self.restart_sshd()
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from pi_cli.demo.pod import CUDA_LIBRARY
 from tests import executables
 from tests.until import until
 
@@ -110,6 +111,7 @@ class Machine:
         self.environ = {
             "HOME": str(self.home),
             "PATH": f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PI_DEMO_CUDA": str(CUDA_LIBRARY),  # simulated: one GPU, unless $HOME/.demo/gpus.json has others
             "PI_MACHINE_ROOT": str(self.root),
             **environ,
         }

@@ -1,5 +1,6 @@
 """`remote/setup/preflight.sh`: what it finds out about GPUs and drivers from nvidia-smi."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,10 +69,17 @@ def preflight(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[
     return machine.step("check_the_machine", *arguments)
 
 
+def cuda_library(machine: Machine, *gpus: str) -> None:
+    """Let the simulated CUDA library find as many GPUs as nvidia-smi."""
+    (machine.home / ".demo").mkdir(exist_ok=True)
+    (machine.home / ".demo/gpus.json").write_text(json.dumps({"gpus": gpus}))
+
+
 def gpus(machine: Machine, *rows: str, cuda: str = "CUDA Version: 13.0", slices: str = "") -> None:
     """Make nvidia-smi print rows of name, driver version, MIG mode, compute capability."""
     (machine.folder / "rows").write_text("".join(f"{row}\n" for row in rows))
     (machine.folder / "slices").write_text(slices)
+    cuda_library(machine, *rows)
     machine.install(
         "nvidia-smi",
         f"""

@@ -42,6 +42,7 @@ def test_a_bare_machine_becomes_a_pod_step_by_step(machine: Machine) -> None:
         "vllm": "Installing vLLM",
         "kernels": "Downloading FlashInfer's kernels",
         "environment": "Writing ~/.pi/env",
+        "gpus": "Trying CUDA on the GPUs",
         "ready": "vLLM 0.32.0",
     }
     assert set(ends(done.stdout)) == set(titles) - {"ready"}

@@ -326,7 +326,8 @@ ANSWERS = f"echo 'INFO a banner'; echo '{ABILITIES}'"
 
 
 def asked(machine: Machine) -> list[str]:
-    return [call.partition(" ")[2].replace(f"{SCRIPT.parent}/", "") for call in machine.calls("python")]
+    calls = [call.partition(" ")[2].replace(f"{SCRIPT.parent}/", "") for call in machine.calls("python")]
+    return [call for call in calls if "vllm_abilities.py" in call]
 
 
 def test_what_a_new_vllm_can_do_is_written_beside_it(machine: Machine) -> None:
