@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0  # seconds: without persistence mode, a machine with eight GPUs takes three
 QUICK_TIMEOUT = 2.5  # seconds for optional figures: while models run, the driver is loaded and answers immediately
-NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin"]  # where some containers have nvidia-smi
+# Where WSL, GKE's containers and Debian have nvidia-smi, beside the PATH; the same in `remote/setup/gpus.sh`.
+NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin", "/usr/lib/nvidia/current"]
 MEMORY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
 
 
