@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pi_cli.events import Note, Report
 from pi_cli.planning import abilities
 from pi_cli.pods import agent, nvidia
 from pi_cli.pods.nvidia import Holder
-from pi_cli.pods.reports import Disk, RunningModel, VllmFile
+from pi_cli.pods.reports import Disk, Remark, RunningModel, StartEvent, VllmFile
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import vllm_files
 from pi_cli.store.records import Gpu, Model
@@ -22,7 +23,8 @@ class Machine:
 
     `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them, `abilities` is
     the digest of what the default vLLM said about itself (`store.vllm_files`). `trouble` lists what is wrong with the
-    GPUs. `running` holds the models, if they were requested.
+    GPUs; `smi` is what nvidia-smi did: only one that `lists` GPUs, or none, says which there are. `running` holds
+    the models, if they were requested.
     """
 
     gpus: list[Gpu]
@@ -36,6 +38,7 @@ class Machine:
     boot: str = ""
     abilities: str | None = None
     trouble: list[str] = field(default_factory=list)
+    smi: Literal["lists", "fails", "hangs", "missing"] = "lists"
     running: list[RunningModel] = field(default_factory=list)
 
     @property
@@ -53,15 +56,28 @@ async def other_processes(session: PodSession) -> list[Holder]:
     return [holder for holder in nvidia.read_holders(*reply.outputs) if holder.pid not in reply.ours]
 
 
-async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | None" = None) -> Machine:
+async def inspect(
+    session: PodSession,
+    known: "Sequence[protocol.KnownModel] | None" = None,
+    *,
+    report: Report = lambda _: None,
+) -> Machine:
     """Inspect a pod; with `known`, pi's own list of the models there, also return the running models.
 
     A pod without GPUs, or with an `nvidia-smi` that fails or hangs, is not an error. What its default vLLM said about
     itself is stored, if pi does not have it yet.
     """
     queries = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
-    reply = await agent.inspect(session, **queries, known=known, digests=vllm_files.digests())
+
+    def tell(event: StartEvent) -> None:
+        if isinstance(event, Remark):
+            report(Note(session.pod, event.text))
+
+    reply = await agent.inspect(session, **queries, known=known, digests=vllm_files.digests(), on_event=tell)
     reading = nvidia.read(reply.gpus, reply.slices)
+    trouble = list(reading.broken)
+    if reply.trouble and (not trouble or reply.driver == "hangs"):
+        trouble.append(reply.trouble)
     return Machine(
         gpus=reading.gpus,
         used=reading.used,
@@ -73,7 +89,8 @@ async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | N
         storage=reply.storage,
         boot=reply.boot,
         abilities=_abilities(reply.abilities),
-        trouble=reading.broken or ([reply.trouble] if reply.trouble else []),
+        trouble=trouble,
+        smi="lists" if reply.driver == "answers" or nvidia.lists_none(reply.gpus) else reply.driver,
         running=reply.models,
     )
 
