@@ -222,7 +222,7 @@ name_a_compat_library() {
   fi
 }
 
-# Without persistence mode, the driver initialises every GPU anew for each program. The banner shows `Off |` per GPU.
+# Without persistence mode, the driver initialises every GPU again for each program. The banner shows `Off |` per GPU.
 propose_persistence_mode() {
   if [[ -z "$smi_is_slow" || -z "${smi_status[table]}" || -z "${smi_status[banner]}" ]]; then return; fi
   if [[ "${smi_answer[banner]}" =~ \ On\ +\|\ +[0-9A-Fa-f]+: ]]; then return; fi

@@ -135,7 +135,7 @@ def test_a_driver_that_hangs_is_abandoned_when_the_patience_ends(machine: Machin
     until(lambda: not any(process.exists() and process.read_bytes() for process in left))
 
 
-def test_a_slow_driver_is_waited_for_and_pi_is_told(machine: Machine) -> None:
+def test_a_slow_driver_is_waited_for_and_the_wait_is_reported(machine: Machine) -> None:
     machine.install("nvidia-smi", "#!/bin/sh\nsleep 1.2; echo '0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05'\n")
     be_patient(machine, 12)
     queries: dict[str, Any] = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}

@@ -118,7 +118,7 @@ def test_a_pod_that_came_back_without_gpus_is_reported(pi: Pi, ready: EmbeddedPo
         ),
     ],
 )
-def test_nobody_is_told_to_rent_another_machine_because_the_driver_did_not_answer(
+def test_a_driver_that_does_not_answer_is_not_a_reason_to_rent_another_machine(
     pi: Pi, ready: EmbeddedPod, script: str, text: str, hint: str
 ) -> None:
     ready.install("nvidia-smi", f"#!/bin/sh\n{script}\n")

@@ -249,7 +249,7 @@ DISPLAY = ("0x1a03", "0x030000", "0x2000")  # of the board's own management cont
         ([], {"/dev/dxg": ""}, "nvidia-smi is missing in this WSL. Install NVIDIA's driver in Windows"),
     ],
 )
-def test_a_machine_without_nvidia_smi_is_told_what_it_has_and_lacks(
+def test_without_nvidia_smi_setup_says_what_the_machine_has_and_lacks(
     machine: Machine, cards: list[tuple[str, str, str]], files: dict[str, str], words: str
 ) -> None:
     machine.remove("nvidia-smi")
@@ -269,7 +269,7 @@ def test_a_machine_without_nvidia_smi_is_told_what_it_has_and_lacks(
         ([CARD], CONTAINER, "restart the container"),
     ],
 )
-def test_a_driver_that_fails_is_told_why_as_far_as_the_machine_shows_it(
+def test_the_cause_of_a_driver_that_fails_is_named_as_far_as_the_machine_shows_it(
     machine: Machine, cards: list[tuple[str, str, str]], files: dict[str, str], advice: str
 ) -> None:
     card(machine, *cards)

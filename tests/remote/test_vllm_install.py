@@ -161,7 +161,7 @@ def put_libraries(machine: Machine, vllm: str, runtime: str) -> None:
         ),
     ],
 )
-def test_a_vllm_and_a_torch_that_are_no_pair_do_not_become_the_default(
+def test_a_vllm_and_a_torch_for_different_cuda_do_not_become_the_default(
     machine: Machine, vllm: str, runtime: str, why: str
 ) -> None:
     ok(machine.setup("--vllm", "0.31.0"))
