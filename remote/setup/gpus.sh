@@ -37,12 +37,7 @@ find_nvidia_smi() {
   IFS=: read -ra folders <<< "$nvidia_folders"
   for folder in "${folders[@]}"; do
     folder="$machine_root$folder"
-    if [[ -x "$folder/nvidia-smi" ]]; then
-      PATH+=":$folder"
-      folder="${folder%/*}/lib64" # which ldconfig does not know in GKE's containers
-      if [[ -d "$folder" ]]; then export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"; fi
-      return
-    fi
+    if [[ -x "$folder/nvidia-smi" ]]; then PATH+=":$folder"; return; fi
   done
   return 1
 }

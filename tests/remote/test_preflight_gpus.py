@@ -202,6 +202,11 @@ def test_nvidia_smi_is_also_found_where_wsl_and_gke_have_it(machine: Machine) ->
         path.unlink()
 
 
+def test_the_driver_of_a_container_is_found_without_the_containers_variables(machine: Machine) -> None:
+    machine.write("/usr/local/nvidia/lib64/libcuda.so.1", "")
+    assert machine.call("eval", 'echo "${LD_LIBRARY_PATH:-}"') == f"{machine.root}/usr/local/nvidia/lib64\n"
+
+
 # A machine without nvidia-smi
 
 

@@ -106,6 +106,14 @@ def test_a_driver_for_cuda_12_gets_the_wheel_from_the_index_of_its_variant(
     assert versions(machine) == [f"{version}+cu129"]
 
 
+@pytest.mark.parametrize("spec", ["0.32.0+cu130", "vllm==0.32.0+cu130", "0.19.1+cu129"])
+def test_the_default_build_by_its_name_is_installed_once(machine: Machine, spec: str) -> None:
+    ok(machine.setup("--vllm", spec))
+    machine.forget_calls()
+    assert "is already installed\n" in ok(machine.setup("--vllm", spec))
+    assert installations(machine) == []
+
+
 def test_nightly_for_cuda_12_comes_from_its_own_index(machine: Machine) -> None:
     machine.install("nvidia-smi", OLD_DRIVER)
     machine.environ["PI_VLLM_WHEELS"] = "https://mirror"
