@@ -37,6 +37,10 @@ source "$here/preflight.sh"
 source "$here/first_boot.sh"
 # shellcheck source=setup/gpus.sh
 source "$here/gpus.sh"
+# shellcheck source=setup/accelerators.sh
+source "$here/accelerators.sh"
+# shellcheck source=setup/builds.sh
+source "$here/builds.sh"
 # shellcheck source=setup/cuda_question.sh
 source "$here/cuda_question.sh"
 # shellcheck source=setup/disks.sh
@@ -78,6 +82,7 @@ prepare_the_pod() {
   in_background prepare_the_storage
   in_background prepare_vllm
   await_branches 2
+  if lacks_headers; then step headers 12 "Installing Python's headers" install_headers; fi
   if [[ "$flashinfer" == source ]]; then step kernels 19 "Building FlashInfer" fetch_kernels; fi # nvcc is there by now
   step environment 17 "Writing ~/.pi/env" write_the_environment
   step gpus 20 "Trying CUDA on the GPUs" ask_cuda_at_the_end

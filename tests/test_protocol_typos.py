@@ -87,6 +87,7 @@ PI = {
     "a state": [
         Typo("agent.py", '"unhealthy", "orphaned"', '"unhealthy", "orfaned"'),
         Typo("agent.py", '"killed"', '"kiled"'),
+        Typo("agent.py", '"answers", "fails"', '"answers", "fials"'),
         Typo("agent.py", 'reply["state"] == "healthy"', 'reply["state"] == "helthy"'),
     ],
     "an event": [
@@ -94,6 +95,7 @@ PI = {
         Typo("agent.py", 'case "waits-for-lock"', 'case "wait-for-lock"'),
         Typo("agent_link.py", 'message["event"] != "beat"', 'message["event"] != "baet"'),
         Typo("wording.py", 'case "download-stalled"', 'case "download-staled"'),
+        Typo("agent.py", 'case "driver-slow"', 'case "driver-slwo"'),
     ],
     "a refusal": [
         Typo("agent.py", '"vllm-too-old"', '"vllm-to-old"'),

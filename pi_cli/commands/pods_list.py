@@ -55,7 +55,7 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
     with progress.following(pods) as report:
 
         async def check(session: "PodSession") -> None:
-            answered[session.pod] = await drift.check(session, pods[session.pod])
+            answered[session.pod] = await drift.check(session, pods[session.pod], report)
             report(Phase(session.pod, "answered"))
 
         failures = asyncio.run(fleet.on_each(pods, check))

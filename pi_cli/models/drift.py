@@ -8,6 +8,7 @@ from typing import Literal
 from pi_cli import units
 from pi_cli.diagnosis import cuda_errors
 from pi_cli.errors import PiError
+from pi_cli.events import Report
 from pi_cli.hints import fill
 from pi_cli.models import model_status
 from pi_cli.planning import gpu_space
@@ -46,15 +47,15 @@ class Checked:
         return "changed" if self.differences else "ok"
 
 
-async def check(session: PodSession, pod: Pod) -> Checked:
+async def check(session: PodSession, pod: Pod, report: Report = lambda _: None) -> Checked:
     """Inspect a pod, and compare; raises what `machine.inspect` raises."""
-    current = await machine.inspect(session, model_status.known(pod.models), ask_cuda=not pod.is_cpu)
+    current = await machine.inspect(session, model_status.known(pod.models), ask_cuda=not pod.is_cpu, report=report)
     return Checked(session.pod, pod, current, list(differences(session.pod, pod, current)))
 
 
 def differences(name: str, pod: Pod, current: Machine) -> Iterator[Difference]:
     setup = ["pi", "pods", "setup", name, *(["--cpu"] if pod.is_cpu else [])]
-    yield from _of_gpus(pod, current, setup)
+    yield from _of_gpus(name, pod, current, setup)
     yield from _of_cuda(name, current)
     yield from _of_vllm(pod, current, setup)
     yield from of_storage(pod.storage, current.storage, setup)
@@ -63,13 +64,23 @@ def differences(name: str, pod: Pod, current: Machine) -> Iterator[Difference]:
         yield from _of_memory(name, current)
 
 
-def _of_gpus(pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:
+def _of_gpus(name: str, pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:
+    """Compare the GPUs, as far as nvidia-smi has said which there are."""
     if pod.is_cpu or _are_same(pod.gpus, current.gpus):
         return
     before, now = (units.counted(gpu.name for gpu in gpus) for gpus in (pod.gpus, current.gpus))
     why = f" ({'; '.join(current.trouble)})" if current.trouble else ""
     text = f"the recorded GPUs are {before or 'none'}, the pod has {now or 'none'}{why}"
-    if current.gpus:
+    unknown = f"whether the recorded GPUs are there ({before or 'none'}) is unknown{why}"
+    if current.smi == "hangs":
+        yield Difference(unknown, "restart the machine; if its driver still hangs, ask the provider")
+    elif current.smi == "missing":
+        yield Difference(unknown, fill("see what the machine lacks with `{setup}`", setup=setup))
+    elif current.smi == "fails" and not current.gpus:
+        yield Difference(
+            unknown, fill("see why with `pi ssh {pod} nvidia-smi`; restarting the machine may help", pod=name)
+        )
+    elif current.gpus:
         yield Difference(text, fill("record them with `{setup}`", setup=setup))
     else:
         yield Difference(

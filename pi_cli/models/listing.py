@@ -51,6 +51,10 @@ def _remarks(pod: str, answer: Survey) -> list[str]:
     skipped = [f"skipped the record {record.file}: {record.reason}" for record in answer.unreadable]
     if answer.refused_lock:
         skipped.append(wording.refused_lock(answer.refused_lock))
+    if answer.driver_hangs:
+        skipped.append(
+            "the driver does not answer, so the memory of its GPUs is not shown; `pi pods --check` waits for it"
+        )
     skipped += [
         f"`{name}` was started on another machine that has the same home folder, {machine}; "
         + fill("`pi stop {name} --pod {pod}` removes it from pi's list", name=name, pod=pod)

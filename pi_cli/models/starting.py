@@ -224,7 +224,7 @@ async def _begin(
     name = options.name
     while True:
         recorded = state.load().pod(session.pod)
-        current = await machine.inspect(session, model_status.known(recorded.models))
+        current = await machine.inspect(session, model_status.known(recorded.models), report=progress.report)
         if name in current.models:  # checked before planning, for which its own GPUs would count as taken
             port = current.models[name].port
             raise start_errors.name_taken(f"`{name}` already runs here (port {port})")

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 MAX_LOG_END: "protocol.MaxLogEnd" = 65536
 MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
+DRIVERS: "tuple[protocol.Driver, ...]" = ("answers", "fails", "hangs", "missing")
 OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
 CODES: "tuple[protocol.Code, ...]" = (
     "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
@@ -86,6 +87,7 @@ async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *,
             unreadable=checks.each(_unreadable, reply["unreadable"]),
             elsewhere=dict(checks.each(_elsewhere, reply["elsewhere"])),
             refused_lock=checks.optional(checks.line, reply["refused_lock"]),
+            driver_hangs=checks.flag(reply["driver_hangs"]),
         )
 
 
@@ -97,6 +99,7 @@ async def inspect(
     known: "Sequence[protocol.KnownModel] | None",
     digests: Sequence[str] = (),
     cuda: str | None = None,
+    on_event: OnEvent = lambda _: None,
 ) -> Inspection:
     """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models.
 
@@ -110,13 +113,14 @@ async def inspect(
         "abilities": list(digests),
         "cuda": cuda,
     }
-    result = await _result(session, "inspect", request)
+    result = await _result(session, "inspect", request, _events(session.pod, on_event))
     with understood(session.pod):
         reply = cast("protocol.Inspection", result)
         return Inspection(
             gpus=checks.text(reply["gpus"]),
             slices=checks.text(reply["slices"]),
             trouble=checks.optional(checks.line, reply["trouble"]),
+            driver=checks.one_of(reply["driver"], DRIVERS),
             home=_disk(reply["home"]),
             storage=checks.optional(_disk, reply["storage"]),
             vllm=checks.optional(checks.line, reply["vllm"]),
@@ -459,6 +463,9 @@ def _remark(event: "protocol.Note") -> str:
             return wording.remark({"event": "free-space-unknown", "path": checks.line(event["path"])})
         case "lock-elsewhere":
             return wording.remark({"event": "lock-elsewhere", "path": checks.line(event["path"])})
+        case "driver-slow":
+            seconds, limit = checks.number(event["seconds"]), checks.number(event["limit"])
+            return wording.remark({"event": "driver-slow", "seconds": seconds, "limit": limit})
         case _:
             raise InvalidValue(event["event"], "an event that pi knows")
 

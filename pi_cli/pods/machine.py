@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pi_cli.diagnosis import cuda_errors
+from pi_cli.events import Note, Report
 from pi_cli.pods import agent, agent_program, nvidia
 from pi_cli.pods.nvidia import Holder
-from pi_cli.pods.reports import CudaAnswer, Disk, RunningModel, VllmFile
+from pi_cli.pods.reports import CudaAnswer, Disk, Remark, RunningModel, StartEvent, VllmFile
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import vllm_files
 from pi_cli.store.records import Gpu, Model
@@ -23,7 +24,8 @@ class Machine:
 
     `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them, `abilities` is
     the digest of what the default vLLM said about itself (`store.vllm_files`). `trouble` lists what is wrong with the
-    GPUs. `running` holds the models, and `cuda` is what the driver answered, if they were requested.
+    GPUs; `smi` is what nvidia-smi did: only one that `lists` GPUs, or none, says which there are. `running` holds
+    the models, and `cuda` is what the driver answered, if they were requested.
     """
 
     gpus: list[Gpu]
@@ -37,6 +39,7 @@ class Machine:
     boot: str = ""
     abilities: str | None = None
     trouble: list[str] = field(default_factory=list)
+    smi: Literal["lists", "fails", "hangs", "missing"] = "lists"
     running: list[RunningModel] = field(default_factory=list)
     cuda: CudaAnswer | None = None
 
@@ -56,7 +59,11 @@ async def other_processes(session: PodSession) -> list[Holder]:
 
 
 async def inspect(
-    session: PodSession, known: "Sequence[protocol.KnownModel] | None" = None, *, ask_cuda: bool = False
+    session: PodSession,
+    known: "Sequence[protocol.KnownModel] | None" = None,
+    *,
+    ask_cuda: bool = False,
+    report: Report = lambda _: None,
 ) -> Machine:
     """Inspect a pod; with `known`, pi's own list of the models there, also return the running models. With `ask_cuda`,
     ask the driver whether CUDA works, which takes a tenth of a second.
@@ -66,8 +73,18 @@ async def inspect(
     """
     queries = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
     question = agent_program.bare(cuda_errors.question()) if ask_cuda else None
-    reply = await agent.inspect(session, **queries, known=known, digests=vllm_files.digests(), cuda=question)
+
+    def tell(event: StartEvent) -> None:
+        if isinstance(event, Remark):
+            report(Note(session.pod, event.text))
+
+    reply = await agent.inspect(
+        session, **queries, known=known, digests=vllm_files.digests(), cuda=question, on_event=tell
+    )
     reading = nvidia.read(reply.gpus, reply.slices)
+    trouble = list(reading.broken)
+    if reply.trouble and (not trouble or reply.driver == "hangs"):
+        trouble.append(reply.trouble)
     return Machine(
         gpus=reading.gpus,
         used=reading.used,
@@ -79,7 +96,8 @@ async def inspect(
         storage=reply.storage,
         boot=reply.boot,
         abilities=_abilities(reply.abilities),
-        trouble=reading.broken or ([reply.trouble] if reply.trouble else []),
+        trouble=trouble,
+        smi="lists" if reply.driver == "answers" or nvidia.lists_none(reply.gpus) else reply.driver,
         running=reply.models,
         cuda=reply.cuda,
     )

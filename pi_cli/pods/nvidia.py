@@ -88,6 +88,11 @@ def read(output: str, listed: str = "") -> GpuReading:
     return reading
 
 
+def lists_none(output: str) -> bool:
+    """Return whether nvidia-smi says that there are no GPUs, which it does with an exit code of its own."""
+    return "No devices were found" in output
+
+
 def read_holders(uuids: str, holders: str) -> list[Holder]:
     r"""Parse the output of `UUIDS` and `HOLDERS`; skip processes whose memory is unknown.
 

@@ -77,13 +77,16 @@ async def prepare(
                     "its output is in {log}; fix the cause, then continue with `{again}`", log=str(log), again=again
                 ),
             )
-        inspected = await machine.inspect(session)
+        inspected = await machine.inspect(session, report=report)
     except PodUnreachable as error:
         error.with_hint(fill("the setup on the pod stops too; continue it with `{again}`", again=again))
         raise
     if not inspected.gpus and not options.cpu:
         reason = inspected.trouble[0] if inspected.trouble else "nvidia-smi lists none"
-        raise PiError(f"pod `{session.pod}` has no usable GPU: {reason}")
+        raise PiError(
+            f"pod `{session.pod}` has no usable GPU: {reason}",
+            hint=fill("restart the machine, then continue with `{again}`; what is installed is kept", again=again),
+        )
     for trouble in inspected.trouble if inspected.gpus else ():
         report(Note(session.pod, trouble))
     return inspected

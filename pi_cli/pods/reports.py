@@ -81,7 +81,8 @@ class Survey:
     """The state of all models of a pod; names are unique in each list.
 
     `elsewhere` are models of pi's list that another machine with the same home has started, and the ids of these
-    machines. `refused_lock` is the path of a lock that the pod's file system refused.
+    machines. `refused_lock` is the path of a lock that the pod's file system refused. `driver_hangs`: nvidia-smi did
+    not answer, so that the memory of the GPUs is unknown.
     """
 
     models: list[RunningModel]
@@ -89,6 +90,7 @@ class Survey:
     unreadable: list[UnreadableRecord]
     elsewhere: dict[str, str]
     refused_lock: str | None
+    driver_hangs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +139,15 @@ class CudaAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The state of a machine; `gpus` and `slices` are output of `nvidia-smi`, `trouble` is why it is incomplete."""
+    """The state of a machine; `gpus` and `slices` are output of `nvidia-smi`, `trouble` is why it is incomplete.
+
+    `driver` is what nvidia-smi did.
+    """
 
     gpus: str
     slices: str
     trouble: str | None
+    driver: Literal["answers", "fails", "hangs", "missing"]
     home: Disk
     storage: Disk | None
     vllm: str | None

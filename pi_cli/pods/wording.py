@@ -152,6 +152,11 @@ def remark(event: "protocol.Note") -> str:
             return f"free space of `{event['path']}` unknown: a shared pool reports the size of all of it"
         case "lock-elsewhere":
             return refused_lock(event["path"])
+        case "driver-slow":
+            return (
+                f"nvidia-smi has not answered for {_rounded(event['seconds'])}; waiting up to "
+                f"{_rounded(event['limit'])} (with persistence mode, `nvidia-smi -pm 1` as root, it answers at once)"
+            )
 
 
 def refused_lock(path: str) -> str:

@@ -9,7 +9,7 @@ from agent import gpus
 if TYPE_CHECKING:
     from agent import protocol
 
-LIMIT = 70.0  # seconds; the program itself ends after 60
+SHARE = 7 / 6  # of the patience with nvidia-smi: the program itself ends after 60 s
 IN_USE = 0.05  # share of a GPU's memory from which on another program uses it
 
 
@@ -21,7 +21,7 @@ def ask(
     taken = sorted({*used(rows), *(gpu for model in models or [] for gpu in model["gpu"].split(",") if gpu)})
     python = sys.executable or "python3"
     options = ["--expect", str(expected), "--leave", ",".join(taken)]
-    output = gpus.ask([python, "-I", "-S", "-c", program, *options], settings, LIMIT)
+    [output] = gpus.ask([[python, "-I", "-S", "-c", program, *options]], settings, share=SHARE)
     answer = output.text.strip().rpartition("\n")[2]
     try:
         found: "protocol.CudaAnswer" = json.loads(answer)

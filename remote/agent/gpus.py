@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from agent import home, processes, variables
+from agent import home, processes, variables, wire
 
 if TYPE_CHECKING:
     from agent import protocol
 
-TIMEOUT = 10.0  # seconds: without persistence mode, a machine with eight GPUs takes three
-QUICK_TIMEOUT = 2.5  # seconds for optional figures: while models run, the driver is loaded and answers immediately
-NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin"]  # where some containers have nvidia-smi
+# Seconds, as in setup (`remote/setup/gpus.sh`): without persistence mode, a machine with eight GPUs takes 25 to 40.
+# PI_DRIVER_PATIENCE makes it shorter in tests.
+PATIENCE = 60.0
+NOTE_SHARE = 1 / 12  # of the patience, then it is said: 5 s; optional figures are not waited for any longer
+# Where WSL, GKE's containers and Debian have nvidia-smi, beside the PATH; the same in `remote/setup/gpus.sh`.
+NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin", "/usr/lib/nvidia/current"]
 MEMORY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
 
 
@@ -23,30 +26,68 @@ class Output(NamedTuple):
 
     text: str
     trouble: Optional[str]
+    driver: "protocol.Driver"
 
 
-def memory(timeout: float = QUICK_TIMEOUT) -> Dict[int, Tuple[int, int]]:
-    """Return (used, total) MiB of every GPU for which nvidia-smi reports them."""
+class Memory(NamedTuple):
+    """(used, total) MiB of every GPU for which nvidia-smi reports them; empty if it did not answer in time."""
+
+    sizes: Dict[int, Tuple[int, int]]
+    driver: "protocol.Driver"
+
+
+def memory() -> Memory:
+    """Ask for the memory of the GPUs. While models run, the driver is loaded and answers at once."""
     sizes = {}
-    for line in ask(MEMORY, variables.pod_environment(), timeout).text.splitlines():
+    [output] = ask([MEMORY], variables.pod_environment(), share=NOTE_SHARE)
+    for line in output.text.splitlines():
         with contextlib.suppress(ValueError):
             index, used, total = (int(field) for field in line.split(","))
             sizes[index] = (used, total)
-    return sizes
+    return Memory(sizes, output.driver)
 
 
 def holders(questions: List[List[str]]) -> "protocol.Holders":
     """Ask `nvidia-smi` which processes hold memory; also return the PIDs of the models' processes."""
     settings = variables.pod_environment()
     ours = [process.pid for group in processes.marked().values() for process in group]
-    return {"outputs": [ask(question, settings).text for question in questions], "ours": ours}
+    return {"outputs": [output.text for output in ask(questions, settings)], "ours": ours}
 
 
-def ask(command: List[str], settings: Dict[str, str], timeout: float = TIMEOUT) -> Output:
-    """Run a command and return its output."""
+def ask(
+    commands: List[List[str]], settings: Dict[str, str], *, share: float = 1.0, only_with: str = ""
+) -> List[Output]:
+    """Run commands at once, for this share of the patience, and return their outputs.
+
+    With the whole patience, pi is told when they take long. Without `only_with` in the output of the first command, the
+    others are not waited for.
+    """
+    patience = float(settings.get("PI_DRIVER_PATIENCE", PATIENCE))
+    began = time.monotonic()
+    deadline = began + share * patience
+    note = began + NOTE_SHARE * patience if share == 1.0 else deadline
+    outputs: List[Output] = []
+    for started in [start(command, settings) for command in commands]:
+        if isinstance(started, Output):
+            outputs.append(started)
+            continue
+        assert started.stdout is not None
+        if outputs and only_with not in outputs[0].text:
+            deadline = began
+        begin, is_whole = home.read_until(started.stdout.fileno(), min(note, deadline))
+        if not is_whole and note < deadline:
+            wire.emit({"event": "driver-slow", "seconds": note - began, "limit": deadline - began})
+            note = deadline
+        output, is_whole = (b"", True) if is_whole else home.read_until(started.stdout.fileno(), deadline)
+        outputs.append(ended(started, (begin + output).decode("utf-8", "replace"), is_whole, deadline - began))
+    return outputs
+
+
+def start(command: List[str], settings: Dict[str, str]) -> "Union[subprocess.Popen[bytes], Output]":
+    """Start a command; return why it cannot be started if so."""
     path = os.pathsep.join([settings.get("PATH", os.defpath), *NVIDIA_FOLDERS])
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -55,14 +96,18 @@ def ask(command: List[str], settings: Dict[str, str], timeout: float = TIMEOUT) 
             start_new_session=True,
         )
     except OSError as error:
-        return Output("", "%s: %s" % (command[0], error.strerror))
-    assert process.stdout is not None
-    output, is_whole = home.read_until(process.stdout.fileno(), time.monotonic() + timeout)
-    text = output.decode("utf-8", "replace")
-    if not is_whole or not home.wait_until(lambda: process.poll() is not None, 1.0):
+        missing = isinstance(error, FileNotFoundError)
+        return Output("", "%s: %s" % (command[0], error.strerror), "missing" if missing else "fails")
+
+
+def ended(process: "subprocess.Popen[bytes]", text: str, is_whole: bool, timeout: float) -> Output:
+    """Return the output of a process that has closed it, or abandon the process."""
+    program = str(process.args[0])  # type: ignore[index]
+    if not is_whole or not home.wait_until(lambda: process.poll() is not None, min(1.0, timeout)):
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)  # without waiting: a process that hangs in a driver stays
-        return Output(text, "%s did not answer within %.0f s" % (command[0], timeout))
+        silence = "the driver does not answer: %s gave no answer within %.0f s" % (program, timeout)
+        return Output(text, silence, "hangs")
     lines = text.strip().splitlines()
-    failed = "%s failed: %s" % (command[0], lines[-1] if lines else "exit code %d" % process.returncode)
-    return Output(text, failed if process.returncode else None)
+    failed = "%s failed: %s" % (program, lines[-1] if lines else "exit code %d" % process.returncode)
+    return Output(text, failed, "fails") if process.returncode else Output(text, None, "answers")

@@ -20,15 +20,16 @@ MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     """Return everything at once. pi sends the `nvidia-smi` commands and parses their output."""
     settings = variables.pod_environment()
-    output = gpus.ask(request["gpu_query"], settings)
+    output, slices = gpus.ask([request["gpu_query"], request["gpu_list"]], settings, only_with="Enabled")
     storage = variables.models_path(settings)
     known = request["known"]
     models = None if known is None else survey.survey(known, forget=False)["models"]
-    question = request["cuda"]
+    question = None if output.driver == "hangs" else request["cuda"]
     return {
         "gpus": output.text,
-        "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in output.text else "",
+        "slices": slices.text if "Enabled" in output.text else "",
         "trouble": output.trouble,
+        "driver": output.driver,
         "home": disks.disk(HOME),
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),

@@ -417,9 +417,18 @@ class LockElsewhere(TypedDict):
     path: str
 
 
+@final
+class DriverSlow(TypedDict):
+    """nvidia-smi has not answered for `seconds`; the agent waits until `limit`."""
+
+    event: Literal["driver-slow"]
+    seconds: float
+    limit: float
+
+
 Note = Union[
     WaitsForDownload, PartsDeleted, DownloadRestarted, DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown,
-    LockElsewhere,
+    LockElsewhere, DriverSlow,
 ]  # fmt: skip
 Event = Union[Beat, Placed, Launched, Progress, Phase, LogText, Note]
 
@@ -455,6 +464,7 @@ class Survey(TypedDict):
     """The models that run on the pod, and those of pi's list and of the pod's records that no longer do.
 
     `refused_lock` is the path of a lock that the file system refused, the first time that this happens after a boot.
+    `driver_hangs`: nvidia-smi did not answer at once, so that the memory of the GPUs is unknown.
     """
 
     models: List[ModelReport]
@@ -462,6 +472,7 @@ class Survey(TypedDict):
     unreadable: List[Unreadable]
     elsewhere: List[Elsewhere]
     refused_lock: Optional[str]
+    driver_hangs: bool
 
 
 class Disk(TypedDict):
@@ -488,6 +499,7 @@ class Abilities(TypedDict):
     packed: str
 
 
+Driver = Literal["answers", "fails", "hangs", "missing"]  # what nvidia-smi did
 CudaProblem = Literal[
     "", "error", "no-library", "hidden-library", "broken-library", "stub-library", "lost-gpus", "hangs", "crashed",
     "unasked",
@@ -524,6 +536,7 @@ class Inspection(TypedDict):
     gpus: str
     slices: str
     trouble: Optional[str]
+    driver: Driver
     home: Disk
     storage: Optional[Disk]
     vllm: Optional[str]
@@ -639,7 +652,8 @@ Reply = Union[ResultReply, RefusalReply]
 # `Event` and `Reply`, in one flat union of final types: only then does mypy know which of them have a key.
 Message = Union[
     Beat, Placed, Launched, Progress, Phase, LogText, WaitsForDownload, PartsDeleted, DownloadRestarted,
-    DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, LockElsewhere, ResultReply, RefusalReply,
+    DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, LockElsewhere, DriverSlow, ResultReply,
+    RefusalReply,
 ]  # fmt: skip
 MessageKey = Literal["event", "result", "refusal"]  # every message has one of them
 

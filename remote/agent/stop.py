@@ -62,4 +62,4 @@ def memory_of(wanted: Set[int]) -> int:
     """Return the MiB in use on these GPUs, 0 if nvidia-smi does not report them."""
     if not wanted:
         return 0
-    return sum(used for gpu, (used, _) in gpus.memory().items() if gpu in wanted)
+    return sum(used for gpu, (used, _) in gpus.memory().sizes.items() if gpu in wanted)

@@ -62,7 +62,7 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
         if not by_hand & {process.pid for process in group}:
             running.append(Running(model, None, group, repository))
     running += unmarked(known, {str(model.model["uid"]) for model in running})
-    models = described(running) if running else []
+    models, driver_hangs = described(running) if running else ([], False)
     gone = [Gone(records.known_as(record), record) for record in dead]
     uids = {record["uid"] for record in [*recorded, *others]}
     listed = {model["uid"] for model in known}
@@ -82,6 +82,7 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
             if record["machine"] and record["name"] not in names
         ],
         "refused_lock": refused or None,
+        "driver_hangs": driver_hangs,
     }
 
 
@@ -96,8 +97,9 @@ def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running
     return list(running.values())
 
 
-def described(running: List[Running]) -> "List[protocol.ModelReport]":
-    """Return reports on all models; their status and the GPU memory are queried in parallel."""
+def described(running: List[Running]) -> "Tuple[List[protocol.ModelReport], bool]":
+    """Return reports on all models, and whether the driver hangs: then they lack the GPU memory. All is queried in
+    parallel."""
     from concurrent import futures  # not loaded on pods without models
 
     with futures.ThreadPoolExecutor(64) as pool:  # for servers that accept a connection and say nothing
@@ -107,10 +109,10 @@ def described(running: List[Running]) -> "List[protocol.ModelReport]":
         while futures.wait(pending, timeout=1.0).not_done:
             wire.beat()
         reports = [future.result() for future in pending]
-        held = memory.result() if memory else {}
+        held = memory.result() if memory else gpus.Memory({}, "answers")
     for report in reports:
-        report["memory_used"] = held_by(report, held)
-    return reports
+        report["memory_used"] = held_by(report, held.sizes)
+    return reports, held.driver == "hangs"
 
 
 def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.ModelReport":

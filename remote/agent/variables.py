@@ -81,6 +81,9 @@ def of_the_machine(environ: Mapping[str, str]) -> Dict[str, str]:
     """Return those of a session's variables that describe the machine and its network, and change nothing else."""
     settings = {name: value for name, value in environ.items() if LET_IN.fullmatch(name)}
     libraries = [folder for folder in environ.get("LD_LIBRARY_PATH", "").split(":") if folder.rstrip("/") in DRIVER]
+    for folder in DRIVER:  # an ssh session lacks the variable that the container has
+        if folder not in libraries and os.path.exists(os.path.join(folder, "libcuda.so.1")):
+            libraries.append(folder)
     if libraries:  # where the container runtime puts the driver, and ldconfig may not know it
         settings["LD_LIBRARY_PATH"] = ":".join(libraries)
     return settings

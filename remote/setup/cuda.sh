@@ -1,72 +1,10 @@
 # shellcheck shell=bash
-# What the NVIDIA driver allows: which build of vLLM, and which CUDA toolkit for what vLLM compiles at run time (kernels
-# of FlashInfer and DeepGEMM that do not come prebuilt). Sourced by `pod_setup.sh`.
+# The CUDA toolkit for what vLLM compiles at run time (kernels of FlashInfer and DeepGEMM that do not come prebuilt),
+# and NVIDIA's newer user-mode driver where that helps. Sourced by `pod_setup.sh`.
 
 cuda_repositories="${PI_CUDA_REPOSITORY:-https://developer.download.nvidia.com/compute/cuda/repos}"
 cuda_keyring="cuda-keyring_1.1-1_all.deb"
-
-is_older() { ((${1%%.*} * 1000 + ${1#*.} < ${2%%.*} * 1000 + ${2#*.})); }
-
-# The newest CUDA that each branch of the driver supports, newest branch first.
-driver_branches=(610:13.3 595:13.2 590:13.1 580:13.0 575:12.9 570:12.8 565:12.7 560:12.6 555:12.5 550:12.4 545:12.3
-  535:12.2 530:12.1 525:12.0 520:11.8 515:11.7 510:11.6 0:11.0)
-
-# Print the newest CUDA that a driver supports. nvidia-smi prints it in its banner ("CUDA Version", in newer drivers
-# "CUDA UMD Version"), except in some containers.
-cuda_of_the_driver() {
-  local branch="${1%%.*}" banner="$2" each
-  if [[ "$banner" =~ CUDA( UMD)?\ Version:\ *([0-9]+\.[0-9]+) ]]; then echo "${BASH_REMATCH[2]}"; return; fi
-  [[ "$branch" =~ ^[0-9]+$ ]] || branch=0
-  for each in "${driver_branches[@]}"; do
-    if ((branch >= ${each%:*})); then echo "${each#*:}"; return; fi
-  done
-}
-
-# Print which build of vLLM runs on a driver that supports this CUDA: `default`, `cu129`, or none. Since 0.20 the
-# default one is built with CUDA 13, which needs a driver for 13. A driver for CUDA 12 runs code of a newer CUDA 12.
-wheel_for() {
-  if [[ -n "$1" ]] && is_older "$1" 12.0; then return 1; fi
-  if [[ -z "$1" ]] || asks_for_vllm_before 0.20 || ! is_older "$1" 13.0; then echo default; else echo cu129; fi
-}
-
-# Print the CUDA version that vLLM's build was made with; `0.33.0+cu129` names it.
-cuda_of_the_wheel() {
-  if [[ "$vllm_spec" =~ \+cu([0-9]+)([0-9])$ ]]; then
-    echo "${BASH_REMATCH[1]}.${BASH_REMATCH[2]}"
-  elif asks_for_vllm_before 0.20 || [[ "$(wheel_for "$driver_cuda")" == cu129 ]]; then
-    echo 12.9
-  else
-    echo 13.0
-  fi
-}
-
-asks_for_vllm_before() { [[ "$vllm_spec" =~ ^(vllm==)?([0-9]+\.[0-9]+) ]] && is_older "${BASH_REMATCH[2]}" "$1"; }
-
-# A custom build is not checked: a user who names one knows what it runs on.
-names_own_build() { [[ -n "$vllm_spec" && ! "$vllm_spec" =~ ^(release|nightly|(vllm==)?[0-9][A-Za-z0-9.+]*)$ ]]; }
-
-# vLLM's documentation asks for 7.0 up to 0.19; 0.20 dropped it together with CUDA 12.9 as the default
-# (vllm-project/vllm#39878).
-check_the_capability() {
-  local least=7.5 advice="no vLLM was ever built for it"
-  if asks_for_vllm_before 0.20; then least=7.0; fi
-  if [[ -z "$compute_capability" ]] || ! is_older "$compute_capability" "$least" || names_own_build; then return; fi
-  if ! is_older "$compute_capability" 7.0; then advice="0.19.1 was the last one built for it: use --vllm 0.19.1"; fi
-  fail "$oldest_gpu has compute capability $compute_capability, and vLLM needs $least; $advice"
-}
-
-# The last builds with CUDA 11.8 were those of 0.10.1.1: 0.10.2 moved to PyTorch 2.8, which has none
-# (vllm-project/vllm#24124, #28115).
-check_the_driver() {
-  if names_own_build; then return; fi
-  wheel_for "$driver_cuda" > /dev/null || fail "the NVIDIA driver $driver_version is too old: it supports CUDA" \
-    "$driver_cuda, and vLLM needs 12.0 (driver 525) or newer; vLLM 0.10.1.1 was the last built with CUDA 11"
-  if lacks_ptx && ! may_use_compat; then
-    warn "the driver supports CUDA $driver_cuda, and vLLM is built with $(cuda_of_the_wheel): models fail if the" \
-      "driver has to translate their kernels for this GPU (\"the provided PTX was compiled with an unsupported" \
-      "toolchain\"). Driver 575 and newer do not have this limit"
-  fi
-}
+apt_sources=/etc/apt
 
 # Machine code of a newer CUDA 12 runs on an older driver, but PTX does not (vllm-project/vllm#28305, #31700).
 lacks_ptx() { is_older "${driver_cuda:-99.0}" "$(cuda_of_the_wheel)"; }
@@ -200,8 +138,17 @@ add_cuda_repository() {
     -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any || { cuda_trouble="$(reason_of_apt)"; return 1; }
 }
 
+# Print the file that has an entry for the repository. apt reads each by itself and says what it would fetch: it leaves
+# out comments, entries for sources, and those with `Enabled: no`. Files with other endings (`cuda.list.save`) are not
+# apt's.
 entry_of_repository() {
-  grep -rls "^[^#]*$cuda_repositories/$1" /etc/apt/sources.list /etc/apt/sources.list.d | head -n 1 || true
+  local file addresses address="${cuda_repositories#*://}/$1/"
+  while read -r file; do
+    if [[ "$file" != "$apt_sources/sources.list" && ! "$file" =~ /[A-Za-z0-9_.-]+\.(list|sources)$ ]]; then continue; fi
+    addresses="$(apt-get update --print-uris -o "Dir::Etc::sourcelist=$file" -o Dir::Etc::sourceparts=- 2> /dev/null)" \
+      || continue
+    if grep -F "://$address" <<< "$addresses" | grep -qF /Packages; then echo "$file"; return; fi
+  done < <(grep -ls "${cuda_repositories#*://}" "$apt_sources"/sources.list "$apt_sources"/sources.list.d/* || true)
 }
 
 # Install NVIDIA's package with its key and the entry for apt.

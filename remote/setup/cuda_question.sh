@@ -11,13 +11,13 @@ cuda_verdict="not asked"
 
 # In the preflight. A bare Debian has no Python yet, or one without ctypes: then `ask_cuda` follows the prerequisites.
 ask_cuda_at_once() {
-  if ! is_for_cpu && command -v python3 > /dev/null; then ask_the_driver; fi
+  if ! is_for_cpu && command -v python3 > /dev/null; then put_the_question; fi
 }
 
 must_still_ask_cuda() { [[ -z "$is_cuda_asked" ]] && ! is_for_cpu; }
 
 ask_cuda() {
-  ask_the_driver
+  put_the_question
   say "$cuda_verdict"
 }
 
@@ -26,7 +26,7 @@ ask_cuda() {
 ask_cuda_at_the_end() {
   local proof="$pi_home/cuda-works" now
   if is_for_cpu; then skip "vLLM's build for CPUs does not use CUDA"; return; fi
-  ask_the_driver
+  put_the_question
   now="$(readlink "$venv" || true) $driver_version $(cuda_compat) ${boot:-}"
   if [[ "$(cat "$proof" 2> /dev/null)" == "$now" ]]; then skip "$cuda_verdict"; return; fi
   if [[ "$(cuda_of_torch "$venv")" =~ ^[0-9] ]]; then
@@ -35,7 +35,7 @@ ask_cuda_at_the_end() {
   say "$cuda_verdict"
 }
 
-ask_the_driver() {
+put_the_question() {
   local answer said="" until=$((SECONDS + $(patience_with_the_fabric)))
   while true; do
     answer="$(answer_of_cuda python3 -I -S)"

@@ -49,6 +49,11 @@ clear_the_environment() {
   for folder in "${folders[@]}"; do
     if [[ "${folder%/}" =~ ^($driver_folders)$ ]]; then libraries+="${libraries:+:}$folder"; fi
   done
+  IFS='|' read -ra folders <<< "$driver_folders"
+  for folder in "${folders[@]}"; do # an ssh session lacks the variable that the container has
+    folder="${PI_MACHINE_ROOT:-}$folder"
+    if [[ -e "$folder/libcuda.so.1" && ":$libraries:" != *":$folder:"* ]]; then libraries+="${libraries:+:}$folder"; fi
+  done
   if [[ -n "$libraries" ]]; then export LD_LIBRARY_PATH="$libraries"; fi
   while read -r _ _ name; do unset -f "$name"; done < <(declare -Fx)
 }

@@ -98,7 +98,10 @@ default_version() { basename "$(default_venv)"; }
 former_venv() { if [[ -e "$venv" && -z "$(default_venv)" ]]; then printf '%s\n' "$venv"; fi; }
 
 # Whether an environment works and is built for this machine.
-is_usable() { [[ -n "$1" && -d "$1" ]] && suits_the_machine "$1" && { is_proven "$1" || try_out "$1"; }; }
+is_usable() {
+  [[ -n "$1" && -d "$1" ]] && suits_the_machine "$1" \
+    && { is_proven "$1" || { [[ -z "$(why_not_a_pair "$1")" ]] && try_out "$1"; }; }
+}
 
 # CUDA 13 does not run on a driver for CUDA 12, and `vllm --version` would not notice.
 suits_the_machine() {
@@ -115,6 +118,25 @@ suits_the_machine() {
 cuda_of_torch() {
   sed -nE "s/^cuda\b[^=]*= *'?([^']*)'?$/\1/p" "$1"/lib/python*/site-packages/torch/version.py 2> /dev/null \
     | sed 's/^None$/none/' || true
+}
+
+# Print why vLLM and torch do not fit to each other, or nothing. What vLLM is built for is in its libraries: the name of
+# the CUDA runtime that they load, which comes as a package with torch.
+why_not_a_pair() {
+  local packages wanted cuda
+  cuda="$(cuda_of_torch "$1")"
+  packages="$(echo "$1"/lib/python*/site-packages)"
+  if [[ "$cuda" == @(|none) ]]; then return; fi
+  wanted="$(grep -hsaoEm 1 'libcudart\.so\.[0-9]+' "$packages"/vllm/*.so | sort -u | paste -sd ' ' || true)"
+  if [[ -z "$wanted" ]]; then
+    :
+  elif [[ "$wanted" != "libcudart.so.${cuda%%.*}" ]]; then
+    echo "the installed vLLM needs $wanted, but its torch is built for CUDA $cuda"
+  elif ! compgen -G "$packages/nvidia/*/lib/$wanted" > /dev/null \
+    && ! compgen -G "$packages/torch/lib/libcudart*" > /dev/null \
+    && [[ "$(ldconfig -p 2> /dev/null)" != *"$wanted "* ]]; then
+    echo "the installed vLLM needs $wanted, which was not installed with its torch for CUDA $cuda"
+  fi
 }
 
 # Whether nothing was installed or removed since the last test run, which takes seconds. The time of a folder changes
@@ -211,7 +233,8 @@ all_venvs() {
 
 find_version() {
   local version="$1"
-  if [[ "$version" != *+* ]]; then version+="$(variant)"; fi
+  if [[ "$version" != *+* ]]; then version+="$(variant "$version")"; fi
+  if [[ "$version" == *+"$(backend_for "$(cuda_of_the_default "${version%+*}")")" ]]; then version="${version%+*}"; fi
   if [[ -d "$venvs/$version" ]]; then
     printf '%s\n' "$venvs/$version"
   elif [[ -d "$shared_venvs/$version" ]]; then
@@ -245,12 +268,14 @@ pids_using() {
 
 # Build an environment in `.new` and rename it when it works, so that none is ever half installed. Sets `made_venv`.
 make_venv() {
-  local new="$venvs/.new" old
+  local new="$venvs/.new" old trouble
   choose_python
   mkdir -p "$venvs"
   uv venv --quiet --clear --relocatable --python "$python" "$new"
   install_requirement
   say "testing it"
+  trouble="$(why_not_a_pair "$new")"
+  [[ -z "$trouble" ]] || give_up "$trouble: name another build with --vllm"
   try_out "$new" || give_up "vLLM was installed, but does not work: $(grep . "$pi_home/try-out.log" | tail -n 1)"
   suits_the_machine "$new" \
     || give_up "the installed vLLM is built for CUDA $(cuda_of_torch "$new"), but the machine has ${driver_cuda:-none}"

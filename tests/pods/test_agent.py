@@ -125,6 +125,14 @@ def test_an_answer_that_is_not_understood_records_nothing(pi: Pi, dc1: EmbeddedP
     assert pods_json() == before
 
 
+def test_a_list_without_the_memory_of_the_gpus_says_that_the_driver_does_not_answer(pi: Pi, dc1: EmbeddedPod) -> None:
+    answer(dc1, survey(model(memory_used=None), driver_hangs=True))
+    result = pi("list")
+    assert (
+        "dc1: the driver does not answer, so the memory of its GPUs is not shown; `pi pods --check` waits for it\n"
+    ) in result.err
+
+
 def test_a_name_that_breaks_the_rule_is_shown_and_never_used(pi: Pi, dc1: EmbeddedPod) -> None:
     private = model(name="$(private)", private=True)
     answer(dc1, survey(private, model(name="sound"), *(model(name=name) for name in FOREIGN)))

@@ -74,4 +74,8 @@ def test_each_refusal_and_note_has_its_own_text() -> None:
         "the Hub does not answer: using the model in the cache, which seems to be complete",
         "free space of `/workspace` unknown: a shared pool reports the size of all of it",
         "the file system of /root/.pi/lock has no locks: pi uses others",
+        (
+            "nvidia-smi has not answered for 5 s; waiting up to 60 s "
+            "(with persistence mode, `nvidia-smi -pm 1` as root, it answers at once)"
+        ),
     ]

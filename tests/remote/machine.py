@@ -46,7 +46,7 @@ _STUBS = {
     "uv": """
         case "$1 $2" in
           "--version "*) echo "uv 0.13.9" ;;
-          "python find") echo "/usr/bin/python$4" ;;
+          "python find") echo "$MACHINE/installed/python$4" ;;
           "venv --quiet")
             for venv; do :; done
             rm -rf "$venv"
@@ -76,6 +76,7 @@ _STUBS = {
     # Started with `serve` it runs until its stdin ends.
     "installed/vllm": 'if [ "$1" = serve ]; then echo serving; read -r _; else cat "${0%/bin/vllm}/version"; fi',
     "installed/hf": ":",
+    "installed/python3.12": ":",  # has its headers
     "installed/python": ":",  # this vLLM cannot be asked what it can do
 }
 

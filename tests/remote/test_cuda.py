@@ -1,4 +1,4 @@
-"""`remote/setup/cuda.sh`: which build and which toolkit fit a driver, and what happens without a toolkit."""
+"""`remote/setup/cuda.sh`: which toolkit fits a build, where it comes from, and what happens without one."""
 
 import sys
 from pathlib import Path
@@ -30,34 +30,6 @@ def toolkit(machine: Machine, version: str, *, headers: bool = True) -> Path:
     for header in ("cuda_runtime.h", "nvrtc.h", "curand.h", "cublas_v2.h") if headers else ():
         machine.write(f"{folder}/include/{header}", "")
     return machine.root / folder.lstrip("/")
-
-
-@pytest.mark.parametrize(
-    ("driver_cuda", "spec", "wheel", "cuda"),
-    [
-        ("13.0", "", "default", "13.0"),
-        ("13.4", "release", "default", "13.0"),
-        ("14.0", "nightly", "default", "13.0"),
-        ("12.9", "", "cu129", "12.9"),
-        ("12.2", "0.33.0", "cu129", "12.9"),
-        ("12.0", "vllm>=0.30", "cu129", "12.9"),
-        ("12.8", "0.19.1", "default", "12.9"),
-        ("13.0", "vllm==0.15.0", "default", "12.9"),
-        ("13.0", "0.33.0+cu129", "default", "12.9"),
-        ("", "", "default", "13.0"),  # no GPU
-    ],
-)
-def test_the_driver_decides_on_the_wheel_and_the_wheel_on_the_toolkit(
-    machine: Machine, driver_cuda: str, spec: str, wheel: str, cuda: str
-) -> None:
-    settings = f"driver_cuda='{driver_cuda}' vllm_spec='{spec}'"
-    assert machine.call("wheel_for", driver_cuda, before=settings) == f"{wheel}\n"
-    assert machine.call("cuda_of_the_wheel", before=settings) == f"{cuda}\n"
-
-
-@pytest.mark.parametrize("driver_cuda", ["11.8", "11.0"])
-def test_there_is_no_wheel_for_cuda_11(machine: Machine, driver_cuda: str) -> None:
-    assert machine.call("eval", f"wheel_for {driver_cuda} || echo none") == "none\n"
 
 
 @pytest.mark.parametrize(
@@ -192,3 +164,53 @@ def test_downloads_use_tls_and_a_fixed_version(machine: Machine) -> None:
     (call,) = machine.calls("curl")
     assert "--proto =https --tlsv1.2" in call
     assert call.endswith("/cuda-keyring_1.1-1_all.deb")
+
+
+ADDRESS = "developer.download.nvidia.com/compute/cuda/repos"
+LINE = f"deb [signed-by=/x.gpg] https://{ADDRESS}/debian12/x86_64/ /"
+STANZA = f"Types: deb\nURIs: https://{ADDRESS}/debian12/x86_64\nSuites: /\nSigned-By: /x.gpg\n"
+
+
+@pytest.mark.skipif(not Path("/usr/bin/apt-get").exists(), reason="apt itself says which entries it reads")
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        pytest.param("cuda.list", LINE, True, id="list"),
+        pytest.param("cuda.list", LINE.replace("https", "http"), True, id="http"),
+        pytest.param("cuda.list", LINE.replace("x86_64/ /", "x86_64 /"), True, id="without-slash"),
+        pytest.param("cuda.list", f"deb https://{ADDRESS} debian12/x86_64/", True, id="path-as-suite"),
+        pytest.param("cuda.list", f"# {LINE}", False, id="comment"),
+        pytest.param("cuda.list", LINE.replace("deb ", "deb-src "), False, id="sources-only"),
+        pytest.param("cuda.list", LINE.replace("debian12", "debian13"), False, id="other-system"),
+        pytest.param("cuda.list", LINE.replace("x86_64/", "x86_64-old/"), False, id="longer-name"),
+        pytest.param("cuda.list.save", LINE, False, id="save"),
+        pytest.param("cuda.list.disabled", LINE, False, id="disabled"),
+        pytest.param("cuda list.list", LINE, False, id="space-in-name"),
+        pytest.param("cuda.sources", STANZA, True, id="deb822"),
+        pytest.param("cuda.sources", f"Enabled: yes\n{STANZA}", True, id="deb822-yes"),
+        pytest.param("cuda.sources", f"Enabled: no\n{STANZA}", False, id="deb822-no"),
+        pytest.param(
+            "cuda.sources", "".join(f"# {line}\n" for line in STANZA.splitlines()), False, id="deb822-comment"
+        ),
+        pytest.param("cuda.sources", LINE, False, id="line-in-deb822"),
+        pytest.param("cuda.list", STANZA, False, id="deb822-in-list"),
+    ],
+)
+def test_an_entry_counts_if_apt_reads_it(machine: Machine, name: str, text: str, found: bool) -> None:
+    folder = machine.root / "etc/apt/sources.list.d"
+    machine.write(f"/etc/apt/sources.list.d/{name}", f"{text}\n")
+    machine.install("apt-get", 'exec /usr/bin/apt-get "$@"')
+    before = f"apt_sources='{machine.root}/etc/apt'"
+    assert machine.call("entry_of_repository", "debian12/x86_64", before=before).strip() == (
+        str(folder / name) if found else ""
+    )
+
+
+@pytest.mark.skipif(not Path("/usr/bin/apt-get").exists(), reason="apt itself says which entries it reads")
+def test_of_several_files_the_one_that_apt_reads_is_the_entry(machine: Machine) -> None:
+    for name, text in [("a.list.save", LINE), ("b.sources", f"Enabled: no\n{STANZA}"), ("c.list", LINE)]:
+        machine.write(f"/etc/apt/sources.list.d/{name}", f"{text}\n")
+    machine.install("apt-get", 'exec /usr/bin/apt-get "$@"')
+    before = f"apt_sources='{machine.root}/etc/apt'"
+    found = machine.call("entry_of_repository", "debian12/x86_64", before=before)
+    assert found == f"{machine.root}/etc/apt/sources.list.d/c.list\n"

@@ -1,4 +1,4 @@
-"""`remote/setup/preflight.sh`: what it finds out about GPUs and drivers from nvidia-smi."""
+"""`remote/setup/gpus.sh` and `accelerators.sh`: what setup finds out about GPUs and drivers, and says without them."""
 
 import json
 import os
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.machine import Machine
+from tests import executables
+from tests.remote.machine import SCRIPT, Machine
 from tests.remote.outcome import messages, passes, refusal
+from tests.until import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -102,29 +104,6 @@ def test_every_gpu_is_read(machine: Machine, name: str, capability: str) -> None
     assert 'it | declare -- driver_cuda="13.0"\n' in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("driver", "banner", "cuda"),
-    [
-        ("570.86.15", "CUDA Version: 12.8", "12.8"),
-        ("610.57.04", "KMD Version: 610.57.04     CUDA UMD Version: 13.3", "13.3"),
-        ("525.105.17", "CUDA Version: N/A", "12.0"),
-        ("535.129.03", "CUDA Version: N/A", "12.2"),
-        ("550.144.03", "", "12.4"),
-        ("560.35.03", "", "12.6"),
-        ("575.57.08", "", "12.9"),
-        ("580.95.05", "CUDA Version: ERR!", "13.0"),
-        ("595.10.01", "", "13.2"),
-        ("700.1", "", "13.3"),
-        ("470.57.02", "", "11.0"),
-        ("[N/A]", "", "11.0"),
-    ],
-)
-def test_the_cuda_of_a_driver_is_in_the_banner_or_follows_from_its_branch(
-    machine: Machine, driver: str, banner: str, cuda: str
-) -> None:
-    assert machine.call("cuda_of_the_driver", driver, banner) == f"{cuda}\n"
-
-
 def test_mixed_gpus_are_counted_with_a_warning_and_the_oldest_one_decides(machine: Machine) -> None:
     gpus(
         machine,
@@ -140,32 +119,264 @@ def test_mixed_gpus_are_counted_with_a_warning_and_the_oldest_one_decides(machin
     assert 'compute_capability="8.0"' in done.stdout
 
 
+RESTART = "restart the machine; if that does not help, ask the provider, or choose another machine"
+CARD = ("0x10de", "0x030200", "0x2330")
+
+
+def card(machine: Machine, *cards: tuple[str, str, str]) -> None:
+    """Put cards on the PCI bus: vendor, class, device."""
+    for number, values in enumerate(cards):
+        for name, value in zip(("vendor", "class", "device"), values, strict=True):
+            machine.write(f"/sys/bus/pci/devices/0000:{number:02x}:00.0/{name}", f"{value}\n")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("echo 'No devices were found'", "no usable GPU: nvidia-smi lists none"),
-        ("echo 'No devices were found'; exit 6", "no usable GPU: nvidia-smi says `No devices were found`"),
+        ("echo 'No devices were found'", f"nvidia-smi lists none: {RESTART}"),
+        ("echo 'No devices were found'; exit 6", f"nvidia-smi says `No devices were found`: {RESTART}"),
         (
             "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
-            "no usable GPU: nvidia-smi says `Failed to initialize NVML: Driver/library version mismatch`",
+            (
+                "nvidia-smi says `Failed to initialize NVML: Driver/library version mismatch`: "
+                "the driver was updated while it was loaded: restart the machine"
+            ),
         ),
         (
             "echo; echo 'NVIDIA-SMI has failed because it could not talk to the driver.' >&2; exit 9",
-            "no usable GPU: nvidia-smi says `NVIDIA-SMI has failed because it could not talk to the driver.`",
+            f"nvidia-smi says `NVIDIA-SMI has failed because it could not talk to the driver.`: {RESTART}",
+        ),
+        (
+            "echo '[GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost]'; exit 15",
+            f"nvidia-smi says `GPU 0 ([GPU is lost]): [GPU is lost]`: {RESTART}",
         ),
     ],
 )
 def test_without_a_working_gpu_the_machine_is_refused(machine: Machine, answer: str, reason: str) -> None:
+    card(machine, CARD)
+    machine.write("/proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue\n")
     machine.install("nvidia-smi", answer)
-    assert refusal(preflight(machine)) == reason
+    assert refusal(preflight(machine)) == f"no usable GPU: {reason}"
+
+
+LOST = "Unable to determine the device handle for GPU0000:41:00.0: GPU is lost.  Reboot the system to recover this GPU"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "usable", "warning"),
+    [
+        ([f"{H100}, 580.95.05, Disabled, 9.0"] * 2 + [LOST], 15, 2, LOST),
+        ([f"{H100}, 580.95.05, Disabled, 9.0", LOST], 0, 1, LOST),
+        (["Unknown Error: GPU1", f"{H100}, 580.95.05, Disabled, 9.0"], 255, 1, "Unknown Error: GPU1"),
+        (
+            [f"{H100}, 580.95.05, Disabled, 9.0", f"{H100}, 580.95.05, [Unknown Error], 9.0"],
+            0,
+            1,
+            f"GPU 1 ({H100}): [Unknown Error]",
+        ),
+        (
+            [
+                f"{H100}, ERR!, ERR!, ERR!",
+                f"{H100}, 580.95.05, [GPU requires reset], 9.0",
+                f"{H100}, 580.95.05, [N/A], 9.0",
+            ],
+            14,
+            1,
+            f"GPU 1 ({H100}): [GPU requires reset]",
+        ),
+    ],
+)
+def test_usable_gpus_count_whatever_else_nvidia_smi_says(
+    machine: Machine, lines: list[str], status: int, usable: int, warning: str
+) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    (machine.folder / "rows").write_text(text)
+    machine.install("nvidia-smi", f'case "$*" in *query*) cat "$MACHINE/rows"; exit {status} ;; esac')
+    done = preflight(machine)
+    assert f", driver 580.95.05 (CUDA 13.0), {usable}x {H100}, " in passes(done)
+    assert [text for text in messages(done, "!") if f"nvidia-smi says `{warning}`: restart the machine" in text]
+
+
+def test_nvidia_smi_is_also_found_where_wsl_and_gke_have_it(machine: Machine) -> None:
+    sys.path.append(str(SCRIPT.parent))
+    from agent import gpus as of_the_agent
+
+    assert machine.call("eval", 'echo "$nvidia_folders"').strip().split(":") == of_the_agent.NVIDIA_FOLDERS
+    machine.remove("nvidia-smi")
+    for folder in of_the_agent.NVIDIA_FOLDERS:
+        path = machine.root / folder.lstrip("/") / "nvidia-smi"
+        executables.put(path, f'#!/bin/sh\ncase "$*" in *query*) echo "{H100}, 580.95.05, Disabled, 9.0" ;; esac\n')
+        assert f"1x {H100}" in passes(preflight(machine))
+        path.unlink()
+
+
+def test_the_driver_of_a_container_is_found_without_the_containers_variables(machine: Machine) -> None:
+    machine.write("/usr/local/nvidia/lib64/libcuda.so.1", "")
+    assert machine.call("eval", 'echo "${LD_LIBRARY_PATH:-}"') == f"{machine.root}/usr/local/nvidia/lib64\n"
+
+
+# A machine without nvidia-smi
 
 
 def test_without_a_driver_only_the_cpu_build_can_be_set_up(machine: Machine) -> None:
     machine.remove("nvidia-smi")
     assert refusal(preflight(machine)) == (
-        "no NVIDIA driver: nvidia-smi is missing. On a machine without a GPU, use --cpu"
+        "no NVIDIA GPU and no driver: choose a machine that has them. On a machine without a GPU, use --cpu"
     )
     assert passes(preflight(machine, "--cpu")) == f"Debian 12, {os.uname().machine}, 812 GB free"
+
+
+CONTAINER = {"/.dockerenv": ""}
+MODULE = {
+    "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release\n"
+}
+DISPLAY = ("0x1a03", "0x030000", "0x2000")  # of the board's own management controller
+
+
+@pytest.mark.parametrize(
+    ("cards", "files", "words"),
+    [
+        (
+            [("0x1002", "0x120000", "0x74a1")] * 8 + [DISPLAY],
+            {},
+            "AMD GPUs (8x 1002:74a1); pi installs vLLM's builds for",
+        ),
+        ([], {"/dev/kfd": ""}, "AMD GPUs (/dev/kfd)"),
+        ([("0x8086", "0x038000", "0x0bd5")], {}, "an Intel GPU (1x 8086:0bd5)"),
+        ([("0x1da3", "0x120000", "0x1060")] * 8, {}, "Intel Gaudi accelerators (8x 1da3:1060)"),
+        ([("0x1ae0", "0xff0000", "0x0063")] * 4, {}, "Google TPUs (4x 1ae0:0063)"),
+        ([], {"/dev/neuron0": ""}, "AWS Neuron accelerators"),
+        ([], {"/dev/accel/accel0": ""}, "an accelerator (/dev/accel)"),
+        ([], {"/proc/device-tree/compatible": "apple,j314s\0apple,t6000\0"}, "an Apple GPU"),
+        ([DISPLAY, ("0x8086", "0x060400", "0x1234")], {}, "no NVIDIA GPU and no driver"),
+        ([CARD] * 8, {}, "has an NVIDIA GPU (8x 10de:2330) and no driver: install NVIDIA's driver"),
+        (
+            [CARD],
+            {"/sys/module/nouveau/refcnt": "0"},
+            "(1x 10de:2330) with the driver nouveau, which has no CUDA: install",
+        ),
+        ([CARD], MODULE, "NVIDIA's driver 580.95.05 is loaded, but nvidia-smi is missing: install"),
+        ([CARD], CONTAINER, "but this container was started without it: create it with GPUs (`docker run --gpus all`)"),
+        ([], CONTAINER | MODULE, "the machine has an NVIDIA GPU, but this container was started without it"),
+        ([CARD], CONTAINER | {"/dev/nvidiactl": ""}, "create it with NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+        ([], {"/dev/dxg": ""}, "nvidia-smi is missing in this WSL. Install NVIDIA's driver in Windows"),
+    ],
+)
+def test_without_nvidia_smi_setup_says_what_the_machine_has_and_lacks(
+    machine: Machine, cards: list[tuple[str, str, str]], files: dict[str, str], words: str
+) -> None:
+    machine.remove("nvidia-smi")
+    card(machine, *cards)
+    for path, text in files.items():
+        machine.write(path, text)
+    assert words in refusal(preflight(machine))
+
+
+@pytest.mark.parametrize(
+    ("cards", "files", "advice"),
+    [
+        ([CARD], {}, "the module of the driver is not loaded for the GPU (1x 10de:2330): restart the machine"),
+        ([CARD], {"/sys/module/nouveau/refcnt": "0"}, "the driver of the GPU (1x 10de:2330) is nouveau"),
+        ([("0x1002", "0x120000", "0x74a1")], {}, "this machine has AMD GPUs (1x 1002:74a1)"),
+        ([DISPLAY], {}, "no NVIDIA GPU and no driver: choose a machine that has them"),
+        ([CARD], CONTAINER, "restart the container"),
+    ],
+)
+def test_the_cause_of_a_driver_that_fails_is_named_as_far_as_the_machine_shows_it(
+    machine: Machine, cards: list[tuple[str, str, str]], files: dict[str, str], advice: str
+) -> None:
+    card(machine, *cards)
+    for path, text in files.items():
+        machine.write(path, text)
+    failed = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    machine.install("nvidia-smi", f'echo "{failed}"; exit 9')
+    assert f"no usable GPU: nvidia-smi says `{failed}`: {advice}" in refusal(preflight(machine))
+
+
+# A driver that takes long
+
+QUICK = "driver_patience=3 driver_note_after=1"
+NOTE = "nvidia-smi has not answered for 1 s; waiting up to 3 s"
+BANNER = "| 0  NVIDIA H100 80GB HBM3   {} | 00000000:01:00.0 Off |"
+
+
+@pytest.mark.parametrize(
+    ("persistence", "files", "words"),
+    [
+        ("Off", {}, "turn it on with `nvidia-smi -pm 1` as root"),
+        ("Off", CONTAINER, "the provider can turn it on, on the host of this container"),
+        ("On ", {}, None),
+    ],
+)
+def test_a_slow_driver_is_waited_for_and_persistence_mode_proposed(
+    machine: Machine, persistence: str, files: dict[str, str], words: str | None
+) -> None:
+    for path, text in files.items():
+        machine.write(path, text)
+    machine.install(
+        "nvidia-smi",
+        f"""
+        case "$*" in
+          *query*) sleep 1.2; echo "{H100}, 580.95.05, Disabled, 9.0" ;;
+          "") echo "{BANNER.format(persistence)}" ;;
+        esac
+        """,
+    )
+    done = machine.step("check_the_machine", before=QUICK)
+    assert f"1x {H100}" in passes(done)
+    assert NOTE in messages(done, "*")
+    warnings = [text for text in messages(done, "!") if "persistence mode" in text]
+    assert [words in text for text in warnings] == [True] if words else warnings == []
+
+
+@pytest.mark.parametrize("code", ["exec sleep 3600", "trap '' TERM; sleep 3600 & wait"])
+def test_a_driver_that_hangs_does_not_answer(machine: Machine, code: str) -> None:
+    machine.install("nvidia-smi", f'echo $$ >> "$MACHINE/asked"; {code}')
+    done = machine.step("check_the_machine", before=QUICK)
+    assert messages(done, "*") == [NOTE]
+    assert refusal(done) == (
+        "the driver does not answer: nvidia-smi gave no answer within 3 s. "
+        "Restart the machine; if the driver still hangs, ask the provider, or choose another machine"
+    )
+    left = [Path("/proc", pid) for pid in (machine.folder / "asked").read_text().split()]
+    until(lambda: not any(process.exists() for process in left))
+
+
+def test_a_banner_that_hangs_is_not_needed(machine: Machine) -> None:
+    """The version of the driver says enough, and of the GPUs that were listed none is lost."""
+    machine.install(
+        "nvidia-smi", f'case "$*" in *query*) echo "{H100}, 570.86.15, Disabled, 9.0" ;; *) exec sleep 3600 ;; esac'
+    )
+    done = machine.step("check_the_machine", before=QUICK)
+    assert f", driver 570.86.15 (CUDA 12.8), 1x {H100}, " in passes(done)
+
+
+def test_gpus_that_were_listed_before_nvidia_smi_hung_are_used(machine: Machine) -> None:
+    machine.install(
+        "nvidia-smi", f'case "$*" in *query*) echo "{H100}, 580.95.05, Disabled, 9.0"; exec sleep 3600 ;; esac'
+    )
+    done = machine.step("check_the_machine", before=QUICK)
+    assert f"1x {H100}" in passes(done)
+    assert "nvidia-smi did not end within 3 s: a GPU may be missing here" in messages(done, "!")[-1]
+
+
+@pytest.mark.parametrize(
+    ("row", "banner", "warned"),
+    [
+        ("NVIDIA GeForce RTX 4090, 550.54.15, [N/A], 8.9", "13.0", True),
+        (f"{H100}, 570.86.15, Disabled, 9.0", "13.0", True),
+        (f"{H100}, 580.95.05, Disabled, 9.0", "13.0", False),
+        (f"{H100}, 580.95.05, Disabled, 9.0", "12.8", False),
+    ],
+)
+def test_a_banner_that_shows_more_than_the_driver_supports_is_not_believed(
+    machine: Machine, row: str, banner: str, warned: bool
+) -> None:
+    gpus(machine, row, cuda=f"CUDA Version: {banner}")
+    done = machine.step("show", before="show() { check_the_machine; echo; pair; }")
+    assert [f"nvidia-smi shows CUDA {banner}, but driver" in text for text in messages(done, "!")].count(True) == warned
+    wheel = "cu129 cu129" if warned or banner == "12.8" else "default cu130"
+    assert f"it | {wheel}\n" in done.stdout
 
 
 def test_slices_of_a_gpu_are_counted(machine: Machine) -> None:

