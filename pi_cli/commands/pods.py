@@ -8,6 +8,7 @@ from pi_cli.commands import pods_list
 from pi_cli.commands.options import AsJson, PodName
 from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_setup import setup
+from pi_cli.commands.setup_words import SetupCommand
 from pi_cli.store import state
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -50,7 +51,7 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
     pods_list.show(check=check or bool(group.get("check")), as_json=as_json or bool(group.get("as_json")))
 
 
-app.command()(setup)
+app.command(cls=SetupCommand)(setup)
 
 
 @app.command()
