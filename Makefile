@@ -128,6 +128,7 @@ bench-setup: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.cli_page > docs/cli.md
+	$(BIN)/python -m tests.docs.pasted_page > docs/pasted.md
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

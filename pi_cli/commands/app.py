@@ -27,7 +27,7 @@ class Commands(LazyGroup):
         "check": Command("check.check", "Check whether a model is fit for agents."),
         "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command on it.", OPTIONS_FIRST),
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
-        "pods": Command("pods.app", "Set up, list, check, activate and remove pods."),
+        "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
     }
 

@@ -1,4 +1,4 @@
-"""`pi pods …`: set up, list, activate and remove pods."""
+"""`pi pods …`: set up, list, activate, rename and remove pods."""
 
 from typing import Annotated
 
@@ -7,7 +7,9 @@ import typer
 from pi_cli.commands import pods_list
 from pi_cli.commands.options import AsJson, PodName
 from pi_cli.commands.pods_remove import remove
+from pi_cli.commands.pods_rename import rename
 from pi_cli.commands.pods_setup import setup
+from pi_cli.commands.setup_words import SetupCommand
 from pi_cli.store import state
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -17,7 +19,7 @@ Check = Annotated[bool, typer.Option("--check", help="Compare every pod with wha
 
 @app.callback(invoke_without_command=True)
 def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
-    """Set up, list, check, activate and remove pods.
+    """Set up, list, check, activate, rename and remove pods.
 
     Without a command, lists the pods from local state.
 
@@ -50,7 +52,7 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
     pods_list.show(check=check or bool(group.get("check")), as_json=as_json or bool(group.get("as_json")))
 
 
-app.command()(setup)
+app.command(cls=SetupCommand)(setup)
 
 
 @app.command()
@@ -69,4 +71,5 @@ def active(name: PodName) -> None:
     terminal.say(f"`{name}` is the active pod")
 
 
+app.command()(rename)
 app.command()(remove)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli.commands import pods_purge
 from pi_cli.commands.options import PodName
-from pi_cli.errors import PiError, PodUnreachable, raise_any
+from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -21,12 +22,22 @@ ANSWER_TIMEOUT = 8.0  # seconds; short, because the machine may no longer exist
 def remove(
     name: PodName,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the models on the pod first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation and do not contact the pod.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Skip the confirmation and, without `--purge`, do not contact the pod.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Delete what pi has put on the machine; shows what and how much first.")
+    ] = False,
+    models: Annotated[bool, typer.Option("--models", help="With `--purge`: delete the downloaded models too.")] = False,
 ) -> None:
     """Remove a pod from pi's list. The machine keeps running: end it at its provider.
 
     pi asks the pod which models are running, and asks you what to do with them. A pod that does not answer can be
     removed too.
+
+    With `--purge`, pi first deletes from the machine what setup and starts have put there: the vLLMs, uv, variables,
+    logs and records. It shows what and how much, and asks. Files that setup did not make stay, and what it moved aside
+    (`.before-setup`) goes back. Packages that apt installed stay. After Ctrl+C, run it again to continue.
 
     The exit code is 1 if the pod was not removed, and 3 if `--stop` could not reach it.
 
@@ -35,16 +46,24 @@ def remove(
       pi pods remove dc1
       pi pods remove dc1 --stop
       pi pods remove dc1 --yes
+      pi pods remove dc1 --purge
+      pi pods remove dc1 --purge --models --stop --yes
     """
     from pi_cli.view import terminal
 
     pod = state.load().pod(name)
-    if not yes and not stop:
+    if models and not purge:
+        raise BadUsage("`--models` needs `--purge`", hint=fill("`pi pods remove {name} --purge --models`", name=name))
+    if purge:
+        pods_purge.confirm(name, pod, stop=stop, models=models, yes=yes)
+    elif not yes and not stop:
         stop = _ask_about_models(name, pod)
     if stop:
         _stop_all(name, pod)
-    elif yes and pod.models:
+    elif yes and pod.models and not purge:
         terminal.note(f"may still be running on `{name}`: {_quoted(pod.models)}")
+    if purge:
+        pods_purge.purge(name, pod, models=models)
     new_active = _forget(name)
     provider = f"its provider ({pod.provider})" if pod.provider else "its provider"
     terminal.say(f"removed `{name}`; the machine keeps running and is billed until you end it at {provider}")

@@ -1,8 +1,11 @@
 """`pi pods setup`: prepare a machine for vLLM and record it as a pod."""
 
 import os
+import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -22,9 +25,7 @@ if TYPE_CHECKING:  # no asyncssh until the command line is checked
 
 Ssh = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[SSH]", help='ssh command of the machine, in quotes: "ssh root@HOST". Optional for a known pod.'
-    ),
+    typer.Argument(metavar="[SSH]…", help='ssh command of the machine: "ssh root@HOST". Optional for a known pod.'),
 ]
 Mount = Annotated[
     str | None, typer.Option(metavar="CMD", help="Command that mounts a volume for models; `-` reads it from stdin.")
@@ -53,6 +54,9 @@ AcceptNewHostKey = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the installers.")]
 
 
+PROGRAMS = ("ssh", "ssh.exe", "sshpass", "mosh", "autossh", "scp", "sftp", "plink", "putty", "gcloud", "tailscale")
+
+
 def setup(
     name: PodName,
     ssh: Ssh = None,
@@ -72,6 +76,9 @@ def setup(
     Running it again updates the pod. Without an ssh command it uses the recorded one, and mounts the pod's volume again
     if it has one.
 
+    The ssh command may be in quotes, with pi's options anywhere. Without quotes, what follows NAME is the ssh command,
+    with options like -i, -p and -v; pi's own short options then stand before NAME or after `--`.
+
     Needs a token for the Hugging Face Hub (HF_TOKEN, or that of `hf auth login`) and an API key (PI_API_KEY, or that of
     `pi key new`). Ctrl+C stops the setup on the pod too; run it again to continue.
 
@@ -79,6 +86,7 @@ def setup(
     Examples:
       pi pods setup dc1 "ssh root@1.2.3.4"
       pi pods setup dc1 "ssh -p 40022 -i ~/.ssh/key root@1.2.3.4"
+      pi pods setup dc1 ssh -p 40022 root@1.2.3.4
       pi pods setup dc1 "ssh root@1.2.3.4" --models-path /workspace
       pi pods setup dc1 --mount "mount -t nfs host:/share /mnt/models"
       pi pods setup dc1 --vllm 0.32.0
@@ -129,18 +137,48 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     from pi_cli.ssh import ssh_command
     from pi_cli.view import terminal
 
-    state.check_name("pod", name)
+    _require_name(name, ssh)
     pod = state.load().pods.get(name)
     if pod is None and ssh is None:
         hint = fill('give its ssh command: `pi pods setup {name} "ssh root@HOST"`', name=name)
         raise BadUsage(f"there is no pod `{name}` yet", hint=hint)
     pod = pod or Pod("")
     if ssh is not None:
-        for option, reason in ssh_command.parse(ssh).ignored.items():
-            terminal.note(f"ignoring `{option}` in the ssh command: {reason}")
-        pod.ssh = ssh_command.lasting(ssh)
+        with _hints_with_name(name):
+            for option, reason in ssh_command.parse(ssh).ignored.items():
+                terminal.note(f"ignoring `{option}` in the ssh command: {reason}")
+            pod.ssh = ssh_command.lasting(ssh)
     pod.connect_timeout = connect_timeout or pod.connect_timeout
     return pod
+
+
+def _require_name(name: str, ssh: str | None) -> None:
+    """Check the name of the pod; the ssh command may stand in its place."""
+    from pi_cli.ssh import passwords
+
+    if name in PROGRAMS and ssh is not None and name not in state.load().pods:
+        raise _without_name(passwords.hide(f"{name} {ssh}"))
+    if re.search(r"[\s@]", name):
+        raise _without_name(passwords.hide(f"{name} {ssh}" if ssh else name))
+    state.check_name("pod", name)
+
+
+def _without_name(ssh: str) -> BadUsage:
+    return BadUsage(
+        "the name of the pod is missing before its ssh command",
+        hint=fill("choose a name: `pi pods setup dc1 {ssh}`", ssh=ssh),
+    )
+
+
+@contextmanager
+def _hints_with_name(name: str) -> Iterator[None]:
+    """Name the pod in a hint with a corrected ssh command."""
+    try:
+        yield
+    except BadUsage as error:
+        if error.hint:
+            error.with_hint(error.hint.replace("pi pods setup NAME ", f"pi pods setup {name} "))
+        raise
 
 
 def _prepare(

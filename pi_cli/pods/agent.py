@@ -22,11 +22,14 @@ from pi_cli.pods.reports import (
     Downloaded,
     Holders,
     Inspection,
+    KeptPlace,
     Launched,
     LogChange,
     Logged,
     PhaseEntered,
     Placed,
+    Purge,
+    PurgedPart,
     Remark,
     RunningModel,
     StartEnd,
@@ -52,7 +55,7 @@ OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck"
 CODES: "tuple[protocol.Code, ...]" = (
     "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
-    "not-ours", "os", "bug",
+    "not-ours", "in-use", "os", "bug",
 )  # fmt: skip
 UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
     "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
@@ -65,6 +68,8 @@ CUDA_PROBLEMS: "tuple[protocol.CudaProblem, ...]" = (
 MAX_CUDA_ERROR = 99_999  # and the largest version, 13000 for 13.0
 MAX_GPUS = 1024
 MAX_FILES = 4  # that are named
+PURGED: "tuple[protocol.PurgedKind, ...]" = ("vllm", "uv", "models", "logs", "records", "state")
+KEPT: "tuple[protocol.KeptReason, ...]" = ("not-made-by-setup", "other-machine", "maybe-yours", "own-lines", "models")
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
 CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"], ...] = (
     "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow",
@@ -179,6 +184,28 @@ async def store(
         if not folder.startswith("/") or not folder.endswith(f"/.pi/uploads/{request['digest']}"):
             raise InvalidValue(folder, "the folder of these files")
         return StoredFiles(folder, checks.flag(reply["is_stored"]))
+
+
+async def purge(session: PodSession, on_event: OnEvent, *, models: bool, delete: bool) -> Purge:
+    """Ask what pi has put on a machine; with `delete`, delete it, with `models` the models too."""
+    request: protocol.PurgeRequest = {"delete": delete, "models": models}
+    result = await _result(session, "purge", request, _events(session.pod, on_event))
+    with understood(session.pod):
+        reply = cast("protocol.PurgeResult", result)
+        return Purge(
+            parts=checks.each(_purged_part, reply["parts"]),
+            kept=checks.each(_kept_place, reply["kept"]),
+            shared_models=checks.flag(reply["shared_models"]),
+        )
+
+
+def _purged_part(part: "protocol.PurgedPart") -> PurgedPart:
+    kind, size = checks.one_of(part["kind"], PURGED), checks.whole(part["bytes"])
+    return PurgedPart(kind, checks.line(part["path"]), size, checks.whole(part["files"]))
+
+
+def _kept_place(place: "protocol.KeptPlace") -> KeptPlace:
+    return KeptPlace(checks.line(place["path"]), checks.one_of(place["reason"], KEPT))
 
 
 async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:

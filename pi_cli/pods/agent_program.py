@@ -9,7 +9,7 @@ from functools import cache
 
 from pi_cli.store import paths
 
-OF_MODELS = {"start", "attach", "survey", "inspect", "stop", "holders", "logs"}
+OF_MODELS = {"start", "attach", "survey", "inspect", "stop", "holders", "logs", "purge"}
 # In the order of their imports, with the operations that need them: on a slow link, unneeded modules can be felt.
 MODULES: dict[str, set[str] | None] = {
     "agent": None,
@@ -21,8 +21,8 @@ MODULES: dict[str, set[str] | None] = {
     "agent.variables": {"start", "survey", "inspect", "stop", "holders"},
     "agent.ending": {"start", "attach", "stop"},
     "agent.ports": {"start", "attach", "survey", "inspect"},
-    "agent.records": {"start", "attach", "survey", "inspect", "stop", "logs"},
-    "agent.orphans": {"survey", "inspect", "stop"},
+    "agent.records": {"start", "attach", "survey", "inspect", "stop", "logs", "purge"},
+    "agent.orphans": {"survey", "inspect", "stop", "purge"},
     "agent.phases": {"start", "attach", "survey", "inspect"},
     "agent.gpus": {"survey", "inspect", "stop", "holders"},
     "agent.cuda": {"inspect"},
@@ -47,6 +47,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.log_search": {"logs"},
     "agent.logs": {"logs"},
     "agent.uploads": {"store"},
+    "agent.purge": {"purge"},
     "agent.main": None,
 }
 PACKAGES = ("agent", "agent.download")

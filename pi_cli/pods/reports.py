@@ -176,6 +176,33 @@ class StoredFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class PurgedPart:
+    """A file or folder on a pod that is deleted, and the bytes and the number of the files in it."""
+
+    kind: "protocol.PurgedKind"
+    path: str
+    size: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlace:
+    """A file or folder on a pod that stays, and why."""
+
+    path: str
+    reason: "protocol.KeptReason"
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What pi has put on a pod, and what stays. `shared_models`: other pods may use the volume with the models."""
+
+    parts: list[PurgedPart]
+    kept: list[KeptPlace]
+    shared_models: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StopResult:
     """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown.
 

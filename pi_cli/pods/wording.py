@@ -74,6 +74,10 @@ def explain(refusal: Refusal) -> str:
             return f"the models path `{refusal.path}` is not mounted: {refusal.reason}"
         case "no-room-on-disk":
             return _no_room(refusal)
+        case "in-use":
+            if refusal.names:
+                return f"models run on it: {', '.join(f'`{name}`' for name in refusal.names)}"
+            return f"a setup or a download is running there, which uses {refusal.path}"
         case "locked":
             return f"another pi command has held the lock {refusal.path} for {_rounded(refusal.seconds)}"
         case "environment":
@@ -101,6 +105,8 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
             return "start it again if you still need it"
         case "bad-pattern":
             return "the pod's Python is older than this machine's: write the pattern without newer syntax"
+        case "in-use":
+            return fill("see what runs with `pi list --pod {pod}`, and wait for a setup or a download to end", pod=pod)
         case "locked":
             return "wait for that command"
         case "environment":

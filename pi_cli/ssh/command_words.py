@@ -1,36 +1,40 @@
 """Split a pasted command like a shell, expanding variables and running nothing; errors mark the part at fault."""
 
-import json
 import os
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import excerpt, fill
 
-SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"), " ")  # fmt: skip # noqa: E501
-INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
-QUOTES = {ord(sign): '"' for sign in "“”„‟«»"} | {ord(sign): "'" for sign in "‘’‚‛"}
-DASHES = re.compile(r"(?<![^\s'\"])[‐‑‒–—−](?=[A-Za-z0-9])")  # at the start of an option
-FENCE = re.compile(r"(`{3,}|~{3,})(?:[^\S\n]*[\w-]*[^\S\n]*\n)?(.*?)\s*\1", re.DOTALL)
-PROMPT = re.compile(r"(?:PS [A-Za-z]:[^>\n]*>|[$#%>❯➜])\s+")
-LIST = re.compile(r"\[\s*(?:[\"']|null\b|None\b|\])")
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 SUBSTITUTION = re.compile(r"\$\([^)]*\)?|`[^`]*`?|\$[{'\"\[0-9@*#?$!-][^\s]*")
-PLACEHOLDER = re.compile(r"<[^<>\s]+>")
-WINDOWS_PATH = re.compile(r"[A-Za-z]:\\\S*")
+PLACEHOLDER = re.compile(r"<[A-Za-z][^<>\n]*>|<[^<>\s]+>")
+STANDS_FOR_A_VALUE = re.compile(
+    r"(?:[\w.~/-]*[/@:])?(?:<[^<>]+>|\{\{?[\w .-]+\}?\}|\[[A-Za-z][\w .-]*\])[\w.-]*(?:@\S*)?"
+    r"|(?:[A-Z]+[_-])*(?:IP|HOST|HOSTNAME|ADDRESS|YOUR)(?:[_-][A-Z]+)*|[Yy]our[-_][\w.-]+|[xX]{1,3}(?:\.[xX]{1,3}){3}"
+)
+WINDOWS_VARIABLE = r"%[A-Za-z_]{3,}%|\$env:\w+|\$\{env:\w+\}"
+WINDOWS_PATH = re.compile(
+    rf"(?:[A-Za-z]:|{WINDOWS_VARIABLE}|~|\.{{1,2}}|\\)\\[^\s'\"]*|(?:{WINDOWS_VARIABLE})[^\s'\"]*"
+)
+SSH = r"(?:sudo\s+)?(?:[^\s'\"`|;&=]*[/\\])?ssh(?:\.exe)?(?=\s)|ssh://"
+IS_SSH = re.compile(SSH, re.IGNORECASE)
 SHELL_SIGNS = "<>()*?"
 SEPARATORS = ";|&"
+MASK = "***"  # in place of a password
 NO_COMMAND_YET = "the machine has no ssh command yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word without its quotes, and its position in the text."""
+    """A word without its quotes, and its position in the text; `value` is the word with its passwords."""
 
     text: str
     start: int
     end: int
+    value: str = ""
 
 
 def refused(text: str, start: int, end: int, why: str, hint: str) -> BadUsage:
@@ -38,42 +42,23 @@ def refused(text: str, start: int, end: int, why: str, hint: str) -> BadUsage:
     return BadUsage(f"cannot use this ssh command: {why}", hint=hint, excerpt=excerpt(text, start, end))
 
 
-def unwrap(text: str) -> str:
-    """Remove what is copied along with a command: code fences, prompts, and a word processor's quotes and dashes.
-
-    >>> unwrap("```sh\\n$ ssh root@h\\n```")
-    'ssh root@h'
-    >>> unwrap("ssh –p 22 root@h")
-    'ssh -p 22 root@h'
-    """
-    text = text.replace("\r\n", "\n").translate(SPACES | INVISIBLE | QUOTES).strip()
-    if fenced := FENCE.fullmatch(text):
-        text = fenced[2].strip()
-    elif re.fullmatch(r"`[^`]+`", text):
-        text = text[1:-1].strip()
-    text = _single(PROMPT.sub("", text, count=1) if PROMPT.match(text) else text)
-    if quoted := re.fullmatch(r"""(["'])((?:(?!\1).)*\s(?:(?!\1).)*)\1""", text):
-        text = quoted[2].strip()
-    return DASHES.sub("-", text)
+def a_placeholder(text: str) -> tuple[str, str]:
+    """Return why a placeholder is refused, and what to do."""
+    return f"`{text}` is a placeholder", "paste the line with the machine's own values"
 
 
-def _single(text: str) -> str:
-    """Return the only command of a list from an API; a text that is neither a list nor null is returned unchanged."""
-    if text in ("null", "None"):
-        raise refused(text, 0, len(text), NO_COMMAND_YET, "wait until your provider shows one")
-    if not LIST.match(text):
-        return text
-    try:
-        entries = json.loads(text.replace("'", '"').replace("None", "null"))
-    except ValueError as error:
-        raise refused(text, 0, len(text), "it is part of a list", "paste the command alone") from error
-    machines = [entry for entry in entries if isinstance(entry, str)]
-    if not machines:
-        raise refused(text, 0, len(text), NO_COMMAND_YET, "wait until your provider shows one")
-    if len(machines) > 1:
-        hint = fill("set up each as its own pod, the first with `pi pods setup NAME {ssh}`", ssh=machines[0])
-        raise refused(text, 0, len(text), f"it is a list of {len(machines)} machines", hint)
-    return machines[0].strip()
+def a_windows_path(text: str) -> tuple[str, str]:
+    """Return why a path of Windows is refused, and what to do."""
+    in_ssh = re.search(r"\.ssh[\\/]([\w.-]+)$", text)
+    hint = "give the file's path on this machine"
+    return f"`{text}` is a Windows path", fill(f"{hint}: `{{path}}`", path=f"~/.ssh/{in_ssh[1]}") if in_ssh else hint
+
+
+def no_value(text: str) -> tuple[str, str] | None:
+    """Return why a word is not a value of this machine, and what to do; None if it may be one."""
+    if STANDS_FOR_A_VALUE.fullmatch(text):
+        return a_placeholder(text)
+    return a_windows_path(text) if re.match(rf"{WINDOWS_VARIABLE}|[A-Za-z]:\\", text) else None
 
 
 def split(text: str) -> list[Word]:
@@ -82,6 +67,16 @@ def split(text: str) -> list[Word]:
     Raises `BadUsage` for syntax that only a shell can evaluate, and for text that is cut off.
     """
     return _Splitter(text).words()
+
+
+def split_with_values(plain: str, command: str) -> list[Word]:
+    """Split a command without its passwords; add the words with them: the proxy of a ProxyCommand needs them."""
+    words = split(plain)
+    with suppress(BadUsage):
+        originals = split(command) if command != plain else words
+        if len(originals) == len(words):
+            return [replace(word, value=original.text) for word, original in zip(words, originals, strict=True)]
+    return words
 
 
 class _Splitter:
@@ -113,6 +108,8 @@ class _Splitter:
             self._quoted(sign)
         elif sign in "$`":
             self._dollar()
+        elif self.text.startswith(MASK, self.at):
+            self._take(MASK, len(MASK))
         else:
             self._refuse_shell(sign)
             if not self._took_windows_path():
@@ -128,6 +125,8 @@ class _Splitter:
         self.at += 1
 
     def _backslash(self) -> None:
+        if (share := WINDOWS_PATH.match(self.text, self.at)) and self.word is None:
+            raise self._windows_path(share)
         following = self.text[self.at + 1 : self.at + 2]
         if not following:
             raise self._refused(self.at + 1, "nothing follows the backslash", "paste the whole command")
@@ -152,6 +151,8 @@ class _Splitter:
         self.at += 1
 
     def _dollar(self) -> None:
+        if windows := WINDOWS_PATH.match(self.text, self.at):
+            raise self._windows_path(windows)
         if variable := VARIABLE.match(self.text, self.at):
             name = variable[1] or variable[2]
             if name not in os.environ:
@@ -167,8 +168,7 @@ class _Splitter:
         if sign in SEPARATORS:
             raise self._refused(len(self.text), f"`{sign}` begins a second command", "paste the ssh command alone")
         if placeholder := PLACEHOLDER.match(self.text, self.at):
-            why = f"`{placeholder[0]}` is a placeholder"
-            raise self._refused(placeholder.end(), why, "paste the line with the machine's own values")
+            raise self._refused(placeholder.end(), *a_placeholder(placeholder[0]))
         if sign in SHELL_SIGNS:
             why = f"`{sign}` is shell syntax, and pi runs no shell"
             raise self._refused(self.at + 1, why, "paste the ssh command alone")
@@ -179,9 +179,12 @@ class _Splitter:
         if path is None or (self.word and not "".join(self.word).startswith("-")):
             return False
         if not path[0].lower().endswith(("\\ssh", "\\ssh.exe")):
-            raise self._refused(path.end(), f"`{path[0]}` is a Windows path", "give the file's path on this machine")
+            raise self._windows_path(path)
         self._take("ssh", len(path[0]))
         return True
+
+    def _windows_path(self, path: re.Match[str]) -> BadUsage:
+        return self._refused(path.end(), *a_windows_path(path[0]))
 
     def _take(self, text: str, width: int = 1) -> None:
         if not text.isprintable():
@@ -192,7 +195,8 @@ class _Splitter:
 
     def _end_word(self) -> None:
         if self.word is not None:
-            self.complete.append(Word("".join(self.word), self.start, self.at))
+            text = "".join(self.word)
+            self.complete.append(Word(text, self.start, self.at, text))
         self.word = None
 
     def _refused(self, end: int, why: str, hint: str) -> BadUsage:

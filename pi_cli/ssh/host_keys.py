@@ -37,6 +37,17 @@ def remember(name: str, key: str) -> None:
         _write_all({**_read_all(), name: key})
 
 
+def copy(pod: str, new: str) -> None:
+    """Pin the key of a pod, and those of its jump hosts, under another name too, in place of what was pinned there."""
+    with files.locked(paths.known_hosts_file()):
+        keys = _read_all()
+        kept = {name: key for name, key in keys.items() if name != new and not name.startswith(f"{new}/")}
+        ours = {name: key for name, key in keys.items() if name == pod or name.startswith(f"{pod}/")}
+        copies = {f"{new}{name.removeprefix(pod)}": key for name, key in ours.items()}
+        if kept | copies != keys:
+            _write_all(kept | copies)
+
+
 def forget(pod: str) -> None:
     """Remove the key of a pod, and those of its jump hosts."""
     with files.locked(paths.known_hosts_file()):

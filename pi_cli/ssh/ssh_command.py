@@ -10,12 +10,12 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from pi_cli.errors import BadUsage
-from pi_cli.ssh import command_words, ssh_options
-from pi_cli.ssh.command_words import Word
+from pi_cli.ssh import command_words, ssh_mistakes, ssh_options
+from pi_cli.ssh.command_words import MASK, Word
 
 _T = TypeVar("_T")
-PASTE_ALONE = "paste the ssh command alone"
 LEAVE_OUT = "leave it out"
+ALONE = re.compile(r"""ssh (?!.*:\S*@|.*(?i:pass|pwd|secret|token|key=|port |-pw|://))[\w@.:/~ ='"%,+-]+""", re.ASCII)
 FIRST_COUNTS = "the first one counts, as with ssh"
 REPEATABLE = ("CertificateFile", "IdentityFile")
 PROXY_OPTIONS = ("ProxyCommand", "ProxyJump")
@@ -105,6 +105,10 @@ class _PartialCommand:
             frozenset(self.optional - self.strict),
         )
 
+    def jump(self) -> str:
+        """Return the host as a jump host: `USER@HOST:PORT`."""
+        return (f"{self.user}@" if self.user else "") + self.host + (f":{self.port}" if self.port else "")
+
     def refused(self, first: Word, last: Word, why: str, hint: str) -> BadUsage:
         return command_words.refused(self.text, first.start, last.end, why, hint)
 
@@ -130,9 +134,7 @@ def lasting(text: str) -> str:
 
 
 def _read(text: str) -> _PartialCommand:
-    plain = command_words.unwrap(text)
-    partial = _PartialCommand(plain, is_lasting=plain == text.strip() and "$" not in plain)
-    words = _without_ssh(command_words.split(plain), partial)
+    partial, words = _prepared(text)
     while words:
         word = words.pop(0)
         if word.text == "--":
@@ -143,12 +145,52 @@ def _read(text: str) -> _PartialCommand:
             _read_flags(word, words, partial)
             continue
         if partial.host_word:
-            raise _unexpected_word(word, partial.host_word, partial)
+            _refuse_program_before(partial)
+            raise ssh_mistakes.unexpected_word(partial.text, word, words, partial.host_word, partial.jump())
         _read_host(word, partial)
     if not partial.host:
-        end, hint = len(plain), "paste the whole line: `ssh root@1.2.3.4 -p 22`"
-        raise command_words.refused(plain, end, end, "it names no host", hint)
+        end, hint = len(partial.text), "paste the whole line: `ssh root@1.2.3.4 -p 22`"
+        raise command_words.refused(partial.text, end, end, "it names no host", hint)
     return partial
+
+
+def _prepared(text: str) -> tuple[_PartialCommand, list[Word]]:
+    """Find the command in a text and split it, without its passwords and the word `ssh`.
+
+    A command alone takes no time: the patterns for other texts are not needed for the command of a recorded pod.
+    """
+    plain = command = text.strip()
+    ignored: dict[str, str] = {}
+    if not ALONE.fullmatch(plain):
+        from pi_cli.ssh import passwords, pasted
+
+        found = pasted.find(text)
+        plain, command, ignored = passwords.hide(found.command), found.command, dict(found.ignored)
+        _refuse_other_program(plain)
+    partial = _PartialCommand(plain, is_lasting=plain == text.strip() and "$" not in plain, ignored=ignored)
+    return partial, _without_ssh(command_words.split_with_values(plain, command), partial)
+
+
+def _refuse_other_program(plain: str) -> None:
+    """Refuse the command of another program that is known; an alias of ssh may have the same name."""
+    first, *others = plain.split() or [""]
+    is_address = re.match(r"(?!ssh:)[a-z-]+:(?://|\s)|ssh-remote\+", plain, re.IGNORECASE)
+    is_alias = not others or (others[0].startswith("-") and not re.search(r"@|\s--", plain))
+    if command_words.IS_SSH.match(plain) or first.startswith("-") or (is_alias and not is_address):
+        return
+    _refuse_program(plain)
+
+
+def _refuse_program_before(partial: _PartialCommand) -> None:
+    """Refuse the command of another program, whose name was read as the host."""
+    if partial.host_word and partial.host_word.start == 0:
+        _refuse_program(partial.text)
+
+
+def _refuse_program(text: str) -> None:
+    from pi_cli.ssh import other_programs  # seldom needed, and full of patterns
+
+    other_programs.refuse(text)
 
 
 def _is_ssh(word: Word) -> bool:
@@ -161,46 +203,60 @@ def _without_ssh(words: list[Word], partial: _PartialCommand) -> list[Word]:
         return words
     before = [Word("", 0, 0), *words]
     at = next((n for n, word in enumerate(words) if _is_ssh(word) and not before[n].text.startswith("-")), None)
-    if at is None:
+    if at is None or (at and _is_host(words[0], words[:at])):
         return words
     if at == 1 and words[0].text == "sudo":
         partial.ignored["sudo"] = "pi logs in as you, with your keys"
     elif at:
-        others = " ".join(word.text for word in words[:at])
-        raise partial.refused(words[0], words[at - 1], f"`{others}` comes before `ssh`", PASTE_ALONE)
+        raise ssh_mistakes.words_before_ssh(partial.text, words, at)
     return words[at + 1 :]
 
 
-def _unexpected_word(word: Word, host: Word, partial: _PartialCommand) -> BadUsage:
-    if "@" in word.text and partial.user is None:
-        return partial.refused(host, host, f"`{host.text}` comes before `{word.text}`, and is not ssh", PASTE_ALONE)
-    why, hint = f"`{word.text}` would run a command on the pod", "leave the command out; to run commands use `pi ssh`"
-    return command_words.refused(partial.text, word.start, len(partial.text), why, hint)
+def _is_host(first: Word, before: list[Word]) -> bool:
+    """Return whether the words before a word `ssh` are a host and its options: `jump -t ssh root@h`."""
+    return len(before) > 1 and all(word.text.startswith("-") for word in before[1:]) and "=" not in first.text
 
 
 def _read_flags(word: Word, words: list[Word], partial: _PartialCommand) -> None:
     """Parse one `-x…` word as getopt does: `-vvp22` is `-v -v -p 22`."""
+    if ssh_mistakes.LONG_OPTION.fullmatch(word.text):
+        raise ssh_mistakes.long_option(partial.text, word, words)
     if word.text.startswith("--"):
         raise partial.refused(word, word, f"ssh has no option `{word.text}`", LEAVE_OUT)
-    letters = word.text[1:]
+    letters = word.value[1:]
     while letters:
         letter, letters = letters[0], letters[1:]
         value, last = "", word
         if letter in ssh_options.WITH_ARGUMENT:
             if not letters and words:
                 last = words.pop(0)
-            value, letters = letters or ("" if last is word else last.text), ""
+            value, letters = letters or ("" if last is word else last.value), ""
             if not value:
                 raise partial.refused(word, last, f"`-{letter}` needs a value", "paste the whole line")
         _read_flag(letter, value, partial, word, last)
 
 
+def _hidden(value: str) -> str:
+    from pi_cli.ssh import passwords  # patterns that few commands need
+
+    return passwords.hide(value)
+
+
 def _read_flag(letter: str, value: str, partial: _PartialCommand, first: Word, last: Word) -> None:
-    shown = f"-{letter} {value}".strip()
+    is_hidden = first.text != first.value or last.text != last.value
+    shown = f"-{letter} {_hidden(value) if is_hidden else value}".strip()
+    if letter in "iF" and re.search(r"\\[\w.]", partial.text[last.start : last.end]) and value[:1] not in "'\"":
+        raw = partial.text[last.start : last.end].removeprefix(f"-{letter}")
+        if not re.search("['\"]", raw):
+            raise partial.refused(first, last, *command_words.a_windows_path(raw))
+    if letter == "P" and value.isdigit():
+        _refuse_program_before(partial)
+        why = f"`-P {value}` names a tag, not a port"
+        raise partial.refused(first, last, why, ssh_mistakes.corrected(partial.text, first, last, f"-p {value}"))
     if letter in "46":
         partial.family = "inet" if letter == "4" else "inet6"
     elif letter == "o":
-        _read_line(value, partial, first, last)
+        _read_line(value, shown, partial, first, last)
     elif letter == "F":
         partial.config_file = _read_file(value, partial, first, last)
     elif letter in ssh_options.IGNORED_FLAGS:
@@ -212,17 +268,18 @@ def _read_flag(letter: str, value: str, partial: _PartialCommand, first: Word, l
         raise partial.refused(first, last, f"pi cannot honour `-{letter}`: {why}", hint)
 
 
-def _read_line(text: str, partial: _PartialCommand, first: Word, last: Word) -> None:
+def _read_line(text: str, shown: str, partial: _PartialCommand, first: Word, last: Word) -> None:
     """Parse the argument of `-o`: `Key=value` or `Key value`."""
     key, _, value = re.sub(r"\s*=\s*|\s+", "\0", text.strip(), count=1).partition("\0")
     if quoted := re.fullmatch(r'"((?:[^"\\]|\\.)*)"', value):
         value = re.sub(r'\\(["\\])', r"\1", quoted[1])  # as ssh does
     if not value:
-        raise partial.refused(first, last, f"`-o {text}` is not of the form `Key=value`", "paste the whole line")
-    _read_keyword(key, value, f"-o {text}", partial, first, last)
+        raise partial.refused(first, last, f"`{shown}` is not of the form `Key=value`", "paste the whole line")
+    _read_keyword(key, value, shown, partial, first, last)
 
 
 def _read_file(value: str, partial: _PartialCommand, first: Word, last: Word) -> str:
+    _refuse_placeholder(value, partial, first, last)
     partial.is_lasting &= value == "none" or value.startswith(("/", "~"))
     with _refusing(f"-F {value}", partial, first, last):
         return value if value == "none" else ssh_options.path(value)
@@ -235,6 +292,8 @@ def _refusing(shown: str, partial: _PartialCommand, first: Word, last: Word) -> 
         yield
     except ValueError as error:
         why = f"pi cannot honour `{shown}`: {error}"
+        if partial.text.find(MASK, first.start, last.end) >= 0:
+            why = f"pi cannot honour `{shown}`"  # the reason may quote the password
         raise partial.refused(first, last, why, "correct it, or leave it out") from error
 
 
@@ -245,6 +304,8 @@ def _read_keyword(key: str, value: str, shown: str, partial: _PartialCommand, fi
     if why := ssh_options.ignored(key, value):
         partial.ignored[shown] = why
         return
+    if name != "ProxyCommand":
+        _refuse_placeholder(value, partial, first, last)
     with _refusing(shown, partial, first, last):
         if _set_field(key.lower(), value, shown, partial):
             return
@@ -254,6 +315,12 @@ def _read_keyword(key: str, value: str, shown: str, partial: _PartialCommand, fi
         if name in ssh_options.FILE_OPTIONS:
             partial.is_lasting &= value in ("none", "SSH_AUTH_SOCK") or value.startswith(("/", "~", "%"))
         _add_option(name, ssh_options.HONOURED[name](value), shown, partial)
+
+
+def _refuse_placeholder(value: str, partial: _PartialCommand, first: Word, last: Word) -> None:
+    """Refuse what stands in a page for a value of the machine, and a path of Windows."""
+    if reasons := command_words.no_value(value):
+        raise partial.refused(first, last, *reasons)
 
 
 def _set_field(key: str, value: str, shown: str, partial: _PartialCommand) -> bool:
@@ -296,15 +363,13 @@ def _read_host(word: Word, partial: _PartialCommand) -> None:
     user, _, host = word.text.rpartition("@")
     port = ""
     if word.text.lower().startswith("ssh://"):
-        uri = URI.fullmatch(word.text)
-        if uri is None:
-            why = f"`{word.text}` is not of the form ssh://USER@HOST:PORT"
-            raise partial.refused(word, word, why, "paste the line from the provider")
-        user, host, port = unquote((uri[1] or "").partition(";")[0]), uri[2].replace("%25", "%"), uri[3] or ""
+        user, host, port = _parts_of_uri(word, partial)
     elif with_port := re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):([0-9]+)", host):
         host, port = with_port[1], with_port[2]
     partial.host, partial.host_word = _host(word, host, partial), word
     if "@" in word.text:
+        if user.endswith(f":{MASK}"):
+            raise ssh_mistakes.with_password(partial.text, word, user)
         if not USER.fullmatch(user):
             raise partial.refused(word, word, f"`{user}` is not a user name", "paste the line from the provider")
         partial.user = _keep_first(partial.user, user, word.text, partial)
@@ -313,12 +378,30 @@ def _read_host(word: Word, partial: _PartialCommand) -> None:
             partial.port = _keep_first(partial.port, ssh_options.port(port), word.text, partial)
 
 
+def _parts_of_uri(word: Word, partial: _PartialCommand) -> tuple[str, str, str]:
+    """Return the user, the host and the port of `ssh://USER@HOST:PORT`, each of which may be empty but for the host."""
+    uri = URI.fullmatch(word.text)
+    if uri is None:
+        why = f"`{word.text}` is not of the form ssh://USER@HOST:PORT"
+        raise partial.refused(word, word, why, "paste the line from the provider")
+    user = (uri[1] or "").partition(";")[0]
+    if user.endswith(f":{MASK}"):
+        partial.ignored[f":{MASK}"] = ssh_options.KEYS_ONLY
+        partial.is_lasting, user = False, user.removesuffix(f":{MASK}")
+    return unquote(user), uri[2].replace("%25", "%"), uri[3] or ""
+
+
 def _host(word: Word, host: str, partial: _PartialCommand) -> str:
     if bracketed := re.fullmatch(r"\[(.*)\]", host):
         host = bracketed[1]
     with suppress(ValueError):
         if ":" in host:
             return str(ip_address(host))
+    _refuse_placeholder(word.text, partial, word, word)
+    _refuse_placeholder(host, partial, word, word)
+    if path := re.fullmatch(r"([\w.-]+)(?::[/~]\S*|:|/\S*)", host):
+        why, right = f"`{host}` is not a host name or an address", word.text.replace(host, path[1])
+        raise partial.refused(word, word, why, ssh_mistakes.corrected(partial.text, word, word, right))
     if not HOST.fullmatch(host):
         why = f"`{host}` is not a host name or an address"
         raise partial.refused(word, word, why, "paste the line from the provider")

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -52,6 +52,19 @@ def open_to(pod: str, name: str) -> list[Forward]:
     forwards = [forward for path in _folder().glob("*.json") if (forward := _read(path))]
     matches = [forward for forward in forwards if (forward.pod, forward.name) == (pod, name)]
     return sorted(matches, key=lambda forward: forward.port)
+
+
+def rename_pod(pod: str, new: str) -> list[Forward]:
+    """List the open ports to the models of a pod under its new name; return them."""
+    renamed = []
+    for path in sorted(_folder().glob("*.json")):
+        forward = _read(path)
+        if forward and forward.pod == pod:
+            renamed.append(replace(forward, pod=new))
+            with suppress(OSError), path.open("r+", encoding="utf-8") as file:  # the same file: its process locks it
+                file.write(json.dumps(asdict(renamed[-1])) + "\n")
+                file.truncate()
+    return renamed
 
 
 def _folder() -> Path:

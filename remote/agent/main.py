@@ -105,6 +105,12 @@ def store(request: "protocol.StoreRequest") -> "protocol.StoreResult":
     return uploads.store(request)
 
 
+def purge(request: "protocol.PurgeRequest") -> "protocol.PurgeResult":
+    from agent import purge
+
+    return purge.purge(request)
+
+
 OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "start": start,
     "attach": attach,
@@ -114,4 +120,5 @@ OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "holders": holders,
     "logs": logs,
     "store": store,
+    "purge": purge,
 }

@@ -15,7 +15,7 @@ Version = Literal[1]
 Mark = Literal["\x1epi "]  # login shells print banners to stdout; lines of the agent contain this mark
 FirstPort = Literal[8001]
 Launching = Literal["starting vLLM"]  # the phase from the launch until the first phase that the log shows
-Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store"]
+Operation = Literal["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store", "purge"]
 
 # Limits. pi disconnects from an agent that sends more.
 MaxLine = Literal[4194304]  # bytes of a marked line
@@ -284,8 +284,16 @@ class StoreRequest(TypedDict):
     sends: bool
 
 
+class PurgeRequest(TypedDict):
+    """Ask what setup and starts have put on the machine; with `delete`, delete it, with `models` the models too."""
+
+    delete: bool
+    models: bool
+
+
 Request = Union[
-    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest, StoreRequest
+    StartRequest, AttachRequest, SurveyRequest, InspectRequest, StopRequest, HoldersRequest, LogsRequest, StoreRequest,
+    PurgeRequest,
 ]  # fmt: skip
 
 
@@ -580,7 +588,35 @@ class StoreResult(TypedDict):
     is_stored: bool
 
 
-Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin, StoreResult]
+PurgedKind = Literal["vllm", "uv", "models", "logs", "records", "state"]
+KeptReason = Literal["not-made-by-setup", "other-machine", "maybe-yours", "own-lines", "models"]
+
+
+class PurgedPart(TypedDict):
+    """A file or folder that is deleted, with the size and the number of the files in it."""
+
+    kind: PurgedKind
+    path: str
+    bytes: int
+    files: int
+
+
+class KeptPlace(TypedDict):
+    """A file or folder that stays."""
+
+    path: str
+    reason: KeptReason
+
+
+class PurgeResult(TypedDict):
+    """What is deleted, or would be, and what stays. `shared_models`: other machines may use the models' volume."""
+
+    parts: List[PurgedPart]
+    kept: List[KeptPlace]
+    shared_models: bool
+
+
+Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin, StoreResult, PurgeResult]
 
 
 # Refusals
@@ -588,7 +624,7 @@ Result = Union[StartResult, Survey, Inspection, StopResult, Holders, LogsBegin, 
 Code = Literal[
     "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
-    "not-ours", "os", "bug",
+    "not-ours", "in-use", "os", "bug",
 ]  # fmt: skip
 
 
@@ -612,6 +648,7 @@ class Refusal(TypedDict, total=False):
     environment     seconds         ~/.pi/env did not end
     hub-unreachable reason          the output of hf
     not-ours        path, name      ~/.pi, or its env, belongs to this user
+    in-use          names, path     these models run; or a setup or a download holds the file
     os              path, reason, errno   a system call failed
     bug             reason          an exception in the agent
     """

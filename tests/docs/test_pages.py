@@ -51,6 +51,8 @@ def unknown(words: list[str]) -> str | None:
     options = {"-h", "--help"}
     while words and words[0] not in ("--", "--vllm"):
         word = words.pop(0)
+        if word == "ssh" and command.name == "setup":
+            return None  # what follows is the ssh command
         options |= {name for each in command.params for name in [*each.opts, *each.secondary_opts]}
         if isinstance(command, TyperGroup) and words and f"{word} {words[0]}" in command.commands:
             word = f"{word} {words.pop(0)}"

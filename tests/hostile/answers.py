@@ -142,6 +142,12 @@ TEMPLATE = Path(__file__).parents[1] / "lab" / "tiny-model" / "chat_template.jin
 DIGEST = local_files.digest([LocalFile(TEMPLATE.name, TEMPLATE, TEMPLATE.stat().st_size)])
 STORED: "protocol.StoreResult" = {"folder": f"/root/.pi/uploads/{DIGEST}", "is_stored": True}
 
+PURGED: "protocol.PurgeResult" = {
+    "parts": [{"kind": "vllm", "path": "/root/.pi/venvs/0.33.0", "bytes": 10**10, "files": 50000}],
+    "kept": [{"path": "/root/venv", "reason": "not-made-by-setup"}],
+    "shared_models": False,
+}
+
 HOLDER: "protocol.Downloader" = {"is_here": False, "pod": "dc2"}
 EVENTS: "list[protocol.Event]" = [
     {"event": "beat"},
@@ -165,6 +171,7 @@ REFUSALS: "list[protocol.Refusal]" = [
     {"code": "name-taken", "name": "q", "port": 8001},
     {"code": "gpus-taken", "names": ["other"]},
     {"code": "no-port"},
+    {"code": "in-use", "names": ["q"], "path": ""},
     {"code": "not-there", "name": "q"},
     {"code": "stopped", "name": "q"},
     {"code": "no-log", "path": LOG, "reason": "a FIFO"},

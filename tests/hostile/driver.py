@@ -76,6 +76,7 @@ SOUND: dict[str, bytes] = {
     "holders": answer(answers.HOLDERS),
     "stop": answer(answers.STOPPED),
     "store": answer(answers.STORED),
+    "purge": answer(answers.PURGED),
     "start": EVENTS + answer(answers.STARTED),
     "logs": LOG,
 }
@@ -155,6 +156,10 @@ def experiments(name: str) -> Iterator[Experiment]:
         wrong = _answered(answers.STORED, "store")
         uploading = [*start, "--vllm", "--chat-template", str(answers.TEMPLATE)]
         yield Experiment("store", wrong, [uploading], names_pods=True, before=(), drawn=6)
+        purging = ["pods", "remove", "dc1", "--purge", "--yes"]
+        none = {"survey": answer({**answers.SURVEY, "models": [], "dead": [], "unreadable": []})}
+        wrong = _answered(answers.PURGED, "purge")
+        yield Experiment("purge", wrong, [purging], names_pods=True, sound=none, before=(), after=(), drawn=6)
     elif name == "logs":
         yield Experiment(name, [*_frames()], [["logs", "q", "--no-follow"]], names_pods=True)
 

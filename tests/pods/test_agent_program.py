@@ -84,7 +84,9 @@ def imported(module: str, *, at_once: bool = False, inside: ast.AST | None = Non
     return [full if full in agent_program.MODULES else module for module, full in names]
 
 
-@pytest.mark.parametrize("operation", ["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store"])
+@pytest.mark.parametrize(
+    "operation", ["start", "attach", "survey", "inspect", "stop", "holders", "logs", "store", "purge"]
+)
 def test_exactly_the_modules_that_an_operation_needs_are_sent(operation: str) -> None:
     sent = {name for name, needing in agent_program.MODULES.items() if needing is None or operation in needing}
     reached = needed_by(operation)
