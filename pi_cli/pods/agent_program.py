@@ -25,6 +25,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.orphans": {"survey", "inspect", "stop"},
     "agent.phases": {"start", "attach", "survey", "inspect"},
     "agent.gpus": {"survey", "inspect", "stop", "holders"},
+    "agent.place": {"start", "inspect"},
     "agent.vllm_versions": {"start", "inspect"},
     "agent.serve_command": {"start"},
     "agent.lockless": {"start"},
