@@ -107,6 +107,7 @@ async def inspect(
             slices=checks.text(reply["slices"]),
             trouble=checks.optional(checks.line, reply["trouble"]),
             home=_disk(reply["home"]),
+            place=checks.optional(_disk, reply["place"]),
             storage=checks.optional(_disk, reply["storage"]),
             vllm=checks.optional(checks.line, reply["vllm"]),
             versions=checks.each(checks.line, reply["versions"]),

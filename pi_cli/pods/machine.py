@@ -21,8 +21,9 @@ class Machine:
     """A pod at one moment.
 
     `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them, `abilities` is
-    the digest of what the default vLLM said about itself (`store.vllm_files`). `trouble` lists what is wrong with the
-    GPUs. `running` holds the models, if they were requested.
+    the digest of what the default vLLM said about itself (`store.vllm_files`). `place` is the folder of `--home`, if
+    vLLM is not in the home folder. `trouble` lists what is wrong with the GPUs. `running` holds the models, if they
+    were requested.
     """
 
     gpus: list[Gpu]
@@ -33,6 +34,7 @@ class Machine:
     provider: str | None
     home: Disk
     storage: Disk | None
+    place: Disk | None = None
     boot: str = ""
     abilities: str | None = None
     trouble: list[str] = field(default_factory=list)
@@ -70,6 +72,7 @@ async def inspect(session: PodSession, known: "Sequence[protocol.KnownModel] | N
         versions=reply.versions,
         provider=reply.provider,
         home=reply.home,
+        place=reply.place,
         storage=reply.storage,
         boot=reply.boot,
         abilities=_abilities(reply.abilities),

@@ -124,6 +124,7 @@ class Inspection:
     slices: str
     trouble: str | None
     home: Disk
+    place: Disk | None
     storage: Disk | None
     vllm: str | None
     versions: list[str]

@@ -7,7 +7,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, List, Optional
 
-from agent import disks, gpus, home, machine, survey, variables, vllm_versions
+from agent import disks, gpus, home, machine, place, survey, variables, vllm_versions
 from agent.home import HOME
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     """Return everything at once. pi sends the `nvidia-smi` commands and parses their output."""
     settings = variables.pod_environment()
     output = gpus.ask(request["gpu_query"], settings)
-    storage = variables.models_path(settings)
+    storage, elsewhere = variables.models_path(settings), place.chosen()
     known = request["known"]
     return {
         "gpus": output.text,
         "slices": gpus.ask(request["gpu_list"], settings).text if "Enabled" in output.text else "",
         "trouble": output.trouble,
         "home": disks.disk(HOME),
+        "place": disks.disk(elsewhere) if elsewhere else None,
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),
         "versions": vllm_versions.versions(),

@@ -3,9 +3,9 @@
 `~/.pi` stays in the home folder: it is small, and found without any setting. `~/.pi/place` (`setup/place.sh`; for
 another machine with the same home, the file is in its own folder) says where the rest is, a path a line:
 
-    /ephemeral       DIR, or ~ for the home folder
-    /ephemeral/pi    the folder of this machine there, `DIR/pi` or `DIR/pi/machines/ID`; with ~ a repetition of ~
-    /data/pi         folders of earlier values of --home, whose environments are kept
+    /ephemeral            DIR, or ~ for the home folder
+    /ephemeral/pi-vllm    unless it is ~: the folder of this machine there, `DIR/pi-vllm` or `DIR/pi-vllm/machines/ID`
+    /data/pi-vllm         folders of earlier values of --home, whose environments are kept
 
 `NAMES` are what pi has in such a folder; it creates nothing else there. Models are not in it but in `DIR/huggingface`,
 with vLLM's compiled kernels in `DIR/vllm-cache`, as with `--models-path DIR`.
@@ -21,7 +21,7 @@ from agent import home, machine
 FILE = os.path.join(machine.PLACE, "place")
 MAX_SIZE = 65536  # bytes
 NAMES = ("venvs", "uv", "uv-cache", "python", "cache", "tmp", "machine")
-OURS = re.compile(r"/(?:.*/)?pi(?:/machines/[A-Za-z0-9.-]+)?")
+OURS = re.compile(r"/(?:.*/)?pi-vllm(?:/machines/[A-Za-z0-9.-]+)?")
 
 
 def lines() -> List[str]:
@@ -49,7 +49,7 @@ def root() -> str:
 def folders() -> List[str]:
     """Return all that pi has on other disks, for `pi pods remove --purge`: what exists of `NAMES` in each of `roots`.
 
-    Afterwards a root, and `machines` above it, can be removed if it is empty. `DIR/pi/machines` is other machines'.
+    Afterwards a root, and `machines` above it, can be removed if it is empty. `machines` in it is of other machines.
     """
     found = [os.path.join(root, name) for root in roots() for name in NAMES]
     return [path for path in found if os.path.lexists(path)]

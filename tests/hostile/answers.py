@@ -81,6 +81,7 @@ INSPECTION: "protocol.Inspection" = {
     "slices": "",
     "trouble": None,
     "home": DISK,
+    "place": DISK,
     "storage": {**DISK, "path": "/mnt/models", "is_mount": True},
     "vllm": "0.20.0",
     "versions": ["0.20.0"],
