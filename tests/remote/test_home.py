@@ -241,3 +241,22 @@ def test_a_home_that_is_not_a_folder_is_refused(machine: Machine, folder: str) -
     done = machine.setup("--home", folder)
     assert done.returncode == 2
     assert "error: --home must be an absolute folder" in done.stderr
+
+
+def test_a_home_on_the_volume_of_the_mount_command_waits_for_it(machine: Machine) -> None:
+    volume = machine.folder / "big"
+    mounts = (machine.root / "proc/self/mounts").read_text().splitlines(keepends=True)
+    machine.write("/proc/self/mounts", "".join(line for line in mounts if str(volume) not in line))
+    done = setup(machine, "--home", str(volume), "--mount", f"mount -t nfs server:/share {volume}")
+    assert done.stdout.index("<== storage: done") < done.stdout.index("==> place: Checking the disk for vLLM")
+    assert done.stdout.index("<== place: done") < done.stdout.index("==> vllm: Installing vLLM")
+    assert machine.venv.readlink() == volume / "pi-vllm/venvs/0.32.0"
+
+
+def test_a_home_of_the_user_may_be_meant_from_the_pods_home(machine: Machine) -> None:
+    machine.put_disks(("/", "ext4", 40))
+    setup(machine, "--home", "~/big")
+    assert machine.venv.readlink() == machine.home / "big/pi-vllm/venvs/0.32.0"
+    assert agents(machine, "place.chosen()") == f"{machine.home}/big"
+    setup(machine, "--home", "$HOME")
+    assert agents(machine, "place.chosen()") == "None"
