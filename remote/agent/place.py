@@ -20,7 +20,7 @@ from agent import home, machine
 
 FILE = os.path.join(machine.PLACE, "place")
 MAX_SIZE = 65536  # bytes
-NAMES = ("venvs", "uv", "uv-cache", "python", "cache", "tmp", "machine")
+NAMES = ("venvs", "uv", "uv-cache", "python", "cache", "tmp", "venv", "machine")
 OURS = re.compile(r"/(?:.*/)?pi-vllm(?:/machines/[A-Za-z0-9.-]+)?")
 
 

@@ -15,8 +15,12 @@ declare -A disk_needs=() disk_moves=() disk_free=() # GB in all, GB that --home 
 why_twice=""
 
 check_the_disks() {
-  local disk gigabytes root
   check_the_place
+  check_the_space
+}
+
+check_the_space() {
+  local disk gigabytes root
   gigabytes="$(space_for_vllm)"
   disks=() disk_needs=() disk_moves=() disk_free=()
   if ! is_home_on_the_mount; then
@@ -55,6 +59,10 @@ add_part() {
 space_for_vllm() {
   if ! is_venv_elsewhere && [[ -x "$HOME/venv/bin/vllm" ]] && { [[ -z "$vllm_spec" || -d "$venvs/$vllm_spec" ]] \
     || grep -sqxF -- "$vllm_spec" "$HOME/venv/.pi-vllm"; }; then
+    echo 0
+  elif [[ -n "$home" && -z "$vllm_spec" ]] && compgen -G "$venvs/[0-9]*" > /dev/null; then
+    echo 0 # that of a machine that was recreated
+  elif [[ -n "$home" && -z "$vllm_spec" ]] && may_share_venvs && compgen -G "$shared_venvs/[0-9]*" > /dev/null; then
     echo 0
   else
     space_on_another_disk

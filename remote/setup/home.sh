@@ -4,7 +4,7 @@
 #
 #     ~/.pi/place      DIR (or ~), its folder of this machine, and those of earlier values; read by `agent/place.py`
 #     DIR/pi-vllm/     venvs, uv, uv-cache, python, cache, tmp, and `machine`, the machine that it belongs to
-#     DIR/pi-vllm/machines/ID/      the same for another machine with that disk
+#     DIR/pi-vllm/machines/ID/      the same for another machine with that disk; `venv` links to what it uses of the first
 #
 # Models go to DIR/huggingface, as with `--models-path DIR`, unless another folder is chosen for them.
 
@@ -43,9 +43,9 @@ folder_of_home() {
 
 # Set what depends on the place.
 use_the_place() {
-  place="$pi_home"
+  place="$pi_home" shared_venvs="$HOME/.pi/venvs"
   if [[ -n "$home" ]]; then
-    place="$home/pi-vllm"
+    place="$home/pi-vllm" shared_venvs="$home/pi-vllm/venvs"
     if ! is_first_machine_of "$place"; then place="$place/machines/$machine"; fi
     if [[ -z "${user_variables[UV_CACHE_DIR]:-}" ]]; then export UV_CACHE_DIR="$place/uv-cache"; fi
     if [[ -z "${user_variables[UV_PYTHON_INSTALL_DIR]:-}" ]]; then export UV_PYTHON_INSTALL_DIR="$place/python"; fi
@@ -232,6 +232,7 @@ try_the_place() {
   local trial="$place/.trial" cache trouble options free
   trouble="$({ mkdir -p "$place" && printf '#!/bin/sh\n' > "$trial" && chmod 700 "$trial"; } 2>&1)" \
     || refuse_the_place "$(is_full "$place" && echo "the disk is full" || echo "${trouble##*: }")"
+  take_a_cache_with_locks "$trial"
   "$trial" 2> /dev/null || { rm -f "$trial"; refuse_the_place "no program can run from there"; }
   ln -sfn "$trial" "$trial.link" 2> /dev/null || { rm -f "$trial"; refuse_the_place "it has no symbolic links"; }
   IFS=$'\t' read -r _ _ options < <(mount_of "$place")
@@ -240,6 +241,17 @@ try_the_place() {
     refuse_the_place "your quota there is less than the $(space_for_vllm) GB that vLLM needs"
   fi
   rm -f "$trial" "$trial.link"
+}
+
+# uv's cache needs locks, which some shares do not have.
+take_a_cache_with_locks() {
+  local status=0
+  if [[ -z "$home" ]]; then return; fi # `take_the_lock` has seen to it
+  flock -n "$1" true 2> /dev/null || status=$?
+  if ((status <= 1)); then return; fi
+  warn "the file system of $home has no locks: uv's cache is in /var/tmp instead"
+  use_a_local_cache
+  check_the_space
 }
 
 # Print the variables of programs that compile or download, as `NAME VALUE`; the names are those of vLLM 0.32 and of what

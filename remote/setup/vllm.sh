@@ -102,8 +102,8 @@ is_venv_elsewhere() {
   [[ -z "$(default_venv)" && "$(readlink "$venv")" =~ /(\.pi|pi-vllm)(/machines/[^/]+)?/venvs/[0-9][^/]*$ ]]
 }
 
-# Another machine with this home may use the environments of the first one, unless it has a disk of its own for them.
-may_share_venvs() { ! has_usual_places && [[ -z "$home" ]]; }
+# Whether the place is another machine's, which was there first: its environments are used if they work here.
+may_share_venvs() { [[ "$shared_venvs" != "$venvs" ]]; }
 
 default_version() { basename "$(default_venv)"; }
 
@@ -149,7 +149,7 @@ proof_of() {
   fi
 }
 
-belongs_to_another_machine() { [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_places; }
+belongs_to_another_machine() { may_share_venvs && [[ "$1" == "$shared_venvs"/* ]]; }
 
 # Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
 # first model would fail.
@@ -281,7 +281,7 @@ make_venv() {
 
 refuse_while_shared() {
   local link
-  for link in "$HOME"/.pi/machines/*/venv; do
+  for link in "$HOME"/.pi/machines/*/venv "$home"/pi-vllm/machines/*/venv; do
     if [[ "$(readlink "$link")" == "$1" ]]; then
       give_up "another machine with this home folder uses vLLM ${1##*/} too ($(basename "$(dirname "$link")")):" \
         "it is not replaced; choose another version with --vllm"
@@ -304,6 +304,7 @@ make_default() {
     mv -T "$venv" "$kept"
     say "kept the existing ~/venv as $kept"
   fi
+  if [[ -n "$home" ]] && may_share_venvs; then ln -sfn "$1" "$place/venv"; fi # for `refuse_while_shared`
   ln -sfn "$1" "$link"
   mv -T "$link" "$venv"
 }

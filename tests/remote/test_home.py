@@ -135,7 +135,10 @@ def test_two_machines_with_one_disk_have_folders_of_their_own(machine: Machine, 
         each.put_disks(("/", "ext4", 40), (big, "nfs4", 900))
     setup(machine, "--home", str(big))
     done = setup(second, "--home", str(big))
-    assert second.venv.readlink() == big / "pi-vllm/machines/gpu02/venvs/0.32.0"
+    assert second.venv.readlink() == big / "pi-vllm/venvs/0.32.0", "what works there is not installed again"
+    assert not any(" --torch-backend" in call for call in second.calls("uv"))
+    setup(second, "--vllm", "0.31.0")
+    assert second.venv.readlink() == big / "pi-vllm/machines/gpu02/venvs/0.31.0"
     assert machine.venv.readlink() == big / "pi-vllm/venvs/0.32.0"
     assert f"machine ! vLLM will be on a network file system, {big} (nfs4): " in done.stdout
     setup(second)
