@@ -1,6 +1,6 @@
 """The folder of what is large, if `pi pods setup --home DIR` has put it on another disk.
 
-`~/.pi` stays in the home folder: it is small, and found without any setting. `~/.pi/place` (`setup/place.sh`; for
+`~/.pi` stays in the home folder: it is small, and found without any setting. `~/.pi/place` (`setup/home.sh`; for
 another machine with the same home, the file is in its own folder) says where the rest is, a path a line:
 
     /ephemeral            DIR, or ~ for the home folder
