@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a bare Debian or Ubuntu machine with NVIDIA GPUs ready for vLLM. Safe to run again: what works is kept.
 #
-#   pod_setup.sh [--mount CMD] [--models-path DIR] [--vllm release|nightly|VERSION|REQUIREMENT] [--cpu]
+#   pod_setup.sh [--home DIR] [--mount CMD] [--models-path DIR] [--vllm release|nightly|VERSION|REQUIREMENT] [--cpu]
 #                [--cuda auto|full|none] [--flashinfer prebuilt|source|none] [--shell-env]
 #
 # Runs as root, or as a user who may use sudo without a password. Exit status: 0 done, 2 bad usage, else the number of
@@ -27,6 +27,7 @@ cuda=auto
 flashinfer=prebuilt
 shell_env=""
 models_path_is_former=""
+storage_is_prepared=""
 lock_timeout=15 # seconds
 
 # shellcheck source=setup/steps.sh
@@ -47,6 +48,8 @@ source "$here/cuda_question.sh"
 source "$here/disks.sh"
 # shellcheck source=setup/place.sh
 source "$here/place.sh"
+# shellcheck source=setup/home.sh
+source "$here/home.sh"
 # shellcheck source=setup/packages.sh
 source "$here/packages.sh"
 # shellcheck source=setup/cuda.sh
@@ -78,12 +81,16 @@ main() {
 prepare_the_pod() {
   step essentials 12 "Installing prerequisites" install_essentials
   if must_still_ask_cuda; then step driver 20 "Asking the NVIDIA driver" ask_cuda; fi
+  if is_home_on_the_mount; then prepare_the_home_on_the_mount; fi
   in_background prepare_the_system
   in_background prepare_the_storage
   in_background prepare_vllm
   await_branches 2
   if lacks_headers; then step headers 12 "Installing Python's headers" install_headers; fi
-  if [[ "$flashinfer" == source ]]; then step kernels 19 "Building FlashInfer" fetch_kernels; fi # nvcc is there by now
+  if [[ "$flashinfer" == source ]]; then
+    use_the_caches
+    step kernels 19 "Building FlashInfer" fetch_kernels # nvcc is there by now
+  fi
   step environment 17 "Writing ~/.pi/env" write_the_environment
   step gpus 20 "Trying CUDA on the GPUs" ask_cuda_at_the_end
   echo "==> ready: vLLM $(default_version)"
@@ -94,21 +101,40 @@ prepare_the_system() {
   step cuda 18 "Installing the CUDA toolkit" install_cuda
 }
 
+# The volume has to be there before vLLM is installed on it.
+prepare_the_home_on_the_mount() {
+  step storage 13 "Mounting the volume for vLLM and models" mount_the_models
+  storage_is_prepared=yes
+  step place 10 "Checking the disk for vLLM" check_and_take_the_home
+}
+
+check_and_take_the_home() {
+  check_the_disks
+  take_the_home
+}
+
 prepare_the_storage() {
-  step storage 13 "Mounting the models volume" mount_the_models
+  if [[ -z "$storage_is_prepared" ]]; then
+    step storage 13 "Mounting the models volume" mount_the_models
+  fi
   step cache 14 "Linking the model cache" place_the_cache
 }
 
 prepare_vllm() {
+  use_the_caches
   step uv 15 "Installing uv" install_uv
   step vllm 16 "Installing vLLM" install_vllm
   if [[ "$flashinfer" != source ]]; then step kernels 19 "Downloading FlashInfer's kernels" fetch_kernels; fi
 }
 
 read_arguments() {
+  local last_home=""
   while (($#)); do
     case "$1" in
-      --mount | --models-path | --vllm | --cuda | --flashinfer) (($# > 1)) || fail "$1 needs a value" ;;&
+      --home | --last-home | --mount | --models-path | --vllm | --cuda | --flashinfer)
+        (($# > 1)) || fail "$1 needs a value" ;;&
+      --home) home="$2" home_is_given=yes ;;
+      --last-home) last_home="$2" ;;
       --mount) mount_command="$2" ;;
       --models-path) models_path="${2%/}" ;;
       --vllm) vllm_spec="$2" ;;
@@ -138,10 +164,13 @@ read_arguments() {
     models_path="${models_path:-$mount_target}"
   fi
   read_the_users_variables
+  choose_the_home "$last_home"
   if [[ -z "$models_path" ]]; then
     models_path="$(former_models_path)"
     models_path_is_former=yes
     if [[ "$users_hub" == "$models_path/huggingface/hub" ]]; then users_hub=""; fi
+    if [[ -z "$users_hub" ]] && do_models_follow_the_home; then models_path="$home"; fi
+    if [[ -n "$home" && "$models_path" == "$home" ]]; then models_path_is_former=""; fi # it may be new there
   else
     unset HF_HOME HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
     users_hub=""
@@ -166,6 +195,7 @@ take_the_lock() {
     flock -w "$lock_timeout" 9 || fail "another setup of this machine is running: $(cat "$lock")"
   fi
   echo "pid $$ since $(date '+%F %T')" > "$lock"
+  if ! is_home_on_the_mount; then take_the_home; fi
 }
 
 # Set `lock` to a file outside of the home, opened as descriptor 9, and `status` to that of flock. Other users can write
@@ -193,7 +223,7 @@ use_a_local_lock() {
 use_a_local_cache() {
   local folder
   folder="/var/tmp/pi-uv-$(id -u)"
-  if [[ -n "${UV_CACHE_DIR:-}" ]]; then return; fi
+  if [[ -n "${user_variables[UV_CACHE_DIR]:-}" ]]; then return; fi
   mkdir -m 700 "$folder" 2> /dev/null || true
   if [[ -d "$folder" && ! -L "$folder" && -O "$folder" ]]; then export UV_CACHE_DIR="$folder" UV_LINK_MODE=copy; fi
 }

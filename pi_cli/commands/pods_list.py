@@ -87,5 +87,6 @@ def _as_json(checked: "Checked") -> dict[str, object]:
         "provider": machine.provider,
         "models": [model.name for model in machine.running],
         "home": asdict(machine.home),
+        "place": asdict(machine.place) if machine.place else None,
         "storage": asdict(machine.storage) if machine.storage else None,
     }

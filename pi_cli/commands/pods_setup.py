@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -31,6 +32,13 @@ Mount = Annotated[
     str | None, typer.Option(metavar="CMD", help="Command that mounts a volume for models; `-` reads it from stdin.")
 ]
 ModelsPath = Annotated[str | None, typer.Option(metavar="DIR", help="Folder on the pod for the models.")]
+Home = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder on the pod for vLLM and models, on another disk than the home folder; `~` is the home folder.",
+    ),
+]
 Vllm = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help="vLLM to install: release (default), nightly, a version, or a pip requirement."),
@@ -62,6 +70,7 @@ def setup(
     ssh: Ssh = None,
     mount: Mount = None,
     models_path: ModelsPath = None,
+    home: Home = None,
     vllm: Vllm = None,
     cpu: Cpu = False,
     cuda: Cuda = None,
@@ -88,11 +97,13 @@ def setup(
       pi pods setup dc1 "ssh -p 40022 -i ~/.ssh/key root@1.2.3.4"
       pi pods setup dc1 ssh -p 40022 root@1.2.3.4
       pi pods setup dc1 "ssh root@1.2.3.4" --models-path /workspace
+      pi pods setup dc1 "ssh root@1.2.3.4" --home /ephemeral
       pi pods setup dc1 --mount "mount -t nfs host:/share /mnt/models"
       pi pods setup dc1 --vllm 0.32.0
     """
     if mount == "-":
         mount = sys.stdin.read().replace("\0", "").strip()
+    home = _home(home)
     _check_paths(mount, models_path)
     if cpu and (cuda or flashinfer):
         raise BadUsage("`--cpu` excludes `--cuda` and `--flashinfer`", hint="leave them out")
@@ -103,7 +114,9 @@ def setup(
         mount, models_path = pod.storage.mount, pod.storage.path
     from pi_cli.pods.provision import SetupOptions
 
-    setup_options = SetupOptions(mount, models_path, vllm, cpu, cuda, flashinfer, shell_env)
+    setup_options = SetupOptions(
+        mount, models_path, vllm, cpu, cuda, flashinfer, shell_env, home=home, last_home=pod.home
+    )
     machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
     _record(name, pod, machine, mount=mount, is_cpu=cpu)
 
@@ -114,6 +127,17 @@ def _check_secrets() -> None:
     options.require_secrets()
     if not os.environ.get("HF_TOKEN"):
         terminal.note("HF_TOKEN is not set: downloads on the pod get the token of `hf auth login`")
+
+
+def _home(folder: str | None) -> str | None:
+    """Return the folder of `--home` for the script. An unquoted `~` arrives here as the home folder of this machine."""
+    if folder is None:
+        return None
+    if folder == str(Path.home()):
+        return "~"
+    if not (folder.startswith(("/", "~/", "$HOME/")) or folder in ("~", "$HOME")) or not folder.isprintable():
+        raise BadUsage(f"`--home` must be absolute, not `{folder}`", hint="start it with `/`, or use `~`")
+    return folder
 
 
 def _check_paths(mount: str | None, models_path: str | None) -> None:
@@ -231,6 +255,7 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
         pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
         pod.gpus, pod.provider = [] if is_cpu else machine.gpus, machine.provider
         pod.vllm, pod.abilities = machine.vllm, machine.abilities
+        pod.home = machine.place.path if machine.place else None
         pod.storage = None
         if machine.storage:
             total = machine.storage.total

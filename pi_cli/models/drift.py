@@ -113,7 +113,11 @@ def _of_cuda(name: str, current: Machine) -> Iterator[Difference]:
 
 
 def _of_vllm(pod: Pod, current: Machine, setup: Sequence[str]) -> Iterator[Difference]:
-    if current.vllm is None:
+    if current.vllm is None and current.place:
+        text = f"vLLM is gone from {current.place.path}"
+        text += f": {current.place.trouble}" if current.place.trouble else ": a stop may have erased that disk"
+        yield Difference(text, fill("install it again with `{setup}`", setup=setup))
+    elif current.vllm is None:
         yield Difference("vLLM is not installed", fill("install it with `{setup}`", setup=setup))
     elif pod.vllm and pod.vllm != current.vllm:
         text = f"the recorded vLLM is {pod.vllm}, the pod has {current.vllm}"

@@ -127,6 +127,7 @@ async def inspect(
             trouble=checks.optional(checks.line, reply["trouble"]),
             driver=checks.one_of(reply["driver"], DRIVERS),
             home=_disk(reply["home"]),
+            place=checks.optional(_disk, reply["place"]),
             storage=checks.optional(_disk, reply["storage"]),
             vllm=checks.optional(checks.line, reply["vllm"]),
             versions=checks.each(checks.line, reply["versions"]),

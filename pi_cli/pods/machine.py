@@ -23,9 +23,10 @@ class Machine:
     """A pod at one moment.
 
     `used` holds (used, total) MiB by GPU id. `vllm` is the default version, `versions` are all of them, `abilities` is
-    the digest of what the default vLLM said about itself (`store.vllm_files`). `trouble` lists what is wrong with the
-    GPUs; `smi` is what nvidia-smi did: only one that `lists` GPUs, or none, says which there are. `running` holds
-    the models, and `cuda` is what the driver answered, if they were requested.
+    the digest of what the default vLLM said about itself (`store.vllm_files`). `place` is the folder of `--home`, if
+    vLLM is not in the home folder. `trouble` lists what is wrong with the GPUs; `smi` is what nvidia-smi did: only one
+    that `lists` GPUs, or none, says which there are. `running` holds the models, and `cuda` is what the driver
+    answered, if they were requested.
     """
 
     gpus: list[Gpu]
@@ -36,6 +37,7 @@ class Machine:
     provider: str | None
     home: Disk
     storage: Disk | None
+    place: Disk | None = None
     boot: str = ""
     abilities: str | None = None
     trouble: list[str] = field(default_factory=list)
@@ -93,6 +95,7 @@ async def inspect(
         versions=reply.versions,
         provider=reply.provider,
         home=reply.home,
+        place=reply.place,
         storage=reply.storage,
         boot=reply.boot,
         abilities=_abilities(reply.abilities),

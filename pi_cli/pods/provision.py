@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,15 +32,19 @@ class SetupOptions:
     cuda: str | None = None
     flashinfer: str | None = None
     shell_env: bool = False
+    home: str | None = None
+    last_home: str | None = None  # that of the last setup, for a machine that does not remember it
 
     def arguments(self) -> list[str]:
         """Return the arguments of `pi pods setup`, for hints: without a mount command that has a secret."""
         mount = ["--mount", mounts.shown(self.mount)] if self.mount else []
-        return mount + self.for_the_script()
+        return mount + replace(self, last_home=None).for_the_script()
 
     def for_the_script(self) -> list[str]:
         """Return the arguments for the script, without the mount command: every user of the pod can read arguments."""
         values = {
+            "--home": self.home,
+            "--last-home": self.last_home,
             "--models-path": self.models_path,
             "--vllm": self.vllm,
             "--cuda": self.cuda,
@@ -72,10 +76,7 @@ async def prepare(
             refusal = None if script.has_begun else refusals.hint(script.failure(), session.pod, session.ssh)
             raise PiError(
                 f"setup of `{session.pod}` failed: {script.failure() or f'exit code {done.status}'}",
-                hint=refusal
-                or fill(
-                    "its output is in {log}; fix the cause, then continue with `{again}`", log=str(log), again=again
-                ),
+                hint=refusal or _hint(log, again, script.other_home),
             )
         inspected = await machine.inspect(session, report=report)
     except PodUnreachable as error:
@@ -90,6 +91,23 @@ async def prepare(
     for trouble in inspected.trouble if inspected.gpus else ():
         report(Note(session.pod, trouble))
     return inspected
+
+
+def _hint(log: Path, again: Sequence[str], other_home: str) -> str:
+    """Return what to do after a failure; the script may have found another disk for vLLM.
+
+    >>> _hint(Path("/log"), ["pi", "pods", "setup", "dc1", "--home", "/a", "--cpu"], "/b")
+    'its output is in /log; use that disk with `pi pods setup dc1 --cpu --home /b`'
+    """
+    if not other_home:
+        return fill("its output is in {log}; fix the cause, then continue with `{again}`", log=str(log), again=again)
+    words = list(again)
+    if "--home" in words:
+        at = words.index("--home")
+        del words[at : at + 2]
+    return fill(
+        "its output is in {log}; use that disk with `{again}`", log=str(log), again=[*words, "--home", other_home]
+    )
 
 
 async def _run(

@@ -149,6 +149,7 @@ class Inspection:
     trouble: str | None
     driver: Literal["answers", "fails", "hangs", "missing"]
     home: Disk
+    place: Disk | None
     storage: Disk | None
     vllm: str | None
     versions: list[str]

@@ -5,6 +5,7 @@
         vllm * waiting for apt       progress; the last of these lines is the summary of the step
         vllm ! the driver is old     a warning
         vllm x no space left         why the step fails; the first of these lines counts
+        vllm > --home /data          with this option it would not have failed
     <== vllm: done                   or skipped, stopped (because another step failed), failed CODE
     ==> ready: vLLM 0.32.0           all steps are done
 
@@ -19,7 +20,7 @@ from typing import cast
 from pi_cli.events import Event, Note, Output, Step, StepState
 
 BEGIN = re.compile(r"==> ([a-z]+): (.+)")
-DETAIL = re.compile(r" {4}([a-z]+) ([|*!x]) ?(.*)")
+DETAIL = re.compile(r" {4}([a-z]+) ([|*!x>]) ?(.*)")
 END = re.compile(r"<== ([a-z]+): (done|skipped|stopped|failed)\b.*")
 MAX_LINE = 65536  # bytes: a longer line is passed on in parts
 
@@ -53,11 +54,15 @@ class _RunningStep:
 
 @dataclass(slots=True)
 class Script:
-    """The state of the script according to its output; `reason` is its own message about why it failed."""
+    """The state of the script according to its output; `reason` is its own message about why it failed.
+
+    `other_home` is a value of `--home` with which it would not have failed; a pod can propose no other option.
+    """
 
     pod: str
     reason: str = ""
     has_begun: bool = False
+    other_home: str = ""
     _running: dict[str, _RunningStep] = field(default_factory=dict)
     _last_line: str = ""
 
@@ -94,6 +99,10 @@ class Script:
                 return Note(self.pod, text)
             case "x":
                 step.reason = step.reason or text
+                return None
+            case ">":
+                if text.startswith("--home /") and text.isprintable():
+                    self.other_home = self.other_home or text.removeprefix("--home ")
                 return None
             case _:
                 step.summary = text

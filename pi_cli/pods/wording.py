@@ -67,6 +67,8 @@ def explain(refusal: Refusal) -> str:
         case "bad-pattern":
             return f"the pod's Python does not accept the pattern: {refusal.reason}"
         case "not-set-up":
+            if refusal.path:
+                return f"vLLM is gone from {refusal.path}: a stop of the pod may have erased that disk"
             return f"`{refusal.program}` is not installed on the pod"
         case "vllm-too-old":
             return f"its vLLM is too old for the model: it has {', '.join(refusal.names) or 'none'}"
@@ -97,6 +99,8 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
     match refusal.code:
         case "not-there":
             return fill("see what runs with `pi list --pod {pod}`", pod=pod)
+        case "not-set-up" if refusal.path:
+            return fill("install it again with `pi pods setup {pod}`", pod=pod)
         case "not-set-up":
             return fill("prepare it with `pi pods setup {pod}`", pod=pod)
         case "no-port":

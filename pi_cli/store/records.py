@@ -83,7 +83,8 @@ class Pod:
     """A machine and what runs on it.
 
     Setup records `vllm` (the default version), `abilities` (the digest of what that said about itself,
-    `store.vllm_files`), `storage` and `provider` (`runpod`, …). `connect_timeout` (seconds) is for slow pods.
+    `store.vllm_files`), `storage`, `home` (`--home`: the folder with vLLM, if that is not the home folder) and
+    `provider` (`runpod`, …). `connect_timeout` (seconds) is for slow pods.
     """
 
     ssh: str
@@ -92,6 +93,7 @@ class Pod:
     vllm: str | None = None
     abilities: str | None = None
     storage: Storage | None = None
+    home: str | None = None
     provider: str | None = None
     connect_timeout: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def read_pod(data: Any, path: str) -> Pod:
         vllm=_take_optional_line(rest, "vllm", path),
         abilities=_take_optional_line(rest, "abilities", path),
         storage=_read_storage(rest.pop("storage", None), f"{path}.storage"),
+        home=_take_optional_line(rest, "home", path),
         provider=_take_optional_line(rest, "provider", path),
         connect_timeout=_take_seconds(rest, "connect_timeout", path),
         extra=rest,
@@ -150,6 +153,7 @@ def write_pod(pod: Pod) -> dict[str, Any]:
         **({"vllm": pod.vllm} if pod.vllm is not None else {}),
         **({"abilities": pod.abilities} if pod.abilities is not None else {}),
         **({"storage": _write_storage(pod.storage)} if pod.storage else {}),
+        **({"home": pod.home} if pod.home is not None else {}),
         **({"provider": pod.provider} if pod.provider is not None else {}),
         **({"connect_timeout": pod.connect_timeout} if pod.connect_timeout else {}),
         **pod.extra,

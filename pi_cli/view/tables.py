@@ -38,7 +38,7 @@ def show_checked(pods: "Sequence[Checked]", active: str | None) -> None:
             "GPUS": Text("CPU" if pod.is_cpu else units.gpus(machine.gpus if machine else pod.gpus)),
             "IN USE": Text(_in_use(machine) if machine else "-"),
             "MODELS": Text(", ".join((model.name for model in machine.running) if machine else pod.models) or "-"),
-            "FREE": Text(_free(machine.home) if machine else "-"),
+            "FREE": Text(_free(machine.place or machine.home) if machine else "-"),
             "STORAGE": Text(_volume(machine.storage) if machine and machine.storage else "-"),
             "VLLM": Text((machine.vllm if machine else pod.vllm) or "-"),
         }

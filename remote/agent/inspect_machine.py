@@ -7,7 +7,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, List, Optional
 
-from agent import cuda, disks, gpus, home, machine, survey, variables, vllm_versions
+from agent import cuda, disks, gpus, home, machine, place, survey, variables, vllm_versions
 from agent.home import HOME
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
     """Return everything at once. pi sends the `nvidia-smi` commands and parses their output."""
     settings = variables.pod_environment()
     output, slices = gpus.ask([request["gpu_query"], request["gpu_list"]], settings, only_with="Enabled")
-    storage = variables.models_path(settings)
+    storage, elsewhere = variables.models_path(settings), place.chosen()
     known = request["known"]
     models = None if known is None else survey.survey(known, forget=False)["models"]
     question = None if output.driver == "hangs" else request["cuda"]
@@ -31,6 +31,7 @@ def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
         "trouble": output.trouble,
         "driver": output.driver,
         "home": disks.disk(HOME),
+        "place": disks.disk(elsewhere) if elsewhere else None,
         "storage": disks.disk(storage) if storage else None,
         "vllm": vllm_versions.version(),
         "versions": vllm_versions.versions(),

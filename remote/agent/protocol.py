@@ -539,13 +539,17 @@ class CudaAnswer(TypedDict):
 
 
 class Inspection(TypedDict):
-    """The state of the machine; `gpus` and `slices` are output of `nvidia-smi`."""
+    """The state of the machine; `gpus` and `slices` are output of `nvidia-smi`.
+
+    `home` is the home folder, `place` the folder of `--home` if that is another.
+    """
 
     gpus: str
     slices: str
     trouble: Optional[str]
     driver: Driver
     home: Disk
+    place: Optional[Disk]
     storage: Optional[Disk]
     vllm: Optional[str]
     versions: List[str]
@@ -639,7 +643,7 @@ class Refusal(TypedDict, total=False):
     stopped         name            another client stopped it before vLLM was started
     no-log          path, reason
     bad-pattern     reason          the pod's Python cannot compile it
-    not-set-up      program         it is not installed
+    not-set-up      program, path   it is not installed; `path`, if there is one: it was in that folder, which is gone
     vllm-too-old    names           the installed versions
     not-mounted     path, reason    the volume for models is gone
     no-room-on-disk path, paths, frees, and free and lacking and total, or free and before; bytes

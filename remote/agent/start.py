@@ -12,6 +12,7 @@ from agent import (
     home,
     lockless,
     machine,
+    place,
     ports,
     processes,
     records,
@@ -37,6 +38,7 @@ LAUNCHES = 3  # attempts, each on another port, if another program takes the cho
 def start(request: "protocol.StartRequest") -> "protocol.StartResult":
     """Reserve a port and GPUs, download, launch vLLM, and (with `wait`) follow it until `/health` answers."""
     vllm = vllm_versions.choose(request["min_vllm"])
+    require_place(vllm)
     settings = dict(vllm.settings(variables.pod_environment()), **{MARKER: request["uid"]})
     first_port = int(settings.get("PI_FIRST_PORT", FIRST_PORT))
     record = reserve(request, vllm.version, first_port)
@@ -109,6 +111,12 @@ def reserve(
         wire.emit({"event": "lock-elsewhere", "path": refused})
     wire.emit({"event": "placed", "port": record["port"], "gpu": record["gpu"], "log": record["log"]})
     return record
+
+
+def require_place(vllm: vllm_versions.Vllm) -> None:
+    """Refuse if vLLM was on another disk and is gone with what was there: a stop may have erased it."""
+    if place.chosen() and not os.path.isdir(vllm.path):
+        raise Refused({"code": "not-set-up", "program": "vllm", "path": place.root()})
 
 
 def require_log(path: str) -> None:

@@ -5,13 +5,15 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from agent import machine
+from agent import machine, place
 from agent.home import PI
 from agent.wire import Refused
 
 SHARED = os.path.realpath(os.path.join(PI, "venvs"))
 OWN = os.path.realpath(os.path.join(machine.OWN, "venvs"))
-VENVS = OWN if os.path.isdir(OWN) else SHARED
+ELSEWHERE = os.path.realpath(os.path.join(place.root(), "venvs")) if place.chosen() else ""
+VENVS = ELSEWHERE or (OWN if os.path.isdir(OWN) else SHARED)
+NOTE = ".pi-vllm"  # in an environment that setup has made
 
 
 class Vllm(NamedTuple):
@@ -43,7 +45,7 @@ class Vllm(NamedTuple):
 def default() -> Vllm:
     """Return the vLLM that the link of this machine leads to."""
     path = os.path.realpath(machine.VENV)
-    if os.path.dirname(path) in (OWN, SHARED):
+    if os.path.dirname(path) in (OWN, SHARED, ELSEWHERE) or os.path.isfile(os.path.join(path, NOTE)):
         return Vllm(path, os.path.basename(path) if os.path.isdir(path) else None)
     infos = glob.glob(os.path.join(glob.escape(path), "lib", "python3*", "site-packages", "vllm-*.dist-info"))
     return Vllm(path, os.path.basename(infos[0])[len("vllm-") : -len(".dist-info")] if infos else None)

@@ -44,11 +44,12 @@ kept_lines() {
 }
 
 environment() {
-  local name cuda compat
+  local name value cuda compat
   # The agent reads the file of the home's first machine before that of another one.
   if ! has_usual_places; then
     echo unset CUDA_HOME VLLM_ENABLE_CUDA_COMPATIBILITY VLLM_CUDA_COMPATIBILITY_PATH HF_HUB_ENABLE_HF_TRANSFER HF_HOME \
-      PI_VLLM_CACHE VLLM_TARGET_DEVICE SSL_CERT_FILE REQUESTS_CA_BUNDLE
+      PI_VLLM_CACHE VLLM_TARGET_DEVICE SSL_CERT_FILE REQUESTS_CA_BUNDLE FLASHINFER_WORKSPACE_BASE TRITON_CACHE_DIR \
+      TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR TILELANG_CACHE_DIR TVM_FFI_CACHE_DIR CUTE_DSL_CACHE_DIR CUDA_CACHE_PATH
   fi
   cuda="$(cuda_home)"
   compat="$(cuda_compat)"
@@ -68,7 +69,10 @@ environment() {
   if [[ -n "$models_path" ]]; then
     export_line HF_HOME "$models_path/huggingface"
     export_line PI_VLLM_CACHE "$models_path/vllm-cache/$(kind_of_gpus)"
+  elif [[ -n "$home" ]]; then
+    export_line PI_VLLM_CACHE "$place/cache/vllm/$(kind_of_gpus)"
   fi
+  while read -r name value; do export_line "$name" "$value"; done < <(cache_variables)
   if [[ -n "$cpu_build" ]]; then export_line VLLM_TARGET_DEVICE cpu; fi
   for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE; do # certificates that Python's own list lacks
     if [[ -n "${!name:-}" ]]; then export_line "$name" "${!name}"; fi

@@ -15,6 +15,7 @@ find_the_place() {
 move_to_own_place() {
   pi_home="$HOME/.pi/machines/$machine"
   venv="$pi_home/venv"
+  place="$pi_home"
   venvs="$pi_home/venvs"
 }
 
@@ -22,8 +23,9 @@ move_to_own_place() {
 take_the_place() {
   mkdir -p "$pi_home"
   chmod 700 "$HOME/.pi" "$pi_home"
-  if has_usual_places && ! claim_the_usual_places; then
+  if has_usual_places && ! claim "$pi_home/machine" is_first_machine; then # another setup was faster
     move_to_own_place
+    use_the_place
     mkdir -p "$pi_home"
     chmod 700 "$pi_home"
   fi
@@ -32,10 +34,11 @@ take_the_place() {
 
 has_usual_places() { [[ "$pi_home" == "$HOME/.pi" ]]; }
 
-claim_the_usual_places() {
-  local claim="$pi_home/machine"
+# Write into a file that its folder is this machine's, unless a condition says that it is another's by now.
+claim() {
+  local claim="$1"
   if [[ ! -s "$claim" ]] && (set -C && echo "$machine $boot" > "$claim") 2> /dev/null; then return; fi
-  is_first_machine || return 1 # another setup was faster
+  "${@:2}" || return 1
   echo "$machine $boot" > "$claim.new"
   mv "$claim.new" "$claim"
 }
@@ -83,17 +86,4 @@ container_id() {
 }
 
 # Whether the home is on a network file system.
-is_home_shared() {
-  local point type home best="" kind=""
-  home="$(readlink -f "$HOME")/"
-  while read -r _ point type _; do
-    point="$(printf '%b' "$point")"
-    if [[ "$home" == "${point%/}/"* && ${#point} -ge ${#best} ]]; then best="$point" kind="$type"; fi
-  done < "$machine_root/proc/self/mounts"
-  case "$kind" in
-    nfs | nfs4 | lustre | cifs | smb3 | ceph | glusterfs | 9p | virtiofs | beegfs | gpfs | wekafs) ;;
-    fuseblk | fuse.fuse-overlayfs) return 1 ;;
-    fuse*) ;;
-    *) return 1 ;;
-  esac
-}
+is_home_shared() { is_shared "$HOME"; }

@@ -8,6 +8,7 @@
 #         STEP * text               a message of ours; the last one is the step's summary
 #         STEP ! text               a warning
 #         STEP x text               why the step fails; the first one counts
+#         STEP > OPTION VALUE       with this option of `pi pods setup` it would not have failed
 #     <== STEP: done|skipped|failed CODE|stopped        stopped: because another step failed
 
 readonly mark=$'\x1e' # begins our own lines among those of the programs we run
@@ -61,6 +62,8 @@ label_output() {
 # On stderr, so that they work inside $(…) too.
 say() { printf '%s* %s\n' "$mark" "$*" >&2; }
 warn() { printf '%s! %s\n' "$mark" "$*" >&2; }
+
+propose() { printf '%s> %s\n' "$mark" "$*" >&2; }
 
 skip() {
   step_result="skipped"

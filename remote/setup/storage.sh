@@ -202,7 +202,7 @@ name_the_volumes() {
 place_the_cache() {
   local store="$models_path/huggingface"
   if [[ -n "$users_hub" ]]; then skip "models are in $users_hub, as ~/.pi/env says"; return; fi
-  if [[ -z "$models_path" ]]; then skip "no --models-path"; return; fi
+  if [[ -z "$models_path" ]]; then leave_the_former_home; return; fi
   if [[ -n "$models_path_is_former" && ! -d "$store" ]]; then
     fail "the models folder $store is gone: mount its volume again with --mount," \
       "or choose another folder with --models-path"
@@ -213,6 +213,16 @@ place_the_cache() {
   move_old_cache_away "$store"
   ln -s "$store" "$hf_cache"
   say "the cache is now $store"
+}
+
+# With `--home ~` the models are in the home folder again; those of before stay where they are.
+leave_the_former_home() {
+  if [[ -z "$former_home" || "$(readlink "$hf_cache")" != "$former_home/huggingface" ]]; then
+    skip "no --models-path"
+    return
+  fi
+  rm "$hf_cache"
+  say "the cache was $former_home/huggingface, which is kept; models are now in $hf_cache"
 }
 
 # A share usually belongs to root; the folder for the models has to be ours.

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # uv, Python, and vLLM: each version in an environment of its own. Sourced by `pod_setup.sh`.
 #
+# With `--home` the folder `venvs` is on another disk (`home.sh`).
+#
 #     ~/.pi/venvs/VERSION/    as printed by `vllm --version`: 0.33.0, 0.33.0+cu129, 0.32.0+cpu
 #         .pi-vllm            what it was made from: `release`, `0.33.0`, `vllm[runai]>=0.33`
 #         .pi-works           touched when it last passed its test run
@@ -20,7 +22,7 @@ abilities=.pi-abilities.json
 is_asked=""  # whether a vLLM was asked by this setup, with an answer or without one
 
 install_uv() {
-  PATH="$pi_home/uv/bin:$HOME/.local/bin:$PATH"
+  PATH="$place/uv/bin:$pi_home/uv/bin:$HOME/.local/bin:$PATH"
   if has_working_uv; then skip "$(uv --version) is already installed"; return; fi
   install_uv_by_its_installer || install_uv_from_pypi
   hash -r
@@ -35,15 +37,15 @@ install_uv_by_its_installer() {
   local installer="$pi_home/uv-installer.sh"
   curl --proto '=https' --tlsv1.2 -fsSL --connect-timeout 20 --max-time 120 \
     -o "$installer" "https://astral.sh/uv/$uv_version/install.sh" \
-    && UV_UNMANAGED_INSTALL="$pi_home/uv/bin" sh "$installer" \
+    && UV_UNMANAGED_INSTALL="$place/uv/bin" sh "$installer" \
     && rm "$installer"
 }
 
 # Debian's pip refuses to install beside the system's packages (PEP 668): uv gets a small venv of its own.
 install_uv_from_pypi() {
   say "uv's installer cannot be used here; installing uv $uv_version from PyPI instead"
-  if ! capture python3 -m venv --clear "$pi_home/uv" \
-    || ! capture "$pi_home/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+  if ! capture python3 -m venv --clear "$place/uv" \
+    || ! capture "$place/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
       "uv==$uv_version"; then
     fail "uv cannot be installed: $(why_not_installed)"
   fi
@@ -57,7 +59,7 @@ install_vllm() {
 install_the_wanted_vllm() {
   local chosen
   rm -rf "$venvs"/.new "$venvs"/.old-*
-  if ! has_usual_places && [[ -z "$vllm_spec" && ! -e "$venv" ]]; then adopt_the_shared_default; fi
+  if may_share_venvs && [[ -z "$vllm_spec" && ! -e "$venv" ]]; then adopt_the_shared_default; fi
   if [[ -z "$vllm_spec" && -z "$(former_venv)" ]] && is_usable "$(default_venv)"; then
     skip "vLLM $(default_version) is already installed"
     return
@@ -74,6 +76,7 @@ install_the_wanted_vllm() {
   fi
   make_default "$chosen"
   name_other_versions
+  name_old_places
   say "vLLM ${chosen##*/} is now the default"
 }
 
@@ -85,17 +88,27 @@ adopt_the_shared_default() {
   if [[ "$shared" == "$shared_venvs"/* ]] && is_usable "$shared"; then make_default "$shared"; fi
 }
 
-# Print the environment that `~/venv` links to, if setup made it.
+# Print the environment that `~/venv` links to, if setup made it in the present place.
 default_venv() {
   local target
   target="$(readlink "$venv" || true)"
-  if [[ "$target" == "$venvs"/* || "$target" == "$shared_venvs"/* ]]; then printf '%s\n' "$target"; fi
+  if [[ "$target" == "$venvs"/* ]] || { may_share_venvs && [[ "$target" == "$shared_venvs"/* ]]; }; then
+    printf '%s\n' "$target"
+  fi
 }
+
+# Whether `~/venv` links to an environment that setup made for another --home; it may be gone.
+is_venv_elsewhere() {
+  [[ -z "$(default_venv)" && "$(readlink "$venv")" =~ /(\.pi|pi-vllm)(/machines/[^/]+)?/venvs/[0-9][^/]*$ ]]
+}
+
+# Whether the place is another machine's, which was there first: its environments are used if they work here.
+may_share_venvs() { [[ "$shared_venvs" != "$venvs" ]]; }
 
 default_version() { basename "$(default_venv)"; }
 
 # Print `~/venv` if setup did not make it.
-former_venv() { if [[ -e "$venv" && -z "$(default_venv)" ]]; then printf '%s\n' "$venv"; fi; }
+former_venv() { if [[ -e "$venv" && -z "$(default_venv)" ]] && ! is_venv_elsewhere; then printf '%s\n' "$venv"; fi; }
 
 # Whether an environment works and is built for this machine.
 is_usable() {
@@ -158,7 +171,7 @@ proof_of() {
   fi
 }
 
-belongs_to_another_machine() { [[ "$1" == "$shared_venvs"/* ]] && ! has_usual_places; }
+belongs_to_another_machine() { may_share_venvs && [[ "$1" == "$shared_venvs"/* ]]; }
 
 # Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
 # first model would fail.
@@ -227,7 +240,7 @@ find_wanted() {
 }
 
 all_venvs() {
-  if ! has_usual_places; then compgen -G "$shared_venvs/[0-9]*" || true; fi
+  if may_share_venvs; then compgen -G "$shared_venvs/[0-9]*" || true; fi
   compgen -G "$venvs/[0-9]*" || true
 }
 
@@ -237,7 +250,7 @@ find_version() {
   if [[ "$version" == *+"$(backend_for "$(cuda_of_the_default "${version%+*}")")" ]]; then version="${version%+*}"; fi
   if [[ -d "$venvs/$version" ]]; then
     printf '%s\n' "$venvs/$version"
-  elif [[ -d "$shared_venvs/$version" ]]; then
+  elif may_share_venvs && [[ -d "$shared_venvs/$version" ]]; then
     printf '%s\n' "$shared_venvs/$version"
   fi
 }
@@ -293,7 +306,7 @@ make_venv() {
 
 refuse_while_shared() {
   local link
-  for link in "$HOME"/.pi/machines/*/venv; do
+  for link in "$HOME"/.pi/machines/*/venv "$home"/pi-vllm/machines/*/venv; do
     if [[ "$(readlink "$link")" == "$1" ]]; then
       give_up "another machine with this home folder uses vLLM ${1##*/} too ($(basename "$(dirname "$link")")):" \
         "it is not replaced; choose another version with --vllm"
@@ -311,11 +324,12 @@ give_up() {
 # Replace the link `~/venv` in one step. A `~/venv` that setup did not make is kept.
 make_default() {
   local kept="$venv.before-setup" link="$pi_home/venv.new"
-  if [[ -n "$(former_venv)" || ( -L "$venv" && -z "$(default_venv)" ) ]]; then
+  if [[ -n "$(former_venv)" || ( -L "$venv" && -z "$(default_venv)" ) ]] && ! is_venv_elsewhere; then
     while [[ -e "$kept" || -L "$kept" ]]; do kept="$kept+"; done
     mv -T "$venv" "$kept"
     say "kept the existing ~/venv as $kept"
   fi
+  if [[ -n "$home" ]] && may_share_venvs; then ln -sfn "$1" "$place/venv"; fi # for `refuse_while_shared`
   ln -sfn "$1" "$link"
   mv -T "$link" "$venv"
 }
@@ -325,5 +339,5 @@ name_other_versions() {
   while read -r each; do
     if [[ -n "$each" && "$each" != "$(default_venv)" ]]; then others+="${others:+, }${each##*/}"; fi
   done < <(compgen -G "$venvs/[0-9]*")
-  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ~${venvs#"$HOME"}/VERSION to free its disk space"
+  [[ -z "$others" ]] || say "also installed: vLLM $others; delete ${venvs/#"$HOME"/"~"}/VERSION to free its disk space"
 }

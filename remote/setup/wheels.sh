@@ -165,9 +165,9 @@ install_cpu_build() {
 # Print the folder with the least free space of those that an installation writes to. What did not fit is mostly removed
 # by now, so that no disk may be full any more.
 fullest_place() {
-  local place
-  for place in "$venvs" "$pi_home" "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}}"; do
-    printf '%s\t%s\n' "$(disk_facts "$place" | cut -f 4)" "$place"
+  local folder
+  for folder in "$venvs" "$pi_home" "$(existing "$(uv_cache)")"; do
+    printf '%s\t%s\n' "$(disk_facts "$folder" | cut -f 4)" "$folder"
   done | grep '^[0-9]' | sort -n | head -n 1 | cut -f 2 || true
 }
 

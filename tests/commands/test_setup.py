@@ -60,6 +60,23 @@ def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> No
     assert oct((machine.home / ".pi").stat().st_mode & 0o777) == "0o700"
 
 
+def test_another_home_is_recorded_and_given_back_by_a_tilde(pi: Pi, machine: EmbeddedPod, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    assert pi("pods", "setup", "dc1", machine.ssh, "--home", str(disk)).code == 0
+    assert pods_json()["pods"]["dc1"]["home"] == str(disk)
+    assert (machine.home / "venv").readlink() == disk / "pi-vllm/venvs/0.32.0"
+    checked = pi("pods", "--check", "--json").json[0]
+    assert (checked["home"], checked["check"]["place"]["path"]) == (str(disk), str(disk))
+    (machine.home / ".pi/place").unlink()  # a machine that was recreated has no memory
+    assert pi("pods", "setup", "dc1").code == 0
+    assert (machine.home / ".pi/place").read_text().splitlines()[0] == str(disk)
+    unquoted = str(Path.home())  # what the local shell makes of `~`
+    assert pi("pods", "setup", "dc1", "--home", unquoted).code == 0
+    assert "home" not in pods_json()["pods"]["dc1"]
+    assert (machine.home / "venv").readlink() == machine.home / ".pi/venvs/0.32.0"
+
+
 def test_the_log_is_complete_and_private_and_the_previous_one_is_kept(pi: Pi, machine: EmbeddedPod) -> None:
     pi("pods", "setup", "dc1", machine.ssh)
     first = log_of("dc1").read_text()
@@ -149,6 +166,7 @@ def test_setup_asks_for_its_secrets_before_it_connects(pi: Pi, machine: Embedded
     ("words", "said"),
     [
         (["--models-path", "disk"], "error: `--models-path` must be absolute, not `disk`\nhint: start it with `/`\n"),
+        (["--home", "disk"], "error: `--home` must be absolute, not `disk`\nhint: start it with `/`, or use `~`\n"),
         (["--mount", "mount -a"], "error: cannot tell where `mount -a` mounts: it names no absolute path\n"),
         (["--mount", "mount '/mnt"], "error: `mount '/mnt` is not a valid command: no closing quotation\n"),
         (["--cpu", "--cuda", "full"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),

@@ -98,6 +98,7 @@ INSPECTION: "protocol.Inspection" = {
     "trouble": None,
     "driver": "answers",
     "home": DISK,
+    "place": DISK,
     "storage": {**DISK, "path": "/mnt/models", "is_mount": True},
     "vllm": "0.20.0",
     "versions": ["0.20.0"],

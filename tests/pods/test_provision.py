@@ -103,3 +103,6 @@ def test_every_option_becomes_an_argument() -> None:
         *("--mount", "mount x /m", "--models-path", "/m", "--vllm", "0.32.0"),
         *("--cuda", "none", "--flashinfer", "source", "--cpu", "--shell-env"),
     ]
+    options = SetupOptions(home="/new", last_home="/old")
+    assert options.for_the_script() == ["--home", "/new", "--last-home", "/old"]
+    assert options.arguments() == ["--home", "/new"]

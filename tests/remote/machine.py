@@ -80,6 +80,19 @@ _STUBS = {
     "installed/python": ":",  # this vLLM cannot be asked what it can do
 }
 
+# Prints the row of the disk with the longest mount point above each path, links resolved.
+_DF = """
+echo "Filesystem Type 1024-blocks Used Available Capacity Mounted on"
+for path; do
+  case "$path" in /*) path="$(readlink -m "$path")" ;; *) continue ;; esac
+  found=""
+  while IFS="	" read -r point row; do
+    case "$path/" in "${point%/}/"*) if [ "${#point}" -ge "${#found}" ]; then found="$point" best="$row"; fi ;; esac
+  done < "$MACHINE/df"
+  echo "$best"
+done
+"""
+
 _SYSTEM = {
     "/etc/os-release": 'NAME="Debian GNU/Linux"\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\nID=debian\n',
     "/proc/1/comm": "systemd\n",
@@ -133,6 +146,17 @@ class Machine:
         file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+
+    def put_disks(self, *disks: tuple[str | Path, str, int]) -> None:
+        """Give the machine disks: mount point, `TYPE` or `TYPE OPTIONS`, free GiB. The first is that of /."""
+        rows, mounts = [], ["proc /proc proc rw 0 0"]
+        for point, kind, free in disks:
+            kind, _, options = kind.partition(" ")
+            rows.append(f"{point}\t/dev/vda {kind} 1 1 {free << 20} 1% {point}\n")
+            mounts.append(f"/dev/vda {str(point).replace(' ', chr(92) + '040')} {kind} {options or 'rw'} 0 0")
+        self.write("/proc/self/mounts", "\n".join(mounts) + "\n")
+        (self.folder / "df").write_text("".join(rows))
+        self.install("df", _DF)
 
     def remove(self, name: str) -> None:
         """Take an executable off the PATH, wherever this computer has it."""
