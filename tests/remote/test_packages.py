@@ -86,7 +86,7 @@ def test_the_lists_are_refreshed_once_for_all_steps(machine: Machine) -> None:
         "install ca-certificates curl python3 python3-venv",
         "install build-essential python3-dev",
     ]
-    assert machine.calls("dpkg") == ["dpkg --force-confdef --force-confold --configure -a"]
+    assert machine.calls("dpkg") == []
 
 
 def test_recent_package_lists_are_refreshed_only_if_an_installation_fails(machine: Machine) -> None:
@@ -126,7 +126,7 @@ def holds_the_lock(machine: Machine, command: str, pid: int) -> Path:
     return held
 
 
-@pytest.mark.parametrize("command", ["update", "install", "dpkg --force"])
+@pytest.mark.parametrize("command", ["update", "install"])
 def test_setup_waits_for_the_lock_of_another_apt_and_names_its_holder(machine: Machine, command: str) -> None:
     machine.environ["PI_SETUP_WAIT_LIMIT"] = "60"
     log = machine.folder / "log"
@@ -182,7 +182,12 @@ def test_the_wait_for_a_lock_that_is_never_released_ends(machine: Machine) -> No
                 "E: Failed to fetch https://m.example.org/x.deb  Certificate verification failed: The certificate is"
                 " NOT trusted."
             ),
-            "its certificate is not trusted by the machine",
+            (
+                "the certificate of m.example.org is not trusted by this machine: its network seems to inspect TLS. Put"
+                " the certificate of its CA into /usr/local/share/ca-certificates (NAME.crt), run"
+                " update-ca-certificates as root, then setup again; or name a file of certificates with SSL_CERT_FILE"
+                " in ~/.pi/env"
+            ),
         ),
         ("Reading package lists...\nE: Unable to locate package python3-dev", "Unable to locate package python3-dev"),
         (

@@ -42,20 +42,6 @@ def cached(machine: Machine) -> Path:
 # The volume
 
 
-@pytest.mark.parametrize(
-    ("command", "target"),
-    [
-        ("mount -t nfs -o nconnect=16 nfs.example.com:/models-1 /mnt/models", "/mnt/models"),
-        ("mkdir -p /mnt/X && sudo mount -t nfs h:/x /mnt/X 2>/dev/null", "/mnt/X"),
-        ("mount -t nfs h:/x '/mnt/my models/'; true", "/mnt/my models"),
-        ("mount /dev/vdb /mnt > /dev/null", "/mnt"),
-        ("mount -a", ""),
-    ],
-)
-def test_the_target_of_a_mount_command_is_its_last_absolute_path(machine: Machine, command: str, target: str) -> None:
-    assert machine.call("target_of", command) == f"{target}\n"
-
-
 @pytest.mark.parametrize("folder", ["volume", "my volume"])
 def test_a_volume_is_mounted_once_and_holds_the_cache(machine: Machine, folder: str) -> None:
     volume = machine.folder / folder
