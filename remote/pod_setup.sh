@@ -135,7 +135,7 @@ read_arguments() {
   if [[ -n "$mount_command" ]]; then
     mount_target="${mount_target/#\~/$HOME}"
     models_path="${models_path:-$mount_target}"
-    [[ -n "$models_path" ]] || fail "PI_MOUNT needs PI_MOUNT_TARGET, or --models-path"
+    [[ -n "$models_path" ]] || fail "cannot tell where the mount command mounts: name the folder with --models-path"
   fi
   read_the_users_variables
   if [[ -z "$models_path" ]]; then

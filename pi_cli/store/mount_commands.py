@@ -11,6 +11,7 @@ from itertools import pairwise, product
 from pathlib import PurePosixPath
 
 from pi_cli.store import shell_commands
+from pi_cli.store.mount_tools import TOOLS, Tool
 from pi_cli.store.shell_commands import HOME, UNKNOWN, Command
 
 
@@ -33,55 +34,25 @@ class Mount:
         return self.source if is_shown else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Tool:
-    """A program that mounts: its operands, and those of its options that are not obvious from their number."""
-
-    operands: tuple[int, ...] = (2,)
-    source: str = r"[^/].*"  # what an operand before the folder looks like
-    subcommands: tuple[str, ...] = ()
-    flags: str = ""  # options without a value
-    valued: str = "-o"  # options with a value, which may be the next word
-
-
-_S3 = _Tool((1, 2), r"(s3://)?[^/]+(:.*|/)?", flags="-f -d -s --allow-other --read-only --allow-delete")
-_TOOLS = {
-    "rclone": _Tool(
-        source=r"[^/]*:.*",
-        subcommands=("mount", "mount2", "cmount", "nfsmount"),
-        flags="--daemon --allow-other --allow-root --allow-non-empty --read-only --default-permissions --network-mode "
-        "--no-modtime --no-checksum --no-seek --vfs-fast-fingerprint --vfs-refresh --fast-list --debug-fuse -v -vv -vvv",
-        valued="-o --cache-dir --config --log-file --vfs-cache-mode --vfs-cache-max-size --dir-cache-time --umask "
-        "--buffer-size --transfers --rc-addr --uid --gid",
-    ),
-    "juicefs": _Tool(
-        source=r".+://.*|[^/]+",
-        subcommands=("mount",),
-        flags="-d --background --no-usage-report --writeback --read-only --no-syslog --no-bgjob --enable-xattr -f",
-        valued="-o --cache-dir --cache-size --log --subdir --metrics --conf-dir --buffer-size",
-    ),
-    "gcsfuse": _Tool((1, 2), r"[^/]+", flags="--implicit-dirs --foreground", valued="-o --key-file --log-file"),
-    "s3fs": _S3,
-    "goofys": _S3,
-    "geesefs": _S3,
-    "tigrisfs": _S3,
-    "mount-s3": _Tool(source=r"(s3://)?[^/]+/?", flags="--allow-other --read-only --allow-delete -f --foreground"),
-    "sshfs": _Tool(source=r"[^/]*:.*", flags="-C -f -d -s -1 -4 -6", valued="-o -p -F"),
-    "blobfuse2": _Tool((1,), subcommands=("mount",), flags="--foreground --read-only --allow-other --use-adls"),
-    "blobfuse": _Tool((1,)),
-    "bindfs": _Tool(source=".*"),
-    "mergerfs": _Tool(source=".*"),
-    "ntfs-3g": _Tool(source=".*"),
-    "glusterfs": _Tool((1,), valued="-s -f -L -o"),
-    "ceph-fuse": _Tool((1,), valued="-m -n -c -k -r -i -o --id --client_fs"),
-    "mfsmount": _Tool((1, 2), source="mfs.*", valued="-H -S -P -o"),
-    "curlftpfs": _Tool(),
-    "systemd-mount": _Tool(source=".*", flags="--no-block -G --collect --discover -q", valued="-o -t -p --options --type"),
-}
 _MOUNT_HELPER = re.compile(r"mount\.(?!sh$|bash$|py$|pl$)([\w-]+)")  # `mount.nfs4`; not a script
 _WEED = re.compile(r"--?dir(?:=(.*))?")  # of `weed mount`
 
-_KEYWORDS = {"if", "then", "else", "elif", "while", "until", "do", "!", "{", "time", "command", "exec", "nohup", "setsid"}
+_KEYWORDS = {
+    "if",
+    "then",
+    "else",
+    "elif",
+    "while",
+    "until",
+    "do",
+    "!",
+    "{",
+    "time",
+    "command",
+    "exec",
+    "nohup",
+    "setsid",
+}
 _WRAPPERS = {  # programs that run another one: their options with a value, and how many operands come before it
     "sudo": ("-u -g -h -p -C -T -D -R -U -r -t --user --group", 0),
     "doas": ("-u -C", 0),
@@ -93,20 +64,46 @@ _WRAPPERS = {  # programs that run another one: their options with a value, and 
     "flock": ("-w -E -c", 1),
 }
 _SHELLS = {"sh", "bash", "dash", "zsh"}
-_OTHER_PROGRAMS = set(
-    "apt apt-get apk awk cat cd chgrp chmod chown cp curl df dnf do done dpkg echo exit export false fi findmnt for grep "
-    "gpg install ln ls lsblk mkdir mkfs modprobe mountpoint mv pip pip3 printf pwd rm rmdir sed service set sleep stat "
-    "systemctl tar tee test touch true umount unzip update-ca-certificates wget which [ [[ } : ssh-keyscan snap yum "
-    "mkfs.ext4 mkfs.xfs mke2fs parted fdisk source . cryptsetup vgchange resize2fs xfs_growfs usermod useradd id".split()
+_OTHER_PROGRAMS = re.compile(  # of a recipe: none of them mounts
+    r"[.:}]|\[\[?|apk|apt(-get)?|awk|cat|cd|ch(grp|mod|own)|cp|cryptsetup|curl|df|dnf|done?|dpkg|echo|exit|export|false"
+    r"|fdisk|fi|findmnt|for|gpg|grep|id|install|ln|ls|lsblk|mkdir|mke2fs|mkfs(\.\w+)?|modprobe|mountpoint|mv|parted|pip3?"
+    r"|printf|pwd|resize2fs|rm|rmdir|sed|service|set|sleep|snap|source|ssh-keyscan|stat|systemctl|tar|tee|test|touch|true"
+    r"|umount|unzip|update-ca-certificates|user(add|mod)|vgchange|wget|which|xfs_growfs|yum"
 )
 _INTERPRETERS = {*_SHELLS, "python", "python3", "perl", "uv", "uvx"}
 _MOUNT_VALUES = {"o", "t", "L", "U", "T", "O", "N"}
 _MOUNT_OPTIONS = {  # `mount`'s long options with a value, as the short one
-    **{"--options": "o", "--types": "t", "--label": "L", "--uuid": "U", "--fstab": "T", "--test-opts": "O"},
-    **{"--namespace": "N", "--source": "source", "--target": "target", "--target-prefix": "prefix"},
+    "--options": "o",
+    "--types": "t",
+    "--label": "L",
+    "--uuid": "U",
+    "--fstab": "T",
+    "--test-opts": "O",
+    "--namespace": "N",
+    "--source": "source",
+    "--target": "target",
+    "--target-prefix": "prefix",
 }
-_CHANGES = {"--move", "-M", "--make-shared", "--make-slave", "--make-private", "--make-unbindable", "-l", "--show-labels"}
-_CHANGES |= {"--make-rshared", "--make-rslave", "--make-rprivate", "--make-runbindable", "-V", "--version", "-h", "--help"}
+_CHANGES = {
+    "--move",
+    "-M",
+    "--make-shared",
+    "--make-slave",
+    "--make-private",
+    "--make-unbindable",
+    "-l",
+    "--show-labels",
+}
+_CHANGES |= {
+    "--make-rshared",
+    "--make-rslave",
+    "--make-rprivate",
+    "--make-runbindable",
+    "-V",
+    "--version",
+    "-h",
+    "--help",
+}
 _MOST_UNKNOWN = 8  # options whose number of words is not known; each doubles what has to be tried
 
 
@@ -233,8 +230,8 @@ def _known(command: Command, entries: Sequence[Mount]) -> Iterator[Mount]:
         found = [(_WEED.fullmatch(word), following) for word, following in pairwise([*words, ""])]
         targets = [option[1] if option[1] is not None else following for option, following in found if option]
         yield from (_mount(target, "", "fuse") for target in targets)
-    elif name in _TOOLS:
-        yield from _by_tool(_TOOLS[name], words)
+    elif name in TOOLS:
+        yield from _by_tool(TOOLS[name], words)
 
 
 def _unit_path(unit: str) -> str:
@@ -291,7 +288,7 @@ def _mount_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return operands, options
 
 
-def _by_tool(tool: _Tool, words: Sequence[str]) -> Iterator[Mount]:
+def _by_tool(tool: Tool, words: Sequence[str]) -> Iterator[Mount]:
     """Yield where a program mounts: its last operand, if all ways to read its options that are possible agree on it."""
     if tool.subcommands:
         index = next((index for index, word in enumerate(words) if word in tool.subcommands), None)
@@ -309,7 +306,7 @@ def _by_tool(tool: _Tool, words: Sequence[str]) -> Iterator[Mount]:
         yield _mount(*found.pop(), "fuse") if len({target for target, _ in found}) == 1 else Mount()
 
 
-def _possible_operands(tool: _Tool, words: Sequence[str]) -> Iterator[list[str]]:
+def _possible_operands(tool: Tool, words: Sequence[str]) -> Iterator[list[str]]:
     flags, valued = tool.flags.split(), tool.valued.split()
     unknown = [
         index
@@ -334,7 +331,7 @@ def _by_other_program(command: Command) -> Iterator[Mount]:
     """Yield the only absolute path that a program of unknown purpose gets, such as a script of the user's."""
     name, *words = command.words or [""]
     name = name.rsplit("/", 1)[-1]
-    if name in _OTHER_PROGRAMS or name in {"", *_TOOLS, "weed", "mount", "tee"}:
+    if not name or _OTHER_PROGRAMS.fullmatch(name) or name in {*TOOLS, "weed", "mount"}:
         return
     paths = [word for before, word in pairwise(["", *words]) if _is_path(word) and not before.startswith("-")]
     if name in _INTERPRETERS:

@@ -18,16 +18,17 @@ certificate_trouble() {
   local text="${1,,}" host="$2"
   local named="notvalidforname|not valid for (the )?name|no alternative certificate subject|hostname mismatch"
   local timed="certificate (has |is )?expired|peer certificate: (expired|notvalidyet)|not yet (valid|activated)"
-  local unknown="invalid peer certificate|unknown ?issuer|issuer is unknown|certificate is not trusted|ssl certificate problem"
+  local unknown="invalid peer certificate|unknown ?issuer|issuer is unknown|certificate is not trusted|unknown ca"
   named+="|does(n't| not) match|certificate is valid for"
   timed+="|not valid yet|expired certificate"
-  unknown+="|certificate.verif|sslcertverif|unable to get (local )?issuer|self.signed certificate|unknown ca|curl: \(60\)"
+  unknown+="|ssl certificate problem|certificate.verif|sslcertverif|unable to get (local )?issuer|self.signed certificate"
+  unknown+="|curl: \(60\)"
   if [[ ! "$text" =~ $named|$timed|$unknown ]]; then return 1; fi
   if [[ "$text" =~ $named ]]; then
     echo "the certificate of $host is for another name: another server answers in its place"
   elif [[ "$text" =~ $timed ]]; then
-    echo "the certificate of $host is not valid at $(date -u '+%F %R') UTC: it has expired, or the clock of this machine" \
-      "is wrong"
+    echo "the certificate of $host is not valid at $(date -u '+%F %R') UTC: it has expired," \
+      "or the clock of this machine is wrong"
   else
     echo "the certificate of $host is not trusted by this machine: its network seems to inspect TLS. Put the" \
       "certificate of its CA into /usr/local/share/ca-certificates (NAME.crt), run update-ca-certificates as root, then" \

@@ -35,7 +35,7 @@ first_boot() {
   fi
 }
 
-# Print what installs the driver, unless that works already: then a kernel update in the background is no reason to wait.
+# Print what installs the driver, unless that works already: then an update in the background does not matter.
 missing_drivers_installer() {
   local program
   program="$(running_installer)"
@@ -57,7 +57,7 @@ running_installer() {
   done < <(timeout 10 systemctl list-units --plain --no-legend --state=start --state=start-pre 2> /dev/null)
 }
 
-# Refuse a driver that is not there yet, or that needs a reboot, in these words; others are left to `gpus.sh`.
+# Refuse a driver that is not there yet, or that needs a reboot; `gpus.sh` finds the other faults.
 check_the_driver_is_loaded() {
   local program said
   program="$(missing_drivers_installer)"
@@ -83,6 +83,7 @@ awaits_a_reboot() {
 
 packages_that_wait() {
   local names
-  names="$(grep -shE 'nvidia|^linux-(image|modules)' "$machine_root"/run/reboot-required.pkgs | sort -u | head -n 3 | paste -sd , || true)"
+  names="$(grep -shE 'nvidia|^linux-(image|modules)' "$machine_root"/run/reboot-required.pkgs | sort -u || true)"
+  names="$(head -n 3 <<< "$names" | paste -sd ,)"
   if [[ -n "$names" ]]; then printf ' (%s)' "${names//,/, }"; fi
 }

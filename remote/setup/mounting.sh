@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Runs a mount command as root, for `storage.sh`: its text is given to `bash -c`, as root may not be allowed to read it in
-# a home on a share. On stdin: the variables of the network, each followed by a NUL, one more NUL, and the command.
+# Runs a mount command as root, for `storage.sh`. This text is given to `bash -c`: root may not be allowed to read it in a
+# home on a share. On stdin: the variables of the network, each followed by a NUL, one more NUL, and the command.
 
 patience="$1" # seconds for other programs that hold apt's locks
+locked="Could not get lock|Unable to (acquire|lock)"
 
 # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
 sudo() {
@@ -21,15 +22,15 @@ sudo() {
 apt-get() { patiently apt-get "$@"; }
 apt() { patiently apt-get "$@"; }
 
-# Run apt without questions. Setup installs packages at the same time, and a package of somebody else's that apt cannot
-# finish is no reason not to mount.
+# Run apt without questions. Setup installs packages at the same time, and a package that apt cannot finish does not
+# matter if those that the command wants are there.
 patiently() {
   local log status deadline=$((SECONDS + patience))
   log="$(mktemp)"
   while true; do
     status=0
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 command "$@" -q -y < /dev/null > "$log" 2>&1 || status=$?
-    if ((status == 0 || SECONDS >= deadline)) || ! grep -qE 'Could not get lock|Unable to (acquire|lock)' "$log"; then break; fi
+    if ((status == 0 || SECONDS >= deadline)) || ! grep -qE "$locked" "$log"; then break; fi
     sleep 1
   done
   cat "$log"

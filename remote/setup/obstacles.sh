@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What others have left broken on a machine, and apt then refuses to do anything: packages, and entries of sources. They
-# are left as they are and named. Sourced by `pod_setup.sh`.
+# Broken packages and entries of sources on a machine, because of which apt refuses to do anything. They are named and
+# not changed. Sourced by `pod_setup.sh`.
 
 apt_options=() # what is left out of apt's view of the machine, for one installation
 set_aside=""   # the folder for that; root reads it, which a home on a share may not allow
 left_out=""    # names of packages
 named_as_broken=""
 
-# Get past what stopped apt before it began, if that can be done without changing what is not ours. The arguments are the
+# Get past what stopped apt before it began, if that changes only what is ours. The arguments are the
 # packages that are wanted.
 clear_the_way() {
   local log="$pi_home/apt.log"
@@ -38,7 +38,7 @@ leave_out_packages() {
   while read -r name; do
     if [[ " $* $left_out " == *" $name "* ]]; then continue; fi
     left_out+=" $name"
-    warn "$name is not fully installed on this machine, and left as it is: $(unmet_dependency "$log" "$name")"
+    warn "$name is not fully installed on this machine: $(unmet_dependency "$log" "$name"). Setup does not change it"
   done < <(sed -nE -e 's/^ ([a-z0-9][a-z0-9+.-]+)(:[a-z0-9]+)? : .*/\1/p' \
     -e 's/.*[Tt]he package ([^ :]+)(:[a-z0-9]+)? needs to be reinstalled.*/\1/p' "$log" | sort -u)
   if [[ "$left_out" == "$before" ]]; then return 1; fi
@@ -52,7 +52,8 @@ leave_out_packages() {
 unmet_dependency() {
   local line
   line="$(grep -E "^ ${2:-[a-z0-9][a-z0-9+.-]+}(:[a-z0-9]+)? : " "$1" | head -n 1 | sed -E 's/^ +//; s/ +/ /g' || true)"
-  echo "${line:-its installation was interrupted}"
+  line="${line:-$(grep -E '^E: ' "$1" | head -n 1 | cut -d ' ' -f 2-)}"
+  echo "${line%.}"
 }
 
 has_unreadable_sources() { grep -q 'list of sources could not be read' "$pi_home/apt.log"; }
@@ -64,7 +65,9 @@ leave_out_sources() {
   why="$(sed -nE 's/^(E|Error): //p' "$log" | head -n 1)"
   mapfile -t bad < <(grep -oE '/etc/apt/sources\.list(\.d/[^ ]+)?' <<< "$why" | sort -u)
   url="$(sed -nE 's/.*Conflicting values set for option .* regarding source ([^ ]+).*/\1/p' <<< "$why")"
-  if [[ -n "$url" ]]; then mapfile -t bad < <(grep -lFs "${url%/}" "$folder"/*.list "$folder"/*.sources | head -n -1); fi
+  if [[ -n "$url" ]]; then
+    mapfile -t bad < <(grep -lFs "${url%/}" "$folder"/*.list "$folder"/*.sources | head -n -1)
+  fi
   if ((${#bad[@]} == 0)); then return 1; fi
   make_room_aside
   if [[ ! -d "$set_aside/sources" ]]; then
@@ -109,5 +112,7 @@ broken_packages() {
 name_held_packages() {
   local held
   held="$(apt-mark showhold 2> /dev/null | paste -sd ' ')"
-  if [[ -n "$held" ]]; then echo "; held back on this machine: $held. Release them with \`apt-mark unhold\` on the pod"; fi
+  if [[ -n "$held" ]]; then
+    echo "; held back on this machine: $held. Release them with \`apt-mark unhold\` on the pod"
+  fi
 }

@@ -82,14 +82,14 @@ have_fresh_lists() {
 
 # If one of several sources cannot be read, the others may be enough.
 refresh_lists() {
+  local -i attempts
   lists_are_fresh=yes
-  if retry_while_locked apt_get update -o APT::Update::Error-Mode=any; then return; fi
-  mirror_trouble="$(reason_of_apt)"
-  if has_unreadable_sources && leave_out_sources; then
+  for ((attempts = 0; attempts < 5; attempts++)); do
     if retry_while_locked apt_get update -o APT::Update::Error-Mode=any; then return; fi
-    mirror_trouble="$(reason_of_apt)"
-  fi
-  say "could not refresh the package lists; continuing with the existing ones ($mirror_trouble)"
+    if ! has_unreadable_sources || ! leave_out_sources; then break; fi
+  done
+  mirror_trouble="$(reason_of_apt)"
+  say "could not refresh the package lists; continuing with the existing ones: $mirror_trouble"
 }
 
 # Run apt-get with plain output and no questions; it keeps changed configuration files and restarts no services. In a
@@ -146,7 +146,7 @@ reason_of_apt() {
       echo "the machine cannot reach $(host_of_apt "$text")" ;;
     *"Unable to locate"* | *"no installation candidate"*)
       echo "${mirror_trouble:-$(sed -nE 's/^E: //p' "$log" | head -n 1)}" ;;
-    *"held broken packages"*) echo "$(unmet_dependency "$log")$(name_held_packages)" ;;
+    *[Hh]"eld packages"* | *"held broken packages"*) echo "$(unmet_dependency "$log")$(name_held_packages)" ;;
     *) if [[ -n "$broken" ]]; then echo "$broken"; return; fi
       sed -nE 's/^(E: |dpkg: error[^:]*: )//p' "$log" | head -n 1 | grep . || echo "see above" ;;
   esac

@@ -137,7 +137,9 @@ run_the_mount_command() {
   case "$status" in
     0) ;;
     124 | 137) fail "the mount command did not end within $limit s: the server does not answer" ;;
-    *) if [[ -n "$mount_target" ]] || ! is_the_volume_mounted; then fail "the mount command failed: $(why_not_mounted "$log")"; fi
+    *) if [[ -n "$mount_target" ]] || ! is_the_volume_mounted; then
+      fail "the mount command failed: $(why_not_mounted "$log")"
+    fi
       warn "the mount command failed: $(why_not_mounted "$log")" ;;
   esac
 }

@@ -13,7 +13,7 @@ volumes() {
   while read -r source target type options _; do
     target="$(printf '%b' "${target//\\/\\0}")"
     if ! may_hold_models "$source" "$target" "$type" "$options"; then continue; fi
-    IFS=$'\t' read -r _ _ total free _ < <(disk_facts "$target")
+    IFS=$'\t' read -r _ _ total free _ < <(disk_facts "$target") || continue
     if ! ((${total:-0} >= smallest_volume)); then continue; fi # also one that does not answer
     lasts=1
     if is_emptied "$target"; then lasts=0; fi

@@ -68,7 +68,7 @@ def test_a_machine_without_network_is_called_so(pod: OpensshPod) -> None:
     assert fails(pod) == f"cannot install make: {reason}"
 
 
-# What others have left broken
+# What is broken on a machine already
 
 
 def package(pod: OpensshPod, name: str, *fields: str, file: str = "", **scripts: str) -> str:
@@ -98,7 +98,7 @@ def succeeds(pod: OpensshPod) -> str:
 FINISH = "What setup needs is installed; finish that package with `dpkg --configure -a` on the pod"
 
 
-def test_a_package_of_somebody_elses_that_cannot_be_finished_is_named_and_left(pod: OpensshPod) -> None:
+def test_a_broken_package_that_setup_does_not_need_is_named_and_not_changed(pod: OpensshPod) -> None:
     """nvidia-dkms after a kernel update, and one that asks in its script."""
     script = "echo building; exit 10"
     pod.run(f"dpkg -i {package(pod, 'nvidia-dkms-580', postinst=script)}")
@@ -111,21 +111,25 @@ def test_a_package_of_somebody_elses_that_cannot_be_finished_is_named_and_left(p
     assert pod.check("dpkg-query -W -f '${db:Status-Abbrev}' nvidia-dkms-580").startswith("iF")
 
 
-def test_packages_that_make_apt_refuse_everything_are_named_and_left(pod: OpensshPod) -> None:
+def test_packages_that_make_apt_refuse_everything_are_named_and_not_changed(pod: OpensshPod) -> None:
     """An installation that lacks something, one that broke off, and the traces of a dpkg that was killed."""
     pod.run(f"dpkg -i {package(pod, 'lacks', 'Depends: nowhere-to-be-found')}")
     pod.check(f"dpkg -i {package(pod, 'half')}")
     status = pod.root / "var/lib/dpkg/status"
     text = status.read_text()
-    broken = text.replace("Package: half\nStatus: install ok installed", "Package: half\nStatus: install reinstreq half-installed")
+    broken = text.replace(
+        "Package: half\nStatus: install ok installed", "Package: half\nStatus: install reinstreq half-installed"
+    )
     assert broken != text
     status.write_text(broken)
     stanza = next(each for each in broken.split("\n\n") if each.startswith("Package: lacks\n"))
     (pod.root / "var/lib/dpkg/updates/0001").write_text(f"{stanza}\n\n")
     assert pod.run("apt-get -qy install make").returncode == 100
     output = succeeds(pod)
-    assert "    packages ! lacks is not fully installed on this machine, and left as it is: lacks : Depends: nowhere" in output
-    assert "    packages ! half is not fully installed on this machine, and left as it is: " in output
+    assert "    packages ! lacks is not fully installed on this machine: lacks : Depends: nowhere-to-be-found" in output
+    assert (
+        "    packages ! half is not fully installed on this machine: The package half needs to be reinstalled" in output
+    )
     assert "nowhere-to-be-found" in status.read_text()
     assert not list((pod.root / "tmp").glob("tmp.*"))
 
@@ -136,8 +140,14 @@ def test_sources_that_apt_cannot_read_are_named_and_left_out(pod: OpensshPod) ->
     (folder / "one.list").write_text("deb [signed-by=/one.gpg] http://127.0.0.1:9/x stable main\n")
     (folder / "two.list").write_text("deb [signed-by=/two.gpg] http://127.0.0.1:9/x/ stable main\n")
     output = succeeds(pod)
-    assert "    packages ! apt cannot read /etc/apt/sources.list.d/broken.list, and it is left out here: Malformed" in output
-    assert "    packages ! apt cannot read /etc/apt/sources.list.d/one.list, and it is left out here: Conflicting" in output
+    assert (
+        "    packages ! apt cannot read /etc/apt/sources.list.d/broken.list, and it is left out here: Malformed"
+        in output
+    )
+    assert (
+        "    packages ! apt cannot read /etc/apt/sources.list.d/one.list, and it is left out here: Conflicting"
+        in output
+    )
     assert "could not refresh the package lists; continuing with the existing ones" in output  # nobody is at port 9
     assert len(list(folder.glob("*.list"))) >= 3
 
@@ -148,7 +158,8 @@ def test_a_wanted_package_that_dpkg_cannot_install_is_a_failure_with_its_name(po
     assert reason.startswith("cannot install make: dpkg cannot finish make: trying to overwrite '/usr/bin/make', which")
 
 
-def test_a_held_package_is_named(pod: OpensshPod) -> None:
-    pod.check("apt-get -q update && apt-mark hold libc6")
-    (pod.root / "etc/apt/preferences.d/x").write_text("Package: make\nPin: release *\nPin-Priority: -1\n")
-    assert "make" in fails(pod)
+def test_a_held_package_that_is_in_the_way_is_named(pod: OpensshPod) -> None:
+    pod.check(f"dpkg -i {package(pod, 'rival', 'Conflicts: make')} && apt-mark hold rival")
+    reason = fails(pod)
+    assert reason.startswith("cannot install make: ")
+    assert reason.endswith("; held back on this machine: rival. Release them with `apt-mark unhold` on the pod")

@@ -125,7 +125,9 @@ def test_the_folder_is_that_of_the_command_that_mounts(command: str) -> None:
     assert mount_commands.read(command.format(m=M)).target == M
 
 
-@every([each for each in ALL if '"' not in each and "'" not in each and "for i" not in each and "systemctl" not in each])
+@every(
+    [each for each in ALL if '"' not in each and "'" not in each and "for i" not in each and "systemctl" not in each]
+)
 def test_the_home_and_spaces_are_the_pods(command: str) -> None:
     for written in ("~/models", "$HOME/models", "${HOME}/models"):
         if "={m}" not in command:  # there a shell expands no `~`
@@ -147,7 +149,9 @@ def test_other_kinds_need_no_nfs_and_are_compared_only_where_the_kernel_shows_th
     assert mount.shown_source in ("", "/dev/vdb", "/dev/nvme1n1", "/dev/disk/by-id/google-x", "10.0.0.1@tcp:/fsx")
 
 
-@every(["mount -t cifs //h/x /m -o credentials=/root/c", "mount //h/x /m", "mount -t smb3 //h/x /m", "mount.cifs //h/x /m"])
+@every(
+    ["mount -t cifs //h/x /m -o credentials=/root/c", "mount //h/x /m", "mount -t smb3 //h/x /m", "mount.cifs //h/x /m"]
+)
 def test_shares_of_windows_are_recognised(command: str) -> None:
     assert (mount_commands.read(command).kind, mount_commands.read(command).target) == ("cifs", "/m")
 
@@ -199,7 +203,9 @@ def test_any_text_is_read(text: str) -> None:
         commands = shell_commands.read(text)
     except ValueError:
         return
-    assert all("\n" not in word or "'" in text or '"' in text or "\\" in text for each in commands for word in each.words)
+    assert all(
+        "\n" not in word or "'" in text or '"' in text or "\\" in text for each in commands for word in each.words
+    )
     try:
         target = mount_commands.read(text).target
     except ValueError:
