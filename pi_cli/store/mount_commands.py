@@ -255,7 +255,8 @@ def _by_mount(words: Sequence[str], entries: Sequence[Mount]) -> Iterator[Mount]
         return
     for entry in entries:  # `mount /mnt/models`, after the entry was added
         if entry.target == _mount(target).target or (not target and entry.source == source):
-            target, source, options = entry.target, source or entry.source, {"t": entry.kind} | options
+            target = entry.target.replace("~", HOME, 1)
+            source, options = source or entry.source, {"t": entry.kind} | options
     yield _mount(target if len(operands) <= 1 else "", source, options.get("t", ""))
 
 

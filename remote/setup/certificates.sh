@@ -6,9 +6,10 @@ fewest_certificates=20 # a store with less is not that of a distribution
 # uv and Python have lists of their own, without what a network that inspects TLS has added to the machine's store. uv,
 # httpx and requests read these variables; a machine or a user that sets them has the last word.
 use_the_systems_certificates() {
-  local store="$machine_root/etc/ssl/certs/ca-certificates.crt"
+  local store="$machine_root/etc/ssl/certs/ca-certificates.crt" count
+  count="$(grep -cs 'BEGIN CERTIFICATE' "$store" || true)"
   if [[ -z "${SSL_CERT_FILE:-}${SSL_CERT_DIR:-}${REQUESTS_CA_BUNDLE:-}${CURL_CA_BUNDLE:-}" ]] \
-    && (($(grep -cs 'BEGIN CERTIFICATE' "$store" || true) >= fewest_certificates)); then
+    && ((${count:-0} >= fewest_certificates)); then
     export SSL_CERT_FILE="$store" REQUESTS_CA_BUNDLE="$store"
   fi
 }

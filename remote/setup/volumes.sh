@@ -51,12 +51,12 @@ name_the_volumes() {
 }
 
 # Print large disks without a file system or partitions: `/dev/nvme1n1 (3.8 TB)`, one a line. A container sees the disks
-# of its host.
+# of its host, and so does a machine of the tests.
 unformatted_disks() {
   local line name used=" "
   local -a rows=()
   local row='^NAME="([a-z0-9]+)" TYPE="disk" SIZE="([0-9]+)" FSTYPE="" PKNAME="" RO="0"'
-  if [[ -n "$is_container" ]]; then return; fi
+  if [[ -n "$is_container$machine_root" ]]; then return; fi
   mapfile -t rows < <(lsblk -bPno NAME,TYPE,SIZE,FSTYPE,PKNAME,RO 2> /dev/null)
   for line in "${rows[@]}"; do
     if [[ "$line" =~ PKNAME=\"([^\"]+)\" ]]; then used+="${BASH_REMATCH[1]} "; fi

@@ -135,6 +135,11 @@ def test_the_home_and_spaces_are_the_pods(command: str) -> None:
     assert mount_commands.read(command.format(m="'/mnt/my models'")).target == "/mnt/my models"
 
 
+def test_the_home_in_an_entry_of_fstab_is_the_pods() -> None:
+    command = 'mkdir ~/m; mount h:/x "$HOME/m"; echo "h:/x $HOME/m nfs defaults 0 0" | tee -a /etc/fstab'
+    assert mount_commands.read(command).target == "~/m"
+
+
 @every([RECIPE, *NFS])
 def test_nfs_is_recognised_with_its_share(command: str) -> None:
     mount = mount_commands.read(command.format(m=M))
