@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Make a bare Debian or Ubuntu machine with NVIDIA GPUs ready for vLLM. Safe to run again: what works is kept.
 #
-#   pod_setup.sh [--home DIR] [--mount CMD] [--models-path DIR] [--vllm release|nightly|VERSION|REQUIREMENT] [--cpu]
+#   pod_setup.sh [--home DIR] [--models-path DIR] [--vllm release|nightly|VERSION|REQUIREMENT] [--cpu]
 #                [--cuda auto|full|none] [--flashinfer prebuilt|source|none] [--shell-env]
 #
 # Runs as root, or as a user who may use sudo without a password. Exit status: 0 done, 2 bad usage, else the number of
-# the step that failed (see `main`). PI_MOUNT is a mount command too: it may contain a secret, which arguments would show
-# to every user of the machine. No other secret is read, and none is written or printed.
+# the step that failed (see `main`). PI_MOUNT is a mount command: it may contain a secret, which arguments would show to
+# every user of the machine. PI_MOUNT_TARGET, PI_MOUNT_SOURCE and PI_MOUNT_KIND say what it mounts, as pi has read it
+# (`pi_cli/store/mount_commands.py`). No other secret is read, and none is written or printed.
 set -euo pipefail
 set +o posix # in case the machine's environment has POSIXLY_CORRECT
 set +xv # … or SHELLOPTS: the mount command would be in the log
@@ -19,7 +20,9 @@ here="$(dirname "${BASH_SOURCE[0]}")/setup"
 pi_home="$HOME/.pi" # for the first machine of a home (`setup/place.sh`)
 
 mount_command="${machine_variables[PI_MOUNT]:-}"
-mount_target=""
+mount_target="${machine_variables[PI_MOUNT_TARGET]:-}" # empty if the command does not say it
+mount_source="${machine_variables[PI_MOUNT_SOURCE]:-}"
+mount_kind="${machine_variables[PI_MOUNT_KIND]:-}"
 models_path=""
 vllm_spec=""
 cpu_build=""
@@ -38,6 +41,8 @@ source "$here/preflight.sh"
 source "$here/first_boot.sh"
 # shellcheck source=setup/gpus.sh
 source "$here/gpus.sh"
+# shellcheck source=setup/volumes.sh
+source "$here/volumes.sh"
 # shellcheck source=setup/accelerators.sh
 source "$here/accelerators.sh"
 # shellcheck source=setup/builds.sh
@@ -52,6 +57,10 @@ source "$here/place.sh"
 source "$here/home.sh"
 # shellcheck source=setup/packages.sh
 source "$here/packages.sh"
+# shellcheck source=setup/obstacles.sh
+source "$here/obstacles.sh"
+# shellcheck source=setup/certificates.sh
+source "$here/certificates.sh"
 # shellcheck source=setup/cuda.sh
 source "$here/cuda.sh"
 # shellcheck source=setup/storage.sh
@@ -80,6 +89,7 @@ main() {
 
 prepare_the_pod() {
   step essentials 12 "Installing prerequisites" install_essentials
+  use_the_systems_certificates
   if must_still_ask_cuda; then step driver 20 "Asking the NVIDIA driver" ask_cuda; fi
   if is_home_on_the_mount; then prepare_the_home_on_the_mount; fi
   in_background prepare_the_system
@@ -131,11 +141,9 @@ read_arguments() {
   local last_home=""
   while (($#)); do
     case "$1" in
-      --home | --last-home | --mount | --models-path | --vllm | --cuda | --flashinfer)
-        (($# > 1)) || fail "$1 needs a value" ;;&
+      --home | --last-home | --models-path | --vllm | --cuda | --flashinfer) (($# > 1)) || fail "$1 needs a value" ;;&
       --home) home="$2" home_is_given=yes ;;
       --last-home) last_home="$2" ;;
-      --mount) mount_command="$2" ;;
       --models-path) models_path="${2%/}" ;;
       --vllm) vllm_spec="$2" ;;
       --cuda) cuda="$2" ;;
@@ -159,9 +167,9 @@ read_arguments() {
     fail "there is no nightly build of vLLM for CPUs: leave out --vllm, or name a version"
   fi
   if [[ -n "$mount_command" ]]; then
-    mount_target="$(target_of "$mount_command")"
-    [[ -n "$mount_target" ]] || fail "cannot tell where the mount command mounts: it names no absolute path"
+    mount_target="${mount_target/#\~/$HOME}"
     models_path="${models_path:-$mount_target}"
+    [[ -n "$models_path" ]] || fail "cannot tell where the mount command mounts: name the folder with --models-path"
   fi
   read_the_users_variables
   choose_the_home "$last_home"
@@ -179,6 +187,23 @@ read_arguments() {
 
 # sudo clears the environment: pass on the mark by which `supervise.sh` finds the processes to end.
 as_root() { if [[ "$(id -u)" == 0 ]]; then "$@"; else sudo -n ${PI_SETUP:+env "PI_SETUP=$PI_SETUP"} "$@"; fi; }
+
+# Run a program as root, without stdin, and with the variables of the network, which sudo removes. A proxy's address may
+# have a password in it, which must not be an argument; `sudo --preserve-env` is not allowed everywhere.
+as_root_on_the_network() {
+  if [[ "$(id -u)" == 0 ]]; then "$@" < /dev/null; return; fi
+  # shellcheck disable=SC2016  # expanded by the inner bash
+  as_root bash -c 'while IFS= read -r -d "" entry; do export "$entry"; done; exec "$@" < /dev/null' root "$@" \
+    < <(network_variables)
+}
+
+# Print proxies and certificates, each followed by a NUL.
+network_variables() {
+  local name
+  for name in {http,https,ftp,all,no}_proxy {HTTP,HTTPS,FTP,ALL,NO}_PROXY SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE; do
+    if [[ -n "${!name:-}" ]]; then printf '%s=%s\0' "$name" "${!name}"; fi
+  done
+}
 
 require_root() { as_root true || fail "$1 needs root, and $(id -un) cannot use sudo without a password"; }
 

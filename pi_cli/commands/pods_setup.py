@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pi_cli.commands import options
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.store import mounts, paths, state
+from pi_cli.store import mount_commands, mounts, paths, state
 from pi_cli.store.records import Pod, Storage
 
 if TYPE_CHECKING:  # no asyncssh until the command line is checked
@@ -146,14 +145,14 @@ def _check_paths(mount: str | None, models_path: str | None) -> None:
     if mount is None:
         return
     try:
-        words = shlex.split(mount)
-    except ValueError as error:
-        raise BadUsage(f"`{mounts.shown(mount)}` is not a valid command: {str(error).lower()}") from error
-    if not any(word.startswith("/") and word != "/dev/null" for word in words):
+        mount_commands.read(mount, models_path)
+    except mount_commands.Unclear as unclear:
         raise BadUsage(
-            f"cannot tell where `{mounts.shown(mount)}` mounts: it names no absolute path",
-            hint="end it with the folder, for example: `mount -t nfs HOST:/SHARE /mnt/models`",
-        )
+            f"cannot tell where `{mounts.shown(mount)}` mounts: {unclear}",
+            hint="name the folder as well, for example `--models-path /mnt/models`",
+        ) from None
+    except ValueError as error:
+        raise BadUsage(f"`{mounts.shown(mount)}` is not a valid command: {error}") from error
 
 
 def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:

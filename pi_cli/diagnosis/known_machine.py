@@ -104,6 +104,17 @@ HUB_UNREACHABLE = KnownCause(
 )
 HUB = (
     KnownCause(
+        r"certificate (?:has expired|is not yet valid)",
+        "the certificate of the Hugging Face Hub is not valid at the pod's time",
+        "compare the pod's clock, `pi ssh {pod} date`, with yours",
+    ),
+    KnownCause(
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|certificate verify failed|invalid peer certificate",
+        "the pod does not trust the certificate of the Hugging Face Hub: its network seems to inspect TLS",
+        "put the certificate of its CA into /usr/local/share/ca-certificates on the pod (NAME.crt), run "
+        "update-ca-certificates there as root, then `pi pods setup {pod}`",
+    ),
+    KnownCause(
         r"requires approval|gated repo|GatedRepo|Access to model \S+ is restricted|not in the authorized list",
         "the model is gated and HF_TOKEN has no access to it",
         "request access at {page} with the account of your HF_TOKEN",

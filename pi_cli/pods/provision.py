@@ -123,7 +123,9 @@ async def _run(
                 report(event)
 
     try:
-        command = shell.setup(_archive(), options.for_the_script(), mount=options.mount or "")
+        command = shell.setup(
+            _archive(), options.for_the_script(), mount=options.mount or "", models_path=options.models_path
+        )
         done = await session.stream(shell.BASH, lambda chunk: receive(buffer.feed(chunk)), input=command)
         receive(buffer.end())
         receive(done.stderr.decode("utf-8", "replace").splitlines())

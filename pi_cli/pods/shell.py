@@ -3,6 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
+from pi_cli.store import mount_commands
+from pi_cli.store.mount_commands import Mount
+
 # Reads stdin: a line with a length, that many bytes of compressed modules, then the request. It contains no quote,
 # dollar, backslash or exclamation mark, so every login shell (bash, dash, zsh, fish, csh) passes it on unchanged.
 AGENT = (
@@ -15,16 +18,19 @@ AGENT = (
 BASH = "exec bash --norc -s"
 
 
-def setup(archive: bytes, arguments: Sequence[str], *, mount: str = "") -> bytes:
+def setup(archive: bytes, arguments: Sequence[str], *, mount: str = "", models_path: str | None = None) -> bytes:
     """Return the input for `BASH` that unpacks the setup script into `~/.pi/remote` and runs it until stdin ends.
 
     Each file is replaced by a rename, since another setup may be reading the old one. Only tools of a minimal Debian
     are used. The script runs until it is done or stdin ends (`remote/setup/supervise.sh`). The mount command may have a
-    secret in it, and arguments are public: it is sent on stdin, and is then in the environment of the script only.
+    secret in it, and arguments are public: it is sent on stdin, and is then in the environment of the script only,
+    with what it mounts and where: the script does not read the command itself.
     """
     command = shlex.join(["bash", ".pi/remote/setup/supervise.sh", "bash", ".pi/remote/pod_setup.sh", *arguments])
     launcher = _LAUNCHER.replace("COMMAND", command).encode()
-    return b"%s\n%s\0%d\n%s" % (launcher, mount.encode("utf-8", "surrogateescape"), len(archive), archive)
+    volume = mount_commands.read(mount, models_path) if mount else Mount()
+    fields = "".join(f"{field}\0" for field in (mount, volume.target, volume.shown_source, volume.kind))
+    return b"%s\n%s%d\n%s" % (launcher, fields.encode("utf-8", "surrogateescape"), len(archive), archive)
 
 
 # In braces, so that bash reads all of it before it reaches the archive that follows on the same stdin.
@@ -51,7 +57,7 @@ store() {
   IFS= read -r size && head -c "$size" | tar -xzm --no-same-owner -C "$new" \\
     && mv -f "$new"/*.sh .pi/remote/ && mv -f "$new"/setup/* .pi/remote/setup/
 }
-IFS= read -r -d '' mount
+for name in PI_MOUNT PI_MOUNT_TARGET PI_MOUNT_SOURCE PI_MOUNT_KIND; do IFS= read -r -d '' "$name"; done
 if owner=$(not_ours 2>&1); then
   echo "cannot use $HOME/.pi: it belongs to another user, $owner" >&2
   exit 1
@@ -61,7 +67,7 @@ if ! output=$(store 2>&1); then
   exit 1
 fi
 echo # the login shell may have printed an incomplete line
-export PI_MOUNT="$mount"
+export PI_MOUNT PI_MOUNT_TARGET PI_MOUNT_SOURCE PI_MOUNT_KIND
 unset BASH_ENV ENV # bash would run that script first
 export -n SHELLOPTS
 cd && exec COMMAND

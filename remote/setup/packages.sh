@@ -4,26 +4,17 @@
 apt_trouble=""       # why `apt_install` failed
 lists_are_fresh=""   # one refresh is enough
 mirror_trouble=""    # why the refresh failed
-dpkg_is_in_order=""
 
 # Print what other steps need: to download uv or install it from PyPI, for pi's agent, and for `--mount`.
 essentials() {
   echo ca-certificates curl python3 python3-venv
   if is_for_cpu; then echo libnuma1; fi # without it the CPU build silently runs without its kernels
-  if is_nfs "$mount_command"; then echo nfs-common; fi
-  if is_cifs "$mount_command"; then echo cifs-utils; fi
+  if [[ "$mount_kind" == nfs ]]; then echo nfs-common; fi
+  if [[ "$mount_kind" == cifs ]]; then echo cifs-utils; fi
 }
 
 # Triton compiles at run time: it needs gcc and Python.h.
 build_tools() { echo build-essential python3-dev; }
-
-# `mount host:/share /mnt` is NFS even without `-t nfs`.
-is_nfs() {
-  [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*nfs || "$1" == *mount.nfs* ]] && return
-  [[ " $1" =~ [[:space:]]mount[[:space:]](.*[[:space:]])?[^/[:space:]]+:/ && ! " $1" =~ [[:space:]](-t|--types) ]]
-}
-
-is_cifs() { [[ " $1" =~ [[:space:]](-t|--types)[[:space:]=]*(cifs|smb3) || "$1" == *mount.cifs* ]]; }
 
 install_essentials() { install_missing "$(essentials)"; }
 
@@ -53,23 +44,33 @@ is_installed() { [[ -z "$(missing_among "$1")" ]]; }
 
 # Install packages, after refreshing lists that are older than an hour. On failure, `apt_trouble` is the reason.
 apt_install() {
-  local -a command=(apt_get install --no-install-recommends "$@")
-  repair_dpkg || { apt_trouble="dpkg cannot finish an interrupted installation: $(reason_of_apt)"; return 1; }
-  if have_fresh_lists && retry_while_locked "${command[@]}"; then return; fi
+  local status=0
+  try_to_install "$@" || status=$?
+  if [[ -n "$set_aside" ]]; then rm -rf "$set_aside"; fi
+  set_aside="" apt_options=()
+  return "$status"
+}
+
+try_to_install() {
+  if have_fresh_lists && install_what_is_wanted "$@"; then return; fi
   if [[ -z "$lists_are_fresh" ]]; then
     refresh_lists
-    if retry_while_locked "${command[@]}"; then return; fi
+    if install_what_is_wanted "$@"; then return; fi
   fi
   apt_trouble="cannot install $*: $(reason_of_apt)"
   return 1
 }
 
-# After an interruption, dpkg has to finish its work before apt does anything.
-repair_dpkg() {
-  if [[ -n "$dpkg_is_in_order" ]]; then return; fi
-  retry_while_locked as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
-    dpkg --force-confdef --force-confold --configure -a || return 1
-  dpkg_is_in_order=yes
+# apt fails for every package that it cannot finish, also one of somebody else's: what counts is what is there then.
+install_what_is_wanted() {
+  local -a command=(apt_get install --no-install-recommends "$@")
+  local -i attempts
+  for ((attempts = 0; attempts < 5; attempts++)); do
+    if retry_while_locked "${command[@]}"; then return; fi
+    if is_installed "$*"; then name_what_is_broken; return; fi
+    clear_the_way "$@" || return 1
+  done
+  return 1
 }
 
 # The folder of the lists changes with every refresh, also by earlier setups; in new images it is empty.
@@ -81,10 +82,14 @@ have_fresh_lists() {
 
 # If one of several sources cannot be read, the others may be enough.
 refresh_lists() {
+  local -i attempts
   lists_are_fresh=yes
-  if retry_while_locked apt_get update -o APT::Update::Error-Mode=any; then return; fi
+  for ((attempts = 0; attempts < 5; attempts++)); do
+    if retry_while_locked apt_get update -o APT::Update::Error-Mode=any; then return; fi
+    if ! has_unreadable_sources || ! leave_out_sources; then break; fi
+  done
   mirror_trouble="$(reason_of_apt)"
-  say "could not refresh the package lists; continuing with the existing ones"
+  say "could not refresh the package lists; continuing with the existing ones: $mirror_trouble"
 }
 
 # Run apt-get with plain output and no questions; it keeps changed configuration files and restarts no services. In a
@@ -92,8 +97,9 @@ refresh_lists() {
 apt_get() {
   local -a options=(-o Dpkg::Use-Pty=0 -o APT::Color=0 -o Acquire::Retries=3
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+  options+=("${apt_options[@]}")
   if [[ -n "$is_container" ]]; then options+=(-o Dpkg::Options::=--force-unsafe-io); fi
-  as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get -q -y "${options[@]}" "$@"
+  as_root_on_the_network env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get -q -y "${options[@]}" "$@"
 }
 
 # Run apt or dpkg; while another process holds their locks (cloud-init, unattended-upgrades), wait and retry. The output
@@ -129,22 +135,31 @@ holder_of_the_lock() {
 
 # Print in a few words why the last apt or dpkg failed.
 reason_of_apt() {
-  local log="$pi_home/apt.log" text
-  text="$(grep -E '^(E|Err|W|dpkg):?' -A 1 "$log" || cat "$log")"
+  local log="$pi_home/apt.log" text broken
+  text="$(grep -E '^(E|Err|Error|W|dpkg|curl):?' -A 1 "$log" || cat "$log")"
+  broken="$(broken_packages "$log" | head -n 1)"
   case "$text" in
     *"No space left"* | *"enough free space"*) echo "the disk is full" ;;
     *"not valid yet"* | *"not yet valid"* | *"not yet activated"*) echo "the clock of the machine is wrong ($(date))" ;;
-    *[Cc]"ertificate verif"*) echo "its certificate is not trusted by the machine" ;;
+    *[Cc]"ertificate verif"*) certificate_trouble "$text" "$(host_in "$text")" ;;
     *resolving* | *"Could not resolve"* | *"Could not connect"* | *"Network is unreachable"* | *"Connection "*)
       echo "the machine cannot reach $(host_of_apt "$text")" ;;
     *"Unable to locate"* | *"no installation candidate"*)
       echo "${mirror_trouble:-$(sed -nE 's/^E: //p' "$log" | head -n 1)}" ;;
-    *) sed -nE 's/^(E: |dpkg: error[^:]*: )//p' "$log" | head -n 1 | grep . || echo "see above" ;;
+    *[Hh]"eld packages"* | *"held broken packages"*) echo "$(unmet_dependency "$log")$(name_held_packages)" ;;
+    *) if [[ -n "$broken" ]]; then echo "$broken"; return; fi
+      sed -nE 's/^(E: |dpkg: error[^:]*: )//p' "$log" | head -n 1 | grep . || echo "see above" ;;
   esac
 }
 
 host_of_apt() {
+  local host
+  host="$(host_in "$1")"
+  echo "${host:+$host and other }package mirrors"
+}
+
+host_in() {
   local url
-  url="$(grep -oE 'https?://[^/ ]+' <<< "$1" | head -n 1)"
-  echo "${url:+${url#*//} and other }package mirrors"
+  url="$(grep -oE 'https?://[^/ ]+' <<< "$1" | head -n 1 || true)"
+  echo "${url#*//}"
 }

@@ -16,7 +16,10 @@ check_the_machine() {
   check_the_mount
   name_what_is_left_out
   wait_for_the_first_boot
-  if ! is_for_cpu; then look_at_the_gpus; fi
+  if ! is_for_cpu; then
+    check_the_driver_is_loaded
+    look_at_the_gpus
+  fi
   check_rights
   check_the_clock "$EPOCHSECONDS"
   check_the_disks
@@ -118,17 +121,35 @@ provider_by_files() {
 check_the_mount() {
   local volume
   volume="$(mounted_volume)"
-  if [[ -n "$mount_command" ]] && ! is_mounted "$mount_target" && ! may_mount; then
+  if [[ -n "$mount_command" ]] && [[ -z "$(mounted_source "${mount_target:-$models_path}")" ]] && ! may_mount; then
     fail "--mount cannot work: this is an unprivileged container. $(instead_of_mounting "$volume")"
   fi
-  if [[ -n "$volume" && -z "$models_path$users_hub" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
-    warn "models will be stored on the machine's own disk; to use the volume on $volume, add --models-path $volume"
+  if [[ -n "$models_path$users_hub" ]]; then return; fi
+  if [[ -n "$volume" && ! "$HOME/.cache/huggingface" -ef "$volume/huggingface" ]]; then
+    propose_the_volume "$volume"
+  elif [[ -z "$volume" ]]; then
+    name_unformatted_disks
   fi
+}
+
+propose_the_volume() {
+  local note=""
+  if is_emptied "$1"; then note=" (providers delete what is there when the machine stops)"; fi
+  warn "models will be stored on the machine's own disk;" \
+    "to use the volume on $1$note, add --models-path $(printf '%q' "$1")"
+}
+
+name_unformatted_disks() {
+  local disks
+  disks="$(unformatted_disks)"
+  if [[ -z "$disks" ]]; then return; fi
+  say "not formatted, and not used: ${disks//$'\n'/, }. Make a file system there (\`mkfs.ext4 DISK\` deletes what is on" \
+    "it), then add --mount \"mount DISK /mnt/models\""
 }
 
 instead_of_mounting() {
   if [[ -n "$1" ]]; then
-    echo "Use --models-path $1 instead: your provider has mounted that volume"
+    echo "Use --models-path $(printf '%q' "$1") instead: your provider has mounted that volume"
   else
     echo "Leave it out: a volume must be attached when the machine is created"
   fi
@@ -147,35 +168,15 @@ may_mount() {
   (((16#${value:-0} >> 21) & 1))
 }
 
-# Print the mount point of a data volume, if the provider has mounted one.
-mounted_volume() {
-  local place target type
-  for place in /workspace /runpod-volume /data "/lambda/nfs/*" "/mnt/*"; do
-    while read -r _ target type _; do
-      # shellcheck disable=SC2053  # it is a pattern
-      if [[ "$target" == $place && "$type" != @(overlay|tmpfs|squashfs|autofs) ]]; then
-        printf '%b\n' "${target//\\/\\0}"
-        return
-      fi
-    done < "$machine_root/proc/self/mounts"
-  done
-}
-
-is_mounted() {
-  local target
-  while read -r _ target _; do
-    if [[ "$(printf '%b' "${target//\\/\\0}")" == "$1" ]]; then return; fi
-  done < "$machine_root/proc/self/mounts"
-  return 1
-}
-
 # Rights and clock
 
 check_rights() {
   missing_at_start="$(missing_packages)"
   if can_be_root; then return; fi
   if [[ -n "$missing_at_start" ]]; then require_root "installing ${missing_at_start% }"; fi
-  if [[ -n "$mount_command" ]] && ! is_mounted "$mount_target"; then require_root "mounting $mount_target"; fi
+  if [[ -n "$mount_command" ]] && [[ -z "$(mounted_source "${mount_target:-$models_path}")" ]]; then
+    require_root "mounting ${mount_target:-$models_path}"
+  fi
   cuda_trouble="it needs root"
 }
 

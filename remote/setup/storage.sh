@@ -5,6 +5,7 @@
 
 hf_cache="$HOME/.cache/huggingface"
 mount_timeout=180 # seconds; mount.nfs itself gives up after 120, and says why
+mount_delay=150   # tenths of a second
 
 # Print the words of a mount command, one a line, as a shell would split it. Not with a program: its arguments could be
 # read by every user of the machine, and the command may contain a password.
@@ -53,15 +54,6 @@ masked() {
   printf '%s\n' "$text"
 }
 
-# Print the mount point of a mount command: its last absolute path.
-target_of() {
-  local word target=""
-  while read -r word; do
-    if [[ "$word" == /* && "$word" != /dev/null ]]; then target="${word%;}"; fi
-  done < <(words_of "$1")
-  printf '%s\n' "${target%/}"
-}
-
 # Print the models path of an earlier setup: without --models-path, models stay there.
 former_models_path() {
   local store
@@ -71,17 +63,36 @@ former_models_path() {
 }
 
 mount_the_models() {
-  local source
+  local place="${mount_target:-$models_path}" source
   if [[ -z "$mount_command" ]]; then look_at_the_models_path; return; fi
-  source="$(mounted_source "$mount_target")"
+  source="$(mounted_source "$place")"
   if [[ -n "$source" ]]; then
-    check_what_is_mounted "$source"
-    skip "already mounted: $(disk_of "$mount_target")"
+    check_what_is_mounted "$place" "$source"
+    skip "already mounted: $(disk_of "$place")"
   else
     run_the_mount_command
-    [[ -n "$(mounted_source "$mount_target")" ]] \
-      || fail "the mount command succeeded, but nothing is mounted on $mount_target"
-    say "mounted $(disk_of "$mount_target")"
+    wait_for_the_mount || fail "the mount command succeeded, but nothing is mounted on $place"
+    say "mounted $(disk_of "$(existing "$place")")"
+  fi
+}
+
+# A command that goes on in the background may need a moment.
+wait_for_the_mount() {
+  local -i tenths
+  for ((tenths = mount_delay; tenths >= 0; tenths--)); do
+    if is_the_volume_mounted; then return; fi
+    [[ "$mount_command" =~ [^\>\&]\&([^\>\&]|$) ]] || return 1
+    sleep 0.1
+  done
+  return 1
+}
+
+# A command that does not say where it mounts has done it if the models path is not on the disk of /.
+is_the_volume_mounted() {
+  if [[ -n "$mount_target" ]]; then
+    [[ -n "$(mounted_source "$mount_target")" ]]
+  else
+    [[ "$(disk_facts "$(existing "$models_path")" | cut -f 1)" != @(|/) ]]
   fi
 }
 
@@ -97,46 +108,39 @@ mounted_source() {
 }
 
 check_what_is_mounted() {
-  local source="${1%/}" wanted
-  timeout -k 2 20 stat "$mount_target/" > /dev/null 2>&1 \
-    || fail "$mount_target is mounted ($source), but does not answer:" \
-      "run \`umount -l $mount_target\` on the pod, then setup again"
-  wanted="$(source_of "$mount_command")"
+  local place="$1" source="${2%/}" wanted="${mount_source%/}"
+  timeout -k 2 20 stat "$place/" > /dev/null 2>&1 \
+    || fail "$place is mounted ($source), but does not answer:" \
+      "run \`umount -l $place\` on the pod, then setup again"
   if [[ -n "$wanted" && "$wanted" != "$source" && ! "$wanted" -ef "$source" ]]; then
     wanted="$(masked <<< "$wanted")"
-    fail "$source is mounted on $mount_target, not $wanted: run \`umount $mount_target\` on the pod, then setup again"
+    fail "$source is mounted on $place, not $wanted: run \`umount $place\` on the pod, then setup again"
   fi
-}
-
-# Print the share or device that a mount command names, or nothing if it cannot be recognised.
-source_of() {
-  local word source=""
-  while read -r word; do
-    if [[ "$word" =~ ^([^/=]+:/|/dev/[^n]).* ]]; then source="${word%/}"; fi
-  done < <(words_of "$1")
-  printf '%s\n' "$source"
 }
 
 # Its output goes through a file: a mount that hangs in the kernel cannot even be killed, and would hold a pipe open.
 run_the_mount_command() {
-  local log="$pi_home/mount.log" status=0 output
-  require_root "mounting $mount_target"
-  [[ -d "$mount_target" ]] || as_root mkdir -p "$mount_target" || fail "cannot create $mount_target"
-  say "running the mount command for $mount_target"
-  # Providers' own commands say `sudo mount …`; root on a bare machine has no sudo and needs none.
+  local log="$pi_home/mount.log" status=0 place="${mount_target:-$models_path}" limit="$mount_timeout"
+  require_root "mounting $place"
+  [[ -z "$mount_target" || -d "$place" ]] || as_root mkdir -p "$place" || fail "cannot create $place"
+  say "running the mount command for $place"
+  if [[ "$mount_command" == *apt* ]]; then limit=$((limit + wait_limit)); fi
   # With a mark of its own: the daemon of a FUSE mount keeps running when setup is interrupted later (`supervise.sh`).
   echo "${PI_SETUP:-}" > "$pi_home/mounting"
-  # shellcheck disable=SC2016  # expanded by the inner bash
-  as_root timeout -k 5 "$mount_timeout" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
-    bash -c 'sudo() { while [[ "$1" == -* ]]; do shift; done; "$@"; }; mount_command="$(cat)"; eval "$mount_command"' \
-    mount < <(printf '%s' "$mount_command") > "$log" 2>&1 || status=$?
+  as_root timeout -k 5 "$limit" env -u PI_SETUP PI_MOUNTING="${PI_SETUP:-}" HOME="$HOME" LC_ALL=C \
+    bash -c "$(< "$here/mounting.sh")" mount "$wait_limit" \
+    < <(network_variables; printf '\0%s' "$mount_command") > "$log" 2>&1 || status=$?
   rm -f "$pi_home/mounting"
-  output="$(masked < "$log")"
-  printf '%s\n' "$output" | tee "$log"
+  masked < "$log" > "$log.masked"
+  mv "$log.masked" "$log"
+  cat "$log"
   case "$status" in
     0) ;;
-    124 | 137) fail "the mount command did not end within $mount_timeout s: the server does not answer" ;;
-    *) fail "the mount command failed: $(why_not_mounted "$log")" ;;
+    124 | 137) fail "the mount command did not end within $limit s: the server does not answer" ;;
+    *) if [[ -n "$mount_target" ]] || ! is_the_volume_mounted; then
+      fail "the mount command failed: $(why_not_mounted "$log")"
+    fi
+      warn "the mount command failed: $(why_not_mounted "$log")" ;;
   esac
 }
 
@@ -187,15 +191,6 @@ existing() {
   local folder="$1"
   while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
   printf '%s\n' "$folder"
-}
-
-# Name the volumes that the provider has mounted.
-name_the_volumes() {
-  local each volumes=""
-  for each in /workspace /runpod-volume /data /lambda/nfs/* /mnt/*; do
-    if [[ -d "$each" && -n "$(mounted_source "$each")" ]]; then volumes+="${volumes:+, }$each"; fi
-  done
-  if [[ -n "$volumes" ]]; then printf '; mounted volumes: %s' "$volumes"; fi
 }
 
 # Put the Hugging Face cache on the models path, which outlives the pod.

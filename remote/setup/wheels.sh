@@ -180,7 +180,9 @@ why_not_installed() {
   fi
   server="$(grep -oE 'https?://[^/`) ]+' <<< "$captured" | tail -n 1 || true)"
   server="${server#*//}"
-  if [[ "$captured" =~ HTTP\ status\ [a-z]+\ error\ \(([^\)]*) ]]; then
+  if certificate_trouble "$captured" "${server:-the package index}"; then
+    return
+  elif [[ "$captured" =~ HTTP\ status\ [a-z]+\ error\ \(([^\)]*) ]]; then
     echo "$server answers ${BASH_REMATCH[1]}"
   elif [[ "$captured" =~ "error sending request"|"dns error"|"timed out"|"Max retries"|"NewConnectionError" ]]; then
     echo "this machine cannot reach ${server:-the package index}"

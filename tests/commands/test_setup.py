@@ -167,7 +167,10 @@ def test_setup_asks_for_its_secrets_before_it_connects(pi: Pi, machine: Embedded
     [
         (["--models-path", "disk"], "error: `--models-path` must be absolute, not `disk`\nhint: start it with `/`\n"),
         (["--home", "disk"], "error: `--home` must be absolute, not `disk`\nhint: start it with `/`, or use `~`\n"),
-        (["--mount", "mount -a"], "error: cannot tell where `mount -a` mounts: it names no absolute path\n"),
+        (
+            ["--mount", "mount -a"],
+            "mounts: it names no folder to mount on\nhint: name the folder as well, for example `--models-path /mnt",
+        ),
         (["--mount", "mount '/mnt"], "error: `mount '/mnt` is not a valid command: no closing quotation\n"),
         (["--cpu", "--cuda", "full"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),
         (["--cpu", "--flashinfer", "none"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),

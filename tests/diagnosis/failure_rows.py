@@ -404,6 +404,18 @@ ROWS = [
         f"allow it to use the Hub: `{AS_OWN}`",
     ),
     Row(
+        "httpx.ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer "
+        "certificate (_ssl.c:1006)",
+        "the pod does not trust the certificate of the Hugging Face Hub: its network seems to inspect TLS",
+        "put the certificate of its CA into /usr/local/share/ca-certificates on the pod (NAME.crt), run "
+        "update-ca-certificates there as root, then `pi pods setup dc1`",
+    ),
+    Row(
+        "httpx.ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired",
+        "the certificate of the Hugging Face Hub is not valid at the pod's time",
+        "compare the pod's clock, `pi ssh dc1 date`, with yours",
+    ),
+    Row(
         simulated("no-internet"),
         "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
         "check the pod's network with `pi ssh dc1 curl -I https://huggingface.co`",

@@ -13,6 +13,7 @@ from typer.main import get_command
 from pi_cli.commands.app import app
 from pi_cli.commands.main import separate_vllm_arguments
 from pi_cli.ssh import ssh_command
+from pi_cli.store import mount_commands
 from tests.every import every
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ def test_every_ssh_command_of_the_page_is_accepted_and_none_of_its_options_ignor
 
 @every(sorted({params["mount"] for params in SETUPS if params["mount"]}))
 def test_the_mount_point_of_every_mount_command_of_the_page_is_found(mount: str) -> None:
-    assert ask("storage.sh", "target_of", mount) == mount.rsplit(maxsplit=1)[-1]
+    assert mount_commands.read(mount).target == mount.rsplit(maxsplit=1)[-1]
 
 
 def test_the_page_has_all_the_ways_to_set_up() -> None:

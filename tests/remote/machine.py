@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from pi_cli.demo.pod import CUDA_LIBRARY
+from pi_cli.store import mount_commands
 from tests import executables
 from tests.until import until
 
@@ -215,14 +216,29 @@ class Machine:
         (self.folder / "calls").write_text("")
 
     def _bash(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        arguments, environ = self._as_pi_sends(*arguments)
         bash = shutil.which("bash") or "bash"
         command = [bash, "--norc", "-c", f'. "$1"; shift; {code}', "bash", str(SCRIPT), *arguments]
         return subprocess.run(
             command,
-            env=self.environ,
+            env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
             cwd=os.sep,
         )
+
+    def _as_pi_sends(self, *arguments: str) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Move a mount command from `--mount` to the environment, with what pi has read in it."""
+        left, command = arguments, self.environ.get("PI_MOUNT")
+        if "--mount" in arguments:
+            index = arguments.index("--mount")
+            left, command = arguments[:index] + arguments[index + 2 :], arguments[index + 1]
+        if not command:
+            return left, self.environ
+        models_path = left[left.index("--models-path") + 1] if "--models-path" in left else None
+        volume = mount_commands.read(command, models_path)
+        sent = {"PI_MOUNT": command, "PI_MOUNT_TARGET": volume.target}
+        sent |= {"PI_MOUNT_SOURCE": volume.shown_source, "PI_MOUNT_KIND": volume.kind}
+        return left, self.environ | sent

@@ -157,7 +157,7 @@ def unprivileged(machine: Machine, mounts: str) -> None:
         ("overlay / overlay rw 0 0\n/dev/sdb /data ext4 rw 0 0\n", "--models-path /data instead: "),
         (
             "overlay / overlay rw 0 0\nfs /lambda/nfs/my\\040models nfs4 rw 0 0\n",
-            "--models-path /lambda/nfs/my models instead: ",
+            "--models-path /lambda/nfs/my\\ models instead: ",
         ),
         (
             "overlay / overlay rw 0 0\noverlay /workspace overlay rw 0 0\ntmpfs /mnt/x tmpfs rw 0 0\n",

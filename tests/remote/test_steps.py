@@ -130,10 +130,9 @@ def test_a_daemon_that_a_package_starts_does_not_hold_the_lock(machine: Machine)
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--mount"], "--mount needs a value"),
+        (["--vllm"], "--vllm needs a value"),
         (["--gpus", "2"], "unknown argument `--gpus`"),
         (["--models-path", "models"], "--models-path must be absolute, not `models`"),
-        (["--mount", "mount -a"], "cannot tell where the mount command mounts: it names no absolute path"),
         (["--cuda", "some"], "--cuda must be auto, full or none, not `some`"),
         (["--flashinfer", "yes"], "--flashinfer must be prebuilt, source or none, not `yes`"),
         (

@@ -42,20 +42,6 @@ def cached(machine: Machine) -> Path:
 # The volume
 
 
-@pytest.mark.parametrize(
-    ("command", "target"),
-    [
-        ("mount -t nfs -o nconnect=16 nfs.example.com:/models-1 /mnt/models", "/mnt/models"),
-        ("mkdir -p /mnt/X && sudo mount -t nfs h:/x /mnt/X 2>/dev/null", "/mnt/X"),
-        ("mount -t nfs h:/x '/mnt/my models/'; true", "/mnt/my models"),
-        ("mount /dev/vdb /mnt > /dev/null", "/mnt"),
-        ("mount -a", ""),
-    ],
-)
-def test_the_target_of_a_mount_command_is_its_last_absolute_path(machine: Machine, command: str, target: str) -> None:
-    assert machine.call("target_of", command) == f"{target}\n"
-
-
 @pytest.mark.parametrize("folder", ["volume", "my volume"])
 def test_a_volume_is_mounted_once_and_holds_the_cache(machine: Machine, folder: str) -> None:
     volume = machine.folder / folder
@@ -133,6 +119,71 @@ def test_a_mount_that_hangs_times_out(machine: Machine) -> None:
     machine.install("mount", "sleep 60")
     done = storage(machine, "--mount", f"mount h:/x {machine.folder}/volume", before="mount_timeout=0.3")
     assert refusal(done) == "the mount command did not end within 0.3 s: the server does not answer"
+
+
+RECIPE = """sudo apt-get update
+sudo apt install nfs-common
+mkdir -p {volume}
+sudo -E mount -t nfs -o nconnect=16 {share} {volume}  # comment
+echo "{share} {volume} nfs defaults 0 0" | sudo tee -a {folder}/fstab > /dev/null
+"""
+
+
+def test_a_whole_recipe_of_a_provider_works_in_one_paste(machine: Machine) -> None:
+    volume = machine.folder / "volume"
+    done = machine.setup("--mount", RECIPE.format(share=SHARE, volume=volume, folder=machine.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (machine.home / ".cache/huggingface").readlink() == volume / "huggingface"
+    assert (machine.folder / "fstab").read_text() == f"{SHARE} {volume} nfs defaults 0 0\n"
+    assert "apt-get install nfs-common -q -y" in machine.calls("apt-get")  # asks nothing
+
+
+def test_an_apt_of_the_recipe_waits_for_ours_and_needs_only_what_it_names(machine: Machine) -> None:
+    """The lock is held once; then a package that the recipe does not name cannot be finished."""
+    volume = machine.folder / "volume"
+    held = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt-get)"
+    busy = f'if [ ! -e "$MACHINE/free" ]; then touch "$MACHINE/free"; echo "{held}"; exit 100; fi'
+    machine.install("apt-get", f"{busy}; echo 'Errors were encountered while processing: nvidia-dkms'; exit 100")
+    machine.install("dpkg-query", "printf installed")
+    recipe = f"sudo apt-get install -y nfs-common && mount -t nfs {SHARE} {volume}"
+    ok(storage(machine, "--mount", recipe))
+    assert len(machine.calls("apt-get")) == 2
+    machine.install("dpkg-query", "exit 1")
+    done = storage(machine, "--mount", recipe.replace("volume", "other"))
+    assert refusal(done).startswith("the mount command failed: ")
+
+
+def test_the_home_in_a_mount_command_is_the_pods(machine: Machine) -> None:
+    ok(storage(machine, "--mount", f'mount -t nfs {SHARE} ~/models > "$HOME/log"'))
+    assert (machine.home / ".cache/huggingface").resolve() == machine.home / "models/huggingface"
+    assert (machine.home / "log").exists()
+
+
+def test_a_mount_in_the_background_may_take_a_moment(machine: Machine) -> None:
+    stub = (machine.folder / "bin/mount").read_text().split("\n", 2)[2]
+    machine.install("rclone", f"shift; sleep 0.5; {stub}")
+    volume = machine.folder / "volume"
+    ok(storage(machine, "--mount", f"rclone mount r:x {volume} > /dev/null 2>&1 &"))
+
+
+def test_a_command_that_does_not_say_where_it_mounts_works_with_a_models_path(machine: Machine) -> None:
+    models = machine.folder / "disk/models"
+    assert refusal(storage(machine, "--mount", "mount -a", "--models-path", str(models))) == (
+        f"the mount command succeeded, but nothing is mounted on {models}"
+    )
+    size(machine, f"/dev/vdb ext4 1953125 1 1953125 1% {models.parent}")
+    ok(storage(machine, "--mount", "mount -a", "--models-path", str(models)))
+    assert (machine.home / ".cache/huggingface").readlink() == models / "huggingface"
+    machine.install("mount", "echo 'already mounted' >&2; exit 32")
+    output = ok(storage(machine, "--mount", "mount -a", "--models-path", str(models)))
+    assert "    it ! the mount command failed: already mounted\n" in output
+
+
+def test_sudo_in_a_mount_command_is_understood_without_a_sudo(machine: Machine) -> None:
+    volume = machine.folder / "volume"
+    command = f"sudo -u root LC_ALL=C mount -t nfs {SHARE} {volume} && sudo --user root -- true"
+    ok(storage(machine, "--mount", command))
+    assert machine.calls("sudo") == []
 
 
 # The folder for models

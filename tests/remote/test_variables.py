@@ -237,7 +237,7 @@ def test_no_program_gets_the_mount_command_as_an_argument_but_its_own(machine: M
 def test_what_a_failing_mount_prints_is_shown_without_its_secrets(machine: Machine, options: str, printed: str) -> None:
     machine.install("mount", f"echo '{printed}' >&2; exit 32")
     machine.environ["PI_MOUNT"] = f"mount {options} {machine.folder}/volume"
-    done = machine.setup()
+    done = machine.setup("--models-path", f"{machine.folder}/volume")
     assert done.returncode == 13
     assert "hush" not in done.stdout + done.stderr
     assert "hush" not in (machine.home / ".pi/mount.log").read_text()
