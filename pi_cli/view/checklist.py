@@ -64,6 +64,7 @@ class _ShownStep:
     took: float | None = None
     output: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     next_line: float = 0.0  # without a terminal: when it gets one, in seconds since it began
+    _message: str = ""  # the latest one of the step itself
     _counts: deque[tuple[float, int]] = field(default_factory=deque)  # bytes, of the last seconds
 
     @property
@@ -81,11 +82,11 @@ class _ShownStep:
                 self.output.append(text)
                 self.detail = text if text.strip() else self.detail
             case Announced():
-                self.detail = announcement(event)
+                self.detail = ", ".join(part for part in (self._message, announcement(event)) if part)
             case Counted():
                 self.count = self._worded(event)
             case Step(state=state, detail=detail):
-                self.state, self.detail, self.count = state, detail, ""
+                self.state, self.detail, self._message, self.count = state, detail, detail, ""
                 if state in END_STATES:
                     self.took = self.seconds
 
@@ -287,8 +288,8 @@ def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
             say(f"{title}: {detail}")
         case Step(name=name, state=state) if state in END_STATES:
             say(_end_line(setup.items[name]))
-        case Announced(name=name) if text := announcement(event):
-            say(f"{setup.items[name].title}: {text}")
+        case Announced(name=name):
+            say(f"{setup.items[name].title}: {setup.items[name].detail}")
         case Counted(name=name) if setup.items[name].is_due():
             say(_running_line(setup.items[name]))
         case Output(text=text, step=step) if verbose:
