@@ -125,7 +125,7 @@ read_meter() {
       ;;
     packages)
       meter_text="$unpacked $packages packages unpacked"
-      if ((configured)); then meter_text="$configured $packages packages set up"; fi
+      if ((unpacked >= packages)); then meter_text="$configured $packages packages set up"; fi
       ;;
   esac
 }

@@ -78,6 +78,7 @@ def test_apt_says_what_it_needs_to_get_and_then_counts_packages(machine: Machine
         *("apt=500", "?", "Get:2 http://deb.example.org bookworm/main amd64 g++ [234 kB]", "?"),
         *("Fetched 1,234 kB in 0s (12 MB/s)", "?", "Unpacking gcc-12 (12.2) ...", "?"),
         *("Unpacking g++ (12.2) ...", "Setting up gcc-12 (12.2) ...", "?"),
+        *("Unpacking make (4.3) ...", "?"),
     ]
     assert counted(machine, *lines) == [
         "    it ~ 1234000 0 0",
@@ -85,6 +86,7 @@ def test_apt_says_what_it_needs_to_get_and_then_counts_packages(machine: Machine
         "1000000 1234000 bytes",
         "nothing",
         "1 3 packages unpacked",
+        "2 3 packages unpacked",
         "1 3 packages set up",
     ]
 

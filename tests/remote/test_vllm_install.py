@@ -305,10 +305,10 @@ def test_uv_comes_from_pypi_if_its_installer_cannot_be_downloaded(machine: Machi
 
 
 def test_uv_is_installed_with_the_distributions_own_wheels_of_pip(machine: Machine) -> None:
-    (machine.folder / "bin/uv").rename(machine.folder / "bin/uv.new")
+    (machine.folder / "bin/uv").rename(machine.folder / "bin/uv.kept")
     machine.install("uv", "exit 1")
     machine.write("/usr/share/python-wheels/pip-23.0-py3-none-any.whl", "")
-    pip = 'case "$PYTHONPATH" in */pip-23.0-*) cp -p "$MACHINE/bin/uv.new" "${0%python}uv" ;; esac'
+    pip = 'case "$PYTHONPATH" in */pip-23.0-*) cp -p "$MACHINE/bin/uv.kept" "${0%python}uv" ;; esac'
     machine.install("installed/pip", pip)
     venv = '[ "$4" = --without-pip ] && mkdir -p "$5/bin" && cp "$MACHINE/installed/pip" "$5/bin/python"'
     machine.install("python3", venv)
