@@ -91,7 +91,7 @@ def test_apt_says_what_it_needs_to_get_and_then_counts_packages(machine: Machine
     ]
 
 
-def test_packages_that_are_in_apts_cache_are_no_download(machine: Machine) -> None:
+def test_packages_in_the_cache_of_apt_are_not_counted_as_a_download(machine: Machine) -> None:
     assert counted(machine, "Need to get 0 B/69.6 MB of archives.", "?") == ["nothing"]
 
 

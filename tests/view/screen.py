@@ -84,9 +84,9 @@ def running(
             os.close(ours)
 
 
-def drawn(program: str, *, width: int, height: int = 24, **environ: str) -> Screen:
+def drawn(program: str, *, width: int, **environ: str) -> Screen:
     """Return the screen after the program has exited."""
-    with running(program, width=width, height=height, **environ) as (screen, process):
+    with running(program, width=width, height=24, **environ) as (screen, process):
         process.wait(30)
     return screen
 

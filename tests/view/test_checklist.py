@@ -317,7 +317,7 @@ def test_without_a_terminal_a_step_says_what_it_downloads_and_then_how_far_it_is
     ]
 
 
-def test_without_a_terminal_a_short_step_gets_no_line_in_between() -> None:
+def test_without_a_terminal_a_short_step_gets_one_line() -> None:
     program = DOWNLOADING.replace("checklist.FIRST_LINE = checklist.LINE_INTERVAL = 0", "")
     assert "packages unpacked" not in piped(program.replace("input()", ""))
 
