@@ -54,8 +54,7 @@ pip_install_uv() {
   capture "$pi_home/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "uv==$uv_version"
 }
 
-# The distribution's own wheels of pip run as they are: to unpack and compile them takes 5 s of CPU time, four times as
-# long as the rest.
+# The distribution's own wheels of pip run as they are: no second pip has to be unpacked and compiled.
 install_uv_with_the_wheels_of_pip() {
   local wheels
   compgen -G "$machine_root/usr/share/python-wheels/pip-*.whl" > /dev/null || return 1
