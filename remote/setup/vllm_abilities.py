@@ -179,11 +179,14 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def run_the_command() -> str:
-    """Run `vllm --version` in this process, and return what it prints last."""
+def run_the_command() -> str | None:
+    """Run `vllm --version` in this process, and return what it prints last; None if no package has the command."""
     from importlib.metadata import entry_points
 
-    command = next(iter(entry_points(group="console_scripts", name="vllm"))).load()
+    found = next(iter(entry_points(group="console_scripts", name="vllm")), None)
+    if not found:
+        return None
+    command = found.load()
     output = io.StringIO()
     sys.argv = ["vllm", "--version"]
     with contextlib.redirect_stdout(output):
@@ -202,7 +205,8 @@ def main() -> None:
     """
     if sys.argv[1:2] == ["--run"]:
         log = sys.argv[2]
-        print(f"vllm --version: {run_the_command()}", flush=True)
+        if version_of_the_command := run_the_command():
+            print(f"vllm --version: {version_of_the_command}", flush=True)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), sys.stderr.fileno())
     logging.getLogger("vllm").setLevel(logging.ERROR)
     abilities: dict[str, Any] = {"format": FORMAT}
