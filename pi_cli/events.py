@@ -35,6 +35,30 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Announced:
+    """What a running step of setup will download, in bytes, and how many seconds such a step takes: from, to."""
+
+    pod: str
+    name: str
+    size: int | None
+    seconds: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a step of setup has done so far: a number of a unit, e.g. `bytes`; `total` is None while it is unknown.
+
+    `done` is None if there is nothing to count: the step still runs.
+    """
+
+    pod: str
+    name: str
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Output of a remote program, in chunks as received: control characters are still in it.
 
@@ -95,5 +119,5 @@ class Down:
     reason: str
 
 
-Event = Phase | Step | Output | Progress | Note | Ended
+Event = Phase | Step | Announced | Counted | Output | Progress | Note | Ended
 Report = Callable[[Event], None]

@@ -35,6 +35,8 @@ lock_timeout=15 # seconds
 
 # shellcheck source=setup/steps.sh
 source "$here/steps.sh"
+# shellcheck source=setup/meters.sh
+source "$here/meters.sh"
 # shellcheck source=setup/preflight.sh
 source "$here/preflight.sh"
 # shellcheck source=setup/first_boot.sh

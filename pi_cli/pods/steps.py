@@ -6,6 +6,9 @@
         vllm ! the driver is old     a warning
         vllm x no space left         why the step fails; the first of these lines counts
         vllm > --home /data          with this option it would not have failed
+        vllm ~ 4000000000 60 300     bytes that it will download, and how many seconds it usually takes; 0: unknown
+        vllm % 12 45 packages        what has been downloaded (`bytes`) or done so far, of how many; 0: unknown
+        vllm %                       the step still runs, with nothing to count
     <== vllm: done                   or skipped, stopped (because another step failed), failed CODE
     ==> ready: vLLM 0.32.0           all steps are done
 
@@ -17,10 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
-from pi_cli.events import Event, Note, Output, Step, StepState
+from pi_cli.events import Announced, Counted, Event, Note, Output, Step, StepState
 
 BEGIN = re.compile(r"==> ([a-z]+): (.+)")
-DETAIL = re.compile(r" {4}([a-z]+) ([|*!x>]) ?(.*)")
+DETAIL = re.compile(r" {4}([a-z]+) ([|*!x>~%]) ?(.*)")
+ANNOUNCED = re.compile(r"([0-9]{1,15}) ([0-9]{1,6}) ([0-9]{1,6})")
+COUNTED = re.compile(r"([0-9]{1,15}) ([0-9]{1,15}) ([a-z ]{1,30})")
 END = re.compile(r"<== ([a-z]+): (done|skipped|stopped|failed)\b.*")
 MAX_LINE = 65536  # bytes: a longer line is passed on in parts
 
@@ -104,9 +109,24 @@ class Script:
                 if text.startswith("--home /") and text.isprintable():
                     self.other_home = self.other_home or text.removeprefix("--home ")
                 return None
+            case "~":
+                return self._announced(name, text)
+            case "%":
+                return self._counted(name, text)
             case _:
                 step.summary = text
                 return Step(self.pod, name, step.title, "waiting" if text.startswith("waiting ") else "working", text)
+
+    def _announced(self, name: str, text: str) -> Announced | None:
+        if not (found := ANNOUNCED.fullmatch(text)):
+            return None
+        size, shortest, longest = map(int, found.groups())
+        return Announced(self.pod, name, size or None, (shortest, longest) if longest else None)
+
+    def _counted(self, name: str, text: str) -> Counted | None:
+        if found := COUNTED.fullmatch(text):
+            return Counted(self.pod, name, int(found[1]), int(found[2]) or None, found[3])
+        return None if text else Counted(self.pod, name)
 
     def _end_step(self, name: str, state: StepState) -> Step:
         step = self._running.pop(name)

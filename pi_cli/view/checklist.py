@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.errors import PiError
-from pi_cli.events import Event, Note, Output, Report, Step, StepState
+from pi_cli.events import Announced, Counted, Event, Note, Output, Report, Step, StepState
 from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 15  # shown of a failed step's output
 MIN_DETAIL_WIDTH = 8  # columns; a message in fewer is not shown
+MIN_COUNT_WIDTH = 16  # columns; a count in fewer gets a row of its own
+FIRST_LINE = 30.0  # seconds until a step gets a line without a terminal, and then one every
+LINE_INTERVAL = 60.0  # seconds
+RATE_WINDOW = 10.0  # seconds
+MAX_DETAIL = 160  # characters of a program's line in a line of ours
 STATE_STYLES = {"done": "green", "skipped": "dim", "failed": "red", "stopped": "yellow"}
 END_STATES = STATE_STYLES.keys()
 
@@ -54,23 +59,59 @@ class _ShownStep:
     title: str
     state: StepState = "began"
     detail: str = ""
+    count: str = ""  # "3.2 of 4.0 GB, 45.1 MB/s", while there is something to count
     began: float = field(default_factory=time.monotonic)
     took: float | None = None
     output: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    next_line: float = 0.0  # without a terminal: when it gets one, in seconds since it began
+    _message: str = ""  # the latest one of the step itself
+    _counts: deque[tuple[float, int]] = field(default_factory=deque)  # bytes, of the last seconds
+
+    @property
+    def rank(self) -> int:
+        """Return how much a step matters where not all can be shown; the smallest number counts most."""
+        return 0 if self.took is None else 1 if self.state == "failed" else 2
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began if self.took is None else self.took
 
-    def update(self, event: Step | Output) -> None:
-        if isinstance(event, Output):
-            self.output.append(event.text)
-            self.detail = event.text if event.text.strip() else self.detail
-            return
-        self.state = event.state
-        self.detail = event.detail
-        if event.state in END_STATES:
-            self.took = self.seconds
+    def update(self, event: Step | Output | Announced | Counted) -> None:
+        match event:
+            case Output(text=text):
+                self.output.append(text)
+                self.detail = text if text.strip() else self.detail
+            case Announced():
+                self.detail = ", ".join(part for part in (self._message, announcement(event)) if part)
+            case Counted():
+                self.count = self._worded(event)
+            case Step(state=state, detail=detail):
+                self.state, self.detail, self._message, self.count = state, detail, detail, ""
+                if state in END_STATES:
+                    self.took = self.seconds
+
+    def is_due(self) -> bool:
+        """Return whether a running step gets a line now, without a terminal."""
+        if self.took is not None or self.seconds < max(self.next_line, FIRST_LINE):
+            return False
+        self.next_line = self.seconds + LINE_INTERVAL
+        return True
+
+    def _worded(self, event: Counted) -> str:
+        if event.done is None:
+            self._counts.clear()
+            return ""
+        if event.unit != "bytes":
+            return f"{event.done} of {event.total} {event.unit}" if event.total else f"{event.done} {event.unit}"
+        now = time.monotonic()
+        if self._counts and event.done < self._counts[-1][1]:  # the next download has begun
+            self._counts.clear()
+        self._counts.append((now, event.done))
+        while now - self._counts[0][0] > RATE_WINDOW:
+            self._counts.popleft()
+        then, before = self._counts[0]
+        rate = f", {units.size((event.done - before) / (now - then))}/s" if now - then >= 1 else ""
+        return _of(event.done, event.total) + rate
 
 
 @dataclass(slots=True)
@@ -91,6 +132,33 @@ class _Setup:
                 self.failed = self.items[event.name]
         elif isinstance(event, Output) and event.step in self.items:
             self.items[event.step].update(event)
+        elif isinstance(event, Announced | Counted):
+            self.items[event.name].update(event)
+
+
+def announcement(event: Announced) -> str:
+    """Say what a step downloads and how long it usually takes.
+
+    >>> announcement(Announced("dc1", "vllm", 4_000_000_000, (120, 300)))
+    'downloads about 4.0 GB, usually takes 2 to 5 min'
+    >>> announcement(Announced("dc1", "vllm", None, (20, 60)))
+    'usually takes 20 to 60 s'
+    """
+    parts = [f"downloads about {units.size(event.size)}"] if event.size else []
+    if event.seconds:
+        shortest, longest = event.seconds
+        in_minutes = shortest >= 60
+        span = f"{shortest // 60} to {-(-longest // 60)} min" if in_minutes else f"{shortest} to {longest} s"
+        parts.append(f"usually takes {span}")
+    return ", ".join(parts)
+
+
+def _of(done: int, total: int | None) -> str:
+    if total is None:
+        return f"{units.size(done)} received"
+    number, unit = units.size(done).split()
+    whole = units.size(total)
+    return f"{number} of {whole}" if whole.endswith(f" {unit}") else f"{number} {unit} of {whole}"
 
 
 def _is_live() -> bool:
@@ -111,7 +179,7 @@ def _live(setup: _Setup) -> Iterator[Report]:
             terminal.note(f"{event.pod}: {event.text}", console)
 
     def render() -> "Text":
-        return renderer.checklist(setup, console.width - len("^C") - 1)  # terminals echo `^C`
+        return renderer.checklist(setup, console.width - len("^C") - 1, console.height - 1)  # terminals echo `^C`
 
     try:
         with questions.drawing(
@@ -131,19 +199,38 @@ class _ChecklistRenderer:
         self._frames = "|/-\\" if is_ascii else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         self._ellipsis = "..." if is_ascii else "…"
 
-    def checklist(self, setup: _Setup, width: int) -> "Text":
+    def checklist(self, setup: _Setup, width: int, height: int | None = None) -> "Text":
+        """Draw the steps; if there are more than fit into the height, the running ones and the latest others."""
         from rich.text import Text
 
         items = list(setup.items.values())  # a copy: this runs in another thread, and more steps may begin
-        rows = [self._row(item, items, max(width, 1)) for item in items]
+        width = max(width, 1)
+        rows = self._cropped([(item, self._rows(item, items, width)) for item in items], width, height)
         if not rows:
-            rows = [Text(self._cut(f"{self._frame()} connecting to {setup.pod}", max(width, 1)))]
+            rows = [Text(self._cut(f"{self._frame()} connecting to {setup.pod}", width))]
         text = Text("\n", no_wrap=True, overflow="crop").join(rows)
         text.no_wrap, text.overflow = True, "crop"
         return text
 
-    def _row(self, item: _ShownStep, items: list[_ShownStep], width: int) -> "Text":
-        """Draw a step: mark, title, latest message if it fits, and its time at the right."""
+    def _cropped(self, drawn: "list[tuple[_ShownStep, list[Text]]]", width: int, height: int | None) -> "list[Text]":
+        from rich.text import Text
+
+        if height is None or sum(len(rows) for _, rows in drawn) <= height:
+            return [row for _, rows in drawn for row in rows]
+        room = max(height - 1, 1)  # the first row says how many are left out
+        shown: set[int] = set()
+        by_rank = sorted(range(len(drawn)), key=lambda at: (drawn[at][0].rank, -at))
+        for at in by_rank:
+            if len(drawn[at][1]) <= room:
+                shown.add(at)
+                room -= len(drawn[at][1])
+        rows = [row for at in sorted(shown) for row in drawn[at][1]]
+        if height > 1:
+            rows.insert(0, Text(self._cut(f"{self._ellipsis} {len(drawn) - len(shown)} more steps", width), "dim"))
+        return rows
+
+    def _rows(self, item: _ShownStep, items: list[_ShownStep], width: int) -> "list[Text]":
+        """Draw a step: mark, title, count or latest message if it fits, and its time at the right."""
         from rich.cells import cell_len, set_cell_size
         from rich.text import Text
 
@@ -157,11 +244,14 @@ class _ChecklistRenderer:
         if detail_width < MIN_DETAIL_WIDTH:
             title_width, detail = max(width - time_width - len("m ") - len("  "), 0), ""
         else:
-            detail = "  " + set_cell_size(self._cut(_one_line(item.detail), detail_width), detail_width)
+            shown = item.count if item.count and detail_width >= MIN_COUNT_WIDTH else _one_line(item.detail)
+            detail = "  " + set_cell_size(self._cut(shown, detail_width), detail_width)
         title = set_cell_size(title, title_width)
         row = Text.assemble(mark, " ", title, (detail, "dim"), gap, (time_text.rjust(time_width), "dim"))
         row.truncate(width)
-        return row
+        if item.count and detail_width < MIN_COUNT_WIDTH:
+            return [row, Text(self._cut(f"  {item.count}", width), "dim")]
+        return [row]
 
     def _cut(self, text: str, width: int) -> str:
         from rich.cells import cell_len, set_cell_size
@@ -185,7 +275,10 @@ def wants_ascii(encoding: str) -> bool:
 
 
 def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
-    """Print a line when a step ends, waits or warns; with `verbose` also when it begins, and its output."""
+    """Print a line when a step ends, waits or warns, and every minute of a long one, of which the script reports often.
+
+    With `verbose` also when it begins, and its output.
+    """
     setup.update(event)
     say: Callable[[str], None] = lambda text: _print(f"{setup.pod}: {text}")  # noqa: E731
     match event:
@@ -195,12 +288,21 @@ def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
             say(f"{title}: {detail}")
         case Step(name=name, state=state) if state in END_STATES:
             say(_end_line(setup.items[name]))
+        case Announced(name=name):
+            say(f"{setup.items[name].title}: {setup.items[name].detail}")
+        case Counted(name=name) if setup.items[name].is_due():
+            say(_running_line(setup.items[name]))
         case Output(text=text, step=step) if verbose:
             say(f"{step} | {text}")
         case Note(text=text):
             say(text)
         case _:
             pass
+
+
+def _running_line(item: _ShownStep) -> str:
+    doing = item.count or _one_line(item.detail).strip()[:MAX_DETAIL] or "still running"
+    return f"{item.title}: {doing} ({units.duration(item.seconds)})"
 
 
 def _end_line(item: _ShownStep) -> str:

@@ -14,7 +14,7 @@ fetch_kernels() {
   elif ! has_download_kernels "$environment"; then
     skip "this vLLM has no \`download-kernels\`: the first start of a model compiles them"
     return
-  elif ! env VLLM_NO_USAGE_STATS=1 "$environment/bin/vllm" download-kernels; then
+  elif ! meter_traffic || ! env VLLM_NO_USAGE_STATS=1 "$environment/bin/vllm" download-kernels; then
     warn "could not download FlashInfer's kernels: the first start of a model compiles them, which takes minutes"
     return
   fi

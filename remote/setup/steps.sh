@@ -9,9 +9,13 @@
 #         STEP ! text               a warning
 #         STEP x text               why the step fails; the first one counts
 #         STEP > OPTION VALUE       with this option of `pi pods setup` it would not have failed
+#         STEP ~ BYTES FROM TO      what it will download, and the seconds that it usually takes; 0: unknown
+#         STEP % DONE TOTAL UNIT    so far, `bytes` or e.g. `packages unpacked`; TOTAL 0: unknown. At most once a second
+#         STEP %                    it still runs, with nothing to count
 #     <== STEP: done|skipped|failed CODE|stopped        stopped: because another step failed
 
 readonly mark=$'\x1e' # begins our own lines among those of the programs we run
+readonly longest_line=16384 # characters
 
 step_name=""
 stopped=""
@@ -36,34 +40,63 @@ end_step() {
   step_name=""
 }
 
-# Prefix every line of stdin with the step's name; of an overwritten line (progress bars), keep the last state.
+# Prefix every line of stdin with the step's name; of an overwritten line (progress bars), keep the last state. Report in
+# between what the step's meter counts (`meters.sh`).
 label() {
-  local line
+  local line label_name="$1"
   trap '' TERM # so that the last output of a stopped step still gets through
-  while IFS= read -r line || [[ -n "$line" ]]; do
+  meter_ticked_at=$EPOCHSECONDS meter_shown_at=$EPOCHSECONDS
+  while read_line; do
     if [[ "$line" == ?*"$mark"* ]]; then # a program had not ended its line
-      label_output "$1" "${line%%"$mark"*}"
+      label_output "${line%%"$mark"*}"
       line="$mark${line#*"$mark"}"
     fi
     case "$line" in
       "$mark."*) break ;;
+      "$mark#"*) count_traffic ;;
       "$mark"*) printf '    %s %s\n' "$1" "${line#"$mark"}" ;;
-      *) label_output "$1" "$line" ;;
+      *) label_output "$line" ;;
     esac
+    tick
   done
   printf '<== %s: %s\n' "$1" "${line#"$mark."}"
 }
 
+# Set `line` to the next line, or to a part of one that is very long: a program may print gigabytes without a line break.
+read_line() {
+  local part
+  local -i status
+  line=""
+  while true; do
+    status=0
+    IFS= read -r -t 1 -n "$longest_line" part || status=$?
+    line+="$part"
+    if ((status == 0 || ${#line} >= longest_line)); then return; fi
+    if ((status <= 128)); then break; fi # the end of the file, else the second is over
+    tick
+  done
+  [[ -n "$line" ]]
+}
+
 label_output() {
-  local line="${2%$'\r'}"
-  printf '    %s | %s\n' "$1" "${line##*$'\r'}"
+  local output="${1%$'\r'}"
+  output="${output##*$'\r'}"
+  printf '    %s | %s\n' "$label_name" "$output"
+  see_line "$output"
 }
 
 # On stderr, so that they work inside $(…) too.
 say() { printf '%s* %s\n' "$mark" "$*" >&2; }
 warn() { printf '%s! %s\n' "$mark" "$*" >&2; }
 
+# propose OPTION VALUE: say with which option of `pi pods setup` the step would not have failed.
 propose() { printf '%s> %s\n' "$mark" "$*" >&2; }
+
+# announce BYTES [FROM TO]: say what the step will download, and how many seconds it usually takes; 0: unknown.
+announce() { printf '%s~ %d %d %d\n' "$mark" "$1" "${2:-0}" "${3:-0}" >&2; }
+
+# Count what the machine receives, until uv, pip or apt say themselves what they download.
+meter_traffic() { printf '%s#\n' "$mark" >&2; }
 
 skip() {
   step_result="skipped"
@@ -79,11 +112,11 @@ fail() {
   exit "$step_code"
 }
 
-# Run a program, show its output and keep it in `captured`: in memory, since the disk may be full.
+# Run a program, show its output and keep the end of it in `captured`: in memory, since the disk may be full.
 capture() {
   local out status=0
   exec {out}>&1
-  captured="$("$@" 2>&1 | tee "/dev/fd/$out")" || status=$?
+  captured="$("$@" 2>&1 | tee "/dev/fd/$out" | tail -c 65536)" || status=$?
   exec {out}>&-
   return "$status"
 }

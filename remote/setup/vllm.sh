@@ -35,6 +35,8 @@ has_working_uv() { [[ "$(uv pip install --help 2> /dev/null)" == *--excludes* ]]
 
 install_uv_by_its_installer() {
   local installer="$pi_home/uv-installer.sh"
+  announce 18000000
+  meter_traffic
   curl --proto '=https' --tlsv1.2 -fsSL --connect-timeout 20 --max-time 120 \
     -o "$installer" "https://astral.sh/uv/$uv_version/install.sh" \
     && UV_UNMANAGED_INSTALL="$place/uv/bin" sh "$installer" \
@@ -44,11 +46,22 @@ install_uv_by_its_installer() {
 # Debian's pip refuses to install beside the system's packages (PEP 668): uv gets a small venv of its own.
 install_uv_from_pypi() {
   say "uv's installer cannot be used here; installing uv $uv_version from PyPI instead"
-  if ! capture python3 -m venv --clear "$place/uv" \
-    || ! capture "$place/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
-      "uv==$uv_version"; then
+  if install_uv_with_the_wheels_of_pip; then return; fi
+  if ! capture python3 -m venv --clear "$place/uv" || ! pip_install_uv; then
     fail "uv cannot be installed: $(why_not_installed)"
   fi
+}
+
+pip_install_uv() {
+  capture "$place/uv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "uv==$uv_version"
+}
+
+# The distribution's own wheels of pip run as they are: no second pip has to be unpacked and compiled.
+install_uv_with_the_wheels_of_pip() {
+  local wheels
+  compgen -G "$machine_root/usr/share/python-wheels/pip-*.whl" > /dev/null || return 1
+  wheels="$(printf '%s:' "$machine_root"/usr/share/python-wheels/*.whl)"
+  python3 -m venv --clear --without-pip "$place/uv" && PYTHONPATH="${wheels%:}" pip_install_uv
 }
 
 install_vllm() {
@@ -174,15 +187,19 @@ proof_of() {
 belongs_to_another_machine() { may_share_venvs && [[ "$1" == "$shared_venvs"/* ]]; }
 
 # Run the vLLM of an environment for its version, `tried_version`. Without its kernels vLLM would still start, and the
-# first model would fail.
+# first model would fail. The process that is asked what this vLLM can do runs the `vllm` command first: the import takes
+# nearly all of the time of both. Where that gives no version, the command itself is the judge.
 try_out() {
   local log="$pi_home/try-out.log" status=0
-  is_asked=1
-  ask_abilities "$1" & # at the same time: both import vLLM, which takes nearly all of their time
-  tried_version="$(in_its_environment timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" || status=$?
-  wait $! || true
+  is_asked=1 tried_version=""
+  announce 0 20 60
+  ask_abilities "$1" --run
+  if [[ -z "$tried_version" ]]; then
+    tried_version="$(in_its_environment timeout -k 5 300 "$1/bin/vllm" --version 2> "$log")" || status=$?
+  fi
   if ((status == 0)) && tried_version="${tried_version##*[[:space:]]}" && [[ -n "$tried_version" ]] \
-    && ! grep -qE "Failed to import from vllm\.|cannot open shared object file" "$log" && [[ -x "$1/bin/hf" ]]; then
+    && ! grep -qE "Failed to import from vllm\.|cannot open shared object file" "$log" \
+    && [[ -x "$1/bin/vllm" && -x "$1/bin/hf" ]]; then
     touch "$(proof_of "$1")"
     return
   fi
@@ -203,21 +220,28 @@ note_abilities() {
   local format
   format="$(sed -n 's/^FORMAT = \([0-9]*\).*/\1/p' "$here/vllm_abilities.py")"
   if [[ -z "$is_asked" && -d "$1" ]] && ! grep -qs "\"format\":$format," "$1/$abilities"; then
-    ask_abilities "$1" -B # new bytecode would look like a change since the test run
+    ask_abilities "$1"
   fi
 }
 
-# Ask a vLLM what it can do: seconds, nearly all of them for its import. It may print other lines before the answer.
+# Ask a vLLM what it can do: seconds, nearly all of them for its import. It may print other lines before the answer. With
+# `--run`, it runs the `vllm` command first, for `tried_version`; what the command says on stderr is in `try-out.log`.
 ask_abilities() {
-  local answer="$pi_home/abilities.new" log="$pi_home/abilities.log"
+  local answer="$pi_home/abilities.new" log="$pi_home/abilities.log" errors="$pi_home/abilities.log"
+  local -a options=(-B) # new bytecode would look like a change since the test run
   if belongs_to_another_machine "$1"; then return; fi
-  if in_its_environment VLLM_LOGGING_LEVEL=ERROR timeout -k 5 120 "$1/bin/python" -I "${@:2}" "$here/vllm_abilities.py" \
-    2> "$log" | tail -n 1 > "$answer" && [[ "$(head -c 1 "$answer")" == "{" ]]; then
-    mv "$answer" "$1/$abilities"
+  : > "$log"
+  if [[ "${2:-}" == --run ]]; then options=() errors="$pi_home/try-out.log"; fi
+  in_its_environment timeout -k 5 300 "$1/bin/python" -I "${options[@]}" "$here/vllm_abilities.py" \
+    ${2:+"$2" "$log"} > "$answer" 2> "$errors" || true
+  tried_version="$(sed -n 's/^vllm --version: //p' "$answer" | head -n 1)"
+  if [[ "$(tail -n 1 "$answer" | head -c 1)" == "{" ]]; then
+    tail -n 1 "$answer" > "$answer.json"
+    mv "$answer.json" "$1/$abilities"
   else
-    rm -f "$answer"
-    echo "this vLLM cannot be asked what it can do: $(grep . "$log" | tail -n 1)"
+    echo "this vLLM cannot be asked what it can do: $(cat "$errors" "$log" | grep . | tail -n 1)"
   fi
+  rm -f "$answer"
 }
 
 # Print the environment that `--vllm` asks for, if there is one; without `--vllm`, that of the release.

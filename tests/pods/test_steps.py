@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi_cli.events import Event, Note, Output, Step
+from pi_cli.events import Announced, Counted, Event, Note, Output, Step
 from pi_cli.pods.steps import MAX_LINE, LineBuffer, Script
 
 
@@ -31,6 +31,34 @@ def test_a_step_begins_reports_progress_and_ends_with_its_last_message() -> None
         Step("dc1", "vllm", title, "working", "vLLM 0.32.0"),
         Step("dc1", "vllm", title, "done", "vLLM 0.32.0"),
     ]
+
+
+def test_a_step_says_what_it_downloads_and_how_far_it_is() -> None:
+    _, events = read(
+        "==> vllm: Installing vLLM",
+        "    vllm ~ 4000000000 120 300",
+        "    vllm ~ 69600000 0 0",
+        "    vllm % 3200000000 4000000000 bytes",
+        "    vllm % 1000 0 bytes",
+        "    vllm % 12 45 packages unpacked",
+        "    vllm %",
+    )
+    assert events[1:] == [
+        Announced("dc1", "vllm", 4_000_000_000, (120, 300)),
+        Announced("dc1", "vllm", 69_600_000, None),
+        Counted("dc1", "vllm", 3_200_000_000, 4_000_000_000, "bytes"),
+        Counted("dc1", "vllm", 1000, None, "bytes"),
+        Counted("dc1", "vllm", 12, 45, "packages unpacked"),
+        Counted("dc1", "vllm"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["~ 4", "~ -1 0 0", "~ 1 2 x", "~", "% 12", "% 1 2 \x1b[2J", f"% {10**15} 1 bytes", "% -1 2 b"]
+)
+def test_numbers_that_are_not_the_scripts_are_not_events(text: str) -> None:
+    _, events = read("==> vllm: Installing vLLM", f"    vllm {text}")
+    assert events[1:] == []
 
 
 def test_steps_that_run_at_the_same_time_are_distinguished() -> None:

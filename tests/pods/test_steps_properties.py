@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_cli.events import Note, Output, Step
+from pi_cli.events import Announced, Counted, Note, Output, Step
 from pi_cli.pods.steps import MAX_LINE, LineBuffer, Script
 from tests.properties import CUTS, PROPERTY, cut
 
@@ -13,7 +13,8 @@ LINES = st.lists(
     st.one_of(
         TEXT,
         st.builds("==> {}: {}".format, NAMES, TEXT),
-        st.builds("    {} {} {}".format, NAMES, st.sampled_from("|*!x?"), TEXT),
+        st.builds("    {} {} {}".format, NAMES, st.sampled_from("|*!x?~%"), TEXT),
+        st.builds("    {} {} {} {} {}".format, NAMES, st.sampled_from("~%"), *(st.integers() for _ in range(2)), TEXT),
         st.builds("<== {}: {}".format, NAMES, st.sampled_from(["done", "skipped", "stopped", "failed 15", "gone"])),
         st.builds("error: {}".format, TEXT),
     ),
@@ -49,7 +50,9 @@ def test_every_step_that_began_ends_once(lines: list[str]) -> None:
     events += script.end()
     running: set[str] = set()
     for event in events:
-        assert isinstance(event, Step | Output | Note)
+        assert isinstance(event, Step | Announced | Counted | Output | Note)
+        if isinstance(event, Announced | Counted):
+            assert event.name in running
         if isinstance(event, Output):
             assert event.step in running
         if isinstance(event, Step):

@@ -52,7 +52,7 @@ def test_a_bare_machine_becomes_a_pod_step_by_step(machine: Machine) -> None:
 
 def test_every_line_belongs_to_a_step(machine: Machine) -> None:
     lines = machine.setup().stdout.splitlines()
-    assert [line for line in lines if not re.match(r"==> |<== |    [a-z]+ [|*!x] ", line)] == []
+    assert [line for line in lines if not re.match(r"==> |<== |    [a-z]+ [|*!x~%] ", line)] == []
 
 
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
@@ -103,6 +103,21 @@ def test_output_of_programs_and_messages_of_the_script_are_marked_differently(ma
         "    it | no end",
         "<== it: done",
     ]
+
+
+def test_a_program_that_never_ends_its_line_is_shown_in_parts_and_kept_at_its_end(machine: Machine) -> None:
+    code = """talk() { capture spill; echo "kept ${#captured}, ${captured: -4}"; }
+        spill() { head -c 70000 /dev/zero | tr '\\0' x; echo last; }"""
+    lines = machine.step("talk", before=code).stdout.splitlines()
+    assert max(map(len, lines)) < 20_000
+    assert sum(line.count("x") for line in lines) == 70_000
+    assert lines[-2] == "    it | kept 65535, last"
+
+
+def test_a_step_that_counts_nothing_says_that_it_still_runs(machine: Machine) -> None:
+    code = "heartbeat=0; talk() { until [ -e ~/seen ]; do sleep 0.1; done; }"
+    waits = f'{code}; printf() {{ builtin printf "$@"; case "$*" in *%%*) touch ~/seen ;; esac; }}'
+    assert "    it %\n" in machine.step("talk", before=waits).stdout
 
 
 def test_two_setups_do_not_run_at_the_same_time(machine: Machine) -> None:

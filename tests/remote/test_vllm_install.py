@@ -374,6 +374,18 @@ def test_uv_comes_from_pypi_if_its_installer_cannot_be_downloaded(machine: Machi
     assert (machine.home / ".pi/uv/bin/uv").exists()
 
 
+def test_uv_is_installed_with_the_distributions_own_wheels_of_pip(machine: Machine) -> None:
+    (machine.folder / "bin/uv").rename(machine.folder / "bin/uv.kept")
+    machine.install("uv", "exit 1")
+    machine.write("/usr/share/python-wheels/pip-23.0-py3-none-any.whl", "")
+    pip = 'case "$PYTHONPATH" in */pip-23.0-*) cp -p "$MACHINE/bin/uv.kept" "${0%python}uv" ;; esac'
+    machine.install("installed/pip", pip)
+    venv = '[ "$4" = --without-pip ] && mkdir -p "$5/bin" && cp "$MACHINE/installed/pip" "$5/bin/python"'
+    machine.install("python3", venv)
+    ok(machine.setup())
+    assert (machine.home / ".pi/uv/bin/uv").exists()
+
+
 def pythons(machine: Machine, *, can_download: bool, **versions: bool) -> None:
     """Give the system Pythons (`p312`), with headers or without; and uv the network, or none."""
     for name, has_headers in versions.items():
@@ -467,10 +479,23 @@ def test_what_a_new_vllm_can_do_is_written_beside_it(machine: Machine) -> None:
     machine.install("installed/python", ANSWERS)
     ok(machine.setup())
     assert (machine.venv / ".pi-abilities.json").read_text() == ABILITIES + "\n"
-    assert asked(machine) == ["-I setup/vllm_abilities.py"]
+    assert asked(machine) == [f"-I setup/vllm_abilities.py --run {machine.home}/.pi/abilities.log"]
     machine.forget_calls()
     ok(machine.setup())
     assert asked(machine) == []
+
+
+def test_the_process_that_is_asked_is_the_test_run_too(machine: Machine) -> None:
+    machine.install("installed/python", f"echo 'vllm --version: 0.32.1'; {ANSWERS}")
+    assert "    vllm ~ 0 20 60\n" in ok(machine.setup())
+    assert versions(machine) == ["0.32.1"]
+    assert machine.calls("vllm") == []
+
+
+def test_what_the_command_says_about_missing_kernels_fails_the_test_run_there_too(machine: Machine) -> None:
+    trouble = "Failed to import from vllm._C: libnuma.so.1"
+    machine.install("installed/python", f"echo '{trouble}' >&2; echo 'vllm --version: 0.32.1'; {ANSWERS}")
+    assert reason(machine.setup()) == f"vLLM was installed, but does not work: {trouble}"
 
 
 @pytest.mark.parametrize("found", [None, '{"format":0,"version":"0.32.0"}'])

@@ -50,10 +50,12 @@ class Screen:
 
 
 @contextmanager
-def running(program: str, *, width: int, **environ: str) -> Iterator[tuple[Screen, "subprocess.Popen[str]"]]:
-    """Run Python code with its stderr on a terminal of that width; its stdin and stdout are pipes."""
+def running(
+    program: str, *, width: int, height: int = 24, **environ: str
+) -> Iterator[tuple[Screen, "subprocess.Popen[str]"]]:
+    """Run Python code with its stderr on a terminal of that size; its stdin and stdout are pipes."""
     ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | environ
     screen = Screen(width)
 
@@ -84,7 +86,7 @@ def running(program: str, *, width: int, **environ: str) -> Iterator[tuple[Scree
 
 def drawn(program: str, *, width: int, **environ: str) -> Screen:
     """Return the screen after the program has exited."""
-    with running(program, width=width, **environ) as (screen, process):
+    with running(program, width=width, height=24, **environ) as (screen, process):
         process.wait(30)
     return screen
 

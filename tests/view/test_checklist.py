@@ -12,7 +12,7 @@ from tests.view.screen import drawn, running
 BEGIN = """
 import sys
 from pi_cli.errors import PiError
-from pi_cli.events import Note, Output, Step
+from pi_cli.events import Announced, Counted, Note, Output, Step
 from pi_cli.view import checklist, terminal
 
 TITLES = dict(machine="Checking the machine", storage="Mounting the models volume", packages="Installing build tools",
@@ -61,6 +61,39 @@ with checklist.following("dc1") as report:
     first_steps()
     step("vllm", "working", "trying it out")
     input()
+"""
+
+DOWNLOADING = f"""{BEGIN}
+checklist.FIRST_LINE = checklist.LINE_INTERVAL = 0
+with checklist.following("dc1") as report:
+    step("machine", "began")
+    step("machine", "done", "2x NVIDIA H100 80GB HBM3, driver 570.86.15")
+    step("packages", "began")
+    report(Announced("dc1", "packages", 69_600_000, None))
+    step("vllm", "began")
+    report(Announced("dc1", "vllm", 4_000_000_000, (120, 300)))
+    report(Counted("dc1", "packages", 12, 45, "packages unpacked"))
+    report(Counted("dc1", "vllm", 900_000_000, 4_000_000_000, "bytes"))
+    output("vllm", " Downloaded torch")
+    report(Counted("dc1", "vllm", 3_200_000_000, 4_000_000_000, "bytes"))
+    input()
+    report(Counted("dc1", "vllm"))
+    step("vllm", "working", "testing it")
+    report(Counted("dc1", "vllm"))
+    step("packages", "done", "installed 45 packages")
+    step("vllm", "done", "vLLM 0.32.0")
+"""
+
+MANY = f"""{BEGIN}
+with checklist.following("dc1") as report:
+    for number in range(1, 31):
+        TITLES[f"step{{number}}"] = f"Doing {{number}}"
+        step(f"step{{number}}", "began")
+        if number not in (3, 29):
+            step(f"step{{number}}", "failed" if number == 5 else "done", f"did {{number}}")
+    input()
+    step("step3", "done")
+    step("step29", "done")
 """
 
 INTERRUPTED = f"""{BEGIN}
@@ -159,6 +192,45 @@ def test_ctrl_c_leaves_the_checklist_on_the_screen() -> None:
     assert re.sub(r"\s+", " ", rows[4]).startswith("note: setup of `dc1` was interrupted, and its processes there")
 
 
+def test_a_download_shows_what_has_arrived_of_how_much() -> None:
+    with running(DOWNLOADING, width=80) as (screen, process):
+        until(lambda: any("of 4.0 GB" in row for row in screen.rows))
+        rows = [re.sub(r"\s+", " ", row[2:]) for row in screen.rows if row][1:]
+        assert rows[0].startswith("Installing build tools 12 of 45 packages unpacked ")
+        assert rows[1].startswith("Installing vLLM 3.2 of 4.0 GB")
+        process.communicate("\n", timeout=20)
+    assert "3.2 of 4.0 GB" not in "\n".join(screen.rows)
+
+
+def test_on_a_narrow_screen_a_download_has_a_row_of_its_own_and_leaves_none_behind() -> None:
+    with running(DOWNLOADING, width=40, height=20) as (screen, process):
+        until(lambda: any("of 4.0 GB" in row for row in screen.rows))
+        assert [re.split(",|  ", row[2:])[0] for row in screen.rows if row] == [
+            *("Checking the machine", "Installing build tools", "12 of 45 packages unpacked"),
+            *("Installing vLLM", "3.2 of 4.0 GB"),
+        ]
+        process.communicate("\n", timeout=20)
+    assert len(screen.rows) == 4  # three steps, and that the pod is ready
+
+
+@pytest.mark.parametrize("height", [3, 5, 12])
+def test_a_low_screen_shows_the_steps_that_run_and_in_the_end_all(height: int) -> None:
+    with running(MANY, width=80, height=height) as (screen, process):
+        until(lambda: any("Doing 29" in row for row in screen.rows) and len(screen.rows) == height - 1)
+        titles = [row[2:30].split("  ")[0] for row in screen.rows]
+        assert titles[0] == f"{30 - (height - 2)} more steps"
+        assert (
+            titles[1:]
+            == {
+                3: ["Doing 29"],
+                5: ["Doing 3", "Doing 5", "Doing 29"],
+                12: ["Doing 3", "Doing 5", *(f"Doing {number}" for number in range(23, 31))],
+            }[height]
+        )
+        process.communicate("\n", timeout=20)
+    assert [row[2:].split("  ")[0] for row in screen.rows[:-1]] == [f"Doing {number}" for number in range(1, 31)]
+
+
 @pytest.mark.parametrize("width", [1, 2, 7, 12])
 def test_a_very_narrow_screen_does_not_fail(width: int) -> None:
     screen = drawn(SUCCESS, width=width)
@@ -228,6 +300,26 @@ def test_without_a_terminal_a_failure_shows_the_same_lines() -> None:
         "error: setup of `dc1` failed: no space left on /",
         "hint: free some",
     ]
+
+
+def test_without_a_terminal_a_step_says_what_it_downloads_and_then_how_far_it_is() -> None:
+    done = subprocess.run([sys.executable, "-c", DOWNLOADING], input="\n", capture_output=True, text=True, check=False)
+    assert re.sub(r"(, \d.* GB/s)? \(\d+\.\d s", " (N.N s", done.stderr).splitlines()[1:-1] == [
+        "dc1: Installing build tools: downloads about 69.6 MB",
+        "dc1: Installing vLLM: downloads about 4.0 GB, usually takes 2 to 5 min",
+        "dc1: Installing build tools: 12 of 45 packages unpacked (N.N s)",
+        "dc1: Installing vLLM: 900.0 MB of 4.0 GB (N.N s)",
+        "dc1: Installing vLLM: 3.2 of 4.0 GB (N.N s)",
+        "dc1: Installing vLLM: Downloaded torch (N.N s)",
+        "dc1: Installing vLLM: testing it (N.N s)",
+        "dc1: Installing build tools: installed 45 packages (N.N s)",
+        "dc1: Installing vLLM: vLLM 0.32.0 (N.N s)",
+    ]
+
+
+def test_without_a_terminal_a_short_step_gets_one_line() -> None:
+    program = DOWNLOADING.replace("checklist.FIRST_LINE = checklist.LINE_INTERVAL = 0", "")
+    assert "packages unpacked" not in piped(program.replace("input()", ""))
 
 
 def test_verbose_prints_all_output_immediately_and_only_once() -> None:
