@@ -26,7 +26,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.phases": {"start", "attach", "survey", "inspect"},
     "agent.gpus": {"survey", "inspect", "stop", "holders"},
     "agent.cuda": {"inspect"},
-    "agent.place": {"start", "inspect"},
+    "agent.place": {"start", "inspect", "purge"},
     "agent.vllm_versions": {"start", "inspect"},
     "agent.serve_command": {"start"},
     "agent.lockless": {"start"},

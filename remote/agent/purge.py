@@ -14,7 +14,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from agent import home, machine, mounts, orphans, processes, records, wire
+from agent import home, machine, mounts, orphans, place, processes, records, wire
 from agent.home import HOME, PI
 from agent.machine import LOGS, OWN, PLACE
 
@@ -27,13 +27,14 @@ HF_CACHE = os.path.join(HOME, ".cache", "huggingface")
 # In ~/.pi, which may be that of pi itself too: a pod can be used to reach others.
 STATE = ("remote", "lib", "checked", "uploads", "mounting", "provider", "uv-installer.sh", "abilities.new")
 LOGS_OF_SETUP = ("apt.log", "mount.log", "try-out.log", "abilities.log")
-LAST = ("env.setup", "env.new", "setup.lock", "lock", "machine", "machine.new")
-
+LAST = ("env.setup", "env.new", "setup.lock", "lock", "place", "place.new", "machine", "machine.new")
+# What is on another disk with `--home`, by its kind; `agent.place` has the names.
+KINDS: "Dict[str, protocol.PurgedKind]" = {"uv": "uv", "uv-cache": "uv", "python": "uv", "machine": "state"}
 
 LEASE = 120.0  # seconds since its last update after which a download is surely over
 
 
-class Place(NamedTuple):
+class Item(NamedTuple):
     """A file or folder to delete, and what it is for users."""
 
     kind: "protocol.PurgedKind"
@@ -45,21 +46,23 @@ def purge(request: "protocol.PurgeRequest") -> "protocol.PurgeResult":
     if request["delete"]:
         refuse_while_in_use()
     kept: "List[protocol.KeptPlace]" = []
-    found = [place for place in places(request["models"], kept) if os.path.lexists(place.path)]
+    found = [item for item in places(request["models"], kept) if os.path.lexists(item.path)]
     seen: "Set[Tuple[int, int]]" = set()
     parts: "List[protocol.PurgedPart]" = []
-    for place in found:
-        size, files = measure(place.path, seen)
-        parts.append({"kind": place.kind, "path": place.path, "bytes": size, "files": files})
-    is_shared = any(is_on_a_network(place.path) for place in found if place.kind == "models")
+    for item in found:
+        size, files = measure(item.path, seen)
+        parts.append({"kind": item.kind, "path": item.path, "bytes": size, "files": files})
+    is_shared = any(is_on_a_network(item.path) for item in found if item.kind == "models")
+    elsewhere = [folder for root in place.roots() for folder in (root, *above(root))]
     if request["delete"]:
         deletion = Deletion(sum(part["bytes"] for part in parts))
         forget_in_shells()
         put_back_the_cache()
-        for place in found:
-            deletion.delete(place.path)
+        for item in found:
+            deletion.delete(item.path)
         put_back(os.path.join(HOME, "venv"))
-        for folder in (records.MODELS, os.path.join(PI, "machines"), os.path.join(HOME, ".vllm_logs"), PI):
+        folders = [records.MODELS, os.path.join(PI, "machines"), os.path.join(HOME, ".vllm_logs"), PI]
+        for folder in [*elsewhere, *folders]:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)  # if nothing else is in it
     return {"parts": parts, "kept": kept, "shared_models": is_shared}
@@ -84,53 +87,79 @@ def refuse_while_in_use() -> None:
             os.close(descriptor)
 
 
-def places(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Place]:
+def places(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
     """Yield all that is ours, in the order in which it is deleted; add what stays, with the reason, to `kept`.
 
     A machine that is not the first of its home has a folder of its own. Of the first one, what others use stays.
     """
     others = has_other_machines()
     yield from models(with_models, kept)
+    yield from on_other_disks(kept)
     for name in sorted(list_folder(LOGS)):
         if PLACE == PI and re.search(r"\.log(\.1)?$", name):
-            yield Place("logs", os.path.join(LOGS, name))
+            yield Item("logs", os.path.join(LOGS, name))
     for record in records.look().records:
-        yield Place("records", os.path.join(records.MODELS, record["uid"] + ".json"))
+        yield Item("records", os.path.join(records.MODELS, record["uid"] + ".json"))
     if PLACE == OWN:
-        yield Place("logs", LOGS)
-        yield Place("vllm", OWN)
+        yield Item("logs", LOGS)
+        yield Item("vllm", OWN)
         return
     if default_is_ours():
-        yield Place("vllm", os.path.join(HOME, "venv"))
+        yield Item("vllm", os.path.join(HOME, "venv"))
     elif os.path.lexists(os.path.join(HOME, "venv")):
         kept.append({"path": os.path.join(HOME, "venv"), "reason": "not-made-by-setup"})
-    used = environments_of_others()
-    for environment in sorted(glob.glob(os.path.join(PI, "venvs", "*")) + glob.glob(os.path.join(PI, "venvs", ".*-*"))):
-        if os.path.realpath(environment) in used:
-            kept.append({"path": environment, "reason": "other-machine"})
-        else:
-            yield Place("vllm", environment)
-    yield Place("vllm", os.path.join(PI, "venvs", ".new"))
-    if not used:
-        yield Place("vllm", os.path.join(PI, "venvs"))
+    used = used_by_others(PI)
+    yield from environments(os.path.join(PI, "venvs"), used, kept)
     yield from caches(kept)
     for name in LOGS_OF_SETUP:
-        yield Place("logs", os.path.join(PI, name))
+        yield Item("logs", os.path.join(PI, name))
     if others:
         kept.append({"path": PI, "reason": "other-machine"})
         return
     for name in STATE:
-        yield Place("state", os.path.join(PI, name))
+        yield Item("state", os.path.join(PI, name))
     for name in sorted(glob.glob(os.path.join(PI, "works-*"))):
-        yield Place("state", name)
-    yield Place("uv", os.path.join(PI, "uv"))
+        yield Item("state", name)
+    yield Item("uv", os.path.join(PI, "uv"))
     environment = os.path.join(PI, "env")
     if own_lines(environment):
         kept.append({"path": environment, "reason": "own-lines"})
     else:
-        yield Place("state", environment)
+        yield Item("state", environment)
     for name in LAST:
-        yield Place("state", os.path.join(PI, name))
+        yield Item("state", os.path.join(PI, name))
+
+
+def environments(folder: str, used: Set[str], kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
+    """Yield the environments in a folder that no other machine uses, and the folder itself if they are all."""
+    pattern = os.path.join(glob.escape(folder), "")
+    for environment in sorted(glob.glob(pattern + "*") + glob.glob(pattern + ".*-*")):
+        if os.path.realpath(environment) in used:
+            kept.append({"path": environment, "reason": "other-machine"})
+        else:
+            yield Item("vllm", environment)
+    yield Item("vllm", os.path.join(folder, ".new"))
+    if not used:
+        yield Item("vllm", folder)
+
+
+def on_other_disks(kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
+    """Yield what `--home` has put on other disks. The environments of other machines need the Pythons there too."""
+    for path in place.folders():
+        root, name = os.path.split(path)
+        used = used_by_others(root)
+        if name == "venvs":
+            yield from environments(path, used, kept)
+        elif used and name in ("python", "machine"):
+            kept.append({"path": path, "reason": "other-machine"})
+        else:
+            yield Item(KINDS.get(name, "vllm"), path)
+
+
+def above(root: str) -> List[str]:
+    """Return the folders above one for this machine on another disk that setup has made for it."""
+    machines, name = os.path.split(root)
+    return [machines, os.path.dirname(machines)] if name == machine.ID else []
 
 
 def has_other_machines() -> bool:
@@ -139,27 +168,29 @@ def has_other_machines() -> bool:
     return PLACE != PI or bool(folders) or bool(records.look().others)
 
 
-def environments_of_others() -> Set[str]:
-    links = glob.glob(os.path.join(PI, "machines", "*", "venv"))
-    return {os.path.realpath(link) for link in links if os.path.dirname(link) != OWN}
+def used_by_others(folder: str) -> Set[str]:
+    """Return the environments that other machines with this home, or this disk, use as their default."""
+    links = glob.glob(os.path.join(glob.escape(folder), "machines", "*", "venv"))
+    return {os.path.realpath(link) for link in links if os.path.basename(os.path.dirname(link)) != machine.ID}
 
 
 def default_is_ours() -> bool:
-    """Return whether `~/venv` is the link that setup made: to an environment in our folder."""
+    """Return whether `~/venv` is the link that setup made: to an environment in a folder of pi."""
     with contextlib.suppress(OSError):
-        return os.readlink(os.path.join(HOME, "venv")).startswith(os.path.join(PI, "venvs") + "/")
+        target = os.readlink(os.path.join(HOME, "venv"))
+        return any(target.startswith(os.path.join(folder, "venvs", "")) for folder in (PI, *place.roots()))
     return False
 
 
-def caches(kept: "List[protocol.KeptPlace]") -> Iterator[Place]:
+def caches(kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
     """Yield the caches of uv. They are surely ours if the machine had no uv before setup."""
     own_cache = "%s/var/tmp/pi-uv-%d" % (machine.ROOT, os.getuid())  # made by setup where the home has no locks
     if is_own_folder(own_cache):
-        yield Place("uv", own_cache)
+        yield Item("uv", own_cache)
     cache, pythons = os.path.join(HOME, ".cache", "uv"), os.path.join(HOME, ".local", "share", "uv")
     for path in (cache, pythons):
         if os.path.isdir(os.path.join(PI, "uv")) and not has_other_machines() and not os.path.islink(path):
-            yield Place("uv", path)
+            yield Item("uv", path)
         elif os.path.lexists(path):
             kept.append({"path": path, "reason": "maybe-yours"})
 
@@ -169,7 +200,7 @@ def is_own_folder(path: str) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
-def models(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Place]:
+def models(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
     """Yield the models in the cache that setup made or uses, and what vLLM compiled for them."""
     settings = written_by_setup()
     store = settings.get("HF_HOME") or ("" if os.path.islink(HF_CACHE) else HF_CACHE)
@@ -184,9 +215,9 @@ def models(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Plac
         raise wire.Refused({"code": "in-use", "names": [], "path": folder})
     for path in [*downloaded, os.path.join(folder, ".locks"), os.path.join(os.path.dirname(folder), "xet")]:
         if folder and not os.path.islink(path):
-            yield Place("models", path)
+            yield Item("models", path)
     if compiled and not os.path.islink(compiled):
-        yield Place("models", compiled)
+        yield Item("models", compiled)
 
 
 def is_leased(folder: str) -> bool:

@@ -197,3 +197,42 @@ def test_of_another_machine_of_a_home_only_its_own_places_are_deleted(prepared: 
     write(home / ".vllm_logs/gpu02/q.log")
     purge(prepared)
     assert {name for name in files(prepared) if not name.startswith("gpu02/")} == before
+
+
+@pytest.fixture
+def elsewhere(prepared: Machine) -> Path:
+    """What setup has on another disk with `--home`, and had on a third one before that."""
+    disk, former = prepared.home.parent / "disk", prepared.home.parent / "former"
+    for name in (
+        "venvs/0.33.0/bin/vllm",
+        "uv/bin/uv",
+        "uv-cache/wheel",
+        "python/3.12/bin/python",
+        "cache/triton/kernel",
+    ):
+        write(disk / "pi-vllm" / name)
+    write(disk / "pi-vllm/machine", "gpu01 boot\n")
+    write(disk / "of-the-user")
+    write(former / "pi-vllm/venvs/0.31.0/bin/vllm")
+    write(prepared.home / ".pi/place", f"{disk}\n{disk}/pi-vllm\n{former}/pi-vllm\n")
+    (prepared.home / "venv").unlink()
+    (prepared.home / "venv").symlink_to(disk / "pi-vllm/venvs/0.33.0")
+    return disk
+
+
+def test_what_is_on_other_disks_is_deleted_too(prepared: Machine, elsewhere: Path) -> None:
+    purge(prepared)
+    assert files(prepared) == KEPT | MODELS | {"disk/of-the-user"}
+    assert not (elsewhere / "pi-vllm").exists()
+    assert not (elsewhere.parent / "former/pi-vllm").exists()
+
+
+def test_on_another_disk_the_environment_of_another_machine_and_its_python_stay(
+    prepared: Machine, elsewhere: Path
+) -> None:
+    (elsewhere / "pi-vllm/machines/gpu02").mkdir(parents=True)
+    (elsewhere / "pi-vllm/machines/gpu02/venv").symlink_to(elsewhere / "pi-vllm/venvs/0.33.0")
+    result = purge(prepared)["result"]
+    left = {name.removeprefix("disk/pi-vllm/") for name in files(prepared) if name.startswith("disk/pi-vllm/")}
+    assert left == {"venvs/0.33.0/bin/vllm", "python/3.12/bin/python", "machine"}
+    assert {"path": str(elsewhere / "pi-vllm/python"), "reason": "other-machine"} in result["kept"]
