@@ -129,8 +129,7 @@ add_cuda_repository() {
   local folder="$1" entry
   entry="$(entry_of_repository "$folder")"
   if [[ -z "$entry" ]]; then
-    add_keyring "$folder" \
-      || { cuda_trouble="the machine cannot download $cuda_repositories/$folder/$cuda_keyring"; return 1; }
+    add_keyring "$folder" || { cuda_trouble="$(why_no_keyring "$cuda_repositories/$folder")"; return 1; }
     entry="$(entry_of_repository "$folder")"
     [[ -n "$entry" ]] || { cuda_trouble="$cuda_keyring does not add $cuda_repositories"; return 1; }
   fi
@@ -162,10 +161,15 @@ add_keyring() {
   return "$status"
 }
 
+why_no_keyring() {
+  local host="${1#*://}"
+  certificate_trouble "$captured" "${host%%/*}" || echo "the machine cannot download $1/$cuda_keyring"
+}
+
 fetch() {
   local -a options=(-fsSL --connect-timeout 20 --max-time 120 --retry 2 -o "$2")
   if [[ "$1" == https:* ]]; then options+=(--proto '=https' --tlsv1.2); fi
-  curl "${options[@]}" "$1"
+  capture curl "${options[@]}" "$1"
 }
 
 # Change the entry, which names NVIDIA's own address, to the mirror.

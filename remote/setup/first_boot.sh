@@ -44,9 +44,13 @@ missing_drivers_installer() {
 
 # Print what the driver says of itself; fail if it does not work. One that is slow is there.
 asked_driver() {
-  local status=0
-  PATH="$PATH:/usr/lib/wsl/lib:/usr/local/nvidia/bin" timeout -k 1 20 nvidia-smi -L 2>&1 || status=$?
-  ((status == 0 || status == 124 || status == 137))
+  find_nvidia_smi || return 1
+  smi_began="$SECONDS"
+  start_nvidia_smi list -L
+  await_nvidia_smi list
+  leave_nvidia_smi list
+  printf '%s\n' "${smi_answer[list]}"
+  [[ "${smi_status[list]:-0}" == 0 ]]
 }
 
 running_installer() {

@@ -91,7 +91,7 @@ def test_an_update_beside_a_working_driver_is_not_waited_for(machine: Machine, c
 def test_other_programs_are_not_waited_for(machine: Machine, command: str) -> None:
     machine.remove("nvidia-smi")
     machine.write("/proc/4711/cmdline", command.replace(" ", "\0") + "\0")
-    assert refusal(preflight(machine)).startswith("no NVIDIA driver")
+    assert refusal(preflight(machine)).startswith("no NVIDIA GPU and no driver")
 
 
 def services(machine: Machine, *rows: str) -> None:
@@ -111,7 +111,7 @@ def test_a_service_that_installs_the_driver_is_waited_for(machine: Machine, unit
     reason = refusal(preflight(machine))
     assert reason == f"no NVIDIA driver yet: {unit} is still running. Run setup again when it has finished"
     services(machine, "nvidia-persistenced.service loaded activating start It")
-    assert refusal(preflight(machine)).startswith("no NVIDIA driver:")
+    assert refusal(preflight(machine)).startswith("no NVIDIA GPU and no driver")
 
 
 def test_cloud_init_that_ended_with_an_error_is_not_waited_for(machine: Machine) -> None:
