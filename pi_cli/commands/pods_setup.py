@@ -200,7 +200,7 @@ def _hints_with_name(name: str) -> Iterator[None]:
         yield
     except BadUsage as error:
         if error.hint:
-            error.with_hint(error.hint.replace("pi pods setup NAME ", f"pi pods setup {name} "))
+            error.with_hint(error.hint.replace("pi pods setup NAME ", fill("pi pods setup {name} ", name=name)))
         raise
 
 

@@ -26,7 +26,7 @@ class Command:
 def read(text: str) -> list[Command]:
     """Return the simple commands of a text; raise `ValueError` for an open quote.
 
-    >>> [command.words for command in read("a 'b c' > /f 2>&1; # d\\n\\\\ne && x=/m; y $x/z | tee ~/f &")]
+    >>> [command.words for command in read("a 'b c' > /f 2>&1; # d\\n\\\\\\ne && x=/m; y $x/z | tee ~/f &")]
     [['a', 'b c'], ['e'], ['y', '/m/z'], ['tee', '\\x00/f']]
     """
     return list(_Reader(text.replace("\r\n", "\n")).commands())

@@ -192,7 +192,7 @@ def test_a_slow_driver_is_waited_for_and_the_wait_is_reported(machine: Machine) 
     machine.install("nvidia-smi", "#!/bin/sh\nsleep 1.2; echo '0, NVIDIA L4, 23034, 1, GPU-5d, [N/A], 580.95.05'\n")
     be_patient(machine, 12)
     queries: dict[str, Any] = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
-    with machine.open("inspect", **queries, known=None, abilities=[]) as process:
+    with machine.open("inspect", **queries, known=None, abilities=[], cuda=None) as process:
         assert process.stdout is not None
         note, reply = messages(process.stdout.read())
     assert note["event"] == "driver-slow"

@@ -65,7 +65,7 @@ def called(pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
         ("ssh root@1.2.3.4 -p 40022", ["-p", "40022", "-l", "root", "1.2.3.4"]),
         ("root@1.2.3.4 -p 1234", ["-p", "1234", "-l", "root", "1.2.3.4"]),
         ("ssh ssh://root@[::1]:2222", ["-p", "2222", "-l", "root", "::1"]),
-        ("ssh.exe 'root'@h -i '/my key'", ["-l", "root", "-o", 'IdentityFile "/my key"', "h"]),
+        ("ssh.exe 'root'@h -i '/my key'", ["-l", "root", "-i", "/my key", "h"]),  # ssh warns that it is not there
         ("ssh -F /dev/null -J a@b,c h", ["-F", "/dev/null", "-o", "ProxyJump a@b,c", "h"]),
         ("ssh -o ConnectTimeout=60 h", ["-o", "ConnectTimeout 60", "h"]),
         ("ssh -A -N -tt -L 1:h:2 -o StrictHostKeyChecking=no -o ForwardAgent=yes -S sock h", ["h"]),
