@@ -71,7 +71,7 @@ ask_the_driver() {
 # would hold them open.
 start_nvidia_smi() {
   local name="$1" descriptor
-  exec {descriptor}< <(exec 8>&-; nvidia-smi "${@:2}" 2>&1; printf '%s%s' "$mark" "$?")
+  exec {descriptor}< <(set +e; exec 8>&-; nvidia-smi "${@:2}" 2>&1; printf '%s%s' "$mark" "$?")
   smi_output[$name]="$descriptor"
   smi_pid[$name]=$!
   smi_answer[$name]="" smi_status[$name]=""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.machine import SCRIPT, Machine
+from tests.remote.test_cuda_question import install_torch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the script is for pods, which run Linux")
 
@@ -56,6 +57,7 @@ def test_every_line_belongs_to_a_step(machine: Machine) -> None:
 
 
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
+    install_torch(machine, "return 1")
     machine.setup("--vllm", "0.32.0")
     machine.forget_calls()
     before = {path: path.lstat().st_mtime_ns for path in (machine.home / ".pi/venvs").rglob("*")}
