@@ -130,7 +130,8 @@ def test_the_name_of_a_model_determines_the_size_of_its_weights(repository: str,
 def test_the_real_setup_script_prepares_the_pod_and_can_run_again(machine: EmbeddedPod, shell: Shell) -> None:
     volume = machine.home / "volume"
     shutil.copytree(REMOTE, machine.home / "remote")
-    run = f'bash ~/remote/pod_setup.sh --mount "sudo mount -t nfs host:/models {volume}"'
+    sent = f'PI_MOUNT="sudo mount -t nfs host:/models {volume}" PI_MOUNT_TARGET={volume} PI_MOUNT_KIND=nfs'
+    run = f"{sent} PI_MOUNT_SOURCE=host:/models bash ~/remote/pod_setup.sh"
     first = shell(run)
     assert first.status == 0, first.err.decode()
     assert shell("~/venv/bin/vllm --version").text == "0.32.0\n"
