@@ -26,7 +26,7 @@ def confirm(name: str, pod: "Pod", *, stop: bool, models: bool, yes: bool) -> No
     if running and not stop:
         quoted = ", ".join(f"`{model}`" for model in running)
         raise PiError(
-            f"`{name}` was not purged: {quoted} still running on it",
+            f"`{name}` was not purged: its models are still running: {quoted}",
             hint=fill("stop the models first: `pi pods remove {name} --purge --stop`", name=name),
         )
     purge.show(name, found)

@@ -55,7 +55,7 @@ def test_a_pod_with_models_is_purged_only_after_they_are_stopped(pi: Pi, pod: Em
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     refused = pi("pods", "remove", "dc1", "--purge", "--yes")
     assert refused.code == 1
-    assert "`dc1` was not purged: `q` still running on it" in refused.err
+    assert "`dc1` was not purged: its models are still running: `q`" in refused.err
     assert "`pi pods remove dc1 --purge --stop`" in refused.err
     assert installed.exists()
     result = pi("pods", "remove", "dc1", "--purge", "--stop", "--yes")
