@@ -68,7 +68,6 @@ async def start(session: PodSession, options: StartOptions, choose: Choose, repo
     uid, name = uuid.uuid4().hex, options.name
     progress = StartProgress(session.pod, report)
     report(Phase(session.pod, "finding a port and GPUs"))
-    await session.require_forwarding()
     async with _rolled_back_on_failure(session, uid, name, progress), _in_time(options.timeout, name, progress):
         plan, end, current = await _begin(session, uid, options, choose, progress)
         if end.state == "exited":
@@ -224,7 +223,7 @@ async def _begin(
     name = options.name
     while True:
         recorded = state.load().pod(session.pod)
-        current = await machine.inspect(session, model_status.known(recorded.models), report=progress.report)
+        current = await _inspect(session, recorded, progress.report)
         if name in current.models:  # checked before planning, for which its own GPUs would count as taken
             port = current.models[name].port
             raise start_errors.name_taken(f"`{name}` already runs here (port {port})")
@@ -241,6 +240,18 @@ async def _begin(
             if error.code != "gpus-taken" or progress.plans == MAX_PLANS:
                 raise start_errors.refused(session.pod, plan, error, options.command) from error
         await asyncio.sleep(random.uniform(0, 0.05 * progress.plans))  # noqa: S311 - so that clients do not retry at once
+
+
+async def _inspect(session: PodSession, recorded: Pod, report: Report) -> Machine:
+    """Inspect the pod, and check in the meantime that its sshd forwards ports: over a long link, each is a wait."""
+    forwarding = asyncio.create_task(session.require_forwarding())
+    forwarding.add_done_callback(lambda task: task.cancelled() or task.exception())  # unless it is awaited below
+    try:
+        current = await machine.inspect(session, model_status.known(recorded.models), report=report)
+        await forwarding
+    finally:
+        forwarding.cancel()
+    return current
 
 
 async def _plan(session: PodSession, choose: Choose, current: Machine) -> Plan:
@@ -271,8 +282,8 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "beside": list(plan.beside),
         "memory": plan.memory,
         "known": model_status.known(recorded.models),
-        "parser": agent_program.bare(paths.asset("remote/parse_arguments.py").read_text(encoding="utf-8")),
-        "middleware": paths.asset("remote/require_key.py").read_text(encoding="utf-8"),
+        "parser": agent_program.compressed(agent_program.bare(_program("parse_arguments"))),
+        "middleware": agent_program.compressed(_program("require_key")),
         "min_vllm": plan.min_vllm,
         "download": not is_folder(plan.model),
         "size": plan.files,
@@ -281,6 +292,10 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "private": options.private,
         "wait": options.wait,
     }
+
+
+def _program(name: str) -> str:
+    return paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")
 
 
 def _without_empty(settings: Mapping[str, str | None]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The agent as it is sent: the modules of `remote/agent` for one operation, without docstrings, comments and types."""
 
+import base64
 import json
 import re
 import zlib
@@ -80,6 +81,11 @@ def packed(operation: str) -> bytes:
 def pack(modules: Iterable[tuple[str, str]]) -> bytes:
     """Return modules in the format of `shell.AGENT`, which runs them in order, then calls `main` of the last one."""
     return zlib.compress(json.dumps([(name, bare(text)) for name, text in modules]).encode(), 9)
+
+
+def compressed(program: str) -> str:
+    """Return a program for a request, as `agent.wire.unpacked` reads it."""
+    return base64.b64encode(zlib.compress(program.encode(), 9)).decode("ascii")
 
 
 def source(name: str) -> str:

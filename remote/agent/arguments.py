@@ -50,7 +50,7 @@ class Question:
     def __init__(self, record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str]) -> None:
         self._record = record
         self._is_own = request["own"]
-        self._parser = request["parser"]
+        self._parser = wire.unpacked(request["parser"])
         self._settings = {
             name: value for name, value in dict(settings, **request["environment"]).items() if name not in SECRETS
         }

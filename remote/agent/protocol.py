@@ -132,7 +132,8 @@ class StartRequest(TypedDict):
     pi chose `gpus` when only the models `beside` were on them, and `memory`, the share of each GPU for this model.
     `known` are the models of pi's own list for this pod, which count as running too. `devices` maps GPU ids to CUDA's
     names for GPUs without a number (MIG slices have UUIDs). The Hub token is in `download_environment` only, since the
-    server does not need it. `own`: the user gave the `arguments`. `parser` is a program that asks vLLM about them.
+    server does not need it. `own`: the user gave the `arguments`. `parser` is a program that asks vLLM about them; both
+    it and `middleware` are compressed (zlib), in base64.
     `size` is that of the download in bytes, `revision` the one that the arguments name. `pod` is the user's name for
     this pod. With `wait`, the agent follows vLLM until it answers.
     """

@@ -148,7 +148,7 @@ def launch(record: "protocol.Record", settings: Dict[str, str], request: "protoc
     if any(lockless.refuses_locks(folder) for folder in caches):
         python_path = lockless.settings(python_path)["PYTHONPATH"]
     settings.update(serve_command.settings(record["gpu"], request["devices"], lib=LIB, python_path=python_path))
-    home.write_file(os.path.join(LIB, "require_key.py"), request["middleware"])
+    home.write_file(os.path.join(LIB, "require_key.py"), wire.unpacked(request["middleware"]))
     command = serve_command.argv(
         record["model"],
         record["name"],

@@ -1,10 +1,12 @@
 """The agent's connection to pi: marked lines and beats on stdout, refusals, the end of stdin, the exit."""
 
+import binascii
 import json
 import os
 import select
 import sys
 import time
+import zlib
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ def emit(message: "protocol.Message") -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def unpacked(program: str) -> str:
+    """Return a program of a request, which comes compressed and in base64."""
+    return zlib.decompress(binascii.a2b_base64(program)).decode("utf-8")
 
 
 def beat() -> None:
