@@ -20,7 +20,7 @@ from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
-from pi_cli.pods import agent, agent_program, machine
+from pi_cli.pods import agent, agent_program, machine, shell
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.wording import AgentRefused
@@ -243,14 +243,18 @@ async def _begin(
 
 
 async def _inspect(session: PodSession, recorded: Pod, report: Report) -> Machine:
-    """Inspect the pod, and check in the meantime that its sshd forwards ports: over a long link, each is a wait."""
+    """Inspect the pod. What would each be a wait over a long link is done in the meantime: check that its sshd forwards
+    ports, and open what the start itself needs."""
+    opening = asyncio.create_task(session.open_ahead(shell.AGENT))
     forwarding = asyncio.create_task(session.require_forwarding())
     forwarding.add_done_callback(lambda task: task.cancelled() or task.exception())  # unless it is awaited below
     try:
         current = await machine.inspect(session, model_status.known(recorded.models), report=report)
         await forwarding
+        await opening
     finally:
         forwarding.cancel()
+        opening.cancel()
     return current
 
 

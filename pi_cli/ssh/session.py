@@ -60,6 +60,7 @@ class PodSession:
         self.pod = pod
         self.host = host
         self._connection = connection
+        self._ahead: dict[str, asyncssh.SSHClientProcess[bytes]] = {}  # commands that wait for their input
 
     @property
     def host_key(self) -> str:
@@ -95,7 +96,9 @@ class PodSession:
         ignores signals.)
         """
         with connection_errors(self.pod):
-            process = await self._start(command)
+            process = self._ahead.pop(command, None)
+            if process is None or process.is_closing():
+                process = await self._start(command)
             with suppress(BrokenPipeError):  # if the command has exited already, its status below shows that
                 process.stdin.write(input)
         debug.note(f"{self.pod}: {len(input)} bytes to its stdin")
@@ -117,6 +120,12 @@ class PodSession:
             feeding.cancel()
         debug.note(f"{self.pod}: the command ended with {process.exit_status}")
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
+
+    async def open_ahead(self, command: str) -> None:
+        """Start a command that does nothing before it has input; the next `stream` of it need not wait for two round
+        trips. A server that refuses (MaxSessions) is not asked again; what is not used ends with the connection."""
+        with suppress(OSError, asyncssh.Error):
+            self._ahead[command] = await self._connection.create_process(command, encoding=None)
 
     async def require_forwarding(self, *, or_runs_nothing: bool = False) -> None:
         """Check that sshd allows port forwarding, which some forbid, before anything large is downloaded.

@@ -113,6 +113,9 @@ class HostileSession(PodSession):
     async def require_forwarding(self, *, or_runs_nothing: bool = False) -> None:
         pass
 
+    async def open_ahead(self, command: str) -> None:
+        del command
+
     async def stream(
         self,
         command: str,
