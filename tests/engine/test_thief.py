@@ -24,9 +24,10 @@ def ask(url: str) -> int:
     return httpx2.post(f"{url}/chat/completions", json=body, headers=headers, trust_env=False, timeout=60).status_code
 
 
-def kill(engine: Engine) -> None:
+def kill(engine: Engine, port: int) -> None:
+    """Kill vLLM; its port is free once no process has its socket any more."""
     engine.pod.check(f"kill -KILL {' '.join(map(str, vllm_processes(engine)))}")
-    until(lambda: not vllm_processes(engine))
+    until(lambda: not vllm_processes(engine) and port not in engine.pod.listening())
 
 
 def test_a_thief_of_the_port_gets_no_byte_of_the_key_from_any_command(clean: Engine) -> None:
@@ -40,7 +41,7 @@ def test_a_thief_of_the_port_gets_no_byte_of_the_key_from_any_command(clean: Eng
         [url] = forward.prints()
         assert ask(url) == 200
         assert ask(listed["url"]) == 200, "the public one"
-        kill(clean)
+        kill(clean, port)
         with thief_on(clean.pod, port):
             began = time.monotonic()
             assert httpx2.get(f"{listed['url']}/reached", trust_env=False).status_code == 401
