@@ -1,6 +1,6 @@
 """The command line of `pi pods setup`: behind the name, an ssh command may stand without quotes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from typer.core import TyperCommand, TyperOption
@@ -23,7 +23,7 @@ class SetupCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def _joined(args: list[str], options: dict[str, Any]) -> list[str]:
+def _joined(args: list[str], options: Mapping[str, object]) -> list[str]:
     """Return the arguments with the ssh command as the last one; unchanged if it is one word already."""
     ours: list[str] = []
     rest = iter(args)
@@ -36,7 +36,7 @@ def _joined(args: list[str], options: dict[str, Any]) -> list[str]:
     return [*ours, "--", before, _text(command)]
 
 
-def _before_a_word(rest: Iterator[str], options: dict[str, Any], ours: list[str]) -> str | None:
+def _before_a_word(rest: Iterator[str], options: Mapping[str, object], ours: list[str]) -> str | None:
     """Take the options of pi, up to the first other word, and return that; None at the end or at `--`."""
     for word in rest:
         if word == "--":
@@ -46,7 +46,7 @@ def _before_a_word(rest: Iterator[str], options: dict[str, Any], ours: list[str]
     return None
 
 
-def _command(rest: Iterator[str], options: dict[str, Any], ours: list[str]) -> Iterator[str]:
+def _command(rest: Iterator[str], options: Mapping[str, object], ours: list[str]) -> Iterator[str]:
     """Yield the words of the ssh command, and take the long options of pi among them."""
     first = _before_a_word(rest, options, ours)
     if first is None:
@@ -67,13 +67,13 @@ def _command(rest: Iterator[str], options: dict[str, Any], ours: list[str]) -> I
         words = list(following)
 
 
-def _are_ours(words: list[str], options: dict[str, Any]) -> bool:
+def _are_ours(words: list[str], options: Mapping[str, object]) -> bool:
     """Return whether all words are options of pi with their values."""
     rest = iter(words)
     return all(_take(word, rest, options, []) for word in rest)
 
 
-def _take(word: str, rest: Iterator[str], options: dict[str, Any], ours: list[str]) -> bool:
+def _take(word: str, rest: Iterator[str], options: Mapping[str, object], ours: list[str]) -> bool:
     """Take an option of pi with its value; also one that is misspelt, which Typer reports."""
     name, _, inline = word.partition("=")
     option = options.get(name)

@@ -63,7 +63,7 @@ is_first_machine_of() {
 
 # Whether what uv installs would be written below the folder of the mount command, which runs later.
 is_home_on_the_mount() {
-  [[ -n "$home" && -n "$mount_target" && "$home/" == "$mount_target/"* ]] && ! is_mounted "$mount_target"
+  [[ -n "$home" && -n "$mount_target" && "$home/" == "$mount_target/"* ]] && [[ -z "$(mounted_source "$mount_target")" ]]
 }
 
 # Whether models are with the rest: unless another folder was chosen for them.

@@ -254,6 +254,9 @@ def test_a_home_on_the_volume_of_the_mount_command_waits_for_it(machine: Machine
     assert done.stdout.index("<== storage: done") < done.stdout.index("==> place: Checking the disk for vLLM")
     assert done.stdout.index("<== place: done") < done.stdout.index("==> vllm: Installing vLLM")
     assert machine.venv.readlink() == volume / "pi-vllm/venvs/0.32.0"
+    again = setup(machine, "--home", str(volume), "--mount", f"mount -t nfs server:/share {volume}")
+    assert "==> place:" not in again.stdout, "it is mounted, so the preflight has checked it"
+    assert "command not found" not in again.stdout + again.stderr
 
 
 def test_a_home_of_the_user_may_be_meant_from_the_pods_home(machine: Machine) -> None:
