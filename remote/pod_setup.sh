@@ -37,6 +37,8 @@ lock_timeout=15 # seconds
 source "$here/steps.sh"
 # shellcheck source=setup/meters.sh
 source "$here/meters.sh"
+# shellcheck source=setup/mounts.sh
+source "$here/mounts.sh"
 # shellcheck source=setup/preflight.sh
 source "$here/preflight.sh"
 # shellcheck source=setup/first_boot.sh

@@ -8,7 +8,6 @@
 #
 # Models go to DIR/huggingface, as with `--models-path DIR`, unless another folder is chosen for them.
 
-readonly network_types="nfs|nfs4|lustre|cifs|smb3|ceph|glusterfs|9p|virtiofs|beegfs|gpfs|wekafs"
 readonly local_types="ext[234]|xfs|btrfs|zfs|f2fs|jfs|bcachefs"
 readonly types_without_links="vfat|msdos|exfat|fuse\.(s3fs|gcsfuse|rclone|geesefs|goofys|mount-s3|blobfuse2?)"
 
@@ -73,30 +72,6 @@ do_models_follow_the_home() { [[ -z "$models_path" || "$models_path" == "$former
 uv_cache() {
   if [[ -n "${UV_NO_CACHE:-}" ]]; then printf '%s\n' "${TMPDIR:-/tmp}"; return; fi # uv makes a temporary one
   printf '%s\n' "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}"
-}
-
-# Print mount point, type and options of the disk that a path is on, links resolved, from the kernel's table.
-mount_of() {
-  local point type options path best="" facts=""
-  path="$(readlink -m "$1")/"
-  while read -r _ point type options _; do
-    printf -v point '%b' "$point"
-    if [[ "$path" == "${point%/}/"* && ${#point} -ge ${#best} ]]; then
-      best="$point" facts="$point"$'\t'"$type"$'\t'"$options"
-    fi
-  done < "$machine_root/proc/self/mounts"
-  printf '%s\n' "$facts"
-}
-
-# Whether other machines may use the disk that a path is on.
-is_shared() {
-  local type
-  IFS=$'\t' read -r _ type _ < <(mount_of "$1")
-  is_network "$type"
-}
-
-is_network() {
-  [[ "$1" =~ ^($network_types)$ ]] || [[ "$1" == fuse* && "$1" != @(fuseblk|fuse.fuse-overlayfs) ]]
 }
 
 # Refuse a disk from which no program can run; only reads.

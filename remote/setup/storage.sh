@@ -96,17 +96,6 @@ is_the_volume_mounted() {
   fi
 }
 
-# Print the device or share that is mounted on a folder, or nothing. Reads the kernel's table and not the folder, which
-# hangs when the server of a mount is gone.
-mounted_source() {
-  local source point type folder mounted=""
-  folder="$(readlink -m "$1")"
-  while read -r source point type _; do
-    if [[ "$(printf '%b' "$point")" == "$folder" && "$type" != autofs ]]; then mounted="$(printf '%b' "$source")"; fi
-  done < "$machine_root/proc/self/mounts"
-  printf '%s\n' "$mounted"
-}
-
 check_what_is_mounted() {
   local place="$1" source="${2%/}" wanted="${mount_source%/}"
   timeout -k 2 20 stat "$place/" > /dev/null 2>&1 \
@@ -186,13 +175,6 @@ look_at_the_models_path() {
   fi
 }
 
-# Print a folder, or the nearest one above it that exists.
-existing() {
-  local folder="$1"
-  while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
-  printf '%s\n' "$folder"
-}
-
 # Put the Hugging Face cache on the models path, which outlives the pod.
 place_the_cache() {
   local store="$models_path/huggingface"
@@ -257,45 +239,5 @@ move_old_cache_away() {
     while [[ -e "$kept" ]]; do kept="$kept+"; done
     mv "$hf_cache" "$kept"
     say "kept the old cache as $kept: move it to $store, or delete it"
-  fi
-}
-
-# Describe the disk that holds a path: `/mnt/models (nfs4, 3.9 TB, 2.1 TB free)`.
-disk_of() {
-  local point type total free
-  IFS=$'\t' read -r point type total free _ < <(disk_facts "$1")
-  if [[ -z "${point:-}" ]]; then
-    printf '%s (its disk does not answer)\n' "$1"
-  elif is_pool "$point" "$type"; then
-    printf '%s (%s, a shared pool: your share is unknown)\n' "$point" "$type"
-  else
-    printf '%s (%s, %s, %s free)\n' "$point" "$type" "$(human_size "$total")" "$(human_size "$free")"
-  fi
-}
-
-is_full() { [[ "$(disk_facts "$1" | cut -f 4)" =~ ^[0-9]{1,3}$ ]]; } # less than a MiB
-
-# Print the mount point, type, total KiB and free KiB of the disk that holds a path, separated by tabs.
-disk_facts() {
-  timeout -k 2 20 df -PTk "$1" 2> /dev/null \
-    | sed -nE '2s/^.* ([^ ]+) +([0-9]+) +[0-9]+ +([0-9-]+) +[0-9-]+%? +(.*)$/\4\t\1\t\2\t\3/p' || true
-}
-
-# A file system in user space (MooseFS, S3 …) reports the size of the whole cluster, not our share of it.
-is_pool() {
-  [[ "$2" == fuse && "$(mounted_source "$1")" == mfs#* ]] || [[ "$2" == fuse.* && "$2" != fuse.fuse-overlayfs ]]
-}
-
-# Format KiB: 21474836 → `22.0 GB`.
-human_size() {
-  local -i tenths
-  tenths=$(($1 * 1024 / 100000000))
-  if ((tenths >= 10000)); then
-    tenths=$((tenths / 1000))
-    printf '%d.%d TB' $((tenths / 10)) $((tenths % 10))
-  elif ((tenths < 10)); then
-    printf '%d MB' $(($1 * 1024 / 1000000))
-  else
-    printf '%d.%d GB' $((tenths / 10)) $((tenths % 10))
   fi
 }
