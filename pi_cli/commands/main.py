@@ -45,6 +45,9 @@ def main() -> NoReturn:
         if error.errno not in UNWRITABLE or error.filename is not None:
             _fail(_bug(error))
         _fail(PiError(f"the output could not be written: {error.strerror}"))
+    except KeyboardInterrupt:  # just before or after the command: while it runs, Typer does the same
+        interrupts.leave_at_once()
+        sys.exit(128 + (received or [signal.SIGINT])[0])
     except SystemExit as leaving:
         interrupts.leave_at_once()
         sys.exit(128 + received[0] if received else leaving.code)
@@ -69,13 +72,16 @@ def _fail(error: PiError) -> NoReturn:
 
 
 def _run(arguments: list[str]) -> None:
+    from typer.main import get_command
+
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases, speaker
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     speaker.speaker.set(speaker.Speaker(_note))
+    command = get_command(app)
     interrupts.clean_up()
-    app(args=separate_vllm_arguments(arguments), prog_name="pi")
+    command(args=separate_vllm_arguments(arguments), prog_name="pi")
 
 
 async def _ask(question: str) -> str:
