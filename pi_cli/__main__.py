@@ -1,13 +1,17 @@
 """The entry point of pi, as `pi` and as `python -m pi_cli`."""
 
-from pi_cli import interrupts
+import os
 
-interrupts.leave_at_once()  # before any other import: even `typing` takes longer to load than Python takes to start
+try:
+    from pi_cli import interrupts
 
-import gc  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from typing import NoReturn  # noqa: E402
+    interrupts.leave_at_once()  # before any other import: even `typing` takes longer to load than Python takes to start
+except KeyboardInterrupt:
+    os._exit(130)
+
+import gc
+import sys
+from typing import NoReturn
 
 # Number of new objects that starts a garbage collection. Python's default is 700: forty collections while pi is loaded,
 # which find nothing. With this, and without Python's own shutdown, `import asyncssh` takes 126 ms instead of 161, and

@@ -49,5 +49,5 @@ def test_ctrl_c_while_the_table_of_commands_is_built_exits_silently(place: str) 
 
 
 def test_an_ignored_sigint_stays_ignored() -> None:
-    code, out, _ = end(before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    code, out, _ = end("none", before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
     assert (code, out.startswith("pi ")) == (0, True)
