@@ -49,6 +49,7 @@ class DemoEnvironment:
         terminal.say(("\n$ ", "bold green"), (command("pi", *argv), "bold"))
         sys.stdout.flush()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+        environment.pop("PI_POD", None)  # it names one of the user's own pods
         done = subprocess.run(
             [sys.executable, "-m", "pi_cli", *argv],
             env=environment | self.settings,
