@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pi_cli.planning.candidates import Constraints
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
+    from pi_cli.store.state import State
 
 
 ModelId = Annotated[
@@ -146,12 +147,16 @@ def start(
 
     rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
     rest += [*(["--private"] if private else []), *(f"--api-key-env={variable}" for variable in api_key_env or ())]
-    command = StartCommand(
-        model, name, pod[0] if pod else None, gpus, memory, context, own.arguments if own else None, tuple(rest)
-    )
+    on = _pod_to_type(current, pod or [])
+    command = StartCommand(model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest))
     uploads = own.uploads if own else ()
     start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
     _start(start_options, pods, as_json=as_json)
+
+
+def _pod_to_type(current: "State", pods: Sequence[str]) -> str | None:
+    """Return the pod that the next command has to name: what is typed later may lack PI_POD."""
+    return pods[0] if pods else (current.default if current.default != current.active else None)
 
 
 def _checked_model(call: typer.Context, model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:

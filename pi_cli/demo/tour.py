@@ -42,14 +42,14 @@ class DemoEnvironment:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"PI_CONFIG_DIR": str(self.config), "PI_API_KEY": KEY, "HF_TOKEN": "hf_demo_token"}
+        settings = {"PI_CONFIG_DIR": str(self.config), "PI_API_KEY": KEY, "HF_TOKEN": "hf_demo_token"}
+        return settings | ({"PI_POD": ""} if os.environ.get("PI_POD") else {})  # it names one of the user's own pods
 
     def pi(self, *argv: str) -> None:
         """Print a command and run it as a user would. Raises `PiError` if it fails."""
         terminal.say(("\n$ ", "bold green"), (command("pi", *argv), "bold"))
         sys.stdout.flush()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
-        environment.pop("PI_POD", None)  # it names one of the user's own pods
         done = subprocess.run(
             [sys.executable, "-m", "pi_cli", *argv],
             env=environment | self.settings,

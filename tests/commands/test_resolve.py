@@ -3,15 +3,19 @@
 import json
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pi_cli.commands import resolve
 from pi_cli.errors import BadUsage
 from pi_cli.store.records import Model, Pod
 from pi_cli.store.state import State
 from tests.conftest import Pi
+from tests.properties import PROPERTY
 
 NO_SSH = "ssh -p 1 root@127.0.0.1"
 
@@ -107,6 +111,27 @@ def test_with_many_pods_a_hint_does_not_list_them_all() -> None:
     assert caught.value.hint == "see the 30 pods with `pi pods`"
 
 
+NAMES = st.sampled_from(["q", "q2", "Q", "a.b", "dc1", "dc2"])
+STATES = st.dictionaries(st.sampled_from(["dc1", "dc2", "lab-3", "q"]), st.lists(NAMES, unique=True), min_size=1)
+
+
+@PROPERTY
+@given(pods=STATES, chosen=st.sampled_from(["", "dc1", "dc2"]), typed=st.one_of(NAMES, st.text(max_size=8)))
+def test_what_pi_prints_for_a_model_is_read_as_that_model_and_nothing_typed_is_a_crash(
+    pods: dict[str, list[str]], chosen: str, typed: str
+) -> None:
+    current = state(**pods)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PI_POD", chosen if chosen in pods else "")
+        for pod, name, _ in current.models():
+            found = resolve.model(current, current.spelled(pod, name), None)
+            assert (found.pod_name, found.name) == (pod, name)
+        with suppress(BadUsage):
+            resolve.model(current, typed, None)
+        with suppress(BadUsage):
+            assert resolve.places(current, [typed, f"dc1/{typed}"], [])
+
+
 COMMANDS = ["stop", "logs", "prompt", "run", "env", "forward", "check", "start --attach"]
 
 
@@ -145,6 +170,16 @@ def test_the_only_model_is_used_and_named_if_there_are_several_pods(pi: Pi, word
     result = pi(*words, timeout=60)
     assert result.err.startswith("note: using `dc2/q`\nerror: cannot reach pod `dc2`")
     assert result.code == 3
+
+
+@pytest.mark.parametrize("command", ["stop", "logs"])
+def test_a_pod_that_does_not_answer_about_an_unknown_name_gets_a_hint_with_what_may_be_meant(
+    pi: Pi, command: str
+) -> None:
+    write(dc1=["qwen"])
+    result = pi(command, "gwen")
+    assert result.code == 3
+    assert "hint: pi's list has no `gwen` on `dc1`: did you mean `qwen`? Otherwise: " in result.err
 
 
 @pytest.mark.parametrize(
