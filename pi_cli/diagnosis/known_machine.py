@@ -10,6 +10,7 @@ def _of_cuda(code: int, pattern: str) -> KnownCause:
 
 
 MORE_HOST_MEMORY = "check with `pi ssh {pod} free -g`, or use a machine with more memory (not GPU memory)"
+NO_MESSAGE = "see whether the kernel killed it for its memory: `pi ssh {pod} 'dmesg | grep -i \"killed process\"'`"
 
 GPUS = (
     KnownCause(
@@ -74,8 +75,13 @@ GPUS = (
     KnownCause(
         r"illegal memory access|device-side assert triggered|unspecified launch failure|misaligned address",
         "a GPU kernel of vLLM crashed",
-        "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`",
-        remedies.adding("--enforce-eager", hint="try it without CUDA graphs: `{start}`"),
+        "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`; "
+        "`pi ssh {pod} 'echo export CUDA_LAUNCH_BLOCKING=1 >> ~/.pi/env'` lets the log name the kernel",
+        remedies.adding(
+            "--enforce-eager",
+            hint="try it without CUDA graphs: `{start}`; "
+            "or install another vLLM with `pi pods setup {pod} --vllm nightly`",
+        ),
     ),
     KnownCause(
         r"insufficient shared memory|creating shared memory segment|posix_fallocate failed|left on device: '/dev/shm",
@@ -232,30 +238,43 @@ MACHINE = (
 CAUSES = (*GPUS, *MACHINE, *HUB)
 
 # For logs without another cause: a process died without an error message. The first of these that matches counts.
+# Host memory is named only for signal 9, which the kernel sends when the machine or the container has none left.
+DIED = r"(?:Failed core proc\(s\): \{'\w+': |Worker proc \S+ died unexpectedly \(exit code: )"
 SILENT_DEATHS = (
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -9\b",
-        "the engine was killed by signal 9 (out of host memory?)",
+        DIED + r"-9\b",
+        "a process of the engine was killed by signal 9 (out of host memory?)",
         MORE_HOST_MEMORY,
     ),
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -4\b",
+        DIED + r"-4\b",
         "the machine's processor lacks instructions that this vLLM needs",
         "use another machine",
     ),
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -(?P<signal>\d+)",
-        "the engine was killed by signal {signal}",
+        DIED + r"-7\b",
+        "a process of the engine was killed by signal 7 (out of shared memory?)",
+        "check with `pi ssh {pod} df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
+    ),
+    KnownCause(
+        DIED + r"-(?P<signal>6|8|11)\b",
+        "a process of the engine crashed (signal {signal}), which is not a lack of memory",
+        "install another vLLM with `pi pods setup {pod} --vllm nightly`, or use a machine with another driver",
+        remedies.newer_vllm,
+    ),
+    KnownCause(
+        DIED + r"-(?P<signal>\d+)",
+        "a process of the engine was killed by signal {signal}",
         "read the log",
     ),
     KnownCause(
         r"Worker proc (?P<what>\S+) died unexpectedly",
-        "the engine's worker `{what}` was killed (out of host memory?)",
-        MORE_HOST_MEMORY,
+        "the engine's worker `{what}` died without an error message",
+        NO_MESSAGE,
     ),
     KnownCause(
         r"WorkerProc initialization failed|Failed core proc\(s\): \{\}",
-        "a process of the engine died without an error message (out of host memory?)",
-        MORE_HOST_MEMORY,
+        "a process of the engine died without an error message",
+        NO_MESSAGE,
     ),
 )  # fmt: skip

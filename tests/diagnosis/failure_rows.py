@@ -285,7 +285,8 @@ ROWS = [
         "illegal memory "
         "access was encountered",
         "a GPU kernel of vLLM crashed",
-        f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`",
+        f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`; "
+        "or install another vLLM with `pi pods setup dc1 --vllm nightly`",
     ),
     Row(
         "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared "

@@ -12,6 +12,7 @@ LOGS = texts_of(
     "ERROR 11-23 13:31:46 [core.py:15] ", "INFO 11-23 13:31:46 [a.py:1] ", "WARNING: ", "ERROR:    ",
     "Traceback (most recent call last):\n", '  File "a.py", line 1\n', "ValueError: no", "RuntimeError",
     "During handling of the above exception", "Exception in thread Thread-1:\n", "\x1b[31m", "\x1b[0m",
+    "free(): invalid pointer\n", "!!!!!!! Segfault encountered !!!!!!!\n", "E: backend raised:\n",
     ", retrying 1 of 5", "torch.OutOfMemoryError: CUDA out of memory.",
 )  # fmt: skip
 
