@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import fill
-from pi_cli.vllm import abilities, vllm_arguments
+from pi_cli.vllm import abilities, own_arguments, vllm_arguments
 from pi_cli.vllm.abilities import Option
 
 MAX_TEXT = 4000  # characters of a message that are searched
@@ -43,6 +43,17 @@ OF_LIBRARIES = re.compile(
 NEVER = re.compile("TOKEN|KEY|SECRET|PASSWORD|ENDPOINT|URL|HOST|PROXY|ADDR|PRELOAD|PLUGIN|PATH")
 # Options of pi that stand for vLLM's.
 OF_PI = {"--gpu-memory-utilization": "--memory", "--max-model-len": "--context", "--tensor-parallel-size": "--gpus"}
+DENIAL = re.compile(r"(?i)(?:\bnot|n't|cannot|\bonly(?: be)?|never|without|instead of|rather than)\s+(?:\w+\s+){0,2}$")
+DENIAL_BETWEEN = re.compile(r"(?i)\b(?:only|not|default|omit\w*|either)\b")
+DENIAL_BEHIND = re.compile(r"\W{0,3}(?:is|are) (?:no longer|not|already)\b")
+# What pi decides itself, and what only several machines need; JSON cannot be advised in words.
+NOT_ADVISED = {
+    *own_arguments.OF_SEVERAL_MACHINES,
+    *("--model", "--served-model-name", "--host", "--port", "--api-key", "--uds", "--root-path", "--config"),
+    *("--download-dir", "--load-format", "--tokenizer", "--hf-config-path", "--revision", "--middleware"),
+    *("--ssl-keyfile", "--ssl-certfile", "--hf-token", "--allowed-origins", "--allowed-local-media-path"),
+    *(name for option in abilities.shipped().options for name in option.names if name.endswith("-config")),
+}
 LOWER = ("decreas", "reduc", "lower")
 
 
@@ -63,14 +74,18 @@ def find(message: str) -> Advice | None:
     for match in VARIABLE.finditer(text):
         if _is_variable(match["name"]):
             return Advice(match["name"], match["value"], is_variable=True)
-    for pattern in (OPTION, FIELD):
-        for match in pattern.finditer(text):
-            name = f"--{match['name'].lstrip('-').replace('_', '-')}"
-            if option := _option(name):
-                value = match["value"] or ""
-                if option.value == "no":
-                    return Advice(name)
-                return Advice(name, value if _is_value(option, value) else "", verb=_verb(match[0]))
+    named = [match for pattern in (OPTION, FIELD) for match in pattern.finditer(text)]
+    for match in sorted(named, key=lambda match: match.start("name")):
+        name = f"--{match['name'].lstrip('-').replace('_', '-')}"
+        option = _option(name)
+        if option is None or name in NOT_ADVISED or _is_denied(text, match):
+            continue
+        verb = _verb(match)
+        if verb == "disable":
+            return Advice(name, verb="leave out") if option.value == "no" else None
+        if option.value == "no":
+            return Advice(name)
+        return Advice(name, match["value"] if _has_value(text, match, option) else "", verb=verb)
     return None
 
 
@@ -81,6 +96,8 @@ def hint(advice: Advice, command: StartCommand | None, *, pod: str) -> str:
             "vLLM advises `{name}={value}`: `pi ssh {pod} 'echo export {name}={value} >> ~/.pi/env'`, and start again"
         )
         return fill(template, name=advice.name, value=advice.value, pod=pod)
+    if advice.verb == "leave out":
+        return _left_out(advice.name, command)
     option = _option(advice.name)
     is_complete = bool(advice.value) or (option is not None and option.value == "no")
     if command and is_complete:
@@ -92,6 +109,13 @@ def hint(advice: Advice, command: StartCommand | None, *, pod: str) -> str:
     if is_complete:
         return fill("add `{option}` after `--vllm`, as vLLM advises", option=[advice.name, *values])
     return fill(f"{advice.verb} `{{option}}` after `--vllm`, as vLLM advises", option=advice.name)
+
+
+def _left_out(name: str, command: StartCommand | None) -> str:
+    without = command.without_vllm_options([name]) if command else None
+    if without and command and without.arguments != command.arguments:
+        return fill("leave out `{option}`, as vLLM advises: `{start}`", option=name, start=without.argv)
+    return fill("leave out `{option}`, as vLLM advises", option=name)
 
 
 def _with(command: StartCommand, advice: Advice) -> StartCommand:
@@ -118,28 +142,46 @@ def _exceeded(text: str) -> Advice | None:
     return Advice(name, str(need))
 
 
+def _is_denied(text: str, match: re.Match[str]) -> bool:
+    """Return whether the message tells not to do it, or only when one may: ``can only be set with --x``."""
+    before, behind = text[max(0, match.start() - 40) : match.start()], text[match.end() : match.end() + 40]
+    return bool(DENIAL.search(before) or DENIAL_BETWEEN.search(_between(match)) or DENIAL_BEHIND.match(behind))
+
+
+def _between(match: re.Match[str]) -> str:
+    """Return the words from the verb to the option."""
+    return match[0][: match.start("name") - match.start()]
+
+
 def _is_variable(name: str) -> bool:
     if FOR_DEBUGGING.search(name) or NEVER.search(name):
         return False
     return name in abilities.shipped().variables or OF_LIBRARIES.match(name) is not None
 
 
-def _is_value(option: Option, value: str) -> bool:
-    """Return whether a word behind an option is its value: ``use --dtype half``, not ``use --dtype instead``."""
+def _has_value(text: str, match: re.Match[str], option: Option) -> bool:
+    """Return whether the word behind an option is its value: ``use --dtype half``, not ``use --dtype instead``."""
+    value = match["value"]
     if not value:
         return False
     if option.choices:
         return value in option.choices
-    return value.replace(".", "").isdecimal()
+    is_quoted = text[match.start("name") - 1] == "`" == text[match.end() : match.end() + 1]
+    return is_quoted or value.replace(".", "").isdecimal()
 
 
 def _option(name: str) -> Option | None:
     return next((option for option in abilities.shipped().options if name in option.names), None)
 
 
-def _verb(text: str) -> str:
+def _verb(match: re.Match[str]) -> str:
     """Return what to do with an option, by the last verb before its name: ``try decreasing x``."""
-    verb = re.findall(rf"(?i)\b{VERB}\b", text)[-1].lower()
+    between = _between(match)
+    verb = re.findall(rf"(?i)\b{VERB}\b", between)[-1].lower()
+    if " different " in between:
+        return "change"
+    if verb.startswith("disabl"):
+        return "disable"
     if verb.startswith(LOWER):
         return "lower"
     return "raise" if verb.startswith(("increas", "rais")) else "set"

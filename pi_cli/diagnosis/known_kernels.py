@@ -26,10 +26,16 @@ GENERATIONS = (
         ANOTHER_FORM,
     ),
     KnownCause(
-        r"No (?P<what>\w+) MoE backend supports the deployment configuration",
+        r"No (?P<what>(?i:nvfp4|mxfp4|fp8|wna16)) MoE backend supports the deployment configuration",
         "this vLLM has no kernels for the model's experts ({what}) on this kind of GPU",
         f"add `--moe-backend marlin` after `--vllm`, or {ANOTHER_FORM}",
         remedies.another_moe_backend,
+    ),
+    KnownCause(
+        r"No (?P<what>\w+) MoE backend supports the deployment configuration",
+        "this vLLM cannot compute the model's experts ({what}) on this kind of GPU",
+        f"{ANOTHER_FORM}; or {NEWER_VLLM}",
+        remedies.any_moe_backend,
     ),
     KnownCause(
         r"Error: (?P<what>(?:Only supports|Supports only|Only) \w*(?:fp4|fp8|int4|int8|w4a|w8a)\w*)",

@@ -103,7 +103,7 @@ GPUS = (
 )  # fmt: skip
 
 HUB_UNREACHABLE = KnownCause(
-    r"couldn't connect to '|Failed to resolve|Name or service not known|Temporary failure in name resolution"
+    r"couldn't connect to '|Failed to resolve '|Name or service not known|Temporary failure in name resolution"
     r"|ConnectError|Local entry not found|LocalEntryNotFoundError",
     "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
     "check the pod's network with `pi ssh {pod} curl -I https://huggingface.co`",

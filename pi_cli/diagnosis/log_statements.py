@@ -18,6 +18,11 @@ RECORD_HEAD = re.compile(
 )
 QUIET_LEVELS = ("DEBUG", "INFO", "WARNING")
 
+# Records that only end what was before them, with another such record of the same process behind them. A model that
+# serves writes a hundred megabytes of these.
+QUIET = r"(?:INFO|DEBUG)(?: [\d-]+ [\d:.,]+ \[|:)"
+QUIET_RUN = re.compile(rf"^((?:\([^()\n]*\) )?){QUIET}[^\r\n]*\n(?=\1{QUIET})", re.MULTILINE)
+
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):")
 CHAIN = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
 BACKGROUND = re.compile(r"^Exception (?:in thread|ignored in)\b")
@@ -88,7 +93,7 @@ def bare(line: str) -> str:
 
 def _statements(log: str) -> Iterator[Statement]:
     readers: dict[str, _Reader] = {}
-    for line in re.split(r"[\r\n]+", COLOUR.sub("", log)):
+    for line in re.split(r"[\r\n]+", QUIET_RUN.sub("", COLOUR.sub("", log))):
         process, level, text = _split(line)
         if text.strip() and (new := readers.setdefault(process, _Reader()).read(level, text.rstrip())):
             yield new

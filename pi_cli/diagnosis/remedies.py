@@ -166,9 +166,19 @@ def another_moe_backend(command: StartCommand, matches: Matches) -> str | None:
     """Offer the kernels for experts that run on every GPU since Ampere, then the nightly build."""
     if vllm_arguments.value(command.arguments, ["--moe-backend"]) == MARLIN:
         return newer_vllm(command, matches)
+    if left_to_vllm := any_moe_backend(command, matches):
+        return left_to_vllm
     start = command.with_vllm_option(["--moe-backend"], MARLIN)
     template = "use the kernels that need no newer GPU: `{start}`; or choose another form of the model with `pi models`"
     return fill(template, start=start.argv)
+
+
+def any_moe_backend(command: StartCommand, _: Matches) -> str | None:
+    """Offer to let vLLM choose, where the user has chosen."""
+    without = command.without_vllm_options(["--moe-backend"])
+    if without.arguments == command.arguments:
+        return None
+    return fill("let vLLM choose the kernels for the experts: `{start}`", start=without.argv)
 
 
 def another_attention(command: StartCommand, _: Matches) -> str | None:

@@ -25,6 +25,12 @@ ROWS = [
         "form of the model with `pi models`",
     ),
     Row(
+        "NotImplementedError: No Unquantized MoE backend supports the deployment configuration.",
+        "this vLLM cannot compute the model's experts (Unquantized) on this kind of GPU",
+        "choose another form of the model: `pi models` shows what fits; or install a newer vLLM with "
+        "`pi pods setup dc1 --vllm nightly`",
+    ),
+    Row(
         "AssertionError: Supports only mxfp4_w4a16",
         "vLLM's kernels for this kind of GPU do not compute the model's quantisation: Supports only mxfp4_w4a16",
         "choose another form of the model: `pi models` shows what fits; or install a newer vLLM with "

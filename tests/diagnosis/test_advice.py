@@ -10,6 +10,8 @@ from tests.diagnosis.engine_log import of_the_engine
 from tests.diagnosis.failure_rows import AS_OWN, COMMAND, IN_ENV, MODEL, START
 from tests.properties import PROPERTY
 
+WITHOUT_TOOLS = f"{START} --vllm --tool-call-parser hermes --max-model-len auto"
+
 
 def in_env(assignment: str) -> str:
     return f"vLLM advises `{assignment}`: `pi ssh dc1 'echo export {assignment} {IN_ENV}, and start again"
@@ -41,6 +43,22 @@ def hint_of(error: str, *, with_command: bool = True) -> str | None:
         (
             "ValueError: prefix caching is not supported here, please disable it by passing --no-enable-prefix-caching",
             f"as vLLM advises: `{AS_OWN} --no-enable-prefix-caching`",
+        ),
+        (
+            "ValueError: x is not supported with y. Use `--quantization fp8_per_tensor` instead",
+            f"as vLLM advises: `{AS_OWN} --quantization fp8_per_tensor`",
+        ),
+        (
+            "ValueError: MLA has no such cache, use a different --kv-cache-dtype",
+            "change `--kv-cache-dtype` after `--vllm`, as vLLM advises",
+        ),
+        (
+            "NotImplementedError: no parser reads these calls. Disable --enable-auto-tool-choice or wait",
+            f"leave out `--enable-auto-tool-choice`, as vLLM advises: `{WITHOUT_TOOLS}`",
+        ),
+        (
+            "ValueError: no hybrids here, pass --disable-hybrid-kv-cache-manager",
+            f"as vLLM advises: `{AS_OWN} --disable-hybrid-kv-cache-manager`",
         ),
         (
             "ValueError: the graphs are too large: try decreasing `max_num_seqs` when initializing the engine",
@@ -78,6 +96,13 @@ def test_advice_is_the_next_command(error: str, hint: str) -> None:
         "set LD_PRELOAD=/tmp/x.so",
         "use --no-such-option 3",
         "please set the_thing_in_question to 4",
+        "please do not specify `--enable-mamba-cache-stochastic-rounding`",
+        "max_long_partial_prefills can only be set with --enable-prefix-caching",
+        "specify only one of 'block_size' or 'blocks_per_chunk'",
+        "passing worker_cls is no longer supported",
+        "use the default --load-format",
+        "set --nnodes 2 and --node-rank 1",
+        "start it with another `--api-key`, or set --port 8000",
         "max_num_seqs (4) is larger than max_num_batched_tokens (8)",  # it is not
     ],
 )

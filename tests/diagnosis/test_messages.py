@@ -110,3 +110,24 @@ def test_a_toolkit_that_is_too_old_is_named_where_flashinfer_names_the_gpu() -> 
     before = raw("EngineCore pid=71", "Failed to get device capability: SM 12.x requires CUDA >= 12.9.")
     cause = cause_of(of_the_engine("RuntimeError: FlashInfer requires GPUs with sm75 or higher", before=before))
     assert cause.summary == "the pod's CUDA toolkit is too old for its GPUs (SM 12.x): FlashInfer needs 12.9 or newer"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ValueError: Failed to resolve the decoder's control tokens with the configured tokenizer.",
+        "MemoryError: Not enough space in the data buffer, try calling free_buf() to free up space",
+    ],
+)
+def test_words_of_a_known_cause_in_another_message_mean_nothing(error: str) -> None:
+    assert not cause_of(of_the_engine(error)).is_known
+
+
+def test_a_backend_that_the_user_chose_is_left_to_vllm() -> None:
+    error = "NotImplementedError: No FP8 MoE backend supports the deployment configuration."
+    chosen = COMMAND.with_vllm_option(["--moe-backend"], "cutlass")
+    cause = causes.find(of_the_engine(error), pod="dc1", model=MODEL, command=chosen)
+    assert cause
+    assert cause.hint
+    assert cause.hint.startswith("let vLLM choose the kernels")
+    assert "cutlass" not in cause.hint

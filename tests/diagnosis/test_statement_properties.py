@@ -36,3 +36,10 @@ def test_colours_and_empty_lines_change_nothing(log: str) -> None:
     bare = "\n".join(line for line in re.split(r"[\r\n]+", plain) if line.strip())
     coloured = "\x1b[36m" + bare.replace("\n", "\x1b[0m\n\n\r\n \n\x1b[36m")
     assert parse(log) == parse(plain) == parse(bare) == parse(coloured)
+
+
+@PROPERTY
+@given(LOGS)
+def test_what_a_serving_model_repeats_changes_nothing(log: str) -> None:
+    line = r"(?m)^(?:\(\w+ pid=\d+\) )?INFO 11-23 13:31:46 \[a\.py:1\] .*$"
+    assert parse(re.sub(line, lambda found: f"{found[0]}\n" * 3, log)) == parse(log)
