@@ -89,13 +89,13 @@ def find(message: str) -> Advice | None:
     return None
 
 
-def hint(advice: Advice, command: StartCommand | None, *, pod: str) -> str:
+def hint(advice: Advice, command: StartCommand | None) -> str:
     """Return the hint that hands the advice on, with the whole command where the value is known."""
     if advice.is_variable:
-        template = (
-            "vLLM advises `{name}={value}`: `pi ssh {pod} 'echo export {name}={value} >> ~/.pi/env'`, and start again"
-        )
-        return fill(template, name=advice.name, value=advice.value, pod=pod)
+        variable = f"{advice.name}={advice.value}"
+        if command:
+            return fill("as vLLM advises: `{start}`", start=command.with_variables([variable]).argv)
+        return fill("start it with `--env {variable}`, as vLLM advises", variable=variable)
     if advice.verb == "leave out":
         return _left_out(advice.name, command)
     option = _option(advice.name)

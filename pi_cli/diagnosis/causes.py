@@ -101,7 +101,7 @@ def find(
         return _cause(recognised, pod, model, command, line)
     if unknown is None or not unknown.is_error:
         return None
-    return _unknown(unknown, pod, command)
+    return _unknown(unknown, command)
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
@@ -208,7 +208,7 @@ def _cause(
     return Cause(summary, _shorten(shown, MAX_LINE), remedy or fill(known.hint, **values))
 
 
-def _unknown(statement: Statement, pod: str, command: StartCommand | None) -> Cause:
+def _unknown(statement: Statement, command: StartCommand | None) -> Cause:
     """Return what an error says that no row is about, where in vLLM it was raised, and what vLLM advises."""
     told = messages.telling(statement.lines)
     summary, hint = told, None
@@ -217,7 +217,7 @@ def _unknown(statement: Statement, pod: str, command: StartCommand | None) -> Ca
         summary = f"{told.rstrip(': ')} in {place}"
     feature = places.feature(statement.frames)
     if found := advice.find(statement.text):
-        hint = advice.hint(found, command, pod=pod)
+        hint = advice.hint(found, command)
     elif feature:
         hint = remedies.without_feature(feature, command)
     return Cause(_shorten(summary, MAX_SUMMARY), _shorten(told, MAX_LINE), hint, is_known=False)

@@ -6,9 +6,7 @@ The messages are those of vLLM 0.32, PyTorch, Triton, FlashInfer, DeepGEMM and N
 from pi_cli.diagnosis import remedies
 from pi_cli.diagnosis.known_cause import KnownCause
 
-IN_ENV = "start it again after `pi ssh {pod} 'echo export "
 ANOTHER_FORM = "choose another form of the model: `pi models` shows what fits"
-WITHOUT_DEEP_GEMM = f"{IN_ENV}VLLM_USE_DEEP_GEMM=0 >> ~/.pi/env'`: vLLM has other kernels for FP8"
 CLEAN_CACHE = "delete it with `pi ssh {pod} 'rm -r ~/.cache/vllm/torch_compile_cache'`, and start again"
 NEWER_VLLM = "install a newer vLLM with `pi pods setup {pod} --vllm nightly`"
 
@@ -59,8 +57,12 @@ GENERATIONS = (
     KnownCause(
         r"Value 'sm_(?P<what>\w+)' is not defined for option 'gpu-name'|Unsupported gpu architecture '(?P<arch>[\w]+)'",
         "the compiler for kernels is older than this kind of GPU",
-        "install CUDA's own with `pi pods setup {pod} --cuda full`, then "
-        "`pi ssh {pod} 'echo export TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas >> ~/.pi/env'`, and start again",
+        "install CUDA's own with `pi pods setup {pod} --cuda full`, and start it with "
+        "`--env TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas`",
+        remedies.setting(
+            "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas",
+            hint="install CUDA's own with `pi pods setup {pod} --cuda full`, then `{start}`",
+        ),
     ),
     KnownCause(
         r"out of resources?: (?P<what>[\w ]+), Required: (?P<need>\d+), Hardware limit: (?P<have>\d+)",
@@ -77,18 +79,24 @@ COMPILERS = (
         r"\((?P<need>[^)]*)\)",
         "FlashInfer {need} is installed with kernels of {have}",
         "install the right ones with `pi pods setup {pod}`, or skip the check with "
-        "`pi ssh {pod} 'echo export FLASHINFER_DISABLE_VERSION_CHECK=1 >> ~/.pi/env'`",
+        "`--env FLASHINFER_DISABLE_VERSION_CHECK=1`",
+        remedies.setting(
+            "FLASHINFER_DISABLE_VERSION_CHECK=1",
+            hint="install the right ones with `pi pods setup {pod}`, then `{again}`; or skip the check: `{start}`",
+        ),
     ),
     KnownCause(
         r"sh: (?:\d+: )?(?P<what>:\S*nvcc): not found",
         "CUDA_HOME on the pod begins with a colon: there is no `{what}`",
-        f"{IN_ENV}CUDA_HOME=/usr/local/cuda >> ~/.pi/env'`",
+        "start it with `--env CUDA_HOME=/usr/local/cuda`",
+        remedies.setting("CUDA_HOME=/usr/local/cuda", hint="correct it: `{start}`"),
     ),
     KnownCause(
         r"DeepGEMM backend is not available or outdated|(?:jit_kernels/impls|deep_gemm|DeepGEMM)(?s:.*)exit_code == 0"
         r"|Assertion error \(\S*jit_kernels/\S*\)",
         "DeepGEMM, which vLLM uses for FP8, does not work on the pod",
-        WITHOUT_DEEP_GEMM,
+        "start it with `--env VLLM_USE_DEEP_GEMM=0`: vLLM has other kernels for FP8",
+        remedies.setting("VLLM_USE_DEEP_GEMM=0", hint="vLLM has other kernels for FP8: `{start}`"),
     ),
     KnownCause(
         r"failed to compile the model\.(?s:.*)torch_compile_cache|failed to get the hash of the compiled graph"
@@ -114,14 +122,26 @@ CRASHES = (
     KnownCause(
         r"Watchdog caught collective operation timeout",
         "the GPUs waited for each other in vain (NCCL's watchdog)",
-        "start it again after `pi ssh {pod} 'echo export NCCL_P2P_DISABLE=1 NCCL_DEBUG=INFO >> ~/.pi/env'`: without "
-        "direct access between GPUs, and NCCL logs more",
+        "start it with `--env NCCL_P2P_DISABLE=1 --env NCCL_DEBUG=INFO`: without direct access between GPUs, and NCCL "
+        "logs more",
+        remedies.setting(
+            "NCCL_P2P_DISABLE=1",
+            "NCCL_DEBUG=INFO",
+            hint="start it without direct access between GPUs; NCCL then logs more: `{start}`",
+        ),
     ),
     KnownCause(
         r"(?:Segfault encountered|Segmentation fault)(?s:.*?)(?P<what>File .*(?i:nccl|cudawrap))",
         "a process of vLLM crashed in NCCL (signal 11)",
-        f"{IN_ENV}NCCL_CUMEM_ENABLE=0 NCCL_CUMEM_HOST_ENABLE=0 NCCL_DEBUG=INFO >> ~/.pi/env'`, or use a machine with "
-        "another driver",
+        "start it with `--env NCCL_CUMEM_ENABLE=0 --env NCCL_CUMEM_HOST_ENABLE=0`, or use a machine with another "
+        "driver",
+        remedies.setting(
+            "NCCL_CUMEM_ENABLE=0",
+            "NCCL_CUMEM_HOST_ENABLE=0",
+            "NCCL_DEBUG=INFO",
+            hint="let NCCL use CUDA's older way to memory, and log more: `{start}`; "
+            "or use a machine with another driver",
+        ),
     ),
     KnownCause(
         r"Segfault encountered|Fatal Python error: Segmentation fault|SIGSEGV received",
@@ -198,8 +218,7 @@ DOWNLOADS = (
     KnownCause(
         r"CAS service error|xet_get|cas::|Data processing error",
         "the Hugging Face Hub's server of files (Xet) did not answer",
-        "start it again: the download continues where it stopped; if it fails again, after "
-        "`pi ssh {pod} 'echo export HF_HUB_DISABLE_XET=1 >> ~/.pi/env'`",
+        "start it again: the download continues where it stopped; if it fails again, with `--env HF_HUB_DISABLE_XET=1`",
         remedies.resume_without_xet,
     ),
 )

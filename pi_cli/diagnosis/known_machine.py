@@ -76,7 +76,7 @@ GPUS = (
         r"illegal memory access|device-side assert triggered|unspecified launch failure|misaligned address",
         "a GPU kernel of vLLM crashed",
         "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`; "
-        "`pi ssh {pod} 'echo export CUDA_LAUNCH_BLOCKING=1 >> ~/.pi/env'` lets the log name the kernel",
+        "`--env CUDA_LAUNCH_BLOCKING=1` lets the log name the kernel",
         remedies.adding(
             "--enforce-eager",
             hint="try it without CUDA graphs: `{start}`; "
@@ -91,14 +91,15 @@ GPUS = (
     KnownCause(
         r"NCCL error.*|ncclUnhandledCudaError.*|ncclSystemError.*",
         "NCCL could not connect the GPUs with each other",
-        "start it again after `pi ssh {pod} 'echo export NCCL_DEBUG=INFO >> ~/.pi/env'`: NCCL then logs more",
+        "start it with `--env NCCL_DEBUG=INFO`: NCCL then logs more",
+        remedies.setting("NCCL_DEBUG=INFO", hint="let NCCL log more: `{start}`"),
         is_vague=True,
     ),
     KnownCause(
         r"Cannot re-initialize CUDA in forked subprocess",
         "a process of vLLM was forked after CUDA had been initialised",
-        "make vLLM spawn its processes with "
-        "`pi ssh {pod} 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn >> ~/.pi/env'`",
+        "start it with `--env VLLM_WORKER_MULTIPROC_METHOD=spawn`",
+        remedies.setting("VLLM_WORKER_MULTIPROC_METHOD=spawn", hint="make vLLM spawn its processes: `{start}`"),
     ),
 )  # fmt: skip
 
@@ -231,7 +232,8 @@ MACHINE = (
     KnownCause(
         r"Timed out waiting for engine core processes to start",
         "the engine was not ready within vLLM's time limit",
-        "allow an hour with `pi ssh {pod} 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 >> ~/.pi/env'`",
+        "allow an hour with `--env VLLM_ENGINE_READY_TIMEOUT_S=3600`",
+        remedies.setting("VLLM_ENGINE_READY_TIMEOUT_S=3600", hint="allow an hour: `{start}`"),
     ),
 )  # fmt: skip
 
@@ -243,7 +245,7 @@ DIED = r"(?:Failed core proc\(s\): \{'\w+': |Worker proc \S+ died unexpectedly \
 SILENT_DEATHS = (
     KnownCause(
         DIED + r"-9\b",
-        "a process of the engine was killed by signal 9 (out of host memory?)",
+        "the engine was killed by signal 9 (out of host memory?)",
         MORE_HOST_MEMORY,
     ),
     KnownCause(
@@ -253,18 +255,18 @@ SILENT_DEATHS = (
     ),
     KnownCause(
         DIED + r"-7\b",
-        "a process of the engine was killed by signal 7 (out of shared memory?)",
+        "the engine was killed by signal 7 (out of shared memory?)",
         "check with `pi ssh {pod} df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
     ),
     KnownCause(
         DIED + r"-(?P<signal>6|8|11)\b",
-        "a process of the engine crashed (signal {signal}), which is not a lack of memory",
+        "the engine crashed (signal {signal}), which is not a lack of memory",
         "install another vLLM with `pi pods setup {pod} --vllm nightly`, or use a machine with another driver",
         remedies.newer_vllm,
     ),
     KnownCause(
         DIED + r"-(?P<signal>\d+)",
-        "a process of the engine was killed by signal {signal}",
+        "the engine was killed by signal {signal}",
         "read the log",
     ),
     KnownCause(

@@ -142,6 +142,13 @@ def adding(option: str, *values: str, hint: str) -> Remedy:
     )
 
 
+def setting(*variables: str, hint: str) -> Remedy:
+    """Return a remedy that sets environment variables, `NAME=VALUE`; `hint` is a template with `{start}`."""
+    return lambda command, matches: fill(
+        hint, start=command.with_variables(variables).argv, pod=matches["pod"], again=command.argv
+    )
+
+
 def omitting(*options: str, hint: str) -> Remedy:
     """Return a remedy that removes vLLM options, if they were given; `hint` is a template with `{start}`."""
 
@@ -215,12 +222,9 @@ def batches_of_an_item(command: StartCommand, matches: Matches) -> str:
     return fill("allow batches of that size: `{start}`", start=start.argv)
 
 
-def resume_without_xet(command: StartCommand, matches: Matches) -> str:
-    template = (
-        "start it again, the download continues where it stopped: `{start}`; if it fails again, do so after "
-        "`pi ssh {pod} 'echo export HF_HUB_DISABLE_XET=1 >> ~/.pi/env'`"
-    )
-    return fill(template, start=command.argv, pod=matches["pod"])
+def resume_without_xet(command: StartCommand, _: Matches) -> str:
+    template = "start it again, the download continues where it stopped: `{start}`; if it fails again: `{without}`"
+    return fill(template, start=command.argv, without=command.with_variables(["HF_HUB_DISABLE_XET=1"]).argv)
 
 
 def online(command: StartCommand, _: Matches) -> str | None:

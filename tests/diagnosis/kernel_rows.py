@@ -1,6 +1,6 @@
 """Real messages of kernels, compilers and packages, with the summary and the hint for each."""
 
-from tests.diagnosis.failure_rows import AS_OWN, IN_ENV, START, Row
+from tests.diagnosis.failure_rows import AS_OWN, START, Row
 
 ROWS = [
     Row(
@@ -53,8 +53,8 @@ ROWS = [
         "/root/venv/lib/python3.12/site-packages/triton/backends/nvidia/bin/ptxas -v --gpu-name=sm_121a "
         "/tmp/x.ptx",
         "the compiler for kernels is older than this kind of GPU",
-        "install CUDA's own with `pi pods setup dc1 --cuda full`, then `pi ssh dc1 'echo export "
-        f"TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas {IN_ENV}, and start again",
+        f"install CUDA's own with `pi pods setup dc1 --cuda full`, then `{START} --env "
+        "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas`",
     ),
     Row(
         "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 81920, "
@@ -67,27 +67,27 @@ ROWS = [
         "Please install the same version of both packages. Set FLASHINFER_DISABLE_VERSION_CHECK=1 to "
         "bypass this check.",
         "FlashInfer 0.6.14 is installed with kernels of 0.6.13",
-        "install the right ones with `pi pods setup dc1`, or skip the check with `pi ssh dc1 'echo "
-        f"export FLASHINFER_DISABLE_VERSION_CHECK=1 {IN_ENV}",
+        f"install the right ones with `pi pods setup dc1`, then `{START}`; or skip the check: `{START} "
+        "--env FLASHINFER_DISABLE_VERSION_CHECK=1`",
     ),
     Row(
         "RuntimeError: Ninja build failed. Ninja output:\nninja: Entering directory "
         "`/root/.cache/flashinfer/0.6.4/89/cached_ops'\nFAILED: [code=127] prefill.cuda.o\n/bin/sh: 1: "
         ":/usr/local/cuda-12.8/bin/nvcc: not found\nninja: build stopped: subcommand failed.",
         "CUDA_HOME on the pod begins with a colon: there is no `:/usr/local/cuda-12.8/bin/nvcc`",
-        f"start it again after `pi ssh dc1 'echo export CUDA_HOME=/usr/local/cuda {IN_ENV}",
+        f"correct it: `{START} --env CUDA_HOME=/usr/local/cuda`",
     ),
     Row(
         "RuntimeError: DeepGEMM backend is not available or outdated. Please install or update the "
         "`deep_gemm` to a newer version to enable FP8 kernels.",
         "DeepGEMM, which vLLM uses for FP8, does not work on the pod",
-        f"start it again after `pi ssh dc1 'echo export VLLM_USE_DEEP_GEMM=0 {IN_ENV}: vLLM has other kernels for FP8",
+        f"vLLM has other kernels for FP8: `{START} --env VLLM_USE_DEEP_GEMM=0`",
     ),
     Row(
         "RuntimeError: Assertion error "
         "(csrc/apis/../jit_kernels/impls/../../jit/kernel_runtime.hpp:45): exit_code == 0",
         "DeepGEMM, which vLLM uses for FP8, does not work on the pod",
-        f"start it again after `pi ssh dc1 'echo export VLLM_USE_DEEP_GEMM=0 {IN_ENV}: vLLM has other kernels for FP8",
+        f"vLLM has other kernels for FP8: `{START} --env VLLM_USE_DEEP_GEMM=0`",
     ),
     Row(
         "RuntimeError: vLLM failed to compile the model. The most likely reason for this is that a "
@@ -125,15 +125,15 @@ ROWS = [
         "collective operation timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE, Timeout(ms)=600000) ran for "
         "600086 milliseconds before timing out.",
         "the GPUs waited for each other in vain (NCCL's watchdog)",
-        f"start it again after `pi ssh dc1 'echo export NCCL_P2P_DISABLE=1 NCCL_DEBUG=INFO {IN_ENV}: "
-        "without direct access between GPUs, and NCCL logs more",
+        f"start it without direct access between GPUs; NCCL then logs more: `{START} --env "
+        "NCCL_P2P_DISABLE=1 --env NCCL_DEBUG=INFO`",
     ),
     Row(
         '!!!!!!! Segfault encountered !!!!!!!\n  File "<unknown>", line 0, in cuMemCreate\n  File '
         '"misc/cudawrap.cc", line 92, in ncclCuMemHostEnable()',
         "a process of vLLM crashed in NCCL (signal 11)",
-        "start it again after `pi ssh dc1 'echo export NCCL_CUMEM_ENABLE=0 NCCL_CUMEM_HOST_ENABLE=0 "
-        f"NCCL_DEBUG=INFO {IN_ENV}, or use a machine with another driver",
+        f"let NCCL use CUDA's older way to memory, and log more: `{START} --env NCCL_CUMEM_ENABLE=0 "
+        "--env NCCL_CUMEM_HOST_ENABLE=0 --env NCCL_DEBUG=INFO`; or use a machine with another driver",
     ),
     Row(
         '!!!!!!! Segfault encountered !!!!!!!\n  File "<unknown>", line 0, in cuMemCreate\n  File '
@@ -191,7 +191,7 @@ ROWS = [
         "RuntimeError: Data processing error: CAS service error : ReqwestMiddleware Error: Request "
         "failed after 5 retries",
         "the Hugging Face Hub's server of files (Xet) did not answer",
-        f"start it again, the download continues where it stopped: `{START}`; if it fails again, do so "
-        f"after `pi ssh dc1 'echo export HF_HUB_DISABLE_XET=1 {IN_ENV}",
+        f"start it again, the download continues where it stopped: `{START}`; if it fails again: "
+        f"`{START} --env HF_HUB_DISABLE_XET=1`",
     ),
 ]

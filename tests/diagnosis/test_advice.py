@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from pi_cli.diagnosis import advice, causes
 from pi_cli.diagnosis.advice import Advice
 from tests.diagnosis.engine_log import of_the_engine
-from tests.diagnosis.failure_rows import AS_OWN, COMMAND, IN_ENV, MODEL, START
+from tests.diagnosis.failure_rows import AS_OWN, COMMAND, MODEL, START
 from tests.properties import PROPERTY
 
 WITHOUT_TOOLS = f"{START} --vllm --tool-call-parser hermes --max-model-len auto"
 
 
 def in_env(assignment: str) -> str:
-    return f"vLLM advises `{assignment}`: `pi ssh dc1 'echo export {assignment} {IN_ENV}, and start again"
+    return f"as vLLM advises: `{START} --env {assignment}`"
 
 
 def hint_of(error: str, *, with_command: bool = True) -> str | None:
@@ -120,4 +120,4 @@ def test_a_word_behind_an_option_is_not_its_value() -> None:
 def test_any_message_can_be_searched(message: str) -> None:
     found = advice.find(f"set {message} use --dtype {message}")
     if found:
-        assert advice.hint(found, COMMAND, pod="dc1")
+        assert advice.hint(found, COMMAND)

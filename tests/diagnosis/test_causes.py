@@ -208,11 +208,11 @@ def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection()
 @pytest.mark.parametrize(
     ("codes", "summary"),
     [
-        ("{'EngineCore': -9}", "a process of the engine was killed by signal 9 (out of host memory?)"),
+        ("{'EngineCore': -9}", "the engine was killed by signal 9 (out of host memory?)"),
         ("{'EngineCore_DP0': -4}", "the machine's processor lacks instructions that this vLLM needs"),
-        ("{'EngineCore': -11}", "a process of the engine crashed (signal 11), which is not a lack of memory"),
-        ("{'EngineCore': -7}", "a process of the engine was killed by signal 7 (out of shared memory?)"),
-        ("{'EngineCore': -15}", "a process of the engine was killed by signal 15"),
+        ("{'EngineCore': -11}", "the engine crashed (signal 11), which is not a lack of memory"),
+        ("{'EngineCore': -7}", "the engine was killed by signal 7 (out of shared memory?)"),
+        ("{'EngineCore': -15}", "the engine was killed by signal 15"),
     ],
 )
 def test_the_launcher_reports_an_engine_that_was_killed(codes: str, summary: str) -> None:
@@ -226,8 +226,8 @@ def test_the_launcher_reports_an_engine_that_was_killed(codes: str, summary: str
     [
         ("", "the engine's worker `VllmWorker-1` died without an error message"),
         (" (exit code: None)", "the engine's worker `VllmWorker-1` died without an error message"),
-        (" (exit code: -9)", "a process of the engine was killed by signal 9 (out of host memory?)"),
-        (" (exit code: -11)", "a process of the engine crashed (signal 11), which is not a lack of memory"),
+        (" (exit code: -9)", "the engine was killed by signal 9 (out of host memory?)"),
+        (" (exit code: -11)", "the engine crashed (signal 11), which is not a lack of memory"),
     ],
 )
 def test_the_executor_reports_a_worker_that_died(code: str, summary: str) -> None:
