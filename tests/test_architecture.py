@@ -68,7 +68,7 @@ def test_no_code_catches_what_must_pass() -> None:
             assert handlers == 0 or (
                 path.name in ("main.py", "debug.py") and handlers == len(re.findall(BUG_HANDLER, text))
             ), path
-            assert "except KeyboardInterrupt" not in text, path
+            assert "except KeyboardInterrupt" not in text or path.name in ("__main__.py", "main.py"), path
             assert "except asyncio.CancelledError" not in text, path
 
 
