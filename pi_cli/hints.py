@@ -2,11 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 QUOTED = re.compile(r"`([^`]*)`")
 WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+SEPARATORS = re.compile(r"[\s._-]+")
+
+SIMILAR = 0.7  # difflib's ratio of a typo in a short name: `gwen` and `qwen` have 0.75
+MAX_NEAREST = 3
 
 EXCERPT_WIDTH = 76  # columns: an excerpt is shown indented, and must not wrap
 
@@ -38,6 +42,45 @@ def command(*argv: str) -> str:
     "pi pods setup dc1 'ssh root@1.2.3.4'"
     """
     return shlex.join(argv)
+
+
+def nearest(typed: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that a misspelt or shortened one may mean, the likeliest first.
+
+    >>> nearest("lab", ["dc1", "lab-2", "lab-3"]), nearest("Qwen_3", ["glm", "qwen3"]), nearest("x", ["dc1"])
+    (['lab-2', 'lab-3'], ['qwen3'], [])
+    """
+    import difflib  # not at the top: few commands fail
+
+    key = _letters(typed)
+    matcher = difflib.SequenceMatcher(b=key)
+    scores: dict[str, float] = {}
+    for name in known if key else ():
+        matcher.set_seq1(letters := _letters(name))
+        is_begun = len(key) > 1 and letters.startswith(key)
+        scores[name] = max(matcher.ratio(), SIMILAR if is_begun else 0.0)
+    similar = [name for name, score in scores.items() if score >= SIMILAR]
+    return sorted(similar, key=lambda name: -scores[name])[:MAX_NEAREST]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return the question whether one of some names was meant; no text without names.
+
+    >>> did_you_mean(["lab-1", "lab-2", "lab-3"])
+    'did you mean `lab-1`, `lab-2` or `lab-3`?'
+    """
+    return f"did you mean {one_of(names)}?" if names else ""
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Return names as a choice."""
+    *others, last = [f"`{name}`" for name in names]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _letters(name: str) -> str:
+    """Return a name without what is easily confused: case and separators."""
+    return SEPARATORS.sub("", name.lower())
 
 
 def excerpt(text: str, start: int, end: int) -> str:

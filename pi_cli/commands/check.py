@@ -1,12 +1,12 @@
 """`pi check`: send a model the requests that agents send."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from pi_cli.commands import options
-from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import AsJson, ModelOnPod, OnPod
+from pi_cli.commands import options, resolve
+from pi_cli.commands.options import AsJson, NameOfModel, OnPod
+from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.hints import fill
 from pi_cli.store import state
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
-    ],
+    name: NameOfModel = None,
     pod: OnPod = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +37,7 @@ def check(
     """
     import asyncio
 
-    target = options.find_model(state.load(), name, pod)
+    target = resolve.model(state.load(), name, pod)
     key = options.api_key_of(target.name, target.model)
     from pi_cli.models.check_findings import is_fit
     from pi_cli.view import agent_check as view

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pi_cli import hints
-from pi_cli.commands import options
-from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import AsJson, ModelOnPod, OnPod
+from pi_cli.commands import options, resolve
+from pi_cli.commands.options import AsJson, NameOfModel, OnPod
+from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import forwards, paths, state
@@ -25,9 +25,7 @@ LANGUAGES = dict.fromkeys(POSIX_SHELLS, "bash") | {"fish": "fish", "pwsh": "powe
 
 
 def env(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
-    ],
+    name: NameOfModel = None,
     pod: OnPod = None,
     shell: Annotated[
         str | None,
@@ -54,7 +52,7 @@ def env(
     import asyncio
 
     language = _language(shell)
-    target = options.find_model(state.load(), name, pod)
+    target = resolve.model(state.load(), name, pod)
     key = options.api_key_of(target.name, target.model)
     endpoint, running = asyncio.run(_find_endpoint(target, key))
     if as_json:

@@ -4,17 +4,22 @@ from typing import Annotated
 
 import typer
 
+from pi_cli.commands import resolve
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import AsJson, OnPod, find_model
+from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.errors import BadUsage, raise_any
 from pi_cli.store import state
 
 
 def forward(
     names: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME…", help="Names of models, or POD/NAME.", autocompletion=complete_model),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME…]",
+            help="Names of models, or POD/NAME; may be left out if there is only one.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     pod: OnPod = None,
     port: Annotated[
         int | None,
@@ -27,7 +32,8 @@ def forward(
     """Forward a local port to a model, for other programs.
 
     Prints the URL once the model can be reached through it. The connection is encrypted, and only programs on this
-    machine can use the port. Several models get a port each, and each line begins with the model's name.
+    machine can use the port. Several models get a port each, and each line begins with the model's name: with
+    POD/NAME if models of several pods have that name.
 
     Runs until Ctrl+C. pi reconnects after a lost connection and finds a model that was restarted; during an outage the
     port closes connections at once. With `--json`, prints a line each time a model becomes reachable or unreachable.
@@ -41,7 +47,8 @@ def forward(
     import asyncio
 
     current = state.load()
-    models = {(found.pod_name, found.name): found.model for found in (find_model(current, name, pod) for name in names)}
+    found = [resolve.model(current, name, pod) for name in names] if names else [resolve.model(current, None, pod)]
+    models = {(each.pod_name, each.name): each.model for each in found}
     if port and len(models) > 1:
         raise BadUsage("`--port` is for one model", hint="leave it out: each model gets its own port")
     from pi_cli.models import forwards
@@ -52,5 +59,8 @@ def forward(
         Target(pod_name, name, [port] if port else forwards.ports_from(model.port))
         for (pod_name, name), model in models.items()
     ]
-    on_link = view.show_as_json if as_json else view.ForwardPrinter(is_alone=len(targets) == 1).show
+    listed = [name for _, name, _ in current.models()]
+    names_shown = {(pod, name): name if listed.count(name) == 1 else f"{pod}/{name}" for pod, name in models}
+    printer = view.ForwardPrinter(names_shown if len(targets) > 1 else {})
+    on_link = view.show_as_json if as_json else printer.show
     raise_any(asyncio.run(forwards.keep_open(targets, current.pods, on_link)))

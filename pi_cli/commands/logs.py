@@ -1,27 +1,35 @@
 """`pi logs`: show and follow the log of vLLM."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import quantities
+from pi_cli.commands import quantities, resolve
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPods, point_to_other_pod
-from pi_cli.errors import BadUsage, raise_any
+from pi_cli.commands.options import OnPods
+from pi_cli.errors import BadUsage, PodUnreachable, raise_any
 from pi_cli.store import state
-from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
     from agent import protocol
 
+    from pi_cli.commands.resolve import Place
     from pi_cli.errors import PiError
+    from pi_cli.store.state import State
 
 DEFAULT_LINES = 100
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of models.", autocompletion=complete_model)]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME…]",
+        help="Names of models, or POD/NAME; may be left out if there is only one.",
+        autocompletion=complete_model,
+    ),
+]
 Lines = Annotated[
     str | None,
     typer.Option(
@@ -40,7 +48,7 @@ Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
 
 
 def logs(
-    names: Names,
+    names: Names = None,
     pod: OnPods = None,
     lines: Lines = None,
     since: Since = None,
@@ -55,7 +63,7 @@ def logs(
     \b
     Examples:
       pi logs qwen72b
-      pi logs qwen72b glm --pod dc1 --pod dc2
+      pi logs qwen72b dc2/glm
       pi logs qwen72b --since 10m --grep 'ERROR|WARNING'
       pi logs qwen72b --since 13:30 --no-follow
       pi logs qwen72b -n all --no-follow > qwen72b.log
@@ -66,15 +74,12 @@ def logs(
     moment = None if since is None else read_moment(since)
     _check_pattern(grep)
     current = state.load()
-    pods = current.select(pod or [])
-    for name in names:
-        state.check_name("model", name)
-        if not pod:
-            point_to_other_pod(current, pods, name)
+    places = _places(current, names or [], pod or [])
+    pods = current.select(place.pod for place in places)
     from pi_cli.models import logs as models
     from pi_cli.view import logs as view
 
-    sources = [models.Source(pod_name, name) for pod_name, name in _sources(pods, names)]
+    sources = [models.Source(pod_name, name) for pod_name, name in places]
     query = models.LogQuery(count, moment, grep, follow)
 
     async def follow_all() -> "dict[str, PiError]":
@@ -83,7 +88,11 @@ def logs(
             failures |= await models.follow(pods, sources, query, sink=screen.write, report=screen.note)
         return failures
 
-    raise_any(asyncio.run(follow_all()))
+    failures = asyncio.run(follow_all())
+    for pod_name, error in failures.items():
+        if isinstance(error, PodUnreachable):
+            resolve.doubt(error, current, pod_name, [place.name for place in places if place.pod == pod_name])
+    raise_any(failures)
 
 
 def _count(lines: str | None, default: int | None) -> int | None:
@@ -124,10 +133,13 @@ def _check_pattern(pattern: str | None) -> None:
         ) from error
 
 
-def _sources(pods: Mapping[str, Pod], names: list[str]) -> list[tuple[str, str]]:
-    """Return (pod, model) for each log: on the pods that list the model, or on all if none does."""
-    sources = []
-    for name in dict.fromkeys(names):
-        listing = [pod_name for pod_name, pod in pods.items() if name in pod.models]
-        sources += [(pod_name, name) for pod_name in listing or pods]
-    return sources
+def _places(current: "State", names: Sequence[str], pods: Sequence[str]) -> "list[Place]":
+    """Return where the logs are; a model without its pod is on those of `pods` that list it, or on all if none does."""
+    if not names:
+        return resolve.place_of_only(current, pods)
+    found: list[Place] = []
+    for name in names:
+        places = resolve.places(current, [name], pods)
+        state.check_name("model", places[0].name)
+        found += [place for place in places if place.name in current.pod(place.pod).models] or places
+    return list(dict.fromkeys(found))

@@ -81,7 +81,7 @@ def _run(arguments: list[str]) -> None:
     speaker.speaker.set(speaker.Speaker(_note))
     command = get_command(app)
     interrupts.clean_up()
-    command(args=separate_vllm_arguments(arguments), prog_name="pi")
+    command(args=keep_separator(separate_vllm_arguments(arguments)), prog_name="pi")
 
 
 async def _ask(question: str) -> str:
@@ -106,3 +106,22 @@ def separate_vllm_arguments(arguments: list[str]) -> list[str]:
         return arguments
     end = arguments.index("--vllm") + 1
     return [*arguments[:end], "--", *arguments[end:]]
+
+
+def keep_separator(arguments: list[str]) -> list[str]:
+    """Double a `--` of `pi run` with no model before it: Typer takes one, and the command sees that none is named.
+
+    >>> keep_separator(["run", "--pod", "dc1", "--", "ls"]), keep_separator(["run", "q", "--", "ls"])
+    (['run', '--pod', 'dc1', '--', '--', 'ls'], ['run', 'q', '--', 'ls'])
+    """
+    if arguments[:1] != ["run"]:
+        return arguments
+    words = iter(enumerate(arguments[1:], start=1))
+    for index, word in words:
+        if word == "--":
+            return [*arguments[:index], word, *arguments[index:]]
+        if word in ("-p", "--pod"):
+            next(words, None)
+        elif not word.startswith("-"):
+            break
+    return arguments

@@ -16,9 +16,18 @@ def complete_pod(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the names of models that begin with a text."""
-    names = dict.fromkeys(name for _, name, _ in _recorded().models())
-    return [name for name in names if name.startswith(incomplete) and is_name(name)]
+    """Return the models that begin with a text: NAME where that is enough, else POD/NAME; POD/NAME of the pod typed."""
+    state = _recorded()
+    models = [(pod, name) for pod, name, _ in state.models() if is_name(pod) and is_name(name)]
+    with_pod = [f"{pod}/{name}" for pod, name in models]
+    if "/" in incomplete:
+        return [each for each in with_pod if each.startswith(incomplete)]
+    default = _default(state)
+    names = [name for _, name in models]
+    short = [name for pod, name in models if pod == default or names.count(name) == 1]
+    ambiguous = [each for each, name in zip(with_pod, names, strict=True) if name not in short]
+    offered = [*short, *ambiguous, *(with_pod if incomplete else ())]
+    return [each for each in dict.fromkeys(offered) if each.startswith(incomplete)]
 
 
 def complete_catalogue(incomplete: str) -> list[str]:
@@ -29,11 +38,17 @@ def complete_catalogue(incomplete: str) -> list[str]:
     from pi_cli.planning import listed
 
     state = _recorded()
-    pod = state.pods.get(state.active or "")
+    pod = state.pods.get(_default(state) or "")
     memory = listed.total_memory(pod.gpus) if pod else None
     models = [model for model in listed.models() if model.begins_with(incomplete)]
     fitting = [model for model in models if memory is None or model.weights < memory]
     return list(dict.fromkeys(spelling for model in fitting or models for spelling in model.spellings(incomplete)))
+
+
+def _default(state: "State") -> str | None:
+    with suppress(PiError):
+        return state.default
+    return state.active
 
 
 def _recorded() -> "State":

@@ -2,23 +2,22 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pi_cli.commands.names import complete_pod
+from pi_cli.commands.names import complete_model, complete_pod
 from pi_cli.errors import BadUsage, NotSet, PiError
 from pi_cli.hints import fill
 from pi_cli.store import debug, keys
 from pi_cli.store.keys import ApiKey
 
 if TYPE_CHECKING:
-    from pi_cli.store.records import Model, Pod
-    from pi_cli.store.state import State
+    from pi_cli.store.records import Model
 
 PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
 OnPods = Annotated[
@@ -27,14 +26,26 @@ OnPods = Annotated[
         "--pod",
         "-p",
         metavar="POD",
-        help="Pod to use instead of the active one; repeatable.",
+        help="Pod to use instead of the active one or that in PI_POD; repeatable.",
         autocompletion=complete_pod,
     ),
 ]
 OnPod = Annotated[
     str | None,
     typer.Option(
-        "--pod", "-p", metavar="POD", help="Pod to use instead of the active one.", autocompletion=complete_pod
+        "--pod",
+        "-p",
+        metavar="POD",
+        help="Pod to use instead of the active one or that in PI_POD.",
+        autocompletion=complete_pod,
+    ),
+]
+NameOfModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="Name of the model, or POD/NAME; may be left out if there is only one.",
+        autocompletion=complete_model,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
@@ -44,15 +55,6 @@ HOW_TO_LOG_IN = (
     "create a token at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`, or log in with `hf auth login`"
 )
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class ModelOnPod(NamedTuple):
-    """A model in `pods.json`, and the pod it is on."""
-
-    pod_name: str
-    pod: "Pod"
-    name: str
-    model: "Model"
 
 
 def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
@@ -164,36 +166,3 @@ def _all(*needs: Callable[[], T]) -> list[T]:
             raise NotSet(list(dict.fromkeys(missing)), hint=hint)
         raise BadUsage("; ".join(problem.message for problem in problems), hint=hint)
     return found
-
-
-def find_model(current: "State", name: str, pod: str | None) -> ModelOnPod:
-    """Find a model by NAME or POD/NAME: on the given pod, the active pod, or the only pod that has it."""
-    if "/" in name:
-        prefix, _, name = name.partition("/")
-        if pod not in (None, prefix):
-            raise BadUsage(f"`{prefix}/{name}` is not on `{pod}`", hint="name the pod only once")
-        pod = prefix
-    if pod:
-        current.pod(pod)
-    matches = [
-        ModelOnPod(pod_name, current.pod(pod_name), name, model)
-        for pod_name, model_name, model in current.models()
-        if model_name == name and pod in (None, pod_name)
-    ]
-    matches = [match for match in matches if match.pod_name == current.active] or matches
-    if not matches:
-        raise BadUsage(
-            f"there is no model `{name}`{f' on `{pod}`' if pod else ''}", hint="see the models with `pi list --all`"
-        )
-    if len(matches) > 1:
-        choices = ", ".join(f"`{match.pod_name}/{name}`" for match in matches)
-        raise BadUsage(f"`{name}` runs on several pods", hint=f"choose one of {choices}")
-    return matches[0]
-
-
-def point_to_other_pod(current: "State", pods: Mapping[str, object], name: str) -> None:
-    """Raise `BadUsage` that names the pod of a model if none of `pods` has it and another pod does."""
-    having = [pod for pod, model_name, _ in current.models() if model_name == name]
-    if having and not set(having) & set(pods):
-        hint = fill("it is on `{pod}`: add `--pod {pod}`", pod=having[0])
-        raise BadUsage(f"`{name}` is not on the active pod", hint=hint)

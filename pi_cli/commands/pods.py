@@ -1,5 +1,6 @@
 """`pi pods …`: set up, list, activate, rename and remove pods."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_rename import rename
 from pi_cli.commands.pods_setup import setup
 from pi_cli.commands.setup_words import SetupCommand
+from pi_cli.hints import fill
 from pi_cli.store import state
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -36,7 +38,7 @@ def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) 
 
 @app.command("list")
 def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
-    """List the pods from local state; `*` marks the active one.
+    """List the pods from local state; `*` marks the active one, or that in PI_POD.
 
     With `--check`, pi asks all pods at once and shows whether each answers, the GPU memory in use, the running models
     and the free disk space. For each difference from what pi has recorded it shows the command to run. Nothing is
@@ -59,6 +61,8 @@ app.command(cls=SetupCommand)(setup)
 def active(name: PodName) -> None:
     """Make a pod the active one, which commands use by default.
 
+    PI_POD, if it is set to the name of a pod, counts more than the active one, and `--pod` and POD/NAME more than both.
+
     \b
     Examples:
       pi pods active dc2
@@ -69,6 +73,9 @@ def active(name: PodName) -> None:
         current.pod(name)
         current.active = name
     terminal.say(f"`{name}` is the active pod")
+    if (chosen := os.environ.get(state.POD_VARIABLE)) not in (None, "", name):
+        text = "{variable} is set to `{chosen}`, which counts more: `unset {variable}`"
+        terminal.note(fill(text, variable=state.POD_VARIABLE, chosen=str(chosen)))
 
 
 app.command()(rename)

@@ -1,5 +1,6 @@
 """`pi pods`: the list of pods."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,11 +19,13 @@ def show(*, check: bool, as_json: bool) -> None:
     from pi_cli.view import pods, terminal
 
     current = state.load()
+    chosen = os.environ.get(state.POD_VARIABLE)
+    active = chosen or current.active
     checked, failures = _check(current.pods) if check and current.pods else ({}, {})
     if as_json:
         terminal.show_json(
             [
-                {"name": name, "active": name == current.active}
+                {"name": name, "active": name == active}
                 | write_pod(pod)
                 | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
@@ -33,13 +36,25 @@ def show(*, check: bool, as_json: bool) -> None:
     elif check:
         from pi_cli.view import tables
 
-        tables.show_checked(list(checked.values()), current.active)
+        tables.show_checked(list(checked.values()), active)
     else:
-        pods.show_pods(current.pods, current.active)
+        pods.show_pods(current.pods, active)
+    if chosen and current.pods:
+        terminal.note(_said_by_variable(current, chosen))
     for name, result in checked.items():
         for difference in result.differences:
             terminal.note(f"{name}: {difference.text}; {difference.hint}")
     raise_any(failures)
+
+
+def _said_by_variable(current: state.State, chosen: str) -> str:
+    """Return what PI_POD says: with a wrong name, this list is where the user looks for the right one."""
+    if chosen in current.pods:
+        return f"`{chosen}` is the active pod because {state.POD_VARIABLE} is set to it"
+    from pi_cli.store import unknown
+
+    error = unknown.pod_in_variable(current, state.POD_VARIABLE, chosen)
+    return f"{error.message}; {error.hint}"
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pi_cli import units
+from pi_cli import hints, units
 from pi_cli.commands import options
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
@@ -164,7 +164,8 @@ def _pod(name: str, ssh: str | None, connect_timeout: float | None) -> Pod:
     pod = state.load().pods.get(name)
     if pod is None and ssh is None:
         hint = fill('give its ssh command: `pi pods setup {name} "ssh root@HOST"`', name=name)
-        raise BadUsage(f"there is no pod `{name}` yet", hint=hint)
+        near = hints.did_you_mean(hints.nearest(name, state.load().pods))
+        raise BadUsage(f"there is no pod `{name}` yet", hint=f"{near} Otherwise {hint}" if near else hint)
     pod = pod or Pod("")
     if ssh is not None:
         with _hints_with_name(name):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import options
-from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPod
+from pi_cli.commands import options, resolve
+from pi_cli.commands.options import NameOfModel, OnPod
+from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.errors import BadUsage, PiError, StateUnreadable
 from pi_cli.hints import fill
-from pi_cli.store import state
+from pi_cli.store import records, state
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pi_cli.chat.interactive import AskModel
     from pi_cli.chat.prompts import PromptSource
     from pi_cli.store.keys import ApiKey
+    from pi_cli.store.state import State
     from pi_cli.view.chat import Screen
 
 STDIN_WAIT = 1.0  # seconds without input on stdin until a note is shown
@@ -64,9 +65,7 @@ ApiOption = Annotated[Api, typer.Option("--api", help="API to use: chat completi
 
 
 def prompt(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
-    ],
+    name: NameOfModel = None,
     text: Prompts = None,
     *,
     pod: OnPod = None,
@@ -83,7 +82,8 @@ def prompt(
 ) -> None:
     """Ask a model; it can read files on this machine.
 
-    The answer streams to stdout, reasoning and tool calls to stderr. Ctrl+C stops the answer.
+    The answer streams to stdout, reasoning and tool calls to stderr. Ctrl+C stops the answer. With only one model, the
+    name may be left out before a prompt that cannot be a name, for example one with a space.
 
     The model can list, read and search files in the working directory (ls, read, glob, rg), but not change them. For
     another folder pi asks on a terminal, once in a conversation: `yes` allows the files in that folder (for a search
@@ -98,6 +98,7 @@ def prompt(
     Examples:
       pi prompt qwen72b "What is 2+2?"
       pi prompt dc2/qwen "Summarise the files here" "Which of them is the oldest?"
+      pi prompt "Which files are here?"
       git diff | pi prompt qwen72b "Review this"
       pi prompt qwen72b -c "And shorter?"
       pi prompt qwen72b -i --system "Answer in one sentence."
@@ -107,13 +108,13 @@ def prompt(
     import asyncio
 
     current = state.load()
-    found = options.find_model(current, name, pod)
+    found, words = _addressed(current, name, text or [], pod)
     key = options.api_key_of(found.name, found.model)
-    prompts = _prompts(text or [], from_stdin=not interactive)
+    prompts = _prompts(words, from_stdin=not interactive)
+    target = _Target(*found, key, spelled=current.spelled(found.pod_name, found.name))
     if not prompts and not interactive:
-        hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=name)
+        hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=target.spelled)
         raise BadUsage("no prompt is given", hint=hint)
-    target = _Target(*found, key, is_on_active_pod=found.pod_name == current.active)
     cwd = _working_directory()
 
     from pi_cli.chat.access import Access
@@ -141,6 +142,29 @@ def prompt(
             raise
 
 
+def _addressed(
+    current: "State", name: str | None, text: Sequence[str], pod: str | None
+) -> tuple[ModelOnPod, Sequence[str]]:
+    """Return the model that is asked, and the prompts: all words if the first cannot be the name of a model."""
+    if name is None or _is_prompt(current, name):
+        return resolve.model(current, None, pod), [*([] if name is None else [name]), *text]
+    otherwise = ""
+    if len(listed := list(current.models())) == 1:
+        [(on, only, _)] = listed
+        ask = "to ask `{only}`: `pi prompt {only} {words}`"
+        otherwise = fill(ask, only=current.spelled(on, only), words=[name, *text])
+    return resolve.model(current, name, pod, otherwise=otherwise), text
+
+
+def _is_prompt(current: "State", word: str) -> bool:
+    """Return whether a text is a prompt: not blank, and neither NAME nor POD/NAME.
+
+    A name on pi's list that breaks pi's rule for names is a name.
+    """
+    is_name = all(map(records.is_name, word.split("/", 1)))
+    return bool(word.strip()) and not is_name and all(word != each for _, each, _ in current.models())
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     """The model to ask, and how to connect to it."""
@@ -150,7 +174,7 @@ class _Target:
     name: str
     model: Model
     key: "ApiKey"
-    is_on_active_pod: bool
+    spelled: str
 
     def conversation(
         self, access: "Access", screen: "Screen", *, api: Api, use_tools: bool, continues: bool, system: str | None
@@ -164,7 +188,7 @@ class _Target:
         cwd = access.cwd
         kept = conversations.load(cwd) if continues else None
         return Conversation(
-            ServedModel(self.name, None if self.is_on_active_pod else self.pod_name, self.model.key_variable),
+            ServedModel(self.name, None if self.spelled == self.name else self.pod_name, self.model.key_variable),
             cwd,
             screen.draw,
             toolbox(cwd, access) if use_tools else {},

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pi_cli import units
-from pi_cli.commands import options
-from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import ModelOnPod, OnPod
+from pi_cli.commands import options, resolve
+from pi_cli.commands.options import NameOfModel, OnPod
+from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # Ctrl+C and Ctrl+\
 FROM_PROCESSES = (signal.SIGTERM, signal.SIGHUP)
 TERMINAL = "/dev/tty"
+SEPARATOR = "--"
 
 
 def run(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the model, or POD/NAME.", autocompletion=complete_model)
-    ],
+    name: NameOfModel = None,
     command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help="Command to run.")] = None,
     pod: OnPod = None,
 ) -> None:
@@ -43,30 +42,45 @@ def run(
     Your own OPENAI_* and ANTHROPIC_* variables are not passed on.
 
     Exits with the command's exit code, or 128 plus the number of the signal that ended it. Ctrl+C goes to the command.
-    Options go before the name.
+    Options go before the name. With only one model, the name may be left out, but not the `--`.
 
     \b
     Examples:
+      pi run -- python agent.py
       pi run qwen72b -- python agent.py
       pi run dc2/qwen -- sh -c 'echo "$OPENAI_BASE_URL"'
       pi run qwen72b -- bash
     """
     import asyncio
 
-    argv = list(command or [])
-    if argv[:1] == ["--"]:
-        argv.pop(0)
+    name, argv, is_separate = _parted(name, command or [])
+    current = state.load()
     if not argv:
-        hint = fill("for example: `pi run {name} -- python agent.py`", name=name)
+        hint = fill("for example: `pi run {name} -- python agent.py`", name=name or [])
         raise BadUsage("there is nothing to run", hint=hint)
+    if not is_separate and name is not None:  # `pi run python agent.py` may lack only the `--`
+        otherwise = fill("to name no model, put `--` before the command: `pi run -- {argv}`", argv=[name, *argv])
+        resolve.model(current, name, pod, otherwise=otherwise if shutil.which(name) else "")
     if not (program := shutil.which(argv[0])):
         raise BadUsage(f"there is no command `{argv[0]}` here", hint="check its name, and your PATH")
-    target = options.find_model(state.load(), name, pod)
+    target = resolve.model(current, name, pod)
     key = options.api_key_of(target.name, target.model)
     outages = _Outages()
     code = asyncio.run(_run_with_model(program, argv, target, key, outages))
     outages.show(f"`{target.name}` on `{target.pod_name}`")
     raise typer.Exit(code)
+
+
+def _parted(name: str | None, command: Sequence[str]) -> tuple[str | None, list[str], bool]:
+    """Return the name, if there is one, the command, and whether a `--` is before it.
+
+    >>> _parted("q", ["--", "ls"]), _parted("--", ["ls"]), _parted("q", ["ls"])
+    (('q', ['ls'], True), (None, ['ls'], True), ('q', ['ls'], False))
+    """
+    if name == SEPARATOR:
+        return None, list(command), True
+    is_separate = command[:1] == [SEPARATOR]
+    return name, list(command[1:] if is_separate else command), is_separate
 
 
 async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: "ApiKey", outages: "_Outages") -> int:

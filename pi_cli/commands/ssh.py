@@ -2,16 +2,30 @@
 
 import os
 import shlex
+import shutil
 import signal
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import hints
 from pi_cli.commands.names import complete_pod
 from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
+from pi_cli.store.records import is_name
+
+if TYPE_CHECKING:
+    from pi_cli.store.state import State
+
+# Commands of pods that this machine may not have, and what only a shell knows.
+USUAL = {
+    "alias", "apt", "bg", "cd", "dmesg", "docker", "export", "exit", "fg", "gpustat", "hf", "history", "htop", "jobs",
+    "journalctl", "lscpu", "lsof", "ncdu", "nvcc", "nvidia-smi", "nvitop", "nvtop", "pip", "python", "python3", "ray",
+    "reboot", "screen", "set", "source", "ss", "sudo", "systemctl", "tmux", "type", "ulimit", "unset", "uv", "vllm",
+}  # fmt: skip
 
 Words = Annotated[
     list[str] | None,
@@ -51,12 +65,24 @@ def ssh(
         raise BadUsage(
             f"`{command[0]}` is not a command: the options of `pi ssh` go before the pod", hint="see `pi ssh --help`"
         )
+    if pod is None and command:
+        _refuse_misspelt_pod(current, command)
     [(name, entry)] = current.select([pod] if pod else []).items()
     if host_keys.read(name) is None:
         _warn(name, entry.ssh)
     # ssh joins its arguments with spaces for the remote shell: a single one is a command line, several are quoted.
     remote = command if len(command) <= 1 else [shlex.join(command)]
     _exec([*users_ssh.argv(name, entry, tty=tty), *remote], name)
+
+
+def _refuse_misspelt_pod(current: "State", words: Sequence[str]) -> None:
+    """Raise `BadUsage` if the first word is almost the name of a pod, and neither a command here nor a usual one."""
+    first = words[0]
+    if not is_name(first) or first in USUAL or shutil.which(first) or not (near := hints.nearest(first, current.pods)):
+        return
+    [pod] = current.select()
+    otherwise = fill("To run it on `{pod}`: `pi ssh --pod {pod} {words}`", pod=pod, words=words)
+    raise BadUsage(f"there is no pod `{first}`", hint=f"{hints.did_you_mean(near)} {otherwise}")
 
 
 def _warn(name: str, ssh: str) -> None:

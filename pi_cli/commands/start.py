@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pi_cli import units
-from pi_cli.commands import options, quantities, start_arguments, start_plan
+from pi_cli.commands import options, quantities, resolve, start_arguments, start_plan
 from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NotSet, PiError, raise_any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pi_cli.planning.candidates import Constraints
     from pi_cli.ssh.session import PodSession
     from pi_cli.store.records import Pod
+    from pi_cli.store.state import State
 
 
 ModelId = Annotated[
@@ -50,7 +51,10 @@ Timeout = Annotated[
 Attach = Annotated[
     str | None,
     typer.Option(
-        "--attach", metavar="NAME", help="Watch a model that is already starting.", autocompletion=complete_model
+        "--attach",
+        metavar="NAME",
+        help="Watch a model that is already starting; NAME or POD/NAME.",
+        autocompletion=complete_model,
     ),
 ]
 Private = Annotated[
@@ -125,14 +129,18 @@ def start(
     from pi_cli.commands import models
     from pi_cli.store import state
 
-    pods = state.load().select(pod or [])
+    current = state.load()
     time_limit = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
         if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, env, dry_run, vllm)):
             hint = fill("leave the others out: `pi start --attach {name}`", name=attach)
             raise BadUsage("`--attach` cannot be combined with options that start a model", hint=hint)
-        _attach(state.check_name("model", attach), pods, time_limit=time_limit, as_json=as_json)
+        places = resolve.places(current, [attach], pod or [])
+        name = state.check_name("model", places[0].name)
+        pods = current.select(place.pod for place in places)
+        _attach(name, pods, time_limit=time_limit, as_json=as_json)
         return
+    pods = current.select(pod or [])
     if model is None and not vllm and not arguments:
         models.show_list(pods, as_json=as_json)
         return
@@ -150,12 +158,18 @@ def start(
 
     rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
     rest += [*(["--private"] if private else []), *(f"--api-key-env={variable}" for variable in api_key_env or ())]
+    on = _pod_to_type(current, pod or [])
     command = StartCommand(
-        model, name, pod[0] if pod else None, gpus, memory, context, own.arguments if own else None, tuple(rest)
+        model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest)
     ).with_variables(env or ())
     uploads = own.uploads if own else ()
     start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
     _start(start_options, pods, as_json=as_json)
+
+
+def _pod_to_type(current: "State", pods: Sequence[str]) -> str | None:
+    """Return the pod that the next command has to name: what is typed later may lack PI_POD."""
+    return pods[0] if pods else (current.default if current.default != current.active else None)
 
 
 def _checked_model(call: typer.Context, model: str | None, arguments: list[str] | None, *, vllm: bool) -> str:
@@ -281,14 +295,14 @@ def _show_all(results: "tuple[list[Started], dict[str, PiError]]", *, as_json: b
     if as_json:
         terminal.show_json([_as_json(model) for model in started])
     else:
-        active = state.load().active
+        current = state.load()
         for model in started:
-            _show(model, model.name if model.pod == active else f"{model.pod}/{model.name}")
+            _show(model, current.spelled(model.pod, model.name))
     raise_any(failures)
 
 
 def _show(started: "Started", name: str) -> None:
-    """Print the result and the command to run next; `name` is POD/NAME on a pod that is not the active one."""
+    """Print the result and the command to run next; `name` is what to type for the model."""
     from pi_cli.view import terminal
 
     if not started.is_ready:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pi_cli import units
+from pi_cli.commands import resolve
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPods, point_to_other_pod
-from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
+from pi_cli.commands.options import OnPods
+from pi_cli.commands.resolve import Place
+from pi_cli.errors import BadUsage, PodUnreachable, raise_any
 from pi_cli.hints import fill
-from pi_cli.store import state
+from pi_cli.store import state, unknown
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ IF_GONE = (
 
 def stop(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of models.", autocompletion=complete_model)
+        list[str] | None,
+        typer.Argument(metavar="[NAME…]", help="Names of models, or POD/NAME.", autocompletion=complete_model),
     ] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="Stop all models on the pods.")] = False,
     pod: OnPods = None,
@@ -41,22 +44,22 @@ def stop(
     \b
     Examples:
       pi stop qwen72b
+      pi stop qwen72b dc2/glm
       pi stop --all --pod dc2
       pi stop qwen72b --forget
     """
     if bool(names) == every:
         raise BadUsage("name the models to stop, or give `--all`", hint="see them with `pi list`")
     current = state.load()
-    pods = current.select(pod or [])
-    for name in (names or []) if not pod else []:
-        point_to_other_pod(current, pods, name)
+    places = resolve.places(current, names, pod or []) if names else None
+    pods = current.select((place.pod for place in places) if places else pod or [])
     if forget:
-        _forget(pods, names)
+        _forget(pods, places)
     else:
-        _stop(pods, names)
+        _stop(pods, places)
 
 
-def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+def _stop(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
     import asyncio
 
     from pi_cli.models import stopping
@@ -66,21 +69,22 @@ def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     results: dict[str, Stopped] = {}
 
     async def stop_on(session: "PodSession") -> None:
+        names = _names(places or [], session.pod)
         results[session.pod] = await (stopping.stop(session, names) if names else stopping.stop_all(session))
         stopping.require_success(session.pod, results[session.pod])
 
     failures = asyncio.run(fleet.on_each(pods, stop_on))
     for pod_name in sorted(results):
-        unknown = _show(pod_name, pods[pod_name], results[pod_name])
-        if unknown:
-            failures.setdefault(
-                pod_name,
-                PiError(f"there is no model `{unknown[0]}` on `{pod_name}`", hint="see the models with `pi list`"),
-            )
+        missing = _show(pod_name, pods[pod_name], results[pod_name])
+        if missing:
+            failures.setdefault(pod_name, unknown.model(state.load(), missing, pod_name))
     for pod_name, error in failures.items():
-        if isinstance(error, PodUnreachable) and error.may_be_gone and pods[pod_name].models:
-            error.with_hint(fill(IF_GONE, pod=pod_name, names=names or ["--all"]))
-    if not names and not any(result.outcome for result in results.values()) and not failures:
+        if isinstance(error, PodUnreachable):
+            names = _names(places or [], pod_name)
+            if error.may_be_gone and pods[pod_name].models:
+                error.with_hint(fill(IF_GONE, pod=pod_name, names=names or ["--all"]))
+            resolve.doubt(error, state.load(), pod_name, names)
+    if not places and not any(result.outcome for result in results.values()) and not failures:
         terminal.note(f"nothing runs on {', '.join(pods)}")
     raise_any(failures)
 
@@ -89,7 +93,7 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
     """Print what happened to the models of a pod; return the names that neither the pod nor pi knows."""
     from pi_cli.view import terminal
 
-    unknown = []
+    missing = []
     for name, outcome in sorted(stopped.outcome.items()):
         if name in stopped.others:
             terminal.note(f"another client had started `{name}` on `{pod_name}` again: that is what was stopped")
@@ -101,26 +105,30 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
             case "gone" if name in pod.models:
                 terminal.say(f"`{name}` on `{pod_name}` had already exited")
             case "gone":
-                unknown.append(name)
+                missing.append(name)
     if stopped.freed:
         terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory freed on `{pod_name}`")
-    return unknown
+    return missing
 
 
-def _forget(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+def _names(places: Sequence[Place], pod: str) -> list[str]:
+    return [place.name for place in places if place.pod == pod]
+
+
+def _forget(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
     """Remove models from the list without asking their pods; if one is running, the next `pi list` adds it again."""
     from pi_cli.view import terminal
 
     with state.edit() as current:
-        removed = [
-            (pod_name, name) for pod_name in pods for name in current.pod(pod_name).models if not names or name in names
-        ]
+        listed = [Place(pod, name) for pod, name, _ in current.models() if pod in pods]
+        removed = [place for place in listed if not places or place in places]
         for pod_name, name in removed:
             del current.pod(pod_name).models[name]
     for pod_name, name in removed:
         terminal.say(f"removed `{name}` on `{pod_name}` from the list; if it is running, it keeps running")
-    missing = [name for name in names or [] if name not in {name for _, name in removed}]
-    if missing:
-        raise PiError(
-            f"`{missing[0]}` is not on pi's list for {', '.join(pods)}", hint="see the list with `pi list --no-check`"
-        )
+    found = {name for _, name in removed}
+    if missing := [name for name in dict.fromkeys(place.name for place in places or []) if name not in found]:
+        where = ", ".join(dict.fromkeys(place.pod for place in places or [] if place.name == missing[0]))
+        near = unknown.meant(state.load(), missing[0])
+        hint = near or "see the list with `pi list --no-check`"
+        raise BadUsage(f"`{missing[0]}` is not on pi's list for {where}", hint=hint)

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import options
+from pi_cli.commands import resolve
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
 from pi_cli.store import state
 
 if TYPE_CHECKING:
     from pi_cli.models.why import Explanation
+    from pi_cli.store.state import State
 
 
 def why(
@@ -33,21 +34,21 @@ def why(
     import asyncio
 
     current = state.load()
-    target = options.log_of(current, name, pod)
+    [place, *_] = resolve.places(current, [name], [pod] if pod else [])
     from pi_cli.view import terminal
     from pi_cli.view import why as view
 
-    explained = asyncio.run(_explain(target))
+    explained = asyncio.run(_explain(current, place))
     if as_json:
         terminal.show_json(view.as_json(explained))
     else:
         view.show(explained)
 
 
-async def _explain(target: options.LogOnPod) -> "Explanation":
+async def _explain(current: "State", place: resolve.Place) -> "Explanation":
     from pi_cli.models import why as models
     from pi_cli.ssh import login
 
-    connecting = login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
-    async with connecting as session:
-        return await models.explain(session, target.name, target.model)
+    entry = current.pod(place.pod)
+    async with login.connect(place.pod, entry.ssh, connect_timeout=entry.connect_timeout) as session:
+        return await models.explain(session, place.name, entry.models.get(place.name))

@@ -42,7 +42,8 @@ class DemoEnvironment:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"PI_CONFIG_DIR": str(self.config), "PI_API_KEY": KEY, "HF_TOKEN": "hf_demo_token"}
+        settings = {"PI_CONFIG_DIR": str(self.config), "PI_API_KEY": KEY, "HF_TOKEN": "hf_demo_token"}
+        return settings | ({"PI_POD": ""} if os.environ.get("PI_POD") else {})  # it names one of the user's own pods
 
     def pi(self, *argv: str) -> None:
         """Print a command and run it as a user would. Raises `PiError` if it fails."""

@@ -9,13 +9,15 @@ AROUND = 5  # lines before and behind
 MAX_LINE = 400  # characters
 # vLLM 0.32; the pod knows the same phases while a model starts (`remote/agent/phases.py`).
 PHASES = (
+    (r"Resolved architecture", "reading the model's config"),
+    (r"Initializing a V\d LLM engine", "starting the engine"),
+    (r"Starting to load model|Loading model from scratch", "loading weights"),
+    (r"Model loading took", "profiling memory"),
+    (r"Using cache directory|Compiling a graph|Dynamo bytecode transform", "compiling"),
+    (r"[GC]PU KV cache size", "warming up"),
+    (r"Capturing CUDA graphs", "capturing CUDA graphs"),
+    (r"init engine \(", "starting the server"),
     (r"Application startup complete", "serving"),
-    (r"Capturing CUDA graphs|Graph capturing", "capturing CUDA graphs"),
-    (r"Available KV cache memory|KV cache size", "making room for the KV cache"),
-    (r"Using cache directory|Compiling a graph|Dynamo bytecode transform|torch\.compile", "compiling"),
-    (r"Loading weights took|Loading safetensors checkpoint|Starting to load model", "loading the weights"),
-    (r"Initializing a V\d LLM engine|EngineCore.*Initializing", "starting the engine"),
-    (r"non-default args|vLLM API server version", "reading the configuration"),
 )
 WEIGHTS = re.compile(r"Model loading took (\d+(?:\.\d+)?) GiB")
 LACKING = re.compile(

@@ -12,11 +12,11 @@ from pi_cli.events import Note, Report
 from pi_cli.hints import fill
 from pi_cli.pods import agent
 from pi_cli.pods.reports import LogChange
-from pi_cli.pods.wording import AgentRefused
+from pi_cli.pods.wording import AgentRefused, Refusal
 from pi_cli.ssh import reconnect
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import debug
+from pi_cli.store import debug, state, unknown
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
@@ -180,9 +180,19 @@ class _PodLogs:
         try:
             await agent.logs(session, request, take)
         except AgentRefused as error:
+            if unlisted := self._without_a_log(error.refusal):
+                raise unknown.model(state.load(), [unlisted], self.pod) from error
             raise error.with_hint(fill("see what runs with `pi list --pod {pod}`", pod=self.pod)) from error
         if not all(log.is_done for log in opened):
             raise PodUnreachable(self.pod, "the log reader on the pod was killed")
+
+    def _without_a_log(self, refusal: Refusal) -> str | None:
+        """Return the model that has no log, if pi's list does not have it either: its name is probably misspelt."""
+        if refusal.code != "no-log" or refusal.reason:
+            return None
+        file = refusal.path.rpartition("/")[2]
+        names = (log.source.name for log in self.logs if log.source.name not in self.entry.models)
+        return next((name for name in names if file == f"{name}.log"), None)
 
     def _take(self, log: _FollowedLog, offset: int, part: bytes | LogChange) -> Awaitable[None] | None:
         if isinstance(part, LogChange):

@@ -25,7 +25,7 @@ from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import measurements, paths, state
+from pi_cli.store import measurements, paths, state, unknown
 from pi_cli.store.keys import ApiKey
 from pi_cli.store.measurements import Measurement
 from pi_cli.store.records import Model, Pod
@@ -95,6 +95,8 @@ async def attach(
         try:
             end = await agent.attach(session, name, progress.see)
         except AgentRefused as error:
+            if error.code == "not-there" and name not in (current := state.load()).pod(session.pod).models:
+                raise unknown.model(current, [name], session.pod) from error
             raise error.with_hint("see what runs with `pi list`") from error
         if end.state == "exited":
             with state.edit() as current:

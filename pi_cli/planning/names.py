@@ -17,7 +17,9 @@ OTHER_PAGES = ("datasets", "spaces", "papers", "collections", "docs", "blog", "b
 OF_A_REVISION = ("tree", "blob", "raw", "resolve", "commit", "commits")  # the segment before a revision
 REVISION_OF_THE_PAGE = "main"
 ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
-SEPARATORS = re.compile(r"[\s_-]+")
+SEPARATORS = re.compile(r"[\s:_-]+")  # `:` is ollama's, as in `qwen3:8b`
+# What pages say to type for a model; the model is the first word after it that is not an option.
+OF_OTHER_PROGRAMS = re.compile(r"(?:(?:hf|huggingface-cli) download|vllm serve|ollama (?:run|pull)|git clone)\s+(?=\S)")
 MAX_OFFERED = 5
 
 
@@ -54,14 +56,21 @@ async def resolve(typed: str, *, token: str | None, endpoint: str | None) -> Mea
 
 
 def without_address(typed: str, endpoint: str | None = None) -> str:
-    """Return the id or the name in an address of the Hub; what is not an address is returned unchanged.
+    """Return the id or the name in an address of the Hub, or in a command that downloads or serves a model.
+
+    What is neither is returned unchanged.
 
     >>> without_address("https://huggingface.co/Qwen/Qwen3-32B/blob/main/config.json")
+    'Qwen/Qwen3-32B'
+    >>> without_address("hf download Qwen/Qwen3-32B --local-dir .")
     'Qwen/Qwen3-32B'
 
     Raises `BadUsage` for the address of a revision, of something other than a model, or of another site.
     """
     text = typed.strip()
+    if command := OF_OTHER_PROGRAMS.match(text):
+        words = [word for word in text[command.end() :].split() if not word.startswith("-")]
+        text = words[0] if words else text
     if text.startswith("hf://"):
         path = text.removeprefix("hf://").removeprefix("models/")
     elif (host := _host(text)) is None:

@@ -1,6 +1,7 @@
 """`pods.json`: the list of pods and models. It may be out of date: what runs on a pod is known only to the pod."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 from pi_cli.errors import BadUsage, StateUnreadable
 from pi_cli.store import files, paths, strict_json
 from pi_cli.store.records import NAME_RULE, Malformed, Model, Pod, is_name, read_pod, safe_keys, write_pod
+
+POD_VARIABLE = "PI_POD"  # the pod to use instead of the active one, as with DOCKER_CONTEXT
 
 
 @dataclass(slots=True)
@@ -22,16 +25,39 @@ class State:
 
     def pod(self, name: str) -> Pod:
         if name not in self.pods:
-            raise BadUsage(f"there is no pod `{name}`", hint=_known(self.pods))
+            from pi_cli.store import unknown
+
+            raise unknown.pod(self, name)
         return self.pods[name]
 
+    @property
+    def default(self) -> str | None:
+        """Return the pod that commands use if none is named, None if there is none: that in PI_POD, or the active one.
+
+        Raises `BadUsage` if there is no pod of the name in PI_POD.
+        """
+        if not (chosen := os.environ.get(POD_VARIABLE)):
+            return self.active if self.active in self.pods else None
+        if chosen not in self.pods:
+            from pi_cli.store import unknown
+
+            raise unknown.pod_in_variable(self, POD_VARIABLE, chosen)
+        return chosen
+
     def select(self, names: Iterable[str] = (), *, every: bool = False) -> dict[str, Pod]:
-        """Return the pods a command acts on: the named ones, every one, or the active one."""
+        """Return the pods a command acts on: the named ones, every one, or that in PI_POD or the active one."""
         if every:
             names = list(self.pods)
         elif not (names := list(dict.fromkeys(names))):
-            names = [self._active_name()]
+            names = [self._default_name()]
         return {name: self.pod(name) for name in names}
+
+    def spelled(self, pod: str, name: str) -> str:
+        """Return what to type for a model: NAME on the pod that is active, else POD/NAME.
+
+        A pod that is only chosen by PI_POD is named: the text may be typed where the variable is not set.
+        """
+        return name if pod == self.active and os.environ.get(POD_VARIABLE) in (None, "", pod) else f"{pod}/{name}"
 
     def models(self) -> Iterator[tuple[str, str, Model]]:
         """Yield (pod, name, model) of every model on the list."""
@@ -39,12 +65,14 @@ class State:
             for name, model in pod.models.items():
                 yield pod_name, name, model
 
-    def _active_name(self) -> str:
-        if self.active in self.pods:
-            return self.active
+    def _default_name(self) -> str:
+        if (default := self.default) is not None:
+            return default
+        from pi_cli.store import unknown
+
         if not self.pods:
             raise BadUsage("there are no pods yet", hint='set one up with `pi pods setup NAME "ssh root@HOST"`')
-        raise BadUsage("no pod is active", hint=f"choose one with `pi pods active NAME`; {_known(self.pods)}")
+        raise BadUsage("no pod is active", hint=f"choose one with `pi pods active NAME`; {unknown.pods(self)}")
 
 
 def load() -> State:
@@ -126,8 +154,3 @@ def _unreadable(path: Path, error: Exception) -> StateUnreadable:
     return StateUnreadable(
         f"cannot read `{path}`: {error}", hint="nothing was changed; repair the file, or move it away to start afresh"
     )
-
-
-def _known(pods: Iterable[str]) -> str:
-    names = ", ".join(f"`{name}`" for name in pods)
-    return f"the pods are {names}" if names else 'set one up with `pi pods setup NAME "ssh root@HOST"`'

@@ -1,6 +1,7 @@
 """Ports forwarded to models: URLs go to stdout, outages to stderr."""
 
 import sys
+from collections.abc import Mapping
 
 from pi_cli import units
 from pi_cli.events import Down, Up
@@ -8,10 +9,10 @@ from pi_cli.view import terminal
 
 
 class ForwardPrinter:
-    """Prints each URL once, after the model's name unless there is only one model."""
+    """Prints each URL once, after what `names` has for its (pod, name), if anything."""
 
-    def __init__(self, *, is_alone: bool) -> None:
-        self._is_alone = is_alone
+    def __init__(self, names: Mapping[tuple[str, str], str]) -> None:
+        self._names = names
         self._shown: set[str] = set()
 
     def show(self, event: Up | Down) -> None:
@@ -23,7 +24,7 @@ class ForwardPrinter:
                 terminal.note(f"{model} is up again, after {units.age(after)}: {url}")
             case Up(url=url):
                 self._shown.add(url)
-                terminal.say(url if self._is_alone else f"{event.name} {url}")
+                terminal.say(" ".join([*filter(None, [self._names.get((event.pod, event.name))]), url]))
                 if sys.stdout.isatty():
                     terminal.note(f"forwarding to {model} until Ctrl+C")
 

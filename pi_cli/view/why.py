@@ -20,7 +20,9 @@ def show(explained: "Explanation") -> None:
     found, cause = explained.circumstances, explained.cause
     when = f" ({found.phase})" if found.phase else ""
     if cause:
-        console.print(Text.assemble((f"{name} failed{when}: ", "bold"), (safe(cause.summary), "bold red")), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{name} failed{when}: ", "bold"), (safe(cause.summary), "bold red")), soft_wrap=True
+        )
     elif explained.is_alive:
         console.print(Text(f"{name} is running; its log shows no failure{when}"), soft_wrap=True)
     elif explained.was_shut_down:

@@ -76,7 +76,7 @@ def test_watching_a_start_that_fails_says_why_and_leaves_nothing(pi: Pi, pod: Em
 
 def test_what_does_not_run_cannot_be_watched(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start", "--attach", "nobody")
-    assert (result.code, "`nobody` does not run here" in result.err) == (1, True)
+    assert (result.code, "there is no model `nobody` on `dc1`" in result.err) == (2, True)
     for words in ([MODEL], ["--gpus", "2"], ["--detach"], ["--dry-run"], ["--vllm", "--max-model-len", "1"]):
         assert pi("start", "--attach", "q", *words).code == 2, words
     assert pod.commands

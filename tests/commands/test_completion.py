@@ -39,6 +39,28 @@ def test_names_are_completed(pi: Pi, words: str, offered: list[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_models_are_completed_as_they_are_found(pi: Pi, shell: str) -> None:
+    """NAME where that is enough, else POD/NAME; PI_POD counts more than the active pod."""
+    model = {"model": "m", "port": 8001, "gpu": "0", "pid": 1}
+    models = {"dc1": ["q"], "dc2": ["q", "glm", "r"], "dc3": ["r"]}
+    pods = {pod: {"ssh": "ssh a", "gpus": [], "models": dict.fromkeys(names, model)} for pod, names in models.items()}
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text(json.dumps({"pods": pods, "active": "dc1"}))
+    for line, chosen, offered in (
+        ("pi stop ", "", {"q", "glm", "dc2/r", "dc3/r"}),
+        ("pi stop ", "dc2", {"q", "glm", "r"}),
+        ("pi stop d", "", {"dc1/q", "dc2/q", "dc2/glm", "dc2/r", "dc3/r"}),
+        ("pi logs dc2/", "", {"dc2/q", "dc2/glm", "dc2/r"}),
+        ("pi start --attach dc2/g", "", {"dc2/glm"}),
+    ):
+        count = str(len(line.split()) - (0 if line.endswith(" ") else 1))
+        pressed = {"_PI_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": count}
+        out = pi(**pressed, _TYPER_COMPLETE_ARGS=line, _TYPER_COMPLETE_FISH_ACTION="get-args", PI_POD=chosen).out
+        assert set(re.findall(r"[\w./-]+", out.replace("_arguments", ""))) == offered, line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_name_that_pi_does_not_allow_is_not_offered(pi: Pi, shell: str) -> None:
     """A shell would evaluate it: zsh, what is in `$(…)`, at the press of Tab."""
     wrong = ["x\\$(touch PWNED)", "x;touch PWNED;", "../x", "--xall", "x y", "x`id`"]

@@ -98,7 +98,7 @@ def test_what_was_forgotten_without_being_stopped_is_found_again(
 ) -> None:
     assert pi("stop", "--all", "--forget").code == 0
     assert pi("list", "--json").json[0]["pid"] == module_pod.entries["q"]["pid"]
-    assert pi("stop", "nobody", "--forget").code == 1
+    assert pi("stop", "nobody", "--forget").code == 2
     assert shared.processes()
 
 
@@ -283,20 +283,23 @@ def test_two_stops_at_once_both_end_well(pi: Pi, pod: EmbeddedPod) -> None:
 
 def test_stopping_what_is_not_there_says_so(pi: Pi, shared: EmbeddedPod) -> None:
     result = pi("stop", "nothing")
-    assert result.code == 1
+    assert result.code == 2
     assert "there is no model `nothing` on `dc1`" in result.err
     assert shared.commands
 
 
-def test_a_model_on_another_pod_is_pointed_to(pi: Pi, shared: EmbeddedPod, module_pod: Served) -> None:
+def test_a_model_on_another_pod_is_found(pi: Pi, shared: EmbeddedPod, module_pod: Served) -> None:
     register("dc2", shared, count=2)
     path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
     state = pods_json()
     state["pods"]["dc2"]["models"]["r"] = module_pod.entries["q"]
     path.write_text(json.dumps(state))
-    result = pi("stop", "r")
-    assert result.code == 2
-    assert "add `--pod dc2`" in result.err
+    for name in ("r", "dc2/r"):
+        path.write_text(json.dumps(state))
+        result = pi("stop", name, "--forget")
+        assert (result.code, "removed `r` on `dc2`" in result.out) == (0, True)
+    path.write_text(json.dumps(state))
+    assert "there is no model `r` on `dc1`\nhint: did you mean `dc2/r`?" in pi("stop", "dc1/r").err
 
 
 def test_without_check_no_pod_is_asked(pi: Pi, shared: EmbeddedPod) -> None:

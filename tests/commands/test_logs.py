@@ -167,11 +167,32 @@ def test_a_log_that_is_not_there_yet_is_waited_for(pod: EmbeddedPod) -> None:
 
 
 def test_a_model_without_log_is_an_error(pod: EmbeddedPod, pi: Pi) -> None:
-    with speaking(pod):
-        result = pi("logs", "q", "nothing")
+    with speaking(pod) as model:
+        model.die()
+        model.log.unlink()
+        result = pi("logs", "q")
     assert (result.code, result.out) == (1, "")
     assert "there is no log at" in result.err
     assert "pi list --pod dc1" in result.err
+
+
+def test_a_misspelt_name_is_an_error_without_a_path_of_the_pod(pod: EmbeddedPod, pi: Pi) -> None:
+    with speaking(pod, "qwen"):
+        result = pi("logs", "qwen", "gwen")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "error: there is no model `gwen` on `dc1`\nhint: did you mean `qwen`?\n"
+
+
+def test_the_log_of_a_model_that_is_no_longer_on_the_list_is_shown(pod: EmbeddedPod, pi: Pi) -> None:
+    (pod.home / ".vllm_logs").mkdir(exist_ok=True)
+    (pod.home / ".vllm_logs/old.log").write_text("one\n")
+    for name in ("old", "dc1/old"):
+        assert pi("logs", name, "--no-follow").out == "one\n"
+
+
+def test_the_name_of_the_only_model_may_be_left_out(pod: EmbeddedPod, pi: Pi) -> None:
+    with speaking(pod, said=b"one\n"):
+        assert pi("logs", "--no-follow").out == "one\n"
 
 
 def test_several_models_speak_in_whole_lines_that_say_whose_they_are(pod: EmbeddedPod) -> None:

@@ -32,10 +32,11 @@ SAFE = [
 Called = Callable[..., list[str]]
 
 
-def register(ssh: str, *, known: str = "dc1", **more: object) -> None:
+def register(ssh: str, *others: str, known: str = "dc1", **more: object) -> None:
     folder = Path(os.environ["PI_CONFIG_DIR"])
     folder.mkdir(exist_ok=True)
-    state = {"pods": {"dc1": {"ssh": ssh, "gpus": [], "models": {}} | more}, "active": "dc1"}
+    pod = {"ssh": ssh, "gpus": [], "models": {}} | more
+    state = {"pods": dict.fromkeys(["dc1", *others], pod), "active": "dc1"}
     (folder / "pods.json").write_text(json.dumps(state))
     (folder / "known_hosts").write_text("".join(f"{name} ssh-ed25519 AAAA\n" for name in known.split()))
 
@@ -96,6 +97,21 @@ def test_it_takes_the_route_of_pi_and_opens_a_shell(called: Called, ssh: str, wo
 def test_everything_after_the_pod_belongs_to_the_command(called: Called, words: list[str], remote: list[str]) -> None:
     register("ssh h")
     assert called(*words) == ["-o", "RequestTTY=auto", "h", *remote]
+
+
+def test_a_word_that_is_almost_the_name_of_a_pod_is_not_run_on_the_active_one(pi: Pi) -> None:
+    register("ssh h", "lab-3")
+    for word, meant in (("lab", "lab-3"), ("lab3", "lab-3"), ("dc11", "dc1")):
+        result = pi("ssh", word, "ls")
+        assert (result.code, result.out) == (2, "")
+        told = f"hint: did you mean `{meant}`? To run it on `dc1`: `pi ssh --pod dc1 {word} ls`"
+        assert result.err.splitlines() == [f"error: there is no pod `{word}`", told]
+
+
+@pytest.mark.parametrize("command", ["ls", "nvidia-smi", "gpu-burn", "./lab", "lab 3"])
+def test_what_may_be_a_command_runs_on_the_active_pod(called: Called, command: str) -> None:
+    register("ssh h", "lab-3", "l", "nvidia-sm", "lsx")
+    assert called(command) == ["-o", "RequestTTY=auto", "h", command]
 
 
 def test_a_command_gets_a_terminal_on_request(called: Called) -> None:
