@@ -21,7 +21,7 @@ def why(
     pod: OnPod = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a model failed.
+    """Say why a model failed, from its log.
 
     Reads the end of its log on the pod, also long after the failure, and after the model has been forgotten: the cause,
     the line that tells it with the lines around it, how far vLLM had come, the GPU memory then, and what to do next.

@@ -18,7 +18,8 @@ VERB = (
 )
 QUOTES = "`'\""
 VARIABLE = re.compile(
-    rf"(?i:\b{VERB}\b)[^.;\n]{{0,60}}?[{QUOTES}]?\b(?P<name>[A-Z][A-Z0-9]+_[A-Z0-9_]+) ?= ?[{QUOTES}]?(?P<value>\w+)"
+    rf"(?i:\b{VERB}\b)[^.;\n]{{0,60}}?[{QUOTES}]?\b(?P<name>[A-Z][A-Z0-9]+_[A-Z0-9_]+) ?= ?"
+    rf"[{QUOTES}]?(?P<value>[\w:.,-]*\w)"
 )
 OPTION = re.compile(
     rf"(?i:\b{VERB}\b)[^.;\n]{{0,60}}?[{QUOTES}]?(?P<name>--[a-z][a-z0-9-]*[a-z0-9])"

@@ -1,5 +1,6 @@
 """Why a model failed, from its log on the pod: any time later, also when the model is not recorded any more."""
 
+import re
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LINES = 20_000  # from the end of a log
 MAX_BYTES = 8 << 20
+ARGUMENTS = re.compile(r"non-default args: \{.{0,400}?'model': '(?P<model>[\w./-]{1,200})'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,16 @@ class Explanation:
 async def explain(session: PodSession, name: str, model: Model | None) -> Explanation:
     """Read the last log of a model, and explain how it ended. Raises `PiError` if the pod has no such log."""
     log, is_alive = await _read(session, name, model)
-    id = model.model if model else ""
+    id = model.model if model else _model_in(log)
     cause = causes.find(log, pod=session.pod, model=id or name, was_serving=SERVES.search(log) is not None)
     found = circumstances.find(log, cause.line if cause else "")
     return Explanation(session.pod, name, id, is_alive, SHUT_DOWN.search(log) is not None, cause, found)
+
+
+def _model_in(log: str) -> str:
+    """Return the id that vLLM was started with; empty if the log does not say it."""
+    named = ARGUMENTS.search(log)
+    return named["model"] if named else ""
 
 
 async def _read(session: PodSession, name: str, model: Model | None) -> tuple[str, bool]:

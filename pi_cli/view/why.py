@@ -29,7 +29,7 @@ def show(explained: "Explanation") -> None:
         console.print(Text(f"{name} was shut down; its log shows no failure"), soft_wrap=True)
     else:
         console.print(Text(f"{name} is not running, and its log does not show why{when}"), soft_wrap=True)
-    if cause or not explained.is_alive:
+    if cause or not (explained.is_alive or explained.was_shut_down):
         console.print()
         for index, line in enumerate(found.context):
             is_cause = index == found.at
