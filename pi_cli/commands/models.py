@@ -138,7 +138,8 @@ def _selected(pod: str | None) -> dict[str, Pod]:
     try:
         return state.load().select([pod] if pod else [])
     except BadUsage as error:
-        error.with_hint(f'{error.hint}; or give GPUs, e.g. `pi models --gpu "1x H100"`')
+        also = " Or" if str(error.hint).endswith("?") else "; or"
+        error.with_hint(f'{error.hint}{also} give GPUs, e.g. `pi models --gpu "1x H100"`')
         raise
 
 

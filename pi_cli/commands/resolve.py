@@ -77,6 +77,8 @@ def doubt(error: PodUnreachable, current: "State", pod: str, names: Sequence[str
 
 
 def _places(current: "State", typed: str, pods: Sequence[str]) -> list[Place]:
+    if not typed.rpartition("/")[2].strip():
+        raise BadUsage("the name of the model is empty", hint="see the models with `pi list --all`")
     if "/" in typed:
         prefix, _, name = typed.partition("/")
         if pods and prefix not in pods:

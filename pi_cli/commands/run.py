@@ -56,7 +56,8 @@ def run(
     name, argv, is_separate = _parted(name, command or [])
     current = state.load()
     if not argv:
-        hint = fill("for example: `pi run {name} -- python agent.py`", name=name or [])
+        words = ["pi", "run", *([name] if name else []), "--", "python", "agent.py"]
+        hint = fill("for example: `{words}`", words=words)
         raise BadUsage("there is nothing to run", hint=hint)
     if not is_separate and name is not None:  # `pi run python agent.py` may lack only the `--`
         otherwise = fill("to name no model, put `--` before the command: `pi run -- {argv}`", argv=[name, *argv])

@@ -10,7 +10,7 @@ from pi_cli import units
 from pi_cli.commands import options, quantities, resolve, start_arguments, start_plan
 from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
-from pi_cli.errors import BadUsage, NotSet, PiError, raise_any
+from pi_cli.errors import BadUsage, NotSet, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
@@ -262,13 +262,18 @@ def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, a
     import asyncio
 
     from pi_cli.models import starting
+    from pi_cli.store import state
 
     keys = {pod_name: options.api_key_of(name, pod.models.get(name)) for pod_name, pod in pods.items()}
 
     async def attach_on(session: "PodSession", report: "Report") -> "Started":
         return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=time_limit)
 
-    _show_all(asyncio.run(_on_all(pods, attach_on)), as_json=as_json)
+    started, failures = asyncio.run(_on_all(pods, attach_on))
+    for pod_name, error in failures.items():
+        if isinstance(error, PodUnreachable):
+            resolve.doubt(error, state.load(), pod_name, [name])
+    _show_all((started, failures), as_json=as_json)
 
 
 async def _on_all(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pi_cli import hints
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
+from pi_cli.safe import safe_line
 
 if TYPE_CHECKING:
     from pi_cli.store.state import State
@@ -16,14 +17,14 @@ MAX_LISTED = 6  # pods in a hint
 def pod(state: "State", name: str) -> BadUsage:
     """Return the error about a name that no pod has."""
     near = hints.did_you_mean(hints.nearest(name, state.pods))
-    return BadUsage(f"there is no pod `{name}`", hint=near or pods(state))
+    return BadUsage(f"there is no pod `{safe_line(name)}`", hint=near or pods(state))
 
 
 def pod_in_variable(state: "State", variable: str, name: str) -> BadUsage:
     """Return the error about an environment variable that names no pod."""
     near = hints.did_you_mean(hints.nearest(name, state.pods))
     hint = f"{fill('correct it, or `unset {variable}`', variable=variable)}; {near or pods(state)}"
-    return BadUsage(f"{variable} is `{name}`, and there is no such pod", hint=hint)
+    return BadUsage(f"{variable} is `{safe_line(name)}`, and there is no such pod", hint=hint)
 
 
 def pods(state: "State") -> str:
@@ -40,7 +41,7 @@ def model(state: "State", names: Sequence[str], pod: str | None = None, *, other
 
     `otherwise` is the hint if no other name may have been meant.
     """
-    quoted = hints.one_of(names)
+    quoted = hints.one_of([safe_line(name) for name in names])
     hint = meant(state, names[0], pod) or otherwise or "see the models with `pi list --all`"
     return BadUsage(f"there is no model {quoted}{f' on `{pod}`' if pod else ''}", hint=hint)
 

@@ -80,7 +80,8 @@ def test_a_model_is_found_by_its_name_its_pod_and_the_variable(
         ("org/glm-8B", None, "there is no pod `org`", "did you mean `lab-3/glm`?"),
         ("lab-3", None, "there is no model `lab-3`", "did you mean `lab-3/qwen` or `lab-3/glm`?"),
         ("other", None, "there is no model `other`", "see the models with `pi list --all`"),
-        ("", None, "there is no model ``", "see the models with `pi list --all`"),
+        ("", None, "the name of the model is empty", "see the models with `pi list --all`"),
+        ("dc1/", None, "the name of the model is empty", "see the models with `pi list --all`"),
         ("qwen", "lab", "there is no pod `lab`", "did you mean `lab-3`?"),
         ("lab-3/qwen", "dc1", "`lab-3/qwen` is not on `dc1`", "name the pod only once"),
         (None, None, "no model is named, and several run", "choose one of `lab-3/qwen` or `lab-3/glm`"),
@@ -172,12 +173,12 @@ def test_the_only_model_is_used_and_named_if_there_are_several_pods(pi: Pi, word
     assert result.code == 3
 
 
-@pytest.mark.parametrize("command", ["stop", "logs"])
+@pytest.mark.parametrize("command", ["stop", "logs", "start --attach"])
 def test_a_pod_that_does_not_answer_about_an_unknown_name_gets_a_hint_with_what_may_be_meant(
     pi: Pi, command: str
 ) -> None:
     write(dc1=["qwen"])
-    result = pi(command, "gwen")
+    result = pi(*command.split(), "gwen")
     assert result.code == 3
     assert "hint: pi's list has no `gwen` on `dc1`: did you mean `qwen`? Otherwise: " in result.err
 
