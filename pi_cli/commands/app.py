@@ -20,6 +20,7 @@ class Commands(LazyGroup):
         "models update": Command("models_update.update", "Take newer vLLM recipes into the catalogue."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
         "logs": Command("logs.logs", "Show and follow the log of vLLM."),
+        "why": Command("why.why", "Say why a model failed, from its log."),
         "prompt": Command("prompt.prompt", "Ask a model; it can read files on this machine."),
         "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
         "env": Command("env.env", "Print shell commands that point OpenAI clients to a model."),

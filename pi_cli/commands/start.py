@@ -72,6 +72,16 @@ KeyVariables = Annotated[
         "Repeat to accept several keys.",
     ),
 ]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        "-e",
+        metavar="NAME=VALUE",
+        help="Environment variable for vLLM, and for the download if it is one of the Hub's; repeatable. NAME alone "
+        "takes the value that is set here.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
 Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
@@ -94,6 +104,7 @@ def start(
     timeout: Timeout = None,
     private: Private = False,
     api_key_env: KeyVariables = None,
+    env: Variables = None,
     dry_run: DryRun = False,
     vllm: Vllm = False,
     as_json: AsJson = False,
@@ -121,7 +132,7 @@ def start(
     current = state.load()
     time_limit = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
-        if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, dry_run, vllm)):
+        if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, env, dry_run, vllm)):
             hint = fill("leave the others out: `pi start --attach {name}`", name=attach)
             raise BadUsage("`--attach` cannot be combined with options that start a model", hint=hint)
         places = resolve.places(current, [attach], pod or [])
@@ -135,7 +146,7 @@ def start(
         return
     model = _checked_model(call, model, arguments, vllm=vllm)
     own = start_arguments.check(call, model, arguments or [], pods) if vllm else None
-    constraints = _constraints(gpus, memory, context, own)
+    constraints = replace(_constraints(gpus, memory, context, own), environment=_variables(env or [], pods))
     name = _checked_name(name, model)
     secrets = None if dry_run else _secrets(api_key_env or [])
     model = start_plan.resolve(model)
@@ -148,7 +159,9 @@ def start(
     rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
     rest += [*(["--private"] if private else []), *(f"--api-key-env={variable}" for variable in api_key_env or ())]
     on = _pod_to_type(current, pod or [])
-    command = StartCommand(model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest))
+    command = StartCommand(
+        model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest)
+    ).with_variables(env or ())
     uploads = own.uploads if own else ()
     start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
     _start(start_options, pods, as_json=as_json)
@@ -191,6 +204,19 @@ def _constraints(
         )
     share, tokens = quantities.share(memory) if memory else None, quantities.tokens(context) if context else None
     return Constraints(own.on_pod if own else None, gpus, share, tokens, own.remarks if own else ())
+
+
+def _variables(given: Sequence[str], pods: "Mapping[str, Pod]") -> tuple[tuple[str, str], ...]:
+    if not given:
+        return ()
+    import os
+
+    from pi_cli.vllm import abilities, own_variables
+
+    found = own_variables.read(given, os.environ)
+    for pod in pods.values():
+        own_variables.refuse_misspelt(list(found), abilities.of(pod.vllm, pod.abilities).abilities)
+    return tuple(found.items())
 
 
 def _secrets(key_variables: Sequence[str]) -> "Secrets":

@@ -8,16 +8,33 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pi_cli.diagnosis import known_machine, known_vllm, log_statements
+from pi_cli.diagnosis import (
+    advice,
+    known_kernels,
+    known_machine,
+    known_vllm,
+    log_statements,
+    messages,
+    places,
+    remedies,
+)
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.log_statements import Statement
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import Value, fill
 
-KNOWN_CAUSES = (*known_vllm.CAUSES, *known_machine.CAUSES)
+KNOWN_CAUSES = (
+    known_kernels.MEMORY_OF_GRAPHS,
+    *(*known_vllm.CAUSES, *known_kernels.CAUSES, *known_machine.CAUSES),
+    *known_kernels.COMPILATION,
+)
 SILENT_DEATHS = known_machine.SILENT_DEATHS
 # Causes that PyTorch, NCCL and compilers print without raising an exception.
-UNRAISED_CAUSES = tuple(known for known in (*known_machine.GPUS, *known_machine.MACHINE) if not known.is_vague)
+UNRAISED_CAUSES = tuple(
+    known
+    for known in (*known_kernels.UNRAISED, *known_kernels.CAUSES, *known_machine.GPUS, *known_machine.MACHINE)
+    if not known.is_vague
+)
 
 # Errors of the other processes after one has failed.
 CONSEQUENCE = re.compile(
@@ -32,7 +49,6 @@ READY_LINE = "Application startup complete."
 FATAL_ERROR = re.compile(
     r"(?m)^.*(?:WorkerProc hit an exception|EngineCore encountered a fatal error|proc \S+ died unexpectedly|EngineDead)"
 )
-PYDANTIC_DETAILS = re.compile(r"\s*\[type=\w+, input_value=.*$")
 MODEL_PAGE = re.compile(r"(https?://[^/\s'\"]+/)(?:api/models/)?([\w.-]+/[\w.-]*\w)")
 
 MAX_SUMMARY = 200  # characters, the length of an error's first line
@@ -42,6 +58,7 @@ SIGNAL_MEANINGS = {
     4: "it uses instructions that the machine's processor lacks",
     6: "it aborted",
     7: "out of shared memory?",
+    8: "it crashed",
     9: "out of host memory?",
     11: "it crashed",
     15: "terminated by another process",
@@ -80,10 +97,11 @@ def find(
         recognised = _first([unknown], [REFUSED_ARGUMENTS]) if unknown else _silent_death(errors)
     if recognised:
         is_elsewhere = recognised.known.is_vague and unknown is not recognised.statement
-        return _cause(recognised, pod, model, command, unknown.lines[0] if unknown and is_elsewhere else None)
+        line = messages.telling(unknown.lines) if unknown and is_elsewhere else None
+        return _cause(recognised, pod, model, command, line)
     if unknown is None or not unknown.is_error:
         return None
-    return Cause(_shorten(unknown.lines[0], MAX_SUMMARY), _shorten(unknown.lines[0], MAX_LINE), is_known=False)
+    return _unknown(unknown, command)
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
@@ -152,9 +170,13 @@ def _first(statements: Iterable[Statement], causes: Sequence[KnownCause]) -> _Re
     for statement in statements:
         text = statement.text
         for known in causes:
-            if match := re.search(known.pattern, text):
+            if (match := re.search(known.pattern, text)) and _is_within(statement, known):
                 return _Recognised(statement, known, match)
     return None
+
+
+def _is_within(statement: Statement, known: KnownCause) -> bool:
+    return not known.within or any(re.search(known.within, frame.function) for frame in statement.frames)
 
 
 def _silent_death(errors: Sequence[Statement]) -> _Recognised | None:
@@ -180,8 +202,25 @@ def _cause(
     remedy = known.remedy(command, matches) if command and known.remedy else None
     position = recognised.match.start("what" if "what" in groups else 0)
     shown = line or _line_around(statement.text, position)
+    if shown == statement.lines[0].strip():
+        shown = messages.telling(statement.lines)
     summary = _shorten(fill(known.summary, **values), MAX_SUMMARY)
     return Cause(summary, _shorten(shown, MAX_LINE), remedy or fill(known.hint, **values))
+
+
+def _unknown(statement: Statement, command: StartCommand | None) -> Cause:
+    """Return what an error says that no row is about, where in vLLM it was raised, and what vLLM advises."""
+    told = messages.telling(statement.lines)
+    summary, hint = told, None
+    place = places.innermost(statement.frames)
+    if place and places.is_bare(told):
+        summary = f"{told.rstrip(': ')} in {place}"
+    feature = places.feature(statement.frames)
+    if found := advice.find(statement.text):
+        hint = advice.hint(found, command)
+    elif feature:
+        hint = remedies.without_feature(feature, command)
+    return Cause(_shorten(summary, MAX_SUMMARY), _shorten(told, MAX_LINE), hint, is_known=False)
 
 
 def _about_the_model(pod: str, model: str, statement: Statement) -> dict[str, str]:
@@ -202,7 +241,7 @@ def _safe(text: str) -> str:
 def _line_around(text: str, position: int) -> str:
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
-    return PYDANTIC_DETAILS.sub("", text[start : end if end >= 0 else None]).strip()
+    return messages.DETAILS.sub("", text[start : end if end >= 0 else None]).strip()
 
 
 def _shorten(line: str, length: int) -> str:

@@ -11,7 +11,8 @@ class KnownCause:
 
     `summary` and `hint` are templates for `hints.fill`, with the pattern's groups, `pod`, `model`, and the model's
     `page` and cache `folder`. Where the user's command is known, `remedy` replaces the hint. `is_vague`: the message
-    reports only a consequence, and the cause may be elsewhere in the log.
+    reports only a consequence, and the cause may be elsewhere in the log. `within` is a pattern for the functions of
+    the traceback, `capture_model`: the cause counts only if one of them matches.
     """
 
     pattern: str
@@ -19,6 +20,7 @@ class KnownCause:
     hint: str
     remedy: Remedy | None = None
     is_vague: bool = False
+    within: str = ""
 
 
 # For an error without a known cause: on the following lines, vLLM explains why it rejects a setting.

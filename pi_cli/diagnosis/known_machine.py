@@ -10,6 +10,7 @@ def _of_cuda(code: int, pattern: str) -> KnownCause:
 
 
 MORE_HOST_MEMORY = "check with `pi ssh {pod} free -g`, or use a machine with more memory (not GPU memory)"
+NO_MESSAGE = "see whether the kernel killed it for its memory: `pi ssh {pod} 'dmesg | grep -i \"killed process\"'`"
 
 GPUS = (
     KnownCause(
@@ -74,8 +75,13 @@ GPUS = (
     KnownCause(
         r"illegal memory access|device-side assert triggered|unspecified launch failure|misaligned address",
         "a GPU kernel of vLLM crashed",
-        "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`",
-        remedies.adding("--enforce-eager", hint="try it without CUDA graphs: `{start}`"),
+        "add `--enforce-eager` after `--vllm`, or install another vLLM with `pi pods setup {pod} --vllm nightly`; "
+        "`--env CUDA_LAUNCH_BLOCKING=1` lets the log name the kernel",
+        remedies.adding(
+            "--enforce-eager",
+            hint="try it without CUDA graphs: `{start}`; "
+            "or install another vLLM with `pi pods setup {pod} --vllm nightly`",
+        ),
     ),
     KnownCause(
         r"insufficient shared memory|creating shared memory segment|posix_fallocate failed|left on device: '/dev/shm",
@@ -85,19 +91,20 @@ GPUS = (
     KnownCause(
         r"NCCL error.*|ncclUnhandledCudaError.*|ncclSystemError.*",
         "NCCL could not connect the GPUs with each other",
-        "start it again after `pi ssh {pod} 'echo export NCCL_DEBUG=INFO >> ~/.pi/env'`: NCCL then logs more",
+        "start it with `--env NCCL_DEBUG=INFO`: NCCL then logs more",
+        remedies.setting("NCCL_DEBUG=INFO", hint="let NCCL log more: `{start}`"),
         is_vague=True,
     ),
     KnownCause(
         r"Cannot re-initialize CUDA in forked subprocess",
         "a process of vLLM was forked after CUDA had been initialised",
-        "make vLLM spawn its processes with "
-        "`pi ssh {pod} 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn >> ~/.pi/env'`",
+        "start it with `--env VLLM_WORKER_MULTIPROC_METHOD=spawn`",
+        remedies.setting("VLLM_WORKER_MULTIPROC_METHOD=spawn", hint="make vLLM spawn its processes: `{start}`"),
     ),
 )  # fmt: skip
 
 HUB_UNREACHABLE = KnownCause(
-    r"couldn't connect to '|Failed to resolve|Name or service not known|Temporary failure in name resolution"
+    r"couldn't connect to '|Failed to resolve '|Name or service not known|Temporary failure in name resolution"
     r"|ConnectError|Local entry not found|LocalEntryNotFoundError",
     "the pod cannot reach the Hugging Face Hub, and the model is not complete in its cache",
     "check the pod's network with `pi ssh {pod} curl -I https://huggingface.co`",
@@ -225,37 +232,51 @@ MACHINE = (
     KnownCause(
         r"Timed out waiting for engine core processes to start",
         "the engine was not ready within vLLM's time limit",
-        "allow an hour with `pi ssh {pod} 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 >> ~/.pi/env'`",
+        "allow an hour with `--env VLLM_ENGINE_READY_TIMEOUT_S=3600`",
+        remedies.setting("VLLM_ENGINE_READY_TIMEOUT_S=3600", hint="allow an hour: `{start}`"),
     ),
 )  # fmt: skip
 
 CAUSES = (*GPUS, *MACHINE, *HUB)
 
 # For logs without another cause: a process died without an error message. The first of these that matches counts.
+# Host memory is named only for signal 9, which the kernel sends when the machine or the container has none left.
+DIED = r"(?:Failed core proc\(s\): \{'\w+': |Worker proc \S+ died unexpectedly \(exit code: )"
 SILENT_DEATHS = (
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -9\b",
+        DIED + r"-9\b",
         "the engine was killed by signal 9 (out of host memory?)",
         MORE_HOST_MEMORY,
     ),
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -4\b",
+        DIED + r"-4\b",
         "the machine's processor lacks instructions that this vLLM needs",
         "use another machine",
     ),
     KnownCause(
-        r"Failed core proc\(s\): \{'\w+': -(?P<signal>\d+)",
+        DIED + r"-7\b",
+        "the engine was killed by signal 7 (out of shared memory?)",
+        "check with `pi ssh {pod} df -h /dev/shm`; the size is set when a container is created (`--shm-size`)",
+    ),
+    KnownCause(
+        DIED + r"-(?P<signal>6|8|11)\b",
+        "the engine crashed (signal {signal}), which is not a lack of memory",
+        "install another vLLM with `pi pods setup {pod} --vllm nightly`, or use a machine with another driver",
+        remedies.newer_vllm,
+    ),
+    KnownCause(
+        DIED + r"-(?P<signal>\d+)",
         "the engine was killed by signal {signal}",
         "read the log",
     ),
     KnownCause(
         r"Worker proc (?P<what>\S+) died unexpectedly",
-        "the engine's worker `{what}` was killed (out of host memory?)",
-        MORE_HOST_MEMORY,
+        "the engine's worker `{what}` died without an error message",
+        NO_MESSAGE,
     ),
     KnownCause(
         r"WorkerProc initialization failed|Failed core proc\(s\): \{\}",
-        "a process of the engine died without an error message (out of host memory?)",
-        MORE_HOST_MEMORY,
+        "a process of the engine died without an error message",
+        NO_MESSAGE,
     ),
 )  # fmt: skip

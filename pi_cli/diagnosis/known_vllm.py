@@ -106,7 +106,7 @@ MEMORY = (
         remedies.again,
     ),
     KnownCause(
-        r"CUDA out of memory occurred when warming up sampler with (?P<requests>\d+) dummy requests",
+        r"CUDA out of memory occurred when warming up \w+(?: \(.*?\))? with (?P<requests>\d+) dummy requests",
         "the GPU memory is too small to serve {requests} requests at once",
         "add a smaller `--max-num-seqs` after `--vllm`",
         remedies.fewer_requests,
@@ -125,7 +125,7 @@ MEMORY = (
         remedies.more_memory,
     ),
     KnownCause(
-        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory|^MemoryError",
+        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory|^MemoryError:?\s*$",
         "the machine's memory is full (not the GPU memory)",
         "check with `pi ssh {pod} free -g`, or use a machine with more memory",
     ),

@@ -5,8 +5,10 @@ log record repeats its head on every line; tracebacks and progress bars have no 
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PROCESS_NAME = re.compile(r"^(?:\((?P<process>[^()]*?\bpid=\d+)[^()]*\)|\[(?P<rank>rank\d+)\]:) ?")
@@ -16,13 +18,28 @@ RECORD_HEAD = re.compile(
 )
 QUIET_LEVELS = ("DEBUG", "INFO", "WARNING")
 
+# Records that only end what was before them, with another such record of the same process behind them. A model that
+# serves writes a hundred megabytes of these.
+QUIET = r"(?:INFO|DEBUG)(?: [\d-]+ [\d:.,]+ \[|:)"
+QUIET_RUN = re.compile(rf"^((?:\([^()\n]*\) )?){QUIET}[^\r\n]*\n(?=\1{QUIET})", re.MULTILINE)
+
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):")
 CHAIN = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
 BACKGROUND = re.compile(r"^Exception (?:in thread|ignored in)\b")
 EXCEPTION = re.compile(
     r"^(?:\w+\.)*(?:[A-Z]\w*)?(?:Error|Exception|KeyboardInterrupt|SystemExit)(?::|$)"
-    r"|^\S+(?: serve)?: error: |^Fatal Python error|^terminate called|^cannot run /"
+    r"|^(?:\w+\.)+[A-Z]\w*(?:Failed|OutOfResources)(?::|$)|^\S+(?: serve)?: error: |^Fatal Python error|^cannot run /"
 )
+# What ends a process without an exception: glibc, a signal handler, a CUDA check in C++, the watchdog of NCCL.
+DEATH = re.compile(
+    r"^(?:Failed: Cuda error|!+ Segfault encountered|terminate called|Segmentation fault|Bus error|Illegal instruction"
+    r"|(?:free|malloc|realloc|munmap_chunk|malloc_consolidate)\(\): |corrupted (?:size|double-linked)|double free or"
+    r"|\*{3} (?:SIG[A-Z]+ received|Aborted at|stack smashing|buffer overflow)"
+    r"|\[[EF]\d{4} .*(?:Watchdog caught|watchdog thread terminated))"
+)
+FRAME = re.compile(r'^ *File "(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
+ANNOUNCING = (" raised:", " output:", " error:", " exception:")
+MAX_FRAMES = 100  # of a traceback, the innermost: a recursion that never ends prints a thousand
 RETRIED = re.compile(r", retrying \d+ of \d+$")
 # Lines that cannot belong to an exception's message: records of PyTorch and NCCL, warnings, reports of a dead process.
 OTHER_RECORD = re.compile(
@@ -30,14 +47,24 @@ OTHER_RECORD = re.compile(
 )
 
 
+class Frame(NamedTuple):
+    """A line of a traceback: the file, the number of the line, and the function."""
+
+    file: str
+    line: str
+    function: str
+
+
 @dataclass(slots=True)
 class Statement:
     """One statement of one process: an error with its full message, or a plain line.
 
-    `is_raised`: it ends a traceback. `is_background`: the traceback is that of a background thread.
+    `is_raised`: it ends a traceback, whose `frames` are the places in the code, outermost first. `is_background`: the
+    traceback is that of a background thread.
     """
 
     lines: list[str]
+    frames: tuple["Frame", ...] = ()
     is_error: bool = False
     is_raised: bool = False
     is_background: bool = False
@@ -66,7 +93,7 @@ def bare(line: str) -> str:
 
 def _statements(log: str) -> Iterator[Statement]:
     readers: dict[str, _Reader] = {}
-    for line in re.split(r"[\r\n]+", COLOUR.sub("", log)):
+    for line in re.split(r"[\r\n]+", QUIET_RUN.sub("", COLOUR.sub("", log))):
         process, level, text = _split(line)
         if text.strip() and (new := readers.setdefault(process, _Reader()).read(level, text.rstrip())):
             yield new
@@ -90,6 +117,7 @@ class _Reader:
     level: str = ""
     in_frames: bool = False
     is_background: bool = False
+    frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=MAX_FRAMES))
 
     def read(self, level: str, text: str) -> Statement | None:
         """Read a line, and return the statement that begins with it, if one does."""
@@ -98,11 +126,13 @@ class _Reader:
             return None
         if self.in_frames:
             if text[0].isspace():
+                self._see_frame(text)
                 return None  # source code, which may quote any error
             self.in_frames = False
-            return self._begin(level, Statement([text], is_error=True, is_raised=True))
+            return self._begin(level, Statement([text], tuple(self.frames), is_error=True, is_raised=True))
         if TRACEBACK.match(text):
             self.unfinished, self.in_frames = None, True
+            self.frames.clear()
             return None
         if BACKGROUND.match(text) or CHAIN.match(text):
             self.is_background = BACKGROUND.match(text) is not None or (self.unfinished or NOTHING).is_background
@@ -110,12 +140,20 @@ class _Reader:
             return None
         return self._outside_frames(level, text)
 
+    def _see_frame(self, text: str) -> None:
+        if frame := FRAME.match(text):
+            self.frames.append(Frame(frame["file"], frame["line"], frame["function"] or ""))
+
     def _outside_frames(self, level: str, text: str) -> Statement | None:
-        is_exception = EXCEPTION.match(text) is not None
+        is_death = DEATH.match(text) is not None
+        is_exception = is_death or EXCEPTION.match(text) is not None
         belongs = self.unfinished is not None and self.level == level and (not level or self.unfinished.is_raised)
-        if self.unfinished and belongs and not is_exception and not OTHER_RECORD.match(text):
-            self.unfinished.lines.append(text)
-            return None
+        if self.unfinished and belongs and not OTHER_RECORD.match(text):
+            # `BackendCompilerFailed: … raised:` announces another exception, which is a part of the message.
+            announced = self.unfinished.lines[-1].endswith(ANNOUNCING)
+            if not is_exception or (announced and not is_death):
+                self.unfinished.lines.append(text)
+                return None
         self.is_background = False
         return self._begin(level, Statement([text], is_error=is_exception or bool(level)))
 

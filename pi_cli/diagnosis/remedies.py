@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
+from pi_cli.diagnosis.places import Feature
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import fill
 from pi_cli.planning.profile import is_folder
@@ -14,6 +15,9 @@ LISTED_VALUE = re.compile(r"\w[\w.-]*")  # a value that vLLM lists, which can ne
 MIN_SHARE = 5  # percent of a GPU's memory: less is not worth a start
 MIN_CONTEXT = 512  # tokens
 MAX_GPUS = 1024
+MARLIN = "marlin"
+ATTENTION = ("TRITON_ATTN", "FLASH_ATTN")
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.32, config/lora.py
 
 Matches = Mapping[str, str]
 """The named groups that the pattern of a cause has matched in the log, and `pod`, `model`, `page` and `folder`."""
@@ -132,8 +136,17 @@ def fresh_copy(command: StartCommand, matches: Matches) -> str:
 
 
 def adding(option: str, *values: str, hint: str) -> Remedy:
-    """Return a remedy that sets a vLLM option; `hint` is a template with `{start}`."""
-    return lambda command, _: fill(hint, start=command.with_vllm_option([option], *values).argv)
+    """Return a remedy that sets a vLLM option; `hint` is a template with `{start}`, and `{pod}` if it needs that."""
+    return lambda command, matches: fill(
+        hint, start=command.with_vllm_option([option], *values).argv, pod=matches["pod"]
+    )
+
+
+def setting(*variables: str, hint: str) -> Remedy:
+    """Return a remedy that sets environment variables, `NAME=VALUE`; `hint` is a template with `{start}`."""
+    return lambda command, matches: fill(
+        hint, start=command.with_variables(variables).argv, pod=matches["pod"], again=command.argv
+    )
 
 
 def omitting(*options: str, hint: str) -> Remedy:
@@ -144,6 +157,74 @@ def omitting(*options: str, hint: str) -> Remedy:
         return fill(hint, start=without.argv) if without.arguments != command.arguments else None
 
     return omit
+
+
+def without_feature(feature: Feature, command: StartCommand | None) -> str | None:
+    """Offer to leave out the part of vLLM that failed; None if the command does not switch it on."""
+    if command is None:
+        return fill("leave out {name}, if it is switched on", name=feature.name)
+    without = command.without_vllm_options(feature.options)
+    if without.arguments == command.arguments:
+        return None
+    return fill("leave out {name}: `{start}`", name=feature.name, start=without.argv)
+
+
+def another_moe_backend(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the kernels for experts that run on every GPU since Ampere, then the nightly build."""
+    if vllm_arguments.value(command.arguments, ["--moe-backend"]) == MARLIN:
+        return newer_vllm(command, matches)
+    if left_to_vllm := any_moe_backend(command, matches):
+        return left_to_vllm
+    start = command.with_vllm_option(["--moe-backend"], MARLIN)
+    template = "use the kernels that need no newer GPU: `{start}`; or choose another form of the model with `pi models`"
+    return fill(template, start=start.argv)
+
+
+def any_moe_backend(command: StartCommand, _: Matches) -> str | None:
+    """Offer to let vLLM choose, where the user has chosen."""
+    without = command.without_vllm_options(["--moe-backend"])
+    if without.arguments == command.arguments:
+        return None
+    return fill("let vLLM choose the kernels for the experts: `{start}`", start=without.argv)
+
+
+def another_attention(command: StartCommand, _: Matches) -> str | None:
+    """Offer the attention that Triton compiles for any GPU, or FlashAttention where that is what failed."""
+    given = (vllm_arguments.value(command.arguments, ["--attention-backend"]) or "").upper()
+    backend = next(each for each in ATTENTION if each != given)
+    start = command.with_vllm_option(["--attention-backend"], backend)
+    return fill("use another attention backend: `{start}`", start=start.argv)
+
+
+def smaller_graphs(command: StartCommand, _: Matches) -> str:
+    """Offer a smaller share of the memory for weights and KV cache, and none of the CUDA graphs."""
+    given = vllm_arguments.parse(command.arguments).memory
+    percent = int(given * 100) - 5
+    eager = command.with_vllm_option(["--enforce-eager"])
+    template = "leave some memory for them: `{start}`; or do without them: `{eager}`"
+    if percent < MIN_SHARE:
+        return fill("do without them: `{eager}`", eager=eager.argv)
+    return fill(template, start=command.with_memory(percent).argv, eager=eager.argv)
+
+
+def rank_of_lora(command: StartCommand, matches: Matches) -> str | None:
+    """Offer the least rank that vLLM accepts and that is enough."""
+    rank = next((str(each) for each in LORA_RANKS if each >= int(matches["need"])), None)
+    if rank is None:
+        return None
+    return fill(
+        "allow adapters of that rank: `{start}`", start=command.with_vllm_option(["--max-lora-rank"], rank).argv
+    )
+
+
+def batches_of_an_item(command: StartCommand, matches: Matches) -> str:
+    start = command.with_vllm_option(vllm_arguments.BATCHED_TOKENS, matches["need"])
+    return fill("allow batches of that size: `{start}`", start=start.argv)
+
+
+def resume_without_xet(command: StartCommand, _: Matches) -> str:
+    template = "start it again, the download continues where it stopped: `{start}`; if it fails again: `{without}`"
+    return fill(template, start=command.argv, without=command.with_variables(["HF_HUB_DISABLE_XET=1"]).argv)
 
 
 def online(command: StartCommand, _: Matches) -> str | None:

@@ -1,7 +1,7 @@
 """A `pi start` as the user typed it, and the same command with one change. Pure."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pi_cli.vllm import vllm_arguments
@@ -12,8 +12,8 @@ class StartCommand:
     """A `pi start` as the user typed it.
 
     `pod` is set if `--pod` was given. `own_arguments` are the user's, after `--vllm`; `planned_arguments` are pi's own
-    choice. `other_options` do not affect how the model is served, e.g. `--detach`. `pod_gpus` is how many GPUs the pod
-    has.
+    choice. `other_options` do not affect how the model is served, e.g. `--detach`. `variables` are those of `--env`.
+    `pod_gpus` is how many GPUs the pod has.
     """
 
     model: str
@@ -24,6 +24,7 @@ class StartCommand:
     context: str | None = None
     own_arguments: tuple[str, ...] | None = None
     other_options: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
     planned_arguments: tuple[str, ...] = ()
     pod_gpus: int = 0
 
@@ -33,7 +34,8 @@ class StartCommand:
         options = {"--pod": self.pod, "--gpus": self.gpus, "--memory": self.memory, "--context": self.context}
         given = itertools.chain(*((option, str(value)) for option, value in options.items() if value is not None))
         own = () if self.own_arguments is None else ("--vllm", *self.own_arguments)
-        return ("pi", "start", self.model, "--name", self.name, *given, *self.other_options, *own)
+        variables = itertools.chain(*(("--env", variable) for variable in self.variables))
+        return ("pi", "start", self.model, "--name", self.name, *given, *variables, *self.other_options, *own)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -50,6 +52,11 @@ class StartCommand:
         if self.own_arguments is not None or not self.pod_gpus:
             return self.with_vllm_option(vllm_arguments.MEMORY_SHARE, f"{percent / 100:.2f}")
         return replace(self, memory=f"{percent}%")
+
+    def with_variables(self, variables: Iterable[str]) -> "StartCommand":
+        """Set variables, `NAME=VALUE`; a value given before is replaced."""
+        given = {variable.partition("=")[0]: variable for variable in (*self.variables, *variables)}
+        return replace(self, variables=tuple(given.values()))
 
     def with_gpus(self, count: int) -> "StartCommand":
         """Use this many GPUs in all; the user's own numbers of replicas and pipeline stages stay."""

@@ -282,7 +282,7 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
         "arguments": list(plan.arguments),
         "own": not plan.is_complete,
         "environment": {"VLLM_API_KEY": secrets.key.value} | _without_empty(serving) | plan.environment,
-        "download_environment": _without_empty(hub),
+        "download_environment": _of_the_hub(plan.environment) | _without_empty(hub),
         "gpus": list(plan.gpus),
         "devices": recorded.devices,
         "beside": list(plan.beside),
@@ -302,6 +302,11 @@ def _request(recorded: Pod, uid: str, options: StartOptions, plan: Plan, pod: st
 
 def _program(name: str) -> str:
     return paths.asset(f"remote/{name}.py").read_text(encoding="utf-8")
+
+
+def _of_the_hub(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that concern a download too, such as HF_HUB_DISABLE_XET."""
+    return {name: value for name, value in variables.items() if name.startswith("HF_")}
 
 
 def _without_empty(settings: Mapping[str, str | None]) -> dict[str, str]:

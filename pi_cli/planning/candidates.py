@@ -42,7 +42,7 @@ class Constraints:
     """What the user asked for; `memory` is a share of each GPU's memory, `context` is in tokens.
 
     `own_arguments` are the user's own vLLM arguments, which are passed on unchanged; `remarks` are what the plan says
-    about them.
+    about them. `environment` are variables for vLLM, which count more than those of a recipe.
     """
 
     own_arguments: tuple[str, ...] | None = None
@@ -50,6 +50,7 @@ class Constraints:
     memory: float | None = None
     context: int | None = None
     remarks: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Decide how to start a model: on which GPUs, with which vLLM arguments, and why. Pure: it contacts nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
@@ -57,6 +57,13 @@ def make(
 
     On a CPU pod, a model uses no GPU: what its arguments say about parallelism is about processors.
     """
+    made = _make(profile, constraints, spaces, pod, is_cpu=is_cpu)
+    return replace(made, environment=made.environment | dict(constraints.environment))
+
+
+def _make(
+    profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str, *, is_cpu: bool
+) -> Plan:
     _check(profile, constraints, spaces, pod, is_cpu=is_cpu)
     if is_cpu:
         return _on_cpu(profile, constraints, pod)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pi_cli.planning.plan import Plan
 from pi_cli.store import paths
+from pi_cli.vllm import own_variables
 
 UPLOADS = "~/.pi/uploads/"
 
@@ -52,6 +53,8 @@ def _word(word: str) -> str:
 
 
 def _assigned(name: str, value: str) -> str:
-    return (
-        f"{name}={value}" if value.startswith("~/") else f"{name}={shlex.quote(value)}"
-    )  # in quotes, `~` would not be expanded
+    if own_variables.SECRET.search(name.upper()):
+        return f'{name}="${name}"'
+    if value.startswith("~/"):  # in quotes, `~` would not be expanded
+        return f"{name}={value}"
+    return f"{name}={shlex.quote(value)}"

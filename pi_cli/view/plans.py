@@ -10,7 +10,7 @@ from rich.text import Text
 from pi_cli import hints
 from pi_cli.safe import safe
 from pi_cli.view import checklist, terminal
-from pi_cli.vllm import versions
+from pi_cli.vllm import own_variables, versions
 from pi_cli.vllm.kinds import POOLED
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def show_choices(console: Console, plan: "Plan") -> None:
         show_row(console, "MEMORY", Text(f"in GiB, of {plan.fit.memory.total:.1f} on each GPU{_uncertain(plan.fit)}"))
         _show_bars(console, plan.gpus, plan.fit.memory)
     if plan.environment:
-        show_row(console, "ENV", *(Text(f"{name}={value}") for name, value in plan.environment.items()))
+        variables = own_variables.shown(plan.environment)
+        show_row(console, "ENV", *(Text(f"{name}={value}") for name, value in variables.items()))
 
 
 def show_row(console: Console, label: str, *values: Text) -> None:
@@ -92,7 +93,7 @@ def plan_as_json(plan: "Plan") -> dict[str, Any]:
         "memory_share": plan.memory,
         "beside": list(plan.beside),
         "arguments": list(plan.arguments),
-        "environment": plan.environment,
+        "environment": own_variables.shown(plan.environment),
         "min_vllm": plan.min_vllm,
         "reasons": list(plan.reasons),
         "obstacles": list(plan.obstacles),

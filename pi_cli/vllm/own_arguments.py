@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import excerpt, fill
-from pi_cli.vllm import json_options, vllm_arguments, vllm_options
+from pi_cli.vllm import json_options, own_variables, vllm_arguments, vllm_options
 from pi_cli.vllm.abilities import Abilities
 from pi_cli.vllm.vllm_options import Reading
 
@@ -55,7 +55,6 @@ SIZES = (
     *(*vllm_arguments.DATA_PARALLEL, *vllm_arguments.DATA_PARALLEL_LOCAL),
 )
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
-SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD")
 TOKENS = re.compile(r"-1|(?i:auto)|\d[\d_]*|\d+[kmgtKMGT]|\d+\.\d+[kmgt]")  # vLLM 0.32, utils/argparse_utils.py
 PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?) ?%")
 DASHES = "–—−‐‑‒―"  # what word processors make of `-` and `--`
@@ -125,12 +124,13 @@ def _stray(line: Line, reading: Reading, before: Reading | None) -> BadUsage:
             hint=fill("leave out the quotes: `{start}`", start=line.with_(reading, by=_split(word))),
         )
     if assigned := VARIABLE.fullmatch(word):
-        name, value = assigned.groups()
-        hint = "set it on the pod with `pi ssh {pod} 'echo export {name}={value} >> ~/.pi/env'`, then `{start}`"
-        value = "…" if SECRET.search(name) else value
+        name = assigned[1]
+        start = list(line.with_(reading))
+        given = name if own_variables.SECRET.search(name) else word  # of a secret, the name is enough
+        start[start.index("--vllm") : start.index("--vllm")] = ["--env", given]
         return BadUsage(
             f"`{name}=…` sets a variable, and vLLM takes options here",
-            hint=fill(hint, pod=line.pod, name=name, value=value, start=line.with_(reading)),
+            hint=fill("give it before `--vllm`: `{start}`", start=start),
         )
     if word[:1] in DASHES and word[1:]:
         name = word.lstrip(DASHES + "-")

@@ -24,6 +24,7 @@ STARTS = {
     "planned": ("Qwen/Qwen3-8B",),
     "private": ("openai/gpt-oss-20b", "--private", "--context", "16k", "--memory", "50%"),
     "two-gpus": ("Qwen/Qwen3-8B", "--gpus", "2"),
+    "variables": ("Qwen/Qwen3-8B", "--env", "VLLM_USE_DEEP_GEMM=0", "-e", "NCCL_DEBUG=a b $HOME"),
     "folder": ("/root/models/m",),
     "own": (
         "m/m",
@@ -97,6 +98,22 @@ def added_by_the_pod(pi: Pi, pod: EmbeddedPod, *words: str) -> dict[str, str]:
 @pytest.mark.parametrize("words", STARTS.values(), ids=STARTS)
 def test_the_command_of_a_dry_run_is_the_one_that_is_run(pi: Pi, dc1: EmbeddedPod, words: tuple[str, ...]) -> None:
     added_by_the_pod(pi, dc1, *words)
+
+
+def test_a_secret_variable_reaches_vllm_and_is_never_shown(
+    pi: Pi, dc1: EmbeddedPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_MODEL_TOKEN", "a-secret-value")
+    words = ("Qwen/Qwen3-8B", "--env", "MY_MODEL_TOKEN")
+    for form in ((), ("--json",)):
+        plan = pi("start", words[0], "--name", "q", "--dry-run", *form, *words[1:])
+        assert plan.code == 0
+        assert "a-secret-value" not in plan.out + plan.err
+        assert "MY_MODEL_TOKEN" in plan.out
+    argv, environment = run(pi, dc1, words)
+    assert environment["MY_MODEL_TOKEN"] == "a-secret-value"
+    assert "a-secret-value" not in " ".join(argv)
+    assert not [command for command in dc1.commands if "a-secret-value" in command]
 
 
 def test_on_slices_their_uuids_are_shown_and_used(pi: Pi, dc1: EmbeddedPod) -> None:

@@ -12,7 +12,6 @@ COMMAND = StartCommand(MODEL, "q", planned_arguments=PLANNED, pod_gpus=4)
 START = f"pi start {MODEL} --name q"
 AS_OWN = f"{START} --vllm {' '.join(PLANNED)}"
 NIGHTLY = f"install a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`"
-IN_ENV = ">> ~/.pi/env'`"
 
 
 class Row(NamedTuple):
@@ -285,7 +284,8 @@ ROWS = [
         "illegal memory "
         "access was encountered",
         "a GPU kernel of vLLM crashed",
-        f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`",
+        f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`; "
+        "or install another vLLM with `pi pods setup dc1 --vllm nightly`",
     ),
     Row(
         "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared "
@@ -296,14 +296,14 @@ ROWS = [
     Row(
         "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
         "NCCL could not connect the GPUs with each other",
-        f"start it again after `pi ssh dc1 'echo export NCCL_DEBUG=INFO {IN_ENV}: NCCL then logs more",
+        f"let NCCL log more: `{START} --env NCCL_DEBUG=INFO`",
     ),
     Row(
         "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you "
         "must use the "
         "'spawn' start method",
         "a process of vLLM was forked after CUDA had been initialised",
-        f"make vLLM spawn its processes with `pi ssh dc1 'echo export VLLM_WORKER_MULTIPROC_METHOD=spawn {IN_ENV}",
+        f"make vLLM spawn its processes: `{START} --env VLLM_WORKER_MULTIPROC_METHOD=spawn`",
     ),
     Row(
         simulated("unknown-arch"),
@@ -496,6 +496,6 @@ ROWS = [
     Row(
         simulated("ready-timeout"),
         "the engine was not ready within vLLM's time limit",
-        f"allow an hour with `pi ssh dc1 'echo export VLLM_ENGINE_READY_TIMEOUT_S=3600 {IN_ENV}",
+        f"allow an hour: `{START} --env VLLM_ENGINE_READY_TIMEOUT_S=3600`",
     ),
 ]  # fmt: skip

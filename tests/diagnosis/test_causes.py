@@ -210,7 +210,9 @@ def test_a_model_that_could_not_be_inspected_shows_the_error_of_the_inspection()
     [
         ("{'EngineCore': -9}", "the engine was killed by signal 9 (out of host memory?)"),
         ("{'EngineCore_DP0': -4}", "the machine's processor lacks instructions that this vLLM needs"),
-        ("{'EngineCore': -11}", "the engine was killed by signal 11"),
+        ("{'EngineCore': -11}", "the engine crashed (signal 11), which is not a lack of memory"),
+        ("{'EngineCore': -7}", "the engine was killed by signal 7 (out of shared memory?)"),
+        ("{'EngineCore': -15}", "the engine was killed by signal 15"),
     ],
 )
 def test_the_launcher_reports_an_engine_that_was_killed(codes: str, summary: str) -> None:
@@ -219,19 +221,31 @@ def test_the_launcher_reports_an_engine_that_was_killed(codes: str, summary: str
     assert cause_of(BEGIN + raw("APIServer pid=7", traceback(launcher))).summary == summary
 
 
-def test_the_executor_reports_a_worker_that_was_killed() -> None:
-    """Fault 22."""
-    died = "Worker proc VllmWorker-1 died unexpectedly, shutting down executor."
+@pytest.mark.parametrize(
+    ("code", "summary"),
+    [
+        ("", "the engine's worker `VllmWorker-1` died without an error message"),
+        (" (exit code: None)", "the engine's worker `VllmWorker-1` died without an error message"),
+        (" (exit code: -9)", "the engine was killed by signal 9 (out of host memory?)"),
+        (" (exit code: -11)", "the engine crashed (signal 11), which is not a lack of memory"),
+    ],
+)
+def test_the_executor_reports_a_worker_that_died(code: str, summary: str) -> None:
+    """Fault 22. A lack of memory is said only of signal 9."""
+    died = f"Worker proc VllmWorker-1 died unexpectedly{code}, shutting down executor."
     log = of_the_engine(
         "RuntimeError: cancelled", before=record("EngineCore pid=71", "ERROR", "multiproc_executor.py:1", died)
     )
-    assert cause_of(log).summary == "the engine's worker `VllmWorker-1` was killed (out of host memory?)"
+    assert cause_of(log).summary == summary
 
 
-def test_a_killed_process_that_no_other_process_reports_is_guessed() -> None:
+def test_a_process_that_no_other_process_reports_died_without_a_message() -> None:
     """Fault 22: measured with a worker of 0.32 that was killed while it loaded."""
     unreported = of_workers([]).replace("{'EngineCore': 1}", "{}")
-    assert cause_of(unreported).summary == "a process of the engine died without an error message (out of host memory?)"
+    cause = cause_of(unreported)
+    assert cause.summary == "a process of the engine died without an error message"
+    assert cause.hint
+    assert "dmesg" in cause.hint
 
 
 @pytest.mark.parametrize(

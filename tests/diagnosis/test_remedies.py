@@ -15,10 +15,12 @@ from pi_cli.diagnosis import causes, log_statements
 from pi_cli.diagnosis.causes import Cause
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.start_command import StartCommand
+from tests.diagnosis import failure_rows, kernel_rows
 from tests.diagnosis.engine_log import of_the_engine
-from tests.diagnosis.failure_rows import COMMAND, MODEL, ROWS, START, Row, simulated
+from tests.diagnosis.failure_rows import COMMAND, MODEL, START, Row, simulated
 from tests.every import every
 
+ROWS = (*failure_rows.ROWS, *kernel_rows.ROWS)
 OWN = StartCommand(
     MODEL,
     "q",

@@ -12,6 +12,7 @@ LOGS = texts_of(
     "ERROR 11-23 13:31:46 [core.py:15] ", "INFO 11-23 13:31:46 [a.py:1] ", "WARNING: ", "ERROR:    ",
     "Traceback (most recent call last):\n", '  File "a.py", line 1\n', "ValueError: no", "RuntimeError",
     "During handling of the above exception", "Exception in thread Thread-1:\n", "\x1b[31m", "\x1b[0m",
+    "free(): invalid pointer\n", "!!!!!!! Segfault encountered !!!!!!!\n", "E: backend raised:\n",
     ", retrying 1 of 5", "torch.OutOfMemoryError: CUDA out of memory.",
 )  # fmt: skip
 
@@ -35,3 +36,10 @@ def test_colours_and_empty_lines_change_nothing(log: str) -> None:
     bare = "\n".join(line for line in re.split(r"[\r\n]+", plain) if line.strip())
     coloured = "\x1b[36m" + bare.replace("\n", "\x1b[0m\n\n\r\n \n\x1b[36m")
     assert parse(log) == parse(plain) == parse(bare) == parse(coloured)
+
+
+@PROPERTY
+@given(LOGS)
+def test_what_a_serving_model_repeats_changes_nothing(log: str) -> None:
+    line = r"(?m)^(?:\(\w+ pid=\d+\) )?INFO 11-23 13:31:46 \[a\.py:1\] [^\r\n]*$"
+    assert parse(re.sub(line, lambda found: f"{found[0]}\n" * 3, log)) == parse(log)

@@ -1,0 +1,226 @@
+"""Known causes in the kernels: kinds of GPUs for which there is none, compilers that fail, processes that crash in one.
+
+The messages are those of vLLM 0.32, PyTorch, Triton, FlashInfer, DeepGEMM and NCCL, as people have reported them.
+"""
+
+from pi_cli.diagnosis import remedies
+from pi_cli.diagnosis.known_cause import KnownCause
+
+ANOTHER_FORM = "choose another form of the model: `pi models` shows what fits"
+CLEAN_CACHE = "delete it with `pi ssh {pod} 'rm -r ~/.cache/vllm/torch_compile_cache'`, and start again"
+NEWER_VLLM = "install a newer vLLM with `pi pods setup {pod} --vllm nightly`"
+
+# In the order of what helps most: a kernel of another kind, another form of the model, a newer vLLM.
+GENERATIONS = (
+    KnownCause(
+        r"^(?=(?s:.*)moe)(?s:.*?)(?P<what>type fp8\w+ not supported in this architecture)",
+        "this kind of GPU cannot compute the model's experts in FP8",
+        f"add `--moe-backend marlin` after `--vllm`, or {ANOTHER_FORM}",
+        remedies.another_moe_backend,
+    ),
+    KnownCause(
+        r"(?P<what>type fp8\w+ not supported in this architecture)",
+        "this kind of GPU cannot compute in FP8",
+        ANOTHER_FORM,
+    ),
+    KnownCause(
+        r"No (?P<what>(?i:nvfp4|mxfp4|fp8|wna16)) MoE backend supports the deployment configuration",
+        "this vLLM has no kernels for the model's experts ({what}) on this kind of GPU",
+        f"add `--moe-backend marlin` after `--vllm`, or {ANOTHER_FORM}",
+        remedies.another_moe_backend,
+    ),
+    KnownCause(
+        r"No (?P<what>\w+) MoE backend supports the deployment configuration",
+        "this vLLM cannot compute the model's experts ({what}) on this kind of GPU",
+        f"{ANOTHER_FORM}; or {NEWER_VLLM}",
+        remedies.any_moe_backend,
+    ),
+    KnownCause(
+        r"Error: (?P<what>(?:Only supports|Supports only|Only) \w*(?:fp4|fp8|int4|int8|w4a|w8a)\w*)",
+        "vLLM's kernels for this kind of GPU do not compute the model's quantisation: {what}",
+        f"{ANOTHER_FORM}; or {NEWER_VLLM}",
+    ),
+    KnownCause(
+        r"No compiled (?P<what>\w+) for (?:CUDA device|a compute) capability[: ]*(?P<have>\d+)"
+        r"|(?P<kernel>\w+) (?:kernels? )?(?:is|are) not (?:supported|available|implemented) (?:on|for) "
+        r"(?:sm_?|SM|compute capability )(?P<capability>\d[\d.]*)",
+        "this vLLM is not built for this kind of GPU: a kernel is missing",
+        f"{NEWER_VLLM}, or {ANOTHER_FORM}",
+        remedies.newer_vllm,
+    ),
+    KnownCause(
+        r"No supported CUDA architectures found for major versions",
+        "FlashInfer has no kernel for this kind of GPU",
+        "add `--attention-backend TRITON_ATTN` after `--vllm`",
+        remedies.another_attention,
+    ),
+    KnownCause(
+        r"Value 'sm_(?P<what>\w+)' is not defined for option 'gpu-name'|Unsupported gpu architecture '(?P<arch>[\w]+)'",
+        "the compiler for kernels is older than this kind of GPU",
+        "install CUDA's own with `pi pods setup {pod} --cuda full`, and start it with "
+        "`--env TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas`",
+        remedies.setting(
+            "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas",
+            hint="install CUDA's own with `pi pods setup {pod} --cuda full`, then `{start}`",
+        ),
+    ),
+    KnownCause(
+        r"out of resources?: (?P<what>[\w ]+), Required: (?P<need>\d+), Hardware limit: (?P<have>\d+)",
+        "a kernel needs more of this GPU than it has: {what}, {need} of {have}",
+        "add `--attention-backend FLASH_ATTN` after `--vllm`, for a mixture of experts `--moe-backend marlin`, or use "
+        "another kind of GPU",
+        remedies.another_attention,
+    ),
+)  # fmt: skip
+
+COMPILERS = (
+    KnownCause(
+        r"flashinfer-(?:cubin|jit-cache) version \((?P<have>[^)]*)\) does not match flashinfer version "
+        r"\((?P<need>[^)]*)\)",
+        "FlashInfer {need} is installed with kernels of {have}",
+        "install the right ones with `pi pods setup {pod}`, or skip the check with "
+        "`--env FLASHINFER_DISABLE_VERSION_CHECK=1`",
+        remedies.setting(
+            "FLASHINFER_DISABLE_VERSION_CHECK=1",
+            hint="install the right ones with `pi pods setup {pod}`, then `{again}`; or skip the check: `{start}`",
+        ),
+    ),
+    KnownCause(
+        r"sh: (?:\d+: )?(?P<what>:\S*nvcc): not found",
+        "CUDA_HOME on the pod begins with a colon: there is no `{what}`",
+        "start it with `--env CUDA_HOME=/usr/local/cuda`",
+        remedies.setting("CUDA_HOME=/usr/local/cuda", hint="correct it: `{start}`"),
+    ),
+    KnownCause(
+        r"DeepGEMM backend is not available or outdated|(?:jit_kernels/impls|deep_gemm|DeepGEMM)(?s:.*)exit_code == 0"
+        r"|Assertion error \(\S*jit_kernels/\S*\)",
+        "DeepGEMM, which vLLM uses for FP8, does not work on the pod",
+        "start it with `--env VLLM_USE_DEEP_GEMM=0`: vLLM has other kernels for FP8",
+        remedies.setting("VLLM_USE_DEEP_GEMM=0", hint="vLLM has other kernels for FP8: `{start}`"),
+    ),
+    KnownCause(
+        r"failed to compile the model\.(?s:.*)torch_compile_cache|failed to get the hash of the compiled graph"
+        r"|(?:torch_compile_cache|torchinductor|inductor_cache)(?s:.*)(?:EOFError|UnpicklingError|JSONDecodeError)",
+        "vLLM cannot read its cache of compiled code",
+        CLEAN_CACHE,
+    ),
+    KnownCause(
+        r"FlashInfer requires GPUs with sm75 or higher",
+        "FlashInfer does not know this GPU, or its CUDA toolkit is too old for it",
+        "install a newer toolkit with `pi pods setup {pod} --cuda full`",
+        is_vague=True,
+    ),
+)  # fmt: skip
+
+CRASHES = (
+    KnownCause(
+        r"custom_all_reduce\S*:\d+ '(?P<what>[^']*)'",
+        "the exchange of data between the GPUs failed (custom all-reduce: {what})",
+        "add `--disable-custom-all-reduce` after `--vllm`",
+        remedies.adding("--disable-custom-all-reduce", hint="exchange it by NCCL: `{start}`"),
+    ),
+    KnownCause(
+        r"Watchdog caught collective operation timeout",
+        "the GPUs waited for each other in vain (NCCL's watchdog)",
+        "start it with `--env NCCL_P2P_DISABLE=1 --env NCCL_DEBUG=INFO`: without direct access between GPUs, and NCCL "
+        "logs more",
+        remedies.setting(
+            "NCCL_P2P_DISABLE=1",
+            "NCCL_DEBUG=INFO",
+            hint="start it without direct access between GPUs; NCCL then logs more: `{start}`",
+        ),
+    ),
+    KnownCause(
+        r"(?:Segfault encountered|Segmentation fault)(?s:.*?)(?P<what>File .*(?i:nccl|cudawrap))",
+        "a process of vLLM crashed in NCCL (signal 11)",
+        "start it with `--env NCCL_CUMEM_ENABLE=0 --env NCCL_CUMEM_HOST_ENABLE=0`, or use a machine with another "
+        "driver",
+        remedies.setting(
+            "NCCL_CUMEM_ENABLE=0",
+            "NCCL_CUMEM_HOST_ENABLE=0",
+            "NCCL_DEBUG=INFO",
+            hint="let NCCL use CUDA's older way to memory, and log more: `{start}`; "
+            "or use a machine with another driver",
+        ),
+    ),
+    KnownCause(
+        r"Segfault encountered|Fatal Python error: Segmentation fault|SIGSEGV received",
+        "a process of vLLM crashed (signal 11), which is not a lack of memory",
+        f"{NEWER_VLLM}, or use a machine with another driver",
+        remedies.newer_vllm,
+    ),
+    KnownCause(
+        r"^(?P<what>(?:free|malloc|realloc|munmap_chunk|malloc_consolidate)\(\): .*|corrupted (?:size|double-linked).*"
+        r"|double free or .*|\*{3} (?:stack smashing|buffer overflow).*)",
+        "a process of vLLM aborted, since its memory was damaged: {what}",
+        f"{NEWER_VLLM}, or repair it with `pi pods setup {{pod}}`",
+    ),
+)  # fmt: skip
+
+MEMORY_OF_GRAPHS = KnownCause(
+    r"CUDA out of memory|CUDA error: out of memory",
+    "the weights and the KV cache fit, but what vLLM needs beside them (CUDA graphs) does not",
+    "start it with a smaller `--memory`, or add `--enforce-eager` after `--vllm`",
+    remedies.smaller_graphs,
+    within=r"compile_or_warm_up_model|capture",
+)
+
+PACKAGES = (
+    KnownCause(
+        r"(?P<what>[\w.-]+)\.so\S*: undefined symbol",
+        "the library `{what}` does not match the PyTorch on the pod",
+        "repair vLLM with `pi pods setup {pod}`; a package that is not vLLM's, such as flash-attn, has to be removed "
+        "or built for this PyTorch",
+    ),
+    KnownCause(
+        r"GGUF model with architecture (?P<what>\S+) is not supported",
+        "vLLM cannot read a GGUF file of the architecture `{what}`",
+        "choose a form of the model with safetensors files: `pi models` shows what fits",
+    ),
+    KnownCause(
+        r"Unknown quantization method: (?P<what>[\w-]+)",
+        "this vLLM does not know the quantisation `{what}`",
+        f"{ANOTHER_FORM}; or {NEWER_VLLM}",
+    ),
+    KnownCause(
+        r"LoRA rank (?P<need>\d+) is greater than max_lora_rank (?P<have>\d+)",
+        "the adapter has rank {need}, and vLLM allows {have}",
+        "add `--max-lora-rank {need}` after `--vllm`",
+        remedies.rank_of_lora,
+    ),
+    KnownCause(
+        r"max_tokens_per_mm_item \((?P<need>\d+)\) is larger than max_num_batched_tokens \((?P<have>\d+)\)",
+        "an image or a video may have {need} tokens, but a batch at most {have}",
+        "add `--max-num-batched-tokens {need}` after `--vllm`",
+        remedies.batches_of_an_item,
+    ),
+)  # fmt: skip
+
+# Looked for after all others: their messages hold those of compilers.
+COMPILATION = (
+    KnownCause(
+        r"(?:BackendCompilerFailed(?s:.*?) raised:\s+|InductorError: )(?:[\w.]+(?:Error|Exception): )?(?P<what>.+)",
+        "the model cannot be compiled: {what}",
+        "delete the cache of compiled code with `pi ssh {pod} 'rm -rf ~/.cache/vllm/torch_compile_cache'`, or add "
+        "`--enforce-eager` after `--vllm`",
+        remedies.adding("--enforce-eager", hint="start it without compiling: `{start}`"),
+        is_vague=True,
+    ),
+)
+UNRAISED = (
+    KnownCause(
+        r"Failed to get device capability: (?P<what>SM \S+) requires CUDA >= (?P<need>\d+(?:\.\d+)?)",
+        "the pod's CUDA toolkit is too old for its GPUs ({what}): FlashInfer needs {need} or newer",
+        "install it with `pi pods setup {pod} --cuda full`",
+    ),
+)
+DOWNLOADS = (
+    KnownCause(
+        r"CAS service error|xet_get|cas::|Data processing error",
+        "the Hugging Face Hub's server of files (Xet) did not answer",
+        "start it again: the download continues where it stopped; if it fails again, with `--env HF_HUB_DISABLE_XET=1`",
+        remedies.resume_without_xet,
+    ),
+)
+
+CAUSES = (*GENERATIONS, *COMPILERS, *CRASHES, *PACKAGES, *DOWNLOADS)
