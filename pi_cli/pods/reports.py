@@ -48,8 +48,9 @@ class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
-    (running, waiting), `metrics` are asked for by a live survey only, and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of
-    its processes listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
+    (running, waiting), `metrics` come with a live survey only, and `memory_used` is (used, total) MiB of its GPUs,
+    including other processes. `listens`: one of its processes listens on its port. `proof_keys` are what it proves
+    itself with (see `models.identity`).
     """
 
     name: str

@@ -75,6 +75,7 @@ def _card_fields(card: Gpu, allocations: list[Allocation], driver: str) -> dict[
         "pci.bus_id": f"00000000:{card.id + 1:02X}:00.0",
         "temperature.gpu": "31",
         "power.draw": "[N/A]",
+        "power.limit": "[N/A]",
     }
 
 
