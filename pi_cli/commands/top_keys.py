@@ -42,6 +42,7 @@ class _Top:
         self._loads = Loads(pods)
         self._asks_about: ModelLoad | None = None
         self._stopping: set[tuple[str, str]] = set()
+        self._has_moved = False  # until then, the first model is selected
 
     async def keep_looking(self, interval: float) -> None:
         def see(pod: str, survey: object) -> None:
@@ -110,12 +111,11 @@ class _Top:
         return next((model for model in models if (model.pod, model.name) == self._look.selected), None)
 
     def _move(self, rows: int) -> None:
-        models = self._ordered()
-        if not models:
-            return
-        names = [(model.pod, model.name) for model in models]
-        row = names.index(self._look.selected) if self._look.selected in names else -1 if rows > 0 else 0
-        self._look = replace(self._look, selected=names[min(max(row + rows, 0), len(names) - 1)])
+        names = [(model.pod, model.name) for model in self._ordered()]
+        row = names.index(self._look.selected) if self._look.selected in names and self._has_moved else 0
+        selected = names[min(max(row + rows, 0), len(names) - 1)] if names else None
+        self._has_moved = self._has_moved or rows != 0
+        self._look = replace(self._look, selected=selected)
 
     def _ask(self, model: ModelLoad) -> None:
         if model.is_foreign:
@@ -182,7 +182,6 @@ class _Top:
         self._look = replace(self._look, message=safe_line(text))
 
     def _draw(self) -> None:
-        if self._selected() is None:
-            self._move(0)
+        self._move(0)
         columns, rows = self._screen.size
         self._screen.draw(load.screen(self._loads.pods, self._look, width=columns, height=rows))

@@ -107,7 +107,10 @@ class FullScreen:
         """Replace the screen."""
         if self._before is not None and not self._is_lent:
             rows = "\x1b[K\r\n".join(self._styled(line) for line in lines)
-            self._write(f"\x1b[H{rows}\x1b[K\x1b[J")
+            try:
+                self._write(f"\x1b[H{rows}\x1b[K\x1b[J")
+            except OSError:  # the terminal was closed
+                self.pressed.put_nowait("q")
 
     def _set(self) -> None:
         assert self._before is not None
@@ -115,6 +118,9 @@ class FullScreen:
         settings[3] &= ~(termios.ECHO | termios.ICANON | (termios.ISIG if self._is_lent else 0))
         settings[6] = list(settings[6])
         settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
+        for key in (termios.VSUSP, termios.VQUIT):  # they would leave the alternate screen behind
+            settings[6][key] = b"\0"
+        settings[0] &= ~termios.IXON  # Ctrl+S would stop pi itself
         termios.tcsetattr(self._input, termios.TCSADRAIN, settings)
 
     def _read(self) -> None:

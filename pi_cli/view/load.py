@@ -32,7 +32,7 @@ HELP = (
 KEYS = "up/down select  s sort  l log  x stop  ? help  q quit"
 CURVE = "LAST 5 MIN"
 GAP = 2
-LEAST_NAME, LEAST_CURVE, MOST_CURVE = 10, 8, 60  # columns
+LEAST_NAME, LEAST_CURVE, MOST_CURVE = 10, 10, 60  # columns
 BAR = 10  # columns
 BLOCKS, ASCII_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 
@@ -127,7 +127,7 @@ def _gpu_part(pods: Mapping[str, PodLoad], look: Look, width: int, left: int, *,
         if rows and len(rows) + 1 + min(wanted, max(3, left // 2)) <= left:
             return _table(rows, width)
     room = left // 3
-    if room < 3:
+    if room < 3 or not of_pods:
         return []
     lines = _table(of_pods, width)[: room - 1]
     return [*lines, Text(f"and {_count(len(of_pods) - len(lines) + 1, 'more pod')}", style="dim")]
@@ -297,6 +297,8 @@ IMPORTANCE = (  # of columns, the first to stay
     "", "GPU", "MODEL", "%", "STATUS", "OUT/S", "RUN", "MEMORY", "WAIT", "KV", "IN/S", "TTFT", "TYPE", "POWER",
     CURVE, "TEMP", "USE", "GPUS", "SERVES",
 )  # fmt: skip
+EXTRA = ("GPUS", "SERVES")  # only beside columns that are not cut, and a curve of a welcome width
+WELCOME = {CURVE: 20}
 LEAST = {"GPU": 6, "MODEL": LEAST_NAME, "STATUS": 8, CURVE: LEAST_CURVE, "TYPE": 8, "SERVES": 16}
 
 
@@ -318,10 +320,13 @@ def _table(
     widths: dict[str, int] = {}
     for name in sorted(names, key=IMPORTANCE.index):
         least = min(sizes[name], LEAST.get(name, sizes[name]))
-        if not widths or sum(widths.values()) + GAP * len(widths) + least <= width:
+        taken = sum(
+            min(sizes[each], WELCOME.get(each, sizes[each])) if name in EXTRA else widths[each] for each in widths
+        )
+        if not widths or taken + GAP * len(widths) + least <= width:
             widths[name] = least
     spare = width - sum(widths.values()) - GAP * (len(widths) - 1)
-    for name in sorted(widths, key=lambda name: (name in (CURVE, "SERVES"), IMPORTANCE.index(name))):
+    for name in sorted(widths, key=lambda name: (name in (CURVE, *EXTRA), IMPORTANCE.index(name))):
         more = min(sizes[name] - widths[name], max(spare, 0))
         widths[name] += more
         spare -= more

@@ -11,7 +11,7 @@ from agent.processes import Process
 if TYPE_CHECKING:
     from agent import protocol
 
-# Names as of vLLM 0.32. Before 0.10 the KV cache was `gpu_cache_usage_perc`, and 0.10 and 0.11 report both names.
+# Names as of vLLM 0.32. `kv_cache_usage_perc` was `gpu_cache_usage_perc` before 0.9; some later versions report both.
 NAMES = {
     b"num_requests_running": "running",
     b"num_requests_waiting": "waiting",
