@@ -12,8 +12,7 @@ from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
-    from pi_cli.errors import PiError
-    from pi_cli.models.load import Loads, ModelLoad, PodLoad
+    from pi_cli.models.load import ModelLoad, PodLoad
     from pi_cli.pods.reports import GpuLoad
     from pi_cli.ssh.session import PodSession
 
@@ -95,10 +94,10 @@ def _print(pods: Mapping[str, Pod], interval: float, *, as_json: bool) -> None:
         await asyncio.sleep(interval)
         loads.see(session.pod, await loads.look(session))
 
-    with progress.following(pods) as report:
-        del report
+    with progress.following(pods):
         failures = asyncio.run(fleet.on_each(pods, look_twice))
-    _note_failures(loads, failures)
+    for name, error in failures.items():
+        loads.lost(name, error)
     if as_json:
         for load in loads.pods.values():
             terminal.show_json_line(_as_json(load))
@@ -107,11 +106,6 @@ def _print(pods: Mapping[str, Pod], interval: float, *, as_json: bool) -> None:
         for line in view.plain(loads.pods, is_ascii=full_screen.is_ascii()):
             console.print(line, soft_wrap=True)
     raise_any(failures)
-
-
-def _note_failures(loads: "Loads", failures: "Mapping[str, PiError]") -> None:
-    for name, error in failures.items():
-        loads.lost(name, error)
 
 
 def _as_json(load: "PodLoad") -> dict[str, object]:

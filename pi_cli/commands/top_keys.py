@@ -10,6 +10,7 @@ from pi_cli.models import logs, stopping, watching
 from pi_cli.models.load import Loads, ModelLoad
 from pi_cli.models.logs import LogQuery, Source
 from pi_cli.pods import fleet
+from pi_cli.pods.reports import Survey
 from pi_cli.safe import safe_line
 from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Pod
@@ -21,6 +22,7 @@ from pi_cli.view.load import Look
 CLOCK = 1.0  # seconds after which the screen is drawn again, for the age of an outage
 BACK = ("q", "escape", full_screen.CTRL_C)
 PAGE = 10  # rows
+DRAWING_PAUSE = 0.1  # seconds
 SORTS = list(load.SORTS)
 
 
@@ -42,16 +44,17 @@ class _Top:
         self._loads = Loads(pods)
         self._asks_about: ModelLoad | None = None
         self._stopping: set[tuple[str, str]] = set()
+        self._is_due = False
         self._has_moved = False  # until then, the first model is selected
 
     async def keep_looking(self, interval: float) -> None:
-        def see(pod: str, survey: object) -> None:
-            self._loads.see(pod, survey)  # type: ignore[arg-type]
-            self._draw()
+        def see(pod: str, survey: Survey) -> None:
+            self._loads.see(pod, survey)
+            self._draw_soon()
 
         def lost(pod: str, error: PiError) -> None:
             self._loads.lost(pod, error)
-            self._draw()
+            self._draw_soon()
 
         await watching.keep_looking(
             self._pods, self._loads.look, see, lost=lost, report=lambda _: None, interval=interval
@@ -181,7 +184,14 @@ class _Top:
     def _say(self, text: str) -> None:
         self._look = replace(self._look, message=safe_line(text))
 
+    def _draw_soon(self) -> None:
+        """Draw once for the pods that answer at about the same time."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(DRAWING_PAUSE, self._draw)
+
     def _draw(self) -> None:
+        self._is_due = False
         self._move(0)
         columns, rows = self._screen.size
         self._screen.draw(load.screen(self._loads.pods, self._look, width=columns, height=rows))

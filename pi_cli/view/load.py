@@ -174,7 +174,7 @@ def _usage_row(name: str, kind: str, gpus: "Sequence[GpuLoad]", look: Look, *, s
         "GPU": Text(name),
         "TYPE": Text(f"{kind} MIG" if slices else kind),
         "USE": Text(_bar(use, look) if use is not None else "-", style="green" if use else "dim"),
-        "%": Text(f"{use:.0f}%" if use is not None else "-", justify="right"),
+        "%": Text(f"{use:3.0f}%" if use is not None else "-", justify="right"),
         "MEMORY": Text(f"{used / 1024:.1f}/{total / 1024:.1f} GiB" if memory else "-", justify="right"),
         "POWER": Text(_power(gpus), justify="right"),
         "TEMP": Text(f"{max(temperatures):.0f} C" if temperatures else "-", justify="right"),

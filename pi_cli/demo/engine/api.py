@@ -53,10 +53,10 @@ class HttpError(Exception):
 class Api:
     """The ASGI application. The server sets `engine_is_alive` to False when the engine dies."""
 
-    def __init__(self, settings: Settings, *, version: str, context: int) -> None:
+    def __init__(self, settings: Settings, *, version: str, context: int, on_work: Callable[[int], None]) -> None:
         self._settings, self._version, self._context = settings, version, context
         self._since = int(time.time())
-        self._work = Work()
+        self._work = Work(on_work)
         self.engine_is_alive = True
         self._routes = {
             ("GET", "/health"): self._health,

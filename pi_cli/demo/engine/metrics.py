@@ -1,15 +1,16 @@
 """The metrics of the simulated server, by the names of vLLM 0.32; each says that it is simulated."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pi_cli.demo.engine.chat import Completion
 
 
 class Work:
-    """The requests that are being answered, and the counters of those that were."""
+    """The requests that are being answered, and the counters of all; `on_change` gets the number of active ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[int], None]) -> None:
+        self._on_change = on_change
         self.active: list[Completion] = []
         self._prompt_tokens = 0
         self._generation_tokens = 0
@@ -18,11 +19,13 @@ class Work:
     @contextlib.contextmanager
     def counted(self, completion: Completion) -> Iterator[None]:
         self.active.append(completion)
+        self._on_change(len(self.active))
         self._prompt_tokens += completion.prompt_tokens
         try:
             yield
         finally:
             self.active.remove(completion)
+            self._on_change(len(self.active))
             self._generation_tokens += completion.sent
             self._first_tokens += _first_tokens([completion])
 
