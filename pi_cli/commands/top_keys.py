@@ -34,6 +34,8 @@ async def show(pods: Mapping[str, Pod], interval: float) -> None:
             looking = group.create_task(top.keep_looking(interval))
             await top.follow_keys(group)
             looking.cancel()
+            if not top.is_stopping:
+                screen.stop()  # closing the connections may take a moment
 
 
 class _Top:
@@ -46,6 +48,10 @@ class _Top:
         self._stopping: set[tuple[str, str]] = set()
         self._is_due = False
         self._has_moved = False  # until then, the first model is selected
+
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._stopping)
 
     async def keep_looking(self, interval: float) -> None:
         def see(pod: str, survey: Survey) -> None:
@@ -178,8 +184,7 @@ class _Top:
                 view.note(event)
 
             failures = await logs.follow(pods, [source], LogQuery(lines), sink=view.write, report=report)
-            text = str(failures[model.pod]) if failures else "the log has ended"
-            view.note(Note(model.pod, text))
+            view.note(Note(model.pod, str(failures.get(model.pod, "the log has ended"))))
 
     def _say(self, text: str) -> None:
         self._look = replace(self._look, message=safe_line(text))

@@ -51,9 +51,9 @@ def drawn(pods: dict[str, PodLoad], look: Look, width: int, height: int) -> list
 
 AT_80 = """\
 pi top  4 pods, 2 GPUs, 3 models  sorted by name, every 2 s
-GPU    TYPE      USE           %         MEMORY      POWER  TEMP
-dc1/0  H100      ██████████  97%  68.4/79.6 GiB  512/700 W  61 C
-dc1/1  H200 MIG  -             -              -          -     -
+GPU    TYPE      USE            %         MEMORY      POWER  TEMP
+dc1/0  H100      ██████████   97%  68.4/79.6 GiB  512/700 W  61 C
+dc1/1  H200 MIG  -              -              -          -     -
 dc2    the driver does not answer
 dc3    for AGE: cannot reach pod `dc3`: timed out
 dc4    connecting
@@ -88,7 +88,7 @@ def test_sums_for_a_pod_are_the_mean_use_the_whole_memory_and_the_hottest_gpu() 
     hot = GpuLoad(1, "NVIDIA H100 80GB HBM3", (0, 81559), 3.0, 100.0, 700.0, 80.0)
     pods = {"dc1": PodLoad("dc1", (H100, hot, *[BARE] * 6), (QWEN,), is_seen=True)}
     [row] = [line for line in drawn(pods, Look(), 100, 9) if line.startswith("dc1 ")]
-    sums = "dc1  2x H100, 6x H200 MIG  █████░░░░░  50%  68.4/159.3 GiB  612 W  80 C"
+    sums = "dc1  2x H100, 6x H200 MIG  █████░░░░░   50%  68.4/159.3 GiB  612 W  80 C"
     assert re.split(r"  +", row) == re.split(r"  +", sums)
 
 
