@@ -98,6 +98,7 @@ def test_models_of_the_catalogue_are_completed_without_typer_and_without_parsing
         (["models", "Qwen3-8B", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
         (["list"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["list", "--no-check", "--json"], HEAVY - {"rich"} | {"asyncio"}),
+        (["top"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it", "rich.live"}),
         (["logs", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["stop", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
         (["ssh", "dc1", "true"], HTTP | {"pydantic", "huggingface_hub"}),

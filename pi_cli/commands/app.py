@@ -16,6 +16,7 @@ class Commands(LazyGroup):
     table: ClassVar = {
         "start": Command("start.start", "Start a model and wait until it answers."),
         "list": Command("list.list_models", "List models and their current status."),
+        "top": Command("top.top", "Show the load of all pods and models on one screen."),
         "models": Command("models.models", "Show which models of the catalogue fit your GPUs, and how."),
         "models update": Command("models_update.update", "Take newer vLLM recipes into the catalogue."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),

@@ -1,12 +1,13 @@
 """The simulated GPUs of an embedded pod, and the memory that processes have allocated on them.
 
 Stored in files under `$HOME/.demo`, because the stub `nvidia-smi` and the stub engines are separate programs:
-`gpus.json` lists the cards, `allocations/PID.json` the memory of a process on each.
+`gpus.json` lists the cards, `allocations/PID.json` the memory of a process on each, `work/PID.json` its requests.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,6 +114,23 @@ def allocations(home: Path) -> list[Allocation]:
         if _start_time(pid) == record["started"]:
             result += [Allocation(pid, int(gpu), memory) for gpu, memory in record["memory"].items()]
     return result
+
+
+def work(home: Path, pid: int, gpus: Collection[int], requests: int) -> None:
+    """Record how many requests `pid` works on with these cards, until it exits."""
+    with suppress(OSError):  # a full disk stops no answer
+        record = {"started": _start_time(pid), "gpus": [*gpus], "requests": requests}
+        _write(home / ".demo" / "work" / f"{pid}.json", record)
+
+
+def utilization(home: Path) -> dict[int, int]:
+    """Return the simulated use of cards in percent: more with each request, and never the whole."""
+    use: dict[int, int] = {}
+    for path in sorted((home / ".demo").glob("work/*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["requests"] and _start_time(int(path.stem)) == record["started"]:
+            use |= {gpu: round(100 - 60 / (record["requests"] + 0.5)) for gpu in record["gpus"]}
+    return use
 
 
 def _write(path: Path, content: object) -> None:

@@ -6,17 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
 from pi_cli.hints import fill
-from pi_cli.models import identity, model_status
+from pi_cli.models import identity, model_status, watching
 from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
 from pi_cli.pods import agent, wording
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
-from pi_cli.ssh import login
-from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import debug, state
+from pi_cli.store import state
 from pi_cli.store.records import Model, Pod
-
-INTERVAL = 2.0  # seconds between two surveys of a watched pod
 
 
 async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str] | None = None) -> list[Listed]:
@@ -66,31 +62,15 @@ def _remarks(pod: str, answer: Survey) -> list[str]:
 
 async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:
     """Survey pods every two seconds until cancelled; keep one connection to each pod, and reconnect when it is lost."""
+    remarks: dict[str, set[str]] = {name: set() for name in pods}
 
-    async def look(name: str, pod: Pod) -> None:
-        reconnection = Reconnection(
-            on_lost=lambda error: report(Note(name, str(error))),
-            on_back=lambda: report(Note(name, f"`{name}` answers again")),
-            each_reason=True,
-        )
-        remarks: set[str] = set()
-        while True:
-            try:
-                with debug.bugs_as_errors(f"looking at `{name}`"):
-                    async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
-                        while True:
-                            models = await survey(session, state.load().pod(name), report, remarks)
-                            reconnection.connected()
-                            see(name, models)
-                            await asyncio.sleep(INTERVAL)
-            except PiError as error:
-                pause = reconnection.pause_after(error)
-                see(name, remembered(name, state.load().pod(name), status_after(error)))
-            await asyncio.sleep(pause)
+    async def look(session: PodSession) -> list[Listed]:
+        return await survey(session, state.load().pod(session.pod), report, remarks[session.pod])
 
-    async with asyncio.TaskGroup() as group:
-        for name, pod in pods.items():
-            group.create_task(look(name, pod))
+    def lost(name: str, error: PiError) -> None:
+        see(name, remembered(name, state.load().pod(name), status_after(error)))
+
+    await watching.keep_looking(pods, look, see, lost=lost, report=report)
 
 
 async def alive(session: PodSession) -> dict[str, RunningModel]:

@@ -20,12 +20,14 @@ from pi_cli.pods.reports import (
     DeadModel,
     Disk,
     Downloaded,
+    GpuLoad,
     Holders,
     Inspection,
     KeptPlace,
     Launched,
     LogChange,
     Logged,
+    Metrics,
     PhaseEntered,
     Placed,
     Purge,
@@ -80,9 +82,14 @@ OnLog = Callable[[int, int, bytes | LogChange], Awaitable[None] | None]
 """Takes the number of a source, the offset after this part, and the part: bytes of the log, or a change."""
 
 
-async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *, forget: bool) -> Survey:
-    """Ask which models run on a pod; with `forget`, the pod deletes the records of dead models."""
-    request: protocol.SurveyRequest = {"known": list(known), "forget": forget}
+async def survey(
+    session: PodSession, known: "Sequence[protocol.KnownModel]", *, forget: bool, live: bool = False
+) -> Survey:
+    """Ask which models run on a pod; with `forget`, the pod deletes the records of dead models.
+
+    With `live`, also ask for the load of its GPUs and models; then no ends of logs are sent.
+    """
+    request: protocol.SurveyRequest = {"known": list(known), "forget": forget, "live": live}
     result = await _result(session, "survey", request)
     with understood(session.pod):
         reply = cast("protocol.Survey", result)
@@ -93,6 +100,7 @@ async def survey(session: PodSession, known: "Sequence[protocol.KnownModel]", *,
             elsewhere=dict(checks.each(_elsewhere, reply["elsewhere"])),
             refused_lock=checks.optional(checks.line, reply["refused_lock"]),
             driver_hangs=checks.flag(reply["driver_hangs"]),
+            gpus=checks.each(_gpu_load, reply["gpus"])[:MAX_GPUS],
         )
 
 
@@ -318,9 +326,38 @@ def _model(reply: "protocol.ModelReport") -> RunningModel:
         phase=checks.optional(checks.line, reply["phase"]),
         progress=checks.optional(_progress, reply["progress"]),
         requests=checks.optional(_pair, reply["requests"]),
+        metrics=checks.optional(_metrics, reply["metrics"]),
         memory_used=checks.optional(_pair, reply["memory_used"]),
         listens=checks.flag(reply["listens"]),
         proof_keys=frozenset(checks.each(checks.proof_key, reply["proof_keys"])),
+    )
+
+
+def _metrics(reply: object) -> Metrics:
+    metrics = cast("protocol.Metrics", reply)
+    return Metrics(
+        at=checks.number(metrics["at"]),
+        running=checks.optional(checks.amount, metrics["running"]),
+        waiting=checks.optional(checks.amount, metrics["waiting"]),
+        prompt_tokens=checks.optional(checks.amount, metrics["prompt_tokens"]),
+        generation_tokens=checks.optional(checks.amount, metrics["generation_tokens"]),
+        kv_cache=checks.optional(checks.amount, metrics["kv_cache"]),
+        first_token_seconds=checks.optional(checks.amount, metrics["first_token_seconds"]),
+        first_tokens=checks.optional(checks.amount, metrics["first_tokens"]),
+    )
+
+
+def _gpu_load(reply: object) -> GpuLoad:
+    gpu = cast("protocol.GpuLoad", reply)
+    return GpuLoad(
+        id=checks.whole(gpu["id"], maximum=MAX_GPUS),
+        name=checks.line(gpu["name"]),
+        memory=checks.optional(_pair, gpu["memory"]),
+        utilization=checks.optional(checks.amount, gpu["utilization"]),
+        power=checks.optional(checks.amount, gpu["power"]),
+        power_limit=checks.optional(checks.amount, gpu["power_limit"]),
+        temperature=checks.optional(checks.amount, gpu["temperature"]),
+        has_slices=checks.flag(gpu["mig"]),
     )
 
 

@@ -47,6 +47,13 @@ def number(value: object) -> float:
     return float(value)
 
 
+def amount(value: object) -> float:
+    count = number(value)
+    if count < 0:
+        raise InvalidValue(value, "a number of at least 0")
+    return count
+
+
 def share(value: object) -> float:
     fraction = number(value)
     if not 0 < fraction <= 1:

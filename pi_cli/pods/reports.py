@@ -13,12 +13,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """The work of a model by vLLM's own counters, as in the protocol; None for what it does not report."""
+
+    at: float
+    running: float | None
+    waiting: float | None
+    prompt_tokens: float | None
+    generation_tokens: float | None
+    kv_cache: float | None
+    first_token_seconds: float | None
+    first_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """A GPU: (used, total) MiB, percent of the time in use, watts, degrees Celsius; None for what is not known.
+
+    `has_slices`: it is divided into MIG slices.
+    """
+
+    id: int
+    name: str
+    memory: tuple[int, int] | None = None
+    utilization: float | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: float | None = None
+    has_slices: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
-    (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of
-    its processes listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
+    (running, waiting), `metrics` come with a live survey only, and `memory_used` is (used, total) MiB of its GPUs,
+    including other processes. `listens`: one of its processes listens on its port. `proof_keys` are what it proves
+    itself with (see `models.identity`).
     """
 
     name: str
@@ -34,6 +66,7 @@ class RunningModel:
     phase: str | None = None
     progress: tuple[int, int | None] | None = None
     requests: tuple[int, int] | None = None
+    metrics: Metrics | None = None
     memory_used: tuple[int, int] | None = None
     listens: bool = False
     proof_keys: frozenset[bytes] = field(default=frozenset(), repr=False)
@@ -82,7 +115,7 @@ class Survey:
 
     `elsewhere` are models of pi's list that another machine with the same home has started, and the ids of these
     machines. `refused_lock` is the path of a lock that the pod's file system refused. `driver_hangs`: nvidia-smi did
-    not answer, so that the memory of the GPUs is unknown.
+    not answer, so that the memory of the GPUs is unknown. `gpus` is empty unless the survey was a live one.
     """
 
     models: list[RunningModel]
@@ -91,6 +124,7 @@ class Survey:
     elsewhere: dict[str, str]
     refused_lock: str | None
     driver_hangs: bool = False
+    gpus: list[GpuLoad] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

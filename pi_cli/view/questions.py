@@ -7,29 +7,33 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pi_cli.view import terminal
-
-if TYPE_CHECKING:
-    from rich.live import Live
 
 TERMINAL_DEVICE = "/dev/tty"
 POLL_INTERVAL = 0.05  # seconds between two checks whether a line was typed
 MAX_LINE = 4096  # bytes, the limit of a terminal
 
 
+class View(Protocol):
+    """What is drawn on the terminal until it is stopped, e.g. a `rich.live.Live`."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Drawing:
-    make: "Callable[[], Live]"
-    live: "Live"
+    make: Callable[[], View]
+    live: View
 
 
 _drawings: list[_Drawing] = []
 
 
 @contextmanager
-def drawing(make: "Callable[[], Live]") -> Iterator[None]:
+def drawing(make: Callable[[], View]) -> Iterator[None]:
     """Show a live view while the block runs; a question removes it, and makes a new one when it was answered."""
     view = _Drawing(make, make())
     _drawings.append(view)

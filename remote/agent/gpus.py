@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ PATIENCE = 60.0
 NOTE_SHARE = 1 / 12  # of the patience, then it is said: 5 s; optional figures are not waited for any longer
 # Where WSL, GKE's containers and Debian have nvidia-smi, beside the PATH; the same in `remote/setup/gpus.sh`.
 NVIDIA_FOLDERS = ["/usr/lib/wsl/lib", "/usr/local/nvidia/bin", "/usr/lib/nvidia/current"]
+LOAD_FIELDS = "utilization.gpu,power.draw,power.limit,temperature.gpu,mig.mode.current,name"
 MEMORY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
 
 
@@ -34,17 +36,54 @@ class Memory(NamedTuple):
 
     sizes: Dict[int, Tuple[int, int]]
     driver: "protocol.Driver"
+    loads: "List[protocol.GpuLoad]"
 
 
-def memory() -> Memory:
-    """Ask for the memory of the GPUs. While models run, the driver is loaded and answers at once."""
+NOT_ASKED = Memory({}, "answers", [])
+
+
+def memory(live: bool = False) -> Memory:
+    """Ask for the memory of the GPUs, with `live` also for their load. While models run, the driver is loaded and
+    answers at once."""
+    settings = variables.pod_environment()
+    [output] = ask([with_load(MEMORY) if live else MEMORY], settings, share=NOTE_SHARE)
+    if live and output.driver == "fails":  # one field that this driver does not know, and it says nothing
+        [output] = ask([MEMORY], settings, share=NOTE_SHARE)
     sizes = {}
-    [output] = ask([MEMORY], variables.pod_environment(), share=NOTE_SHARE)
+    loads: "List[protocol.GpuLoad]" = []
     for line in output.text.splitlines():
+        fields = [field.strip() for field in line.split(",", 8)]
         with contextlib.suppress(ValueError):
-            index, used, total = (int(field) for field in line.split(","))
-            sizes[index] = (used, total)
-    return Memory(sizes, output.driver)
+            index = int(fields[0])
+            with contextlib.suppress(ValueError, IndexError):
+                sizes[index] = (int(fields[1]), int(fields[2]))
+            if live:
+                loads.append(load(index, sizes.get(index), fields[3:]))
+    return Memory(sizes, output.driver, loads)
+
+
+def with_load(query: List[str]) -> List[str]:
+    return [word + "," + LOAD_FIELDS if word.startswith("--query-gpu=") else word for word in query]
+
+
+def load(index: int, memory: Optional[Tuple[int, int]], fields: List[str]) -> "protocol.GpuLoad":
+    """Return the load of a GPU; None for what nvidia-smi does not know, e.g. `[N/A]` or `[GPU is lost]`."""
+    fields = fields + [""] * (6 - len(fields))
+    utilization, power, power_limit, temperature = (measured(field) for field in fields[:4])
+    return {
+        "id": index,
+        "name": fields[5],
+        "memory": list(memory) if memory else None,
+        "utilization": utilization,
+        "power": power,
+        "power_limit": power_limit,
+        "temperature": temperature,
+        "mig": fields[4] == "Enabled",
+    }
+
+
+def measured(field: str) -> Optional[float]:
+    return float(field) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", field) else None
 
 
 def holders(questions: List[List[str]]) -> "protocol.Holders":

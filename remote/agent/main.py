@@ -72,7 +72,7 @@ def attach(request: "protocol.AttachRequest") -> "protocol.StartResult":
 def survey(request: "protocol.SurveyRequest") -> "protocol.Survey":
     from agent import survey
 
-    return survey.survey(request["known"], forget=request["forget"])
+    return survey.survey(request["known"], forget=request["forget"], live=request["live"])
 
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":

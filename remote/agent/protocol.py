@@ -86,8 +86,27 @@ class Record(_Record, total=False):
 Status = Literal["starting", "ready", "unhealthy", "orphaned"]
 
 
+class Metrics(TypedDict):
+    """The work of a model by vLLM's own counters, summed over its engines; `at` is the pod's monotonic clock.
+
+    Tokens and first tokens count since the start of vLLM, `first_token_seconds` is the sum of the times until the first
+    tokens, `kv_cache` a share from 0 to 1. What this vLLM does not report is None.
+    """
+
+    at: float
+    running: Optional[float]
+    waiting: Optional[float]
+    prompt_tokens: Optional[float]
+    generation_tokens: Optional[float]
+    kv_cache: Optional[float]
+    first_token_seconds: Optional[float]
+    first_tokens: Optional[float]
+
+
 class ModelReport(TypedDict):
     """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds.
+
+    `metrics` are reported if the request was for the live state, and the model is ready.
 
     `listens`: one of its processes listens on its port now. `proof_keys` are what it proves itself with, as hex.
     """
@@ -105,9 +124,26 @@ class ModelReport(TypedDict):
     phase: Optional[str]
     progress: Optional[List[Optional[int]]]
     requests: Optional[List[int]]
+    metrics: Optional[Metrics]
     memory_used: Optional[List[int]]
     listens: bool
     proof_keys: List[str]
+
+
+class GpuLoad(TypedDict):
+    """A GPU: [used, total] MiB, percent of the time in use, watts, degrees Celsius; None if nvidia-smi does not know.
+
+    `mig`: it is divided into MIG slices.
+    """
+
+    id: int
+    name: str
+    memory: Optional[List[int]]
+    utilization: Optional[float]
+    power: Optional[float]
+    power_limit: Optional[float]
+    temperature: Optional[float]
+    mig: bool
 
 
 class Death(TypedDict):
@@ -168,10 +204,14 @@ class AttachRequest(TypedDict):
 
 
 class SurveyRequest(TypedDict):
-    """Ask which models run. With `forget`, the agent deletes the records of dead models."""
+    """Ask which models run. With `forget`, the agent deletes the records of dead models.
+
+    With `live`, it also reports the load of the GPUs and of the models, but not the ends of the logs of dead ones.
+    """
 
     known: List[KnownModel]
     forget: bool
+    live: bool
 
 
 class InspectRequest(TypedDict):
@@ -473,7 +513,8 @@ class Survey(TypedDict):
     """The models that run on the pod, and those of pi's list and of the pod's records that no longer do.
 
     `refused_lock` is the path of a lock that the file system refused, the first time that this happens after a boot.
-    `driver_hangs`: nvidia-smi did not answer at once, so that the memory of the GPUs is unknown.
+    `driver_hangs`: nvidia-smi did not answer at once, so that the memory of the GPUs is unknown. `gpus` is empty unless
+    the request was for the live state.
     """
 
     models: List[ModelReport]
@@ -482,6 +523,7 @@ class Survey(TypedDict):
     elsewhere: List[Elsewhere]
     refused_lock: Optional[str]
     driver_hangs: bool
+    gpus: List[GpuLoad]
 
 
 class Disk(TypedDict):

@@ -3,11 +3,10 @@
 import base64
 import contextlib
 import os
-import re
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, orphans, phases, ports, processes, records, wire
+from agent import gpus, home, metrics, orphans, phases, ports, processes, records, wire
 from agent.machine import LOGS
 from agent.processes import Process
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 MAX_LOG_END: "protocol.MaxLogEnd" = 65536
 MAX_LOG_ENDS: "protocol.MaxLogEnds" = 1048576
-REQUESTS = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? ([0-9.e+]+)", re.MULTILINE)
 
 
 class Running(NamedTuple):
@@ -42,10 +40,11 @@ class Gone(NamedTuple):
     record: "Optional[protocol.Record]"
 
 
-def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Survey":
+def survey(known: "List[protocol.KnownModel]", *, forget: bool, live: bool = False) -> "protocol.Survey":
     """Return the models that run, with their status, and those of the records and of `known` that no longer do.
 
-    With `forget`, delete the records of dead models.
+    With `forget`, delete the records of dead models. With `live`, also return the load of the GPUs and of the models,
+    but not the ends of logs.
     """
     with records.locked(required=False) as refused:
         marked = processes.marked()
@@ -62,7 +61,7 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
         if not by_hand & {process.pid for process in group}:
             running.append(Running(model, None, group, repository))
     running += unmarked(known, {str(model.model["uid"]) for model in running})
-    models, driver_hangs = described(running) if running else ([], False)
+    models, held = described(running, live) if running or live else ([], gpus.NOT_ASKED)
     gone = [Gone(records.known_as(record), record) for record in dead]
     uids = {record["uid"] for record in [*recorded, *others]}
     listed = {model["uid"] for model in known}
@@ -74,7 +73,7 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
     lost = {entry.model["name"]: entry for entry in gone if entry.model["pid"] and entry.model["name"] not in names}
     return {
         "models": models,
-        "dead": deaths(list(lost.values())),
+        "dead": deaths(list(lost.values()), 0 if live else int(MAX_LOG_ENDS)),
         "unreadable": skipped,
         "elsewhere": [
             {"name": record["name"], "machine": record["machine"]}
@@ -82,7 +81,8 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool) -> "protocol.Sur
             if record["machine"] and record["name"] not in names
         ],
         "refused_lock": refused or None,
-        "driver_hangs": driver_hangs,
+        "driver_hangs": held.driver == "hangs",
+        "gpus": held.loads,
     }
 
 
@@ -97,25 +97,25 @@ def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running
     return list(running.values())
 
 
-def described(running: List[Running]) -> "Tuple[List[protocol.ModelReport], bool]":
-    """Return reports on all models, and whether the driver hangs: then they lack the GPU memory. All is queried in
+def described(running: List[Running], live: bool) -> "Tuple[List[protocol.ModelReport], gpus.Memory]":
+    """Return reports on all models, and the memory of the GPUs, which they lack if the driver hangs. All is queried in
     parallel."""
     from concurrent import futures  # not loaded on pods without models
 
     with futures.ThreadPoolExecutor(64) as pool:  # for servers that accept a connection and say nothing
-        memory = pool.submit(gpus.memory) if any(model.model["gpu"] for model in running) else None
+        memory = pool.submit(gpus.memory, live) if live or any(model.model["gpu"] for model in running) else None
         listening = ports.listening_sockets()  # once for all models: the kernel takes 7 ms
-        pending = [pool.submit(describe, model, listening) for model in running]
+        pending = [pool.submit(describe, model, listening, live) for model in running]
         while futures.wait(pending, timeout=1.0).not_done:
             wire.beat()
         reports = [future.result() for future in pending]
-        held = memory.result() if memory else gpus.Memory({}, "answers")
+        held = memory.result() if memory else gpus.NOT_ASKED
     for report in reports:
         report["memory_used"] = held_by(report, held.sizes)
-    return reports, held.driver == "hangs"
+    return reports, held
 
 
-def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.ModelReport":
+def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "protocol.ModelReport":
     """Return the report on a model; if it is ready, note that in its record."""
     model, record = running.model, running.record
     is_owner = ports.is_owner(running.processes, model["port"], listening)
@@ -125,6 +125,8 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
     log = record["log"] if record else log_of(model["name"])
+    key = next(iter(keys_of(running.processes)), None)
+    load = metrics.ask(model["port"], key, running.processes) if status == "ready" else None
     return {
         "uid": model["uid"],
         "name": model["name"],
@@ -138,7 +140,8 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
         "age": home.uptime() - record["since"] if record else None,
         "phase": phases.phase_of(log) or phases.LAUNCHED if is_loading else None,
         "progress": record.get("progress") if record else None,
-        "requests": requests(model["port"], running.processes) if status == "ready" else None,
+        "requests": metrics.requests(load),
+        "metrics": load if live else None,
         "memory_used": None,
         "listens": is_owner,
         "proof_keys": proof_keys(running) if is_owner else [],
@@ -159,16 +162,6 @@ def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
 
 def was_ready(record: "Optional[protocol.Record]") -> bool:
     return record is not None and record.get("ready", False)
-
-
-def requests(port: int, group: List[Process]) -> Optional[List[int]]:
-    """Return [running, waiting] requests according to vLLM's /metrics; None if it does not report them."""
-    _, metrics = ports.get(port, "/metrics", next(iter(keys_of(group)), None), group)
-    counts: Dict[str, int] = {}
-    with contextlib.suppress(ValueError, OverflowError):
-        for kind, number in REQUESTS.findall(metrics):  # one line per engine
-            counts[kind.decode("ascii")] = counts.get(kind.decode("ascii"), 0) + int(float(number))
-    return [counts["running"], counts["waiting"]] if len(counts) == 2 else None
 
 
 def keys_of(group: List[Process]) -> List[str]:
@@ -201,9 +194,8 @@ def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -
     return [sum(memory[gpu][0] for gpu in ids), sum(memory[gpu][1] for gpu in ids)]
 
 
-def deaths(gone: List[Gone]) -> "List[protocol.Death]":
-    """Return reports on dead models, the latest first, with the ends of as many logs as fit into a reply."""
-    left = int(MAX_LOG_ENDS)
+def deaths(gone: List[Gone], left: int) -> "List[protocol.Death]":
+    """Return reports on dead models, the latest first, with the ends of as many logs as fit into this many bytes."""
     reports: "List[protocol.Death]" = []
     for model, record in sorted(gone, key=lambda entry: -(entry.record["since"] if entry.record else 0)):
         path = record["log"] if record else log_of(model["name"])

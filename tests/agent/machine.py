@@ -52,7 +52,7 @@ class Machine:
             return messages(process.stdout.read())[-1]
 
     def survey(self) -> dict[str, Any]:
-        return self.ask("survey", known=[], forget=True)
+        return self.ask("survey", known=[], forget=True, live=False)
 
     def start(self, name: str = "q", **changes: Any) -> dict[str, Any]:
         return self.ask("start", **start_request(name) | changes)

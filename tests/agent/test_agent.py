@@ -74,7 +74,7 @@ def test_the_agent_beats_while_it_works(machine: Machine) -> None:
     """With no time between two beats, each step of the work is followed by one."""
     machine.start()
     asked: list[tuple[str, Any]] = [
-        ("survey", {"known": [], "forget": False}),
+        ("survey", {"known": [], "forget": False, "live": False}),
         ("attach", {"name": "q"}),
         ("stop", {"models": [known("q")], "exact": False}),
     ]

@@ -250,9 +250,11 @@ def test_metrics_count_tokens(tiny: Model, client: openai.OpenAI) -> None:
     client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "Hello"}])
     metrics = httpx2.get(f"{tiny.url}/metrics", trust_env=False).text
     names = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prompt_tokens_total")
-    for name in (*names, "generation_tokens_total"):
+    first_token = ("time_to_first_token_seconds_sum", "time_to_first_token_seconds_count")
+    for name in (*names, "generation_tokens_total", *first_token):
         assert re.search(rf'^vllm:{name}\{{engine="0",model_name="tiny"\}} [0-9.]+$', metrics, re.MULTILINE), name
     assert 'vllm:num_requests_running{engine="0",model_name="tiny"} 0.0' in metrics
+    assert {line.partition(" Sim")[2] for line in metrics.splitlines() if line.startswith("# HELP")} == {"ulated."}
 
 
 def test_the_servers_own_key_protects_only_v1_like_the_real_one(tiny: Model) -> None:

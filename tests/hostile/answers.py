@@ -16,6 +16,16 @@ UID = "0123456789abcdef0123456789abcdef"
 GPUS = "0, NVIDIA H100 80GB HBM3, 81559, 0, GPU-0, Disabled, 580.95.05\n"
 LOG = "/root/.vllm_logs/q.log"
 
+METRICS: "protocol.Metrics" = {
+    "at": 1000.5,
+    "running": 1.0,
+    "waiting": 0.0,
+    "prompt_tokens": 100.0,
+    "generation_tokens": 1000.0,
+    "kv_cache": 0.25,
+    "first_token_seconds": 0.5,
+    "first_tokens": 2.0,
+}
 MODEL: "protocol.ModelReport" = {
     "uid": UID,
     "name": "q",
@@ -30,6 +40,7 @@ MODEL: "protocol.ModelReport" = {
     "phase": None,
     "progress": None,
     "requests": [1, 0],
+    "metrics": METRICS,
     "memory_used": [70000, 81559],
     "listens": True,
     "proof_keys": ["0f" * 32],
@@ -42,6 +53,7 @@ STARTING: "protocol.ModelReport" = {
     "phase": "loading weights",
     "progress": [5, 10],
     "requests": None,
+    "metrics": None,
     "memory_used": None,
 }
 DEAD: "protocol.Death" = {
@@ -52,6 +64,16 @@ DEAD: "protocol.Death" = {
     "log_end": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
 }
 UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
+GPU_LOAD: "protocol.GpuLoad" = {
+    "id": 0,
+    "name": "NVIDIA H100 80GB HBM3",
+    "memory": [70000, 81559],
+    "utilization": 97.0,
+    "power": 512.3,
+    "power_limit": 700.0,
+    "temperature": 61.0,
+    "mig": False,
+}
 SURVEY: "protocol.Survey" = {
     "models": [MODEL, STARTING],
     "dead": [DEAD],
@@ -59,6 +81,7 @@ SURVEY: "protocol.Survey" = {
     "elsewhere": [{"name": "e", "machine": "gpu02-3f9a8b7c"}],
     "refused_lock": "/root/.pi/lock",
     "driver_hangs": False,
+    "gpus": [GPU_LOAD],
 }
 
 DISK: "protocol.Disk" = {

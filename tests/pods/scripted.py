@@ -43,6 +43,7 @@ def survey(*models: Any, **changes: Any) -> Any:
         "elsewhere": [],
         "refused_lock": None,
         "driver_hangs": False,
+        "gpus": [],
     }
     return {"models": list(models)} | nothing | changes
 

@@ -39,6 +39,7 @@ WRONG = {
     "status": ("fine", '"fine" is not one of orphaned, ready, starting, unhealthy'),
     "age": ([], "a value of type list is not a number"),
     "requests": ([1], "a value of type list is not a pair"),
+    "metrics": ({**answers.METRICS, "running": -1}, "-1 is not a number of at least 0"),
 }
 OUT_OF_RANGE = {"port": (65536, 0, -1), "pid": (-1, 1 << 33), "age": (1e300,), "memory": (0, -0.5, 2)}
 FOREIGN = ["x\\$(touch PWNED)", "../../etc/x", "--all", "a b", "x;touch PWNED;", "é", "q" * 65]

@@ -7,13 +7,14 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from pi_cli.demo.engine import kinds, responses, script
 from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
+from pi_cli.demo.engine.metrics import Work
 from pi_cli.demo.engine.web import App, Message, Receive, Send
 
 Json = dict[str, Any]
@@ -52,12 +53,10 @@ class HttpError(Exception):
 class Api:
     """The ASGI application. The server sets `engine_is_alive` to False when the engine dies."""
 
-    def __init__(self, settings: Settings, *, version: str, context: int) -> None:
+    def __init__(self, settings: Settings, *, version: str, context: int, on_work: Callable[[int], None]) -> None:
         self._settings, self._version, self._context = settings, version, context
         self._since = int(time.time())
-        self._running = 0
-        self._prompt_tokens = 0
-        self._generation_tokens = 0
+        self._work = Work(on_work)
         self.engine_is_alive = True
         self._routes = {
             ("GET", "/health"): self._health,
@@ -119,25 +118,10 @@ class Api:
         await _reply(send, 200, {"version": self._version})
 
     async def _load(self, _: Json, send: Send) -> None:
-        await _reply(send, 200, {"server_load": self._running})
+        await _reply(send, 200, {"server_load": len(self._work.active)})
 
     async def _metrics(self, _: Json, send: Send) -> None:
-        labels = f'{{engine="0",model_name="{self._settings.names[0]}"}}'
-        gauges: dict[str, float] = {
-            "num_requests_running": self._running,
-            "num_requests_waiting": 0,
-            "kv_cache_usage_perc": min(self._running * 0.01, 1.0),
-        }
-        counters = {"prompt_tokens_total": self._prompt_tokens, "generation_tokens_total": self._generation_tokens}
-        lines = []
-        for name, value in {**gauges, **counters}.items():
-            kind = "gauge" if name in gauges else "counter"
-            lines += [
-                f"# HELP vllm:{name} Simulated.",
-                f"# TYPE vllm:{name} {kind}",
-                f"vllm:{name}{labels} {value:.1f}",
-            ]
-        await _reply(send, 200, "\n".join(lines) + "\n", "text/plain; version=0.0.4; charset=utf-8")
+        await _reply(send, 200, self._work.metrics(self._settings.names[0]), "text/plain; version=0.0.4; charset=utf-8")
 
     async def _models(self, _: Json, send: Send) -> None:
         permission = {"id": f"modelperm-{uuid.uuid4().hex[:16]}", "object": "model_permission", "created": self._since}
@@ -175,7 +159,7 @@ class Api:
     async def _chat(self, request: Json, send: Send) -> None:
         self._check(request)
         completion = self._completion(request)
-        with self._counted(completion):
+        with self._work.counted(completion):
             if request.get("stream"):
                 await self._stream(completion.stream, send)
             else:
@@ -186,7 +170,7 @@ class Api:
         as_chat = request | {"messages": responses.messages(request), "max_tokens": request.get("max_output_tokens")}
         completion = self._completion(as_chat)
         response = responses.Responses({"model": self._settings.names[0], **request}, completion)
-        with self._counted(completion):
+        with self._work.counted(completion):
             if request.get("stream"):
                 await self._stream(response.stream, send)
             else:
@@ -206,16 +190,6 @@ class Api:
         )
         rate = float(self._settings.simulated("rate") or 100)
         return Completion({"model": self._settings.names[0], **request}, deltas, prompt_tokens=prompt_tokens, rate=rate)
-
-    @contextlib.contextmanager
-    def _counted(self, completion: Completion) -> Iterator[None]:
-        self._running += 1
-        self._prompt_tokens += completion.prompt_tokens
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._generation_tokens += completion.sent
 
     async def _stream(self, stream: Callable[[Emit], Awaitable[None]], send: Send) -> None:
         left = int(self._settings.simulated("cut-stream") or 0)

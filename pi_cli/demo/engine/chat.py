@@ -60,6 +60,7 @@ class Completion:
         self.deltas = deltas[:limit]
         self.finish_reason = "length" if limit < len(deltas) else "tool_calls" if has_calls else "stop"
         self.sent = 0
+        self.first_token: float | None = None  # seconds
         self.prompt_tokens = prompt_tokens
         self._rate = rate
         self._head = {"id": f"chatcmpl-{_id()}", "created": int(time.time()), "model": request["model"]}
@@ -117,11 +118,13 @@ class Completion:
     async def paced(self) -> Any:
         """Yield the pieces at the given rate."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = began = loop.time()
         for delta in self.deltas:
             due += 1 / self._rate
             await asyncio.sleep(max(due - loop.time(), 0))
             self.sent += 1
+            if self.first_token is None:
+                self.first_token = loop.time() - began
             yield delta
 
     def _event(self, choices: list[Json], more: Json | None = None) -> bytes:

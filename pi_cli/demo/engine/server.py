@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -101,7 +102,8 @@ class Server:
             await self._cores.start(len(layout.memory))
             await self._unless_engine_dies(self._start_engine(layout))
             self._inject_failure(READY)
-            app = Api(self._settings, version=self._version, context=layout.context)
+            work = partial(gpus.work, self._home, os.getpid(), [*layout.memory])
+            app = Api(self._settings, version=self._version, context=layout.context, on_work=work)
             await self._open(app, listener)
 
     def _bind(self) -> socket.socket:

@@ -31,7 +31,10 @@ def main(argv: list[str]) -> int:
         sys.stdout.writelines(f"GPU {card.id}: {card.name} (UUID: {card.uuid})\n" for card in cards)
         return 0
     if "--query-gpu" in options:
-        return _table(options, "--query-gpu", [_card_fields(card, allocations, driver) for card in cards])
+        use = gpus.utilization(home)
+        return _table(
+            options, "--query-gpu", [_card_fields(card, allocations, driver, use.get(card.id, 0)) for card in cards]
+        )
     if "--query-compute-apps" in options:
         return _table(
             options, "--query-compute-apps", [_process_fields(allocation, cards) for allocation in allocations]
@@ -52,7 +55,7 @@ def _options(argv: list[str]) -> list[tuple[str, str]]:
     return parsed
 
 
-def _card_fields(card: Gpu, allocations: list[Allocation], driver: str) -> dict[str, str]:
+def _card_fields(card: Gpu, allocations: list[Allocation], driver: str, use: int) -> dict[str, str]:
     used = sum(allocation.memory for allocation in allocations if allocation.gpu == card.id)
     return {
         "index": str(card.id),
@@ -67,7 +70,7 @@ def _card_fields(card: Gpu, allocations: list[Allocation], driver: str) -> dict[
         "memory.used": str(used),
         "memory.free": str(card.memory - used),
         "memory.reserved": "0",
-        "utilization.gpu": "0",
+        "utilization.gpu": str(use),
         "utilization.memory": "0",
         "mig.mode.current": "Disabled",
         "persistence_mode": "Enabled",
@@ -75,6 +78,7 @@ def _card_fields(card: Gpu, allocations: list[Allocation], driver: str) -> dict[
         "pci.bus_id": f"00000000:{card.id + 1:02X}:00.0",
         "temperature.gpu": "31",
         "power.draw": "[N/A]",
+        "power.limit": "[N/A]",
     }
 
 
