@@ -168,7 +168,7 @@ def _is_live() -> bool:
 
 @contextmanager
 def _live(setup: _Setup) -> Iterator[Report]:
-    from rich.live import Live
+    from pi_cli.view import live
 
     console = terminal.err()
     renderer = _ChecklistRenderer(is_ascii=wants_ascii(console.encoding))
@@ -178,13 +178,11 @@ def _live(setup: _Setup) -> Iterator[Report]:
         if isinstance(event, Note):
             terminal.note(f"{event.pod}: {event.text}", console)
 
-    def render() -> "Text":
-        return renderer.checklist(setup, console.width - len("^C") - 1, console.height - 1)  # terminals echo `^C`
+    def render(height: int | None) -> "Text":
+        return renderer.checklist(setup, console.width - len("^C") - 1, height)  # terminals echo `^C`
 
     try:
-        with questions.drawing(
-            lambda: Live(console=console, get_renderable=render, refresh_per_second=10, transient=True)
-        ):
+        with questions.drawing(lambda: live.view(console, render, refresh_per_second=10)):
             yield report
     finally:
         if setup.items:
