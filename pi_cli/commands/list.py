@@ -58,7 +58,7 @@ def list_models(
     if watch:
         if quiet:
             raise BadUsage("`--watch` and `--quiet` exclude each other", hint="leave one of them out")
-        _watch(pods, check=check, as_json=as_json)
+        _watch(pods, check=check, wide=wide, as_json=as_json)
         return
     from pi_cli.models import model_status
     from pi_cli.view import terminal
@@ -124,7 +124,7 @@ def _board(pods: Mapping[str, Pod]) -> "AbstractContextManager[Board | None]":
     return view.live_board(pods, stays=False)
 
 
-def _watch(pods: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
+def _watch(pods: Mapping[str, Pod], *, check: bool, wide: bool, as_json: bool) -> None:
     """Survey the pods until Ctrl+C; show a live table, or a line of JSON for each survey of a pod."""
     import asyncio
 
@@ -145,7 +145,7 @@ def _watch(pods: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
         raise BadUsage(
             "`--watch` needs a terminal on stdout", hint="give `--json` to print a line for each survey of a pod"
         )
-    with view.live_board(pods, stays=True) as board:
+    with view.live_board(pods, stays=True, is_wide=wide) as board:
         asyncio.run(listing.watch(pods, board.see, board.report))
 
 

@@ -55,10 +55,11 @@ def show(models: "Sequence[Listed]", *, is_wide: bool = False) -> None:
 class Board:
     """The answers of the pods so far, as a table that is redrawn when they change."""
 
-    def __init__(self, pods: Iterable[str], console: "Console") -> None:
+    def __init__(self, pods: Iterable[str], console: "Console", *, is_wide: bool = False) -> None:
         self._models: dict[str, Sequence[Listed] | None] = dict.fromkeys(pods)
         self._started_at = time.monotonic()
         self._console = console
+        self._is_wide = is_wide
 
     def see(self, pod: str, models: "Sequence[Listed]") -> None:
         """Set the models of a pod that has answered."""
@@ -70,7 +71,9 @@ class Board:
 
     def draw(self, height: int | None) -> "RenderableType":
         """Draw the first models that fit the height, and below them how many do not, and which pods did not answer."""
-        known = [model for models in self._models.values() for model in models or ()]
+        known = [
+            model for models in self._models.values() for model in sorted(models or (), key=lambda listed: listed.name)
+        ]
         waiting = [pod for pod, models in self._models.items() if models is None]
         footer: list[Text] = []
         if waiting:
@@ -81,7 +84,8 @@ class Board:
             footer.append(Text(f"no models on {', '.join(self._models)}", style="dim"))
         if not known:
             return live.joined(footer)
-        drawn = _Drawn(known, self._console.width, self._console.encoding)
+        width = columns.UNLIMITED if self._is_wide else self._console.width
+        drawn = _Drawn(known, width, self._console.encoding)
         room = None if height is None else height - len(footer)
         return live.joined([*live.fitting([drawn.head], drawn.groups, room, "models", self._ellipsis), *footer])
 
@@ -91,10 +95,10 @@ class Board:
 
 
 @contextmanager
-def live_board(pods: Iterable[str], *, stays: bool) -> Iterator[Board]:
+def live_board(pods: Iterable[str], *, stays: bool, is_wide: bool = False) -> Iterator[Board]:
     """Draw a board while the block runs; if it `stays`, on stdout for good, else on stderr until the end."""
     console = terminal.out() if stays else terminal.err()
-    board = Board(pods, console)
+    board = Board(pods, console, is_wide=is_wide)
     with questions.drawing(lambda: live.view(console, board.draw, refresh_per_second=4, stays=stays)):
         yield board
 

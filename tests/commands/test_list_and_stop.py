@@ -68,7 +68,7 @@ def test_a_running_model_is_listed_as_ready_with_the_memory_of_its_gpus_and_its_
     assert shared.processes()
 
 
-def test_names_are_printed_alone_for_other_commands(pi: Pi, module_pod: Served, shared: EmbeddedPod) -> None:
+def test_names_are_printed_alone_for_other_commands(pi: Pi, shared: EmbeddedPod) -> None:
     listed = pi("list", "-q")
     assert (listed.code, listed.out, listed.err) == (0, "q\n", "")
     register("dc2", shared, count=2)
