@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 UNLIMITED = 10_000  # columns of a file or a pipe
 GAP = "  "
@@ -13,8 +13,7 @@ RESET = "\x1b[0m"
 Line = list[tuple[str, str]]  # (text, style) from left to right, without blanks at the end
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column; rank 0 is always shown, and of the others the smallest rank goes last when the terminal is narrow.
 
     `least` is the number of cells to which its texts may be cut; without it they are shown whole, or not at all. If it
@@ -28,8 +27,7 @@ class Column:
     is_uniform: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """What a row has in a column; `short` says the same in less space, if something does."""
 
     text: str
@@ -41,8 +39,7 @@ class Cell:
         return self.short or self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table for one width: the line of names, one line per row, and the width of each column that is shown."""
 
     head: Line

@@ -31,9 +31,16 @@ def width_of_stdout() -> int:
 
 def ellipsis(encoding: str | None) -> str:
     """Return the sign for what was cut off, in the characters of the terminal."""
-    from pi_cli.view.checklist import wants_ascii
-
     return "..." if wants_ascii(encoding or "ascii") else "…"
+
+
+def wants_ascii(encoding: str) -> bool:
+    """Return whether the terminal's locale is C. Python itself turns LANG=C into LC_CTYPE=C.UTF-8."""
+    chosen = [os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
+    effective = next((value for value in chosen if value), "")
+    if not chosen[0] and chosen[1].upper().replace("UTF8", "UTF-8") == "C.UTF-8":
+        effective = chosen[2]
+    return effective in ("C", "POSIX") or "utf" not in encoding.lower()
 
 
 def _is_dumb() -> bool:
