@@ -66,7 +66,7 @@ def show_list(
     summary = [f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly"]
     if len(shown) < len(listed):
         summary.append(f"the first {len(shown)} are shown, all with `pi models --fits`")
-    if any(verdict.plan and verdict.plan.fit is None for verdict in shown):
+    if any(verdict.plan and _context(verdict.plan) is None for verdict in shown):
         summary.append("where it is unknown, vLLM decides at the start how much context fits")
     if not is_whole:
         summary.append("more columns: `pi models --wide`")
@@ -146,9 +146,14 @@ def show_others(models: Sequence[str]) -> None:
     terminal.note(f"also in the fetched recipes, and sized when named: {named}{more}")
 
 
+def _context(plan: "Plan") -> int | None:
+    """Return how many tokens of context fit; None if only vLLM can say it."""
+    return plan.fit.context if plan.fit else None
+
+
 def _cells(verdict: "CatalogueVerdict", plan: "Plan") -> dict[str, Cell]:
     fit = plan.fit
-    context = fit.context if fit else None
+    context = _context(plan)
     longest = verdict.profile.max_context
     at_once = fit.concurrency if fit else None
     if context is None:
@@ -210,7 +215,7 @@ def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]", rows: 
     for verdict, row in zip(verdicts, rows, strict=True):
         console.print(Text(verdict.model), soft_wrap=True)
         details = [row["ON"].text, f"{row['CONTEXT'].text} of context", f"{row['AT ONCE'].text} requests at once"]
-        if verdict.plan and verdict.plan.fit is None:
+        if verdict.plan and _context(verdict.plan) is None:
             details[1:] = ["context unknown"]
         status = (verdict.status, STYLES[verdict.status])
         console.print(Text.assemble(GAP, status, GAP, ", ".join(details)), soft_wrap=True)

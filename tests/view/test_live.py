@@ -1,9 +1,11 @@
 """Live views on low and narrow terminals: what is left on the screen and above it, when they end."""
 
+import io
 import textwrap
 from collections import Counter
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from pi_cli.view import live
@@ -86,3 +88,22 @@ def test_what_does_not_fit_is_counted() -> None:
     assert [line.plain for line in lines] == ["NAME", "pod0", "pod1", "pod2", "… 27 more pods"]
     whole = live.fitting([Text("NAME")], [[Text(pod)] for pod in PODS], None, "pods", "…")
     assert len(whole) == 31
+
+
+@pytest.mark.parametrize(("terminal", "erased"), [("xterm-256color", 2 * 3 - 1), ("linux", 3 - 1)])
+def test_rows_that_a_narrower_window_has_split_are_removed_where_terminals_split_them(
+    monkeypatch: pytest.MonkeyPatch, terminal: str, erased: int
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    for name in ("TMUX", "XTERM_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120, height=24)
+    view = live.view(console, lambda _: Text("\n".join(["x" * 100] * 3)), refresh_per_second=0.001)
+    view.start(refresh=True)
+    before = len(written.getvalue())
+    console.width = 60
+    view.refresh()
+    moved = written.getvalue()[before:].count("\x1b[1A")
+    view.stop()
+    assert moved == erased
