@@ -26,6 +26,26 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def gpu_memory(mib: float) -> str:
+    """Format MiB of GPU memory in binary units, as nvidia-smi and vLLM count it.
+
+    >>> gpu_memory(73400), gpu_memory(400)
+    ('72 GiB', '0.4 GiB')
+    """
+    gib = mib / 1024
+    return f"{gib:.0f} GiB" if gib >= 9.5 else f"{gib:.1f} GiB"
+
+
+def share(memory: tuple[int, int]) -> str:
+    """Format used and total MiB of GPU memory as GiB.
+
+    >>> share((73400, 81559))
+    '72/80'
+    """
+    used, total = memory
+    return f"{used / 1024:.0f}/{total / 1024:.0f}"
+
+
 def age(seconds: float | None) -> str:
     """Format a duration in its two largest units.
 

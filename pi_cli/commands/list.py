@@ -1,14 +1,14 @@
 """`pi list`: models and their current status."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.options import AsJson, OnPods
+from pi_cli.commands.options import AsJson, NamesOnly, OnPods, Wide
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -24,12 +24,17 @@ def list_models(
     every: Annotated[bool, typer.Option("--all", "-a", help="List the models of all pods.")] = False,
     check: Annotated[bool, typer.Option(help="Ask the pods; otherwise list what pi has recorded.")] = True,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date until Ctrl+C.")] = False,
+    wide: Wide = False,
+    quiet: NamesOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """List models and their current status.
 
-    Shows GPUs and their memory, port, PID, status, requests and endpoint. A running model that is not on pi's list is
-    added to it; a dead model is shown once, with the cause, and removed from it.
+    Shows GPUs and their memory, port, PID, status, requests and endpoint. A model takes one line; on a narrow terminal
+    the least important columns are left out, and `--wide` shows all. A running model that is not on pi's list is added
+    to it; a dead model is shown once, with the cause, and removed from it.
+
+    With `--quiet`, prints the names of the models that can be stopped, as POD/NAME where the pod is not the active one.
 
     \b
     Status:
@@ -47,10 +52,13 @@ def list_models(
       pi list
       pi list --all --watch
       pi list --all --json
+      pi stop $(pi list --quiet)
     """
     pods = state.load().select(pod or [], every=every)
     if watch:
-        _watch(pods, check=check, as_json=as_json)
+        if quiet:
+            raise BadUsage("`--watch` and `--quiet` exclude each other", hint="leave one of them out")
+        _watch(pods, check=check, wide=wide, as_json=as_json)
         return
     from pi_cli.models import model_status
     from pi_cli.view import terminal
@@ -60,15 +68,25 @@ def list_models(
         status = model_status.status_after(failures[name]) if check else "unchecked"
         models += model_status.remembered(name, pods[name], status)
     models.sort(key=lambda model: (list(pods).index(model.pod), model.name))
-    if as_json:
+    if quiet:
+        options.show_names(_names(models), as_json=as_json)
+    elif as_json:
         terminal.show_json([_as_json(model) for model in models])
     elif models:
         from pi_cli.view import listing as view
 
-        view.show(models)
+        view.show(models, is_wide=wide)
     elif not failures:
         terminal.note(f"no models on {', '.join(pods)}; start one with `pi start MODEL --name NAME`")
     raise_any(failures)
+
+
+def _names(models: "Iterable[Listed]") -> Iterator[str]:
+    """Yield the names that other commands take, without models that are dead or that pi does not change."""
+    current = state.load()
+    for listed in models:
+        if listed.status not in ("dead", "foreign"):
+            yield listed.name if listed.pod == current.active else f"{listed.pod}/{listed.name}"
 
 
 def _survey(pods: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], dict[str, PiError]]":
@@ -103,10 +121,10 @@ def _board(pods: Mapping[str, Pod]) -> "AbstractContextManager[Board | None]":
         return nullcontext()
     from pi_cli.view import listing as view
 
-    return view.live(pods, stays=False)
+    return view.live_board(pods, stays=False)
 
 
-def _watch(pods: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
+def _watch(pods: Mapping[str, Pod], *, check: bool, wide: bool, as_json: bool) -> None:
     """Survey the pods until Ctrl+C; show a live table, or a line of JSON for each survey of a pod."""
     import asyncio
 
@@ -127,7 +145,7 @@ def _watch(pods: Mapping[str, Pod], *, check: bool, as_json: bool) -> None:
         raise BadUsage(
             "`--watch` needs a terminal on stdout", hint="give `--json` to print a line for each survey of a pod"
         )
-    with view.live(pods, stays=True) as board:
+    with view.live_board(pods, stays=True, is_wide=wide) as board:
         asyncio.run(listing.watch(pods, board.see, board.report))
 
 

@@ -1,15 +1,16 @@
 """`pi models`: the models of the catalogue, and which of them fit."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_catalogue
-from pi_cli.commands.options import AsJson, OnPod
+from pi_cli.commands.options import AsJson, NamesOnly, OnPod, Wide
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from pi_cli.planning.profile import KnownModel
     from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.vllm.abilities import Vllm
+
+MAX_SUGGESTED = 15  # models that `pi start` names on a terminal
+
+
+class Judged(NamedTuple):
+    """How the models of the catalogue fit a target: a pod, or GPUs given with `--gpu`."""
+
+    target: str
+    spaces: "Sequence[GpuSpace]"
+    verdicts: "Sequence[CatalogueVerdict]"
 
 
 def models(
@@ -35,13 +46,17 @@ def models(
     gpu: Annotated[
         str | None, typer.Option("--gpu", metavar="GPUS", help='GPUs to use instead of a pod, e.g. "2x H100".')
     ] = None,
+    fits: Annotated[bool, typer.Option("--fits", help="Leave out the models that do not fit.")] = False,
+    wide: Wide = False,
+    quiet: NamesOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which models of the catalogue fit your GPUs, and how.
 
     Uses the GPUs of the active pod as pi has recorded them, of another pod, or GPUs that you consider renting. A model
     "fits" if several requests can use its whole context at once, and is "tight" if only one can. For a model that does
-    not fit, the reason is shown. With MODEL: the plan for one model, the reasons for it, and what was measured here.
+    not fit, the reason is shown, below those that fit. With MODEL: the plan for one model, the reasons for it, and what
+    was measured here.
 
     Other models of the Hugging Face Hub can be started too: try `pi start MODEL --name NAME --dry-run`. If the
     catalogue has no model of the name, those that the Hub has are shown.
@@ -50,7 +65,7 @@ def models(
     Examples:
       pi models
       pi models qwen3-coder
-      pi models --gpu "1x RTX 4090"
+      pi models --gpu "1x RTX 4090" --fits
       pi models openai/gpt-oss-120b --gpu "2x H100" --json
     """
     if pod and gpu:
@@ -60,16 +75,23 @@ def models(
         _show_found(query, as_json=as_json)
         return
     targets = _described(gpu) if gpu else _on_pods(_selected(pod))
-    if query and len(ids) == 1:
+    if query and len(ids) == 1 and not (fits or quiet):
         [(target, spaces)] = targets.items()
         _explain(_profile(ids[0]), target, spaces, pod=pod, is_pod=gpu is None, as_json=as_json)
         return
-    _list(targets, ids, are_pods=gpu is None, as_json=as_json)
+    judged = _judge(targets, ids, are_pods=gpu is None)
+    if quiet:
+        _show_ids(judged, ids, only_fitting=fits, as_json=as_json)
+        return
+    _list(judged, ids, are_pods=gpu is None, only_fitting=fits, is_wide=wide, as_json=as_json)
 
 
-def show_list(pods: Mapping[str, Pod], *, as_json: bool = False) -> None:
-    """Show which models of the catalogue fit the recorded GPUs of some pods."""
-    _list(_on_pods(pods), _matches(None), are_pods=True, as_json=as_json)
+def suggest(pods: Mapping[str, Pod], *, as_json: bool = False) -> None:
+    """Show some models of the catalogue that fit the recorded GPUs of pods; as JSON, all models."""
+    ids = _matches(None)
+    judged = _judge(_on_pods(pods), ids, are_pods=True)
+    most = MAX_SUGGESTED if sys.stdout.isatty() else None
+    _list(judged, ids, are_pods=True, only_fitting=not as_json, is_wide=False, most=most, as_json=as_json)
 
 
 def suggested_name(model: str) -> str:
@@ -175,31 +197,74 @@ def _vllm(target: str, is_pod: bool) -> "Vllm":
     return abilities.of(pod.vllm, pod.abilities)
 
 
-def _list(targets: "Mapping[str, Sequence[GpuSpace]]", ids: Sequence[str], *, are_pods: bool, as_json: bool) -> None:
+def _judge(targets: "Mapping[str, Sequence[GpuSpace]]", ids: Sequence[str], *, are_pods: bool) -> "list[Judged]":
+    """Judge the models of the catalogue among `ids` for each target: a pod, or GPUs given with `--gpu`."""
     from pi_cli.planning import catalogue as entries
     from pi_cli.planning import lookup, verdicts
     from pi_cli.store import measurements
-    from pi_cli.view import catalogue, terminal
 
     measured = measurements.load()
     by_id = {entry.id: entry for entry in entries.entries()}
     profiles = [lookup.from_catalogue(by_id[model], measured) for model in ids if model in by_id]
-    others = [model for model in ids if model not in by_id]
-    judged = {
-        target: [verdicts.judge(profile.on(_vllm(target, are_pods)), spaces, pod=target) for profile in profiles]
+    return [
+        Judged(
+            target,
+            spaces,
+            [verdicts.judge(profile.on(_vllm(target, are_pods)), spaces, pod=target) for profile in profiles],
+        )
         for target, spaces in targets.items()
-    }
+    ]
+
+
+def _unsized(ids: Sequence[str]) -> list[str]:
+    """Return the models that only the fetched recipes have."""
+    from pi_cli.planning import catalogue
+
+    known = {entry.id for entry in catalogue.entries()}
+    return [model for model in ids if model not in known]
+
+
+def _show_ids(judged: "Sequence[Judged]", ids: Sequence[str], *, only_fitting: bool, as_json: bool) -> None:
+    from pi_cli.view import catalogue
+
+    choose = catalogue.fitting if only_fitting else catalogue.in_order
+    names = [verdict.model for each in judged for verdict in choose(each.verdicts)]
+    options.show_names(dict.fromkeys([*names, *([] if only_fitting else _unsized(ids))]), as_json=as_json)
+
+
+def _list(
+    judged: "Sequence[Judged]",
+    ids: Sequence[str],
+    *,
+    are_pods: bool,
+    only_fitting: bool,
+    is_wide: bool,
+    as_json: bool,
+    most: int | None = None,
+) -> None:
+    from pi_cli.view import catalogue, terminal
+
+    others = [] if only_fitting else _unsized(ids)
     if as_json:
         rows = [
-            _as_json(target if are_pods else None, targets[target], verdict)
-            for target in judged
-            for verdict in judged[target]
+            _as_json(each.target if are_pods else None, each.spaces, verdict)
+            for each in judged
+            for verdict in (catalogue.fitting(each.verdicts) if only_fitting else each.verdicts)
         ]
         reason = "of the fetched recipes; its size is asked of the Hugging Face Hub when it is named"
         terminal.show_json([*rows, *(_unsized_as_json(model, reason) for model in others)])
         return
-    for target, spaces in targets.items() if profiles else ():
-        catalogue.show_list(target, spaces, judged[target], is_headed=len(targets) > 1)
+    for each in judged:
+        if each.verdicts:
+            catalogue.show_list(
+                each.target,
+                each.spaces,
+                each.verdicts,
+                is_headed=len(judged) > 1,
+                is_wide=is_wide,
+                only_fitting=only_fitting,
+                most=most,
+            )
     catalogue.show_others(others)
 
 

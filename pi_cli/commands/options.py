@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -49,6 +50,8 @@ NameOfModel = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+NamesOnly = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone, one per line.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns, whole, also where the terminal is narrower.")]
 
 T = TypeVar("T")
 HOW_TO_LOG_IN = (
@@ -61,6 +64,13 @@ def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
     """Return the fields of a model that every `--json` shows."""
     fields = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
     return {"pod": pod, "name": name} | fields
+
+
+def show_names(names: Iterable[str], *, as_json: bool) -> None:
+    """Print names for scripts, one per line and nothing else: `pi stop $(pi list -q)`."""
+    if as_json:
+        raise BadUsage("`--quiet` and `--json` exclude each other", hint="leave one of them out")
+    sys.stdout.write("".join(f"{name}\n" for name in names))
 
 
 def api_key() -> ApiKey:

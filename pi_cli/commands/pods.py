@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import pods_list
-from pi_cli.commands.options import AsJson, PodName
+from pi_cli.commands.options import AsJson, NamesOnly, PodName, Wide
 from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_rename import rename
 from pi_cli.commands.pods_setup import setup
@@ -20,7 +20,13 @@ Check = Annotated[bool, typer.Option("--check", help="Compare every pod with wha
 
 
 @app.callback(invoke_without_command=True)
-def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
+def pods(
+    context: typer.Context,
+    check: Check = False,
+    wide: Wide = False,
+    quiet: NamesOnly = False,
+    as_json: AsJson = False,
+) -> None:
     """Set up, list, check, activate, rename and remove pods.
 
     Without a command, lists the pods from local state.
@@ -33,12 +39,21 @@ def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) 
       pi pods active dc1
     """
     if context.invoked_subcommand is None:
-        pods_list.show(check=check, as_json=as_json)
+        pods_list.show(check=check, as_json=as_json, wide=wide, quiet=quiet)
 
 
 @app.command("list")
-def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
+def list_pods(
+    context: typer.Context,
+    check: Check = False,
+    wide: Wide = False,
+    quiet: NamesOnly = False,
+    as_json: AsJson = False,
+) -> None:
     """List the pods from local state; `*` marks the active one, or that in PI_POD.
+
+    A pod takes one line. On a narrow terminal, the ssh command is shortened to USER@HOST:PORT, and the storage and the
+    version of vLLM are left out; `--wide` shows all, as a file or a pipe has it.
 
     With `--check`, pi asks all pods at once and shows whether each answers, the GPU memory in use, the running models
     and the free disk space. For each difference from what pi has recorded it shows the command to run. Nothing is
@@ -51,7 +66,8 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
       pi pods list --json
     """
     group = context.parent.params if context.parent else {}  # the options before `list`
-    pods_list.show(check=check or bool(group.get("check")), as_json=as_json or bool(group.get("as_json")))
+    own = {"check": check, "as_json": as_json, "wide": wide, "quiet": quiet}
+    pods_list.show(**{name: value or bool(group.get(name)) for name, value in own.items()})
 
 
 app.command(cls=SetupCommand)(setup)

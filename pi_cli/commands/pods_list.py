@@ -1,11 +1,11 @@
 """`pi pods`: the list of pods."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pi_cli.errors import PiError, raise_any
+from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import state
 from pi_cli.store.records import Pod, write_pod
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from pi_cli.ssh.session import PodSession
 
 
-def show(*, check: bool, as_json: bool) -> None:
-    """Print the recorded pods; with `check`, ask them for their current status."""
+def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False) -> None:
+    """Print the recorded pods; with `check`, ask them for their current status; `quiet` prints their names alone."""
     from pi_cli.view import pods, terminal
 
     current = state.load()
     chosen = os.environ.get(state.POD_VARIABLE)
     active = chosen or current.active
+    if quiet:
+        _show_names(current.pods, check=check, as_json=as_json)
+        return
     checked, failures = _check(current.pods) if check and current.pods else ({}, {})
     if as_json:
         terminal.show_json(
@@ -34,11 +37,9 @@ def show(*, check: bool, as_json: bool) -> None:
     elif not current.pods:
         terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
     elif check:
-        from pi_cli.view import tables
-
-        tables.show_checked(list(checked.values()), active)
+        pods.show_checked(list(checked.values()), active, is_wide=wide)
     else:
-        pods.show_pods(current.pods, active)
+        pods.show_pods(current.pods, active, is_wide=wide)
     if chosen and current.pods:
         terminal.note(_said_by_variable(current, chosen))
     for name, result in checked.items():
@@ -55,6 +56,14 @@ def _said_by_variable(current: state.State, chosen: str) -> str:
 
     error = unknown.pod_in_variable(current, state.POD_VARIABLE, chosen)
     return f"{error.message}; {error.hint}"
+
+
+def _show_names(names: Iterable[str], *, check: bool, as_json: bool) -> None:
+    from pi_cli.commands import options
+
+    if check:
+        raise BadUsage("`--quiet` and `--check` exclude each other", hint="leave one of them out")
+    options.show_names(names, as_json=as_json)
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":

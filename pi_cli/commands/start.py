@@ -113,7 +113,7 @@ def start(
 
     pi chooses the GPUs and vLLM's arguments from its catalogue, or from the model's size and architecture. It downloads
     the model to the pod, starts vLLM, and prints "ready" after the model has answered a real request. Without MODEL,
-    shows which models fit the pod, like `pi models`.
+    shows models that fit the pod, like `pi models --fits`.
 
     Ctrl+C stops the download, or the model that is loading. With `--attach` it only stops watching.
 
@@ -142,7 +142,7 @@ def start(
         return
     pods = current.select(pod or [])
     if model is None and not vllm and not arguments:
-        models.show_list(pods, as_json=as_json)
+        models.suggest(pods, as_json=as_json)
         return
     model = _checked_model(call, model, arguments, vllm=vllm)
     own = start_arguments.check(call, model, arguments or [], pods) if vllm else None

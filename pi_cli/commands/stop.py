@@ -107,7 +107,7 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
             case "gone":
                 missing.append(name)
     if stopped.freed:
-        terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory freed on `{pod_name}`")
+        terminal.note(f"{units.gpu_memory(stopped.freed)} of GPU memory freed on `{pod_name}`")
     return missing
 
 

@@ -1,6 +1,6 @@
 """How the models of the catalogue fit given GPUs: one line per model, or the details of one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -8,7 +8,8 @@ from rich.text import Text
 
 from pi_cli import hints, units
 from pi_cli.planning import gpu_space
-from pi_cli.view import plans, terminal
+from pi_cli.view import columns, plans, terminal
+from pi_cli.view.columns import GAP, Cell, Column
 from pi_cli.view.plans import show_row
 from pi_cli.vllm import kinds
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pi_cli.hub.hub_names import Found
     from pi_cli.planning.catalogue import Configuration, Entry
     from pi_cli.planning.gpu_space import GpuSpace
+    from pi_cli.planning.plan import Plan
     from pi_cli.planning.verdicts import CatalogueVerdict
     from pi_cli.store.measurements import Measurement
 
@@ -26,34 +28,60 @@ WORDS = {
     "no room": "fits, but its memory is in use",
     "no": "does not fit",
 }
-GAP = "  "
-COLUMNS = ("MODEL", "FITS", "ON", "CONTEXT", "AT ONCE")
-NUMERIC = ("CONTEXT", "AT ONCE")
+COLUMNS = (
+    Column("MODEL"),  # the name without its owner is enough for `pi start`
+    Column("FITS"),
+    Column("ON", 1),
+    Column("CONTEXT", 2, is_right=True),
+    Column("AT ONCE", 3, is_right=True),
+)
 MAX_OTHERS = 5
 MIN_REASON_WIDTH = 24  # columns that a reason gets at least
 
 
 def show_list(
-    target: str, spaces: "Sequence[GpuSpace]", verdicts: "Sequence[CatalogueVerdict]", *, is_headed: bool = False
+    target: str,
+    spaces: "Sequence[GpuSpace]",
+    verdicts: "Sequence[CatalogueVerdict]",
+    *,
+    is_headed: bool = False,
+    is_wide: bool = False,
+    only_fitting: bool = False,
+    most: int | None = None,
 ) -> None:
-    """Print a line for each model: how it fits, or why not. On narrow terminals with less detail, or on two lines."""
+    """Print a line for each model: those that fit with how, below them the others with the reason.
+
+    `only_fitting` leaves out the others; `most` is the number of models that are shown.
+    """
     console = terminal.out()
     if is_headed:
         console.print(Text(f"{target}: {gpu_space.kinds(spaces)}", style="bold"), soft_wrap=True)
-    is_one_kind = len({space.kind for space in spaces}) == 1
-    for is_full in (True, False) if is_one_kind else (True,):
-        rows = [_cells(verdict, is_full=is_full) for verdict in verdicts]
-        widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in COLUMNS}
-        if sum(widths.values()) + len(GAP) * (len(widths) - 1) <= console.width:
-            _show_lines(console, verdicts, rows, widths)
-            break
-    else:
-        _show_pairs(console, verdicts)
+    width = columns.UNLIMITED if is_wide else console.width
+    listed = fitting(verdicts) if only_fitting else in_order(verdicts)
+    shown = listed[:most]
+    is_whole = _show_fitting(console, [verdict for verdict in shown if verdict.plan], width)
+    _show_others(console, [verdict for verdict in shown if not verdict.plan], width)
     counts = [sum(verdict.status == status for verdict in verdicts) for status in ("fits", "tight")]
     against = target if target == gpu_space.kinds(spaces) else f"`{target}` has {gpu_space.kinds(spaces)}"
-    terminal.note(
-        f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly; details of one: `pi models MODEL`"
-    )
+    summary = [f"{against}: {counts[0]} of {len(verdicts)} fit, {counts[1]} more tightly"]
+    if len(shown) < len(listed):
+        summary.append(f"the first {len(shown)} are shown, all with `pi models --fits`")
+    if any(verdict.plan and _context(verdict.plan) is None for verdict in shown):
+        summary.append("where it is unknown, vLLM decides at the start how much context fits")
+    if not is_whole:
+        summary.append("more columns: `pi models --wide`")
+    terminal.note("; ".join([*summary, "details of one: `pi models MODEL`"]))
+
+
+def in_order(verdicts: "Sequence[CatalogueVerdict]") -> "list[CatalogueVerdict]":
+    """Return the models that fit before those that fit tightly, and those before the others."""
+    order = list(STYLES)
+    return sorted(verdicts, key=lambda verdict: order.index(verdict.status))
+
+
+def fitting(verdicts: "Sequence[CatalogueVerdict]") -> "list[CatalogueVerdict]":
+    """Return the models that can be started now."""
+    return [verdict for verdict in in_order(verdicts) if verdict.plan]
 
 
 def show_model(
@@ -118,63 +146,79 @@ def show_others(models: Sequence[str]) -> None:
     terminal.note(f"also in the fetched recipes, and sized when named: {named}{more}")
 
 
-def _cells(verdict: "CatalogueVerdict", *, is_full: bool) -> dict[str, str]:
-    """Return the cells of a row; without `is_full`, ON has only the number of GPUs, and CONTEXT not the maximum."""
-    plan = verdict.plan
-    cells = {"MODEL": verdict.model, "FITS": verdict.status}
-    if plan is None:
-        return cells
+def _context(plan: "Plan") -> int | None:
+    """Return how many tokens of context fit; None if only vLLM can say it."""
+    return plan.fit.context if plan.fit else None
+
+
+def _cells(verdict: "CatalogueVerdict", plan: "Plan") -> dict[str, Cell]:
     fit = plan.fit
-    context = fit.context if fit else None
+    context = _context(plan)
     longest = verdict.profile.max_context
-    of_longest = f" of {units.tokens(longest)}" if is_full and context and longest and context < longest else ""
     at_once = fit.concurrency if fit else None
-    return cells | {
-        "ON": f"{len(plan.gpus)}x {plan.kind}" if is_full else f"{len(plan.gpus)}x",
-        "CONTEXT": f"{units.tokens(context)}{of_longest}",
-        "AT ONCE": "?" if at_once is None else f"{at_once:.1f}" if at_once < 100 else f"{at_once:.0f}",
+    if context is None:
+        contexts = Cell(f"up to {units.tokens(longest)}" if longest else "unknown")
+    elif longest and context < longest:
+        most = units.tokens(longest)
+        contexts = Cell(f"{units.tokens(context)} of {most}", short=f"{units.tokens(context)}/{most}")
+    else:
+        contexts = Cell(units.tokens(context))
+    return {
+        "MODEL": Cell(verdict.model, short=verdict.model.rpartition("/")[2]),
+        "FITS": Cell(verdict.status, STYLES[verdict.status]),
+        "ON": Cell(f"{len(plan.gpus)}x {plan.kind}"),
+        "CONTEXT": contexts,
+        "AT ONCE": Cell("unknown" if at_once is None else f"{at_once:.1f}" if at_once < 100 else f"{at_once:.0f}"),
     }
 
 
-def _show_lines(
-    console: Console, verdicts: "Sequence[CatalogueVerdict]", rows: Sequence[dict[str, str]], widths: dict[str, int]
-) -> None:
-    heads = [name.rjust(widths[name]) if name in NUMERIC else name.ljust(widths[name]) for name in COLUMNS]
-    console.print(Text(GAP.join(heads).rstrip(), style="bold"), soft_wrap=True)
-    for verdict, row in zip(verdicts, rows, strict=True):
-        model = row["MODEL"].ljust(widths["MODEL"]) + GAP
-        status = Text(verdict.status, style=STYLES[verdict.status])
-        if verdict.plan is None:
-            before = Text.assemble(model, status, GAP)
-            _show_reason(console, before, verdict.brief)
-            continue
-        status.append(" " * (widths["FITS"] - len(verdict.status)))
-        cells = [
-            row[name].rjust(widths[name]) if name in NUMERIC else row[name].ljust(widths[name]) for name in COLUMNS
-        ]
-        console.print(Text.assemble(model, status, GAP, GAP.join(cells[2:])), soft_wrap=True)
+def _show_fitting(console: Console, verdicts: "Sequence[CatalogueVerdict]", width: int) -> bool:
+    """Print the models that fit, on two lines each if the terminal is very narrow; return whether all was shown."""
+    rows = [_cells(verdict, verdict.plan) for verdict in verdicts if verdict.plan]
+    if not rows:
+        return True
+    table = columns.laid_out(COLUMNS, rows, width)
+    if table.width > width or not {"ON", "CONTEXT"} <= table.widths.keys():
+        _show_pairs(console, verdicts, rows)
+        return True
+    for line in (table.head, *table.lines):
+        console.print(Text.assemble(*line), soft_wrap=True)
+    return len(table.widths) == len(COLUMNS)
 
 
-def _show_reason(console: Console, before: Text, reason: str) -> None:
+def _show_others(console: Console, verdicts: "Sequence[CatalogueVerdict]", width: int) -> None:
+    """Print the models that do not fit, each with the reason, on a line below it if the terminal is very narrow."""
+    names = max([0, *(len(verdict.model) for verdict in verdicts)])
+    statuses = max([0, *(len(verdict.status) for verdict in verdicts)])
+    reasons = min(max([0, *(len(verdict.brief) for verdict in verdicts)]), MIN_REASON_WIDTH)
+    is_narrow = width < names + statuses + 2 * len(GAP) + reasons
+    for verdict in verdicts:
+        status = Text(verdict.status.ljust(statuses), style=STYLES[verdict.status])
+        if is_narrow:
+            console.print(Text(verdict.model), soft_wrap=True)
+            _show_reason(console, Text.assemble(GAP, status, GAP), verdict.brief, width)
+        else:
+            before = Text.assemble(verdict.model.ljust(names), GAP, status, GAP)
+            _show_reason(console, before, verdict.brief, width)
+
+
+def _show_reason(console: Console, before: Text, reason: str, width: int) -> None:
     """Print a reason after the model's name, wrapped and indented if the terminal is narrow."""
-    width = max(console.width - before.cell_len, MIN_REASON_WIDTH)
-    for line in Text(reason, style="dim").wrap(console, width):
+    for line in Text(reason, style="dim").wrap(console, max(width - before.cell_len, MIN_REASON_WIDTH)):
         line.rstrip()
         console.print(Text.assemble(before, line), soft_wrap=True)
         before = Text(" " * before.cell_len)
 
 
-def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]") -> None:
+def _show_pairs(console: Console, verdicts: "Sequence[CatalogueVerdict]", rows: Sequence[Mapping[str, Cell]]) -> None:
     """Print two lines for each model, for terminals that are too narrow for one."""
-    for verdict in verdicts:
+    for verdict, row in zip(verdicts, rows, strict=True):
         console.print(Text(verdict.model), soft_wrap=True)
-        status = Text.assemble(GAP, (verdict.status, STYLES[verdict.status]), GAP)
-        if verdict.plan is None:
-            _show_reason(console, status, verdict.brief)
-            continue
-        cells = _cells(verdict, is_full=True)
-        details = [cells["ON"], f"{cells['CONTEXT']} of context", f"{cells['AT ONCE']} requests at once"]
-        console.print(Text.assemble(status, ", ".join(details)), soft_wrap=True)
+        details = [row["ON"].text, f"{row['CONTEXT'].text} of context", f"{row['AT ONCE'].text} requests at once"]
+        if verdict.plan and _context(verdict.plan) is None:
+            details[1:] = ["context unknown"]
+        status = (verdict.status, STYLES[verdict.status])
+        console.print(Text.assemble(GAP, status, GAP, ", ".join(details)), soft_wrap=True)
 
 
 def _about(entry: "Entry", target: str, vllm: str | None) -> Iterator[tuple[str, str]]:

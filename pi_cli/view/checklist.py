@@ -1,6 +1,5 @@
 """Progress of a setup: a live checklist on a terminal, one line per step elsewhere. All of it on stderr."""
 
-import os
 import sys
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from pi_cli.errors import PiError
 from pi_cli.events import Announced, Counted, Event, Note, Output, Report, Step, StepState
 from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
+from pi_cli.view.tables import wants_ascii
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -168,7 +168,7 @@ def _is_live() -> bool:
 
 @contextmanager
 def _live(setup: _Setup) -> Iterator[Report]:
-    from rich.live import Live
+    from pi_cli.view import live
 
     console = terminal.err()
     renderer = _ChecklistRenderer(is_ascii=wants_ascii(console.encoding))
@@ -178,13 +178,11 @@ def _live(setup: _Setup) -> Iterator[Report]:
         if isinstance(event, Note):
             terminal.note(f"{event.pod}: {event.text}", console)
 
-    def render() -> "Text":
-        return renderer.checklist(setup, console.width - len("^C") - 1, console.height - 1)  # terminals echo `^C`
+    def render(height: int | None) -> "Text":
+        return renderer.checklist(setup, console.width - len("^C") - 1, height)  # terminals echo `^C`
 
     try:
-        with questions.drawing(
-            lambda: Live(console=console, get_renderable=render, refresh_per_second=10, transient=True)
-        ):
+        with questions.drawing(lambda: live.view(console, render, refresh_per_second=10)):
             yield report
     finally:
         if setup.items:
@@ -263,15 +261,6 @@ class _ChecklistRenderer:
 
     def _frame(self) -> str:
         return self._frames[int(time.monotonic() * 10) % len(self._frames)]
-
-
-def wants_ascii(encoding: str) -> bool:
-    """Return whether the terminal's locale is C. Python itself turns LANG=C into LC_CTYPE=C.UTF-8."""
-    chosen = [os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
-    effective = next((value for value in chosen if value), "")
-    if not chosen[0] and chosen[1].upper().replace("UTF8", "UTF-8") == "C.UTF-8":
-        effective = chosen[2]
-    return effective in ("C", "POSIX") or "utf" not in encoding.lower()
 
 
 def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:

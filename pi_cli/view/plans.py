@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pi_cli import hints
 from pi_cli.safe import safe
-from pi_cli.view import checklist, terminal
+from pi_cli.view import tables, terminal
 from pi_cli.vllm import own_variables, versions
 from pi_cli.vllm.kinds import POOLED
 
@@ -154,7 +154,7 @@ def _show_bars(console: Console, gpus: Sequence[int], memory: "Memory") -> None:
     }  # fmt: skip
     if memory.taken < 0.05:  # GiB, shown as 0.0
         del sizes["others"]
-    is_ascii = checklist.wants_ascii(console.encoding)
+    is_ascii = tables.wants_ascii(console.encoding)
     characters = {name: BAR_PARTS[name][is_ascii] for name in sizes}
     headings = {name: f"{characters[name]} {name}" for name in sizes}
     gpu_names = [f"GPU {id}" for id in gpus]

@@ -1,53 +1,134 @@
-"""The list of pods, drawn without rich if it fits: loading rich takes longer than everything else in `pi pods`."""
+"""The list of pods, one line each: as they are recorded, and as they are."""
 
-import os
-import re
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pi_cli import units
+from pi_cli.errors import BadUsage
 from pi_cli.safe import safe_line
 from pi_cli.store.records import Pod
+from pi_cli.view import columns, tables
+from pi_cli.view.columns import SPARE, Cell, Column
 
-GAP = "  "
-BOLD, GREEN, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[0m"
+if TYPE_CHECKING:  # `pi pods` needs no asyncssh
+    from pi_cli.models.drift import Checked
+    from pi_cli.pods.machine import Machine
+    from pi_cli.pods.reports import Disk
+
+STATUS_STYLES = {"ok": "green", "changed": "yellow", "unreachable": "red", "unknown": "red"}
+MARK, POD, GPUS = Column(""), Column("POD"), Column("GPUS", 1)
+MODELS = Column("MODELS", 3, least=12)
+RECORDED = (
+    MARK,
+    POD,
+    GPUS,
+    MODELS,
+    Column("STORAGE", SPARE + 1),
+    Column("VLLM", SPARE),
+    Column("SSH", 2, least=16, is_uniform=True),
+)
+CHECKED = (
+    MARK,
+    POD,
+    Column("STATUS"),
+    GPUS,
+    Column("IN USE", 2),
+    MODELS,
+    Column("FREE", 4),
+    Column("STORAGE", SPARE + 1),
+    Column("VLLM", SPARE),
+)
 
 
-def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
+def show_pods(pods: Mapping[str, Pod], active: str | None, *, is_wide: bool = False) -> None:
     """Print the pods, with `*` before the active one."""
     rows = [
         {
-            "": "*" if name == active else "",
-            "POD": name,
-            "GPUS": "CPU" if pod.is_cpu else units.gpus(pod.gpus),
-            "MODELS": ", ".join(pod.models) or "-",
-            "STORAGE": " ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-",
-            "VLLM": pod.vllm or "-",
-            "SSH": safe_line(pod.ssh),
+            "": _mark(name, active),
+            "POD": Cell(name),
+            "GPUS": Cell("CPU" if pod.is_cpu else units.gpus(pod.gpus)),
+            "MODELS": _models(pod.models),
+            "STORAGE": Cell(" ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-"),
+            "VLLM": Cell(pod.vllm or "-"),
+            "SSH": Cell(safe_line(pod.ssh)),
         }
         for name, pod in pods.items()
     ]
-    if (table := _drawn(rows)) is not None:
-        sys.stdout.write(table)
-        return
-    from pi_cli.view import tables
+    whole = columns.laid_out(RECORDED, rows, columns.UNLIMITED)
+    if not is_wide and whole.width > tables.width_of_stdout():
+        for row, pod in zip(rows, pods.values(), strict=True):
+            row["SSH"] = Cell(safe_line(pod.ssh), short=_address(pod.ssh))
+    tables.show(RECORDED, rows, is_wide=is_wide)
 
-    tables.show_rows(rows)
+
+def show_checked(pods: "Sequence[Checked]", active: str | None, *, is_wide: bool = False) -> None:
+    """Print the present state of pods; for a pod that did not answer, print its entry in `pods.json`."""
+    rows = []
+    for checked in pods:
+        machine, pod = checked.machine, checked.pod
+        row = {
+            "": _mark(checked.name, active),
+            "POD": Cell(checked.name),
+            "STATUS": Cell(checked.status, STATUS_STYLES[checked.status]),
+            "GPUS": Cell("CPU" if pod.is_cpu else units.gpus(machine.gpus if machine else pod.gpus)),
+            "IN USE": _in_use(machine) if machine else Cell("-"),
+            "MODELS": _models((model.name for model in machine.running) if machine else pod.models),
+            "FREE": Cell(_free(machine.place or machine.home) if machine else "-"),
+            "STORAGE": Cell(_volume(machine.storage) if machine and machine.storage else "-"),
+            "VLLM": Cell((machine.vllm if machine else pod.vllm) or "-"),
+        }
+        rows.append(row)
+    tables.show(CHECKED, rows, is_wide=is_wide)
 
 
-def _drawn(rows: Sequence[Mapping[str, str]]) -> str | None:
-    """Draw a table as rich would; None if it has to be wrapped, or may have characters that are not one cell wide."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    if not all(cell.isascii() and cell.isprintable() for line in lines for cell in line):
-        return None
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    is_terminal = sys.stdout.isatty()
-    if is_terminal and sum(widths) + len(GAP) * (len(widths) - 1) > shutil.get_terminal_size().columns:
-        return None
-    head, *body = [GAP.join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    if is_terminal and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
-        head = f"{BOLD}{head}{PLAIN}"
-        if not os.environ.get("NO_COLOR"):
-            body = [re.sub(r"^\*", f"{GREEN}*{PLAIN}", line) for line in body]
-    return "\n".join([head, *body, ""])
+def _mark(name: str, active: str | None) -> Cell:
+    return Cell("*", "green") if name == active else Cell("")
+
+
+def _models(names: Iterable[str]) -> Cell:
+    """Name the models of a pod; in short, the first and the number of the others."""
+    first, *others = [*names] or ["-"]
+    return Cell(", ".join([first, *others]), short=f"{first} +{len(others)}" if others else "")
+
+
+def _address(ssh: str) -> str:
+    """Shorten an ssh command to `user@host:port`; one that pi cannot read has no short form.
+
+    >>> _address("ssh -p 40022 -i ~/.ssh/runpod root@1.2.3.4"), _address("ssh -J jump lab"), _address("ssh -Z")
+    ('root@1.2.3.4:40022', 'lab', '')
+    """
+    from pi_cli.ssh import ssh_command
+
+    try:
+        command = ssh_command.parse(ssh)
+    except BadUsage:
+        return ""
+    host = f"[{command.host}]" if ":" in command.host and command.port else command.host
+    user, port = f"{command.user}@" if command.user else "", f":{command.port}" if command.port else ""
+    return safe_line(f"{user}{host}{port}")
+
+
+def _in_use(machine: "Machine") -> Cell:
+    """Format the used memory of every GPU, and in short of all of them: `72/80, 0/80 GiB`, `72/159 GiB`."""
+    used = [machine.used.get(gpu.id) for gpu in machine.gpus]
+    if not used:
+        return Cell("-")
+    shares = [units.share(each) if each else "?" for each in used]
+    known = [each for each in used if each]
+    if not known:
+        return Cell("?")
+    if len(set(shares)) == 1 and len(shares) > 1:
+        return Cell(f"{len(shares)}x {shares[0]} GiB")
+    in_all = units.share((sum(each[0] for each in known), sum(each[1] for each in known)))
+    return Cell(f"{', '.join(shares)} GiB", short=f"{in_all} GiB" if len(shares) > 1 and all(used) else "")
+
+
+def _free(disk: "Disk") -> str:
+    return units.size(disk.free) if disk.free is not None else "?"
+
+
+def _volume(disk: "Disk") -> str:
+    """Format the free space of a volume; shared pools do not report it, and an unmounted one has none."""
+    if disk.trouble:
+        return f"{disk.path}: {disk.trouble}"
+    return f"{disk.path} {_free(disk)} free" if disk.free is not None else f"{disk.path}, of unknown size"

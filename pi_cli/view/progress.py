@@ -128,14 +128,14 @@ class _PodRow:
 
 @contextmanager
 def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
-    from rich.live import Live
+    from pi_cli.view import live
 
     console = terminal.err()
 
-    def render() -> "Table":
+    def render(_: int | None) -> "Table":
         return _render(rows.values(), console.width)
 
-    with questions.drawing(lambda: Live(console=console, get_renderable=render, refresh_per_second=8, transient=True)):
+    with questions.drawing(lambda: live.view(console, render, refresh_per_second=8)):
 
         def report(event: Event) -> None:
             row = rows[event.pod]

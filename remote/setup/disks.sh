@@ -9,6 +9,7 @@ free_space=""
 # toolkit for CUDA 13: 1.2 GB of programs and shared libraries, as much again of static ones, and as much of packages.
 size_of_environment=9 size_of_kernels=4 size_of_cpu_build=4 size_of_packages=1 size_of_toolkit=4 size_of_full_toolkit=12
 files_of_vllm=80000
+gigabyte=976563 # KiB
 
 declare -a disks=()                               # mount points
 declare -A disk_needs=() disk_moves=() disk_free=() # GB in all, GB that --home moves, KiB
@@ -101,15 +102,15 @@ needs_two_copies() {
 check_the_disk() {
   local disk="$1" needed="${disk_needs[$1]}" moves="${disk_moves[$1]}" free="${disk_free[$1]}" left other="" reason
   local -a leftovers
-  if [[ -z "$free" ]] || ((free >= needed << 20)); then return; fi
+  if [[ -z "$free" ]] || ((free >= needed * gigabyte)); then return; fi
   leftovers=("$venvs/.new")
   if [[ -z "${UV_NO_CACHE:-}" ]]; then leftovers+=("$(uv_cache)"); fi
   left="$(du -skc "${leftovers[@]}" 2> /dev/null | tail -n 1 || true)"
-  if ((moves && free + ${left%%[!0-9]*} >= needed << 20)); then return; fi
+  if ((moves && free + ${left%%[!0-9]*} >= needed * gigabyte)); then return; fi
   reason="the disk of $disk is too small: setup needs $needed GB there"
   if ((moves)) && [[ -n "$why_twice" ]]; then reason+=" (two copies, since $why_twice)"; fi
   reason+=", and $(in_gigabytes "$free") are free"
-  if ((moves && free >= (needed - moves) << 20)); then other="$(another_home)"; fi
+  if ((moves && free >= (needed - moves) * gigabyte)); then other="$(another_home)"; fi
   if [[ -n "$other" ]]; then
     propose --home "$other"
     reason+="; vLLM can go to $(disk_of "$other")"
@@ -124,7 +125,7 @@ another_home() {
   best="$(roomiest_disk "$needed")"
   if [[ -n "$best" && -n "$models_path" ]]; then
     IFS=$'\t' read -r point type options < <(mount_of "$(existing "$models_path")")
-    if is_candidate "$point" "$type" ",$options," && (($(disk_facts "$point" | cut -f 4) >= needed << 20)) \
+    if is_candidate "$point" "$type" ",$options," && (($(disk_facts "$point" | cut -f 4) >= needed * gigabyte)) \
       && { ! is_network "$type" || is_shared "$best"; }; then
       best="$models_path"
     fi
@@ -146,9 +147,9 @@ check_space_for_the_toolkit() {
   local disk="$1" needed="${disk_needs[$1]}" free="${disk_free[$1]}" size="$size_of_toolkit"
   if [[ -z "$has_cuda_gpu" || "$cuda" == none || -z "$free" || -n "$cuda_trouble" ]]; then return; fi
   if [[ "$cuda" == full ]]; then size="$size_of_full_toolkit"; fi
-  if ((free >= (needed + size) << 20)) || has_wanted_toolkit; then return; fi
+  if ((free >= (needed + size) * gigabyte)) || has_wanted_toolkit; then return; fi
   cuda_trouble="the disk of $disk is too small: $((needed + size)) GB are needed, $(in_gigabytes "$free") are free"
   if [[ "$cuda" == full ]]; then fail "no CUDA toolkit: $cuda_trouble"; fi
 }
 
-in_gigabytes() { if [[ -n "$1" ]]; then echo "$(($1 >> 20)) GB"; else echo "an unknown amount"; fi; }
+in_gigabytes() { if [[ -n "$1" ]]; then echo "$(($1 / gigabyte)) GB"; else echo "an unknown amount"; fi; }

@@ -139,7 +139,7 @@ roomiest_disk() {
     if is_network "$type"; then kind=1; fi
     if [[ "$kind$which" == 1local ]]; then continue; fi
     free="$(disk_facts "$point" | cut -f 4)"
-    if [[ ! "$free" =~ ^[0-9]+$ ]] || ((free < needed << 20)); then continue; fi
+    if [[ ! "$free" =~ ^[0-9]+$ ]] || ((free < needed * gigabyte)); then continue; fi
     rank=$((kind * 10 ** 15 + free))
     if ((rank > most)); then most="$rank" best="$point"; fi
   done < "$machine_root/proc/self/mounts"

@@ -68,6 +68,17 @@ def test_a_running_model_is_listed_as_ready_with_the_memory_of_its_gpus_and_its_
     assert shared.processes()
 
 
+def test_names_are_printed_alone_for_other_commands(pi: Pi, shared: EmbeddedPod) -> None:
+    listed = pi("list", "-q")
+    assert (listed.code, listed.out, listed.err) == (0, "q\n", "")
+    register("dc2", shared, count=2)
+    pi("pods", "active", "dc2")
+    assert pi("list", "--pod", "dc1", "--quiet", "--no-check").out == "dc1/q\n"
+    for other in ("--json", "--watch"):
+        assert pi("list", "-q", other).code == 2
+    assert shared.processes()
+
+
 def test_all_pods_are_asked_and_a_dead_one_is_shown_and_not_forgotten(
     pi: Pi, shared: EmbeddedPod, embed: Callable[..., EmbeddedPod]
 ) -> None:
@@ -193,11 +204,11 @@ def test_an_engine_without_its_server_is_shown_and_can_be_stopped(pi: Pi, pod: E
     shown = pi("list")
     assert "orphaned" in shown.out
     assert re.search(
-        r"`q` has lost its server or its record, but still uses [\d.]+ GB of GPU memory; .*`pi stop q", shown.err
+        r"`q` has lost its server or its record, but still uses \d+ GiB of GPU memory; .*`pi stop q", shown.err
     )
     stopped = pi("stop", "q")
     assert stopped.code == 0
-    assert re.search(r"[\d.]+ GB of GPU memory freed on `dc1`", stopped.err)
+    assert re.search(r"\d+ GiB of GPU memory freed on `dc1`", stopped.err)
     assert not [process for process in pod.processes() if "Engine" in " ".join(process.command)]
 
 

@@ -147,4 +147,4 @@ def test_piped_it_is_a_line_for_each_model_and_without_colours(pi: Pi) -> None:
     result = pi("models", "--gpu", "1x L4", COLUMNS="40")
     assert "\x1b" not in result.out
     models = [row["model"] for row in json.loads(pi("models", "--gpu", "1x L4", "--json").out)]
-    assert [line.split()[0] for line in result.out.splitlines()[1:]] == models
+    assert sorted(line.split()[0] for line in result.out.splitlines()[1:]) == sorted(models)

@@ -51,7 +51,7 @@ def test_a_pod_that_is_as_remembered_is_ok_and_is_asked_once(pi: Pi, ready: Embe
     assert result.code == 0, result.err
     header, line = result.out.splitlines()
     assert re.split(r"  +", header.strip()) == ["POD", "STATUS", "GPUS", "IN USE", "MODELS", "FREE", "STORAGE", "VLLM"]
-    expected = [r"\*", "dc1", "ok", "2x H100 80GB", "2x 0/80 GB", "-", r"[\d.]+ .B", "-", r"0\.32\.0"]
+    expected = [r"\*", "dc1", "ok", "2x H100 80GB", "2x 0/80 GiB", "-", r"[\d.]+ .B", "-", r"0\.32\.0"]
     assert re.fullmatch("  +".join(expected), line.strip()), line
     assert notes(result) == []
     assert pods_json() == before
@@ -74,7 +74,7 @@ def test_a_model_that_runs_shows_with_the_memory_it_holds(pi: Pi, ready: Embedde
     assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
     result = pi("pods", "--check")
     line = result.out.splitlines()[1]
-    assert re.search(r"  \d\d/80, 0/80 GB  q  ", line), line
+    assert re.search(r"  \d\d/80, 0/80 GiB  q  ", line), line
     assert notes(result) == []
     edit("dc1", models={})
     assert notes(pi("pods", "--check")) == ["`q` is running but not recorded; `pi list --pod dc1` adds it to the list"]

@@ -40,9 +40,12 @@ def commands() -> Iterator[str]:
     for _, text in texts():
         fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         fenced = "".join(inside for language, inside in fences if not language)
-        yield from re.findall(r"^    (pi(?: [^\n\\]+)?)", text, re.MULTILINE)
-        yield from re.findall(r"^(pi(?: [^\n\\]+)?)", fenced, re.MULTILINE)
-        yield from re.findall(r"(?<!`)`(pi(?: [^`\n]+)?)`", text)
+        found = re.findall(r"^    (pi(?: [^\n\\]+)?)", text, re.MULTILINE)
+        found += re.findall(r"^(pi(?: [^\n\\]+)?)", fenced, re.MULTILINE)
+        found += re.findall(r"(?<!`)`(pi(?: [^`\n]+)?)`", text)
+        for command in found:
+            yield re.sub(r"\$\(pi [^)]*\)", "NAME", command)
+            yield from re.findall(r"\$\((pi [^)]*)\)", command)
 
 
 def unknown(words: list[str]) -> str | None:

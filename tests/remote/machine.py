@@ -149,11 +149,11 @@ class Machine:
         file.write_text(text)
 
     def put_disks(self, *disks: tuple[str | Path, str, int]) -> None:
-        """Give the machine disks: mount point, `TYPE` or `TYPE OPTIONS`, free GiB. The first is that of /."""
+        """Give the machine disks: mount point, `TYPE` or `TYPE OPTIONS`, free GB. The first is that of /."""
         rows, mounts = [], ["proc /proc proc rw 0 0"]
         for point, kind, free in disks:
             kind, _, options = kind.partition(" ")
-            rows.append(f"{point}\t/dev/vda {kind} 1 1 {free << 20} 1% {point}\n")
+            rows.append(f"{point}\t/dev/vda {kind} 1 1 {free * 976563} 1% {point}\n")
             mounts.append(f"/dev/vda {str(point).replace(' ', chr(92) + '040')} {kind} {options or 'rw'} 0 0")
         self.write("/proc/self/mounts", "\n".join(mounts) + "\n")
         (self.folder / "df").write_text("".join(rows))

@@ -57,7 +57,7 @@ def test_a_driver_that_is_still_being_installed_is_waited_for(machine: Machine, 
     finishing.start()
     done = preflight(machine, before=f"exec > >(tee {log})")
     finishing.join()
-    assert passes(done).endswith("1x NVIDIA H100 80GB HBM3, 812 GB free")
+    assert passes(done).endswith("1x NVIDIA H100 80GB HBM3, 872 GB free")
     [waiting] = [each for each in messages(done, "*") if each.startswith("waiting for ")]
     assert INSTALLERS[command] in waiting
 

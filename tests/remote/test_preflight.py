@@ -34,7 +34,7 @@ def test_a_good_machine_is_summarised_in_one_line_and_not_changed(machine: Machi
     assert done == ""
     assert sorted(machine.folder.rglob("*")) == before
     assert machine.calls("apt-get", "dpkg", "sudo", "mount", "uv", "curl") == []
-    expected = f"Debian 12, {os.uname().machine}, driver 580.95.05 (CUDA 13.0), 1x NVIDIA H100 80GB HBM3, 812 GB free"
+    expected = f"Debian 12, {os.uname().machine}, driver 580.95.05 (CUDA 13.0), 1x NVIDIA H100 80GB HBM3, 872 GB free"
     assert passes(preflight(machine)) == expected
 
 

@@ -227,7 +227,7 @@ def test_without_a_driver_only_the_cpu_build_can_be_set_up(machine: Machine) -> 
     assert refusal(preflight(machine)) == (
         "no NVIDIA GPU and no driver: choose a machine that has them. On a machine without a GPU, use --cpu"
     )
-    assert passes(preflight(machine, "--cpu")) == f"Debian 12, {os.uname().machine}, 812 GB free"
+    assert passes(preflight(machine, "--cpu")) == f"Debian 12, {os.uname().machine}, 872 GB free"
 
 
 CONTAINER = {"/.dockerenv": ""}

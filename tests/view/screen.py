@@ -18,20 +18,24 @@ MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
 
 class Screen:
-    """The rows that a program has drawn, on a screen of unlimited height; longer lines are wrapped."""
+    """The rows that a program has drawn, and above them those that have left the screen; longer lines are wrapped.
 
-    def __init__(self, width: int) -> None:
+    On a screen with a height, the cursor cannot go back to a row that has left it.
+    """
+
+    def __init__(self, width: int, height: int | None = None) -> None:
         self.width = width
+        self.height = height or sys.maxsize
         self.raw = ""
 
     @property
     def rows(self) -> list[str]:
         """Return the rows on the screen now, without blanks at the right and empty rows at the bottom."""
         cells: list[list[str]] = [[]]
-        row = column = 0
+        row = column = bottom = 0
         for number, letter, carriage, line, text in MOVES.findall(self.raw):
             if letter == "A":
-                row = max(row - int(number or 1), 0)
+                row = max(row - int(number or 1), bottom + 1 - self.height, 0)
             elif letter == "K":
                 cells[row] = []
             elif carriage:
@@ -46,6 +50,7 @@ class Screen:
                 cells[row][column] = character
                 column += 1
             cells += [[] for _ in range(row + 1 - len(cells))]
+            bottom = max(bottom, row)
         return "\n".join("".join(characters).rstrip() for characters in cells).rstrip("\n").split("\n")
 
 
@@ -57,7 +62,7 @@ def running(
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | environ
-    screen = Screen(width)
+    screen = Screen(width, height)
 
     def read() -> None:
         with suppress(OSError):  # raised by a terminal whose programs have exited
@@ -91,13 +96,12 @@ def drawn(program: str, *, width: int, **environ: str) -> Screen:
     return screen
 
 
-def on_a_terminal(columns: int, *words: str) -> str:
+def on_a_terminal(columns: int, *words: str, **environ: str) -> str:
     """Run pi on a terminal of that width; return the text, without colours and without blanks at line ends."""
     screen, terminal = pty.openpty()
     with os.fdopen(screen, "rb", buffering=0) as output_file:
-        done = FORKSERVER.start(
-            words, stdout=terminal, stderr=subprocess.DEVNULL, environ=os.environ | {"COLUMNS": str(columns)}
-        )
+        variables = os.environ | environ | {"COLUMNS": str(columns)}
+        done = FORKSERVER.start(words, stdout=terminal, stderr=subprocess.DEVNULL, environ=variables)
         os.close(terminal)
         output = b""
         while chunk := _read(output_file.fileno()):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Pi
+from tests.terminal import at_a_terminal
 from tests.view.screen import on_a_terminal
 
 SHAPE = """
@@ -43,19 +44,21 @@ CATALOGUE = (
     + block("a-model-with-quite-a-long-name-that-is-too-large", 300)
 )
 
-WIDE = """\
-MODEL                                                FITS   ON       CONTEXT  AT ONCE
-me/large                                             fits   2x H100     128k      2.3
-me/larger                                            tight  2x H100     128k      1.1
+FITTING = """\
+MODEL      FITS   ON       CONTEXT  AT ONCE
+me/large   fits   2x H100     128k      2.3
+me/larger  tight  2x H100     128k      1.1
+"""
+WIDE = f"""\
+{FITTING}\
 me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
 """
-NARROW = """\
-MODEL                                                FITS   ON  CONTEXT  AT ONCE
-me/large                                             fits   2x     128k      2.3
-me/larger                                            tight  2x     128k      1.1
-me/a-model-with-quite-a-long-name-that-is-too-large  no  needs 290 GiB, has 144
+AT_60 = f"""\
+{FITTING}\
+me/a-model-with-quite-a-long-name-that-is-too-large
+  no  needs 290 GiB, has 144
 """
-PAIRS = """\
+AT_20 = """\
 me/large
   fits  2x H100, 128k of context, 2.3 requests at once
 me/larger
@@ -117,7 +120,7 @@ def remember(*models: str) -> None:
     Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
 
 
-@pytest.mark.parametrize(("columns", "screen"), [(160, WIDE), (80, NARROW), (60, PAIRS)])
+@pytest.mark.parametrize(("columns", "screen"), [(160, WIDE), (80, WIDE), (60, AT_60), (20, AT_20)])
 def test_the_list_fits_terminals_of_all_widths(columns: int, screen: str) -> None:
     assert on_a_terminal(columns, "models", "me/", "--gpu", "2x H100") == screen
 
@@ -171,11 +174,54 @@ def test_a_model_whose_memory_is_in_use_names_the_user_and_suggests_no_other_gpu
     assert "ON         dc1 (2x H100): fits, but its memory is in use\n" in told
     assert "GPU 0: 73.3 of 79.6 GiB are used by `coder`" in told
     assert "WOULD FIT" not in told
-    assert "me/larger" in pi("models", "me/").out.splitlines()[2]
-    assert pi("models", "me/").out.splitlines()[2].endswith("no room  used by `coder`")
+    lines = pi("models", "me/").out.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("no room  used by `coder`")] == ["me/large", "me/larger"]
 
 
-def test_start_without_a_model_shows_the_same_list(pi: Pi) -> None:
+def test_start_without_a_model_shows_those_that_fit(pi: Pi) -> None:
     remember()
-    started, listed = pi("start"), pi("models")
+    started, listed = pi("start"), pi("models", "--fits")
     assert (started.code, started.out, started.err) == (0, listed.out, listed.err)
+    assert " no " not in started.out
+
+
+def test_on_a_terminal_start_without_a_model_shows_a_few_and_where_the_others_are() -> None:
+    remember()
+    with at_a_terminal("start", columns=200) as terminal:
+        assert terminal.wait() == 0
+        terminal.shows("; the first 15 are shown, all with `pi models --fits`; ")
+    assert len(terminal.text.splitlines()) == 1 + 15 + 1
+
+
+def test_models_that_fit_are_above_those_that_do_not(pi: Pi) -> None:
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    (folder / "models.md").write_text(block("too-large", 300) + block("tight", 105) + block("large", 65.5))
+    assert [line.split()[:2] for line in pi("models", "me/", "--gpu", "2x H100").out.splitlines()[1:]] == [
+        ["me/large", "fits"],
+        ["me/tight", "tight"],
+        ["me/too-large", "no"],
+    ]
+
+
+def test_only_models_that_fit_are_listed_with_fits(pi: Pi) -> None:
+    words = ["models", "me/", "--gpu", "2x H100", "--fits"]
+    assert pi(*words).out == FITTING
+    assert [row["model"] for row in pi(*words, "--json").json] == ["me/large", "me/larger"]
+
+
+def test_ids_of_models_are_printed_alone_for_scripts(pi: Pi) -> None:
+    words = ["models", "me/", "--gpu", "2x H100", "-q"]
+    long = "me/a-model-with-quite-a-long-name-that-is-too-large"
+    listed, fitting = pi(*words), pi(*words, "--fits")
+    assert (listed.out, listed.err) == (f"me/large\nme/larger\n{long}\n", "")
+    assert fitting.out == "me/large\nme/larger\n"
+    assert pi("models", "me/larger", "--gpu", "2x H100", "-q").out == "me/larger\n"
+    assert pi(*words, "--json").err.startswith("error: `--quiet` and `--json` exclude each other")
+
+
+def test_where_the_context_is_unknown_the_list_says_so_in_words(pi: Pi) -> None:
+    unknown = block("other", 20).replace(SHAPE, "")
+    Path(os.environ["PI_CONFIG_DIR"], "models.md").write_text(unknown)
+    listed = pi("models", "me/", "--gpu", "2x H100", "--fits")
+    assert listed.out.splitlines()[1].split() == ["me/other", "fits", "2x", "H100", "unknown", "unknown"]
+    assert "where it is unknown, vLLM decides at the start how much context fits" in listed.err

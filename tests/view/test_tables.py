@@ -2,16 +2,18 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pi_cli.store.records import Gpu
 from pi_cli.units import short_name
+from tests.conftest import Pi
 from tests.view.screen import on_a_terminal
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
-PODS = {
+PODS: dict[str, dict[str, object]] = {
     "dc1": {
         "ssh": "ssh -p 40022 -i ~/.ssh/runpod root@1.2.3.4",
         "gpus": [{"id": id} | H100 for id in range(8)],
@@ -32,42 +34,79 @@ WIDE = """\
    lab  CPU           -               /mnt/models 4.0TB  0.32.0+cpu  ssh ubuntu@lab
    new  1x L4 24GB    -               -                  -           ssh root@9.9.9.9
 """
-FOLDED = """\
+AT_91 = """\
    POD  GPUS          MODELS          STORAGE            VLLM        SSH
-*  dc1  8x H100 80GB  qwen72b, coder  /workspace         0.32.0      ssh -p 40022 -i
-                                                                     ~/.ssh/runpod
-                                                                     root@1.2.3.4
-   lab  CPU           -               /mnt/models 4.0TB  0.32.0+cpu  ssh ubuntu@lab
-   new  1x L4 24GB    -               -                  -           ssh root@9.9.9.9
+*  dc1  8x H100 80GB  qwen72b, coder  /workspace         0.32.0      root@1.2.3.4:40022
+   lab  CPU           -               /mnt/models 4.0TB  0.32.0+cpu  ubuntu@lab
+   new  1x L4 24GB    -               -                  -           root@9.9.9.9
 """
-NARROW = """\
-* dc1
-  GPUS     8x H100 80GB
-  MODELS   qwen72b, coder
-  STORAGE  /workspace
-  VLLM     0.32.0
-  SSH      ssh -p 40022 -i ~/.ssh/runpod
-           root@1.2.3.4
-  lab
-  GPUS     CPU
-  STORAGE  /mnt/models 4.0TB
-  VLLM     0.32.0+cpu
-  SSH      ssh ubuntu@lab
-  new
-  GPUS     1x L4 24GB
-  SSH      ssh root@9.9.9.9
+AT_80 = """\
+   POD  GPUS          MODELS          VLLM        SSH
+*  dc1  8x H100 80GB  qwen72b, coder  0.32.0      root@1.2.3.4:40022
+   lab  CPU           -               0.32.0+cpu  ubuntu@lab
+   new  1x L4 24GB    -               -           root@9.9.9.9
+"""
+AT_40 = """\
+   POD  GPUS          SSH
+*  dc1  8x H100 80GB  root@1.2.3.4:40022
+   lab  CPU           ubuntu@lab
+   new  1x L4 24GB    root@9.9.9.9
 """
 
 
 @pytest.mark.parametrize(
     ("columns", "screen"),
-    [(160, WIDE), (91, FOLDED), (80, NARROW.replace("runpod\n           ", "runpod ")), (40, NARROW)],
+    [(160, WIDE), (91, AT_91), (80, AT_80), (40, AT_40)],
 )
 def test_the_list_of_pods_fits_terminals_of_all_widths(columns: int, screen: str) -> None:
-    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
-    path.parent.mkdir()
-    path.write_text(json.dumps({"pods": PODS, "active": "dc1"}))
+    remember(PODS)
     assert on_a_terminal(columns, "pods") == screen
+
+
+def test_on_a_narrow_terminal_nothing_is_left_out_of_the_wide_list() -> None:
+    remember(PODS)
+    assert on_a_terminal(40, "pods", "--wide") == on_a_terminal(40, "pods", "list", "--wide") == WIDE
+
+
+def test_thirty_pods_are_thirty_lines() -> None:
+    ssh = "ssh -p 22 -o StrictHostKeyChecking=accept-new ubuntu@ec2-54-123-45-67.eu-central-1.compute.amazonaws.com"
+    remember({f"prod-eu-frankfurt-{number}": PODS["dc1"] | {"ssh": ssh} for number in range(30)})
+    head, *lines = on_a_terminal(80, "pods").splitlines()
+    assert head.split() == ["POD", "GPUS", "MODELS", "SSH"]
+    assert len(lines) == 30
+    assert max(map(len, lines)) <= 80
+    assert all("8x H100 80GB" in line and "ubuntu@ec2-" in line for line in lines)
+
+
+def test_names_of_pods_are_printed_alone_for_scripts(pi: Pi) -> None:
+    remember(PODS)
+    for words in (["pods", "-q"], ["pods", "list", "--quiet"], ["pods", "-q", "list"]):
+        assert pi(*words).out == "dc1\nlab\nnew\n"
+    remember({})
+    silent = pi("pods", "-q")
+    assert (silent.code, silent.out, silent.err) == (0, "", "")
+    for other in ("--json", "--check"):
+        refused = pi("pods", "-q", other)
+        assert refused.code == 2
+        assert refused.err.startswith(f"error: `--quiet` and `{other}` exclude each other")
+
+
+def test_a_piped_list_is_whole_and_has_no_blanks_at_line_ends(pi: Pi) -> None:
+    remember(PODS)
+    assert pi("pods", COLUMNS="40").out == WIDE
+
+
+def test_on_an_ascii_terminal_what_is_cut_ends_with_dots() -> None:
+    long = {"ssh": "ssh root@" + "x" * 70}
+    remember({"dc1": PODS["dc1"] | long})
+    assert on_a_terminal(60, "pods").splitlines()[1].endswith("xxx…")
+    assert on_a_terminal(60, "pods", LC_ALL="C").splitlines()[1].endswith("xxx...")
+
+
+def remember(pods: Mapping[str, object]) -> None:
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"pods": pods, "active": "dc1"}))
 
 
 @pytest.mark.parametrize(
