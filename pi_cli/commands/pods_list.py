@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError, raise_any
-from pi_cli.store import state
+from pi_cli.store import costs, state
 from pi_cli.store.records import Pod, write_pod
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def show(*, check: bool, as_json: bool) -> None:
             [
                 {"name": name, "active": name == current.active}
                 | write_pod(pod)
+                | costs.as_json(pod)
                 | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
             ]
@@ -36,6 +37,8 @@ def show(*, check: bool, as_json: bool) -> None:
         tables.show_checked(list(checked.values()), current.active)
     else:
         pods.show_pods(current.pods, current.active)
+    if not as_json:
+        pods.show_costs(state.load().pods if checked else current.pods)
     for name, result in checked.items():
         for difference in result.differences:
             terminal.note(f"{name}: {difference.text}; {difference.hint}")
@@ -47,7 +50,7 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
     import asyncio
 
     from pi_cli.events import Phase
-    from pi_cli.models import drift
+    from pi_cli.models import drift, listing
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
@@ -56,6 +59,8 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
 
         async def check(session: "PodSession") -> None:
             answered[session.pod] = await drift.check(session, pods[session.pod], report)
+            if machine := answered[session.pod].machine:
+                listing.note_use(session.pod, pods[session.pod], machine.running)
             report(Phase(session.pod, "answered"))
 
         failures = asyncio.run(fleet.on_each(pods, check))

@@ -1,7 +1,8 @@
 """List the models that run on pods, and update `pods.json` accordingly."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
@@ -13,7 +14,7 @@ from pi_cli.pods.reports import DeadModel, RunningModel, Survey
 from pi_cli.ssh import login
 from pi_cli.ssh.reconnect import Reconnection
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import debug, state
+from pi_cli.store import costs, debug, state
 from pi_cli.store.records import Model, Pod
 
 INTERVAL = 2.0  # seconds between two surveys of a watched pod
@@ -41,6 +42,7 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
             report(Note(session.pod, remark))
     if remarks is not None:
         remarks.update(new_remarks)
+    note_use(session.pod, pod, answer.models)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session, model, known.get(model.name))) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
@@ -62,6 +64,14 @@ def _remarks(pod: str, answer: Survey) -> list[str]:
     ]
     running = "a model with a name that pi does not allow is running and was not added"
     return skipped + [f"{running}: {model.name}" for model in answer.models if model.is_foreign]
+
+
+def note_use(name: str, pod: Pod, models: Sequence[RunningModel]) -> None:
+    """Note in `pods.json` since when a pod with a price had no request; not at each of many surveys."""
+    if not costs.needs_note(pod):
+        return
+    with suppress(PiError), state.edit() as current:
+        costs.note_use(current.pod(name), [model.idle for model in models], had_models=bool(pod.models))
 
 
 async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:
@@ -181,6 +191,7 @@ async def _listed(session: PodSession, running: RunningModel, before: Model | No
         phase=model_status.phase(running) if running.status == "starting" else None,
         progress=None if total is None else (done, total),
         requests=running.requests,
+        idle=running.idle,
         memory=running.memory_used,
     )
 

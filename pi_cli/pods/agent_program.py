@@ -43,6 +43,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.download.fetch": {"start"},
     "agent.watch": {"start", "attach"},
     "agent.start": {"start"},
+    "agent.idle": {"survey", "inspect"},
     "agent.survey": {"survey", "inspect"},
     "agent.inspect_machine": {"inspect"},
     "agent.stop": {"stop"},

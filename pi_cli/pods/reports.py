@@ -17,8 +17,9 @@ class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
-    (running, waiting), and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of
-    its processes listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
+    (running, waiting), `idle` is for how many seconds no client has used it, and `memory_used` is (used, total) MiB of
+    its GPUs, including other processes. `listens`: one of its processes listens on its port. `proof_keys` are what it
+    proves itself with (see `models.identity`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class RunningModel:
     phase: str | None = None
     progress: tuple[int, int | None] | None = None
     requests: tuple[int, int] | None = None
+    idle: float | None = None
     memory_used: tuple[int, int] | None = None
     listens: bool = False
     proof_keys: frozenset[bytes] = field(default=frozenset(), repr=False)

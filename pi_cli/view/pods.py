@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pi_cli import units
 from pi_cli.safe import safe_line
+from pi_cli.store import costs
 from pi_cli.store.records import Pod
 
 GAP = "  "
@@ -34,6 +35,13 @@ def show_pods(pods: Mapping[str, Pod], active: str | None) -> None:
     from pi_cli.view import tables
 
     tables.show_rows(rows)
+
+
+def show_costs(pods: Mapping[str, Pod]) -> None:
+    """Print what each pod with a price costs, on stderr: the table is data."""
+    lines = costs.lines(pods)
+    if lines:
+        sys.stderr.write("".join(f"{safe_line(line)}\n" for line in lines))
 
 
 def _drawn(rows: Sequence[Mapping[str, str]]) -> str | None:

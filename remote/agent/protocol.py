@@ -75,10 +75,12 @@ class Record(_Record, total=False):
     is the start time of that process (clock ticks since boot). `since` (reservation, then launch) and `touched` (by a
     download) are seconds since boot, `boot` is the id of that boot, `machine` that of the
     machine (see `machine.identity`; empty in records of older versions). `progress` is [bytes downloaded, total].
-    `ready` is set when the model is first seen ready.
+    `ready` is set when the model is first seen ready. `dated`: the middleware sets the time of the file when a client
+    uses the model.
     """
 
     ready: bool
+    dated: bool
     progress: List[Optional[int]]
     touched: float
 
@@ -89,6 +91,7 @@ Status = Literal["starting", "ready", "unhealthy", "orphaned"]
 class ModelReport(TypedDict):
     """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds.
 
+    `idle` is for how many seconds no client has used it; None if that is unknown.
     `listens`: one of its processes listens on its port now. `proof_keys` are what it proves itself with, as hex.
     """
 
@@ -105,6 +108,7 @@ class ModelReport(TypedDict):
     phase: Optional[str]
     progress: Optional[List[Optional[int]]]
     requests: Optional[List[int]]
+    idle: Optional[float]
     memory_used: Optional[List[int]]
     listens: bool
     proof_keys: List[str]

@@ -7,7 +7,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, orphans, phases, ports, processes, records, wire
+from agent import gpus, home, idle, orphans, phases, ports, processes, records, wire
 from agent.machine import LOGS
 from agent.processes import Process
 
@@ -125,6 +125,7 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
     log = record["log"] if record else log_of(model["name"])
+    counts = requests(model["port"], running.processes) if status == "ready" else None
     return {
         "uid": model["uid"],
         "name": model["name"],
@@ -138,7 +139,8 @@ def describe(running: Running, listening: Dict[int, Set[str]]) -> "protocol.Mode
         "age": home.uptime() - record["since"] if record else None,
         "phase": phases.phase_of(log) or phases.LAUNCHED if is_loading else None,
         "progress": record.get("progress") if record else None,
-        "requests": requests(model["port"], running.processes) if status == "ready" else None,
+        "requests": counts,
+        "idle": idle.seconds(record, counts) if status == "ready" and record else None,
         "memory_used": None,
         "listens": is_owner,
         "proof_keys": proof_keys(running) if is_owner else [],

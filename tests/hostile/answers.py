@@ -30,6 +30,7 @@ MODEL: "protocol.ModelReport" = {
     "phase": None,
     "progress": None,
     "requests": [1, 0],
+    "idle": 0.0,
     "memory_used": [70000, 81559],
     "listens": True,
     "proof_keys": ["0f" * 32],
@@ -42,6 +43,7 @@ STARTING: "protocol.ModelReport" = {
     "phase": "loading weights",
     "progress": [5, 10],
     "requests": None,
+    "idle": None,
     "memory_used": None,
 }
 DEAD: "protocol.Death" = {
@@ -128,6 +130,7 @@ RECORD: "protocol.Record" = {
     "since": 12.5,
     "log": LOG,
     "ready": True,
+    "dated": True,
     "progress": [5, 10],
     "touched": 12.5,
 }

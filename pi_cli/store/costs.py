@@ -1,0 +1,110 @@
+"""What a pod has cost, estimated here from its price per hour and the time since its first setup."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from pi_cli.store.records import Pod
+
+HOUR = 3600  # seconds
+DAY = 24 * HOUR
+SINCE_SETUP_IN_HOURS = 100  # longer times are given in days
+QUIET_AFTER = HOUR  # a pod without a request for this long is named
+MAX_IDLE = 10 * 365 * DAY  # a pod may say anything
+RECENTLY = 600  # seconds; an answer of the pod that is younger counts as the present state
+
+
+def now() -> str:
+    """Return the present time as `pods.json` has it."""
+    return _text(datetime.now(UTC))
+
+
+def estimate(pod: Pod) -> float | None:
+    """Return what a pod has cost since its first setup; None without a price or that time."""
+    seconds = _seconds_since(pod.since)
+    return None if pod.price is None or seconds is None else round(pod.price.amount * seconds / HOUR, 2)
+
+
+def describe(pod: Pod) -> str | None:
+    """Return the price of a pod, how long it has been one, and what it has cost; None without a price.
+
+    >>> from pi_cli.store.records import Price
+    >>> describe(Pod("ssh h", price=Price(2.49, "$")))
+    '$2.49/h'
+    """
+    if pod.price is None:
+        return None
+    since = f"{total} since setup" if (total := up(pod)) else None
+    return ", ".join(filter(None, [f"{pod.price}/h", since, quiet(pod)]))
+
+
+def up(pod: Pod) -> str | None:
+    """Return how long a pod with a price is up, and what that has cost: `31 h, ≈ $77`; None if either is unknown."""
+    seconds, total = _seconds_since(pod.since), estimate(pod)
+    return (
+        f"{hours(seconds)}, ≈ {pod.price.sum(total)}"
+        if pod.price and seconds is not None and total is not None
+        else None
+    )
+
+
+def quiet(pod: Pod) -> str | None:
+    """Return for how long a pod with a price had no request, and what that time cost; None below an hour."""
+    asked, since_quiet = _seconds_since(pod.asked), _seconds_since(pod.quiet_since)
+    if pod.price is None or asked is None or since_quiet is None or since_quiet - asked < QUIET_AFTER:
+        return None
+    seconds = since_quiet - asked
+    text = f"no request for {hours(seconds)} (≈ {pod.price.sum(pod.price.amount * seconds / HOUR)})"
+    return text if asked < RECENTLY else f"{text} when pi last asked, {hours(asked)} ago"
+
+
+def lines(pods: Mapping[str, Pod]) -> list[str]:
+    """Return a line for each pod with a price."""
+    return [f"{name}: {text}" for name, pod in pods.items() if (text := describe(pod))]
+
+
+def as_json(pod: Pod) -> dict[str, object]:
+    """Return the fields of `--json`; `estimate` is what the pod has cost since `since`, in `currency`."""
+    return {
+        "price": pod.price.amount if pod.price else None,
+        "currency": pod.price.currency if pod.price else None,
+        "since": pod.since,
+        "estimate": estimate(pod),
+    }
+
+
+def note_use(pod: Pod, idle: Sequence[float | None], *, had_models: bool) -> None:
+    """Note in an entry since when its pod had no request, as its models say (`idle`, seconds; None: unknown)."""
+    known = [seconds for seconds in idle if seconds is not None]
+    if not idle:
+        pod.quiet_since = now() if had_models or not pod.quiet_since else pod.quiet_since
+    elif len(known) == len(idle):
+        pod.quiet_since = _text(datetime.now(UTC) - timedelta(seconds=min([*known, MAX_IDLE])))
+    else:
+        pod.quiet_since = None
+    pod.asked = now()
+
+
+def needs_note(pod: Pod) -> bool:
+    """Return whether the use of a pod is worth a write of `pods.json`: it has a price, and the last note is old."""
+    asked = _seconds_since(pod.asked)
+    return pod.price is not None and (asked is None or asked > RECENTLY / 2 or bool(quiet(pod)))
+
+
+def hours(seconds: float) -> str:
+    """Format a time that is paid for.
+
+    >>> hours(1500), hours(31.4 * 3600), hours(12 * 86400)
+    ('25 min', '31 h', '12 d')
+    """
+    if seconds < HOUR:
+        return f"{int(seconds // 60)} min"
+    return f"{int(seconds // HOUR)} h" if seconds < SINCE_SETUP_IN_HOURS * HOUR else f"{int(seconds // DAY)} d"
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _seconds_since(text: str | None) -> float | None:
+    """Return the age of a time in `pods.json`; 0 if this machine's clock was set back since."""
+    return None if text is None else max(0.0, (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
