@@ -68,10 +68,10 @@ def _remarks(pod: str, answer: Survey) -> list[str]:
 
 def note_use(name: str, pod: Pod, models: Sequence[RunningModel]) -> None:
     """Note in `pods.json` since when a pod with a price had no request; not at each of many surveys."""
-    if not costs.needs_note(pod):
-        return
-    with suppress(PiError), state.edit() as current:
-        costs.note_use(current.pod(name), [model.idle for model in models], had_models=bool(pod.models))
+    idle = [model.idle for model in models]
+    if costs.has_news(pod, costs.after_look(pod, idle)):
+        with suppress(PiError), state.edit() as current:
+            current.pods[name] = costs.after_look(current.pod(name), idle)
 
 
 async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:

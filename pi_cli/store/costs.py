@@ -1,6 +1,7 @@
 """What a pod has cost, estimated here from its price per hour and the time since its first setup."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pi_cli.store.records import Pod
@@ -10,7 +11,7 @@ DAY = 24 * HOUR
 SINCE_SETUP_IN_HOURS = 100  # longer times are given in days
 QUIET_AFTER = HOUR  # a pod without a request for this long is named
 MAX_IDLE = 10 * 365 * DAY  # a pod may say anything
-RECENTLY = 600  # seconds; an answer of the pod that is younger counts as the present state
+RECENTLY = 60  # seconds; an answer of the pod that is younger counts as the present state
 
 
 def now() -> str:
@@ -72,22 +73,29 @@ def as_json(pod: Pod) -> dict[str, object]:
     }
 
 
-def note_use(pod: Pod, idle: Sequence[float | None], *, had_models: bool) -> None:
-    """Note in an entry since when its pod had no request, as its models say (`idle`, seconds; None: unknown)."""
+def after_look(pod: Pod, idle: Sequence[float | None]) -> Pod:
+    """Return an entry with the time since when its pod had no request, by what its models say (seconds, None: unknown).
+
+    Without models, that is the time known before, or now if there were models at the last look.
+    """
     known = [seconds for seconds in idle if seconds is not None]
+    since = pod.quiet_since if not pod.models else None
     if not idle:
-        pod.quiet_since = now() if had_models or not pod.quiet_since else pod.quiet_since
+        since = since or now()
     elif len(known) == len(idle):
-        pod.quiet_since = _text(datetime.now(UTC) - timedelta(seconds=min([*known, MAX_IDLE])))
+        since = _text(datetime.now(UTC) - timedelta(seconds=min([*known, MAX_IDLE])))
     else:
-        pod.quiet_since = None
-    pod.asked = now()
+        since = None
+    return replace(pod, quiet_since=since, asked=now())
 
 
-def needs_note(pod: Pod) -> bool:
-    """Return whether the use of a pod is worth a write of `pods.json`: it has a price, and the last note is old."""
-    asked = _seconds_since(pod.asked)
-    return pod.price is not None and (asked is None or asked > RECENTLY / 2 or bool(quiet(pod)))
+def has_news(before: Pod, after: Pod) -> bool:
+    """Return whether a look is worth a write of `pods.json`: the pod has a price, and what is shown of it changes."""
+    asked, ages = _seconds_since(before.asked), [_seconds_since(pod.quiet_since) for pod in (before, after)]
+    if before.price is None:
+        return False
+    is_other = None in ages and ages != [None, None]
+    return asked is None or asked > RECENTLY or is_other or abs((ages[0] or 0) - (ages[1] or 0)) > RECENTLY
 
 
 def hours(seconds: float) -> str:

@@ -7,7 +7,7 @@ import pytest
 from pi_cli.commands import quantities
 from pi_cli.errors import BadUsage
 from pi_cli.store import costs
-from pi_cli.store.records import Malformed, Pod, Price, read_pod, write_pod
+from pi_cli.store.records import Malformed, Model, Pod, Price, read_pod, write_pod
 
 
 def ago(hours: float) -> str:
@@ -32,7 +32,7 @@ def test_without_a_price_nothing_is_shown() -> None:
     without = Pod("ssh h", since=ago(31), quiet_since=ago(5), asked=ago(0))
     assert (costs.describe(without), costs.up(without), costs.estimate(without)) == (None, None, None)
     assert costs.lines({"dc1": without}) == []
-    assert not costs.needs_note(without)
+    assert not costs.has_news(without, costs.after_look(without, [3.0]))
 
 
 def test_a_pod_without_a_request_for_an_hour_is_named_with_what_that_cost() -> None:
@@ -43,16 +43,24 @@ def test_a_pod_without_a_request_for_an_hour_is_named_with_what_that_cost() -> N
 
 
 def test_one_model_in_use_or_of_unknown_use_makes_the_pod_not_quiet() -> None:
-    used, unknown, quiet, empty = pod(), pod(), pod(), pod(quiet_since=4)
-    costs.note_use(used, [9000.0, 3.0], had_models=True)
-    costs.note_use(unknown, [9000.0, None], had_models=True)
-    costs.note_use(quiet, [9000.0, 1e300], had_models=True)
-    costs.note_use(empty, [], had_models=False)
+    used, unknown, quiet = (costs.after_look(pod(), idle) for idle in ([9e3, 3.0], [9e3, None], [9e3, 1e300]))
     assert [costs.quiet(each) for each in (used, unknown)] == [None, None]
     assert costs.quiet(quiet) == "no request for 2 h (≈ $6.23)"
-    assert costs.quiet(empty) == "no request for 4 h (≈ $9.96)"
-    costs.note_use(empty, [], had_models=True)  # one was stopped since the last look
-    assert costs.quiet(empty) is None
+
+
+def test_a_pod_without_models_is_quiet_since_the_last_request_or_since_its_models_are_gone() -> None:
+    empty = pod(quiet_since=4)
+    assert costs.quiet(costs.after_look(empty, [])) == "no request for 4 h (≈ $9.96)"
+    empty.models["q"] = Model("m", 8001, "0", 1)  # at the last look
+    assert costs.quiet(costs.after_look(empty, [])) is None
+
+
+def test_a_look_is_written_down_if_it_changes_what_is_shown() -> None:
+    before = pod(quiet_since=4, asked=0)
+    assert not costs.has_news(before, costs.after_look(before, [4 * 3600.0]))
+    assert costs.has_news(before, costs.after_look(before, [1.0]))
+    assert costs.has_news(before, costs.after_look(before, [None]))
+    assert costs.has_news(pod(quiet_since=4, asked=1), costs.after_look(before, [4 * 3600.0]))
 
 
 def test_times_and_prices_survive_the_file_and_wrong_ones_are_refused() -> None:
