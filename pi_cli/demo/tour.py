@@ -104,7 +104,7 @@ def _wait_for_signal() -> None:
 def _environment() -> Iterator[DemoEnvironment]:
     """Create an embedded pod with its own settings; the user's own pods are not touched."""
     if not Path("/proc/self/environ").exists():
-        raise PiError("`pi demo` needs Linux to run its pod", hint="run it in a Linux container or virtual machine")
+        raise PiError("`pi demo` needs Linux to run its pod", hint=ELSEWHERE)
     with tempfile.TemporaryDirectory(prefix="pi-demo-") as folder, EmbeddedPod("2x H100 80GB") as pod:
         work = Path(folder, "work")
         work.mkdir()
