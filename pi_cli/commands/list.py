@@ -48,7 +48,9 @@ def list_models(
       pi list --all --watch
       pi list --all --json
     """
-    pods = state.load().select(pod or [], every=every)
+    current = state.load()
+    # Without pods, `--all` has nothing to ask, and `--watch` would wait for ever.
+    pods = current.select(pod or [], every=every and (bool(current.pods) or not watch))
     if watch:
         _watch(pods, check=check, as_json=as_json)
         return
@@ -69,6 +71,8 @@ def list_models(
 
         view.show(models)
         pods_view.show_costs(_priced(pods))
+    elif not pods:
+        terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
     elif not failures:
         terminal.note(f"no models on {', '.join(pods)}; start one with `pi start MODEL --name NAME`")
         pods_view.show_costs(_priced(pods))

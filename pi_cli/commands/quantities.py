@@ -100,10 +100,8 @@ def _decimal(text: str, number: str) -> float:
     separator = digits[last] if last >= 0 else ""
     is_split = bool(re.search(r"[.,]", whole))
     if separator == "," and len(decimals) == 3 and not is_split and whole.strip("0"):
-        raise BadUsage(
-            f"`{text}` may be {whole}{decimals} or {whole}.{decimals}",
-            hint=f"write `{whole}.{decimals}` or `{whole}{decimals}`",
-        )
+        thousands, unit = f"{whole}{decimals}", f"{whole}.{decimals}"
+        raise BadUsage(f"`{text}` may be {thousands} or {unit}", hint=f"write `{unit}` or `{thousands}`")
     groups = re.split(r"[.,]", whole)
     if is_split and (separator in whole or any(len(group) != 3 for group in groups[1:])):
         raise BadUsage(f"`{text}` is not a price per hour", hint="for example: `--price 1234.50`")

@@ -19,6 +19,10 @@ from pi_cli.view import terminal
 KEY = "demo-key-for-this-pod-only"
 MODEL, NAME = "zai-org/GLM-4.5-Air-FP8", "glm"
 
+ELSEWHERE = (
+    'run it in a Linux container, from a checkout: `docker run --rm -it -v "$PWD":/pi -w /pi python:3.12 '
+    'sh -c "pip install . && pi demo"`; everything else works here: `pi pods setup NAME "ssh root@HOST"`'
+)
 NEXT_STEPS = f"""\
 To do the same on a real pod, with the ssh command from your provider:
 

@@ -26,7 +26,7 @@ def test_the_kv_cache_has_nearly_as_many_tokens_as_the_plan_says(model: str) -> 
     assert layout.weights == pytest.approx(expected.memory.weights)
 
 
-def test_a_model_that_does_not_fit_or_that_nobody_knows_starts_all_the_same() -> None:
+def test_a_model_that_does_not_fit_or_is_not_in_the_catalogue_starts_all_the_same() -> None:
     for model in ("x/unknown-7b", "deepseek-ai/DeepSeek-R1"):
         assert checks.lay_out(Settings(model, {}), [H100]).kv_tokens > 0
 
