@@ -194,7 +194,7 @@ def _list(targets: "Mapping[str, Sequence[GpuSpace]]", ids: Sequence[str], *, ar
             for target in judged
             for verdict in judged[target]
         ]
-        reason = "of the fetched recipes; its size is asked of the Hugging Face Hub when it is named"
+        reason = "from the fetched recipes; its size is looked up on the Hugging Face Hub when you name it"
         terminal.show_json([*rows, *(_unsized_as_json(model, reason) for model in others)])
         return
     for target, spaces in targets.items() if profiles else ():
