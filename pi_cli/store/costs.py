@@ -35,7 +35,7 @@ def describe(pod: Pod) -> str | None:
     if pod.price is None:
         return None
     since = f"{total} since setup" if (total := up(pod)) else None
-    return ", ".join(filter(None, [f"{pod.price}/h", since, quiet(pod)]))
+    return ", ".join(filter(None, [f"{pod.price}/h", since]))
 
 
 def up(pod: Pod) -> str | None:
@@ -54,13 +54,13 @@ def quiet(pod: Pod) -> str | None:
     if pod.price is None or asked is None or since_quiet is None or since_quiet - asked < QUIET_AFTER:
         return None
     seconds = since_quiet - asked
-    text = f"no request for {hours(seconds)} (≈ {pod.price.sum(pod.price.amount * seconds / HOUR)})"
-    return text if asked < RECENTLY else f"{text} when pi last asked, {hours(asked)} ago"
+    text = f"no request for {hours(seconds)}, ≈ {pod.price.sum(pod.price.amount * seconds / HOUR)}"
+    return text if asked < RECENTLY else f"{text}, when pi last asked, {hours(asked)} ago"
 
 
 def lines(pods: Mapping[str, Pod]) -> list[str]:
-    """Return a line for each pod with a price."""
-    return [f"{name}: {text}" for name, pod in pods.items() if (text := describe(pod))]
+    """Return a line for each pod with a price, and another one if it had no request for an hour."""
+    return [f"{name}: {text}" for name, pod in pods.items() for text in (describe(pod), quiet(pod)) if text]
 
 
 def as_json(pod: Pod) -> dict[str, object]:

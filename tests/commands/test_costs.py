@@ -33,7 +33,7 @@ def test_a_pod_without_a_request_for_hours_is_named_with_what_they_cost(pi: Pi, 
     [record] = (served.pod.home / ".pi/models").glob("*.json")
     five_hours_ago = datetime.now(UTC).timestamp() - 5 * 3600 - 60
     os.utime(record, (five_hours_ago, five_hours_ago))
-    quiet = "dc1: $2.49/h, 31 h, ≈ $77 since setup, no request for 5 h (≈ $12)\n"
+    quiet = "dc1: $2.49/h, 31 h, ≈ $77 since setup\ndc1: no request for 5 h, ≈ $12\n"
     listed = pi("list", "--pod", "dc1")
     assert listed.err == quiet
     assert "$" not in listed.out, "the table is data"

@@ -37,20 +37,20 @@ def test_without_a_price_nothing_is_shown() -> None:
 
 def test_a_pod_without_a_request_for_an_hour_is_named_with_what_that_cost() -> None:
     assert costs.quiet(pod(quiet_since=0.9, asked=0)) is None
-    assert costs.quiet(pod(quiet_since=5, asked=0)) == "no request for 5 h (≈ $12)"
-    assert costs.quiet(pod(quiet_since=8, asked=3)) == "no request for 5 h (≈ $12) when pi last asked, 3 h ago"
+    assert costs.quiet(pod(quiet_since=5, asked=0)) == "no request for 5 h, ≈ $12"
+    assert costs.quiet(pod(quiet_since=8, asked=3)) == "no request for 5 h, ≈ $12, when pi last asked, 3 h ago"
     assert costs.quiet(pod(quiet_since=8, asked=7.5)) is None, "what happened since then is not known"
 
 
 def test_one_model_in_use_or_of_unknown_use_makes_the_pod_not_quiet() -> None:
     used, unknown, quiet = (costs.after_look(pod(), idle) for idle in ([9e3, 3.0], [9e3, None], [9e3, 1e300]))
     assert [costs.quiet(each) for each in (used, unknown)] == [None, None]
-    assert costs.quiet(quiet) == "no request for 2 h (≈ $6.23)"
+    assert costs.quiet(quiet) == "no request for 2 h, ≈ $6.23"
 
 
 def test_a_pod_without_models_is_quiet_since_the_last_request_or_since_its_models_are_gone() -> None:
     empty = pod(quiet_since=4)
-    assert costs.quiet(costs.after_look(empty, [])) == "no request for 4 h (≈ $9.96)"
+    assert costs.quiet(costs.after_look(empty, [])) == "no request for 4 h, ≈ $9.96"
     empty.models["q"] = Model("m", 8001, "0", 1)  # at the last look
     assert costs.quiet(costs.after_look(empty, [])) is None
 
