@@ -25,12 +25,31 @@ def run() -> NoReturn:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - stays open until pi exits
+    _require_unix()
+    if not (sys.stdout.encoding == sys.stderr.encoding == "utf-8"):
+        from pi_cli import streams
+
+        streams.accept_every_character()
     from pi_cli.commands.main import main
 
     try:
         main()
     except SystemExit as end:
         _end(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _require_unix() -> None:
+    """Exit with what to do on Windows, where no command of pi can run: its terminals, locks and signals are others."""
+    try:
+        import fcntl  # noqa: F401
+        import termios  # noqa: F401
+        from signal import SIGHUP  # noqa: F401
+    except ImportError:
+        sys.stderr.write(
+            "error: pi needs Linux or macOS, or WSL on Windows\n"
+            "hint: install WSL with `wsl --install`, then install and run pi in its terminal\n"
+        )
+        _end(1)
 
 
 def _end(code: int) -> NoReturn:

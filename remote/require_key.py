@@ -10,16 +10,22 @@ it, for each valid key: HMAC-SHA256 of `NONCE PORT` with a proof key, which is t
 the API key; UID is that of the launch. Whoever does not know UID learns nothing about a key from that, and an answer
 for another port is not a proof.
 
+When a client uses the model, the middleware sets the time of the model's record (`~/.pi/models/UID.json`), at most once
+a minute: by that, pi sees for how long no client did. Reading requests, such as pi's own for `/metrics`, do not count.
+
 Runs in vLLM's process on the pod: standard library only, Python 3.8 and later.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import re
+import time
 from typing import Any, Awaitable, Callable, MutableMapping
 
 Message = MutableMapping[str, Any]
@@ -43,6 +49,7 @@ _HEADERS = [
     (b"www-authenticate", b"Bearer"),
 ]
 PROOF_ROUTE = "/.well-known/pi-model"
+NOTE_INTERVAL = 60.0  # seconds
 NONCE = re.compile(rb"nonce=([0-9a-f]{32,128})")
 
 
@@ -56,6 +63,9 @@ class RequireKey:
         self._expected = [_digest(valid) for valid in keys]
         uid = _setting("PI_MODEL_UID")
         self._proof_keys = [_hmac(valid, b"pi proof " + uid) for valid in keys] if uid else []
+        folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # ~/.pi
+        self._record = os.path.join(folder, "models", os.fsdecode(uid) + ".json")
+        self._noted_at = -NOTE_INTERVAL
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and _path(scope) == "/health"):
@@ -65,11 +75,19 @@ class RequireKey:
             await self._prove(scope, send)
             return
         if any(self._is_valid(key) for key in _presented(scope)):
+            self._note_use(scope)
             await self._app(_with_vllm_key(scope), receive, send)
         elif scope["type"] == "websocket":
             await _refuse_websocket(scope, receive, send)
         else:
             await _refuse(send, "http.response")
+
+    def _note_use(self, scope: Message) -> None:
+        """Set the time of the record in a thread: on a network file system that hangs, requests do not wait for it."""
+        is_use = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if is_use and time.monotonic() - self._noted_at >= NOTE_INTERVAL:
+            self._noted_at = time.monotonic()
+            asyncio.get_running_loop().run_in_executor(None, _set_time, self._record)
 
     async def _prove(self, scope: Message, send: Send) -> None:
         nonce, server = NONCE.fullmatch(scope.get("query_string", b"")), scope.get("server")
@@ -87,6 +105,11 @@ class RequireKey:
         digest = _digest(key)
         matches = [hmac.compare_digest(digest, expected) for expected in self._expected]
         return True in matches
+
+
+def _set_time(path: str) -> None:
+    with contextlib.suppress(OSError):  # without a record, or on a read-only disk
+        os.utime(path, (time.time(), time.time()))  # this machine's clock, not that of a file server
 
 
 def _setting(name: str) -> bytes:

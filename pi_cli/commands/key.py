@@ -81,7 +81,7 @@ def set_key(words: NotAnArgument = None, force: Force = False) -> None:
       printenv PI_API_KEY | pi key set
     """
     if words:
-        raise BadUsage("a key is not an argument: other users of this machine can see those", hint=HOW_TO_GIVE)
+        raise BadUsage("the key cannot be an argument: other users of this machine can see arguments", hint=HOW_TO_GIVE)
     value = _typed() if sys.stdin and sys.stdin.isatty() else _piped()
     if not value:
         raise BadUsage("no key was given", hint=HOW_TO_GIVE)
@@ -115,7 +115,7 @@ def _keep(value: str, done: str, *, force: bool) -> None:
     path = str(keys.keep(value, force=force))
     terminal.say(fill(f"{done}; only you can read it", file=path))
     if os.environ.get(keys.VARIABLE) not in (None, "", value):
-        terminal.note(f"{keys.VARIABLE} is set to another key, which counts more: `unset {keys.VARIABLE}`")
+        terminal.note(f"{keys.VARIABLE} is set to another key, which takes precedence: `unset {keys.VARIABLE}`")
     if before and before.value != value and (models := _started_with(path)):
         terminal.note(f"these models keep the old key until they are started again: {', '.join(models)}")
 

@@ -10,7 +10,7 @@ import typer
 from pi_cli.commands import options
 from pi_cli.commands.options import AsJson, NamesOnly, OnPods, Wide
 from pi_cli.errors import BadUsage, PiError, raise_any
-from pi_cli.store import state
+from pi_cli.store import costs, state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
@@ -54,13 +54,16 @@ def list_models(
       pi list --all --json
       pi stop $(pi list --quiet)
     """
-    pods = state.load().select(pod or [], every=every)
+    current = state.load()
+    # Without pods, `--all` has nothing to ask, and `--watch` would wait for ever.
+    pods = current.select(pod or [], every=every and (bool(current.pods) or not watch))
     if watch:
         if quiet:
             raise BadUsage("`--watch` and `--quiet` exclude each other", hint="leave one of them out")
         _watch(pods, check=check, wide=wide, as_json=as_json)
         return
     from pi_cli.models import model_status
+    from pi_cli.view import pods as pods_view
     from pi_cli.view import terminal
 
     models, failures = _survey(pods, as_json=as_json) if check else ([], {})
@@ -71,13 +74,18 @@ def list_models(
     if quiet:
         options.show_names(_names(models), as_json=as_json)
     elif as_json:
-        terminal.show_json([_as_json(model) for model in models])
+        priced = _priced(pods)
+        terminal.show_json([_as_json(model, priced.get(model.pod, pods[model.pod])) for model in models])
     elif models:
         from pi_cli.view import listing as view
 
         view.show(models, is_wide=wide)
+        pods_view.show_costs(_priced(pods))
+    elif not pods:
+        terminal.note('there are no pods yet; set one up with `pi pods setup NAME "ssh root@HOST"`')
     elif not failures:
         terminal.note(f"no models on {', '.join(pods)}; start one with `pi start MODEL --name NAME`")
+        pods_view.show_costs(_priced(pods))
     raise_any(failures)
 
 
@@ -137,7 +145,7 @@ def _watch(pods: Mapping[str, Pod], *, check: bool, wide: bool, as_json: bool) -
     if as_json:
 
         def show(pod: str, models: "list[Listed]") -> None:
-            terminal.show_json_line({"pod": pod, "models": [_as_json(model) for model in models]})
+            terminal.show_json_line({"pod": pod, "models": [_as_json(model, pods[pod]) for model in models]})
 
         asyncio.run(listing.watch(pods, show, lambda _: None))
         return
@@ -149,7 +157,14 @@ def _watch(pods: Mapping[str, Pod], *, check: bool, wide: bool, as_json: bool) -
         asyncio.run(listing.watch(pods, board.see, board.report))
 
 
-def _as_json(listed: "Listed") -> dict[str, object]:
+def _priced(pods: Mapping[str, Pod]) -> Mapping[str, Pod]:
+    """Return the present entries of the pods that have a price."""
+    if not any(pod.price for pod in pods.values()):
+        return {}
+    return {name: pod for name, pod in state.load().pods.items() if name in pods}
+
+
+def _as_json(listed: "Listed", pod: Pod) -> dict[str, object]:
     running, waiting = listed.requests or (None, None)
     used, total = listed.memory or (None, None)
     downloaded, size = listed.progress or (None, None)
@@ -165,7 +180,8 @@ def _as_json(listed: "Listed") -> dict[str, object]:
         "gpu_memory_total_mib": total,
         "requests_running": running,
         "requests_waiting": waiting,
+        "idle_seconds": None if listed.idle is None else round(listed.idle),
         "url": listed.url,
         "answers_from_here": listed.answers_here,
     }
-    return options.as_json(listed.pod, listed.name, listed.model) | status
+    return options.as_json(listed.pod, listed.name, listed.model) | status | costs.as_json(pod)

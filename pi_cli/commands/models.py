@@ -251,7 +251,7 @@ def _list(
             for each in judged
             for verdict in (catalogue.fitting(each.verdicts) if only_fitting else each.verdicts)
         ]
-        reason = "of the fetched recipes; its size is asked of the Hugging Face Hub when it is named"
+        reason = "from the fetched recipes; its size is looked up on the Hugging Face Hub when you name it"
         terminal.show_json([*rows, *(_unsized_as_json(model, reason) for model in others)])
         return
     for each in judged:

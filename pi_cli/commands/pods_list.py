@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import BadUsage, PiError, raise_any
-from pi_cli.store import state
+from pi_cli.store import costs, state
 from pi_cli.store.records import Pod, write_pod
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
             [
                 {"name": name, "active": name == active}
                 | write_pod(pod)
+                | costs.as_json(pod)
                 | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
             ]
@@ -40,6 +41,8 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
         pods.show_checked(list(checked.values()), active, is_wide=wide)
     else:
         pods.show_pods(current.pods, active, is_wide=wide)
+    if not as_json:
+        pods.show_costs(state.load().pods if checked else current.pods)
     if chosen and current.pods:
         terminal.note(_said_by_variable(current, chosen))
     for name, result in checked.items():
@@ -71,7 +74,7 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
     import asyncio
 
     from pi_cli.events import Phase
-    from pi_cli.models import drift
+    from pi_cli.models import drift, listing
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
@@ -80,6 +83,8 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
 
         async def check(session: "PodSession") -> None:
             answered[session.pod] = await drift.check(session, pods[session.pod], report)
+            if machine := answered[session.pod].machine:
+                listing.note_use(session.pod, pods[session.pod], machine.running)
             report(Phase(session.pod, "answered"))
 
         failures = asyncio.run(fleet.on_each(pods, check))

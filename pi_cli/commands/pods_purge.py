@@ -35,7 +35,7 @@ def confirm(name: str, pod: "Pod", *, stop: bool, models: bool, yes: bool) -> No
     if not sys.stdin.isatty():
         raise PiError(
             f"`{name}` was not purged: stdin is not a terminal, so pi cannot ask",
-            hint="give `--yes` to delete this without a question",
+            hint="give `--yes` to delete this without being asked",
         )
     models_too = f"stop {', '.join(f'`{model}`' for model in running)} and " if running else ""
     terminal.err().print(f"Should pi {models_too}delete this from `{name}`? [y/N]", end=" ")

@@ -10,7 +10,7 @@ from pi_cli.commands import pods_purge
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
-from pi_cli.store import state
+from pi_cli.store import costs, state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ def remove(
     new_active = _forget(name)
     provider = f"its provider ({pod.provider})" if pod.provider else "its provider"
     terminal.say(f"removed `{name}`; the machine keeps running and is billed until you end it at {provider}")
+    if pod.price and (total := costs.up(pod)):
+        terminal.say(
+            f"`{name}` was up for about {total} at {pod.price}/h; "
+            "pi does not stop the provider's billing: delete it there"
+        )
     if new_active:
         terminal.say(f"the active pod is now `{new_active}`")
 

@@ -33,10 +33,10 @@ def rename(name: PodName, new: NewName) -> None:
     with state.edit() as current:
         pod = current.pod(name)
         if new == name:
-            raise BadUsage(f"`{name}` is its name already", hint="choose another name")
+            raise BadUsage(f"`{name}` is already its name", hint="choose another name")
         if new in current.pods:
             hint = fill("choose another name, or remove that pod with `pi pods remove {new}`", new=new)
-            raise BadUsage(f"there is a pod `{new}` already", hint=hint)
+            raise BadUsage(f"there is already a pod `{new}`", hint=hint)
         host_keys.copy(name, new)  # first: a pod on the list has always its keys
         current.pods = {new if each == name else each: entry for each, entry in current.pods.items()}
         if current.active == name:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pi_cli import hints, units
-from pi_cli.commands import options
+from pi_cli.commands import options, quantities
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.store import mount_commands, mounts, paths, state
+from pi_cli.store import costs, mount_commands, mounts, paths, state
 from pi_cli.store.records import Pod, Storage
 
 if TYPE_CHECKING:  # no asyncssh until the command line is checked
@@ -58,6 +58,14 @@ ConnectTimeout = Annotated[
 AcceptNewHostKey = Annotated[
     bool, typer.Option("--accept-new-host-key", help="Trust the new host key of a machine that was recreated.")
 ]
+PricePerHour = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="PRICE",
+        help="What the machine costs per hour, for estimates: 2.49 or 2,49€; none forgets it.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the installers.")]
 
 
@@ -76,6 +84,7 @@ def setup(
     flashinfer: Flashinfer = None,
     shell_env: ShellEnv = False,
     connect_timeout: ConnectTimeout = None,
+    price: PricePerHour = None,
     accept_new_host_key: AcceptNewHostKey = False,
     verbose: Verbose = False,
 ) -> None:
@@ -90,6 +99,9 @@ def setup(
     Needs a token for the Hugging Face Hub (HF_TOKEN, or that of `hf auth login`) and an API key (PI_API_KEY, or that of
     `pi key new`). Ctrl+C stops the setup on the pod too; run it again to continue.
 
+    With `--price`, `pi pods`, `pi list` and `pi pods remove` show what the pod has cost since its first setup: an
+    estimate that pi makes here, from the price and the time.
+
     \b
     Examples:
       pi pods setup dc1 "ssh root@1.2.3.4"
@@ -99,6 +111,7 @@ def setup(
       pi pods setup dc1 "ssh root@1.2.3.4" --home /ephemeral
       pi pods setup dc1 --mount "mount -t nfs host:/share /mnt/models"
       pi pods setup dc1 --vllm 0.32.0
+      pi pods setup dc1 --price 2.49
     """
     if mount == "-":
         mount = sys.stdin.read().replace("\0", "").strip()
@@ -108,6 +121,8 @@ def setup(
         raise BadUsage("`--cpu` excludes `--cuda` and `--flashinfer`", hint="leave them out")
     _check_secrets()
     pod = _pod(name, ssh, connect_timeout)
+    if price is not None:
+        pod.price = quantities.price(price)
     cpu = cpu or (ssh is None and pod.is_cpu)
     if pod.storage and pod.storage.mount and not (mount or models_path):
         mount, models_path = pod.storage.mount, pod.storage.path
@@ -116,8 +131,9 @@ def setup(
     setup_options = SetupOptions(
         mount, models_path, vllm, cpu, cuda, flashinfer, shell_env, home=home, last_home=pod.home
     )
-    machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    _record(name, pod, machine, mount=mount, is_cpu=cpu)
+    began = costs.now()
+    machine = _prepare(name, pod, setup_options, price=price, accept_new_host_key=accept_new_host_key, verbose=verbose)
+    _record(name, pod, machine, mount=mount, is_cpu=cpu, began=began, is_price_new=price is not None)
 
 
 def _check_secrets() -> None:
@@ -206,7 +222,13 @@ def _hints_with_name(name: str) -> Iterator[None]:
 
 
 def _prepare(
-    name: str, pod: Pod, setup_options: "SetupOptions", *, accept_new_host_key: bool, verbose: bool
+    name: str,
+    pod: Pod,
+    setup_options: "SetupOptions",
+    *,
+    price: str | None,
+    accept_new_host_key: bool,
+    verbose: bool,
 ) -> "Machine":
     import asyncio
 
@@ -215,7 +237,7 @@ def _prepare(
     from pi_cli.view import checklist
 
     state.require_writable()
-    again = ["pi", "pods", "setup", name, pod.ssh, *setup_options.arguments()]
+    again = ["pi", "pods", "setup", name, pod.ssh, *setup_options.arguments(), *(["--price", price] if price else [])]
     known_key = host_keys.read(name)
 
     async def prepare(report: "Report") -> "Machine":
@@ -223,7 +245,7 @@ def _prepare(
             name, pod.ssh, learn=True, accept_new=accept_new_host_key, connect_timeout=pod.connect_timeout
         ) as session:
             if known_key and host_keys.read(name) != known_key:
-                _forget_models(name, report)
+                _forget_machine(name, report)
             log = paths.log_dir() / f"setup-{name}.log"
             return await provision.prepare(session, setup_options, log=log, again=again, report=report)
 
@@ -231,8 +253,8 @@ def _prepare(
         return asyncio.run(prepare(report))
 
 
-def _forget_models(name: str, report: "Report") -> None:
-    """Remove the models of the machine that this one replaces from the list; other pods' models stay."""
+def _forget_machine(name: str, report: "Report") -> None:
+    """Remove the models and times of the machine that this one replaces from the list; other pods' models stay."""
     from pi_cli.events import Note
 
     with state.edit() as current:
@@ -240,12 +262,15 @@ def _forget_models(name: str, report: "Report") -> None:
         removed = list(pod.models) if pod else []
         if pod:
             pod.models.clear()
+            pod.since = pod.quiet_since = pod.asked = None
     if removed:
         models = ", ".join(f"`{model}`" for model in removed)
         report(Note(name, f"removed {models} from the list: its machine was replaced"))
 
 
-def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool) -> None:
+def _record(
+    name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool, began: str, is_price_new: bool
+) -> None:
     """Record the pod and print a summary; keep what other commands have changed since setup began."""
     from pi_cli.view import terminal
 
@@ -253,6 +278,8 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
         pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
+        pod.price = given.price if is_price_new else pod.price
+        pod.since = pod.since or began
         pod.gpus, pod.provider = [] if is_cpu else machine.gpus, machine.provider
         pod.vllm, pod.abilities = machine.vllm, machine.abilities
         pod.home = machine.place.path if machine.place else None

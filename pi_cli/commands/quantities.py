@@ -1,12 +1,17 @@
-"""Read what users type: shares of memory, token counts and durations."""
+"""Read what users type: shares of memory, token counts, durations and prices."""
 
 import re
+import unicodedata
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
+from pi_cli.store.records import MAX_PRICE, Price
 
 TOKEN_UNITS = {"": 1, "k": 1024, "m": 1024**2}
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+PER_HOUR = re.compile(r"\s*(?:/|per|an|a|p\.?|je|pro)\s*(?:1\s*)?(?:h|hr|hrs|hours?|std\.?|stunde)\s*$", re.IGNORECASE)
+NUMBER = r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d|[.,]\d+"
+DEFAULT_CURRENCY = "$"
 
 
 def share(text: str) -> float:
@@ -57,3 +62,47 @@ def duration(text: str) -> float | None:
     if not re.fullmatch(r"(\d+(\.\d+)?\s*[smhd]\s*)+", text):
         return None
     return sum(float(number) * UNIT_SECONDS[unit] for number, unit in re.findall(r"([\d.]+)\s*([smhd])", text))
+
+
+def price(text: str) -> Price | None:
+    """Read a price per hour with an optional currency, `$` by default; None for `none`.
+
+    >>> [str(price(text)) for text in ("2.49", "$2.49/h", "2,49 €", "£1.10 per hour", "2.49 EUR", "US$1,234.50")]
+    ['$2.49', '$2.49', '€2.49', '£1.10', '2.49 EUR', 'US$1,234.50']
+    """
+    if text.strip().lower() == "none":
+        return None
+    match = re.fullmatch(rf"(\D*?)\s*({NUMBER})\s*(\D*)", PER_HOUR.sub("", text.strip()))
+    before, number, after = match.groups() if match else ("", "", "")
+    currency = (before or after).strip()
+    if not match or (before.strip() and after.strip()) or not (not currency or _is_currency(currency)):
+        raise BadUsage(f"`{text}` is not a price per hour", hint="for example: `--price 2.49`, `2,49€` or `'1.10 GBP'`")
+    amount = _decimal(text, number)
+    if not 0 < amount <= MAX_PRICE:
+        raise BadUsage(
+            f"`{text}` cannot be the price of an hour", hint="give one above 0, or `--price none` to forget it"
+        )
+    return Price(amount, (currency.upper() if currency.isascii() else currency) or DEFAULT_CURRENCY)
+
+
+def _is_currency(text: str) -> bool:
+    """Return whether a text is a code, or a sign with letters before it: `EUR`, `kr`, `€`, `US$`."""
+    if text.isalpha():
+        return 2 <= len(text) <= 3 and text.lower() not in ("hr", "hrs", "std", "min", "day", "ct")
+    return unicodedata.category(text[-1]) == "Sc" and (len(text) == 1 or (text[:-1].isalpha() and len(text) <= 4))
+
+
+def _decimal(text: str, number: str) -> float:
+    """Read a number with a point or a comma before its decimals; raise `BadUsage` if it may be either of two."""
+    digits = re.sub(r"['\u2019\u00a0\u202f ]", "", number)
+    last = max(digits.rfind("."), digits.rfind(","))
+    whole, decimals = (digits[:last], digits[last + 1 :]) if last >= 0 else (digits, "")
+    separator = digits[last] if last >= 0 else ""
+    is_split = bool(re.search(r"[.,]", whole))
+    if separator == "," and len(decimals) == 3 and not is_split and whole.strip("0"):
+        thousands, unit = f"{whole}{decimals}", f"{whole}.{decimals}"
+        raise BadUsage(f"`{text}` may be {thousands} or {unit}", hint=f"write `{unit}` or `{thousands}`")
+    groups = re.split(r"[.,]", whole)
+    if is_split and (separator in whole or any(len(group) != 3 for group in groups[1:])):
+        raise BadUsage(f"`{text}` is not a price per hour", hint="for example: `--price 1234.50`")
+    return float(f"{''.join(groups) or 0}.{decimals or 0}")

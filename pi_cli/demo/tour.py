@@ -19,6 +19,10 @@ from pi_cli.view import terminal
 KEY = "demo-key-for-this-pod-only"
 MODEL, NAME = "zai-org/GLM-4.5-Air-FP8", "glm"
 
+ELSEWHERE = (
+    'run it in a Linux container, from a checkout: `docker run --rm -it -v "$PWD":/pi -w /pi python:3.12 '
+    'sh -c "pip install . && pi demo"`; everything else works here: `pi pods setup NAME "ssh root@HOST"`'
+)
 NEXT_STEPS = f"""\
 To do the same on a real pod, with the ssh command from your provider:
 
@@ -105,7 +109,7 @@ def _wait_for_signal() -> None:
 def _environment() -> Iterator[DemoEnvironment]:
     """Create an embedded pod with its own settings; the user's own pods are not touched."""
     if not Path("/proc/self/environ").exists():
-        raise PiError("`pi demo` needs Linux to run its pod", hint="run it in a Linux container or virtual machine")
+        raise PiError("`pi demo` needs Linux to run its pod", hint=ELSEWHERE)
     with tempfile.TemporaryDirectory(prefix="pi-demo-") as folder, EmbeddedPod("2x H100 80GB") as pod:
         work = Path(folder, "work")
         work.mkdir()

@@ -97,7 +97,7 @@ class _Examination:
             vectors = {int(each["index"]): [float(number) for number in each["embedding"]] for each in data}
             ordered = [vectors[number] for number in range(len(texts))]
         except (KeyError, TypeError, ValueError) as error:
-            raise Unanswered("the response has not an embedding for each text") from error
+            raise Unanswered("the response lacks an embedding for some texts") from error
         if not all(vector and all(map(math.isfinite, vector)) for vector in ordered):
             raise Unanswered("an embedding has values that are not numbers")
         return ordered

@@ -1,7 +1,8 @@
 """List the models that run on pods, and update `pods.json` accordingly."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
@@ -11,7 +12,7 @@ from pi_cli.models.model_status import Listed, endpoint, remembered, status_afte
 from pi_cli.pods import agent, wording
 from pi_cli.pods.reports import DeadModel, RunningModel, Survey
 from pi_cli.ssh.session import PodSession
-from pi_cli.store import state
+from pi_cli.store import costs, state
 from pi_cli.store.records import Model, Pod
 
 
@@ -37,6 +38,7 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
             report(Note(session.pod, remark))
     if remarks is not None:
         remarks.update(new_remarks)
+    note_use(session.pod, pod, answer.models)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session, model, known.get(model.name))) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
@@ -58,6 +60,14 @@ def _remarks(pod: str, answer: Survey) -> list[str]:
     ]
     running = "a model with a name that pi does not allow is running and was not added"
     return skipped + [f"{running}: {model.name}" for model in answer.models if model.is_foreign]
+
+
+def note_use(name: str, pod: Pod, models: Sequence[RunningModel]) -> None:
+    """Note in `pods.json` since when a pod with a price had no request; not at each of many surveys."""
+    idle = [model.idle for model in models]
+    if costs.has_news(pod, costs.after_look(pod, idle)):
+        with suppress(PiError), state.edit() as current:
+            current.pods[name] = costs.after_look(current.pod(name), idle)
 
 
 async def watch(pods: Mapping[str, Pod], see: Callable[[str, list[Listed]], None], report: Report) -> None:
@@ -161,6 +171,7 @@ async def _listed(session: PodSession, running: RunningModel, before: Model | No
         phase=model_status.phase(running) if running.status == "starting" else None,
         progress=None if total is None else (done, total),
         requests=running.requests,
+        idle=running.idle,
         memory=running.memory_used,
     )
 

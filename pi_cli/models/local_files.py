@@ -124,7 +124,7 @@ def _file(option: str, typed: str, pod: str) -> Upload | None:
         return None
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise BadUsage(f"`{option}` takes a file, and `{typed}` is none", hint="give the path of the file in it")
+            raise BadUsage(f"`{option}` takes a file, but `{typed}` is not one", hint="give the path of the file in it")
         size = path.stat().st_size
         if size > MAX_FILE:
             raise _too_large(option, typed, size, MAX_FILE, pod)

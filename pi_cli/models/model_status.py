@@ -25,8 +25,8 @@ class Listed:
     (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log
     on the pod), `unreachable` (the pod is), `unknown` (the pod answered with an error) and `unchecked`. `age` is in
     seconds. `url` is its public URL if the model has proved there that it is this one; `answers_here`: whether it has,
-    None if it was not tried. `requests` is (running, waiting), `memory` is (used, total) MiB of its GPUs, including
-    other processes.
+    None if it was not tried. `requests` is (running, waiting), `idle` is for how many seconds no client has used
+    it, `memory` is (used, total) MiB of its GPUs, including other processes.
     """
 
     pod: str
@@ -39,6 +39,7 @@ class Listed:
     phase: str | None = None
     progress: tuple[int, int] | None = None
     requests: tuple[int, int] | None = None
+    idle: float | None = None
     memory: tuple[int, int] | None = None
     cause: str | None = None
     log: str | None = None

@@ -120,6 +120,7 @@ def _record(pod: str, name: str, model: Model, key: ApiKey | None = None, machin
     extra = model.extra | (key.record if key else {})
     with state.edit() as current:
         models = current.pod(pod).models
+        current.pod(pod).quiet_since = None
         if machine:
             current.pod(pod).abilities = machine.abilities
         before = models.get(name)

@@ -327,6 +327,7 @@ def _model(reply: "protocol.ModelReport") -> RunningModel:
         progress=checks.optional(_progress, reply["progress"]),
         requests=checks.optional(_pair, reply["requests"]),
         metrics=checks.optional(_metrics, reply["metrics"]),
+        idle=checks.optional(checks.number, reply["idle"]),
         memory_used=checks.optional(_pair, reply["memory_used"]),
         listens=checks.flag(reply["listens"]),
         proof_keys=frozenset(checks.each(checks.proof_key, reply["proof_keys"])),

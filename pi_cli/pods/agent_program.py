@@ -44,6 +44,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.watch": {"start", "attach"},
     "agent.start": {"start"},
     "agent.metrics": {"survey", "inspect"},
+    "agent.idle": {"survey", "inspect"},
     "agent.survey": {"survey", "inspect"},
     "agent.inspect_machine": {"inspect"},
     "agent.stop": {"stop"},

@@ -48,9 +48,9 @@ class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
-    (running, waiting), `metrics` come with a live survey only, and `memory_used` is (used, total) MiB of its GPUs,
-    including other processes. `listens`: one of its processes listens on its port. `proof_keys` are what it proves
-    itself with (see `models.identity`).
+    (running, waiting), `idle` is for how many seconds no client has used it, `metrics` come with a live survey only,
+    and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of its processes
+    listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
     """
 
     name: str
@@ -67,6 +67,7 @@ class RunningModel:
     progress: tuple[int, int | None] | None = None
     requests: tuple[int, int] | None = None
     metrics: Metrics | None = None
+    idle: float | None = None
     memory_used: tuple[int, int] | None = None
     listens: bool = False
     proof_keys: frozenset[bytes] = field(default=frozenset(), repr=False)

@@ -83,7 +83,7 @@ def explain(refusal: Refusal) -> str:
         case "locked":
             return f"another pi command has held the lock {refusal.path} for {_rounded(refusal.seconds)}"
         case "environment":
-            return f"~/.pi/env did not end within {_rounded(refusal.seconds)}"
+            return f"~/.pi/env did not finish within {_rounded(refusal.seconds)}"
         case "not-ours":
             return f"{refusal.path} belongs to another user, {refusal.name}: pi neither reads it nor writes to it"
         case "os":

@@ -142,7 +142,7 @@ async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
             return await asyncio.start_server(port.serve, LOOPBACK, number)
         except OSError as error:
             failure = error
-    reason = os.strerror(failure.errno or 0) if failure else "there is no port to try"
+    reason = os.strerror(failure.errno or 0) if failure else "no port is left to try"
     raise BadUsage(
         f"port {number} of this machine cannot be used: {reason}",
         hint="leave out `--port`, and pi chooses a free one",

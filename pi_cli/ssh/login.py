@@ -32,7 +32,7 @@ async def connect(
     session: PodSession | None = None
     if learn:
         for file in command.missing_keys:
-            speaker.get().note(f"{pod}: identity file `{file}` is not accessible: pi does without it, as ssh does")
+            speaker.get().note(f"{pod}: identity file `{file}` is not accessible: continuing without it, as ssh does")
     async with AsyncExitStack() as stack:
         route = await ssh_config.route(command)
         timeout = CONNECT_TIMEOUT

@@ -99,7 +99,7 @@ class Login:
         """Try again until users may log in: a machine that has just been rented answers before that."""
         self.words.show()
         speaker.get().note(
-            f"{self.words.who}: waiting for up to {BOOT_TIMEOUT:.0f} s until it lets users log in (Ctrl+C ends pi)"
+            f"{self.words.who}: waiting for up to {BOOT_TIMEOUT:.0f} s until it lets users log in (Ctrl+C stops pi)"
         )
         clock = asyncio.get_running_loop().time
         deadline = clock() + BOOT_TIMEOUT
@@ -176,7 +176,7 @@ class Login:
         if (url := self.words.url) and not self.words.is_waiting_for:
             minutes = CONFIRMATION_TIMEOUT / 60
             self.words.is_waiting_for = (
-                f"waiting for up to {minutes:.0f} min until you confirm at {url} (Ctrl+C ends pi)"
+                f"waiting for up to {minutes:.0f} min until you confirm at {url} (Ctrl+C stops pi)"
             )
             self.seconds = CONFIRMATION_TIMEOUT
             self._allow(self.seconds)

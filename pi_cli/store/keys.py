@@ -91,7 +91,7 @@ def keep(value: str, *, force: bool) -> Path:
     debug.hide("API key", value)
     with files.locked(path):
         if not force and _is_taken(path, value):
-            raise BadUsage(f"there is a key in `{path}` already", hint=FORCE)
+            raise BadUsage(f"there is already a key in `{path}`", hint=FORCE)
         files.replace(path, value + "\n")
         if path.stat().st_mode & OTHERS:
             path.unlink()

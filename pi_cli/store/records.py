@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pi_cli.safe import safe_line
@@ -10,6 +11,8 @@ from pi_cli.safe import safe_line
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64, starting with a letter or a digit"
 
+TIMES = ("since", "quiet_since", "asked")  # of a pod, in ISO 8601 with a zone
+MAX_PRICE = 1e6  # per hour
 MAX_SECONDS = 1e9  # of a time-out: larger numbers, infinity and NaN cannot be a deadline
 
 
@@ -78,13 +81,37 @@ class Storage:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a machine costs per hour, in a currency: a sign or a code.
+
+    >>> str(Price(2.49, "$")), str(Price(0.389, "EUR")), Price(2.49, "£").sum(1234.5)
+    ('$2.49', '0.389 EUR', '£1,234')
+    """
+
+    amount: float
+    currency: str
+
+    def __str__(self) -> str:
+        digits = f"{self.amount:,.4f}".rstrip("0")
+        return self._with_currency(digits + "0" * (2 - len(digits.partition(".")[2])))
+
+    def sum(self, amount: float) -> str:
+        """Format an amount of this currency that is an estimate."""
+        return self._with_currency(f"{amount:,.0f}" if amount >= 10 else f"{amount:.2f}")
+
+    def _with_currency(self, number: str) -> str:
+        return f"{number} {self.currency}" if self.currency[-1:].isalpha() else f"{self.currency}{number}"
+
+
 @dataclass(slots=True)
 class Pod:
     """A machine and what runs on it.
 
     Setup records `vllm` (the default version), `abilities` (the digest of what that said about itself,
     `store.vllm_files`), `storage`, `home` (`--home`: the folder with vLLM, if that is not the home folder) and
-    `provider` (`runpod`, …). `connect_timeout` (seconds) is for slow pods.
+    `provider` (`runpod`, …). `connect_timeout` (seconds) is for slow pods. `price` is what the user gave; `since`
+    is the time of the first setup of this machine, `quiet_since` that of its last request as far as pi knew at `asked`.
     """
 
     ssh: str
@@ -96,6 +123,10 @@ class Pod:
     home: str | None = None
     provider: str | None = None
     connect_timeout: float | None = None
+    price: Price | None = None
+    since: str | None = None
+    quiet_since: str | None = None
+    asked: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,6 +172,10 @@ def read_pod(data: Any, path: str) -> Pod:
         home=_take_optional_line(rest, "home", path),
         provider=_take_optional_line(rest, "provider", path),
         connect_timeout=_take_seconds(rest, "connect_timeout", path),
+        price=_take_price(rest, path),
+        since=_take_time(rest, "since", path),
+        quiet_since=_take_time(rest, "quiet_since", path),
+        asked=_take_time(rest, "asked", path),
         extra=rest,
     )
 
@@ -156,6 +191,8 @@ def write_pod(pod: Pod) -> dict[str, Any]:
         **({"home": pod.home} if pod.home is not None else {}),
         **({"provider": pod.provider} if pod.provider is not None else {}),
         **({"connect_timeout": pod.connect_timeout} if pod.connect_timeout else {}),
+        **({"price": pod.price.amount, "currency": pod.price.currency} if pod.price else {}),
+        **{key: time for key in TIMES if (time := getattr(pod, key)) is not None},
         **pod.extra,
     }
 
@@ -237,3 +274,22 @@ def _take_seconds(rest: dict[str, Any], key: str, path: str) -> float | None:
     ):
         raise Malformed(f"`{path}.{key}` should be a number of seconds")
     return value
+
+
+def _take_price(rest: dict[str, Any], path: str) -> Price | None:
+    amount, currency = rest.pop("price", None), _take_optional_line(rest, "currency", path)
+    if amount is None:
+        return None
+    if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 < amount <= MAX_PRICE:
+        raise Malformed(f"`{path}.price` should be a price per hour, e.g. 2.49")
+    return Price(float(amount), currency or "$")
+
+
+def _take_time(rest: dict[str, Any], key: str, path: str) -> str | None:
+    text = _take_optional_line(rest, key, path)
+    try:
+        if text is not None and datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise Malformed(f"`{path}.{key}` should be a time, e.g. 2026-01-31T13:30:00+00:00") from None
+    return text

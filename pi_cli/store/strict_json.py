@@ -41,7 +41,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check(value: Any, place: str) -> None:
     match value:
         case _Repeating():
-            raise NotStrict(f"`{_below(place, value.repeated)}` is there twice")
+            raise NotStrict(f"`{_below(place, value.repeated)}` appears twice")
         case dict():
             for key, inner in value.items():
                 _check_text(key, place)

@@ -133,7 +133,7 @@ def _capacity(plan: "Plan") -> list[Text]:
         left = f"about {fit.memory.kv_cache:.1f} GiB of each GPU are left for its KV cache"
         return [Text(f"it fits; {left}; how much context fits there is not known")]
     capacity = f"{fit.context:,} tokens of context, {fit.concurrency:.1f} such requests at once"
-    source = "as measured here" if fit.is_measured else "estimated"
+    source = "from the memory measured here" if fit.is_measured else "estimated"
     cache = Text(f"{fit.tokens:,} tokens in the KV cache, {source}")
     if plan.is_tight:
         return [Text(f"tight: {capacity}", style="yellow"), cache]

@@ -1,11 +1,13 @@
 """The list of pods, one line each: as they are recorded, and as they are."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.errors import BadUsage
 from pi_cli.safe import safe_line
+from pi_cli.store import costs
 from pi_cli.store.records import Pod
 from pi_cli.view import columns, tables
 from pi_cli.view.columns import SPARE, Cell, Column
@@ -59,6 +61,13 @@ def show_pods(pods: Mapping[str, Pod], active: str | None, *, is_wide: bool = Fa
         for row, pod in zip(rows, pods.values(), strict=True):
             row["SSH"] = Cell(safe_line(pod.ssh), short=_address(pod.ssh))
     tables.show(RECORDED, rows, is_wide=is_wide)
+
+
+def show_costs(pods: Mapping[str, Pod]) -> None:
+    """Print what each pod with a price costs, on stderr: the table is data."""
+    lines = costs.lines(pods)
+    if lines:
+        sys.stderr.write("".join(f"{safe_line(line)}\n" for line in lines))
 
 
 def show_checked(pods: "Sequence[Checked]", active: str | None, *, is_wide: bool = False) -> None:

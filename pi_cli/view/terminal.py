@@ -5,6 +5,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pi_cli import streams
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
 
 if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick command
@@ -72,8 +73,8 @@ def note(text: str, console: "Console | None" = None) -> None:
 
 
 def _json(data: Any, *, indent: int | None = None) -> str:
-    """Write data as JSON that cannot steer a terminal; letters of all languages stay readable."""
-    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    """Write data as JSON that cannot steer a terminal; letters of all languages stay readable, if stdout has them."""
+    text = json.dumps(data, indent=indent, ensure_ascii=not streams.is_unicode(sys.stdout.encoding))
     return UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -75,10 +75,12 @@ class Record(_Record, total=False):
     is the start time of that process (clock ticks since boot). `since` (reservation, then launch) and `touched` (by a
     download) are seconds since boot, `boot` is the id of that boot, `machine` that of the
     machine (see `machine.identity`; empty in records of older versions). `progress` is [bytes downloaded, total].
-    `ready` is set when the model is first seen ready.
+    `ready` is set when the model is first seen ready. `dated`: the middleware sets the time of the file when a client
+    uses the model.
     """
 
     ready: bool
+    dated: bool
     progress: List[Optional[int]]
     touched: float
 
@@ -106,7 +108,8 @@ class Metrics(TypedDict):
 class ModelReport(TypedDict):
     """A running model. `memory_used` is [used, total] MiB of its GPUs, by all processes; `age` is in seconds.
 
-    `metrics` are reported if the request was for the live state, and the model is ready.
+    `metrics` are reported if the request was for the live state, and the model is ready. `idle` is for how many seconds
+    no client has used it; None if that is unknown.
 
     `listens`: one of its processes listens on its port now. `proof_keys` are what it proves itself with, as hex.
     """
@@ -125,6 +128,7 @@ class ModelReport(TypedDict):
     progress: Optional[List[Optional[int]]]
     requests: Optional[List[int]]
     metrics: Optional[Metrics]
+    idle: Optional[float]
     memory_used: Optional[List[int]]
     listens: bool
     proof_keys: List[str]

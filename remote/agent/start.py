@@ -105,6 +105,7 @@ def reserve(
             "machine": machine.ID,
             "since": home.uptime(),
             "log": os.path.join(LOGS, name + ".log"),
+            "dated": True,
         }
         records.write(record)
     if refused:

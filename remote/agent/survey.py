@@ -6,7 +6,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, metrics, orphans, phases, ports, processes, records, wire
+from agent import gpus, home, idle, metrics, orphans, phases, ports, processes, records, wire
 from agent.machine import LOGS
 from agent.processes import Process
 
@@ -127,6 +127,7 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
     log = record["log"] if record else log_of(model["name"])
     key = next(iter(keys_of(running.processes)), None)
     load = metrics.ask(model["port"], key, running.processes) if status == "ready" else None
+    counts = metrics.requests(load)
     return {
         "uid": model["uid"],
         "name": model["name"],
@@ -140,7 +141,8 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
         "age": home.uptime() - record["since"] if record else None,
         "phase": phases.phase_of(log) or phases.LAUNCHED if is_loading else None,
         "progress": record.get("progress") if record else None,
-        "requests": metrics.requests(load),
+        "requests": counts,
+        "idle": idle.seconds(record, counts) if status == "ready" and record else None,
         "metrics": load if live else None,
         "memory_used": None,
         "listens": is_owner,

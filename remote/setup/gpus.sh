@@ -186,7 +186,7 @@ warn_of_lost_gpus() {
     fi
   done
   if [[ -z "${smi_status[table]}" ]]; then
-    warn "nvidia-smi did not end within $driver_patience s: a GPU may be missing here. $(how_to_wake_the_driver)"
+    warn "nvidia-smi did not finish within $driver_patience s: a GPU may be missing here. $(how_to_wake_the_driver)"
   fi
 }
 

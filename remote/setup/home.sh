@@ -271,7 +271,7 @@ name_old_places() {
     for name in venvs uv-cache python; do if [[ -d "$folder/$name" ]]; then folders+=("$folder/$name"); fi; done
     if [[ "$folder" == "$pi_home" && -d "$HOME/.cache/uv" ]]; then folders+=("$HOME/.cache/uv"); fi
     size="$(timeout 60 du -skc "${folders[@]}" 2> /dev/null | tail -n 1 | cut -f 1 || true)"
-    warn "the vLLM of before is kept in $folder/venvs; when no model runs from it any more," \
+    warn "the previous vLLM is kept in $folder/venvs; when no model runs from it any more," \
       "\`rm -r $(printf '%q ' "${folders[@]}" | sed 's/ $//')\` frees ${size:+$(human_size "$size")}"
   done < <(echo "$pi_home"; tail -n +2 "$pi_home/place" 2> /dev/null)
 }

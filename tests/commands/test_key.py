@@ -61,7 +61,7 @@ def test_the_variable_counts_more_than_the_file(pi: Pi, kept: Path) -> None:
     printed = pi("key", "show", PI_API_KEY=OTHER)
     assert (printed.out, printed.err) == (f"{OTHER}\n", "note: the key in PI_API_KEY\n")
     replaced = pi("key", "new", "--force", PI_API_KEY=OTHER)
-    assert "note: PI_API_KEY is set to another key, which counts more: `unset PI_API_KEY`" in replaced.err
+    assert "note: PI_API_KEY is set to another key, which takes precedence: `unset PI_API_KEY`" in replaced.err
     assert kept.read_text() != f"{OWN}\n"
 
 
@@ -69,7 +69,7 @@ def test_a_key_is_not_lost_by_another_one(pi: Pi, kept: Path) -> None:
     for words in (["key", "new"], ["key", "set"]):
         refused = pi(*words, input=OTHER, **UNSET)
         assert (refused.code, refused.out) == (2, "")
-        assert refused.err.startswith(f"error: there is a key in `{kept}` already\nhint: ")
+        assert refused.err.startswith(f"error: there is already a key in `{kept}`\nhint: ")
         assert shown(pi) == OWN
     assert pi("key", "set", input=OWN, **UNSET).code == 0
     assert pi("key", "set", "--force", input=OTHER, **UNSET).code == 0
@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(pi: Pi, folder: str) -> Non
 def test_a_key_is_not_taken_as_an_argument_and_not_repeated(pi: Pi, file: Path) -> None:
     result = pi("key", "set", OWN, **UNSET)
     assert result.code == 2
-    assert "error: a key is not an argument" in result.err
+    assert "error: the key cannot be an argument" in result.err
     assert OWN not in result.out + result.err
     assert not file.exists()
     assert "error: no key was given" in pi("key", "set", **UNSET).err

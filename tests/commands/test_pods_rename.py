@@ -68,10 +68,10 @@ def test_an_open_port_is_found_under_the_new_name_and_named(pi: Pi, pod: Embedde
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["dc1", "dc1"], "`dc1` is its name already"),
+        (["dc1", "dc1"], "`dc1` is already its name"),
         (["dc1", "a b"], "`a b` cannot be the name of a pod"),
         (["none", "h"], "there is no pod `none`"),
-        (["dc1", "dc2"], "there is a pod `dc2` already"),
+        (["dc1", "dc2"], "there is already a pod `dc2`"),
     ],
     ids=["same", "invalid", "unknown", "taken"],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -256,6 +257,27 @@ def test_the_models_of_a_machine_that_was_recreated_are_forgotten_and_no_others(
     assert pods_json()["pods"]["dc1"]["models"] == {}
     assert pods_json()["pods"]["dc2"]["models"] == {"q": model}
     assert other.commands == []
+
+
+def test_the_price_and_the_time_of_the_first_setup_stay_until_another_machine_has_the_name(
+    pi: Pi, machine: EmbeddedPod
+) -> None:
+    def facts() -> Any:
+        return {name: pods_json()["pods"]["dc1"].get(name) for name in ("price", "currency", "since")}
+
+    assert pi("pods", "setup", "dc1", machine.ssh, "--price", "2,49 €").code == 0
+    first = facts()
+    assert (first["price"], first["currency"]) == (2.49, "€")
+    assert abs(datetime.fromisoformat(first["since"]) - datetime.now(UTC)) < timedelta(minutes=5)
+    change_state(lambda state: state["pods"]["dc1"].update(since="2026-01-31T13:30:00+00:00"))
+    assert pi("pods", "setup", "dc1").code == 0
+    assert facts() == {**first, "since": "2026-01-31T13:30:00+00:00"}
+    machine.new_host_key()
+    assert pi("pods", "setup", "dc1", "--accept-new-host-key", "--price", "$3/h").code == 0
+    assert facts()["price"] == 3
+    assert facts()["since"] >= first["since"], "the time of the new machine"
+    assert pi("pods", "setup", "dc1", "--price", "none").code == 0
+    assert facts()["price"] is None
 
 
 def test_two_setups_of_one_name_leave_one_whole_entry(machine: EmbeddedPod) -> None:

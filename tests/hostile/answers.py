@@ -41,6 +41,7 @@ MODEL: "protocol.ModelReport" = {
     "progress": None,
     "requests": [1, 0],
     "metrics": METRICS,
+    "idle": 0.0,
     "memory_used": [70000, 81559],
     "listens": True,
     "proof_keys": ["0f" * 32],
@@ -54,6 +55,7 @@ STARTING: "protocol.ModelReport" = {
     "progress": [5, 10],
     "requests": None,
     "metrics": None,
+    "idle": None,
     "memory_used": None,
 }
 DEAD: "protocol.Death" = {
@@ -151,6 +153,7 @@ RECORD: "protocol.Record" = {
     "since": 12.5,
     "log": LOG,
     "ready": True,
+    "dated": True,
     "progress": [5, 10],
     "touched": 12.5,
 }

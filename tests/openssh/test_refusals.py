@@ -46,7 +46,7 @@ def test_a_machine_that_boots_is_waited_for(openssh_pod: OpensshPod) -> None:
     nologin.unlink()
     result = ended(listing, timeout=60)
     assert f"note: dc1 says: {BOOTING}\n" in result.err
-    assert "note: dc1: waiting for up to 120 s until it lets users log in (Ctrl+C ends pi)\n" in result.err
+    assert "note: dc1: waiting for up to 120 s until it lets users log in (Ctrl+C stops pi)\n" in result.err
     assert "cannot reach pod" not in result.err
 
 

@@ -82,7 +82,7 @@ def test_another_home_keeps_the_old_environment_and_says_how_to_delete_it(machin
     assert not list(machine.home.glob("venv.before-setup*"))
     old = big / "pi-vllm/venvs"
     assert (old / "0.32.0/bin/vllm").exists()
-    kept = f"vllm ! the vLLM of before is kept in {old}; when no model runs from it any more, `rm -r {old}"
+    kept = f"vllm ! the previous vLLM is kept in {old}; when no model runs from it any more, `rm -r {old}"
     assert kept in done.stdout
     assert (machine.home / ".cache/huggingface").readlink() == other / "huggingface"
     assert agents(machine, "place.roots()") == str([f"{other}/pi-vllm", f"{big}/pi-vllm"])

@@ -361,7 +361,7 @@ def test_gpus_that_were_listed_before_nvidia_smi_hung_are_used(machine: Machine)
     )
     done = machine.step("check_the_machine", before=QUICK)
     assert f"1x {H100}" in passes(done)
-    assert "nvidia-smi did not end within 3 s: a GPU may be missing here" in messages(done, "!")[-1]
+    assert "nvidia-smi did not finish within 3 s: a GPU may be missing here" in messages(done, "!")[-1]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 import asyncio
 import hmac
 import json
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from require_key import PROOF_ROUTE, RequireKey
 from pi_cli.models import identity
 
 KEY = "sk-it's, a key"
+HOUR_AGO = int(time.time()) - 3600
 BEARER = (b"authorization", b"Bearer " + KEY.encode())
 
 
@@ -231,3 +235,53 @@ def test_a_launch_without_a_uid_or_a_key_proves_nothing(
     monkeypatch.setenv("PI_MODEL_UID", UID)
     monkeypatch.setenv("VLLM_API_KEY", "")
     assert proofs(application, f"nonce={NONCE}") == []
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The record of the model in `~/.pi/models`, written an hour ago."""
+    record = tmp_path / "models" / "0123abc.json"
+    record.parent.mkdir()
+    record.write_text("{}")
+    os.utime(record, (HOUR_AGO, HOUR_AGO))
+    monkeypatch.setattr("require_key.__file__", str(tmp_path / "lib" / "require_key.py"))
+    monkeypatch.setenv("PI_MODEL_UID", "0123abc")
+    return record
+
+
+def test_a_use_sets_the_time_of_the_record(application: Application, record: Path) -> None:
+    assert status(ask(application, "/v1/chat/completions", BEARER, method="POST")) == 200
+    assert record.stat().st_mtime > HOUR_AGO + 3000
+    assert record.read_text() == "{}"
+
+
+def test_readers_and_strangers_do_not_count_as_a_use(application: Application, record: Path) -> None:
+    assert status(ask(application, "/metrics", BEARER)) == 200
+    assert status(ask(application, "/v1/chat/completions", method="POST")) == 401
+    assert status(ask(application, "/health", method="POST")) == 200
+    assert record.stat().st_mtime == HOUR_AGO
+
+
+def test_uses_are_noted_once_a_minute(application: Application, record: Path) -> None:
+    times: list[float] = []
+
+    async def use_twice() -> None:
+        guard, scope = RequireKey(application), {"type": "websocket", "path": "/v1/realtime", "headers": [BEARER]}
+        await guard(scope, None, application_answers)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().shutdown_default_executor()
+        times.append(record.stat().st_mtime)  # noqa: ASYNC240 - nothing else runs here
+        os.utime(record, (HOUR_AGO, HOUR_AGO))
+        await guard(scope, None, application_answers)  # type: ignore[arg-type]
+
+    async def application_answers(_: object) -> None:
+        pass
+
+    asyncio.run(use_twice())
+    assert times[0] > HOUR_AGO + 3000
+    assert record.stat().st_mtime == HOUR_AGO
+
+
+def test_without_a_record_requests_are_answered_and_no_file_is_made(application: Application, record: Path) -> None:
+    record.unlink()
+    assert status(ask(application, "/v1/chat/completions", BEARER, method="POST")) == 200
+    assert list(record.parent.iterdir()) == []

@@ -116,7 +116,7 @@ def test_an_address_at_which_to_confirm_is_shown(key: Path) -> None:
     assert log_in(key, confirmed_later, greeting=CHECK) == [
         "dc1 says: # Tailscale SSH requires an additional check.",
         "dc1 says: # To authenticate, visit: https://login.tailscale.com/a/1f2e3d",
-        "dc1: waiting for up to 5 min until you confirm at https://login.tailscale.com/a/1f2e3d (Ctrl+C ends pi)",
+        "dc1: waiting for up to 5 min until you confirm at https://login.tailscale.com/a/1f2e3d (Ctrl+C stops pi)",
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_machine_that_lets_no_users_in_yet_is_waited_for(key: Path, text: str)
     assert len(attempts) >= 3
     assert said == [
         f"dc1 says: {text}",
-        "dc1: waiting for up to 120 s until it lets users log in (Ctrl+C ends pi)",
+        "dc1: waiting for up to 120 s until it lets users log in (Ctrl+C stops pi)",
     ]
 
 
@@ -213,7 +213,7 @@ def test_what_a_proxy_command_prints_with_an_address_is_shown(
     shown = log_in(key, option=f'-o "ProxyCommand={proxy}"', on_waiting=confirmed.touch)
     assert shown == [
         "dc1 says: Please open https://team.cloudflareaccess.com/x",
-        "dc1: waiting for up to 5 min until you confirm at https://team.cloudflareaccess.com/x (Ctrl+C ends pi)",
+        "dc1: waiting for up to 5 min until you confirm at https://team.cloudflareaccess.com/x (Ctrl+C stops pi)",
     ]
 
 
@@ -243,7 +243,7 @@ def test_lines_before_the_ssh_banner_are_shown_with_a_failure(key: Path, monkeyp
 def test_a_key_file_of_i_that_is_not_there_is_a_warning(key: Path) -> None:
     """Finding 9."""
     assert log_in(key, option="-i /missing") == [
-        "dc1: identity file `/missing` is not accessible: pi does without it, as ssh does"
+        "dc1: identity file `/missing` is not accessible: continuing without it, as ssh does"
     ]
 
 

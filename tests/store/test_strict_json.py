@@ -11,16 +11,16 @@ from pi_cli.store.strict_json import NotStrict, loads
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"a": 1, "b": 2, "a": 3}', "`a` is there twice"),
-        ('{"pods": {"dc1": {"models": {"q": {}, "q": {}}}}}', "`pods.dc1.models.q` is there twice"),
-        ('[{"a": 1, "a": 1}]', "`[0].a` is there twice"),
+        ('{"a": 1, "b": 2, "a": 3}', "`a` appears twice"),
+        ('{"pods": {"dc1": {"models": {"q": {}, "q": {}}}}}', "`pods.dc1.models.q` appears twice"),
+        ('[{"a": 1, "a": 1}]', "`[0].a` appears twice"),
         ('{"pods": {"dc1": {"connect_timeout": NaN}}}', "`pods.dc1.connect_timeout` is not a number"),
         ('{"a": [1, {"b": -Infinity}]}', "`a[1].b` is not a number"),
         ('{"a": 1e999}', "`a` is not a number"),
         (r'{"pods": {"dc1": {"ssh": "ssh \ud800"}}}', "there is half of a surrogate pair in `pods.dc1.ssh`"),
         (r'{"\udc00": 1}', "there is half of a surrogate pair in a key"),
         (r'{"pods": {"\udc00": 1}}', "there is half of a surrogate pair in `pods`"),
-        ('{"a\\u001b[2J": 1, "a\\u001b[2J": 2}', "`a` is there twice"),
+        ('{"a\\u001b[2J": 1, "a\\u001b[2J": 2}', "`a` appears twice"),
     ],
 )
 def test_it_is_refused_with_its_place(text: str, complaint: str) -> None:
@@ -36,5 +36,5 @@ def test_json_is_read_as_by_python() -> None:
 
 def test_a_large_object_with_a_repeated_key_is_refused_quickly() -> None:
     keys = ", ".join(f'"{number}": 0' for number in [*range(100_000), 99_999])
-    with pytest.raises(NotStrict, match="`99999` is there twice"):
+    with pytest.raises(NotStrict, match="`99999` appears twice"):
         loads("{" + keys + "}")

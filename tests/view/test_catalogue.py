@@ -81,7 +81,7 @@ VERIFIED   tested with pi
 ON         2x H100: fits
 GPUS       2x H100 (GPU 0, 1), 92% of the memory
 EXPECTED   131,072 tokens of context, 2.4 such requests at once
-           308,640 tokens in the KV cache, as measured here
+           308,640 tokens in the KV cache, from the memory measured here
 WHY        - the catalogue's configuration for 2x H100: 131,072 tokens of
              context, about 2.4 such requests at once
            - 2x H100 (GPU 0, 1): the fewest that serve its full context to 2

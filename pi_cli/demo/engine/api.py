@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from pi_cli.demo.engine import kinds, responses, script
+from pi_cli.demo.engine import kinds, known, responses, script
 from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.metrics import Work
@@ -184,8 +184,8 @@ class Api:
             turn = script.follow_schema(turn, schema["schema"])
         deltas = pieces(
             turn,
-            thinks=thinks,
-            parses_thinking=self._settings.has("reasoning-parser"),
+            thinks=thinks and known.thinks(self._settings),
+            parses_thinking=self._settings.has("reasoning-parser") or known.is_harmony(self._settings),
             parses_calls=bool(request.get("tools")) and request.get("tool_choice") != "none",
         )
         rate = float(self._settings.simulated("rate") or 100)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pi_cli.demo.engine import failures, parsers
+from pi_cli.demo.engine import failures, known, parsers
 from pi_cli.demo.engine.failures import Failed
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.gpus import Allocation, Gpu
@@ -23,10 +23,11 @@ class MemoryLayout(NamedTuple):
     weights: float
     kv_cache: float
     context: int
+    known_tokens: int | None = None  # the size of the KV cache, of a model that the catalogue knows
 
     @property
     def kv_tokens(self) -> int:
-        return int(self.kv_cache * GIB * len(self.memory) / KV_BYTES_PER_TOKEN)
+        return self.known_tokens or int(self.kv_cache * GIB * len(self.memory) / KV_BYTES_PER_TOKEN)
 
 
 def arguments(settings: Settings) -> None:
@@ -58,6 +59,8 @@ def lay_out(settings: Settings, available: list[Gpu]) -> MemoryLayout:
     if world > len(available):
         raise Failed(failures.TOO_FEW_GPUS, size=world, count=len(available), model=settings.model)
     memory = {gpu.id: int(gpu.memory * settings.utilization) for gpu in available[:world]}
+    if division := known.divide(settings, available[:world]):
+        return MemoryLayout(memory, division.weights, division.kv_cache, division.context, division.tokens)
     requested = min(memory.values()) / MIB_PER_GIB
     weights = min(hf.weight_bytes(settings.model) / GIB / world, requested * 0.7)  # every model fits
     return MemoryLayout(memory, weights, (requested - weights) * 0.9, DERIVED_CONTEXT if context < 0 else context)

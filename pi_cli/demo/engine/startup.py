@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pi_cli.demo.engine.checks import DERIVED_CONTEXT, MemoryLayout
+from pi_cli.demo.engine.checks import MemoryLayout
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.log import LogWriter
 
@@ -117,7 +117,7 @@ async def compile_graph(writer: LogWriter, pace: Pace) -> None:
 def allocate(worker: LogWriter, core: LogWriter, settings: Settings, layout: MemoryLayout) -> None:
     worker.info("gpu_worker.py:760", f"Available KV cache memory: {layout.kv_cache:.2f} GiB")
     if settings.text("max-model-len") in ("auto", "-1"):
-        text = f"Auto-fit max_model_len: full model context length {DERIVED_CONTEXT} fits in available GPU memory"
+        text = f"Auto-fit max_model_len: full model context length {layout.context} fits in available GPU memory"
         core.info("kv_cache_utils.py:2469", text)
     concurrency = f"{layout.kv_tokens / layout.context:.2f}x"
     per_request = f"Maximum concurrency for {layout.context:,} tokens per request: {concurrency}"
