@@ -33,7 +33,7 @@ class Commands(LazyGroup):
     }
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from pi_cli.view.pages import PAGES
+        from pi_cli.store.pages import PAGES
 
         self.epilog = f"Pages, with `pi help PAGE`: {', '.join(PAGES)}."
         super().format_epilog(ctx, formatter)

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from pi_cli.errors import BadUsage
+from pi_cli.store.pages import PAGES
 from pi_cli.view import pages, terminal
 
 
 def complete_subject(incomplete: str) -> list[str]:
     from pi_cli.commands.app import Commands
 
-    return [name for name in dict.fromkeys([*pages.PAGES, *Commands.table]) if name.startswith(incomplete)]
+    return [name for name in dict.fromkeys([*PAGES, *Commands.table]) if name.startswith(incomplete)]
 
 
 def help_(
@@ -41,7 +42,7 @@ def help_(
     words = subject or []
     page = "-".join(words).lower()
     command = _help_of_command(context.find_root(), words)
-    if page in pages.PAGES:
+    if page in PAGES:
         pages.show(page, f"{command}\n\n" if command and words else "")
     elif command:
         pages.show_text(f"{command}\n", terminal.out().height)
@@ -67,7 +68,7 @@ def _help_of_command(root: Any, words: list[str]) -> str:
 def _offer(words: list[str]) -> str:
     from pi_cli.commands.app import Commands
 
-    subjects = [*Commands.table, *pages.PAGES]
+    subjects = [*Commands.table, *PAGES]
     similar = difflib.get_close_matches("-".join(words).lower(), subjects, n=2) or [
         each for each in subjects if words[0].lower() in each
     ]

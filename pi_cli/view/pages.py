@@ -5,28 +5,8 @@ import re
 import sys
 
 from pi_cli.store import paths
+from pi_cli.store.pages import PAGES
 from pi_cli.view import terminal
-
-PAGES = {
-    "readme": "README.md",
-    "pages": "docs/README.md",
-    "starting": "docs/starting.md",
-    "prompt": "docs/prompt.md",
-    "clients": "docs/clients.md",
-    "reference": "docs/reference.md",
-    "ssh": "docs/ssh.md",
-    "pasted": "docs/pasted.md",
-    "providers": "docs/providers.md",
-    "variables": "docs/variables.md",
-    "catalogue": "docs/catalogue.md",
-    "vllm-arguments": "docs/vllm-arguments.md",
-    "vllm-refusals": "docs/vllm-refusals.md",
-    "errors": "docs/errors.md",
-    "performance": "docs/performance.md",
-    "cli": "docs/cli.md",
-    "security": "SECURITY.md",
-    "changelog": "CHANGELOG.md",
-}
 
 WIDEST = 100  # columns: longer lines are hard to read
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pi_cli.store.pages import PAGES
 from pi_cli.view import pages
 from tests.conftest import Pi
 from tests.every import every
@@ -50,7 +51,7 @@ def test_pages_are_found_in_any_case_and_in_two_words(pi: Pi) -> None:
     assert pi("help", "vllm", "arguments").out.startswith("# Arguments after `--vllm`\n")
 
 
-@every(sorted(pages.PAGES))
+@every(sorted(PAGES))
 def test_no_page_links_to_a_file(name: str) -> None:
     text = pages.markdown(name)
     assert [link[0] for link in pages.LINK.finditer(text) if "://" not in link[2]] == []

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pi_cli.commands.app import app
-from pi_cli.view import pages
+from pi_cli.store import pages
 from tests.conftest import Pi
 from tests.every import every
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from pi_cli.view import pages
+from pi_cli.store.pages import PAGES
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_setup.sh", "remote/require_key.py")
 SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent").rglob("*.py"))
-SHIPPED += tuple(pages.PAGES.values())
+SHIPPED += tuple(PAGES.values())
 SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.*"))
 
 
