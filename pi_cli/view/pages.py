@@ -18,7 +18,7 @@ def show(name: str, before: str = "") -> None:
     text = markdown(name)
     console = terminal.out()
     if not console.is_terminal:
-        sys.stdout.write(f"{before}{text}")
+        _write(f"{before}{text}")
         return
     from rich.markdown import Markdown
     from rich.theme import Theme
@@ -36,12 +36,18 @@ def show(name: str, before: str = "") -> None:
 def show_text(text: str, height: int) -> None:
     """Print a text; through the user's pager if it is longer than the screen, and a user is there to turn the pages."""
     if text.count("\n") < height or not sys.stdin.isatty():
-        sys.stdout.write(text)
+        _write(text)
         return
     import pydoc  # finds the pager: PAGER, else less or more
 
     os.environ["LESS"] = f"{os.environ.get('LESS', '-FX')} -R"  # -R: less shows colours instead of escape sequences
     pydoc.pager(text)
+
+
+def _write(text: str) -> None:
+    """Print a text in an encoding that may lack some of its characters, e.g. latin-1."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
 def markdown(name: str) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def test_a_page_in_a_pipe_is_markdown(pi: Pi) -> None:
     assert shown.code == 0
     assert shown.out.startswith("# Exit codes and errors\n\n| code |")
     assert "\x1b" not in shown.out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_page_in_another_encoding_lacks_only_some_characters(encoding: str) -> None:
+    environ = os.environ | {"PYTHONIOENCODING": encoding}
+    shown = subprocess.run([sys.executable, "-m", "pi_cli", "help", "errors"], capture_output=True, env=environ)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert shown.stdout.decode(encoding).startswith("# Exit codes and errors\n\n| code |")
 
 
 def test_a_page_with_the_name_of_a_command_follows_its_help(pi: Pi) -> None:
@@ -109,4 +119,3 @@ def test_subjects_are_completed(pi: Pi) -> None:
     line = {"_PI_COMPLETE": "complete_bash", "COMP_WORDS": "pi help p", "COMP_CWORD": "2"}
     names = pi(**line).out.split()
     assert {"pods", "providers", "performance", "prompt"} <= set(names)
-    assert os.environ["HOME"] not in names
