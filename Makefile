@@ -34,7 +34,7 @@ NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_for
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-streams test-plans test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs lock release clean
+.PHONY: help demo quick test check format test-lab test-streams test-plans test-setup test-hostile test-openssh test-kills test-engine test-lowest bench bench-once bench-setup docs picture lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -55,6 +55,7 @@ help:
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
+	@echo "make picture       record the quick start again: docs/picture.svg, and what README.md shows"
 	@echo "make lock          resolve the dependencies again and write requirements.lock"
 	@echo "make release       build, test and tag the version at the top of CHANGELOG.md; pushes and uploads nothing"
 	@echo "make clean         remove the environments, caches and builds"
@@ -72,7 +73,7 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/shellcheck --severity=style --check-sourced $$(git grep -lE '^#!(/usr/bin/env |/bin/)(ba)?sh$$')
+	$(BIN)/shellcheck --severity=style --check-sourced $$(grep -rlIE '^#!(/usr/bin/env |/bin/)(ba)?sh$$' .ci pi_cli remote tests)
 	$(BIN)/python -m pytest -q $(TYPOS)
 	@echo "check: all clean"
 
@@ -129,6 +130,9 @@ bench-setup: $(READY)
 docs: $(READY)
 	$(BIN)/python -m tests.docs.cli_page > docs/cli.md
 	$(BIN)/python -m tests.docs.pasted_page > docs/pasted.md
+
+picture: $(READY)
+	$(BIN)/python -m tests.docs.picture
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

@@ -1,6 +1,6 @@
 """The table of commands, and the options of `pi` itself."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -31,14 +31,20 @@ class Commands(LazyGroup):
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
+        "help": Command("help.help_", "Show the help of a command, or a page of the documentation."),
     }
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from pi_cli.store.pages import PAGES
+
+        self.epilog = f"Pages, with `pi help PAGE`: {', '.join(PAGES)}."
+        super().format_epilog(ctx, formatter)
 
 
 app = typer.Typer(
     cls=Commands,
     help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
-    epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,  # help drawn by rich takes twice as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,6 +59,7 @@ def _show_version(is_given: bool) -> None:
 
 @app.callback()
 def pi(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -67,3 +74,5 @@ def pi(
 ) -> None:
     """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
     del version, debug  # `main` handles `--debug`, which comes before the command
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

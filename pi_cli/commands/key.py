@@ -12,7 +12,7 @@ from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import keys
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, invoke_without_command=True)
 
 HOW_TO_GIVE = "`pi key set` asks for the key on a terminal, or reads it from stdin: `pi key set < FILE`"
 
@@ -21,7 +21,7 @@ NotAnArgument = Annotated[list[str] | None, typer.Argument(hidden=True)]
 
 
 @app.callback()
-def key() -> None:
+def key(context: typer.Context) -> None:
     """Make, show and keep the API key of your models.
 
     Models that pi starts require a key. It is in the variable PI_API_KEY or, if that is not set, in `~/.pi/key` (in
@@ -33,6 +33,8 @@ def key() -> None:
       export OPENAI_API_KEY=$(pi key show)
       printenv PI_API_KEY | pi key set
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()

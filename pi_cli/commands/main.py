@@ -22,6 +22,8 @@ def main() -> NoReturn:
         """Clean up as after Ctrl+C: the terminal was closed, or another process sent SIGTERM."""
         del frame
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's `pi forward NAME &`: only Ctrl+C is ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     for number in (signal.SIGTERM, signal.SIGHUP):

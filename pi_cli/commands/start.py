@@ -119,9 +119,9 @@ def start(
 
     \b
     Examples:
-      pi start Qwen/Qwen2.5-72B-Instruct --name qwen72b
+      pi start openai/gpt-oss-20b --name oss
       pi start Qwen/Qwen3-32B --name q --gpus 2 --context 32k --dry-run
-      pi start openai/gpt-oss-20b --name oss --memory 40% --pod dc1 --pod dc2
+      pi start Qwen/Qwen3-8B --name small --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --tensor-parallel-size 2
       pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
       pi start --attach q

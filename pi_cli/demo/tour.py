@@ -17,7 +17,7 @@ from pi_cli.hints import command
 from pi_cli.view import terminal
 
 KEY = "demo-key-for-this-pod-only"
-MODEL, NAME = "zai-org/GLM-4.5-Air-FP8", "glm"
+MODEL, NAME = "openai/gpt-oss-20b", "oss"  # as in README: it also fits a card of 24 GB
 
 ELSEWHERE = (
     'run it in a Linux container, from a checkout: `docker run --rm -it -v "$PWD":/pi -w /pi python:3.12 '

@@ -108,7 +108,7 @@ def _refused(login: "Login", *, too_many_keys: bool = False) -> PodUnreachable:
             f"{login.machine} accepted the key of `{login.destination.user}` and asks for more: "
             f"`{safe_line(login.also_asked[0])[:GREETING_SHOWN]}`",
             hint="run pi in a terminal and answer there; or have your own ssh log in, with `ProxyCommand` and "
-            "`ControlMaster` (docs/ssh.md)",
+            "`ControlMaster` (`pi help ssh`)",
         )
     tried = [str(offer) for offer in login.tried]
     reason = f"it accepted none of the keys: {_listed(tried)}" if tried else "no SSH key found"

@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -62,6 +64,27 @@ def relay(shared: EmbeddedPod) -> Iterator[Relay]:
         state["pods"]["dc1"]["ssh"] = f"ssh -p {relay.port} -i {shared.key} root@127.0.0.1"
         Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
         yield relay
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_forward_in_the_background_of_a_script_ends_with_sigterm() -> None:
+    """A shell without job control has its background commands ignore Ctrl+C, and pi keeps to that."""
+    command = [sys.executable, "-m", "pi_cli", "forward", "q"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout
+        port = port_of(process.stdout.readline().strip())
+        process.terminate()
+        try:
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_client_that_disconnects_stops_the_answer(pi: Pi, shared: EmbeddedPod) -> None:

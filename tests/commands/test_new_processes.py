@@ -26,6 +26,7 @@ def told(*words: str) -> str:
 
 
 def test_every_command_finds_what_it_needs(machine: EmbeddedPod) -> None:
+    assert told("help", "errors").startswith("# Exit codes and errors")
     told("pods", "setup", "dc1", machine.ssh)
     told("pods", "active", "dc1")
     assert "dc1" in told("pods")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx2
 import openai
 import pytest
@@ -194,6 +195,46 @@ def test_the_openai_client_gets_reasoning_answer_and_usage(client: openai.OpenAI
     assert answer.strip() == "Paris"
     assert usage is not None
     assert usage.completion_tokens > 5
+
+
+@pytest.fixture
+def claude(tiny: Model) -> Iterator[anthropic.Anthropic]:
+    with (
+        httpx2.Client(trust_env=False) as http,
+        anthropic.Anthropic(base_url=tiny.url, auth_token=KEY, http_client=http, max_retries=0) as client,
+    ):
+        yield client
+
+
+LIST = "List the files in /srv"
+LS: Any = {"name": "ls", "description": "List.", "input_schema": {"type": "object", "properties": {"path": {}}}}
+
+
+def test_the_anthropic_client_gets_thinking_and_an_answer(claude: anthropic.Anthropic) -> None:
+    asked: Any = {"model": "tiny", "max_tokens": 100, "messages": [{"role": "user", "content": "What is 2+2?"}]}
+    whole = claude.messages.create(**asked)
+    with claude.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert [block.type for block in message.content] == ["thinking", "text"]
+        assert message.content[-1].model_dump()["text"].strip() == "4"
+        assert (message.stop_reason, message.usage.output_tokens) == ("end_turn", whole.usage.output_tokens)
+    assert claude.messages.create(**asked | {"max_tokens": 2}).stop_reason == "max_tokens"
+
+
+def test_the_anthropic_client_calls_a_tool_and_its_result_is_used(claude: anthropic.Anthropic) -> None:
+    asked: Any = {"model": "tiny", "max_tokens": 200, "tools": [LS]}
+    conversation: Any = [{"role": "user", "content": LIST}]
+    whole = claude.messages.create(**asked, messages=conversation)
+    with claude.messages.stream(**asked, messages=conversation) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        call = message.content[-1].model_dump()
+        assert (message.stop_reason, call["name"], call["input"]) == ("tool_use", "ls", {"path": "/srv"})
+    result = {"type": "tool_result", "tool_use_id": call["id"], "content": "notes.txt"}
+    conversation += [{"role": "assistant", "content": whole.content}, {"role": "user", "content": [result]}]
+    answer = claude.messages.create(**asked, messages=conversation)
+    assert answer.content[-1].model_dump()["text"].strip() == 'Listed. The first entry in it is "notes.txt"'
 
 
 def test_a_tool_is_called_and_its_result_used(client: openai.OpenAI) -> None:

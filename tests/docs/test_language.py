@@ -121,6 +121,13 @@ def test_messages_help_and_pages_are_in_plain_english() -> None:
     ] == []
 
 
+def test_messages_and_help_do_not_name_files_that_only_the_repository_has() -> None:
+    """An installed pi has its pages as `pi help PAGE`."""
+    shown = [(place, text) for place, text in texts() if not place.endswith(".md")]
+    assert any("`pi help ssh`" in text for _, text in shown)
+    assert [(place, text) for place, text in shown if re.search(r"\bdocs/[\w-]+\.md|\bREADME\.md", text)] == []
+
+
 def test_names_of_tests_are_in_plain_english() -> None:
     sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     claims = [

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pi_cli.commands.app import app
+from pi_cli.store import pages
 from tests.conftest import Pi
 from tests.every import every
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / ".github").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PI: Any = get_command(app)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
@@ -40,7 +42,7 @@ def commands() -> Iterator[str]:
     for _, text in texts():
         fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         fenced = "".join(inside for language, inside in fences if not language)
-        found = re.findall(r"^    (pi(?: [^\n\\]+)?)", text, re.MULTILINE)
+        found = re.findall(r"^    (?:\$ )?(pi(?: [^\n\\]+)?)", text, re.MULTILINE)
         found += re.findall(r"^(pi(?: [^\n\\]+)?)", fenced, re.MULTILINE)
         found += re.findall(r"(?<!`)`(pi(?: [^`\n]+)?)`", text)
         for command in found:
@@ -124,3 +126,24 @@ def test_every_target_is_in_the_help_of_make() -> None:
 @every(sorted(set(re.findall(r"\btests/[\w./-]*\w", MAKEFILE))))
 def test_every_path_in_the_makefile_exists(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+NOT_SHIPPED = {"architecture.md", "style.md"}  # for contributors
+
+
+def test_pi_help_has_every_page_for_users_and_the_index_lists_them() -> None:
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - NOT_SHIPPED == {
+        Path(file).name for file in pages.PAGES.values() if file.startswith("docs/")
+    }
+    rows = re.findall(r"^\| \[([\w-]+)\]\(([^)]+)\) \|", (ROOT / "docs/README.md").read_text("utf-8"), re.MULTILINE)
+    assert {name: (ROOT / "docs" / file).resolve() for name, file in rows} == {
+        name: ROOT / file for name, file in pages.PAGES.items() if name != "pages"
+    }
+
+
+def test_ratios_in_the_readme_are_those_of_the_page_of_performance() -> None:
+    rows = (ROOT / "docs/performance.md").read_text(encoding="utf-8").splitlines()
+    for figure, named in (("13", r"first token in (\S+) of"), ("7", r"of 8 models takes (\S+) of")):
+        [row] = [row for row in rows if row.startswith(f"| {figure} |") and "ms |" in row]
+        [ratio] = re.findall(named, README)
+        assert f"| {ratio} (" in row

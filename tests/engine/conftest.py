@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KEY, TOKEN, Result
+from tests.lab import weights
 from tests.lab.hub import Hub
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod
 from tests.openssh.conftest import openssh_lab
@@ -55,6 +56,7 @@ def run_pi(words: tuple[str, ...], settings: dict[str, str], timeout: float) -> 
 @pytest.fixture(scope="session")
 def engine(openssh_lab: OpensshLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Set up the pod once for all tests; every test leaves it without models."""
+    weights.require()
     home = tmp_path_factory.mktemp("user")
     with openssh_lab.pod("dc1") as pod, Hub({"tiny/qwen3-chat": TINY_MODEL}, host=pod.host) as hub:
         hub.add("tiny/gated", TINY_MODEL)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import weights
 from tests.lab.hub import Hub, fingerprint
 from tests.until import until
 
@@ -57,9 +58,10 @@ class HfCommand:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
+    weights.require()
     with Hub({"tiny/qwen3-chat": TINY, "tiny/gated": TINY}, gated={"tiny/gated": "hf_good"}) as hub:
-        weights = {"model-1.safetensors": 12 * MB, "model-2.safetensors": 12 * MB}
-        hub.add_synthetic("big/model", {"config.json": b"{}", **weights})
+        large = {"model-1.safetensors": 12 * MB, "model-2.safetensors": 12 * MB}
+        hub.add_synthetic("big/model", {"config.json": b"{}", **large})
         yield hub
 
 

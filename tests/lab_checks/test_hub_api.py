@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from tests.lab import weights
 from tests.lab.hub import Hub
 
 TINY = Path(__file__).parents[1] / "lab/tiny-model"
@@ -14,6 +15,7 @@ TINY = Path(__file__).parents[1] / "lab/tiny-model"
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
+    weights.require()
     with Hub({"tiny/qwen3-chat": TINY, "tiny/gated": TINY}, gated={"tiny/gated": "hf_good"}) as hub:
         hub.add_synthetic("big/model", {"config.json": b"{}", "model.safetensors": 12_000_000})
         yield hub
@@ -26,10 +28,10 @@ def test_the_hub_describes_a_model_as_the_client_reads_it(hub: Hub) -> None:
     assert about.safetensors is not None
     assert about.safetensors.parameters == {"F32": 455168}
     files = {file.rfilename: file for file in about.siblings or []}
-    weights = files["model.safetensors"]
-    assert weights.size == (TINY / "model.safetensors").stat().st_size
-    assert weights.lfs is not None
-    assert (weights.lfs.size, files["config.json"].lfs) == (weights.size, None)
+    largest = files["model.safetensors"]
+    assert largest.size == (TINY / "model.safetensors").stat().st_size
+    assert largest.lfs is not None
+    assert (largest.lfs.size, files["config.json"].lfs) == (largest.size, None)
     assert about.security_repo_status == {"scansDone": True, "filesWithIssues": []}
     assert api.model_info("tiny/gated").gated == "manual"
 

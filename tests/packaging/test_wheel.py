@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from pi_cli.store.pages import PAGES
+
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_setup.sh", "remote/require_key.py")
 SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent").rglob("*.py"))
+SHIPPED += tuple(PAGES.values())
 SHIPPED += tuple(f"remote/setup/{part.name}" for part in (ROOT / "remote/setup").glob("*.*"))
 
 
@@ -67,6 +70,23 @@ def test_the_wheel_finds_what_it_ships(installed: Path, tmp_path: Path) -> None:
 
 def test_the_installed_command_runs(installed: Path, tmp_path: Path) -> None:
     assert run(installed, "-m", "pi_cli", "--version", cwd=tmp_path).startswith("pi ")
+
+
+def test_an_installed_pi_shows_its_pages(installed: Path, tmp_path: Path) -> None:
+    assert run(installed, "-m", "pi_cli", "help", "errors", cwd=tmp_path).startswith("# Exit codes and errors\n")
+
+
+def test_the_command_has_a_second_name(wheel: Path) -> None:
+    """`uvx pi-pods` looks for a command of the package's name, and another program may be called pi."""
+    [file] = [name for name in contents(wheel) if name.endswith("entry_points.txt")]
+    assert contents(wheel)[file].decode().split() == [
+        "[console_scripts]", "pi", "=", "pi_cli.__main__:run", "pi-pods", "=", "pi_cli.__main__:run",
+    ]  # fmt: skip
+
+
+def test_the_sdist_is_small(dist: Path) -> None:
+    [sdist] = dist.glob("*.tar.gz")
+    assert sdist.stat().st_size < 1_500_000
 
 
 def test_the_wheel_holds_the_embedded_pods_stubs(wheel: Path) -> None:

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
+from itertools import groupby
+from operator import itemgetter
 
 from tests.forkserver import FORKSERVER
 
-MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
+MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|([^\x1b\r\n]+)")
 
 
 class Screen:
@@ -31,13 +33,37 @@ class Screen:
     @property
     def rows(self) -> list[str]:
         """Return the rows on the screen now, without blanks at the right and empty rows at the bottom."""
-        cells: list[list[str]] = [[]]
+        return self._rows(coloured=False)
+
+    @property
+    def coloured(self) -> list[str]:
+        """Return the rows with the escape sequences of their colours."""
+        return self._rows(coloured=True)
+
+    def _rows(self, *, coloured: bool) -> list[str]:
+        cells = self._cells()
+        while len(cells) > 1 and not any(character.strip() for _, character in cells[-1]):
+            cells.pop()
+        rows = []
+        for row in cells:
+            while row and row[-1][1].isspace():
+                row.pop()
+            pieces = [(style, "".join(cell[1] for cell in same)) for style, same in groupby(row, key=itemgetter(0))]
+            rows.append("".join(f"\x1b[0m{style}{text}" if coloured else text for style, text in pieces))
+        return rows
+
+    def _cells(self) -> list[list[tuple[str, str]]]:
+        """Return (style, character) of each cell; a style is the escape sequences since the last reset."""
+        cells: list[list[tuple[str, str]]] = [[]]
         row = column = bottom = 0
+        style = ""
         for number, letter, carriage, line, text in MOVES.findall(self.raw):
             if letter == "A":
                 row = max(row - int(number or 1), bottom + 1 - self.height, 0)
             elif letter == "K":
                 cells[row] = []
+            elif letter == "m":
+                style = "" if number in ("", "0") else f"{style}\x1b[{number}m"
             elif carriage:
                 column = 0
             elif line:
@@ -46,12 +72,12 @@ class Screen:
                 if column == self.width:
                     row, column = row + 1, 0
                 cells += [[] for _ in range(row + 1 - len(cells))]
-                cells[row] += [" "] * (column + 1 - len(cells[row]))
-                cells[row][column] = character
+                cells[row] += [("", " ")] * (column + 1 - len(cells[row]))
+                cells[row][column] = (style, character)
                 column += 1
             cells += [[] for _ in range(row + 1 - len(cells))]
             bottom = max(bottom, row)
-        return "\n".join("".join(characters).rstrip() for characters in cells).rstrip("\n").split("\n")
+        return cells
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from pi_cli.demo.engine import kinds, known, responses, script
+from pi_cli.demo.engine import kinds, known, messages, responses, script
 from pi_cli.demo.engine.chat import FINGERPRINT, Completion, Emit, pieces
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.metrics import Work
@@ -68,6 +68,7 @@ class Api:
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/responses"): self._respond,
+            ("POST", "/v1/messages"): self._answer_messages,
             ("POST", "/v1/completions"): self._complete,
             ("POST", "/invocations"): self._invoke,
             ("POST", "/tokenize"): self._tokenize,
@@ -176,13 +177,23 @@ class Api:
             else:
                 await _reply(send, 200, await response.whole())
 
+    async def _answer_messages(self, request: Json, send: Send) -> None:
+        self._check(request)
+        completion = self._completion(messages.as_chat(request))
+        answer = messages.Messages(request.get("model") or self._settings.names[0], completion)
+        with self._work.counted(completion):
+            if request.get("stream"):
+                await self._stream(answer.stream, send)
+            else:
+                await _reply(send, 200, await answer.whole())
+
     def _completion(self, request: Json) -> Completion:
-        messages, prompt_tokens = self._check_chat(request)
+        chat, prompt_tokens = self._check_chat(request)
         thinks = (request.get("chat_template_kwargs") or {}).get("enable_thinking", True)
-        turn = script.next_turn(messages)
+        turn = script.next_turn(chat)
         if schema := (request.get("response_format") or {}).get("json_schema"):
             turn = script.follow_schema(turn, schema["schema"])
-        deltas = pieces(
+        deltas = pieces(  # gpt-oss thinks in a channel of its own, which vLLM reads without a parser
             turn,
             thinks=thinks and known.thinks(self._settings),
             parses_thinking=self._settings.has("reasoning-parser") or known.is_harmony(self._settings),

@@ -21,7 +21,7 @@ BY_NAME: dict[str, Kind] = {
     r"whisper|-asr": "speech",
 }
 ROUTES: dict[Kind, tuple[str, ...]] = {
-    "generation": ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/invocations"),
+    "generation": ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions", "/invocations"),
     "embedding": ("/v1/embeddings", "/pooling", "/rerank", "/v1/rerank", "/score"),
     "reranker": ("/rerank", "/v1/rerank", "/score", "/classify", "/pooling"),
     "classification": ("/classify", "/pooling"),
