@@ -29,6 +29,12 @@ class Commands(LazyGroup):
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
+        "version": Command("version.version", "Print the versions of pi, Python and SSH, and where pi is."),
+    }
+    headings: ClassVar = {  # of the help; a command that is missing here is under "Other commands"
+        "Set up": ("key", "pods", "demo"),
+        "Models": ("models", "models update", "start", "list", "top", "logs", "stop"),
+        "Use a model": ("prompt", "run", "env", "forward", "check"),
     }
 
 
@@ -52,7 +58,7 @@ def _show_version(is_given: bool) -> None:
 @app.callback()
 def pi(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
         bool,

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import options
+from pi_cli.commands.lazy import Group, PlainCommand
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import keys
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app = typer.Typer(cls=Group, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 HOW_TO_GIVE = "`pi key set` asks for the key on a terminal, or reads it from stdin: `pi key set < FILE`"
 
@@ -35,7 +36,7 @@ def key() -> None:
     """
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def new(force: Force = False) -> None:
     """Make a new key and keep it in `~/.pi/key`.
 
@@ -50,7 +51,7 @@ def new(force: Force = False) -> None:
     _keep(keys.make(), "made a key, which is in `{file}`", force=force)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def show() -> None:
     """Print the key on stdout, and nothing else.
 
@@ -68,7 +69,7 @@ def show() -> None:
     terminal.note(f"the key in {current.origin}")
 
 
-@app.command("set")
+@app.command("set", cls=PlainCommand)
 def set_key(words: NotAnArgument = None, force: Force = False) -> None:
     """Keep your own key in `~/.pi/key`.
 

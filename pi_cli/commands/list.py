@@ -29,7 +29,7 @@ def list_models(
     """List models and their current status.
 
     Shows GPUs and their memory, port, PID, status, requests and endpoint. A running model that is not on pi's list is
-    added to it; a dead model is shown once, with the cause, and removed from it.
+    added to it; a dead model is shown once, with the cause, and removed from it. `pi ls` and `pi ps` do the same.
 
     \b
     Status:

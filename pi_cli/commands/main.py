@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pi_cli import interrupts
-from pi_cli.commands import quick
+from pi_cli.commands import other_words, quick
 from pi_cli.errors import PiError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of an output stream: its disk is full or broken
@@ -35,6 +35,7 @@ def main() -> NoReturn:
 
         debug.log_libraries()
     try:
+        arguments = other_words.without_aliases(arguments)
         if not quick.answer(arguments):
             _run(arguments)
     except PiError as error:
@@ -74,6 +75,7 @@ def _fail(error: PiError) -> NoReturn:
 def _run(arguments: list[str]) -> None:
     from typer.main import get_command
 
+    from pi_cli.commands import usage_errors
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases, speaker
 
@@ -81,7 +83,15 @@ def _run(arguments: list[str]) -> None:
     speaker.speaker.set(speaker.Speaker(_note))
     command = get_command(app)
     interrupts.clean_up()
-    command(args=separate_vllm_arguments(arguments), prog_name="pi")
+    arguments = separate_vllm_arguments(arguments)
+    try:
+        code = command.main(args=arguments, prog_name="pi", standalone_mode=False)
+    except usage_errors.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(error.exit_code)
+        raise usage_errors.worded(error, arguments) from error
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 async def _ask(question: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import pods_list
+from pi_cli.commands.lazy import Group, PlainCommand
 from pi_cli.commands.options import AsJson, PodName
 from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_rename import rename
@@ -12,7 +13,7 @@ from pi_cli.commands.pods_setup import setup
 from pi_cli.commands.setup_words import SetupCommand
 from pi_cli.store import state
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = typer.Typer(cls=Group, rich_markup_mode=None, add_completion=False)
 
 Check = Annotated[bool, typer.Option("--check", help="Compare every pod with what pi has recorded; change nothing.")]
 
@@ -21,7 +22,8 @@ Check = Annotated[bool, typer.Option("--check", help="Compare every pod with wha
 def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
     """Set up, list, check, activate, rename and remove pods.
 
-    Without a command, lists the pods from local state.
+    Without a command, lists the pods from local state. `ls`, `add`, `use`, `mv` and `rm` are list, setup, active,
+    rename and remove.
 
     \b
     Examples:
@@ -34,7 +36,7 @@ def pods(context: typer.Context, check: Check = False, as_json: AsJson = False) 
         pods_list.show(check=check, as_json=as_json)
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = False) -> None:
     """List the pods from local state; `*` marks the active one.
 
@@ -55,9 +57,9 @@ def list_pods(context: typer.Context, check: Check = False, as_json: AsJson = Fa
 app.command(cls=SetupCommand)(setup)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def active(name: PodName) -> None:
-    """Make a pod the active one, which commands use by default.
+    """Make a pod the active one, which commands use by default. `pi use NAME` does the same.
 
     \b
     Examples:
@@ -71,5 +73,5 @@ def active(name: PodName) -> None:
     terminal.say(f"`{name}` is the active pod")
 
 
-app.command()(rename)
-app.command()(remove)
+app.command(cls=PlainCommand)(rename)
+app.command(cls=PlainCommand)(remove)

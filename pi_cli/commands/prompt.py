@@ -92,7 +92,8 @@ def prompt(
     a question. Files with credentials (keys, tokens, `.env`, pi's own folder) are closed everywhere, unless `--allow`
     names the file.
 
-    The last conversation of each directory is saved in pi's own folder, for `--continue`.
+    The last conversation of each directory is saved in pi's own folder, for `--continue`. `pi chat NAME` is `pi prompt
+    NAME -i`.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ def stop(
     """Stop models and free their GPUs.
 
     Stops all processes of the models and checks that they have exited. A model that had already exited is removed from
-    pi's list.
+    pi's list. `pi rm` does the same; the downloaded files stay on the pod.
 
     \b
     Examples:
