@@ -29,6 +29,7 @@ class Commands(LazyGroup):
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
+        "completion": Command("completion.completion", "Print the script for Tab in your shell."),
         "version": Command("version.version", "Print the versions of pi, Python and SSH, and where pi is."),
     }
     headings: ClassVar = {  # of the help; a command that is missing here is under "Other commands"
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
     epilog="Documentation and examples: README.md. Exit codes: docs/errors.md.",
     no_args_is_help=True,
+    add_completion=False,  # `pi completion`
     rich_markup_mode=None,  # help drawn by rich takes twice as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,7 +9,7 @@ import typer
 
 from pi_cli import hints
 from pi_cli.commands import options
-from pi_cli.commands.names import complete_model
+from pi_cli.commands.names import complete_language, complete_model
 from pi_cli.commands.options import AsJson, ModelOnPod, OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
@@ -32,7 +32,9 @@ def env(
     shell: Annotated[
         str | None,
         typer.Option(
-            metavar="SHELL", help="bash (also for sh and zsh), fish or powershell; by default the shell in $SHELL."
+            metavar="SHELL",
+            help="bash (also for sh and zsh), fish or powershell; by default the shell in $SHELL.",
+            autocompletion=complete_language,
         ),
     ] = None,
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the key itself instead of where it is.")] = False,

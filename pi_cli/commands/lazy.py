@@ -77,7 +77,10 @@ class LazyGroup(Group):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         words = {name: command for name, command in self.table.items() if " " not in name}
-        self.commands = {name: TyperCommand(name, help=command.help) for name, command in words.items()}
+        self.commands = {
+            name: TyperCommand(name, help=command.help, short_help=command.help)  # a help alone is cut at 45 letters
+            for name, command in words.items()
+        }
         return super().shell_complete(ctx, incomplete)
 
 

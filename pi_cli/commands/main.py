@@ -81,6 +81,10 @@ def _run(arguments: list[str]) -> None:
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     speaker.speaker.set(speaker.Speaker(_note))
+    if "_PI_COMPLETE" in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     command = get_command(app)
     interrupts.clean_up()
     arguments = separate_vllm_arguments(arguments)

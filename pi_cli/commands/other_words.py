@@ -11,6 +11,8 @@ ALIASES = {
     "rm": ("stop",),
     "use": ("pods", "active"),
     "chat": ("prompt", "--interactive"),
+    "--show-completion": ("completion",),  # Typer's options, which earlier versions had
+    "--install-completion": ("completion", "--install"),
     "pods ls": ("pods", "list"),
     "pods rm": ("pods", "remove"),
     "pods add": ("pods", "setup"),

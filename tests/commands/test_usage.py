@@ -63,7 +63,7 @@ def test_every_word_of_another_program_leads_to_a_command_of_pi(word: str) -> No
     assert {name for name in named if name not in Commands.table} <= {"completion"}
 
 
-def test_the_version_tells_what_a_report_needs(pi: Pi) -> None:
+def test_the_version_shows_what_a_report_needs(pi: Pi) -> None:
     assert pi("--version") == pi("-V")
     told = pi("version", "--json").json
     assert told["python"] == ".".join(map(str, sys.version_info[:3]))
