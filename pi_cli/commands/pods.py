@@ -58,7 +58,7 @@ app.command(cls=SetupCommand)(setup)
 
 
 @app.command(cls=PlainCommand)
-def active(name: PodName) -> None:
+def active(name: PodName, as_json: AsJson = False) -> None:
     """Make a pod the active one, which commands use by default. `pi use NAME` does the same.
 
     \b
@@ -69,8 +69,11 @@ def active(name: PodName) -> None:
 
     with state.edit() as current:
         current.pod(name)
-        current.active = name
-    terminal.say(f"`{name}` is the active pod")
+        before, current.active = current.active, name
+    if as_json:
+        terminal.show_json({"active": name, "was": before})
+    else:
+        terminal.say(f"`{name}` is the active pod")
 
 
 app.command(cls=PlainCommand)(rename)

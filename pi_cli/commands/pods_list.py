@@ -22,8 +22,7 @@ def show(*, check: bool, as_json: bool) -> None:
     if as_json:
         terminal.show_json(
             [
-                {"name": name, "active": name == current.active}
-                | write_pod(pod)
+                as_json_row(name, pod, is_active=name == current.active)
                 | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
             ]
@@ -40,6 +39,14 @@ def show(*, check: bool, as_json: bool) -> None:
         for difference in result.differences:
             terminal.note(f"{name}: {difference.text}; {difference.hint}")
     raise_any(failures)
+
+
+def as_json_row(name: str, pod: Pod, *, is_active: bool) -> dict[str, object]:
+    """Return a pod as `--json` shows it: what `pods.json` has, with the GPUs of models as numbers too."""
+    recorded = write_pod(pod)
+    models = {name: {"gpus": model.gpus} | recorded["models"][name] for name, model in pod.models.items()}
+    unknown = dict.fromkeys(("vllm", "abilities", "storage", "home", "provider", "connect_timeout"))
+    return {"name": name, "active": is_active} | unknown | recorded | {"models": models}
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pi_cli import units
-from pi_cli.commands import options
+from pi_cli.commands import options, pods_list
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
@@ -78,6 +78,7 @@ def setup(
     connect_timeout: ConnectTimeout = None,
     accept_new_host_key: AcceptNewHostKey = False,
     verbose: Verbose = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Prepare a machine for vLLM and record it as a pod. Safe to run again.
 
@@ -117,7 +118,7 @@ def setup(
         mount, models_path, vllm, cpu, cuda, flashinfer, shell_env, home=home, last_home=pod.home
     )
     machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    _record(name, pod, machine, mount=mount, is_cpu=cpu)
+    _record(name, pod, machine, mount=mount, is_cpu=cpu, as_json=as_json)
 
 
 def _check_secrets() -> None:
@@ -244,7 +245,7 @@ def _forget_models(name: str, report: "Report") -> None:
         report(Note(name, f"removed {models} from the list: its machine was replaced"))
 
 
-def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool) -> None:
+def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool, as_json: bool) -> None:
     """Record the pod and print a summary; keep what other commands have changed since setup began."""
     from pi_cli.view import terminal
 
@@ -271,6 +272,9 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
             "the mount command seems to contain a secret and is not recorded: after a reboot of the pod, give it "
             "again, or use `-o credentials=FILE` with a file on the pod"
         )
+    if as_json:
+        terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active))
+        return
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
     if not is_active:
         terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))

@@ -7,7 +7,7 @@ import typer
 
 from pi_cli import units
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPods, point_to_other_pod
+from pi_cli.commands.options import AsJson, OnPods, point_to_other_pod
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -32,6 +32,7 @@ def stop(
         bool,
         typer.Option("--forget", help="Only remove the models from pi's list, stop nothing: for a pod that is gone."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop models and free their GPUs.
 
@@ -51,12 +52,12 @@ def stop(
     for name in (names or []) if not pod else []:
         point_to_other_pod(current, pods, name)
     if forget:
-        _forget(pods, names)
+        _forget(pods, names, as_json=as_json)
     else:
-        _stop(pods, names)
+        _stop(pods, names, as_json=as_json)
 
 
-def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None, *, as_json: bool) -> None:
     import asyncio
 
     from pi_cli.models import stopping
@@ -71,7 +72,10 @@ def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
 
     failures = asyncio.run(fleet.on_each(pods, stop_on))
     for pod_name in sorted(results):
-        unknown = _show(pod_name, pods[pod_name], results[pod_name])
+        result = results[pod_name]
+        unknown = [name for name, end in result.outcome.items() if end == "gone" and name not in pods[pod_name].models]
+        if not as_json:
+            _show(pod_name, pods[pod_name], result)
         if unknown:
             failures.setdefault(
                 pod_name,
@@ -80,16 +84,24 @@ def _stop(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
     for pod_name, error in failures.items():
         if isinstance(error, PodUnreachable) and error.may_be_gone and pods[pod_name].models:
             error.with_hint(fill(IF_GONE, pod=pod_name, names=names or ["--all"]))
-    if not names and not any(result.outcome for result in results.values()) and not failures:
+    if as_json:
+        terminal.show_json([row for pod_name in sorted(results) for row in _as_json(pod_name, results[pod_name])])
+    elif not names and not any(result.outcome for result in results.values()) and not failures:
         terminal.note(f"nothing runs on {', '.join(pods)}")
     raise_any(failures)
 
 
-def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
-    """Print what happened to the models of a pod; return the names that neither the pod nor pi knows."""
+def _as_json(pod_name: str, stopped: "Stopped") -> list[dict[str, object]]:
+    return [
+        {"pod": pod_name, "name": name, "outcome": outcome, "pod_freed_mib": stopped.freed}
+        for name, outcome in sorted(stopped.outcome.items())
+    ]
+
+
+def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> None:
+    """Print what happened to the models of a pod that it or pi knows."""
     from pi_cli.view import terminal
 
-    unknown = []
     for name, outcome in sorted(stopped.outcome.items()):
         if name in stopped.others:
             terminal.note(f"another client had started `{name}` on `{pod_name}` again: that is what was stopped")
@@ -100,14 +112,11 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
                 terminal.say(f"stopped `{name}` on `{pod_name}`: it ignored SIGTERM and was killed")
             case "gone" if name in pod.models:
                 terminal.say(f"`{name}` on `{pod_name}` had already exited")
-            case "gone":
-                unknown.append(name)
     if stopped.freed:
         terminal.note(f"{units.size(stopped.freed * 1024**2)} of GPU memory freed on `{pod_name}`")
-    return unknown
 
 
-def _forget(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
+def _forget(pods: Mapping[str, Pod], names: Sequence[str] | None, *, as_json: bool) -> None:
     """Remove models from the list without asking their pods; if one is running, the next `pi list` adds it again."""
     from pi_cli.view import terminal
 
@@ -117,7 +126,10 @@ def _forget(pods: Mapping[str, Pod], names: Sequence[str] | None) -> None:
         ]
         for pod_name, name in removed:
             del current.pod(pod_name).models[name]
-    for pod_name, name in removed:
+    if as_json:
+        rows = [{"pod": pod, "name": name, "outcome": "forgotten", "pod_freed_mib": None} for pod, name in removed]
+        terminal.show_json(rows)
+    for pod_name, name in removed if not as_json else ():
         terminal.say(f"removed `{name}` on `{pod_name}` from the list; if it is running, it keeps running")
     missing = [name for name in names or [] if name not in {name for _, name in removed}]
     if missing:

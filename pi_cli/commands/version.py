@@ -8,6 +8,8 @@ from pathlib import Path
 from pi_cli import __version__
 from pi_cli.commands.options import AsJson
 
+JSON_VERSION = 1  # of docs/json.md: rises when a field is removed, or changes its type or meaning
+
 
 def version(as_json: AsJson = False) -> None:
     """Print the versions of pi, Python and SSH, and where pi is.
@@ -29,10 +31,11 @@ def version(as_json: AsJson = False) -> None:
         terminal.say(f"  {name:<9} {facts[name] or 'not found'}{place}")
 
 
-def versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | int | None]:
     """Return the versions; None for what is not installed."""
     return {
         "pi": __version__,
+        "json": JSON_VERSION,
         "python": platform.python_version(),
         "python_path": sys.executable,
         "asyncssh": _installed("asyncssh"),

@@ -50,7 +50,7 @@ def unknown(words: list[str]) -> str | None:
     """Return the first word that is not a command of pi or one of its options."""
     command = PI
     options = {"-h", "--help"}
-    while words and words[0] not in ("--", "--vllm"):
+    while words and words[0] not in ("--", "--vllm", "|"):
         word = words.pop(0)
         if word == "ssh" and command.name == "setup":
             return None  # what follows is the ssh command
