@@ -42,9 +42,12 @@ class Api(StrEnum):
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]…", help="Questions, asked one after the other. Without any, stdin is the prompt."),
+    typer.Argument(
+        metavar="[PROMPT]…",
+        help="Questions, asked one after the other. Without any: a chat on a terminal, else stdin is the prompt.",
+    ),
 ]
-Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D.")]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D or `/bye`.")]
 Continue = Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation of this directory.")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 Temperature = Annotated[
@@ -110,6 +113,7 @@ def prompt(
     current = state.load()
     found = options.find_model(current, name, pod)
     key = options.api_key_of(found.name, found.model)
+    interactive = interactive or (not (text or as_json) and _is_on_a_terminal() and sys.stdout.isatty())
     prompts = _prompts(text or [], from_stdin=not interactive)
     if not prompts and not interactive:
         hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=name)
