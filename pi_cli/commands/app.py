@@ -29,11 +29,12 @@ class Commands(LazyGroup):
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
+        "doctor": Command("doctor.doctor", "Check this machine and all pods, and change nothing."),
         "completion": Command("completion.completion", "Print the script for Tab in your shell."),
         "version": Command("version.version", "Print the versions of pi, Python and SSH, and where pi is."),
     }
     headings: ClassVar = {  # of the help; a command that is missing here is under "Other commands"
-        "Set up": ("key", "pods", "demo"),
+        "Set up": ("key", "pods", "doctor", "demo"),
         "Models": ("models", "models update", "start", "list", "top", "logs", "stop"),
         "Use a model": ("prompt", "run", "env", "forward", "check"),
     }
@@ -70,6 +71,7 @@ def pi(
             "~/.pi/logs/last.log; same as PI_DEBUG=1.",
         ),
     ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours; same as NO_COLOR=1.")] = False,
 ) -> None:
     """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
-    del version, debug  # `main` handles `--debug`, which comes before the command
+    del version, debug, no_color  # `main` handles those that come before the command

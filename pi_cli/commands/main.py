@@ -13,6 +13,8 @@ from pi_cli.errors import PiError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of an output stream: its disk is full or broken
 
+FIRST_OPTIONS = {"--debug": "PI_DEBUG", "--no-color": "NO_COLOR"}  # before the command: the variable that each sets
+
 
 def main() -> NoReturn:
     """Run pi; print an error as one line, with a hint, and exit with the code of its class."""
@@ -27,9 +29,11 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     arguments = sys.argv[1:]
-    if arguments[:1] == ["--debug"]:
-        os.environ["PI_DEBUG"] = "1"
+    while arguments and (variable := FIRST_OPTIONS.get(arguments[0])):
+        os.environ[variable] = "1"
         del arguments[0]
+    if os.environ.get("CLICOLOR_FORCE", "0") != "0":
+        os.environ.setdefault("FORCE_COLOR", "1")
     if os.environ.get("PI_DEBUG"):
         from pi_cli.store import debug
 

@@ -43,10 +43,12 @@ def steps_of(err: str) -> list[str]:
     return [re.sub(r" \([^()]*s\)$", "", line) for line in err.splitlines() if line.startswith("dc1: ")]
 
 
-def test_setup_prints_the_pod_as_json(pi: Pi, machine: EmbeddedPod) -> None:
+def test_setup_prints_the_pod_as_json_and_the_doctor_finds_it_well(pi: Pi, machine: EmbeddedPod) -> None:
     result = pi("pods", "setup", "dc1", machine.ssh, "--json")
     assert json_page.problems("pi pods setup --json", result.out) == []
     assert [result.json] == pi("pods", "--json").json
+    health = pi("doctor", "--json")
+    assert (health.code, health.json["pods"][0]["setup_by_this_pi"]) == (0, True), health.out
 
 
 def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> None:

@@ -76,3 +76,10 @@ def test_the_help_lists_every_command_once_and_begins_with_setting_up(pi: Pi) ->
     listed = [line[2:].split("  ")[0] for line in lines[lines.index("Set up:") :] if line.startswith("  ")][:-1]
     assert sorted(listed) == sorted(Commands.table)
     assert listed[0] == "key"
+
+
+def test_colours_are_switched_by_an_option_and_a_variable(pi: Pi) -> None:
+    coloured = pi("stop", "q", CLICOLOR_FORCE="1").err
+    assert "\x1b[" in coloured
+    assert "\x1b[3" not in pi("--no-color", "stop", "q", CLICOLOR_FORCE="1").err
+    assert "\x1b" not in pi("stop", "q", CLICOLOR_FORCE="0").err
