@@ -3,10 +3,8 @@
 import functools
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pi_cli.errors import PiError
 from pi_cli.store.records import is_name
 
 if TYPE_CHECKING:
@@ -76,8 +74,6 @@ def of_catalogue() -> dict[str, str]:
 
 
 def _recorded() -> "State":
-    from pi_cli.store import state
+    from pi_cli.commands import names  # which imports this module
 
-    with suppress(PiError):
-        return state.load()
-    return state.State()
+    return names._recorded()
