@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from pi_cli import hints
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
 
@@ -23,29 +24,30 @@ def unknown_command(words: str, name: str, known: Iterable[str]) -> BadUsage:
     from pi_cli.commands import other_words
 
     similar = difflib.get_close_matches(name, list(known))
-    meant = " or ".join(f"`{words} {each}`" for each in similar)
+    before = words.split()
+    meant = " or ".join(fill("`{words} {meant}`", words=before, meant=each) for each in similar)
     hint = other_words.hint(words, name) or (f"did you mean {meant}? See" if meant else "see")
-    hint = hint if hint.endswith("`") else f"{hint} `{words} --help`"
+    hint = hint if hint.endswith("`") else fill("{hint} `{words} --help`", hint=hint, words=before)
     return BadUsage(fill("there is no command `{name}`", name=f"{words} {name}"), hint=hint)
 
 
 def worded(error: Any, arguments: Sequence[str] = ()) -> BadUsage:
     """Return the error of Typer's parser as pi says it; `arguments` are those of pi."""
     context = error.ctx
-    words = context.command_path if context else " ".join(["pi", *_command(arguments)])
-    see = f"see `{words} --help`"
+    words = context.command_path if context else hints.command("pi", *_command(arguments))
+    see = fill("see `{words} --help`", words=words.split())
     kind = type(error).__name__
     if kind == "NoSuchOption":
         similar = _similar(error.option_name, _options(context))
         meant = " or ".join(f"`{each}`" for each in similar)
         message = fill("`{command}` has no option `{option}`", command=words, option=error.option_name)
-        return BadUsage(message, hint=f"did you mean {meant}? {see.capitalize()}" if meant else see)
+        return BadUsage(message, hint=f"did you mean {meant}? S{see[1:]}" if meant else see)
     if kind == "MissingParameter" and error.param is not None:
         usage = " ".join(context.command.collect_usage_pieces(context)).replace("[OPTIONS] ", "")
-        return BadUsage(f"{_name(error.param)} is missing", hint=f"type `{words} {usage}`; {see}")
+        return BadUsage(f"{_name(error.param)} is missing", hint=f"usage: {words} {usage}; {see}")
     if kind == "BadOptionUsage" and (option := error.option_name):
         needs = "takes no value" if "not take a value" in error.message else "needs a value"
-        return BadUsage(fill("`{option}` {needs}", option=option, needs=needs), hint=f"see `{words} --help`")
+        return BadUsage(fill("`{option}` {needs}", option=option, needs=needs), hint=see)
     if kind == "BadParameter" and error.param is not None:
         return BadUsage(_wrong_value(error), hint=see)
     if extra := re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL):

@@ -43,7 +43,7 @@ def test_aliases_are_completed_like_the_commands_they_stand_for(pi: Pi) -> None:
         ("prompt q --api foo", "`--api` takes chat or responses, not `foo`", "see `pi prompt --help`"),
         ("stop --pod", "`--pod` needs a value", "see `pi stop --help`"),
         ("stop --all=3", "`--all` takes no value", "see `pi stop --help`"),
-        ("pods setup", "NAME is missing", "type `pi pods setup NAME [SSH]…`"),
+        ("pods setup", "NAME is missing", "usage: pi pods setup NAME [SSH]…; see"),
         ("list a b", "unexpected argument `a`", "see `pi list --help`"),
     ],
 )  # fmt: skip
