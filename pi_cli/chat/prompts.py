@@ -15,6 +15,10 @@ if TYPE_CHECKING:  # takes 0.15 s to import
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 KEY_HELP = "Enter sends, Alt+Enter starts a new line, Ctrl+C stops an answer, Ctrl+D quits"
+# As in other chats. Only a prompt that is nothing else counts, and only if it is typed: a file may have such a line.
+QUIT_WORDS = {"/bye", "/exit", "/quit", "exit", "quit"}
+HELP_WORDS = {"/help", "/?"}
+WORD_HELP = f"{KEY_HELP}; `/bye`, `exit` and `quit` quit too, `/help` shows this"
 READ_SIZE = 1 << 16
 
 
@@ -47,6 +51,11 @@ class TypedPrompts:
             try:
                 unsent, self._unsent = self._unsent, ""
                 text = await self._session.prompt_async(default=unsent, handle_sigint=False)
+                if text.strip().lower() in QUIT_WORDS:
+                    return None
+                if text.strip().lower() in HELP_WORDS:
+                    self._report(Notice(WORD_HELP))
+                    text = ""
             except EOFError:
                 return None
             except BaseException:

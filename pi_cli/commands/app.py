@@ -32,6 +32,14 @@ class Commands(LazyGroup):
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
         "key": Command("key.app", "Make, show and keep the API key of your models."),
         "help": Command("help.help_", "Show the help of a command, or a page of the documentation."),
+        "doctor": Command("doctor.doctor", "Check this machine and all pods, and change nothing."),
+        "completion": Command("completion.completion", "Print the script for Tab in your shell."),
+        "version": Command("version.version", "Print the versions of pi, Python and SSH, and where pi is."),
+    }
+    headings: ClassVar = {  # of the help; a command that is missing here is under "Other commands"
+        "Set up": ("key", "pods", "doctor", "demo"),
+        "Models": ("models", "models update", "start", "list", "top", "logs", "why", "stop"),
+        "Use a model": ("prompt", "run", "env", "forward", "check"),
     }
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
@@ -45,6 +53,7 @@ app = typer.Typer(
     cls=Commands,
     help="Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint.",
     invoke_without_command=True,
+    add_completion=False,  # `pi completion`
     rich_markup_mode=None,  # help drawn by rich takes twice as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,7 +70,7 @@ def _show_version(is_given: bool) -> None:
 def pi(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
         bool,
@@ -71,8 +80,9 @@ def pi(
             "~/.pi/logs/last.log; same as PI_DEBUG=1.",
         ),
     ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours; same as NO_COLOR=1.")] = False,
 ) -> None:
     """Turn a rented GPU machine into a private, OpenAI-compatible vLLM endpoint."""
-    del version, debug  # `main` handles `--debug`, which comes before the command
+    del version, debug, no_color  # `main` handles those that come before the command
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -9,6 +9,7 @@ import typer
 
 from pi_cli import hints
 from pi_cli.commands import options, resolve
+from pi_cli.commands.names import complete_language
 from pi_cli.commands.options import AsJson, NameOfModel, OnPod
 from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.errors import BadUsage, PiError
@@ -30,7 +31,9 @@ def env(
     shell: Annotated[
         str | None,
         typer.Option(
-            metavar="SHELL", help="bash (also for sh and zsh), fish or powershell; by default the shell in $SHELL."
+            metavar="SHELL",
+            help="bash (also for sh and zsh), fish or powershell; by default the shell in $SHELL.",
+            autocompletion=complete_language,
         ),
     ] = None,
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the key itself instead of where it is.")] = False,

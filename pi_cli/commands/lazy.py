@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from pi_cli.commands import other_words
+
 
 class Command(NamedTuple):
     """A command that is not imported yet: where it is in `pi_cli.commands`, and the first sentence of its help.
@@ -22,10 +24,29 @@ class Command(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
-class LazyGroup(TyperGroup):
-    """A group of commands; a subclass defines the table."""
+class PlainCommand(TyperCommand):
+    """A command whose usage line has NAME, as every page, instead of Typer's {NAME}."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+class Group(TyperGroup):
+    """A group of commands that says in pi's words that it does not have one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            from pi_cli.commands import usage_errors
+
+            raise usage_errors.unknown_command(ctx.command_path, args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """A group of commands; a subclass defines the table, and under which headings of the help its commands are."""
 
     table: ClassVar[Mapping[str, Command]]
+    headings: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -38,6 +59,7 @@ class LazyGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        args = other_words.without_aliases(args)
         name = " ".join(args[:2])
         if name in self.table and len(args) > 1:
             return name, self.get_command(ctx, name), args[2:]
@@ -45,12 +67,20 @@ class LazyGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in self.table.items()])
+        width = max(map(len, self.table))
+        placed = {name for names in self.headings.values() for name in names}
+        others = {"Other commands": tuple(name for name in self.table if name not in placed)}
+        for heading, names in {**self.headings, **others}.items():
+            if rows := [(name.ljust(width), self.table[name].help) for name in names if name in self.table]:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         words = {name: command for name, command in self.table.items() if " " not in name}
-        self.commands = {name: TyperCommand(name, help=command.help) for name, command in words.items()}
+        self.commands = {
+            name: TyperCommand(name, help=command.help, short_help=command.help)  # a help alone is cut at 45 letters
+            for name, command in words.items()
+        }
         return super().shell_complete(ctx, incomplete)
 
 
@@ -65,5 +95,5 @@ def _imported(name: str, command: Command) -> Any:
     if isinstance(app_or_function, typer.Typer):
         return typer.main.get_command(app_or_function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, **command.settings)(app_or_function)
+    app.command(name, cls=PlainCommand, **command.settings)(app_or_function)
     return typer.main.get_command(app)

@@ -32,7 +32,7 @@ def list_models(
 
     Shows GPUs and their memory, port, PID, status, requests and endpoint. A model takes one line; on a narrow terminal
     the least important columns are left out, and `--wide` shows all. A running model that is not on pi's list is added
-    to it; a dead model is shown once, with the cause, and removed from it.
+    to it; a dead model is shown once, with the cause, and removed from it. `pi ls` and `pi ps` do the same.
 
     With `--quiet`, prints the names of the models that can be stopped, as POD/NAME where the pod is not the active one.
 

@@ -46,6 +46,8 @@ Since = Annotated[
 Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only matching lines; the pod filters them.")]
 Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
 
+AsLines = Annotated[bool, typer.Option("--json", help="Print each line as JSON, with its pod and model.")]
+
 
 def logs(
     names: Names = None,
@@ -54,6 +56,7 @@ def logs(
     since: Since = None,
     grep: Grep = None,
     follow: Follow = True,
+    as_json: AsLines = False,
 ) -> None:
     """Show and follow the log of vLLM.
 
@@ -67,6 +70,7 @@ def logs(
       pi logs qwen72b --since 10m --grep 'ERROR|WARNING'
       pi logs qwen72b --since 13:30 --no-follow
       pi logs qwen72b -n all --no-follow > qwen72b.log
+      pi logs qwen72b --json | jq -r .line
     """
     import asyncio
 
@@ -84,7 +88,7 @@ def logs(
 
     async def follow_all() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}
-        async with view.showing(sources) as screen:
+        async with view.showing(sources, as_json=as_json) as screen:
             failures |= await models.follow(pods, sources, query, sink=screen.write, report=screen.note)
         return failures
 

@@ -8,10 +8,12 @@ from types import FrameType
 from typing import NoReturn
 
 from pi_cli import interrupts
-from pi_cli.commands import quick
+from pi_cli.commands import other_words, quick
 from pi_cli.errors import PiError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of an output stream: its disk is full or broken
+
+FIRST_OPTIONS = {"--debug": "PI_DEBUG", "--no-color": "NO_COLOR"}  # before the command: the variable that each sets
 
 
 def main() -> NoReturn:
@@ -29,14 +31,17 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     arguments = sys.argv[1:]
-    if arguments[:1] == ["--debug"]:
-        os.environ["PI_DEBUG"] = "1"
+    while arguments and (variable := FIRST_OPTIONS.get(arguments[0])):
+        os.environ[variable] = "1"
         del arguments[0]
+    if os.environ.get("CLICOLOR_FORCE", "0") != "0":
+        os.environ.setdefault("FORCE_COLOR", "1")
     if os.environ.get("PI_DEBUG"):
         from pi_cli.store import debug
 
         debug.log_libraries()
     try:
+        arguments = other_words.without_aliases(arguments)
         if not quick.answer(arguments):
             _run(arguments)
     except PiError as error:
@@ -76,14 +81,27 @@ def _fail(error: PiError) -> NoReturn:
 def _run(arguments: list[str]) -> None:
     from typer.main import get_command
 
+    from pi_cli.commands import usage_errors
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases, speaker
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     speaker.speaker.set(speaker.Speaker(_note))
+    if "_PI_COMPLETE" in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     command = get_command(app)
     interrupts.clean_up()
-    command(args=keep_separator(separate_vllm_arguments(arguments)), prog_name="pi")
+    arguments = keep_separator(separate_vllm_arguments(arguments))
+    try:
+        code = command.main(args=arguments, prog_name="pi", standalone_mode=False)
+    except usage_errors.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(error.exit_code)
+        raise usage_errors.worded(error, arguments) from error
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 async def _ask(question: str) -> str:

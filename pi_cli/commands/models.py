@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from pi_cli.commands import options
-from pi_cli.commands.names import complete_catalogue
+from pi_cli.commands.names import complete_catalogue, complete_gpus
 from pi_cli.commands.options import AsJson, NamesOnly, OnPod, Wide
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
@@ -44,7 +44,13 @@ def models(
     ] = None,
     pod: OnPod = None,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="GPUS", help='GPUs to use instead of a pod, e.g. "2x H100".')
+        str | None,
+        typer.Option(
+            "--gpu",
+            metavar="GPUS",
+            help='GPUs to use instead of a pod, e.g. "2x H100".',
+            autocompletion=complete_gpus,
+        ),
     ] = None,
     fits: Annotated[bool, typer.Option("--fits", help="Leave out the models that do not fit.")] = False,
     wide: Wide = False,

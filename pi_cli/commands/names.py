@@ -3,6 +3,8 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pi_cli.commands import descriptions
+from pi_cli.commands.descriptions import described
 from pi_cli.errors import PiError
 from pi_cli.store.records import is_name
 
@@ -10,11 +12,13 @@ if TYPE_CHECKING:
     from pi_cli.store.state import State
 
 
+@described(descriptions.of_pods)
 def complete_pod(incomplete: str) -> list[str]:
     """Return the names of pods that begin with a text."""
     return [name for name in _recorded().pods if name.startswith(incomplete) and is_name(name)]
 
 
+@described(descriptions.of_models)
 def complete_model(incomplete: str) -> list[str]:
     """Return the models that begin with a text: NAME where that is enough, else POD/NAME; POD/NAME of the pod typed."""
     state = _recorded()
@@ -30,6 +34,7 @@ def complete_model(incomplete: str) -> list[str]:
     return [each for each in dict.fromkeys(offered) if each.startswith(incomplete)]
 
 
+@described(descriptions.of_catalogue)
 def complete_catalogue(incomplete: str) -> list[str]:
     """Return the ids of the catalogue's models that begin with a text, and their short names if a text is given.
 
@@ -49,6 +54,26 @@ def _default(state: "State") -> str | None:
     with suppress(PiError):
         return state.default
     return state.active
+
+
+def complete_gpus(incomplete: str) -> list[str]:
+    """Return GPUs for `--gpu`, without spaces, which a shell would have to quote.
+
+    >>> complete_gpus("2xRTX-4")
+    ['2xRTX-4090', '2xRTX-4090-D']
+    """
+    from pi_cli.planning import gpu_types
+
+    before, _, begun = incomplete.rpartition(",")
+    count, is_counted, _ = begun.partition("x")
+    count = f"{count}x" if is_counted and count.isdecimal() else "1x"
+    names = [f"{count}{type.name.replace(' ', '-')}" for type, _ in gpu_types.TABLE]
+    return [f"{before},{name}" if before else name for name in names if name.startswith(begun)]
+
+
+def complete_language(incomplete: str) -> list[str]:
+    """Return the shells for which `pi env` prints commands."""
+    return [shell for shell in ("bash", "zsh", "fish", "powershell") if shell.startswith(incomplete)]
 
 
 def _recorded() -> "State":

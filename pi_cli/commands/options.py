@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pi_cli.store.records import Model
 
 PodName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pod.", autocompletion=complete_pod)]
+PodNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of pods.", autocompletion=complete_pod)]
 OnPods = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,8 +62,8 @@ VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
-    """Return the fields of a model that every `--json` shows."""
-    fields = {"model": model.model, "port": model.port, "gpu": model.gpu, "pid": model.pid}
+    """Return the fields of a model that every `--json` shows; `gpu` is `gpus` as earlier versions wrote them."""
+    fields = {"model": model.model, "port": model.port, "gpus": model.gpus, "gpu": model.gpu, "pid": model.pid}
     return {"pod": pod, "name": name} | fields
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pi_cli.commands import pods_list
+from pi_cli.commands.lazy import Group, PlainCommand
 from pi_cli.commands.options import AsJson, NamesOnly, PodName, Wide
 from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_rename import rename
@@ -14,7 +15,7 @@ from pi_cli.commands.setup_words import SetupCommand
 from pi_cli.hints import fill
 from pi_cli.store import state
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = typer.Typer(cls=Group, rich_markup_mode=None, add_completion=False)
 
 Check = Annotated[bool, typer.Option("--check", help="Compare every pod with what pi has recorded; change nothing.")]
 
@@ -29,7 +30,8 @@ def pods(
 ) -> None:
     """Set up, list, check, activate, rename and remove pods.
 
-    Without a command, lists the pods from local state.
+    Without a command, lists the pods from local state. `ls`, `add`, `use`, `mv` and `rm` are list, setup, active,
+    rename and remove.
 
     \b
     Examples:
@@ -42,7 +44,7 @@ def pods(
         pods_list.show(check=check, as_json=as_json, wide=wide, quiet=quiet)
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_pods(
     context: typer.Context,
     check: Check = False,
@@ -73,9 +75,9 @@ def list_pods(
 app.command(cls=SetupCommand)(setup)
 
 
-@app.command()
-def active(name: PodName) -> None:
-    """Make a pod the active one, which commands use by default.
+@app.command(cls=PlainCommand)
+def active(name: PodName, as_json: AsJson = False) -> None:
+    """Make a pod the active one, which commands use by default. `pi use NAME` does the same.
 
     PI_POD, if it is set to the name of a pod, counts more than the active one, and `--pod` and POD/NAME more than both.
 
@@ -87,12 +89,15 @@ def active(name: PodName) -> None:
 
     with state.edit() as current:
         current.pod(name)
-        current.active = name
-    terminal.say(f"`{name}` is the active pod")
+        before, current.active = current.active, name
+    if as_json:
+        terminal.show_json({"active": name, "was": before})
+    else:
+        terminal.say(f"`{name}` is the active pod")
     if (chosen := os.environ.get(state.POD_VARIABLE)) not in (None, "", name):
         text = "{variable} is set to `{chosen}`, which counts more: `unset {variable}`"
         terminal.note(fill(text, variable=state.POD_VARIABLE, chosen=str(chosen)))
 
 
-app.command()(rename)
-app.command()(remove)
+app.command(cls=PlainCommand)(rename)
+app.command(cls=PlainCommand)(remove)

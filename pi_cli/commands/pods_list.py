@@ -28,8 +28,7 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
     if as_json:
         terminal.show_json(
             [
-                {"name": name, "active": name == active}
-                | write_pod(pod)
+                as_json_row(name, pod, is_active=name == active)
                 | costs.as_json(pod)
                 | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
@@ -67,6 +66,14 @@ def _show_names(names: Iterable[str], *, check: bool, as_json: bool) -> None:
     if check:
         raise BadUsage("`--quiet` and `--check` exclude each other", hint="leave one of them out")
     options.show_names(names, as_json=as_json)
+
+
+def as_json_row(name: str, pod: Pod, *, is_active: bool) -> dict[str, object]:
+    """Return a pod as `--json` shows it: what `pods.json` has, with the GPUs of models as numbers too."""
+    recorded = write_pod(pod)
+    models = {name: {"gpus": model.gpus} | recorded["models"][name] for name, model in pod.models.items()}
+    unknown = dict.fromkeys(("vllm", "abilities", "storage", "home", "provider", "connect_timeout"))
+    return {"name": name, "active": is_active} | unknown | recorded | {"models": models}
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":

@@ -8,7 +8,7 @@ from pi_cli.errors import PiError, raise_any
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pi_cli.events import Report
     from pi_cli.pods.reports import Purge, StartEvent
@@ -18,29 +18,37 @@ if TYPE_CHECKING:
 STEP = 5  # percent between two reports
 
 
-def confirm(name: str, pod: "Pod", *, stop: bool, models: bool, yes: bool) -> None:
-    """Show what a purge deletes, and ask. Raises `PiError` if models run that are not to be stopped, or for a no."""
+def confirm(pods: "Mapping[str, Pod]", *, stop: bool, models: bool, yes: bool) -> None:
+    """Show what a purge deletes, and ask once. Raises `PiError` if models run that are not to be stopped, or for a no.
+
+    Nothing is shown or deleted unless all pods have answered.
+    """
     from pi_cli.view import purge, terminal
 
-    found, running = _find(name, pod, models=models)
-    if running and not stop:
-        quoted = ", ".join(f"`{model}`" for model in running)
-        raise PiError(
-            f"`{name}` was not purged: its models are still running: {quoted}",
-            hint=fill("stop the models first: `pi pods remove {name} --purge --stop`", name=name),
-        )
-    purge.show(name, found)
+    found = {name: _find(name, pod, models=models) for name, pod in pods.items()}
+    for name, (_, running) in found.items():
+        if running and not stop:
+            quoted = ", ".join(f"`{model}`" for model in running)
+            raise PiError(
+                f"`{name}` was not purged: its models are still running: {quoted}",
+                hint=fill("stop the models first: `pi pods remove {name} --purge --stop`", name=name),
+            )
+    for name, (things, _) in found.items():
+        purge.show(name, things)
     if yes:
         return
+    names = ", ".join(f"`{name}`" for name in pods)
+    was = "was" if len(pods) == 1 else "were"
     if not sys.stdin.isatty():
         raise PiError(
-            f"`{name}` was not purged: stdin is not a terminal, so pi cannot ask",
+            f"{names} {was} not purged: stdin is not a terminal, so pi cannot ask",
             hint="give `--yes` to delete this without being asked",
         )
-    models_too = f"stop {', '.join(f'`{model}`' for model in running)} and " if running else ""
-    terminal.err().print(f"Should pi {models_too}delete this from `{name}`? [y/N]", end=" ")
+    every = [f"`{model}`" for _, running in found.values() for model in running]
+    models_too = f"stop {', '.join(every)} and " if every else ""
+    terminal.err().print(f"Should pi {models_too}delete this from {names}? [y/N]", end=" ")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise PiError(f"`{name}` was not purged")
+        raise PiError(f"{names} {was} not purged")
 
 
 def _find(name: str, pod: "Pod", *, models: bool) -> "tuple[Purge, list[str]]":
@@ -60,8 +68,11 @@ def _find(name: str, pod: "Pod", *, models: bool) -> "tuple[Purge, list[str]]":
     return found[0], running
 
 
-def purge(name: str, pod: "Pod", *, models: bool) -> None:
-    """Delete what pi has put on a pod. If this is interrupted, the next purge deletes the rest."""
+def purge(name: str, pod: "Pod", *, models: bool, is_quiet: bool = False) -> tuple[int, int]:
+    """Delete what pi has put on a pod; return the number of files, and their bytes.
+
+    If this is interrupted, the next purge deletes the rest.
+    """
     from pi_cli.events import Phase
     from pi_cli.pods import agent
     from pi_cli.pods.reports import Downloaded
@@ -84,8 +95,10 @@ def purge(name: str, pod: "Pod", *, models: bool) -> None:
 
     _on_pod(name, pod, delete)
     parts = done[0].parts
-    files, size = sum(part.files for part in parts), units.size(sum(part.size for part in parts))
-    terminal.say(f"deleted {size} from `{name}`, files: {files}")
+    files, size = sum(part.files for part in parts), sum(part.size for part in parts)
+    if not is_quiet:
+        terminal.say(f"deleted {units.size(size)} from `{name}`, files: {files}")
+    return files, size
 
 
 def _on_pod(name: str, pod: "Pod", work: "Callable[[PodSession, Report], Awaitable[None]]") -> None:

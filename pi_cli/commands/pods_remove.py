@@ -1,13 +1,13 @@
 """`pi pods remove`: remove a pod from the list, after stopping its models if the user wants that."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pi_cli.commands import pods_purge
-from pi_cli.commands.options import PodName
+from pi_cli.commands.options import AsJson, PodNames
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
 from pi_cli.store import costs, state
@@ -20,7 +20,7 @@ ANSWER_TIMEOUT = 8.0  # seconds; short, because the machine may no longer exist
 
 
 def remove(
-    name: PodName,
+    names: PodNames,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the models on the pod first.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Skip the confirmation and, without `--purge`, do not contact the pod.")
@@ -29,21 +29,23 @@ def remove(
         bool, typer.Option("--purge", help="Delete what pi has put on the machine; shows what and how much first.")
     ] = False,
     models: Annotated[bool, typer.Option("--models", help="With `--purge`: delete the downloaded models too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Remove a pod from pi's list. The machine keeps running: end it at its provider.
+    """Remove pods from pi's list. The machines keep running: end them at their provider.
 
-    pi asks the pod which models are running, and asks you what to do with them. A pod that does not answer can be
+    pi asks the pods which models are running, and asks you once what to do with them. A pod that does not answer can be
     removed too.
 
     With `--purge`, pi first deletes from the machine what setup and starts have put there: the vLLMs, uv, variables,
     logs and records. It shows what and how much, and asks. Files that setup did not make stay, and what it moved aside
     (`.before-setup`) goes back. Packages that apt installed stay. After Ctrl+C, run it again to continue.
 
-    The exit code is 1 if the pod was not removed, and 3 if `--stop` could not reach it.
+    The exit code is 1 if a pod was not removed, and 3 if `--stop` could not reach it. The others are removed.
 
     \b
     Examples:
       pi pods remove dc1
+      pi pods remove dc1 dc2 dc3
       pi pods remove dc1 --stop
       pi pods remove dc1 --yes
       pi pods remove dc1 --purge
@@ -51,52 +53,81 @@ def remove(
     """
     from pi_cli.view import terminal
 
-    pod = state.load().pod(name)
+    current = state.load()
+    pods = {name: current.pod(name) for name in names}
     if models and not purge:
-        raise BadUsage("`--models` needs `--purge`", hint=fill("`pi pods remove {name} --purge --models`", name=name))
+        hint = fill("`pi pods remove {names} --purge --models`", names=list(pods))
+        raise BadUsage("`--models` needs `--purge`", hint=hint)
     if purge:
-        pods_purge.confirm(name, pod, stop=stop, models=models, yes=yes)
+        pods_purge.confirm(pods, stop=stop, models=models, yes=yes)
     elif not yes and not stop:
-        stop = _ask_about_models(name, pod)
-    if stop:
-        _stop_all(name, pod)
-    elif yes and pod.models and not purge:
-        terminal.note(f"may still be running on `{name}`: {_quoted(pod.models)}")
-    if purge:
-        pods_purge.purge(name, pod, models=models)
-    new_active = _forget(name)
-    provider = f"its provider ({pod.provider})" if pod.provider else "its provider"
-    terminal.say(f"removed `{name}`; the machine keeps running and is billed until you end it at {provider}")
-    if pod.price and (total := costs.up(pod)):
-        terminal.say(
-            f"`{name}` was up for about {total} at {pod.price}/h; "
-            "pi does not stop the provider's billing: delete it there"
-        )
-    if new_active:
-        terminal.say(f"the active pod is now `{new_active}`")
+        stop = _ask_about_models(pods)
+    removed: list[dict[str, object]] = []
+    failures: dict[str, PiError] = {}
+    for name, pod in pods.items():
+        try:
+            removed.append(_remove(name, pod, stop=stop, is_forced=yes, purge=purge, models=models, is_quiet=as_json))
+        except PiError as error:
+            failures[name] = error
+    if as_json:
+        terminal.show_json(removed)
+    raise_any(failures)
 
 
-def _ask_about_models(name: str, pod: Pod) -> bool:
-    """Return whether to stop the models of a pod before it is removed; raise `PiError` to keep the pod."""
+def _remove(
+    name: str, pod: Pod, *, stop: bool, is_forced: bool, purge: bool, models: bool, is_quiet: bool
+) -> dict[str, object]:
+    """Remove one pod; return what `--json` shows of it, and print it otherwise."""
     from pi_cli.view import terminal
 
-    running, failure = _find_running(name, pod)
-    if failure:
-        terminal.note(f"the running models of `{name}` are unknown: {failure}")
-    if not running:
+    stopped = _stop_all(name, pod) if stop else []
+    purged = None
+    said = [f"stopped `{model}` on `{name}`" for model in stopped]
+    for text in said if not is_quiet else ():
+        terminal.say(text)
+    if not stop and is_forced and pod.models and not purge:
+        terminal.note(f"may still be running on `{name}`: {_quoted(pod.models)}")
+    if purge:
+        purged = pods_purge.purge(name, pod, models=models, is_quiet=is_quiet)
+    new_active = _forget(name)
+    if not is_quiet:
+        provider = f"its provider ({pod.provider})" if pod.provider else "its provider"
+        terminal.say(f"removed `{name}`; the machine keeps running and is billed until you end it at {provider}")
+        if pod.price and (total := costs.up(pod)):
+            terminal.say(
+                f"`{name}` was up for about {total} at {pod.price}/h; "
+                "pi does not stop the provider's billing: delete it there"
+            )
+        if new_active:
+            terminal.say(f"the active pod is now `{new_active}`")
+    files, size = purged or (None, None)
+    return {"name": name, "stopped": stopped, "deleted_files": files, "deleted_bytes": size, "provider": pod.provider}
+
+
+def _ask_about_models(pods: Mapping[str, Pod]) -> bool:
+    """Return whether to stop the models of pods before these are removed; raise `PiError` to keep the pods."""
+    from pi_cli.view import terminal
+
+    running, failures = _find_running(pods)
+    for name, reason in failures.items():
+        terminal.note(f"the running models of `{name}` are unknown: {reason}")
+    having = {name: models for name, models in running.items() if models}
+    if not having:
         return False
-    terminal.note(f"{'may still be' if failure else 'still'} running on `{name}`: {_quoted(running)}")
+    for name, models in having.items():
+        terminal.note(f"{'may still be' if name in failures else 'still'} running on `{name}`: {_quoted(models)}")
+    was, it = ("was", "it") if len(pods) == 1 else ("were", "them")
     if not sys.stdin.isatty():
         raise PiError(
-            f"`{name}` was not removed: stdin is not a terminal, so pi cannot ask",
-            hint="give `--stop` to stop its models first, or `--yes` to remove it without stopping them",
+            f"{_quoted(pods)} {was} not removed: stdin is not a terminal, so pi cannot ask",
+            hint=f"give `--stop` to stop the models first, or `--yes` to remove {it} without stopping them",
         )
-    if failure:
-        answer = {"y": "remove", "yes": "remove"}.get(_answer(f"Remove `{name}` anyway? [y/N]"))
+    if set(having) <= set(failures):
+        answer = {"y": "remove", "yes": "remove"}.get(_answer(f"Remove {_quoted(pods)} anyway? [y/N]"))
     else:
-        answer = _answer(f"Stop the models first, remove `{name}` anyway, or keep it? [stop/remove/KEEP]")
+        answer = _answer(f"Stop the models first, remove {_quoted(pods)} anyway, or keep {it}? [stop/remove/KEEP]")
     if answer not in ("stop", "remove"):
-        raise PiError(f"`{name}` was not removed")
+        raise PiError(f"{_quoted(pods)} {was} not removed")
     return answer == "stop"
 
 
@@ -108,39 +139,41 @@ def _answer(question: str) -> str:
     return sys.stdin.readline().strip().lower()
 
 
-def _find_running(name: str, pod: Pod) -> tuple[list[str], str | None]:
-    """Return the running models of a pod; if it does not answer in time, the recorded ones and the reason."""
+def _find_running(pods: Mapping[str, Pod]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the running models of pods, and why some are unknown: of those, the recorded models are returned."""
     import asyncio
 
     from pi_cli.models import listing
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
-    running: list[str] = []
+    running: dict[str, list[str]] = {}
+    late = f"it did not answer within {ANSWER_TIMEOUT:.0f} s"
 
-    async def add_running(session: "PodSession") -> None:
-        running.extend(model.name for model in await listing.running(session))
+    async def find(session: "PodSession") -> None:
+        running[session.pod] = [model.name for model in await listing.running(session)]
 
     async def ask() -> dict[str, PiError]:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            return await fleet.on_each({name: pod}, add_running)
+            return await fleet.on_each(pods, find)
 
+    failures: dict[str, PiError] = {}
     try:
-        with progress.following([name]):
+        with progress.following(pods):
             failures = asyncio.run(ask())
     except TimeoutError:
-        return list(pod.models), f"it did not answer within {ANSWER_TIMEOUT:.0f} s"
-    if failures:
-        return list(pod.models), str(failures[name])
-    return running, None
+        pass
+    unknown = {name: str(failures.get(name, late)) for name in pods if name not in running}
+    return {name: running.get(name, list(pod.models)) for name, pod in pods.items()}, unknown
 
 
-def _stop_all(name: str, pod: Pod) -> None:
+def _stop_all(name: str, pod: Pod) -> list[str]:
+    """Stop all models of a pod, and return their names."""
     import asyncio
 
     from pi_cli.models import stopping
     from pi_cli.pods import fleet
-    from pi_cli.view import progress, terminal
+    from pi_cli.view import progress
 
     async def stop_models(session: "PodSession") -> None:
         result = await stopping.stop_all(session)
@@ -155,8 +188,7 @@ def _stop_all(name: str, pod: Pod) -> None:
         if isinstance(error, PodUnreachable) and error.may_be_gone:
             error.with_hint(fill(kept, name=name))
     raise_any(failures)
-    for model in stopped:
-        terminal.say(f"stopped `{model}` on `{name}`")
+    return stopped
 
 
 def _forget(name: str) -> str | None:

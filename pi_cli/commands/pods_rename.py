@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pi_cli.commands.options import PodName
+from pi_cli.commands.options import AsJson, PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -13,7 +13,7 @@ from pi_cli.store import state
 NewName = Annotated[str, typer.Argument(metavar="NEW", help="The new name.")]
 
 
-def rename(name: PodName, new: NewName) -> None:
+def rename(name: PodName, new: NewName, as_json: AsJson = False) -> None:
     """Give a pod another name. Its models keep running, and the machine is not contacted.
 
     The list, the pinned host keys and the log of the last setup move to the new name, and the ports that `pi forward`
@@ -41,6 +41,7 @@ def rename(name: PodName, new: NewName) -> None:
         current.pods = {new if each == name else each: entry for each, entry in current.pods.items()}
         if current.active == name:
             current.active = new
+        is_active = current.active == new
     host_keys.forget(name)
     _move_logs(name, new)
     for forward in forwards.rename_pod(name, new):
@@ -51,6 +52,9 @@ def rename(name: PodName, new: NewName) -> None:
                 model=forward.name, pid=forward.pid, port=forward.port, new=new,
             )
         )  # fmt: skip
+    if as_json:
+        terminal.show_json({"name": new, "was": name, "active": is_active, "models": list(pod.models)})
+        return
     running = f"; its models keep running: {', '.join(f'`{model}`' for model in pod.models)}" if pod.models else ""
     terminal.say(f"`{name}` is now `{new}`{running}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pi_cli import hints, units
-from pi_cli.commands import options, quantities
+from pi_cli.commands import options, pods_list, quantities
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
@@ -87,6 +87,7 @@ def setup(
     price: PricePerHour = None,
     accept_new_host_key: AcceptNewHostKey = False,
     verbose: Verbose = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Prepare a machine for vLLM and record it as a pod. Safe to run again.
 
@@ -133,7 +134,10 @@ def setup(
     )
     began = costs.now()
     machine = _prepare(name, pod, setup_options, price=price, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    _record(name, pod, machine, mount=mount, is_cpu=cpu, began=began, is_price_new=price is not None)
+    is_kept = not (mount and mounts.has_secret(mount))
+    kept_mount = mount if is_kept else None
+    recorded = _record(name, pod, machine, mount=kept_mount, is_cpu=cpu, began=began, is_price_new=price is not None)
+    _show(name, recorded, machine, is_mount_kept=is_kept, as_json=as_json)
 
 
 def _check_secrets() -> None:
@@ -270,11 +274,8 @@ def _forget_machine(name: str, report: "Report") -> None:
 
 def _record(
     name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool, began: str, is_price_new: bool
-) -> None:
-    """Record the pod and print a summary; keep what other commands have changed since setup began."""
-    from pi_cli.view import terminal
-
-    is_kept = not (mount and mounts.has_secret(mount))
+) -> Pod:
+    """Record the pod; keep what other commands have changed since setup began."""
     with state.edit() as current:
         pod = current.pods.setdefault(name, Pod(given.ssh))
         pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
@@ -287,18 +288,28 @@ def _record(
         if machine.storage:
             total = machine.storage.total
             size = units.size(total).replace(" ", "") if total else None
-            pod.storage = Storage(machine.storage.path, size, mount if is_kept else None)
+            pod.storage = Storage(machine.storage.path, size, mount)
         current.active = current.active or name
-        is_active = current.active == name
+    return pod
+
+
+def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, as_json: bool) -> None:
+    """Print a summary of a pod that is ready."""
+    from pi_cli.view import terminal
+
     facts = [units.counted(gpu.name for gpu in pod.gpus) or "CPU only", f"vLLM {pod.vllm or 'unknown'}"]
     if machine.storage:
         size_in_brackets = f" ({units.size(machine.storage.total)})" if machine.storage.total else ""
         facts.append(f"models on {machine.storage.path}{size_in_brackets}")
-    if not is_kept:
+    if not is_mount_kept:
         terminal.note(
             "the mount command seems to contain a secret and is not recorded: after a reboot of the pod, give it "
             "again, or use `-o credentials=FILE` with a file on the pod"
         )
+    if as_json:
+        is_active = state.load().active == name
+        terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active) | costs.as_json(pod))
+        return
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
     if not is_active:
         terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))

@@ -43,9 +43,12 @@ class Api(StrEnum):
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]…", help="Questions, asked one after the other. Without any, stdin is the prompt."),
+    typer.Argument(
+        metavar="[PROMPT]…",
+        help="Questions, asked one after the other. Without any: a chat on a terminal, else stdin is the prompt.",
+    ),
 ]
-Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D.")]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D or `/bye`.")]
 Continue = Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation of this directory.")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 Temperature = Annotated[
@@ -92,7 +95,8 @@ def prompt(
     a question. Files with credentials (keys, tokens, `.env`, pi's own folder) are closed everywhere, unless `--allow`
     names the file.
 
-    The last conversation of each directory is saved in pi's own folder, for `--continue`.
+    The last conversation of each directory is saved in pi's own folder, for `--continue`. `pi chat NAME` is `pi prompt
+    NAME -i`.
 
     \b
     Examples:
@@ -110,6 +114,7 @@ def prompt(
     current = state.load()
     found, words = _addressed(current, name, text or [], pod)
     key = options.api_key_of(found.name, found.model)
+    interactive = interactive or (not (words or as_json) and _is_on_a_terminal() and sys.stdout.isatty())
     prompts = _prompts(words, from_stdin=not interactive)
     target = _Target(*found, key, spelled=current.spelled(found.pod_name, found.name))
     if not prompts and not interactive:

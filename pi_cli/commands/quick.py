@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 LISTS_OF_PODS = [[], ["list"], ["--json"], ["list", "--json"]]  # arguments of `pi pods`
 COMMANDS_OF_A_MODEL = ("stop", "logs", "prompt", "run", "env", "forward", "check")  # their first argument is a model
 COMMANDS_OF_THE_CATALOGUE = ("start", "models")  # their first argument is a model of the catalogue
-NAME_FORMATS = {"complete_bash": "{}", "complete_zsh": '"{}"'}
+SHELLS = ("complete_bash", "complete_zsh", "complete_fish")
 
 
 def answer(arguments: Sequence[str]) -> bool:
@@ -27,9 +27,9 @@ def answer(arguments: Sequence[str]) -> bool:
 
 
 def _complete(environ: Mapping[str, str]) -> bool:
-    """Complete `pi COMMAND NAM…` with running models or those of the catalogue, for Typer's scripts of bash and zsh."""
+    """Complete `pi COMMAND NAM…` with running models or those of the catalogue, for bash, zsh and fish."""
     shell = environ["_PI_COMPLETE"]
-    if shell not in NAME_FORMATS:
+    if shell not in SHELLS or environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args":
         return False
     line = environ.get("COMP_WORDS" if shell == "complete_bash" else "_TYPER_COMPLETE_ARGS", "")
     words = line.split()
@@ -47,6 +47,19 @@ def _complete(environ: Mapping[str, str]) -> bool:
     names = complete(incomplete)
     if not names:
         return False
-    choices = "\n".join(NAME_FORMATS[shell].format(name) for name in names)
-    sys.stdout.write(f"{choices}\n" if shell == "complete_bash" else f"_arguments '*: :(({choices}))'\n")
+    lines = [_line(name if isinstance(name, tuple) else (name, ""), shell) for name in names]
+    choices = "\n".join(lines)
+    sys.stdout.write(f"_arguments '*: :(({choices}))'\n" if shell == "complete_zsh" else f"{choices}\n")
     return True
+
+
+def _line(candidate: tuple[str, str], shell: str) -> str:
+    """Write a candidate as Typer's classes for the shells do."""
+    value, description = candidate
+    if not description or shell == "complete_bash":
+        return f'"{value}"' if shell == "complete_zsh" else value
+    if shell == "complete_fish":
+        return f"{value}\t{description}"
+    for sign, escaped in (('"', '""'), ("'", "''"), ("$", "\\$"), ("`", "\\`"), (":", "\\\\:")):
+        description = description.replace(sign, escaped)
+    return f'"{value}":"{description}"'

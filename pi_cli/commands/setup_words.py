@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
 from pi_cli import hints
+from pi_cli.commands.lazy import PlainCommand
 
 PROMPTS = ("$", "#", ">", "%")
 
 
-class SetupCommand(TyperCommand):
+class SetupCommand(PlainCommand):
     """Joins the words of an ssh command into one argument.
 
     What follows the name is the ssh command, with its options (`-p`, `-i`, `-v`). pi's own options stand before the

@@ -8,7 +8,7 @@ import typer
 from pi_cli import units
 from pi_cli.commands import resolve
 from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPods
+from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.commands.resolve import Place
 from pi_cli.errors import BadUsage, PodUnreachable, raise_any
 from pi_cli.hints import fill
@@ -35,11 +35,12 @@ def stop(
         bool,
         typer.Option("--forget", help="Only remove the models from pi's list, stop nothing: for a pod that is gone."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop models and free their GPUs.
 
     Stops all processes of the models and checks that they have exited. A model that had already exited is removed from
-    pi's list.
+    pi's list. `pi rm` does the same; the downloaded files stay on the pod.
 
     \b
     Examples:
@@ -54,12 +55,12 @@ def stop(
     places = resolve.places(current, names, pod or []) if names else None
     pods = current.select((place.pod for place in places) if places else pod or [])
     if forget:
-        _forget(pods, places)
+        _forget(pods, places, as_json=as_json)
     else:
-        _stop(pods, places)
+        _stop(pods, places, as_json=as_json)
 
 
-def _stop(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
+def _stop(pods: Mapping[str, Pod], places: Sequence[Place] | None, *, as_json: bool) -> None:
     import asyncio
 
     from pi_cli.models import stopping
@@ -75,7 +76,10 @@ def _stop(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
 
     failures = asyncio.run(fleet.on_each(pods, stop_on))
     for pod_name in sorted(results):
-        missing = _show(pod_name, pods[pod_name], results[pod_name])
+        result = results[pod_name]
+        missing = [name for name, end in result.outcome.items() if end == "gone" and name not in pods[pod_name].models]
+        if not as_json:
+            _show(pod_name, pods[pod_name], result)
         if missing:
             failures.setdefault(pod_name, unknown.model(state.load(), missing, pod_name))
     for pod_name, error in failures.items():
@@ -84,16 +88,24 @@ def _stop(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
             if error.may_be_gone and pods[pod_name].models:
                 error.with_hint(fill(IF_GONE, pod=pod_name, names=names or ["--all"]))
             resolve.doubt(error, state.load(), pod_name, names)
-    if not places and not any(result.outcome for result in results.values()) and not failures:
+    if as_json:
+        terminal.show_json([row for pod_name in sorted(results) for row in _as_json(pod_name, results[pod_name])])
+    elif not places and not any(result.outcome for result in results.values()) and not failures:
         terminal.note(f"nothing runs on {', '.join(pods)}")
     raise_any(failures)
 
 
-def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
-    """Print what happened to the models of a pod; return the names that neither the pod nor pi knows."""
+def _as_json(pod_name: str, stopped: "Stopped") -> list[dict[str, object]]:
+    return [
+        {"pod": pod_name, "name": name, "outcome": outcome, "pod_freed_mib": stopped.freed}
+        for name, outcome in sorted(stopped.outcome.items())
+    ]
+
+
+def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> None:
+    """Print what happened to the models of a pod that it or pi knows."""
     from pi_cli.view import terminal
 
-    missing = []
     for name, outcome in sorted(stopped.outcome.items()):
         if name in stopped.others:
             terminal.note(f"another client had started `{name}` on `{pod_name}` again: that is what was stopped")
@@ -104,18 +116,15 @@ def _show(pod_name: str, pod: Pod, stopped: "Stopped") -> list[str]:
                 terminal.say(f"stopped `{name}` on `{pod_name}`: it ignored SIGTERM and was killed")
             case "gone" if name in pod.models:
                 terminal.say(f"`{name}` on `{pod_name}` had already exited")
-            case "gone":
-                missing.append(name)
     if stopped.freed:
         terminal.note(f"{units.gpu_memory(stopped.freed)} of GPU memory freed on `{pod_name}`")
-    return missing
 
 
 def _names(places: Sequence[Place], pod: str) -> list[str]:
     return [place.name for place in places if place.pod == pod]
 
 
-def _forget(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
+def _forget(pods: Mapping[str, Pod], places: Sequence[Place] | None, *, as_json: bool) -> None:
     """Remove models from the list without asking their pods; if one is running, the next `pi list` adds it again."""
     from pi_cli.view import terminal
 
@@ -124,7 +133,10 @@ def _forget(pods: Mapping[str, Pod], places: Sequence[Place] | None) -> None:
         removed = [place for place in listed if not places or place in places]
         for pod_name, name in removed:
             del current.pod(pod_name).models[name]
-    for pod_name, name in removed:
+    if as_json:
+        rows = [{"pod": pod, "name": name, "outcome": "forgotten", "pod_freed_mib": None} for pod, name in removed]
+        terminal.show_json(rows)
+    for pod_name, name in removed if not as_json else ():
         terminal.say(f"removed `{name}` on `{pod_name}` from the list; if it is running, it keeps running")
     found = {name for _, name in removed}
     if missing := [name for name in dict.fromkeys(place.name for place in places or []) if name not in found]:

@@ -26,13 +26,13 @@ class Listed:
     weights: float
 
     def begins_with(self, text: str) -> bool:
-        return any(spelling.startswith(text) for spelling in self._all())
+        return any(spelling.startswith(text) for spelling in self.all_spellings())
 
     def spellings(self, begun: str) -> Iterator[str]:
         """Yield the id if it begins with a text, or else the short name that does: shells drop all others."""
-        yield from [spelling for spelling in self._all() if spelling.startswith(begun)][:1]
+        yield from [spelling for spelling in self.all_spellings() if spelling.startswith(begun)][:1]
 
-    def _all(self) -> tuple[str, ...]:
+    def all_spellings(self) -> tuple[str, ...]:
         name = self.id.rpartition("/")[2]
         return self.id, name, name.lower()
 

@@ -23,7 +23,7 @@ LABEL_COLOURS = (36, 33, 32, 35, 34, 31)  # the terminal's own cyan, yellow, gre
 
 
 @asynccontextmanager
-async def showing(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
+async def showing(sources: Sequence[Source], *, as_json: bool = False) -> AsyncIterator["Logs"]:
     """Show logs while the block runs; at its end, wait until everything is written.
 
     If the reader of stdout closes its end, the block is cancelled, and that is not an error. Raises `PiError` if stdout
@@ -34,7 +34,7 @@ async def showing(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
     try:
         async with scope:
             with writer.running():
-                yield Logs(sources, writer)
+                yield Logs(sources, writer, as_json=as_json)
                 await writer.wait_until_written()
     except TimeoutError:
         if writer.failure is None:
@@ -46,8 +46,11 @@ async def showing(sources: Sequence[Source]) -> AsyncIterator["Logs"]:
 class Logs:
     """Logs of several models on one stdout: each line is labelled with its model, unless there is only one."""
 
-    def __init__(self, sources: Sequence[Source], writer: "_StdoutWriter") -> None:
+    def __init__(self, sources: Sequence[Source], writer: "_StdoutWriter", *, as_json: bool = False) -> None:
         self._writer = writer
+        if as_json:
+            self._pipelines = {source: _LogPipeline(None, _LinesAsJson(source)) for source in sources}
+            return
         is_terminal = sys.stdout.isatty()
         is_coloured = is_terminal and _has_colours()
         labels = _labels(sources, is_coloured) if len(sources) > 1 else [b""]
@@ -131,10 +134,35 @@ class _LineLabeller:
         return self.feed(b"\n") if self._partial else b""
 
 
+class _LinesAsJson:
+    """Writes every line as JSON with its pod and model, and buffers a line until it is complete."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._partial = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        *lines, rest = (bytes(self._partial) + data).split(b"\n")
+        if len(rest) > MAX_LINE:
+            lines, rest = [*lines, rest], b""
+        self._partial = bytearray(rest)
+        return b"".join(map(self._written, lines))
+
+    def end(self) -> bytes:
+        return self.feed(b"\n") if self._partial else b""
+
+    def _written(self, line: bytes) -> bytes:
+        from pi_cli.view import terminal
+
+        text = line.decode("utf-8", "replace")
+        data = {"pod": self._source.pod, "name": self._source.name, "line": text}
+        return terminal.json_line(data).encode()
+
+
 class _LogPipeline:
     """What is done to the bytes of one log before they are written."""
 
-    def __init__(self, cleaner: _TerminalCleaner | None, labeller: _LineLabeller | None) -> None:
+    def __init__(self, cleaner: _TerminalCleaner | None, labeller: _LineLabeller | _LinesAsJson | None) -> None:
         self._cleaner, self._labeller = cleaner, labeller
 
     def feed(self, data: bytes) -> bytes:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick c
     from rich.console import Console
 
 UNLIMITED_WIDTH = 10_000  # columns of a file or a pipe, where nothing is wrapped or truncated
+DECIMALS = 4  # of numbers in JSON: GiB, shares and seconds are estimates, or measured less precisely
 
 # Characters that `json.dumps` does not escape, although they can steer a terminal or cannot be encoded: DEL, C1,
 # the bidirectional controls, lone surrogates. The C0 controls it escapes itself.
@@ -29,13 +30,18 @@ def err() -> "Console":
 
 
 def show_json(data: Any) -> None:
-    sys.stdout.write(_json(data, indent=2) + "\n")
+    """Print one JSON document, with numbers rounded to `DECIMALS`."""
+    sys.stdout.write(_json(_rounded(data), indent=2) + "\n")
 
 
 def show_json_line(data: Any) -> None:
     """Print JSON on one line and flush: the reader waits for each line."""
-    sys.stdout.write(_json(data) + "\n")
+    sys.stdout.write(json_line(data))
     sys.stdout.flush()
+
+
+def json_line(data: Any) -> str:
+    return _json(data) + "\n"
 
 
 def show_error(error: PiError) -> None:
@@ -70,6 +76,17 @@ def note(text: str, console: "Console | None" = None) -> None:
     from rich.text import Text
 
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
+
+
+def _rounded(data: Any) -> Any:
+    match data:
+        case float():
+            return round(data, DECIMALS)
+        case dict():
+            return {key: _rounded(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_rounded(value) for value in data]
+    return data
 
 
 def _json(data: Any, *, indent: int | None = None) -> str:

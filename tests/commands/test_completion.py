@@ -3,9 +3,13 @@
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer._completion_classes import completion_init
 
 from pi_cli.commands.app import app
 from tests.conftest import Pi
@@ -135,6 +139,72 @@ def test_what_is_answered_without_typer_is_what_typer_says(
     answer = pi(**pressed).out
     for name, value in pressed.items():
         monkeypatch.setenv(name, value)
+    completion_init()
     with pytest.raises(SystemExit):
         app(prog_name="pi")
     assert answer == capsys.readouterr().out
+
+
+ASKED = {
+    "bash": """
+        COMP_LINE="$1"; COMP_POINT=${#1}; COMP_TYPE=63; COLUMNS=80; _pi_completion
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """,
+    "zsh": """
+        _describe() { print -rl -- "${(P@)3}" }; _files() { print files }
+        words=("${(@s: :)1}"); CURRENT=$#words; _pi_completion
+    """,
+    "fish": "complete -C $argv[1]",
+}
+
+
+@pytest.mark.parametrize("shell", ASKED)
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("pi stop ", ["qwen"]),
+        ("pi pods active ", ["dc1", "models: 1, active", "lab", "no GPUs"]),
+        ("pi models --gpu 2xRTX-40", ["2xRTX-4090", "2xRTX-4090-D"]),
+        ("pi env qwen --shell ", ["powershell"]),
+        ("pi ver", ["version"]),
+    ],
+)
+def test_the_scripts_work_in_their_shells(pi: Pi, tmp_path: Path, shell: str, line: str, expected: list[str]) -> None:
+    program = shutil.which(shell)
+    if not program:
+        pytest.skip(f"{shell} is not installed")
+    folder = Path(os.environ["PI_CONFIG_DIR"])
+    folder.mkdir()
+    (folder / "pods.json").write_text(json.dumps(STATE))
+    (tmp_path / "pi").write_text(f'#!/bin/sh\nexec {sys.executable} -m pi_cli "$@"\n')
+    (tmp_path / "pi").chmod(0o755)
+    script = tmp_path / "script"
+    script.write_text(("compdef() { }\n" if shell == "zsh" else "") + pi("completion", shell).out + ASKED[shell])
+    options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [program, *options, str(script), line]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [text for text in expected if text not in done.stdout] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_for_pi_alone_and_once(pi: Pi, environment: Path, shell: str) -> None:
+    assert pi("completion", shell, "--install").code == 0
+    files = {path: path.read_text() for path in environment.rglob("*") if path.is_file()}
+    assert pi("--install-completion", shell).code == 0
+    assert {path: path.read_text() for path in environment.rglob("*") if path.is_file()} == files
+    assert pi("completion", shell).out in files.values()
+    assert not [text for text in files.values() if "zstyle" in text or "menu" in text]
+
+
+def test_the_options_of_earlier_versions_honour_the_shell_that_is_named(pi: Pi) -> None:
+    for shell in ("bash", "zsh", "fish", "powershell"):
+        assert pi("--show-completion", shell) == pi("completion", shell)
+    refused = pi("--show-completion", "tcsh")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: `pi completion` does not support `tcsh`\nhint: ")
+
+
+def test_without_a_shell_completion_is_for_that_of_the_user(pi: Pi) -> None:
+    assert pi("completion", SHELL="/usr/bin/fish").out == pi("completion", "fish").out

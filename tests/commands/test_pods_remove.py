@@ -149,3 +149,44 @@ def test_the_next_pod_becomes_active(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("pods", "remove", "dc2", "--yes")
     assert "end it at its provider (runpod)" in result.out
     assert pod.home.exists()
+
+
+def write_down_two_pods() -> None:
+    """Remember a second pod, which is the same machine."""
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    state["pods"]["dc2"] = state["pods"]["dc1"] | {"models": {}}
+    path.write_text(json.dumps(state))
+    with (path.parent / "known_hosts").open("r+") as file:
+        file.write(file.read().replace("dc1 ", "dc2 "))
+
+
+def test_several_pods_are_removed_after_one_question_that_names_them_all(shared: EmbeddedPod) -> None:
+    write_down_two_pods()
+    kept = answering("", "pods", "remove", "dc1", "dc2")
+    assert kept.err.count("? [") == 1
+    assert "remove `dc1`, `dc2` anyway, or keep them? [stop/remove/KEEP]" in kept.err
+    assert "error: `dc1`, `dc2` were not removed" in kept.err
+    assert set(pods_json()["pods"]) == {"dc1", "dc2"}
+    removed = answering("remove", "pods", "remove", "dc1", "dc2")
+    assert removed.code == 0, removed.err
+    assert pods_json()["pods"] == {}
+    assert shared.home.exists()
+
+
+def test_an_unknown_name_among_several_removes_none(pi: Pi, pod: EmbeddedPod) -> None:
+    assert pi("pods", "remove", "dc1", "dc9", "--yes").code == 2
+    assert set(pods_json()["pods"]) == {"dc1"}
+    assert pod.home.exists()
+
+
+def test_a_pod_that_cannot_be_reached_does_not_keep_the_others(pi: Pi, pod: EmbeddedPod) -> None:
+    path = Path(os.environ["PI_CONFIG_DIR"], "pods.json")
+    state = json.loads(path.read_text())
+    state["pods"] = {"gone": {"ssh": "ssh -p 9 root@127.0.0.1"}} | state["pods"]
+    path.write_text(json.dumps(state))
+    result = pi("pods", "remove", "gone", "dc1", "--stop", "--json")
+    assert (result.code, [row["name"] for row in result.json]) == (3, ["dc1"])
+    assert "cannot reach pod `gone`" in result.err
+    assert set(pods_json()["pods"]) == {"gone"}
+    assert pod.home.exists()

@@ -511,6 +511,21 @@ def test_a_chat_survives_lost_connections(models: Models) -> None:
     assert saved_messages()[3]["content"].strip().startswith("1, 2, 3")
 
 
+def test_the_words_of_other_chats_work_and_a_name_alone_is_a_chat(models: Models) -> None:
+    name = models.ensure("q")
+    for number, (word, *options) in enumerate([("/bye",), ("exit", "-i"), ("QUIT",)]):
+        with at_a_terminal("prompt", name, *options, columns=200) as terminal:
+            terminal.shows("chatting with `q` on `dc1`")
+            terminal.asks()
+            if not number:
+                terminal.type("/?\r")
+                terminal.shows("`/bye`, `exit` and `quit` quit too")
+                terminal.asks(times=2)
+            terminal.type(f"{word}\r")
+            assert terminal.wait() == 0
+    assert models.running(name) == 0
+
+
 def test_a_chat_with_no_save_leaves_no_history() -> None:
     with at_a_terminal("prompt", "q", "-i", "--no-save") as terminal:
         terminal.asks()

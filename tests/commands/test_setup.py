@@ -18,6 +18,7 @@ import pytest
 from pi_cli.demo.pod import EmbeddedPod
 from tests.command_lines import watched_for
 from tests.conftest import Pi, pods_json
+from tests.docs import json_page
 from tests.until import until
 
 
@@ -41,6 +42,14 @@ def change_state(change: Callable[[Any], None]) -> None:
 def steps_of(err: str) -> list[str]:
     """Return the lines about steps, without their times; steps that run side by side end in any order."""
     return [re.sub(r" \([^()]*s\)$", "", line) for line in err.splitlines() if line.startswith("dc1: ")]
+
+
+def test_setup_prints_the_pod_as_json_and_the_doctor_finds_it_well(pi: Pi, machine: EmbeddedPod) -> None:
+    result = pi("pods", "setup", "dc1", machine.ssh, "--json")
+    assert json_page.problems("pi pods setup --json", result.out) == []
+    assert [result.json] == pi("pods", "--json").json
+    health = pi("doctor", "--json")
+    assert (health.code, health.json["pods"][0]["setup_by_this_pi"]) == (0, True), health.out
 
 
 def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> None:
@@ -175,7 +184,7 @@ def test_setup_asks_for_its_secrets_before_it_connects(pi: Pi, machine: Embedded
         (["--mount", "mount '/mnt"], "error: `mount '/mnt` is not a valid command: no closing quotation\n"),
         (["--cpu", "--cuda", "full"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),
         (["--cpu", "--flashinfer", "none"], "error: `--cpu` excludes `--cuda` and `--flashinfer`\n"),
-        (["--cuda", "13"], "'auto', 'full', 'none'"),
+        (["--cuda", "13"], "auto, full or none"),
         (["--connect-timeout", "0"], "--connect-timeout"),
     ],
 )
