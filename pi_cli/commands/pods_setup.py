@@ -306,8 +306,8 @@ def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, as_js
             "the mount command seems to contain a secret and is not recorded: after a reboot of the pod, give it "
             "again, or use `-o credentials=FILE` with a file on the pod"
         )
+    is_active = state.load().active == name
     if as_json:
-        is_active = state.load().active == name
         terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active) | costs.as_json(pod))
         return
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
