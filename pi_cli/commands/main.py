@@ -76,9 +76,11 @@ def _run(arguments: list[str]) -> None:
 
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases, speaker
+    from pi_cli.view import waiting
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     speaker.speaker.set(speaker.Speaker(_note))
+    waiting.install()
     command = get_command(app)
     interrupts.clean_up()
     command(args=separate_vllm_arguments(arguments), prog_name="pi")

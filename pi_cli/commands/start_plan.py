@@ -1,5 +1,6 @@
 """What `pi start` does before it starts a model: find its profile, plan it, and show the plan for `--dry-run`."""
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -49,13 +50,10 @@ async def find_profile(
 
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import UnknownModel
-    from pi_cli.view import terminal
 
     token, endpoint = options.hub_settings()
     _refuse_misfit(UnknownModel(model), constraints, pods)
-    delayed_note = asyncio.get_running_loop().call_later(
-        HUB_NOTE_DELAY, terminal.note, f"asking the Hugging Face Hub about `{model}`"
-    )
+    delayed_note = asyncio.get_running_loop().call_later(HUB_NOTE_DELAY, _note_question, model)
     target = _target(pods, name)
     own = constraints.own_arguments
     try:
@@ -67,6 +65,14 @@ async def find_profile(
         delayed_note.cancel()
     _refuse_misfit(profile, constraints, pods)
     return profile
+
+
+def _note_question(model: str) -> None:
+    """Say in a log what is waited for; a terminal shows it anyway (`view/waiting.py`)."""
+    from pi_cli.view import terminal
+
+    if not sys.stderr.isatty():
+        terminal.note(f"asking the Hugging Face Hub about `{model}`")
 
 
 def _target(pods: "Mapping[str, Pod]", name: str) -> "Target":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pi_cli.view import terminal
+from pi_cli.view import terminal, waiting
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -32,13 +32,14 @@ _drawings: list[_Drawing] = []
 def drawing(make: "Callable[[], Live]") -> Iterator[None]:
     """Show a live view while the block runs; a question removes it, and makes a new one when it was answered."""
     view = _Drawing(make, make())
-    _drawings.append(view)
-    view.live.start()
-    try:
-        yield
-    finally:
-        _drawings.remove(view)
-        view.live.stop()
+    with waiting.held():
+        _drawings.append(view)
+        view.live.start()
+        try:
+            yield
+        finally:
+            _drawings.remove(view)
+            view.live.stop()
 
 
 def can_ask() -> bool:
@@ -102,7 +103,8 @@ def _live_views_paused() -> Iterator[None]:
     for view in _drawings:
         view.live.stop()
     try:
-        yield
+        with waiting.held():
+            yield
     finally:
         for view in _drawings:
             view.live = view.make()

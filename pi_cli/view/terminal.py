@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
+from pi_cli.view import waiting
 
 if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick command
     from rich.console import Console
@@ -28,11 +29,13 @@ def err() -> "Console":
 
 
 def show_json(data: Any) -> None:
+    waiting.clear()
     sys.stdout.write(_json(data, indent=2) + "\n")
 
 
 def show_json_line(data: Any) -> None:
     """Print JSON on one line and flush: the reader waits for each line."""
+    waiting.clear()
     sys.stdout.write(_json(data) + "\n")
     sys.stdout.flush()
 
@@ -71,6 +74,13 @@ def note(text: str, console: "Console | None" = None) -> None:
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
 
 
+def aside(*parts: str | tuple[str, str], console: "Console | None" = None) -> None:
+    """Print a line on stderr that matters least: dim. While a live view is drawn, through its console."""
+    from rich.text import Text
+
+    (console or err()).print(Text.assemble(*parts, style="dim"), soft_wrap=True)
+
+
 def _json(data: Any, *, indent: int | None = None) -> str:
     """Write data as JSON that cannot steer a terminal; letters of all languages stay readable."""
     text = json.dumps(data, indent=indent, ensure_ascii=False)
@@ -80,6 +90,7 @@ def _json(data: Any, *, indent: int | None = None) -> str:
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
+    waiting.clear()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else UNLIMITED_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
