@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,8 +117,12 @@ def setup(
     setup_options = SetupOptions(
         mount, models_path, vllm, cpu, cuda, flashinfer, shell_env, home=home, last_home=pod.home
     )
-    machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    _record(name, pod, machine, mount=mount, is_cpu=cpu)
+    from pi_cli.view import attention
+
+    began = time.monotonic()
+    with attention.afterwards("setup", [name]):
+        machine = _prepare(name, pod, setup_options, accept_new_host_key=accept_new_host_key, verbose=verbose)
+        _record(name, pod, machine, mount=mount, is_cpu=cpu, took=time.monotonic() - began)
 
 
 def _check_secrets() -> None:
@@ -244,7 +249,7 @@ def _forget_models(name: str, report: "Report") -> None:
         report(Note(name, f"removed {models} from the list: its machine was replaced"))
 
 
-def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool) -> None:
+def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool, took: float) -> None:
     """Record the pod and print a summary; keep what other commands have changed since setup began."""
     from pi_cli.view import terminal
 
@@ -272,5 +277,27 @@ def _record(name: str, given: Pod, machine: "Machine", *, mount: str | None, is_
             "again, or use `-o credentials=FILE` with a file on the pod"
         )
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
+    terminal.aside(f"took {units.duration(took)}")
     if not is_active:
         terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))
+    terminal.next_step(_next_step(name, pod, is_active=is_active))
+
+
+def _next_step(name: str, pod: Pod, *, is_active: bool) -> str:
+    """Return the line with the command to type next: it starts a model that fits, if one is known without asking."""
+    from pi_cli.commands.models import suggested_name
+    from pi_cli.planning import first_model, gpu_space
+    from pi_cli.vllm import abilities
+
+    there = [] if is_active else ["--pod", name]
+    if pod.models:
+        return fill("see what runs with `{command}`", command=["pi", "list", *there])
+    if pod.is_cpu:
+        model: str | None = first_model.ON_CPU
+    else:
+        vllm = abilities.of(pod.vllm, pod.abilities)
+        model = first_model.find(gpu_space.recorded(pod), vllm, pod=name) if pod.gpus else None
+    if model is None:
+        return fill("see which models fit it with `{command}`", command=["pi", "models", *there])
+    command = ["pi", "start", model, "--name", suggested_name(model), *there]
+    return fill("start a model with `{command}`", command=command)

@@ -34,7 +34,7 @@ def drawing(make: "Callable[[], Live]") -> Iterator[None]:
     view = _Drawing(make, make())
     with waiting.held():
         _drawings.append(view)
-        view.live.start()
+        view.live.start(refresh=True)  # a line that is printed before the first frame would be drawn into it
         try:
             yield
         finally:
@@ -87,7 +87,7 @@ async def ask_line(question: str) -> str | None:
 def show_note(text: str) -> None:
     """Print a note on stderr, also while a live view is drawn."""
     with _live_views_paused():
-        terminal.note(text)
+        terminal.note(text, is_needed=True)
 
 
 async def _read_line(terminal: int) -> bytes:
@@ -108,7 +108,7 @@ def _live_views_paused() -> Iterator[None]:
     finally:
         for view in _drawings:
             view.live = view.make()
-            view.live.start()
+            view.live.start(refresh=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
@@ -60,6 +61,15 @@ def show_error(error: PiError) -> None:
         console.print(Text.assemble(("hint:", "bold cyan"), " ", _plain(error.hint)), soft_wrap=True)
 
 
+_is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
+
+
+def be_quiet() -> None:
+    """From now on print results and errors only, and what a login asks of the user."""
+    _is_quiet.set(True)
+    waiting.stop()
+
+
 def say(*parts: str | tuple[str, str]) -> None:
     """Print a line on stdout, from parts that are a text or (text, style)."""
     from rich.text import Text
@@ -67,18 +77,28 @@ def say(*parts: str | tuple[str, str]) -> None:
     out().print(Text.assemble(*parts), soft_wrap=True)
 
 
-def note(text: str, console: "Console | None" = None) -> None:
+def note(text: str, console: "Console | None" = None, *, is_needed: bool = False) -> None:
     """Print a note on stderr; while a live view is drawn, through its console."""
     from rich.text import Text
 
+    if _is_quiet.get() and not is_needed:
+        return
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
 
 
 def aside(*parts: str | tuple[str, str], console: "Console | None" = None) -> None:
-    """Print a line on stderr that matters least: dim. While a live view is drawn, through its console."""
+    """Print a text on stderr that matters least: dim. While a live view is drawn, through its console."""
     from rich.text import Text
 
-    (console or err()).print(Text.assemble(*parts, style="dim"), soft_wrap=True)
+    if not _is_quiet.get():
+        (console or err()).print(Text.assemble(*parts, style="dim"))
+
+
+def next_step(text: str) -> None:
+    """Print on stderr what to type next: a script has no use for it."""
+    from rich.text import Text
+
+    err().print(Text(_plain(text)), soft_wrap=True)
 
 
 def _json(data: Any, *, indent: int | None = None) -> str:
