@@ -37,6 +37,10 @@ Since = Annotated[
 ]
 Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only matching lines; the pod filters them.")]
 Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
+AllLines = Annotated[
+    bool,
+    typer.Option("--all-lines", help="Show requests of pi itself (/health, /metrics), too."),
+]
 
 
 def logs(
@@ -46,11 +50,13 @@ def logs(
     since: Since = None,
     grep: Grep = None,
     follow: Follow = True,
+    all_lines: AllLines = False,
 ) -> None:
     """Show and follow the log of vLLM.
 
     Prints the last lines, then follows the log until the model exits. Reconnects after a lost connection without
-    losing lines. Ctrl+C stops following; vLLM keeps running.
+    losing lines. Ctrl+C stops following; vLLM keeps running. Requests with which pi itself looks at the model are left
+    out, except with --grep and --all-lines.
 
     \b
     Examples:
@@ -75,7 +81,7 @@ def logs(
     from pi_cli.view import logs as view
 
     sources = [models.Source(pod_name, name) for pod_name, name in _sources(pods, names)]
-    query = models.LogQuery(count, moment, grep, follow)
+    query = models.LogQuery(count, moment, grep, follow, looks=all_lines)
 
     async def follow_all() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}

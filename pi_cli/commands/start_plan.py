@@ -92,7 +92,7 @@ def planner(
     profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
     """Return a function that plans the model for the current state of a pod."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import gpu_space, looks, plan
     from pi_cli.vllm import abilities
 
     pod = pods[pod_name]
@@ -100,8 +100,9 @@ def planner(
     def make_plan(machine: "Machine") -> "Plan":
         gpu_ids = [gpu.id for gpu in machine.gpus]
         spaces = gpu_space.observed(pod, gpu_ids, machine.models, machine.used)
-        here = profile.on(abilities.of(machine.vllm, machine.abilities))
-        return plan.make(here, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        vllm = abilities.of(machine.vllm, machine.abilities)
+        made = plan.make(profile.on(vllm), constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        return looks.unlogged(made, vllm)
 
     return make_plan
 
@@ -139,11 +140,12 @@ def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "M
 
 def _plan_recorded(profile: "ModelProfile", constraints: "Constraints", name: str, pod: "Pod") -> "Plan":
     """Plan for a pod as it is recorded: its GPUs, its models, its vLLM."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import gpu_space, looks, plan
     from pi_cli.vllm import abilities
 
-    here = profile.on(abilities.of(pod.vllm, pod.abilities))
-    return plan.make(here, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+    vllm = abilities.of(pod.vllm, pod.abilities)
+    made = plan.make(profile.on(vllm), constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+    return looks.unlogged(made, vllm)
 
 
 def _next_port(pod: "Pod") -> int:

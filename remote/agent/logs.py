@@ -148,6 +148,7 @@ class Log:
         self._inode = self._position = self._unsent = 0
         self._end: Optional[int] = None
         self._head = self._rest = b""
+        self._is_mid_line = False  # the begin of the line was sent already
         self._not_ours = 0  # inode of the log of the previous model
 
     def require_something(self) -> None:
@@ -246,11 +247,29 @@ class Log:
         if self._query.matches is None:
             self._out.send_payload(DATA, self._number, self._position, size)
             return
+        if self._query.hides_looks:
+            self._send_without_looks(self._rest + self._out.payload[:size].tobytes())
+            return
         data = self._rest + self._out.payload[:size].tobytes()
         cut = data.rfind(b"\n") + 1
         cut = cut if len(data) - cut < MAX_LINE else len(data)  # a longer line counts as complete
         self._rest = data[cut:]
         self._send_matching(data[:cut])
+
+    def _send_without_looks(self, data: bytes) -> None:
+        """Send all but the lines of pi's own looks; what is no such line is sent before it is complete."""
+        begin = 0
+        if self._is_mid_line:
+            begin = data.find(b"\n") + 1 or len(data)
+            self._is_mid_line = data[begin - 1 : begin] != b"\n"
+        cut = max(data.rfind(b"\n") + 1, begin)
+        if data[cut:] and not log_search.may_be_look(data[cut:]):
+            cut, self._is_mid_line = len(data), True
+        shown, self._rest = data[:cut], data[cut:]
+        if log_search.has_looks(shown):
+            lines = shown[begin:].split(b"\n")
+            shown = shown[:begin] + b"\n".join(line for line in lines if log_search.is_no_look(line))
+        self._out.send(DATA, self._number, self._position - len(self._rest), shown)
 
     def _send_rest(self) -> None:
         """Send the incomplete last line of a file."""
@@ -274,6 +293,7 @@ class Log:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._position = home.open_regular(path), position
+        self._is_mid_line = False
         self._inode, self._head = os.fstat(self._file).st_ino, os.pread(self._file, HEAD, 0)
 
     def _learn_head(self) -> None:
