@@ -405,3 +405,30 @@ def test_a_pattern_searches_the_lines_of_looks_too(machine: LogMachine) -> None:
     machine.write(b"".join([*LOOKS, *OTHERS]))
     reader = machine.read(looks=False, grep='"GET /met', follow=False)
     reader.until_text(LOOKS[1] + OTHERS[2])
+
+
+@pytest.mark.parametrize(("last", "shown"), [(b"(Engine", b"(Engine"), (LOOKS[0][:-1], b""), (b"I", b"I")])
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_last_line_without_an_end_is_shown_in_the_end(
+    machine: LogMachine, last: bytes, shown: bytes, follow: bool
+) -> None:
+    machine.run()
+    machine.write(OTHERS[0] + last)
+    reader = machine.read(looks=False, follow=follow)
+    if follow:
+        reader.until_text(OTHERS[0])
+        machine.kill()
+    until(lambda: "ended" in reader.look().events())
+    assert reader.text() == OTHERS[0] + shown
+    assert reader.position()["offset"] == machine.log().stat().st_size
+
+
+def test_however_the_writes_are_cut_the_same_lines_are_left_out(machine: LogMachine) -> None:
+    machine.run()
+    reader = machine.read(looks=False)
+    lines = [line for other in OTHERS for line in (other, *LOOKS, other, LOOKS[0])]
+    log = b"".join(lines)
+    for begin in range(0, len(log), 37):
+        machine.write(log[begin : begin + 37])
+        reader.look()
+    reader.until_text(b"".join(line for line in lines if line not in LOOKS))

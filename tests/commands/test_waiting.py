@@ -65,6 +65,21 @@ def test_a_command_names_the_pod_that_it_waits_for(line: str) -> None:
         assert terminal.process.poll() is None
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("start someone/model --name r", "asking the Hugging Face Hub at `http://127.0.0.1:"),
+        ("models update", "fetching the recipes of `http://127.0.0.1:"),
+    ],
+)
+def test_a_server_that_says_nothing_is_named_too(line: str, words: str) -> None:
+    port = json.loads(Path(os.environ["PI_CONFIG_DIR"], "pods.json").read_text())["pods"]["dead"]["ssh"].split()[2]
+    silent = dict.fromkeys(("HF_ENDPOINT", "PI_RECIPES_URL"), f"http://127.0.0.1:{port}")
+    with at_a_terminal(*line.split(), columns=120, environ=silent) as terminal:
+        terminal.shows(words)
+        assert terminal.process.poll() is None
+
+
 def test_after_ctrl_c_the_line_is_gone() -> None:
     with at_a_terminal("stop", "q") as terminal:
         terminal.shows("connecting to `dead` (1s)")  # it counts
