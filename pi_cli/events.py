@@ -85,10 +85,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line of information that is neither progress nor an error."""
+    """One line of information that is neither progress nor an error; `is_reason`: it only says why pi plans so."""
 
     pod: str
     text: str
+    is_reason: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,17 @@ def share(memory: tuple[int, int]) -> str:
     return f"{used / 1024:.0f}/{total / 1024:.0f}"
 
 
+def part(done: float, total: float) -> str:
+    """Format a part of some bytes and the whole, with one unit if both have the same.
+
+    >>> part(3_200_000_000, 4_000_000_000), part(900_000_000, 4_000_000_000)
+    ('3.2 of 4.0 GB', '900.0 MB of 4.0 GB')
+    """
+    number, unit = size(done).split()
+    whole = size(total)
+    return f"{number} of {whole}" if whole.endswith(f" {unit}") else f"{number} {unit} of {whole}"
+
+
 def age(seconds: float | None) -> str:
     """Format a duration in its two largest units.
 

@@ -27,7 +27,7 @@ OWNERS = {
     "filelock": {"store"},
     "platformdirs": {"store"},
 }
-GROUND = {"errors", "events", "hints", "interrupts", "safe", "units", "__init__"}
+GROUND = {"errors", "events", "hints", "interrupts", "safe", "units", "waits", "__init__"}
 
 
 def imported(module: str) -> Iterator[str]:

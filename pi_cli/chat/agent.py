@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pi_cli import waits
 from pi_cli.chat import completions, context
 from pi_cli.chat.client import ServedModel, TooLong, ToolsNotServed
 from pi_cli.chat.events import ChatReport, Notice, Usage
@@ -83,7 +84,8 @@ class Conversation:
         system = system_prompt(self.cwd, self.tools, self.system, self.reach)
         request = Request(self.model, system, self.messages, self.tools, is_last, self.sampling)
         try:
-            await self.take_turn(client, request, turn)
+            with waits.on("waiting for the first token") as turn.begin:
+                await self.take_turn(client, request, turn)
         except ToolsNotServed as error:
             if not self.tools:
                 raise

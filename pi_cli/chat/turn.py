@@ -62,6 +62,7 @@ class Turn:
     """The reply of one turn. `finish` is the server's reason for its end; None until the server has sent it."""
 
     report: ChatReport
+    begin: Callable[[], None] = lambda: None  # called when the first token has arrived
     text: str = ""
     thinking: str = ""
     drafts: list[Draft] = field(default_factory=list)
@@ -91,7 +92,9 @@ class Turn:
     def add(self, *, thinking: str | None = None, text: str | None = None) -> None:
         """Add a piece and report it. Without arguments (a piece of a tool call) only the time is recorded."""
         self.last_piece_at = time.monotonic()
-        self.first_piece_at = self.first_piece_at or self.last_piece_at
+        if self.first_piece_at is None:
+            self.first_piece_at = self.last_piece_at
+            self.begin()
         if thinking:
             self.thinking += thinking
             self.report(Thinking(thinking))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pi_cli.errors import BadUsage
+from pi_cli.hints import fill
 from pi_cli.store.pages import PAGES
 from pi_cli.view import pages, terminal
 
@@ -72,6 +73,6 @@ def _offer(words: list[str]) -> str:
     similar = difflib.get_close_matches("-".join(words).lower(), subjects, n=2) or [
         each for each in subjects if words[0].lower() in each
     ]
-    meant = " or ".join(f"`pi help {each}`" for each in dict.fromkeys(similar[:2]))
+    meant = " or ".join(fill("`pi help {subject}`", subject=each) for each in dict.fromkeys(similar[:2]))
     everything = "`pi help` lists the commands, `pi help pages` the pages"
     return f"did you mean {meant}? {everything}" if meant else everything

@@ -45,6 +45,10 @@ Since = Annotated[
 ]
 Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only matching lines; the pod filters them.")]
 Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
+AllLines = Annotated[
+    bool,
+    typer.Option("--all-lines", help="Show requests of pi itself (/health, /metrics), too."),
+]
 
 AsLines = Annotated[bool, typer.Option("--json", help="Print each line as JSON, with its pod and model.")]
 
@@ -57,11 +61,13 @@ def logs(
     grep: Grep = None,
     follow: Follow = True,
     as_json: AsLines = False,
+    all_lines: AllLines = False,
 ) -> None:
     """Show and follow the log of vLLM.
 
     Prints the last lines, then follows the log until the model exits. Reconnects after a lost connection without
-    losing lines. Ctrl+C stops following; vLLM keeps running.
+    losing lines. Ctrl+C stops following; vLLM keeps running. Requests with which pi itself looks at the model are left
+    out, except with --grep and --all-lines.
 
     \b
     Examples:
@@ -84,7 +90,7 @@ def logs(
     from pi_cli.view import logs as view
 
     sources = [models.Source(pod_name, name) for pod_name, name in places]
-    query = models.LogQuery(count, moment, grep, follow)
+    query = models.LogQuery(count, moment, grep, follow, looks=all_lines)
 
     async def follow_all() -> "dict[str, PiError]":
         failures: dict[str, PiError] = {}

@@ -84,6 +84,7 @@ def _run(arguments: list[str]) -> None:
     from pi_cli.commands import usage_errors
     from pi_cli.commands.app import app
     from pi_cli.ssh import passphrases, speaker
+    from pi_cli.view import waiting
 
     passphrases.keyring.set(passphrases.Keyring(ask=_ask))
     speaker.speaker.set(speaker.Speaker(_note))
@@ -91,6 +92,7 @@ def _run(arguments: list[str]) -> None:
         from typer._completion_classes import completion_init
 
         completion_init()
+    waiting.install()
     command = get_command(app)
     interrupts.clean_up()
     arguments = keep_separator(separate_vllm_arguments(arguments))

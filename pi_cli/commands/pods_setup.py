@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,12 +133,19 @@ def setup(
     setup_options = SetupOptions(
         mount, models_path, vllm, cpu, cuda, flashinfer, shell_env, home=home, last_home=pod.home
     )
-    began = costs.now()
-    machine = _prepare(name, pod, setup_options, price=price, accept_new_host_key=accept_new_host_key, verbose=verbose)
-    is_kept = not (mount and mounts.has_secret(mount))
-    kept_mount = mount if is_kept else None
-    recorded = _record(name, pod, machine, mount=kept_mount, is_cpu=cpu, began=began, is_price_new=price is not None)
-    _show(name, recorded, machine, is_mount_kept=is_kept, as_json=as_json)
+    from pi_cli.view import attention
+
+    since, began = costs.now(), time.monotonic()
+    with attention.afterwards("setup", [name]):
+        machine = _prepare(
+            name, pod, setup_options, price=price, accept_new_host_key=accept_new_host_key, verbose=verbose
+        )
+        is_kept = not (mount and mounts.has_secret(mount))
+        kept_mount = mount if is_kept else None
+        recorded = _record(
+            name, pod, machine, mount=kept_mount, is_cpu=cpu, began=since, is_price_new=price is not None
+        )
+    _show(name, recorded, machine, is_mount_kept=is_kept, took=time.monotonic() - began, as_json=as_json)
 
 
 def _check_secrets() -> None:
@@ -293,7 +301,7 @@ def _record(
     return pod
 
 
-def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, as_json: bool) -> None:
+def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, took: float, as_json: bool) -> None:
     """Print a summary of a pod that is ready."""
     from pi_cli.view import terminal
 
@@ -311,5 +319,27 @@ def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, as_js
         terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active) | costs.as_json(pod))
         return
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
+    terminal.aside(f"took {units.duration(took)}")
     if not is_active:
         terminal.say(fill("make it the active pod with `pi pods active {name}`", name=name))
+    terminal.next_step(_next_step(name, pod, is_active=is_active))
+
+
+def _next_step(name: str, pod: Pod, *, is_active: bool) -> str:
+    """Return the line with the command to type next: it starts a model that fits, if one is known without asking."""
+    from pi_cli.commands.models import suggested_name
+    from pi_cli.planning import first_model, gpu_space
+    from pi_cli.vllm import abilities
+
+    there = [] if is_active else ["--pod", name]
+    if pod.models:
+        return fill("see what runs with `{command}`", command=["pi", "list", *there])
+    if pod.is_cpu:
+        model: str | None = first_model.ON_CPU
+    else:
+        vllm = abilities.of(pod.vllm, pod.abilities)
+        model = first_model.find(gpu_space.recorded(pod), vllm, pod=name) if pod.gpus else None
+    if model is None:
+        return fill("see which models fit it with `{command}`", command=["pi", "models", *there])
+    command = ["pi", "start", model, "--name", suggested_name(model), *there]
+    return fill("start a model with `{command}`", command=command)

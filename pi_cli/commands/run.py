@@ -87,10 +87,12 @@ def _parted(name: str | None, command: Sequence[str]) -> tuple[str | None, list[
 async def _run_with_model(program: str, argv: list[str], target: ModelOnPod, key: "ApiKey", outages: "_Outages") -> int:
     from pi_cli.models import clients, forwards
     from pi_cli.models.door import require_accepted
+    from pi_cli.view import waiting
 
     forward = forwards.Target(target.pod_name, target.name, [0])
     async with forwards.opened(forward, target.pod, outages.count) as (url, model):
         require_accepted(key, model)
+        waiting.stop()  # from now on, the terminal is the command's
         return await _run(program, argv, clients.environment(url, target.name, key.value, os.environ))
 
 

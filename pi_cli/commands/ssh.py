@@ -54,6 +54,7 @@ def ssh(
       pi ssh -t dc2 htop
     """
     from pi_cli.ssh import host_keys, users_ssh
+    from pi_cli.view import waiting
 
     current = state.load()
     command = list(words or [])
@@ -72,6 +73,7 @@ def ssh(
         _warn(name, entry.ssh)
     # ssh joins its arguments with spaces for the remote shell: a single one is a command line, several are quoted.
     remote = command if len(command) <= 1 else [shlex.join(command)]
+    waiting.announce("connecting to", name)
     _exec([*users_ssh.argv(name, entry, tty=tty), *remote], name)
 
 

@@ -1,20 +1,21 @@
 """`pi start`: start a model, and wait until its endpoint answers."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli import units
 from pi_cli.commands import options, quantities, resolve, start_arguments, start_plan
 from pi_cli.commands.names import complete_catalogue, complete_model
 from pi_cli.commands.options import AsJson, OnPods
-from pi_cli.errors import BadUsage, NotSet, PiError, PodUnreachable, raise_any
+from pi_cli.errors import BadUsage, NotSet, PodUnreachable, raise_any
 from pi_cli.hints import fill
 
 if TYPE_CHECKING:
     from pi_cli.commands.start_arguments import OwnArguments
+    from pi_cli.errors import PiError
     from pi_cli.events import Report
     from pi_cli.models.start_options import Secrets, StartOptions
     from pi_cli.models.starting import Started
@@ -85,8 +86,10 @@ Variables = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
 Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
-# For a model that embeds, ranks, classifies or transcribes.
-TRY_OTHERS = "try it with `pi check {name}`"
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only the URL, and nothing if the model has none that answers from here."),
+]
 
 
 def start(
@@ -107,6 +110,7 @@ def start(
     env: Variables = None,
     dry_run: DryRun = False,
     vllm: Vllm = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a model and wait until it answers.
@@ -115,7 +119,8 @@ def start(
     the model to the pod, starts vLLM, and prints "ready" after the model has answered a real request. Without MODEL,
     shows models that fit the pod, like `pi models --fits`.
 
-    Ctrl+C stops the download, or the model that is loading. With `--attach` it only stops watching.
+    Ctrl+C stops the download, or the model that is loading. With `--attach` it only stops watching. When a wait of over
+    a minute ends, the terminal rings, and pi runs the command in PI_NOTIFY.
 
     \b
     Examples:
@@ -125,11 +130,15 @@ def start(
       pi start Qwen/Qwen3-8B --name q --vllm --tensor-parallel-size 2
       pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
       pi start --attach q
+      URL=$(pi start Qwen/Qwen3-8B --name q -q)
     """
     from pi_cli.commands import models
     from pi_cli.store import state
+    from pi_cli.view import terminal
 
     current = state.load()
+    if quiet:
+        terminal.be_quiet()
     time_limit = quantities.seconds(timeout, "--timeout") if timeout else None
     if attach is not None:
         if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, env, dry_run, vllm)):
@@ -138,7 +147,7 @@ def start(
         places = resolve.places(current, [attach], pod or [])
         name = state.check_name("model", places[0].name)
         pods = current.select(place.pod for place in places)
-        _attach(name, pods, time_limit=time_limit, as_json=as_json)
+        _attach(name, pods, time_limit=time_limit, quiet=quiet, as_json=as_json)
         return
     pods = current.select(pod or [])
     if model is None and not vllm and not arguments:
@@ -164,7 +173,7 @@ def start(
     ).with_variables(env or ())
     uploads = own.uploads if own else ()
     start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
-    _start(start_options, pods, as_json=as_json)
+    _start(start_options, pods, quiet=quiet, as_json=as_json)
 
 
 def _pod_to_type(current: "State", pods: Sequence[str]) -> str | None:
@@ -231,13 +240,13 @@ def _secrets(key_variables: Sequence[str]) -> "Secrets":
     return Secrets(key, *options.hub_settings(), other_keys=tuple(other.value for other in others))
 
 
-def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json: bool) -> None:
+def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, quiet: bool, as_json: bool) -> None:
     import asyncio
 
     from pi_cli.models import starting
     from pi_cli.ssh import sockets
     from pi_cli.store import state
-    from pi_cli.view import terminal
+    from pi_cli.view import attention, terminal
 
     for remark in start_options.constraints.remarks:
         terminal.note(remark)
@@ -245,7 +254,7 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
     sockets.require()
     command, constraints = start_options.command, start_options.constraints
 
-    async def plan_and_start() -> "tuple[list[Started], dict[str, PiError]]":
+    async def plan_and_start() -> _Results:
         profile = await start_plan.find_profile(command.model, constraints, pods, name=command.name)
 
         async def start_on(session: "PodSession", report: "Report") -> "Started":
@@ -253,79 +262,74 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, as_json:
             command_for_pod = replace(command, pod=command.pod and session.pod)
             return await starting.start(session, replace(start_options, command=command_for_pod), make_plan, report)
 
-        return await _on_all(pods, start_on)
+        return await _on_all(pods, start_on, quiet=quiet)
 
-    _show_all(asyncio.run(plan_and_start()), as_json=as_json)
+    with attention.afterwards("start", list(pods), command.name):
+        _show_all(asyncio.run(plan_and_start()), quiet=quiet, as_json=as_json)
 
 
-def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, as_json: bool) -> None:
+def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, quiet: bool, as_json: bool) -> None:
     import asyncio
 
     from pi_cli.models import starting
     from pi_cli.store import state
+    from pi_cli.view import attention
 
     keys = {pod_name: options.api_key_of(name, pod.models.get(name)) for pod_name, pod in pods.items()}
 
     async def attach_on(session: "PodSession", report: "Report") -> "Started":
         return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=time_limit)
 
-    started, failures = asyncio.run(_on_all(pods, attach_on))
-    for pod_name, error in failures.items():
-        if isinstance(error, PodUnreachable):
-            resolve.doubt(error, state.load(), pod_name, [name])
-    _show_all((started, failures), as_json=as_json)
+    with attention.afterwards("start", list(pods), name):
+        results = asyncio.run(_on_all(pods, attach_on, quiet=quiet))
+        for pod_name, error in results.failures.items():
+            if isinstance(error, PodUnreachable):
+                resolve.doubt(error, state.load(), pod_name, [name])
+        _show_all(results, quiet=quiet, as_json=as_json)
+
+
+@dataclass(slots=True)
+class _Results:
+    """The models that were started, how many seconds each pod took, and the errors of the others."""
+
+    started: "list[Started]" = field(default_factory=list)
+    waited: dict[str, float] = field(default_factory=dict)
+    failures: "Mapping[str, PiError]" = field(default_factory=dict)
 
 
 async def _on_all(
-    pods: "Mapping[str, Pod]", work: "Callable[[PodSession, Report], Awaitable[Started]]"
-) -> "tuple[list[Started], dict[str, PiError]]":
+    pods: "Mapping[str, Pod]", work: "Callable[[PodSession, Report], Awaitable[Started]]", *, quiet: bool
+) -> _Results:
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
-    started: list[Started] = []
-    with progress.following(pods) as report:
+    results, began = _Results(), time.monotonic()
+    with progress.following(pods, quiet=quiet) as report:
 
         async def work_on(session: "PodSession") -> None:
-            started.append(await work(session, report))
+            results.started.append(await work(session, report))
+            results.waited[session.pod] = time.monotonic() - began
 
-        failures = await fleet.on_each(pods, work_on, report)
-    return started, failures
+        results.failures = await fleet.on_each(pods, work_on, report)
+    order = list(pods)
+    results.started.sort(key=lambda started: order.index(started.pod))
+    return results
 
 
-def _show_all(results: "tuple[list[Started], dict[str, PiError]]", *, as_json: bool) -> None:
+def _show_all(results: _Results, *, quiet: bool, as_json: bool) -> None:
     from pi_cli.store import state
+    from pi_cli.view import started as view
     from pi_cli.view import terminal
 
-    started, failures = results
     if as_json:
-        terminal.show_json([_as_json(model) for model in started])
+        terminal.show_json([_as_json(model) for model in results.started])
+    elif quiet:
+        view.show_urls(results.started)
     else:
         current = state.load()
-        for model in started:
-            _show(model, current.spelled(model.pod, model.name))
-    raise_any(failures)
-
-
-def _show(started: "Started", name: str) -> None:
-    """Print the result and the command to run next; `name` is what to type for the model."""
-    from pi_cli.view import terminal
-
-    if not started.is_ready:
-        launched = "launched `{name}` on `{pod}`; watch it with `pi start --attach {name} --pod {pod}`"
-        terminal.say(fill(launched, name=started.name, pod=started.pod))
-        return
-    if started.phases and started.took:
-        times = ", ".join(f"{phase} {units.age(seconds)}" for phase, seconds in started.phases.items() if seconds >= 1)
-        terminal.note(f"`{name}` took {units.age(started.took)}{f': {times}' if times else ''}")
-    url = started.url or "through SSH only"
-    terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: {url}")
-    if not started.url:
-        is_private = started.model.is_private
-        reason = "it has no public URL" if is_private else f"port {started.model.port} cannot be reached from here"
-        forward = "{reason}; open a local port for other programs with `pi forward {name}`"
-        terminal.note(fill(forward, reason=reason, name=name))
-    is_for_text = started.kind == "generation"
-    terminal.say(fill('try it with `pi prompt {name} "What is 2+2?"`' if is_for_text else TRY_OTHERS, name=name))
+        names = {each.pod: current.spelled(each.pod, each.name) for each in results.started}
+        view.show(results.started, names, results.waited)
+    raise_any(results.failures)
 
 
 def _as_json(started: "Started") -> dict[str, object]:

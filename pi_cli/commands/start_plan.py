@@ -1,5 +1,6 @@
 """What `pi start` does before it starts a model: find its profile, plan it, and show the plan for `--dry-run`."""
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -49,13 +50,10 @@ async def find_profile(
 
     from pi_cli.planning import lookup
     from pi_cli.planning.profile import UnknownModel
-    from pi_cli.view import terminal
 
     token, endpoint = options.hub_settings()
     _refuse_misfit(UnknownModel(model), constraints, pods)
-    delayed_note = asyncio.get_running_loop().call_later(
-        HUB_NOTE_DELAY, terminal.note, f"asking the Hugging Face Hub about `{model}`"
-    )
+    delayed_note = asyncio.get_running_loop().call_later(HUB_NOTE_DELAY, _note_question, model)
     target = _target(pods, name)
     own = constraints.own_arguments
     try:
@@ -67,6 +65,14 @@ async def find_profile(
         delayed_note.cancel()
     _refuse_misfit(profile, constraints, pods)
     return profile
+
+
+def _note_question(model: str) -> None:
+    """Say in a log what is waited for; a terminal shows it anyway (`view/waiting.py`)."""
+    from pi_cli.view import terminal
+
+    if not sys.stderr.isatty():
+        terminal.note(f"asking the Hugging Face Hub about `{model}`")
 
 
 def _target(pods: "Mapping[str, Pod]", name: str) -> "Target":
@@ -86,7 +92,7 @@ def planner(
     profile: "ModelProfile", constraints: "Constraints", pods: "Mapping[str, Pod]", pod_name: str
 ) -> "Callable[[Machine], Plan]":
     """Return a function that plans the model for the current state of a pod."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import gpu_space, looks, plan
     from pi_cli.vllm import abilities
 
     pod = pods[pod_name]
@@ -94,8 +100,9 @@ def planner(
     def make_plan(machine: "Machine") -> "Plan":
         gpu_ids = [gpu.id for gpu in machine.gpus]
         spaces = gpu_space.observed(pod, gpu_ids, machine.models, machine.used)
-        here = profile.on(abilities.of(machine.vllm, machine.abilities))
-        return plan.make(here, constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        vllm = abilities.of(machine.vllm, machine.abilities)
+        made = plan.make(profile.on(vllm), constraints, spaces, pod=pod_name, is_cpu=pod.is_cpu)
+        return looks.unlogged(made, vllm)
 
     return make_plan
 
@@ -133,11 +140,12 @@ def _refuse_misfit(profile: "ModelProfile", constraints: "Constraints", pods: "M
 
 def _plan_recorded(profile: "ModelProfile", constraints: "Constraints", name: str, pod: "Pod") -> "Plan":
     """Plan for a pod as it is recorded: its GPUs, its models, its vLLM."""
-    from pi_cli.planning import gpu_space, plan
+    from pi_cli.planning import gpu_space, looks, plan
     from pi_cli.vllm import abilities
 
-    here = profile.on(abilities.of(pod.vllm, pod.abilities))
-    return plan.make(here, constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+    vllm = abilities.of(pod.vllm, pod.abilities)
+    made = plan.make(profile.on(vllm), constraints, gpu_space.recorded(pod), pod=name, is_cpu=pod.is_cpu)
+    return looks.unlogged(made, vllm)
 
 
 def _next_port(pod: "Pod") -> int:

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from pi_cli import waits
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError
 from pi_cli.hub import hub_search, repository, weight_files
 from pi_cli.hub.hub_question import Question
@@ -127,7 +128,8 @@ async def _in_time(question: Question, ask: Callable[[Question], T]) -> T:
     threading.Thread(target=work, name="hub question", daemon=True).start()
     try:
         async with asyncio.timeout(question.time_left):
-            return await asyncio.wrap_future(answer)
+            with waits.on("asking the Hugging Face Hub at", question.site):
+                return await asyncio.wrap_future(answer)
     except TimeoutError as error:
         raise HubUnreachable(question.site, "it did not answer in time") from error
 

@@ -40,13 +40,14 @@ class Source:
 class LogQuery:
     """Which lines to show: the last `lines` (None: all) since a moment that match `grep`; with `follow`, also new ones.
 
-    `since` is by the pod's clock.
+    `since` is by the pod's clock. Without `looks`, the requests with which pi itself looks at a model are left out.
     """
 
     lines: int | None = 100
     since: "protocol.Moment | None" = None
     grep: str | None = None
     follow: bool = True
+    looks: bool = False
 
 
 LogSink = Callable[[Source, bytes], Awaitable[None] | None]
@@ -176,6 +177,7 @@ class _PodLogs:
             "since": self.query.since,
             "grep": self.query.grep,
             "follow": self.query.follow,
+            "looks": self.query.looks,
         }
         try:
             await agent.logs(session, request, take)

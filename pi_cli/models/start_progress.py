@@ -1,6 +1,7 @@
 """Track a start: report the agent's events as progress events, keep the log and the times of the phases."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -29,7 +30,9 @@ class StartProgress:
         self.plans = 0
         self.report = report
         self._unchanged_after = unchanged_after
+        self.downloading: float | None = None  # seconds that the download took, once it has ended
         self._phase = ""
+        self._download_began = 0.0
         self._downloaded = -1
         self._entered: list[tuple[str, float]] = []
         self._last: StartTimes | None = None
@@ -43,7 +46,7 @@ class StartProgress:
             for obstacle in plan.obstacles:
                 self.report(Note(self.pod, f"vLLM will probably not start: {obstacle}"))
             for reason in plan.reasons[:2]:
-                self.report(Note(self.pod, reason))
+                self.report(Note(self.pod, reason, is_reason=True))
 
     def see(self, event: StartEvent) -> None:
         """Track and report an event of the agent."""
@@ -52,6 +55,7 @@ class StartProgress:
                 self.log_path = log
                 self._enter(f"placed on port {port}, GPU {gpu}")
             case Downloaded(done=done, total=total, by=by):
+                self._download_began = self._download_began or time.monotonic()
                 if done != self._downloaded:
                     self._downloaded = done
                     self._has_changed()
@@ -61,6 +65,8 @@ class StartProgress:
                 self.report(Note(self.pod, text))
             case Launched():
                 self.was_launched = True
+                if self._download_began:
+                    self.downloading = time.monotonic() - self._download_began
                 self._entered = [(LAUNCHED, 0.0)]
                 self._enter(LAUNCHED)
             case PhaseEntered(text=text, at=at):

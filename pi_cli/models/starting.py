@@ -45,8 +45,8 @@ Choose = Callable[[Machine], Plan]
 class Started:
     """A started model; `url` is its public endpoint if the model has answered there from this machine.
 
-    `took` is the number of seconds from the launch until the model was ready, `phases` the seconds of each phase.
-    `kind` is what the model is for.
+    `took` is the number of seconds from the launch until the model was ready, `phases` the seconds of each phase,
+    `downloading` those of the download before, if there was one. `kind` is what the model is for.
     """
 
     pod: str
@@ -56,6 +56,7 @@ class Started:
     is_ready: bool
     took: float | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
+    downloading: float | None = None
     kind: Kind = "generation"
 
 
@@ -147,6 +148,7 @@ async def _started(
         is_ready=took is not None,
         took=took,
         phases={} if took is None else progress.phases(took),
+        downloading=progress.downloading,
     )
 
 

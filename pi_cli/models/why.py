@@ -74,7 +74,14 @@ async def _read(session: PodSession, name: str, model: Model | None) -> tuple[st
         "gpu": known.gpu,
         "position": None,
     }
-    request: protocol.LogsRequest = {"sources": [source], "lines": LINES, "since": None, "grep": None, "follow": False}
+    request: protocol.LogsRequest = {
+        "sources": [source],
+        "lines": LINES,
+        "since": None,
+        "grep": None,
+        "follow": False,
+        "looks": False,
+    }
     try:
         await agent.logs(session, request, take)
     except AgentRefused as error:

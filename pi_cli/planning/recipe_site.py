@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pi_cli import __version__
+from pi_cli import __version__, waits
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.planning import recipe_snapshot
 from pi_cli.planning.recipe_snapshot import ETAG, INDEX, Document, Snapshot
@@ -58,7 +58,8 @@ async def fetch(source: str, previous: Snapshot | None, *, timeout: float = TIME
     source = source.rstrip("/")
     name = _without_password(source)
     known = previous if previous and previous.source == name else Snapshot(name)
-    return await _in_thread(lambda: _fetch(source, known), source, timeout)
+    with waits.on("fetching the recipes of", name):
+        return await _in_thread(lambda: _fetch(source, known), source, timeout)
 
 
 def _fetch(source: str, known: Snapshot) -> Snapshot:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
+from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.pods import agent_program, shell
@@ -90,21 +91,24 @@ async def ask(
 
             def dispatch(message: "protocol.Message") -> None:
                 if "event" not in message:
+                    answered()
                     answers.append(message)
                     deadline.reschedule(clock() + EXIT_TIMEOUT)
                     return
                 deadline.reschedule(clock() + session.silence)
                 if message["event"] != "beat":
+                    answered()
                     on_event(message)
 
             lines = MarkedLines(session.pod, dispatch)
-            done = await session.stream(
-                shell.AGENT,
-                lines.feed,
-                input=_payload(session, operation, request),
-                more=more,
-                exit_timeout=lambda: 0.0 if deadline.expired() else EXIT_TIMEOUT,  # what hangs cleans up nothing
-            )
+            with waits.on("waiting for", session.pod) as answered:
+                done = await session.stream(
+                    shell.AGENT,
+                    lines.feed,
+                    input=_payload(session, operation, request),
+                    more=more,
+                    exit_timeout=lambda: 0.0 if deadline.expired() else EXIT_TIMEOUT,  # what hangs cleans up nothing
+                )
     except TimeoutError as error:
         if not deadline.expired():
             raise
@@ -149,6 +153,7 @@ async def stream(
 
             def dispatch(message: "protocol.Message") -> None:
                 if "event" not in message:
+                    answered()
                     answers.append(message)
                     on_answer(message)
 
@@ -165,7 +170,10 @@ async def stream(
                 deadline.reschedule(clock() + session.silence)
 
             payload = _payload(session, operation, request)
-            done = await session.stream(shell.AGENT, receive, input=payload, exit_timeout=lambda: STREAM_EXIT_TIMEOUT)
+            with waits.on("waiting for", session.pod) as answered:
+                done = await session.stream(
+                    shell.AGENT, receive, input=payload, exit_timeout=lambda: STREAM_EXIT_TIMEOUT
+                )
     except TimeoutError as error:
         if not deadline.expired():
             raise

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from pi_cli import waits
 from pi_cli.errors import BadUsage, PodUnreachable
 from pi_cli.ssh import host_keys, ssh_command, ssh_config
 from pi_cli.ssh.one_login import Login
@@ -34,6 +35,7 @@ async def connect(
         for file in command.missing_keys:
             speaker.get().note(f"{pod}: identity file `{file}` is not accessible: continuing without it, as ssh does")
     async with AsyncExitStack() as stack:
+        connected = stack.enter_context(waits.on("connecting to", pod))
         route = await ssh_config.route(command)
         timeout = CONNECT_TIMEOUT
         via: asyncssh.SSHClientConnection | None = None
@@ -58,6 +60,7 @@ async def connect(
         session.silence = _silence(timeout)
         session.learned = learned.pop(str(route[-1]), None)
         session.learned_on_the_way = learned
+        connected()
         yield session
 
 

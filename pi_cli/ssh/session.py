@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.ssh import forbidden
 from pi_cli.ssh.quick_asyncssh import asyncssh
@@ -71,7 +72,7 @@ class PodSession:
 
     async def run(self, command: str, *, input: bytes = b"") -> Completed:
         """Run a short command to its end."""
-        with connection_errors(self.pod):
+        with connection_errors(self.pod), waits.on("waiting for", self.pod):
             process = await self._start(command, input=input)
             done = await process.wait(check=False)
         return Completed(_status(self.pod, done.exit_status), _as_bytes(done.stdout), _as_bytes(done.stderr))
@@ -171,7 +172,7 @@ class PodSession:
     async def open_stream(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
         """Open a connection to a port on the pod's loopback. Raises `PortClosed` if the pod refuses it."""
         try:
-            with connection_errors(self.pod):
+            with connection_errors(self.pod), waits.on("waiting for", self.pod):
                 return await self._connection.open_connection("127.0.0.1", port)
         except PodUnreachable as error:
             if isinstance(error.__cause__, asyncssh.ChannelOpenError) and not self.is_lost:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from pi_cli.chat.events import ChatEvent, Notice, Text, Thinking, ToolCall, ToolResult, Usage
 from pi_cli.errors import PiError
 from pi_cli.safe import Sanitizer, safe
-from pi_cli.view import terminal
+from pi_cli.view import terminal, waiting
 
 if TYPE_CHECKING:
     from pi_cli.view.answer import Rendered
@@ -215,6 +215,7 @@ class JsonEvents:
         self.fail(error)
 
     def _write_event(self, kind: str, **fields: Any) -> None:
+        waiting.clear()
         # In ASCII, so that model output cannot steer a terminal, and every encoding can represent it.
         self._out.write(json.dumps({"type": kind, **fields}) + "\n")
         self._out.flush()
@@ -254,6 +255,7 @@ class Passage:
     def put(stream: TextIO, text: str) -> None:
         """Write and flush, with question marks for characters that the stream cannot encode."""
         encoding = stream.encoding or "utf-8"
+        waiting.wrote(text)
         stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
 

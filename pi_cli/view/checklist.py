@@ -49,7 +49,6 @@ def following(pod: str, *, verbose: bool = False) -> Iterator[Report]:
                 f"setup of `{pod}` was interrupted, and its processes there are stopped; run it again to continue"
             )
         raise
-    _print(f"{pod}: ready in {units.duration(time.monotonic() - setup.began)}", "dim")
 
 
 @dataclass(slots=True)
@@ -111,7 +110,8 @@ class _ShownStep:
             self._counts.popleft()
         then, before = self._counts[0]
         rate = f", {units.size((event.done - before) / (now - then))}/s" if now - then >= 1 else ""
-        return _of(event.done, event.total) + rate
+        received = units.part(event.done, event.total) if event.total else f"{units.size(event.done)} received"
+        return received + rate
 
 
 @dataclass(slots=True)
@@ -151,14 +151,6 @@ def announcement(event: Announced) -> str:
         span = f"{shortest // 60} to {-(-longest // 60)} min" if in_minutes else f"{shortest} to {longest} s"
         parts.append(f"usually takes {span}")
     return ", ".join(parts)
-
-
-def _of(done: int, total: int | None) -> str:
-    if total is None:
-        return f"{units.size(done)} received"
-    number, unit = units.size(done).split()
-    whole = units.size(total)
-    return f"{number} of {whole}" if whole.endswith(f" {unit}") else f"{number} {unit} of {whole}"
 
 
 def _is_live() -> bool:

@@ -68,8 +68,9 @@ class FullScreen:
             size = shutil.get_terminal_size()
         return size.columns or 80, size.lines or 24
 
-    def start(self) -> None:
+    def start(self, refresh: bool = False) -> None:
         """Take the terminal: keys arrive without Enter and without echo."""
+        del refresh  # the first frame is drawn by the caller
         loop = asyncio.get_running_loop()
         self._before = termios.tcgetattr(self._input)
         self._set()

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pi_cli.errors import PiError
 from pi_cli.events import Event, Note
 from pi_cli.models.logs import Source
+from pi_cli.view import waiting
 
 MAX_BACKLOG = 1 << 20  # bytes that may wait for the reader of stdout; beyond that, reading from the pods pauses
 MAX_LINE = 1 << 20  # bytes after which a line counts as complete
@@ -207,6 +208,8 @@ class _StdoutWriter:
 
     def put(self, piece: memoryview | Note) -> None:
         """Write a piece as soon as stdout accepts it."""
+        if self._shares_terminal and not isinstance(piece, Note):
+            waiting.stop()  # its line and the log would mix: what happens from now on is in notes
         self._backlog.append(piece)
         self._backlog_bytes += 0 if isinstance(piece, Note) else len(piece)
         if self.is_full:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 
+from pi_cli import hints
 from pi_cli.store import paths
 from pi_cli.store.pages import PAGES
 from pi_cli.view import terminal
@@ -80,4 +81,4 @@ def _command(file: str) -> str:
     found = [name for name, path in PAGES.items() if path.removeprefix("docs/") == ending]
     if ending == "README.md":
         found = ["readme" if file == "../README.md" else "pages"]
-    return f"pi help {found[0]}" if found else ""
+    return hints.command("pi", "help", found[0]) if found else ""

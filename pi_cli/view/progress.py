@@ -1,4 +1,7 @@
-"""Progress of work on pods: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr."""
+"""Progress of work on pods: one live row per pod on a terminal, plain lines elsewhere. All of it on stderr.
+
+Of the rows nothing stays: the command prints its result once they are gone, and `commands.main` the errors.
+"""
 
 import re
 import sys
@@ -15,19 +18,25 @@ from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 PERCENT_STEP = 25  # percent of a download between two plain lines
 LINE_INTERVAL = 60.0  # seconds after which another line is printed in any case
 DOWNLOADING = "downloading"
 RATE_WINDOW = 10.0  # seconds over which the rate of a download is averaged
+MIN_BAR, MAX_BAR = 8, 40  # columns
+GAP = 2  # columns between two cells of a row
+SPINNER = 2  # columns, with its gap
 
 
 @contextmanager
-def following(pods: Iterable[str]) -> Iterator[Report]:
-    """Show the progress of pods while the block runs."""
+def following(pods: Iterable[str], *, quiet: bool = False) -> Iterator[Report]:
+    """Show the progress of pods while the block runs; with `quiet` show nothing."""
     rows = {pod: _PodRow(pod) for pod in pods}
-    if sys.stderr.isatty():
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty() and terminal.err().is_interactive:  # not on a dumb terminal
         with _live(rows) as report:
             yield report
     else:
@@ -75,12 +84,35 @@ class DownloadProgress:
         if self.total:
             done = min(self.done, self.total)
             parts = [f"{units.size(done)} of {units.size(self.total)} ({100 * done // self.total} %)"]
+        return ", ".join([*parts, *self._rate_text(), *self._time_left()]) + self._by_text()
+
+    def texts(self) -> list[str]:
+        """Return texts for a row, the longest first: without the rate, then without the time left."""
+        if not self.total:
+            return [self.text()]
+        done = min(self.done, self.total)
+        size = f"{units.size(done)} of {units.size(self.total)} ({100 * done // self.total} %)"
+        left, by = self._time_left(), self._by_text()
+        return [self.text(), ", ".join([size, *left]) + by, ", ".join([f"{100 * done // self.total} %", *left])]
+
+    def beside_bar(self) -> str:
+        """Return a text without the percent, which the bar beside it shows."""
+        assert self.total
+        size = units.part(min(self.done, self.total), self.total)
+        return ", ".join([size, *self._rate_text(), *self._time_left()]) + self._by_text()
+
+    def _rate_text(self) -> list[str]:
         rate = self.rate()
-        if rate is not None and self.done != self.total:
-            parts.append(f"{units.size(rate)}/s")
-            if rate and self.total and self.done < self.total:
-                parts.append(f"{units.age((self.total - self.done) / rate)} left")
-        return ", ".join(parts) + (f"; {self.by} is downloading it" if self.by else "")
+        return [f"{units.size(rate)}/s"] if rate is not None and self.done != self.total else []
+
+    def _time_left(self) -> list[str]:
+        rate = self.rate()
+        if not rate or not self.total or self.done >= self.total:
+            return []
+        return [f"{units.age((self.total - self.done) / rate)} left"]
+
+    def _by_text(self) -> str:
+        return f"; {self.by} is downloading it" if self.by else ""
 
 
 @dataclass(slots=True)
@@ -138,15 +170,11 @@ def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
     with questions.drawing(lambda: live.view(console, render, refresh_per_second=8)):
 
         def report(event: Event) -> None:
-            row = rows[event.pod]
-            row.update(event)
-            if isinstance(event, Phase) and row.is_line_due(event):
-                line = f"{row.pod}  {_clock(row)}  {_without_count(_phase(event))}"
-                console.print(line, style="dim", soft_wrap=True)
-            if isinstance(event, Ended) and event.failure and len(rows) > 1:
-                console.print(f"{row.pod}  {_clock(row)}  failed: {row.detail()}", style="red", soft_wrap=True)
-            if isinstance(event, Note):
+            rows[event.pod].update(event)
+            if isinstance(event, Note) and not event.is_reason:
                 terminal.note(f"{event.pod}: {event.text}", console)
+            elif isinstance(event, Note) and len(rows) == 1:  # for several pods, `--dry-run` shows them
+                terminal.aside(safe(event.text, colour=False), console=console)
 
         yield report
 
@@ -157,8 +185,11 @@ def _render(rows: Iterable[_PodRow], width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    rows = list(rows)
+    table = Table.grid(padding=(0, GAP, 0, 0), expand=True)
     table.width = max(width - len("^C") - 1, 1)
+    before = [max(map(len, texts), default=0) + GAP for texts in zip(*map(_fixed, rows), strict=True)]
+    left = table.width - SPINNER - sum(before)
     for _ in range(3):
         table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -167,8 +198,32 @@ def _render(rows: Iterable[_PodRow], width: int) -> "Table":
         if row.ended:
             mark = ("✗ ", "red") if row.failure else ("✓ ", "green")
             name = Text.assemble(mark, (row.pod, "bold"))
-        table.add_row(name, Text(_clock(row)), Text(row.phase), Text(row.detail(), style="dim"))
+        detail = Text(row.detail(), style="dim")
+        is_loading = row.phase == DOWNLOADING and not row.ended
+        table.add_row(name, Text(_clock(row)), Text(row.phase), _download(row.download, left) if is_loading else detail)
     return table
+
+
+def _fixed(row: _PodRow) -> tuple[str, str, str]:
+    return row.pod, _clock(row), row.phase
+
+
+def _download(download: DownloadProgress, width: int) -> "RenderableType":
+    """Draw a download as a bar with its text; in fewer columns without the bar, then without the rate."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    if download.total:
+        text = download.beside_bar()
+        length = min(width - len(text) - GAP, MAX_BAR)
+        if length >= MIN_BAR:
+            cells = Table.grid(padding=(0, GAP, 0, 0))
+            bar = ProgressBar(download.total, min(download.done, download.total), width=length)
+            cells.add_row(bar, Text(text, style="dim", no_wrap=True))
+            return cells
+    texts = download.texts()
+    return Text(next((text for text in texts if len(text) <= width), texts[-1]), style="dim")
 
 
 def _print_plainly(row: _PodRow, event: Event, *, is_alone: bool) -> None:
@@ -183,7 +238,7 @@ def _print_plainly(row: _PodRow, event: Event, *, is_alone: bool) -> None:
         case Note(text=text):
             say(text)
         case Ended(failure=failure) if failure and not is_alone:
-            say(f"failed: {row.detail()}")
+            say("failed")  # the error says why, in the end
         case _:
             pass
 

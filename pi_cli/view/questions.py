@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pi_cli.view import terminal
+from pi_cli.view import terminal, waiting
 
 TERMINAL_DEVICE = "/dev/tty"
 POLL_INTERVAL = 0.05  # seconds between two checks whether a line was typed
@@ -19,7 +19,7 @@ MAX_LINE = 4096  # bytes, the limit of a terminal
 class View(Protocol):
     """What is drawn on the terminal until it is stopped, e.g. a `rich.live.Live`."""
 
-    def start(self) -> None: ...
+    def start(self, refresh: bool = False) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -36,13 +36,14 @@ _drawings: list[_Drawing] = []
 def drawing(make: Callable[[], View]) -> Iterator[None]:
     """Show a live view while the block runs; a question removes it, and makes a new one when it was answered."""
     view = _Drawing(make, make())
-    _drawings.append(view)
-    view.live.start()
-    try:
-        yield
-    finally:
-        _drawings.remove(view)
-        view.live.stop()
+    with waiting.held():
+        _drawings.append(view)
+        view.live.start(refresh=True)  # a line that is printed before the first frame would be drawn into it
+        try:
+            yield
+        finally:
+            _drawings.remove(view)
+            view.live.stop()
 
 
 def can_ask() -> bool:
@@ -90,7 +91,7 @@ async def ask_line(question: str) -> str | None:
 def show_note(text: str) -> None:
     """Print a note on stderr, also while a live view is drawn."""
     with _live_views_paused():
-        terminal.note(text)
+        terminal.note(text, is_needed=True)
 
 
 async def _read_line(terminal: int) -> bytes:
@@ -106,11 +107,12 @@ def _live_views_paused() -> Iterator[None]:
     for view in _drawings:
         view.live.stop()
     try:
-        yield
+        with waiting.held():
+            yield
     finally:
         for view in _drawings:
             view.live = view.make()
-            view.live.start()
+            view.live.start(refresh=True)
 
 
 @contextmanager

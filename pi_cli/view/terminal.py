@@ -3,10 +3,12 @@
 import json
 import re
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from pi_cli import streams
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
+from pi_cli.view import waiting
 
 if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick command
     from rich.console import Console
@@ -31,11 +33,13 @@ def err() -> "Console":
 
 def show_json(data: Any) -> None:
     """Print one JSON document, with numbers rounded to `DECIMALS`."""
+    waiting.clear()
     sys.stdout.write(_json(_rounded(data), indent=2) + "\n")
 
 
 def show_json_line(data: Any) -> None:
     """Print JSON on one line and flush: the reader waits for each line."""
+    waiting.clear()
     sys.stdout.write(json_line(data))
     sys.stdout.flush()
 
@@ -64,6 +68,15 @@ def show_error(error: PiError) -> None:
         console.print(Text.assemble(("hint:", "bold cyan"), " ", _plain(error.hint)), soft_wrap=True)
 
 
+_is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
+
+
+def be_quiet() -> None:
+    """From now on print results and errors only, and what a login asks of the user."""
+    _is_quiet.set(True)
+    waiting.stop()
+
+
 def say(*parts: str | tuple[str, str]) -> None:
     """Print a line on stdout, from parts that are a text or (text, style)."""
     from rich.text import Text
@@ -71,10 +84,12 @@ def say(*parts: str | tuple[str, str]) -> None:
     out().print(Text.assemble(*parts), soft_wrap=True)
 
 
-def note(text: str, console: "Console | None" = None) -> None:
+def note(text: str, console: "Console | None" = None, *, is_needed: bool = False) -> None:
     """Print a note on stderr; while a live view is drawn, through its console."""
     from rich.text import Text
 
+    if _is_quiet.get() and not is_needed:
+        return
     (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
 
 
@@ -89,6 +104,21 @@ def _rounded(data: Any) -> Any:
     return data
 
 
+def aside(*parts: str | tuple[str, str], console: "Console | None" = None) -> None:
+    """Print a text on stderr that matters least: dim. While a live view is drawn, through its console."""
+    from rich.text import Text
+
+    if not _is_quiet.get():
+        (console or err()).print(Text.assemble(*parts, style="dim"))
+
+
+def next_step(text: str) -> None:
+    """Print on stderr what to type next: a script has no use for it."""
+    from rich.text import Text
+
+    err().print(Text(_plain(text)), soft_wrap=True)
+
+
 def _json(data: Any, *, indent: int | None = None) -> str:
     """Write data as JSON that cannot steer a terminal; letters of all languages stay readable, if stdout has them."""
     text = json.dumps(data, indent=indent, ensure_ascii=not streams.is_unicode(sys.stdout.encoding))
@@ -98,6 +128,7 @@ def _json(data: Any, *, indent: int | None = None) -> str:
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
+    waiting.clear()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else UNLIMITED_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)

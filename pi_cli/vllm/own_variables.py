@@ -57,7 +57,9 @@ def read(given: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]
             )
         if not equals:
             if name not in environment:
-                raise BadUsage(f"`--env {name}`: the variable is not set here", hint="set it, or give NAME=VALUE")
+                raise BadUsage(
+                    f"`{name}` is not set here, so `--env` has no value for it", hint="set it, or give NAME=VALUE"
+                )
             value = environment[name]
         if len(value) > MAX_VALUE or not all(sign.isprintable() for sign in value):
             raise BadUsage(f"the value of `{name}` is too long, or has control characters", hint="give it in ~/.pi/env")

@@ -33,17 +33,45 @@ class TooSlow(Exception):
     """A pattern has searched one line for `MATCH_LIMIT` seconds."""
 
 
+# `(APIServer pid=7) INFO:     127.0.0.1:4242 - "GET /health HTTP/1.1" 200 OK`: the survey asks on the loopback, whereas
+# the guard's route is asked from everywhere.
+LOOK_WORD = b'"GET /'  # of which few lines have one that are no looks
+LOOK_LINE = re.compile(
+    rb"(?:\(\w+ pid=\d+\) )?INFO: +"
+    rb'(?:127\.0\.0\.1:\d+ - "GET /(?:health|metrics) HTTP|\S+ - "GET /\.well-known/pi-model[? ])'
+)
+LOOK_BEGINS = (b"(", b"I")
+MAX_LOOK = 256  # bytes of such a line
+
+
 class Query(NamedTuple):
-    """Which earlier lines are requested: the last `lines` (None: all) that match, `since` seconds after 1970."""
+    """Which earlier lines are requested: the last `lines` (None: all) that match, `since` seconds after 1970.
+
+    `hides_looks`: all lines match but those of pi's own looks, which are to be recognised fast.
+    """
 
     lines: Optional[int]
     since: Optional[float]
     matches: Optional[Matcher]
+    hides_looks: bool = False
 
 
 def query(request: "protocol.LogsRequest") -> Query:
     since, grep = request["since"], request["grep"]
-    return Query(request["lines"], moment_of(since) if since else None, matcher_of(grep) if grep else None)
+    moment = moment_of(since) if since else None
+    if grep or request["looks"]:
+        return Query(request["lines"], moment, matcher_of(grep) if grep else None)
+    return Query(request["lines"], moment, is_no_look, hides_looks=True)
+
+
+def is_no_look(line: bytes) -> bool:
+    """Return whether a line is not about a request with which pi looks at a model."""
+    return LOOK_LINE.match(line) is None
+
+
+def may_be_look(begin: bytes) -> bool:
+    """Return whether the begin of a line may be that of a look."""
+    return len(begin) < MAX_LOOK and begin.startswith(LOOK_BEGINS)
 
 
 def moment_of(since: "protocol.Moment") -> float:

@@ -18,7 +18,7 @@ import zlib
 from typing import TYPE_CHECKING, Dict, Iterator, List, NoReturn, Optional, Union
 
 from agent import home, log_search, processes, records, wire
-from agent.log_search import MAX_LINE, Query
+from agent.log_search import MAX_LINE, MAX_LOOK, Query
 from agent.machine import LOGS
 from agent.processes import Process
 from agent.wire import Refused
@@ -34,6 +34,7 @@ BEAT: "protocol.BeatKind" = 2
 CHUNK = 1 << 17  # bytes that are read and sent at a time
 PIPE_SIZE = 1 << 20  # bytes of the pipe to sshd: a larger pipe means fewer context switches
 HEAD = 1024  # first bytes of a file, which identify it: vLLM's first line has a time and a PID
+NEWLINE = ord("\n")
 OLDEST = 9  # NAME.log.9 is the oldest file that is considered
 CALM = 0.004  # seconds between two frames when lines arrive fast: thousands of tiny frames would keep pi busy
 LOOK = 1.0  # seconds between two checks whether a model is alive
@@ -87,7 +88,7 @@ def pass_on_all(opened: List["Log"], out: "Out") -> None:
             return
         if not any(sent.values()):
             watcher.wait(max(next_look - now, 0.0))
-        elif max(sent.values()) < CHUNK and wire.stdin_ended(CALM):
+        elif max(sent.values()) < CHUNK - MAX_LOOK and wire.stdin_ended(CALM):
             wire.leave()
 
 
@@ -148,6 +149,7 @@ class Log:
         self._inode = self._position = self._unsent = 0
         self._end: Optional[int] = None
         self._head = self._rest = b""
+        self._is_mid_line = False  # the begin of the line was sent already
         self._not_ours = 0  # inode of the log of the previous model
 
     def require_something(self) -> None:
@@ -204,6 +206,7 @@ class Log:
             after = self._file_after()
             size = self._read()  # again: once a newer file exists, nothing more is written to this one
             if after and not size:
+                self._send_begun_look()
                 self._send_rest()
                 self._open(after)
                 self.report("rotated")
@@ -219,6 +222,7 @@ class Log:
         return not self.follow or (self.life.is_over and now - self.life.ended > GRACE)
 
     def end(self) -> None:
+        self._send_begun_look()
         self._send_rest()
         self.report("ended")
 
@@ -239,18 +243,50 @@ class Log:
         if self._file < 0:
             return 0
         size = CHUNK if self._end is None else min(CHUNK, max(self._end - self._position, 0))
-        return os.preadv(self._file, [self._out.payload[:size]], self._position)
+        size = os.preadv(self._file, [self._out.payload[:size]], self._position)
+        return self._without_begun_look(size) if self._query.hides_looks and size else size
 
     def _send(self, size: int) -> None:
         """Send the bytes read, or the matching lines in them."""
         if self._query.matches is None:
             self._out.send_payload(DATA, self._number, self._position, size)
             return
+        if self._query.hides_looks:
+            self._send_without_looks(size)
+            return
         data = self._rest + self._out.payload[:size].tobytes()
         cut = data.rfind(b"\n") + 1
         cut = cut if len(data) - cut < MAX_LINE else len(data)  # a longer line counts as complete
         self._rest = data[cut:]
         self._send_matching(data[:cut])
+
+    def _send_without_looks(self, size: int) -> None:
+        """Send all but the lines of pi's own looks; a line whose begin was sent already is none."""
+        is_begun, self._is_mid_line = self._is_mid_line, self._out.payload[size - 1] != NEWLINE
+        if not self._out.has(log_search.LOOK_WORD, size):
+            self._out.send_payload(DATA, self._number, self._position, size)
+            return
+        data = self._out.payload[:size].tobytes()
+        begin = (data.find(b"\n") + 1 or size) if is_begun else 0
+        lines = data[begin:].split(b"\n")
+        shown = data[:begin] + b"\n".join(line for line in lines if log_search.is_no_look(line))
+        self._out.send(DATA, self._number, self._position, shown)
+
+    def _without_begun_look(self, size: int) -> int:
+        """Return how many bytes to take now: the begin of a line that may be a look is read again with its end."""
+        last = self._out.payload[max(size - MAX_LOOK, 0) : size].tobytes()
+        begun = last[last.rfind(b"\n") + 1 :]
+        is_from_its_start = len(begun) < len(last) or (size < MAX_LOOK and not self._is_mid_line)
+        return size - len(begun) if is_from_its_start and log_search.may_be_look(begun) else size
+
+    def _send_begun_look(self) -> None:
+        """Send the line that `_without_begun_look` has left, since its end will not come, unless it is a look."""
+        if self._query.hides_looks and self._file >= 0:
+            left = MAX_LOOK if self._end is None else min(MAX_LOOK, max(self._end - self._position, 0))
+            begun = os.pread(self._file, left, self._position)
+            self._position += len(begun)
+            if begun and log_search.is_no_look(begun):
+                self._out.send(DATA, self._number, self._position, begun)
 
     def _send_rest(self) -> None:
         """Send the incomplete last line of a file."""
@@ -274,6 +310,7 @@ class Log:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._position = home.open_regular(path), position
+        self._is_mid_line = False
         self._inode, self._head = os.fstat(self._file).st_ino, os.pread(self._file, HEAD, 0)
 
     def _learn_head(self) -> None:
@@ -302,6 +339,7 @@ class Log:
             self._open(copy, self._position)
             return
         self._send_rest()
+        self._is_mid_line = False
         self._position, self._head = 0, os.pread(self._file, HEAD, 0)
         self.report("truncated")
 
@@ -362,7 +400,8 @@ class Out:
     """
 
     def __init__(self) -> None:
-        self._frame = memoryview(bytearray(HEADER.size + CHUNK))
+        self._bytes = bytearray(HEADER.size + CHUNK)
+        self._frame = memoryview(self._bytes)
         self.payload = self._frame[HEADER.size :]
         os.set_blocking(1, False)
         with contextlib.suppress(OSError):  # some sshds use sockets, and the user's limit for pipes may be reached
@@ -383,6 +422,10 @@ class Out:
     def send_payload(self, kind: int, number: int, offset: int, size: int) -> None:
         HEADER.pack_into(self._frame, 0, kind, number, size, offset)
         self._write(self._frame[: HEADER.size + size])
+
+    def has(self, word: bytes, size: int) -> bool:
+        """Return whether a word is in the first bytes of the payload, without copying them."""
+        return self._bytes.find(word, HEADER.size, HEADER.size + size) >= 0
 
     def _write(self, rest: memoryview) -> None:
         self._last_sent = time.monotonic()

@@ -302,13 +302,17 @@ Moment = Union[SecondsAgo, TimeOfDay, LocalTime, UtcTime]
 
 
 class LogsRequest(TypedDict):
-    """The last `lines` (None: all) since a moment that match `grep`; with `follow`, also later lines."""
+    """The last `lines` (None: all) since a moment that match `grep`; with `follow`, also later lines.
+
+    Without `looks`, the requests with which pi itself looks at a model are left out.
+    """
 
     sources: List[LogSource]
     lines: Optional[int]
     since: Optional[Moment]
     grep: Optional[str]
     follow: bool
+    looks: bool
 
 
 class UploadedFile(TypedDict):

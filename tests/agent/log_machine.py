@@ -133,7 +133,14 @@ class LogMachine(Machine):
             for name, position in zip(names, positions or [None] * len(names), strict=True)
         ]
         program = _without_ctypes() if without_ctypes else agent_program.packed("logs")
-        request = {"sources": sources, "lines": None, "since": None, "grep": None, "follow": True} | changes
+        request = {
+            "sources": sources,
+            "lines": None,
+            "since": None,
+            "grep": None,
+            "follow": True,
+            "looks": True,
+        } | changes
         line = json.dumps({"protocol": 1, "operation": "logs", "beat": beat, "request": request}).encode()
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],

@@ -370,3 +370,65 @@ def test_a_moment_is_found_without_reading_the_whole_log(machine: LogMachine) ->
 def bytes_read(process: "subprocess.Popen[bytes]") -> int:
     counters = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
     return int(counters["rchar"])
+
+
+def look(path: str, address: str = "127.0.0.1") -> bytes:
+    return b'(APIServer pid=7) INFO:     %s:4242 - "GET %s HTTP/1.1" 200 OK\n' % (address.encode(), path.encode())
+
+
+LOOKS = [look("/health"), look("/metrics"), look("/.well-known/pi-model?nonce=00", "10.0.0.1")]
+OTHERS = [
+    b"(EngineCore pid=8) INFO 11-23 13:31:46 [core.py:1] ready\n",
+    look("/health", "10.0.0.7"),  # another client's
+    look("/metricsx"),
+    b'(APIServer pid=7) INFO:     127.0.0.1:4242 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n',
+    b'a prompt: "GET /health HTTP/1.1"\n',
+    b"\n",
+]
+
+
+def test_lines_of_pis_own_looks_are_left_out_and_the_others_are_counted(machine: LogMachine) -> None:
+    machine.run()
+    machine.write(b"".join([*OTHERS[:3], *LOOKS * 50, OTHERS[3], *LOOKS * 50, *OTHERS[4:], *LOOKS]))
+    reader = machine.read(looks=False, lines=4)
+    reader.until_text(b"".join(OTHERS[2:]))
+    machine.write(b"50 %\r" + LOOKS[0][:40])
+    reader.until_text(b"".join(OTHERS[2:]) + b"50 %\r" + LOOKS[0][:40])  # it is behind a begun line: no line of its own
+    machine.write(b"\n" + LOOKS[1][:40])
+    machine.write(LOOKS[1][40:] + b"more")
+    reader.until_text(b"".join(OTHERS[2:]) + b"50 %\r" + LOOKS[0][:40] + b"\nmore")
+    assert reader.position()["offset"] == machine.log().stat().st_size
+
+
+def test_a_pattern_searches_the_lines_of_looks_too(machine: LogMachine) -> None:
+    machine.run()
+    machine.write(b"".join([*LOOKS, *OTHERS]))
+    reader = machine.read(looks=False, grep='"GET /met', follow=False)
+    reader.until_text(LOOKS[1] + OTHERS[2])
+
+
+@pytest.mark.parametrize(("last", "shown"), [(b"(Engine", b"(Engine"), (LOOKS[0][:-1], b""), (b"I", b"I")])
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_last_line_without_an_end_is_shown_in_the_end(
+    machine: LogMachine, last: bytes, shown: bytes, follow: bool
+) -> None:
+    machine.run()
+    machine.write(OTHERS[0] + last)
+    reader = machine.read(looks=False, follow=follow)
+    if follow:
+        reader.until_text(OTHERS[0])
+        machine.kill()
+    until(lambda: "ended" in reader.look().events())
+    assert reader.text() == OTHERS[0] + shown
+    assert reader.position()["offset"] == machine.log().stat().st_size
+
+
+def test_however_the_writes_are_cut_the_same_lines_are_left_out(machine: LogMachine) -> None:
+    machine.run()
+    reader = machine.read(looks=False)
+    lines = [line for other in OTHERS for line in (other, *LOOKS, other, LOOKS[0])]
+    log = b"".join(lines)
+    for begin in range(0, len(log), 37):
+        machine.write(log[begin : begin + 37])
+        reader.look()
+    reader.until_text(b"".join(line for line in lines if line not in LOOKS))

@@ -103,7 +103,7 @@ def test_a_running_model_belongs_to_the_machine_on_which_its_processes_are(machi
 
 def log_of(machine: Machine, name: str) -> bytes:
     source = {"name": name, "uid": None, "pid": 0, "port": 0, "gpu": "", "position": None}
-    request: Any = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": False}
+    request: Any = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": False, "looks": True}
     with machine.open("logs", **request) as process:
         assert process.stdout is not None
         return process.stdout.read()

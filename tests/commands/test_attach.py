@@ -104,6 +104,6 @@ def test_the_times_of_the_last_start_are_what_is_expected_of_the_next(pi: Pi, po
     second = pi("start", MODEL, "--name", "q")
     loading = [line for line in second.err.splitlines() if line.startswith("dc1: loading weights")]
     assert "(last time " in loading[0]
-    assert re.search(r"note: `q` took [45]s: .*loading weights \ds", second.err)
+    assert re.search(r"note: `q` took \d+s: .*loading weights \ds", second.err)
     assert Path(os.environ["PI_CONFIG_DIR"], "starts.json").stat().st_mode & 0o077 == 0
     assert pod.processes()

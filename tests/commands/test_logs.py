@@ -1,6 +1,8 @@
 """`pi logs`: what vLLM prints, as it is, until it dies or we go."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
+from pi_cli.vllm import abilities
 from tests.commands.log_watching import readers, speaking, watching
-from tests.conftest import Pi
+from tests.conftest import Pi, pods_json
 from tests.until import until
 
 RAW = b"\xff\xfe\x00 \x1b[31mred\x1b[0m \x1b]0;title\x07 [/INST] :smile: {} %s [bold]x[/bold]\r50%\rhalf a li"
@@ -29,13 +32,42 @@ def test_a_real_model_is_followed_byte_for_byte_and_ends_with_its_stop(pi: Pi, p
     pi("start", "Qwen/Qwen3-8B", "--name", "q")
     log = pod.home / ".vllm_logs" / "q.log"
     last = b"".join(log.read_bytes().splitlines(keepends=True)[-3:])
-    assert pi("logs", "q", "-n", "3", "--no-follow").out.encode() == last
-    with watching("q", "-n", "all") as watched:
+    assert pi("logs", "q", "-n", "3", "--no-follow", "--all-lines").out.encode() == last
+    with watching("q", "-n", "all", "--all-lines") as watched:
         watched.until_out(log.read_bytes())
         pi("stop", "q")
         assert watched.process.wait(15) == 0
         assert watched.out == log.read_bytes()
         assert watched.err == "note: `q` has exited: it was shut down\n"
+
+
+LOOKS = re.compile(r'"GET /(health|metrics|\.well-known/pi-model)[ ?]')
+
+
+def test_what_pi_looks_at_is_not_shown_unless_asked_for(pi: Pi, pod: EmbeddedPod) -> None:
+    pi("start", "Qwen/Qwen3-8B", "--name", "q")
+    for _ in range(3):
+        assert pi("list").code == 0
+    log = (pod.home / ".vllm_logs" / "q.log").read_text().splitlines()
+    shown = pi("logs", "q", "-n", "5", "--no-follow").out.splitlines()
+    assert shown == [line for line in log if not LOOKS.search(line)][-5:]
+    every = pi("logs", "q", "-n", "all", "--no-follow", "--all-lines").out
+    assert len(LOOKS.findall(every)) >= 7  # two for each list, and those of the start
+
+
+def test_a_vllm_that_can_is_started_so_that_it_does_not_log_pis_looks(pi: Pi, pod: EmbeddedPod) -> None:
+    state = pods_json()
+    state["pods"]["dc1"]["vllm"] = "0.32.0"
+    Path(os.environ["PI_CONFIG_DIR"], "pods.json").write_text(json.dumps(state))
+    (pod.home / "venv").mkdir(exist_ok=True)
+    (pod.home / "venv" / ".pi-abilities.json").write_text(abilities.SHIPPED.read_text())
+    planned = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--dry-run", "--json").json[0]["command"]
+    assert "--disable-access-log-for-endpoints /health,/metrics,/.well-known/pi-model" in planned
+    assert pi("start", "Qwen/Qwen3-8B", "--name", "q").code == 0
+    assert pi("list").code == 0
+    log = (pod.home / ".vllm_logs" / "q.log").read_text()
+    assert "POST /v1/completions" in log
+    assert not LOOKS.search(log)
 
 
 def test_a_pipe_gets_the_bytes_as_they_are(pod: EmbeddedPod) -> None:

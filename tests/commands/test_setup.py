@@ -59,7 +59,9 @@ def test_setup_makes_a_pod_of_a_bare_machine(pi: Pi, machine: EmbeddedPod) -> No
     assert steps_of(result.err)[0].startswith("dc1: learned its host key SHA256:")
     assert [line for line in steps_of(result.err) if line.startswith("dc1: Installing vLLM: ")]
     assert "Setting up" not in result.err, "what installers print is for the log"
-    assert re.fullmatch(r"dc1: ready in \d+(\.\d)? s", result.err.splitlines()[-1])
+    took, next_step = result.err.splitlines()[-2:]
+    assert re.fullmatch(r"took \d+(\.\d)? s", took)
+    assert next_step == "start a model with `pi start openai/gpt-oss-20b --name gpt-oss-20b`"
     written = pods_json()
     assert written["active"] == "dc1"
     assert written["pods"]["dc1"]["ssh"] == machine.ssh

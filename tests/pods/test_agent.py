@@ -199,7 +199,7 @@ def test_an_agent_is_waited_for_as_long_as_it_beats(dc1: EmbeddedPod) -> None:
 
     async def follow(session: PodSession) -> Any:
         source = {"name": "log-hangs", "uid": None, "pid": 0, "port": 0, "gpu": "", "position": None}
-        request = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": True}
+        request = {"sources": [source], "lines": None, "since": None, "grep": None, "follow": True, "looks": False}
         try:
             return await agent.logs(session, request, lambda *_: None)  # type: ignore[arg-type]
         except PiError as error:

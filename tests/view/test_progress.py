@@ -13,6 +13,8 @@ from fcntl import ioctl
 import pytest
 
 from pi_cli.view.progress import DownloadProgress
+from tests.until import until
+from tests.view.screen import drawn, running
 
 SHOW = """
 from pi_cli.events import Output, Phase
@@ -114,4 +116,63 @@ def test_the_row_of_a_download_fits_80_columns() -> None:
         os.close(theirs)
         screen = read_to_the_end(ours)
     os.close(ours)
-    assert "downloading  40.0 GB of 140.0 GB (28 %); `dc2` is downloading it" in screen
+    assert "━  40.0 of 140.0 GB; `dc2` is downloading it" in screen
+
+
+BAR = """
+import time
+from pi_cli.events import Progress
+from pi_cli.view import progress
+with progress.following(["dc1"]) as report:
+    report(Progress("dc1", 40 * 10**9, 140 * 10**9))
+    time.sleep(1.05)
+    report(Progress("dc1", 42 * 10**9, 140 * 10**9))
+    input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (100, r". dc1  \d:\d\d  downloading  ━+╸?━*  42.0 of 140.0 GB, 1.9 GB/s, \d+s left"),
+        (80, r". dc1  \d:\d\d  downloading  ━+╸?━*  42.0 of 140.0 GB, 1.9 GB/s, \d+s left"),
+        (70, r". dc1  \d:\d\d  downloading  42.0 GB of 140.0 GB \(30 %\), \d+s left"),
+        (44, r". dc1  \d:\d\d  downloading  30 %, \d+s left"),
+    ],
+)
+def test_a_narrow_screen_drops_the_bar_first_and_then_the_rate(width: int, row: str) -> None:
+    with running(BAR, width=width) as (screen, process):
+        until(lambda: any(" left" in each for each in screen.rows), "the time left is shown")
+        shown = re.sub(r"1\.\d GB/s", "1.9 GB/s", next(each for each in screen.rows if " left" in each))
+        assert re.fullmatch(row, shown.rstrip()), shown
+        process.communicate("\n", timeout=20)
+
+
+NOTES = """
+import sys
+from pi_cli.events import Ended, Note, Phase
+from pi_cli.view import progress
+pods = sys.argv[1:] or ["dc1"]
+with progress.following(pods) as report:
+    for pod in pods:
+        report(Phase(pod, "loading weights"))
+        report(Note(pod, "the fewest GPUs", is_reason=True))
+        report(Note(pod, "the disk is slow"))
+        report(Ended(pod, "no room" if pod == "dc2" else None))
+"""
+
+
+def test_of_phases_nothing_stays_and_reasons_are_quieter_than_notes() -> None:
+    screen = drawn(NOTES, width=80)
+    assert screen.rows == ["the fewest GPUs", "note: dc1: the disk is slow"]
+    assert "\x1b[2mthe fewest GPUs" in screen.raw
+
+
+def test_of_several_pods_no_reasons_stay_and_no_failure_which_the_error_tells() -> None:
+    screen = drawn(NOTES.replace("sys.argv[1:] or", '["dc1", "dc2"] or'), width=80)
+    assert screen.rows == ["note: dc1: the disk is slow", "note: dc2: the disk is slow"]
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    screen = drawn(NOTES, width=80, TERM="dumb")
+    assert screen.rows == ["dc1: loading weights", "dc1: the fewest GPUs", "dc1: the disk is slow"]

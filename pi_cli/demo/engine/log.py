@@ -11,6 +11,7 @@ class LogWriter:
 
     def __init__(self, process: str, pid: int | None = None) -> None:
         self.prefix = f"({process} pid={pid or os.getpid()}) "
+        self.unlogged: frozenset[str] = frozenset()  # paths whose requests are not logged
 
     def info(self, source: str, text: str) -> None:
         self._say("INFO", source, text, sys.stdout)
@@ -26,7 +27,9 @@ class LogWriter:
     def uvicorn(self, text: str) -> None:
         self.raw(f"INFO:     {text}")
 
-    def access(self, text: str) -> None:
+    def access(self, path: str, text: str) -> None:
+        if path in self.unlogged:
+            return
         self.raw(f"INFO:     {text}", stream=sys.stdout)
 
     def raw(self, text: str, *, stream: TextIO | None = None) -> None:

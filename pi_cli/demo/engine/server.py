@@ -175,6 +175,7 @@ class Server:
         self._log.uvicorn("Waiting for application startup.")
         if self._settings.simulated("never-listen") is not None:
             await asyncio.Event().wait()
+        self._log.unlogged = frozenset(self._settings.text("disable-access-log-for-endpoints").split(","))
         server = await web.start(app, listener, self._log)
         self._log.uvicorn("Application startup complete.")
         self._serves = True

@@ -120,4 +120,5 @@ class _Answer:
         lines = b"".join(b"%s: %s\r\n" % (name, value) for name, value in headers)
         self._writer.write(f"HTTP/1.1 {status} {phrase}\r\n".encode() + lines + b"\r\n")
         host, port = self._client
-        self._log.access(f"{host}:{port} - {self._request} {status} {phrase}")
+        path = self._request.split(" ")[1].partition("?")[0]
+        self._log.access(path, f"{host}:{port} - {self._request} {status} {phrase}")
