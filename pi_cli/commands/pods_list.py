@@ -28,9 +28,7 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
     if as_json:
         terminal.show_json(
             [
-                as_json_row(name, pod, is_active=name == active)
-                | costs.as_json(pod)
-                | ({"check": _as_json(checked[name])} if check else {})
+                as_json_row(name, pod, is_active=name == active) | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
             ]
         )
@@ -72,8 +70,10 @@ def as_json_row(name: str, pod: Pod, *, is_active: bool) -> dict[str, object]:
     """Return a pod as `--json` shows it: what `pods.json` has, with the GPUs of models as numbers too."""
     recorded = write_pod(pod)
     models = {name: {"gpus": model.gpus} | recorded["models"][name] for name, model in pod.models.items()}
-    unknown = dict.fromkeys(("vllm", "abilities", "storage", "home", "provider", "connect_timeout"))
-    return {"name": name, "active": is_active} | unknown | recorded | {"models": models}
+    unknown = dict.fromkeys(
+        ("vllm", "abilities", "storage", "home", "provider", "connect_timeout", "quiet_since", "asked")
+    )
+    return {"name": name, "active": is_active} | unknown | recorded | costs.as_json(pod) | {"models": models}
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":

@@ -316,7 +316,7 @@ def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, took:
         )
     is_active = state.load().active == name
     if as_json:
-        terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active) | costs.as_json(pod))
+        terminal.show_json(pods_list.as_json_row(name, pod, is_active=is_active))
         return
     terminal.say(("ready", "green"), f" pod `{name}`: {', '.join(facts)}")
     terminal.aside(f"took {units.duration(took)}")

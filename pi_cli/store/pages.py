@@ -18,6 +18,7 @@ PAGES = {
     "vllm-arguments": "docs/vllm-arguments.md",
     "vllm-refusals": "docs/vllm-refusals.md",
     "errors": "docs/errors.md",
+    "json": "docs/json.md",
     "performance": "docs/performance.md",
     "cli": "docs/cli.md",
     "security": "SECURITY.md",

@@ -19,7 +19,15 @@ from tests.forkserver import FORKSERVER
 
 pytestmark = pytest.mark.xdist_group("test_json")
 TOOLS = ("--vllm", "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
-NOT_DATA = {"pi run", "pi ssh", "pi demo", "pi completion", "pi help"}  # output of other programs, scripts and pages
+NOT_DATA = {
+    "pi",
+    "pi key",
+    "pi run",
+    "pi ssh",
+    "pi demo",
+    "pi completion",
+    "pi help",
+}  # output of other programs, scripts and pages
 
 
 def is_documented(command: str, result: Result) -> None:
@@ -37,6 +45,8 @@ def is_documented(command: str, result: Result) -> None:
         ("pi pods --check --json", "pods --check --json"),
         ("pi env --json", "env q --json"),
         ("pi check --json", "check q --json"),
+        ("pi top --json", "top --json --interval 0.5"),
+        ("pi why --json", "why q --json"),
         ("pi logs --json", "logs q -n 3 --no-follow --json"),
         ("pi prompt --json", "prompt q --json hello"),
         ("pi models --json", "models --json"),
