@@ -143,7 +143,7 @@ def test_an_option_in_place_of_the_command_is_refused(pi: Pi) -> None:
         result = pi("ssh", *words)
         assert result.code == 2
         assert f"`{words[-1]}` is not a command" in result.err
-    assert "No such option: -L" in pi("ssh", "-L", "1:h:2", "dc1").err
+    assert "`pi ssh` has no option `-L`" in pi("ssh", "-L", "1:h:2", "dc1").err
 
 
 def test_an_invalid_ssh_command_is_shown_with_the_part_at_fault_marked(pi: Pi) -> None:

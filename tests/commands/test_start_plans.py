@@ -63,15 +63,16 @@ def test_a_dry_run_in_json_has_every_figure(pi: Pi, pod: EmbeddedPod) -> None:
     assert value(told["arguments"], "--max-model-len") == "16384"
     assert value(told["arguments"], "--gpu-memory-utilization") == "0.50"
     memory = told["memory"]
-    assert memory["weights"] + memory["overhead"] + memory["kv_cache"] == pytest.approx(memory["total"] * 0.5)
+    assert memory["weights"] + memory["overhead"] + memory["kv_cache"] == pytest.approx(memory["total"] * 0.5, abs=0.001)
     assert pod.commands == []
 
 
 def test_without_a_model_it_shows_what_the_pod_can_run(pi: Pi, pod: EmbeddedPod) -> None:
     result = pi("start")
     assert result.code == 0
-    assert result.out == pi("models").out
-    assert KNOWN in result.out
+    shown = [line.split()[0] for line in result.out.splitlines()[1:]]
+    assert KNOWN in shown
+    assert set(shown) <= set(pi("models", "--fits", "-q").out.split())
     assert pod.commands == []
 
 
@@ -149,7 +150,7 @@ def test_a_name_is_suggested_where_none_is_given(pi: Pi, pod: EmbeddedPod) -> No
 def test_a_model_of_the_hub_is_planned_from_its_size_and_shape(pi: Pi, pod: EmbeddedPod, hub: Hub) -> None:
     words = ("start", "someone/eight-b", "--name", "q", "--dry-run", "--json")
     [told] = pi(*words, HF_ENDPOINT=hub.url).json
-    assert told["memory"]["weights"] == pytest.approx(16e9 / 2**30)
+    assert told["memory"]["weights"] == pytest.approx(16e9 / 2**30, abs=0.001)
     assert told["context"] == 40960
     assert "computed from its weights and architecture for 1x H100" in told["reasons"][0]
     assert value(told["arguments"], "--tool-call-parser") == "hermes"
