@@ -8,8 +8,9 @@ UV := $(shell command -v uv 2> /dev/null)
 
 # A worker takes one test at a time, or one group of tests that share a pod. Most tests wait: two cores are busy with eight.
 TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests/engine
-# Tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf.
-LAB := tests/demo tests/lab_checks
+# Tests of the stand-ins for vLLM, GPUs and the Hub, of downloads with the real hf, of the wheel, and of each command in
+# a process of its own.
+LAB := tests/demo tests/lab_checks tests/packaging tests/commands/test_new_processes.py
 # Tests of what goes on for long: logs, downloads and forwarded ports.
 STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_downloads.py \
   tests/commands/test_forward.py tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py \
@@ -42,7 +43,7 @@ help:
 	@echo "make test          run the default tests (no root, no GPU; under 3 minutes on 2 cores)"
 	@echo "make check         ruff, mypy --strict, shellcheck, and that mypy finds typos in the protocol with pods"
 	@echo "make format        let ruff format the code and fix what it can"
-	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, and of downloads with the real hf"
+	@echo "make test-lab      tests of the stand-ins for vLLM, GPUs and the Hub, of downloads with the real hf, and of the wheel"
 	@echo "make test-streams  tests of logs, downloads and forwarded ports, over good and bad connections"
 	@echo "make test-plans    plans of the whole catalogue, its updates, kinds of models, and every line after --vllm"
 	@echo "make test-setup    tests of the setup script, on machines whose apt, uv and nvidia-smi are small scripts"

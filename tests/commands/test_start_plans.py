@@ -63,7 +63,9 @@ def test_a_dry_run_in_json_has_every_figure(pi: Pi, pod: EmbeddedPod) -> None:
     assert value(told["arguments"], "--max-model-len") == "16384"
     assert value(told["arguments"], "--gpu-memory-utilization") == "0.50"
     memory = told["memory"]
-    assert memory["weights"] + memory["overhead"] + memory["kv_cache"] == pytest.approx(memory["total"] * 0.5, abs=0.001)
+    assert memory["weights"] + memory["overhead"] + memory["kv_cache"] == pytest.approx(
+        memory["total"] * 0.5, abs=0.001
+    )
     assert pod.commands == []
 
 

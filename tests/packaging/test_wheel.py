@@ -16,6 +16,7 @@ import pytest
 
 from pi_cli.store.pages import PAGES
 
+pytestmark = pytest.mark.xdist_group("test_wheel")  # one build serves all
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED: tuple[str, ...] = ("models.md", "remote/pod_setup.sh", "remote/require_key.py")
 SHIPPED += tuple(str(path.relative_to(ROOT)) for path in (ROOT / "remote/agent").rglob("*.py"))
