@@ -94,7 +94,7 @@ def _names(models: "Iterable[Listed]") -> Iterator[str]:
     current = state.load()
     for listed in models:
         if listed.status not in ("dead", "foreign"):
-            yield listed.name if listed.pod == current.active else f"{listed.pod}/{listed.name}"
+            yield current.spelled(listed.pod, listed.name)
 
 
 def _survey(pods: Mapping[str, Pod], *, as_json: bool) -> "tuple[list[Listed], dict[str, PiError]]":
@@ -174,6 +174,8 @@ def _as_json(listed: "Listed", pod: Pod) -> dict[str, object]:
         "downloaded_bytes": downloaded,
         "download_bytes": size,
         "cause": listed.cause,
+        "cause_line": listed.line,
+        "hint": listed.hint,
         "log": listed.log,
         "age_seconds": None if listed.age is None else round(listed.age),
         "gpu_memory_used_mib": used,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
@@ -140,20 +141,17 @@ def _is_current(known: Model | None, running: RunningModel) -> bool:
 
 def _dead(session: PodSession, dead: DeadModel, model: Model | None) -> Listed:
     model = model or Model("", port=0, gpu="", pid=0)
-    cause = _cause_of_death(session.pod, model, dead)
-    return Listed(session.pod, dead.name, model, "dead", cause=cause, log=dead.log)
-
-
-def _cause_of_death(pod: str, model: Model, dead: DeadModel) -> str:
-    """Return why a model is dead, according to its record and the end of its log."""
+    listed = Listed(session.pod, dead.name, model, "dead", log=dead.log)
     if dead.was_rebooted:
-        return "the pod was rebooted"
+        return replace(listed, cause="the pod was rebooted")
     if model.uid and not dead.was_recorded:
-        return "stopped by another client"
+        return replace(listed, cause="stopped by another client")
     from pi_cli.diagnosis import causes  # the table of causes takes long to load, and few lists have a dead model
 
-    cause = causes.find(dead.log_end, pod=pod, model=model.model)
-    return cause.summary if cause else "killed; the log shows no error"
+    cause = causes.find(dead.log_end, pod=session.pod, model=model.model)
+    if cause is None:
+        return replace(listed, cause="killed; the log shows no error")
+    return replace(listed, cause=cause.summary, line=cause.line, hint=cause.hint)
 
 
 async def _listed(session: PodSession, running: RunningModel, before: Model | None) -> Listed:

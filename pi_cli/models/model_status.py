@@ -22,11 +22,12 @@ class Listed:
 
     `status` is one of `starting` (with its `phase`; `progress` is (downloaded, total) bytes), `ready`, `unhealthy` (the
     health check fails), `orphaned` (the engine runs without its server, or without its record on the pod), `foreign`
-    (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `log` the path of its log
-    on the pod), `unreachable` (the pod is), `unknown` (the pod answered with an error) and `unchecked`. `age` is in
-    seconds. `url` is its public URL if the model has proved there that it is this one; `answers_here`: whether it has,
-    None if it was not tried. `requests` is (running, waiting), `idle` is for how many seconds no client has used
-    it, `memory` is (used, total) MiB of its GPUs, including other processes.
+    (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `line` the line of its log
+    that tells it, `hint` what to do, `log` the path of its log on the pod), `unreachable` (the pod is), `unknown` (the
+    pod answered with an error) and `unchecked`. `age` is in seconds. `url` is its public URL if the model has proved
+    there that it is this one; `answers_here`: whether it has, None if it was not tried. `requests` is (running,
+    waiting), `idle` is for how many seconds no client has used it, `memory` is (used, total) MiB of its GPUs, including
+    other processes.
     """
 
     pod: str
@@ -42,6 +43,8 @@ class Listed:
     idle: float | None = None
     memory: tuple[int, int] | None = None
     cause: str | None = None
+    line: str | None = None
+    hint: str | None = None
     log: str | None = None
 
 

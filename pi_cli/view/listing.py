@@ -11,6 +11,7 @@ from pi_cli import units
 from pi_cli.events import Event, Note
 from pi_cli.hints import command, fill
 from pi_cli.safe import safe_line
+from pi_cli.store import state
 from pi_cli.view import columns, live, questions, tables, terminal
 from pi_cli.view.columns import SPARE, Cell, Column
 
@@ -50,6 +51,9 @@ def show(models: "Sequence[Listed]", *, is_wide: bool = False) -> None:
             used = f"{units.gpu_memory(listed.memory[0])} of GPU memory" if listed.memory else "GPU memory"
             remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=listed.name, pod=listed.pod)
             terminal.note(f"`{listed.name}` has lost its server or its record, but still uses {used}; {remedy}")
+        elif listed.line:
+            more = "what its log says about `{name}`, and what to do: `pi why {typed}`"
+            terminal.note(fill(more, name=listed.name, typed=_typed(listed)))
 
 
 class Board:
@@ -183,4 +187,10 @@ def _url(listed: "Listed") -> str:
     """Return how other programs reach a model: its public URL, or the command that forwards a port, or `-`."""
     if listed.status not in ("ready", "unhealthy", "unchecked"):
         return "-"
-    return listed.url or command("pi", "forward", listed.name)
+    return listed.url or command("pi", "forward", _typed(listed))
+
+
+def _typed(listed: "Listed") -> str:
+    """Return what to type for a model: with its pod, unless that is the active one."""
+    current = state.load()
+    return current.spelled(listed.pod, listed.name) if current.active else listed.name

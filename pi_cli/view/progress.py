@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -164,8 +164,8 @@ def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
 
     console = terminal.err()
 
-    def render(_: int | None) -> "Table":
-        return _render(rows.values(), console.width)
+    def render(height: int | None) -> "RenderableType":
+        return _render(rows.values(), console.width, height)
 
     with questions.drawing(lambda: live.view(console, render, refresh_per_second=8)):
 
@@ -179,13 +179,27 @@ def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
         yield report
 
 
-def _render(rows: Iterable[_PodRow], width: int) -> "Table":
-    """Draw a row per pod. The last line of the log gets the rest of the width, less the `^C` that terminals echo."""
+def _render(rows: Iterable[_PodRow], width: int, height: int | None = None) -> "RenderableType":
+    """Draw a row per pod; on a low screen first those that have not ended, and how many others there are.
+
+    The last line of the log gets the rest of the width, less the `^C` that terminals echo.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    rows = list(rows)
+    if height is None or len(rows) <= height:
+        return _table(rows, width)
+    first = sorted(rows, key=lambda row: row.ended is not None)[: max(height - 1, 0)]
+    more = Text(f"{len(rows) - len(first)} more pods", style="dim")
+    return Group(_table(first, width), more) if first else more
+
+
+def _table(rows: Sequence[_PodRow], width: int) -> "Table":
     from rich.spinner import Spinner
     from rich.table import Table
     from rich.text import Text
 
-    rows = list(rows)
     table = Table.grid(padding=(0, GAP, 0, 0), expand=True)
     table.width = max(width - len("^C") - 1, 1)
     before = [max(map(len, texts), default=0) + GAP for texts in zip(*map(_fixed, rows), strict=True)]

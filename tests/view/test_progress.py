@@ -176,3 +176,24 @@ def test_of_several_pods_no_reasons_stay_and_no_failure_which_the_error_tells() 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     screen = drawn(NOTES, width=80, TERM="dumb")
     assert screen.rows == ["dc1: loading weights", "dc1: the fewest GPUs", "dc1: the disk is slow"]
+
+
+MANY = """
+from pi_cli.events import Ended, Phase
+from pi_cli.view import progress
+pods = [f"pod-{number:02}" for number in range(30)]
+with progress.following(pods) as report:
+    for pod in pods:
+        report(Phase(pod, "loading weights"))
+    report(Ended("pod-00", None))
+    input()
+"""
+
+
+def test_on_a_low_screen_the_pods_that_are_not_done_come_first() -> None:
+    with running(MANY, width=80, height=10) as (screen, process):
+        until(lambda: any("more pods" in row for row in screen.rows), "the number of the others is shown")
+        until(lambda: not any("pod-00" in row for row in screen.rows), "the pod that is done has made room")
+        assert sum("loading weights" in row for row in screen.rows) == 8
+        process.communicate("\n", timeout=20)
+    assert screen.rows == [""]
