@@ -33,7 +33,7 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     new_remarks = _remarks(session.pod, answer) + _update_entries(session.pod, known, alive, kept, report)
     dead = [_dead(session, model, known.get(model.name)) for model in answer.dead]
     for model in dead:
-        report(Note(session.pod, f"`{model.name}` is dead and was removed: {model.cause}; its log: {model.log}"))
+        report(Note(session.pod, _obituary(model)))
     for remark in new_remarks:
         if remarks is None or remark not in remarks:
             report(Note(session.pod, remark))
@@ -43,6 +43,14 @@ async def survey(session: PodSession, pod: Pod, report: Report, remarks: set[str
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_listed(session, model, known.get(model.name))) for model in answer.models]
     return [*(task.result() for task in tasks), *dead]
+
+
+def _obituary(dead: Listed) -> str:
+    """Return what is said once about a dead model: why, and where there is more."""
+    more = f"its log: {dead.log}"
+    if dead.line:
+        more = fill("`pi why {typed}` shows what its log says", typed=state.load().spelled(dead.pod, dead.name))
+    return f"`{dead.name}` is dead and was removed: {dead.cause}; {more}"
 
 
 def _remarks(pod: str, answer: Survey) -> list[str]:

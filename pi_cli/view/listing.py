@@ -51,9 +51,6 @@ def show(models: "Sequence[Listed]", *, is_wide: bool = False) -> None:
             used = f"{units.gpu_memory(listed.memory[0])} of GPU memory" if listed.memory else "GPU memory"
             remedy = fill("stop it with `pi stop {name} --pod {pod}`", name=listed.name, pod=listed.pod)
             terminal.note(f"`{listed.name}` has lost its server or its record, but still uses {used}; {remedy}")
-        elif listed.line:
-            more = "what its log says about `{name}`, and what to do: `pi why {typed}`"
-            terminal.note(fill(more, name=listed.name, typed=_typed(listed)))
 
 
 class Board:

@@ -138,7 +138,9 @@ def test_a_model_that_died_is_shown_with_the_cause_and_forgotten(pi: Pi, pod: Em
         assert (dead["name"], dead["status"]) == ("q", "dead")
         assert cause in dead["cause"]
         assert dead["log"].endswith("/.vllm_logs/q.log")
-        assert f"`q` is dead and was removed: {dead['cause']}" in result.err
+        more = "`pi why q` shows what its log says" if dead["hint"] else f"its log: {dead['log']}"
+        assert f"`q` is dead and was removed: {dead['cause']}; {more}" in result.err
+        assert (dead["cause_line"] or "") in said
         assert pods_json()["pods"]["dc1"]["models"] == {}
         assert pi("list", "--json").json == []
 
