@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pi_cli.diagnosis import log_statements, memory_lines
 
-AROUND = 5  # lines before and behind
+AROUND = 4  # lines before and behind
 MAX_LINE = 400  # characters
 # vLLM 0.32; the pod knows the same phases while a model starts (`remote/agent/phases.py`).
 PHASES = (

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from pi_cli.safe import safe
-from pi_cli.view import terminal
+from pi_cli.view import columns, tables, terminal
 
 if TYPE_CHECKING:
     from pi_cli.models.why import Explanation
@@ -34,7 +34,10 @@ def show(explained: "Explanation") -> None:
         for index, line in enumerate(found.context):
             is_cause = index == found.at
             style = "bold" if is_cause else "dim"
-            console.print(Text((MARK if is_cause else NO_MARK) + safe(line), style=style), soft_wrap=True)
+            text = (MARK if is_cause else NO_MARK) + safe(line)
+            if console.is_terminal and not is_cause:
+                text = columns.cut(text, console.width, tables.ellipsis(console.encoding))
+            console.print(Text(text, style=style), soft_wrap=True)
     if found.memory and cause:
         console.print()
         console.print(Text(f"GPU memory: {'; '.join(found.memory)}"), soft_wrap=True)
