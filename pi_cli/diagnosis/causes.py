@@ -53,6 +53,7 @@ MODEL_PAGE = re.compile(r"(https?://[^/\s'\"]+/)(?:api/models/)?([\w.-]+/[\w.-]*
 
 MAX_SUMMARY = 200  # characters, the length of an error's first line
 MAX_LINE = 1000  # characters: longer lines list everything that vLLM supports
+MAX_TEXT = 20_000  # characters of the begin and of the end of a message
 MAX_GROUP = 4000  # characters of what a pattern matches; Python refuses to read longer numbers
 SIGNAL_MEANINGS = {
     4: "it uses instructions that the machine's processor lacks",
@@ -168,11 +169,16 @@ def _first_known(statements: Sequence[Statement], errors: Sequence[Statement]) -
 def _first(statements: Iterable[Statement], causes: Sequence[KnownCause]) -> _Recognised | None:
     """Return the earliest statement that one of these causes matches, with the first cause that does."""
     for statement in statements:
-        text = statement.text
+        text = _bounded(statement.text)
         for known in causes:
             if (match := re.search(known.pattern, text)) and _is_within(statement, known):
                 return _Recognised(statement, known, match)
     return None
+
+
+def _bounded(text: str) -> str:
+    """Return the begin and the end of a message of any length, for patterns that may look at each part of it twice."""
+    return text if len(text) <= 2 * MAX_TEXT else f"{text[:MAX_TEXT]}\n{text[-MAX_TEXT:]}"
 
 
 def _is_within(statement: Statement, known: KnownCause) -> bool:
@@ -201,7 +207,7 @@ def _cause(
         values["packages"] = groups["packages"].split()
     remedy = known.remedy(command, matches) if command and known.remedy else None
     position = recognised.match.start("what" if "what" in groups else 0)
-    shown = line or _line_around(statement.text, position)
+    shown = line or _line_around(recognised.match.string, position)
     if shown == statement.lines[0].strip():
         shown = messages.telling(statement.lines)
     summary = _shorten(fill(known.summary, **values), MAX_SUMMARY)

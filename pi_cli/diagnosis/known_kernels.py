@@ -42,7 +42,7 @@ GENERATIONS = (
     ),
     KnownCause(
         r"No compiled (?P<what>\w+) for (?:CUDA device|a compute) capability[: ]*(?P<have>\d+)"
-        r"|(?P<kernel>\w+) (?:kernels? )?(?:is|are) not (?:supported|available|implemented) (?:on|for) "
+        r"|\b(?P<kernel>\w{1,80}) (?:kernels? )?(?:is|are) not (?:supported|available|implemented) (?:on|for) "
         r"(?:sm_?|SM|compute capability )(?P<capability>\d[\d.]*)",
         "this vLLM is not built for this kind of GPU: a kernel is missing",
         f"{NEWER_VLLM}, or {ANOTHER_FORM}",
@@ -167,7 +167,7 @@ MEMORY_OF_GRAPHS = KnownCause(
 
 PACKAGES = (
     KnownCause(
-        r"(?P<what>[\w.-]+)\.so\S*: undefined symbol",
+        r"\b(?P<what>[\w.-]{1,100})\.so[\w.]{0,20}: undefined symbol",
         "the library `{what}` does not match the PyTorch on the pod",
         "repair vLLM with `pi pods setup {pod}`; a package that is not vLLM's, such as flash-attn, has to be removed "
         "or built for this PyTorch",

@@ -37,7 +37,7 @@ DEATH = re.compile(
     r"|\*{3} (?:SIG[A-Z]+ received|Aborted at|stack smashing|buffer overflow)"
     r"|\[[EF]\d{4} .*(?:Watchdog caught|watchdog thread terminated))"
 )
-FRAME = re.compile(r'^ *File "(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
+FRAME = re.compile(r'^ *File "(?P<file>[^"]{0,1000})", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
 ANNOUNCING = (" raised:", " output:", " error:", " exception:")
 MAX_FRAMES = 100  # of a traceback, the innermost: a recursion that never ends prints a thousand
 RETRIED = re.compile(r", retrying \d+ of \d+$")

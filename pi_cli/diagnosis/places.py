@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pi_cli.diagnosis.log_statements import Frame
 
 BARE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception):?\s*")
-PACKAGE = re.compile(r".*/(?:site|dist)-packages/")
+PACKAGE = re.compile(r"^.*/(?:site|dist)-packages/")
 
 
 class Feature(NamedTuple):

@@ -2,8 +2,10 @@
 
 import re
 
+import pytest
 from hypothesis import given
 
+from pi_cli.diagnosis import causes, circumstances
 from pi_cli.diagnosis.log_statements import COLOUR, parse
 from tests.properties import PROPERTY, texts_of
 
@@ -43,3 +45,16 @@ def test_colours_and_empty_lines_change_nothing(log: str) -> None:
 def test_what_a_serving_model_repeats_changes_nothing(log: str) -> None:
     line = r"(?m)^(?:\(\w+ pid=\d+\) )?INFO 11-23 13:31:46 \[a\.py:1\] [^\r\n]*$"
     assert parse(re.sub(line, lambda found: f"{found[0]}\n" * 3, log)) == parse(log)
+
+
+@pytest.mark.parametrize(
+    "part", ["x", "0", ".", " ", "a.", "A", "-", "/", "\t", "`", "(", "error ", 'File "', "use --", "::", "a_b "]
+)
+@pytest.mark.parametrize(
+    "begin", ["", "ValueError: ", 'Traceback (most recent call last):\n  File "', "WorkerProc: raised:\n"]
+)
+def test_a_line_without_an_end_is_read_in_time(begin: str, part: str) -> None:
+    """A pod may say anything: no pattern may look at each part of it again from each other part."""
+    log = begin + part * (1_000_000 // len(part))
+    cause = causes.find(log, pod="dc1", model="m/m")
+    circumstances.find(log, cause.line if cause else "")
