@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pi_cli
 from pi_cli.demo import gpus
+from pi_cli.store import paths
 from tests.lab.openssh import OpensshPod
 
 PACKAGE = Path(pi_cli.__file__).parent
@@ -17,11 +18,10 @@ exec python3 -I -S {HERE}/pi_cli/demo/bin/NAME "$@"
 
 def furnish(pod: OpensshPod) -> None:
     """Give a pod that has Python two GPUs and the programs that pi looks for; downloads are quick."""
+    # The simulated vLLM has its options from what vLLM can do, and divides the memory as the plan and the catalogue say.
     copy = pod.root / HERE.lstrip("/") / "pi_cli"
-    shutil.copytree(PACKAGE / "demo", copy / "demo", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PACKAGE / "__init__.py", copy)
-    # What vLLM can do, from which the simulated one has its options.
-    shutil.copytree(PACKAGE / "vllm", copy / "vllm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(paths.asset("models.md"), copy.parent)
     for name in ("vllm", "hf", "nvidia-smi"):
         pod.install(name, LAUNCHER.replace("NAME", name))
     gpus.install(pod.home, gpus.parse("2x H100 80GB"))

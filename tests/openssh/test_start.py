@@ -200,7 +200,7 @@ def test_zombies_count_as_dead(pi: Pi, prepare: Prepare) -> None:
     assert stopped.out == "stopped `b` on `dc1`\n"
     assert {each.state for each in pod.processes() if each.environ.get("PI_MODEL_UID")} <= {"Z"}
     assert any(each.state == "Z" for each in pod.processes())
-    assert pi("stop", "b").code == 1
+    assert pi("stop", "b").code == 2
     start(pi, "a")
 
 
