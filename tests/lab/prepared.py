@@ -18,7 +18,7 @@ exec python3 -I -S {HERE}/pi_cli/demo/bin/NAME "$@"
 
 def furnish(pod: OpensshPod) -> None:
     """Give a pod that has Python two GPUs and the programs that pi looks for; downloads are quick."""
-    # The simulated vLLM has its options from what vLLM can do, and divides the memory as the plan and the catalogue say.
+    # The simulated vLLM has its options from what vLLM can do, and divides the memory as the catalogue and the plan do.
     copy = pod.root / HERE.lstrip("/") / "pi_cli"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(paths.asset("models.md"), copy.parent)

@@ -34,7 +34,7 @@ def test_a_small_root_and_a_second_disk_make_a_pod_with_home(pi: Pi, small: Open
     command = ["pods", "setup", small.name, small.ssh]
     refused = pi(*command)
     assert refused.code == 1
-    assert "the disk of /root is too small: setup needs 13 GB there, and 6 GB are free" in refused.err
+    assert "the disk of /root is too small: setup needs 13 GB there, and 7 GB are free" in refused.err
 
     done = pi(*command, "--home", "/ephemeral")
     assert done.code == 0, done.err
