@@ -53,13 +53,13 @@ def completion(
     name = shell or _shell()
     if name not in SCRIPTS:
         raise BadUsage(
-            fill("`pi completion` does not support `{shell}`", shell=name),
+            fill("`pi completion` does not support `{name}`", name=name),
             hint="choose `pi completion bash`, `zsh`, `fish` or `powershell`",
         )
     if not install:
         typer.echo(SCRIPTS[name], nl=False)
         if sys.stdout.isatty():
-            terminal.note(fill("install it with `pi completion {shell} --install`", shell=name))
+            terminal.note(fill("install it with `pi completion {name} --install`", name=name))
         return
     for file in _install(name):
         terminal.say(f"wrote {file}")
@@ -104,7 +104,7 @@ def _install(shell: str) -> list[Path]:
     except OSError as error:
         raise PiError(
             fill("cannot write `{file}`: {reason}", file=str(error.filename or script), reason=error.strerror or ""),
-            hint=fill("write the script to another file: `pi completion {shell} > FILE`", shell=shell),
+            hint=fill("write the script to another file: `pi completion {name} > FILE`", name=shell),
         ) from error
 
 

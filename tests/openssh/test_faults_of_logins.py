@@ -246,7 +246,7 @@ def test_a_hostile_login_environment_changes_nothing(pi: Pi, prepare: Prepare) -
     pid = start(pi)
     [model] = pi("list", "--json").json
     assert (model["status"], model["pid"]) == ("ready", pid)
-    assert pi("logs", "q", "-n", "all", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
+    assert pi("logs", "q", "-n", "all", "--all-lines", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
     assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
     assert living(pod) == []
 

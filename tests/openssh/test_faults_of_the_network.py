@@ -181,7 +181,10 @@ def test_a_third_of_all_packets_lost_makes_it_slower_and_not_wrong(pi: Pi, pod: 
         pid = start(pi)
         [listed] = pi("list", "--json").json
         assert (listed["status"], listed["pid"]) == ("ready", pid)
-        assert pi("logs", "q", "-n", "all", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
+        assert (
+            pi("logs", "q", "-n", "all", "--all-lines", "--no-follow").out
+            == (pod.home / ".vllm_logs/q.log").read_text()
+        )
         assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
     assert living(pod) == []
 

@@ -31,7 +31,7 @@ def check_that_all_works(pi: Pi, pod: OpensshPod) -> None:
     pid = start(pi)
     [listed] = pi("list", "--json").json
     assert (listed["status"], listed["pid"]) == ("ready", pid)
-    assert pi("logs", "q", "-n", "all", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
+    assert pi("logs", "q", "-n", "all", "--all-lines", "--no-follow").out == (pod.home / ".vllm_logs/q.log").read_text()
     assert pi("stop", "q").out == "stopped `q` on `dc1`\n"
     assert living(pod) == []
 
