@@ -1,7 +1,7 @@
 """The models on the pods now: a table, also a live one for pods that are still being asked or are watched."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from pi_cli.models.model_status import Listed
+
+    Spelling = Callable[[str, str], str]
 
 STATUS_STYLES = {
     "ready": "green", "starting": "yellow", "unhealthy": "red", "orphaned": "red", "dead": "red", "unreachable": "red",
@@ -110,19 +112,22 @@ class _Drawn:
     def __init__(self, models: "Sequence[Listed]", width: int, encoding: str) -> None:
         pod_rank = 0 if len({listed.pod for listed in models}) > 1 else SPARE + 2
         names = (Column("POD", pod_rank), *COLUMNS)
-        table = columns.laid_out(names, [_row(listed) for listed in models], width, ellipsis=tables.ellipsis(encoding))
+        spelled = _spelling()
+        table = columns.laid_out(
+            names, [_row(listed, spelled) for listed in models], width, ellipsis=tables.ellipsis(encoding)
+        )
         self.head = Text.assemble(*table.head)
         self.groups = [
             [Text.assemble(*line), *_below(listed, table.widths["STATUS"], width)]
             for listed, line in zip(models, table.lines, strict=True)
         ]
-        self.lacks_url = "URL" not in table.widths and any(_url(listed) != "-" for listed in models)
+        self.lacks_url = "URL" not in table.widths and any(_url(listed, spelled) != "-" for listed in models)
 
     def all_lines(self) -> list[Text]:
         return [self.head, *(line for group in self.groups for line in group)]
 
 
-def _row(listed: "Listed") -> dict[str, Cell]:
+def _row(listed: "Listed", spelled: "Spelling") -> dict[str, Cell]:
     model = listed.model
     name, gpu = safe_line(model.model) or "-", model.gpu or "-"
     running, waiting = listed.requests or (None, None)
@@ -137,7 +142,7 @@ def _row(listed: "Listed") -> dict[str, Cell]:
         "PID": Cell(str(model.pid or "-")),
         "UP": Cell("-" if listed.status in ("starting", "dead") else units.age(listed.age)),
         "REQUESTS": Cell(_requests(listed.requests), short=f"{running} +{waiting}" if waiting else ""),
-        "URL": Cell(_url(listed)),
+        "URL": Cell(_url(listed, spelled)),
     }
 
 
@@ -180,14 +185,14 @@ def _requests(requests: tuple[int, int] | None) -> str:
     return f"{running} +{waiting} waiting" if waiting else f"{running}"
 
 
-def _url(listed: "Listed") -> str:
+def _url(listed: "Listed", spelled: "Spelling") -> str:
     """Return how other programs reach a model: its public URL, or the command that forwards a port, or `-`."""
     if listed.status not in ("ready", "unhealthy", "unchecked"):
         return "-"
-    return listed.url or command("pi", "forward", _typed(listed))
+    return listed.url or command("pi", "forward", spelled(listed.pod, listed.name))
 
 
-def _typed(listed: "Listed") -> str:
-    """Return what to type for a model: with its pod, unless that is the active one."""
+def _spelling() -> "Spelling":
+    """Return what says how to type a model: with its pod, unless that is the active one."""
     current = state.load()
-    return current.spelled(listed.pod, listed.name) if current.active else listed.name
+    return current.spelled if current.active else lambda _, name: name
