@@ -1,5 +1,6 @@
 """A pseudo-terminal for programs, and the text on its screen."""
 
+import codecs
 import os
 import pty
 import re
@@ -91,9 +92,10 @@ def running(
     screen = Screen(width, height)
 
     def read() -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
         with suppress(OSError):  # raised by a terminal whose programs have exited
             while piece := os.read(ours, 65536):
-                screen.raw += piece.decode()
+                screen.raw += decoder.decode(piece)
 
     with subprocess.Popen(
         [sys.executable, "-c", program],
