@@ -12,7 +12,11 @@ from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
 
 UsageError: Any = typer.BadParameter.__base__  # Typer exports only classes derived from it
-NUMBERS = {"int": "a whole number", "float": "a number"}
+NUMBERS = {
+    "int": "a whole number",
+    "integer": "a whole number",
+    "float": "a number",
+}  # by the names of old and new Typers
 
 
 def unknown_command(words: str, name: str, known: Iterable[str]) -> BadUsage:
