@@ -11,8 +11,9 @@ TESTS := -q -n 8 --dist loadgroup -m "not openssh and not engine" --ignore=tests
 # Tests of the stand-ins for vLLM, GPUs and the Hub, of downloads with the real hf, of the wheel, and of each command in
 # a process of its own.
 LAB := tests/demo tests/lab_checks tests/packaging tests/commands/test_new_processes.py
-# Tests of what goes on for long: logs, downloads and forwarded ports.
-STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_downloads.py \
+# Tests of what goes on for long: logs, downloads, forwarded ports, and what is shown while a user waits or watches.
+STREAMS := tests/agent/test_download.py tests/agent/test_logs.py tests/commands/test_attach.py \
+  tests/commands/test_downloads.py tests/commands/test_top.py tests/commands/test_waiting.py \
   tests/commands/test_forward.py tests/commands/test_logs.py tests/commands/test_logs_on_a_terminal.py \
   tests/commands/test_logs_over_bad_links.py tests/commands/test_run.py tests/models/test_forwards.py
 # Plans of the whole catalogue on all kinds of hardware, its updates, kinds of models, and every line after `--vllm`.
