@@ -20,6 +20,8 @@ ADDRESS = "ssh root@1.2.3.4"  # the two words of the quick start that a reader r
 PROGRESS = re.compile(r"^.{0,40}\b\d+:\d\d  .*\n", re.MULTILINE)  # how many lines there are depends on the machine
 DURATION = r"(?:\d+[dhm] ?)*\d[\d.]* ?m?s\b"
 PHASES = re.compile(rf"[:,(] ?[A-Za-z' ]+ {DURATION}\)?")  # `: starting vLLM 1s, loading weights 2s`: which took long
+# Which columns a list has room for depends on how many digits a PID and a port have.
+LIST = re.compile(r"^ *(?:POD +)?NAME +STATUS .*\n.*\n", re.MULTILINE)
 NUMBERS = re.compile(rf"{DURATION}|\d[\d.,:]*")
 
 
@@ -72,4 +74,5 @@ def transcript(steps: list[Step]) -> str:
 
 def normal(text: str) -> str:
     """Return a text without what differs from one run to the next: times, ports, numbers and the room they take."""
-    return " ".join(NUMBERS.sub("0", PHASES.sub("", PROGRESS.sub("", text))).split())
+    text = LIST.sub("(the list)\n", PROGRESS.sub("", text))
+    return " ".join(NUMBERS.sub("0", PHASES.sub("", text)).split())
