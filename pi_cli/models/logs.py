@@ -87,6 +87,42 @@ async def follow(
     return failures
 
 
+class LogEnd:
+    """The last bytes of a log that arrives in pieces; a pod may send gigabytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+
+    def keep(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._held += len(data)
+        while self._held - len(self._pieces[0]) > self._size:
+            self._held -= len(self._pieces.popleft())
+
+    def forget(self) -> None:
+        self._pieces.clear()
+        self._held = 0
+
+    def text(self) -> str:
+        return b"".join(self._pieces)[-self._size :].decode("utf-8", "replace")
+
+
+def source_of(
+    name: str, model: Model, *, uid: str | None, position: "protocol.LogPosition | None" = None
+) -> "protocol.LogSource":
+    """Return a log for a request: that of the model with this uid, from a position or from its begin."""
+    return {
+        "name": name,
+        "uid": uid,
+        "pid": model.pid,
+        "port": model.port,
+        "gpu": model.gpu,
+        "position": position,
+    }
+
+
 class _FollowedLog:
     """A log and how far it was passed on; the pod's agent continues at `position`."""
 
@@ -98,33 +134,14 @@ class _FollowedLog:
         self.position: protocol.LogPosition | None = None
         self.was_alive = True
         self.is_done = False
-        self._end: deque[bytes] = deque()
-        self._end_size = 0
+        self.end = LogEnd(KEPT_BYTES)
 
     def request(self) -> "protocol.LogSource":
-        return {
-            "name": self.source.name,
-            "uid": self.uid,
-            "pid": self.model.pid,
-            "port": self.model.port,
-            "gpu": self.model.gpu,
-            "position": self.position,
-        }
-
-    def keep(self, data: bytes) -> None:
-        self._end.append(data)
-        self._end_size += len(data)
-        while self._end_size - len(self._end[0]) > KEPT_BYTES:
-            self._end_size -= len(self._end.popleft())
-
-    def forget(self) -> None:
-        """Drop the end of a file that is complete: an error in an old file does not explain a later exit."""
-        self._end.clear()
-        self._end_size = 0
+        return source_of(self.source.name, self.model, uid=self.uid, position=self.position)
 
     def why_exited(self) -> str:
         """Return why the model exited, according to the end of its log."""
-        log = b"".join(self._end)[-KEPT_BYTES:].decode("utf-8", "replace")
+        log = self.end.text()
         if cause := _cause(log, self.source.pod, self.model.model):
             return cause
         return "it was shut down" if SHUT_DOWN.search(log) else "its log does not show why"
@@ -202,7 +219,7 @@ class _PodLogs:
             return self._change(log, part)
         if log.position:
             log.position["offset"] = offset
-        log.keep(part)
+        log.end.keep(part)
         return self.sink(log.source, part) if part else None
 
     def _change(self, log: _FollowedLog, change: LogChange) -> Awaitable[None] | None:
@@ -227,7 +244,7 @@ class _PodLogs:
                 log.is_done = True
                 self._note_end(log)
         if is_end:
-            log.forget()
+            log.end.forget()  # an error in an old file does not explain a later exit
         return waiting
 
     def _note_end(self, log: _FollowedLog) -> None:

@@ -10,7 +10,7 @@ from pi_cli.diagnosis.causes import Cause
 from pi_cli.diagnosis.circumstances import Circumstances
 from pi_cli.errors import PiError
 from pi_cli.hints import fill
-from pi_cli.models.logs import SERVES, SHUT_DOWN
+from pi_cli.models.logs import SERVES, SHUT_DOWN, LogEnd, source_of
 from pi_cli.pods import agent
 from pi_cli.pods.reports import LogChange
 from pi_cli.pods.wording import AgentRefused
@@ -54,28 +54,20 @@ def _model_in(log: str) -> str:
 
 
 async def _read(session: PodSession, name: str, model: Model | None) -> tuple[str, bool]:
-    parts: list[bytes] = []
-    begins: list[LogChange] = []
+    end = LogEnd(MAX_BYTES)
+    changes: list[LogChange] = []
 
     def take(source: int, offset: int, part: bytes | LogChange) -> Awaitable[None] | None:
         del source, offset
         if isinstance(part, LogChange):
-            begins.append(part)
+            changes.append(part)
         else:
-            parts.append(part)
+            end.keep(part)
         return None
 
     known = model or Model("", port=0, gpu="", pid=0)
-    source: protocol.LogSource = {
-        "name": name,
-        "uid": known.uid,
-        "pid": known.pid,
-        "port": known.port,
-        "gpu": known.gpu,
-        "position": None,
-    }
     request: protocol.LogsRequest = {
-        "sources": [source],
+        "sources": [source_of(name, known, uid=known.uid)],
         "lines": LINES,
         "since": None,
         "grep": None,
@@ -86,10 +78,10 @@ async def _read(session: PodSession, name: str, model: Model | None) -> tuple[st
         await agent.logs(session, request, take)
     except AgentRefused as error:
         raise error.with_hint(fill("see what runs with `pi list --pod {pod}`", pod=session.pod)) from error
-    log = b"".join(parts)[-MAX_BYTES:].decode("utf-8", "replace")
+    log = end.text()
     if not log.strip():
         raise PiError(
             f"the log of `{name}` on `{session.pod}` is empty",
             hint=fill("see what runs with `pi list --pod {pod}`", pod=session.pod),
         )
-    return log, any(change.is_alive for change in begins)
+    return log, any(change.is_alive for change in changes)
