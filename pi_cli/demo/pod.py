@@ -33,12 +33,16 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class EmbeddedPod:
     """A pod on a loopback port, ready when it is created; `close` (or `with`) leaves no process, thread or file behind.
 
-    `gpus` is a list as users write it (`1x H100 80GB, 1x L4`, `none`). A given `home` is not deleted.
+    `gpus` is a list as users write it (`1x H100 80GB, 1x L4`, `none`). A given `home` is not deleted. All embedded pods
+    are in one simulated private network, unless they have none: each has an address of its own on this machine's
+    loopback, which the agent takes from PI_DEMO_ADDRESS instead of from the interfaces of this machine.
     """
 
     address = "127.0.0.1"
 
-    def __init__(self, gpus: str = "2x H100 80GB", *, home: Path | None = None) -> None:
+    def __init__(
+        self, gpus: str = "2x H100 80GB", *, home: Path | None = None, has_private_network: bool = True
+    ) -> None:
         self.commands: list[str] = []
         """The command strings received, in order: the remote shell and `ps` on the pod see these."""
         with ExitStack() as undo:
@@ -46,6 +50,7 @@ class EmbeddedPod:
             undo.callback(shutil.rmtree, self._folder)
             self._create_home(cards.parse(gpus), home)
             self._first_port = undo.enter_context(ports.reserved())
+            self.private_address = ports.address(self._first_port) if has_private_network else ""
             client_key = _write_key(self.key)
             self._host_key = _new_key()
             self._sshd = Sshd(self._serve, host_key=self._host_key, client_key=client_key)
@@ -139,6 +144,7 @@ class EmbeddedPod:
             "SSH_CLIENT": f"{self.address} 0 {self.port}",  # set as by sshd: then Debian's bash reads ~/.bashrc
             "PI_FIRST_PORT": str(self._first_port),  # of its models: this machine may run other embedded pods
             "PI_FREE_DISK": str(FREE_DISK_BYTES),  # simulated weights take no space on this machine
+            "PI_DEMO_ADDRESS": self.private_address,  # SIMULATED private network: an address of this machine's loopback
             "PI_DEMO_CUDA": str(CUDA_LIBRARY),  # in place of the driver's library, which this machine may lack
             machine.VARIABLE: str(self._folder / "machine"),
             MARKER: str(self._folder),

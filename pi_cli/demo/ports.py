@@ -10,6 +10,12 @@ from contextlib import contextmanager
 FIRST_PORT, LAST_PORT, BLOCK_SIZE = 8001, 32000, 50
 
 
+def address(first_port: int) -> str:
+    """Return an address of the loopback for the pod with this block: 127.0.0.2, 127.0.0.3…"""
+    number = (first_port - FIRST_PORT) // BLOCK_SIZE + 2
+    return f"127.0.{number // 256}.{number % 256}"
+
+
 @contextmanager
 def reserved() -> Iterator[int]:
     """Reserve a block of ports, and yield its first port. A socket on its last port marks it as used."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pi_cli import interrupts
 from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.errors import PiError
 from pi_cli.hints import command
@@ -93,16 +94,16 @@ def keep() -> None:
             terminal.say(f"  export {name}={command(value)}")
         terminal.say(f'  pi start {MODEL} --name {NAME}\n  pi prompt {NAME} "What is 2+2?"\n')
         sys.stdout.flush()
-        _wait_for_signal()
+        _wait_for_ctrl_c()
     terminal.say("The pod and its files have been removed.")
 
 
-def _wait_for_signal() -> None:
-    """Wait for Ctrl+C, the intended end of `--keep`, or for SIGTERM or SIGHUP."""
-    received = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: received.set())
-    received.wait()
+def _wait_for_ctrl_c() -> None:
+    """Wait for Ctrl+C, the intended end of `--keep`; SIGTERM and SIGHUP end it as every command."""
+    pressed = threading.Event()
+    if not interrupts.is_ignored(signal.SIGINT):
+        signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    pressed.wait()
 
 
 @contextmanager

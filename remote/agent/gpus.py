@@ -3,14 +3,14 @@
 import contextlib
 import os
 import re
-import signal
-import subprocess
 import time
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from agent import home, processes, variables, wire
 
 if TYPE_CHECKING:
+    import subprocess
+
     from agent import protocol
 
 # Seconds, as in setup (`remote/setup/gpus.sh`): without persistence mode, a machine with eight GPUs takes 25 to 40.
@@ -42,13 +42,13 @@ class Memory(NamedTuple):
 NOT_ASKED = Memory({}, "answers", [])
 
 
-def memory(live: bool = False) -> Memory:
+def memory(live: bool = False, share: float = NOTE_SHARE) -> Memory:
     """Ask for the memory of the GPUs, with `live` also for their load. While models run, the driver is loaded and
-    answers at once."""
+    answers at once; it is given this share of the patience."""
     settings = variables.pod_environment()
-    [output] = ask([with_load(MEMORY) if live else MEMORY], settings, share=NOTE_SHARE)
+    [output] = ask([with_load(MEMORY) if live else MEMORY], settings, share=share)
     if live and output.driver == "fails":  # one field that this driver does not know, and it says nothing
-        [output] = ask([MEMORY], settings, share=NOTE_SHARE)
+        [output] = ask([MEMORY], settings, share=share)
     sizes = {}
     loads: "List[protocol.GpuLoad]" = []
     for line in output.text.splitlines():
@@ -124,6 +124,8 @@ def ask(
 
 def start(command: List[str], settings: Dict[str, str]) -> "Union[subprocess.Popen[bytes], Output]":
     """Start a command; return why it cannot be started if so."""
+    import subprocess
+
     path = os.pathsep.join([settings.get("PATH", os.defpath), *NVIDIA_FOLDERS])
     try:
         return subprocess.Popen(
@@ -143,6 +145,8 @@ def ended(process: "subprocess.Popen[bytes]", text: str, is_whole: bool, timeout
     """Return the output of a process that has closed it, or abandon the process."""
     program = str(process.args[0])  # type: ignore[index]
     if not is_whole or not home.wait_until(lambda: process.poll() is not None, min(1.0, timeout)):
+        import signal
+
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)  # without waiting: a process that hangs in a driver stays
         silence = "the driver does not answer: %s gave no answer within %.0f s" % (program, timeout)

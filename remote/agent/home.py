@@ -5,7 +5,7 @@ import os
 import select
 import stat
 import time
-from typing import TYPE_CHECKING, Callable, Dict, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Tuple
 
 from agent import wire
 from agent.wire import Refused
@@ -130,6 +130,18 @@ def read_until(descriptor: int, deadline: float) -> Tuple[bytes, bool]:
         elif not left:
             break
     return output, False
+
+
+def files_in(folder: str, ending: str) -> List[str]:
+    """Return the paths of the files with an ending in a folder, in order; none if it cannot be read.
+
+    Names that begin with a dot are left out, as by `glob`, which takes longer to load.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [os.path.join(folder, name) for name in sorted(names) if name.endswith(ending) and name[:1] != "."]
 
 
 def join(thread: "threading.Thread", seconds: float) -> bool:

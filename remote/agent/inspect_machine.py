@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, List, Optional
 
 from agent import cuda, disks, gpus, home, machine, place, survey, variables, vllm_versions
 from agent.home import HOME
+from agent.vllm_versions import ABILITIES, MAX_ABILITIES
 
 if TYPE_CHECKING:
     from agent import protocol
-
-ABILITIES = ".pi-abilities.json"  # in a virtual environment
-MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":

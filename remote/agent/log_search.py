@@ -24,9 +24,10 @@ LOOK = 0.5  # seconds between two looks at a search
 # `(EngineCore pid=123) INFO 11-23 13:31:46 [file.py:1] text`: vLLM logs no year.
 STAMP = re.compile(rb"\n(?:\([^)\n]*\) )?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) ")
 
-Read = Callable[[int, int], bytes]
-Matcher = Callable[[bytes], object]
-LocalTime = Tuple[int, ...]  # year, month, day, hour, minute, second
+if TYPE_CHECKING:
+    Read = Callable[[int, int], bytes]
+    Matcher = Callable[[bytes], object]
+    LocalTime = Tuple[int, ...]  # year, month, day, hour, minute, second
 
 
 class TooSlow(Exception):
@@ -52,7 +53,7 @@ class Query(NamedTuple):
 
     lines: Optional[int]
     since: Optional[float]
-    matches: Optional[Matcher]
+    matches: "Optional[Matcher]"
     hides_looks: bool = False
 
 
@@ -89,7 +90,7 @@ def moment_of(since: "protocol.Moment") -> float:
     return moment if moment <= now else moment - DAY
 
 
-def matcher_of(pattern: str) -> Matcher:
+def matcher_of(pattern: str) -> "Matcher":
     """Return a function that checks whether a line matches; for an ASCII pattern, lines are not decoded."""
     try:
         if pattern.isascii():
@@ -100,7 +101,7 @@ def matcher_of(pattern: str) -> Matcher:
     return guarded(lambda line: search(line.decode("utf-8", "replace")))
 
 
-def guarded(search: Matcher) -> Matcher:
+def guarded(search: "Matcher") -> "Matcher":
     """End a search when pi has disconnected, or with `TooSlow` after `MATCH_LIMIT` seconds for one line.
 
     A pattern with nested repeats takes longer than any pod lives for some lines of 40 characters. Python's regular
@@ -127,14 +128,14 @@ def guarded(search: Matcher) -> Matcher:
     return matches
 
 
-def beginning(read: Read, end: int, changed: float, query: Query) -> int:
+def beginning(read: "Read", end: int, changed: float, query: Query) -> int:
     """Return the offset of the first requested line; `changed` is the modification time of the log."""
     floor = 0 if query.since is None else first_since(read, end, changed, query.since)
     return floor if query.lines is None else last_lines(read, floor, end, query.lines, query.matches)
 
 
 def last_lines(
-    read: Read, floor: int, end: int, count: int, matches: Optional[Matcher] = None, *, at_a_time: int = BLOCK
+    read: "Read", floor: int, end: int, count: int, matches: "Optional[Matcher]" = None, *, at_a_time: int = BLOCK
 ) -> int:
     """Return where the last (matching) lines begin; an incomplete last line counts.
 
@@ -158,7 +159,7 @@ def last_lines(
     return floor if count else end
 
 
-def first_since(read: Read, end: int, changed: float, since: float) -> int:
+def first_since(read: "Read", end: int, changed: float, since: float) -> int:
     """Return where the first line begins that is not older, by bisection; only some lines have a time.
 
     Of a log without any time, the modification time decides for all lines.
@@ -179,7 +180,9 @@ def first_since(read: Read, end: int, changed: float, since: float) -> int:
     return result
 
 
-def next_stamp(read: Read, begin: int, end: int, *, at_a_time: int = STAMP_BLOCK) -> Optional[Tuple[int, LocalTime]]:
+def next_stamp(
+    read: "Read", begin: int, end: int, *, at_a_time: int = STAMP_BLOCK
+) -> "Optional[Tuple[int, LocalTime]]":
     """Return (offset, time) of the next line with a time that begins in this part."""
     for at in range(begin, end, at_a_time):
         size = min(at_a_time, end - at)
@@ -190,7 +193,7 @@ def next_stamp(read: Read, begin: int, end: int, *, at_a_time: int = STAMP_BLOCK
     return None
 
 
-def with_year(stamp: List[int]) -> LocalTime:
+def with_year(stamp: List[int]) -> "LocalTime":
     """Add the year to a time of the log: the latest year for which it is at most a day in the future."""
     soon = time.localtime(time.time() + DAY)
     year = soon.tm_year if tuple(stamp[:2]) <= (soon.tm_mon, soon.tm_mday) else soon.tm_year - 1

@@ -6,7 +6,9 @@ pi sends this program to `python3 -I -S` for every command. Only these files sta
     ~/.pi/lock               held while names, ports and GPUs are reserved
     ~/.pi/machine            the machine that these places belong to (see `machine`)
     ~/.pi/machines/ID/       the lock of another machine with the same home
+    ~/.pi/gateway/           the manifest of a gateway's workers, and the program that runs its balancer
     ~/.pi/lib/               the middleware that checks the API key
+    ~/.pi/leases/            the leases of models, and how they ended (see `leases`)
     ~/.pi/uploads/DIGEST/    files of the user's machine that vLLM's arguments name (see `uploads`)
     ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1. Other machines: in a folder ID
 
@@ -18,6 +20,8 @@ This package uses only the standard library of Python 3.8 and newer.
 import json
 import os
 import sys
+import types
+import zlib
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
 from agent import home, wire
@@ -27,7 +31,14 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    envelope: "protocol.Envelope" = json.loads(sys.stdin.buffer.readline())
+    answer(sys.stdin.buffer.readline())
+
+
+def answer(line: bytes) -> None:
+    """Run the operation of a request, and exit; without one, pi has nothing more to ask."""
+    if not line:
+        wire.leave()
+    envelope: "protocol.Envelope" = json.loads(line)
     wire.beats.every = envelope["beat"]
     os.umask(0o077)
     try:
@@ -43,7 +54,18 @@ def main() -> None:
         wire.emit({"refusal": {"code": "bug", "reason": describe(error)}})
     else:
         wire.emit({"result": result})
+    if envelope.get("stays"):
+        follow()
     wire.leave()
+
+
+def follow() -> None:
+    """Take the modules that only the request which follows needs, and run it; exit at the end of stdin."""
+    size = sys.stdin.buffer.readline()
+    if size:
+        for name, code in json.loads(zlib.decompress(sys.stdin.buffer.read(int(size)))):
+            exec(compile(code, name, "exec"), sys.modules.setdefault(name, types.ModuleType(name)).__dict__)
+        main()
 
 
 def describe(error: BaseException) -> str:
@@ -72,7 +94,9 @@ def attach(request: "protocol.AttachRequest") -> "protocol.StartResult":
 def survey(request: "protocol.SurveyRequest") -> "protocol.Survey":
     from agent import survey
 
-    return survey.survey(request["known"], forget=request["forget"], live=request["live"])
+    return survey.survey(
+        request["known"], forget=request["forget"], memory=request["memory"], live=request["live"], leased=True
+    )
 
 
 def inspect(request: "protocol.InspectRequest") -> "protocol.Inspection":
@@ -111,6 +135,42 @@ def purge(request: "protocol.PurgeRequest") -> "protocol.PurgeResult":
     return purge.purge(request)
 
 
+def launches(_: "protocol.LaunchesRequest") -> "protocol.Launches":
+    from agent import launches
+
+    return launches.launches()
+
+
+def lease(request: "protocol.LeaseRequest") -> "protocol.Leases":
+    from agent import lease
+
+    return lease.lease(request)
+
+
+def clean(request: "protocol.CleanRequest") -> "protocol.CleanResult":
+    from agent import compile_cache
+
+    return compile_cache.clean(request)
+
+
+def gateway(request: "protocol.GatewayRequest") -> "protocol.GatewayResult":
+    from agent import gateway
+
+    return gateway.gateway(request)
+
+
+def network(request: "protocol.NetworkRequest") -> "protocol.NetworkResult":
+    from agent import network
+
+    return network.network(request)
+
+
+def bench(request: "protocol.BenchRequest") -> "protocol.BenchResult":
+    from agent import bench
+
+    return bench.bench(request)
+
+
 OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "start": start,
     "attach": attach,
@@ -121,4 +181,10 @@ OPERATIONS: "Dict[protocol.Operation, Callable[[Any], protocol.Result]]" = {
     "logs": logs,
     "store": store,
     "purge": purge,
+    "launches": launches,
+    "lease": lease,
+    "clean": clean,
+    "gateway": gateway,
+    "network": network,
+    "bench": bench,
 }

@@ -19,6 +19,7 @@ NAMES = {
     b"generation_tokens_total": "generation_tokens",
     b"kv_cache_usage_perc": "kv_cache",
     b"gpu_cache_usage_perc": "old_kv_cache",
+    b"request_success_total": "finished",
     b"time_to_first_token_seconds_sum": "first_token_seconds",
     b"time_to_first_token_seconds_count": "first_tokens",
 }
@@ -35,14 +36,25 @@ def ask(port: int, key: Optional[str], group: List[Process]) -> "Optional[protoc
     return read(text, time.monotonic())
 
 
-def read(text: bytes, at: float) -> "Optional[protocol.Metrics]":
-    """Return the sums over all engines, and the mean for the use of their KV caches."""
+def values_in(text: bytes) -> Dict[str, List[float]]:
+    """Return the values of all engines, by name."""
     values: Dict[str, List[float]] = {}
     for name, number in LINE.findall(text):
         with contextlib.suppress(ValueError):
             value = float(number)
             if 0 <= value <= LARGEST:  # neither NaN nor infinite
                 values.setdefault(NAMES[name], []).append(value)
+    return values
+
+
+def sums(text: bytes) -> Dict[str, float]:
+    """Return the sums over all engines."""
+    return {name: min(sum(numbers), LARGEST) for name, numbers in values_in(text).items()}
+
+
+def read(text: bytes, at: float) -> "Optional[protocol.Metrics]":
+    """Return the sums over all engines, and the mean for the use of their KV caches."""
+    values = values_in(text)
     sums = {name: min(sum(numbers), LARGEST) for name, numbers in values.items()}
     caches = values.get("kv_cache") or values.get("old_kv_cache")
     if not sums:

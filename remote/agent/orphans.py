@@ -1,6 +1,6 @@
 """Models whose record is gone: found by the marker in their processes, named by their command lines."""
 
-from typing import TYPE_CHECKING, Collection, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, Collection, Dict, List, NamedTuple, Optional
 
 from agent import home, processes, records
 from agent.processes import Process
@@ -51,6 +51,14 @@ def describe(uid: str, group: List[Process]) -> Orphan:
         "gpu": gpus_of(server.pid),
     }
     return Orphan(model, option(words, "serve"))
+
+
+def role_of(pids: List[int]) -> "Optional[protocol.Role]":
+    """Return the role of a model without a record in a model over several pods, by the command line of its server."""
+    words = [word for pid in pids for word in processes.command_line(pid)]
+    if "--nnodes" not in words:
+        return None
+    return "node" if "--headless" in words else "head"
 
 
 def option(words: List[str], name: str) -> str:

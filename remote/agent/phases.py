@@ -5,6 +5,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from agent import home
+
 if TYPE_CHECKING:
     from agent import protocol
 
@@ -22,6 +24,7 @@ PHASES = (
 ANY = re.compile(b"|".join(b"(%s)" % pattern for pattern, _ in PHASES))
 SHARDS = re.compile(rb"Loading safetensors checkpoint shards:\s+\d+% Completed \| (\d+/\d+)")
 LOADING = "loading weights"
+COMPILING = "compiling"
 LAUNCHED: "protocol.Launching" = "starting vLLM"
 MAX_READ = 4000000  # bytes at the end of a log, which contain the start of a model
 
@@ -51,7 +54,7 @@ class Phases:
 
 def phase_of(log: str) -> Optional[str]:
     """Return the latest phase in a log: as `Phases`, but without a regular expression over the whole log."""
-    with contextlib.suppress(OSError), open(log, "rb") as file:
+    with contextlib.suppress(OSError), os.fdopen(home.open_regular(log), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_READ))
         text = file.read()
         phase, start = last_phase(text)

@@ -1,10 +1,10 @@
 """TCP ports of this machine: which are free, which processes listen, and how a server answers."""
 
+import _socket  # what `socket` adds takes longer to load than a list of the models takes
+import _thread
 import contextlib
 import os
 import re
-import socket
-import threading
 import time
 from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
@@ -13,6 +13,7 @@ from agent.processes import Process
 
 HTTP_TIMEOUT = 2.0  # seconds for an answer
 MAX_ANSWER = 1 << 23  # bytes; /metrics of a vLLM with eight engines is a tenth of that
+STATUS = re.compile(rb"HTTP/[0-9.]+ +([1-5][0-9][0-9])\b")
 
 
 def health(port: int, processes: List[Process], listening: Optional[Dict[int, Set[str]]] = None) -> Optional[int]:
@@ -29,27 +30,44 @@ def is_owner(processes: List[Process], port: int, listening: Optional[Dict[int, 
     return bool(inodes and inodes & socket_inodes(processes))
 
 
-def get(port: int, path: str, key: Optional[str] = None, owners: Iterable[Process] = ()) -> Tuple[int, bytes]:
-    """Return the status and body of a server's response; status 0 if there is none.
+def get(
+    port: int,
+    path: str,
+    key: Optional[str] = None,
+    owners: Iterable[Process] = (),
+    body: bytes = b"",
+    timeout: float = HTTP_TIMEOUT,
+) -> Tuple[int, bytes]:
+    """Return the status and body of a server's response; status 0 if there is none, or one that is not HTTP.
+
+    A `body` (JSON) makes it a POST.
 
     The key is sent only if one of `owners` listens on the port once the connection is there: a process that took the
     port in the meantime would get it otherwise.
 
     Without `http.client`, which takes longer to load than everything else that a list needs.
     """
-    lines = ["GET %s HTTP/1.0" % path, "Host: 127.0.0.1:%d" % port, "Connection: close"]
+    lines = [
+        "%s %s HTTP/1.0" % ("POST" if body else "GET", path),
+        "Host: 127.0.0.1:%d" % port,
+        "Connection: close",
+    ]
     lines += ["Authorization: Bearer " + key] if key else []
-    deadline, answer = time.monotonic() + HTTP_TIMEOUT, b""
+    lines += ["Content-Type: application/json", "Content-Length: %d" % len(body)] if body else []
+    deadline, answer = time.monotonic() + timeout, b""
     with contextlib.suppress(OSError, ValueError):
-        with socket.create_connection(("127.0.0.1", port), HTTP_TIMEOUT) as server:
+        with contextlib.closing(_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)) as server:
+            server.settimeout(timeout)
+            server.connect(("127.0.0.1", port))
             if key and not is_owner(list(owners), port, LISTENING.read_since(time.monotonic())):
                 return 0, b""
-            server.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii"))
+            server.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("ascii") + body)
             while len(answer) < MAX_ANSWER and (chunk := server.recv(65536)):
                 answer += chunk
                 server.settimeout(max(0.001, deadline - time.monotonic()))
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split(None, 2)[1]), body
+        status = STATUS.match(answer)
+        if status:
+            return int(status.group(1)), answer.partition(b"\r\n\r\n")[2]
     return 0, b""
 
 
@@ -57,7 +75,7 @@ class Listening:
     """The latest table of listening sockets, for many threads: reading it takes 7 ms."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._began = float("-inf")
         self._inodes: Dict[int, Set[str]] = {}
 
@@ -84,8 +102,8 @@ def is_free(port: int) -> bool:
 
 
 def can_bind(port: int, *, reuse: bool) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
+    with contextlib.closing(_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, int(reuse))
         try:
             probe.bind(("", port))
             probe.listen(1)  # bind alone succeeds while another socket is bound but not listening

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from agent import protocol
 
 MARKER = "PI_MODEL_UID"
+EMBEDDED = os.environ.get("PI_DEMO_POD", "")  # the folder of an embedded pod; empty on a real one
 
 
 class Process(NamedTuple):
@@ -24,11 +25,16 @@ def marked() -> Dict[str, List[Process]]:
     groups: Dict[str, List[Process]] = {}
     for pid in all_pids():
         wire.beat()
-        uid = variable(pid, MARKER)
+        uid = variable(pid, MARKER) if is_of_this_pod(pid) else ""
         start = start_time(pid) if uid else 0
         if start:
             groups.setdefault(uid, []).append(Process(pid, start))
     return groups
+
+
+def is_of_this_pod(pid: int) -> bool:
+    """Return whether a process is of this machine: embedded pods share one, and may have parts of the same model."""
+    return not EMBEDDED or variable(pid, "PI_DEMO_POD") == EMBEDDED
 
 
 def variable(pid: int, name: str) -> str:
@@ -37,6 +43,18 @@ def variable(pid: int, name: str) -> str:
         environment = b"\0" + home.read_bytes("/proc/%d/environ" % pid)
         return environment.partition(b"\0" + name.encode() + b"=")[2].partition(b"\0")[0].decode("utf-8", "replace")
     return ""
+
+
+def keys(group: List[Process]) -> List[str]:
+    """Return the API keys from the environment of a model's processes, the only place on the pod where they exist.
+
+    The first is vLLM's own.
+    """
+    for process in group:
+        key = variable(process.pid, "VLLM_API_KEY")
+        if key:
+            return [key, *variable(process.pid, "PI_OTHER_API_KEYS").split()]
+    return []
 
 
 def command_line(pid: int) -> List[str]:

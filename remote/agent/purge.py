@@ -6,15 +6,14 @@ what says that a place is ours is deleted last.
 """
 
 import contextlib
-import errno
 import fcntl
 import glob
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Set, Tuple
 
-from agent import home, machine, mounts, orphans, place, processes, records, wire
+from agent import home, leases, machine, mounts, orphans, place, processes, records, trees, wire
 from agent.home import HOME, PI
 from agent.machine import LOGS, OWN, PLACE
 
@@ -25,7 +24,10 @@ SHELL_FILES = (".profile", ".bashrc", ".bash_profile", ".zshrc")
 SHELL_MARK = "# by pi pods setup"  # the end of the line that `--shell-env` adds (`setup/environment.sh`)
 HF_CACHE = os.path.join(HOME, ".cache", "huggingface")
 # In ~/.pi, which may be that of pi itself too: a pod can be used to reach others.
-STATE = ("remote", "lib", "checked", "uploads", "mounting", "provider", "uv-installer.sh", "abilities.new")
+STATE = (
+    "remote", "lib", "gateway", "checked", "starts", "uploads", "mounting", "provider", "uv-installer.sh",
+    "abilities.new",
+)  # fmt: skip
 LOGS_OF_SETUP = ("apt.log", "mount.log", "try-out.log", "abilities.log")
 LAST = ("env.setup", "env.new", "setup.lock", "lock", "place", "place.new", "machine", "machine.new")
 # What is on another disk with `--home`, by its kind; `agent.place` has the names.
@@ -50,12 +52,13 @@ def purge(request: "protocol.PurgeRequest") -> "protocol.PurgeResult":
     seen: "Set[Tuple[int, int]]" = set()
     parts: "List[protocol.PurgedPart]" = []
     for item in found:
-        size, files = measure(item.path, seen)
+        size, files = trees.measure(item.path, seen)
         parts.append({"kind": item.kind, "path": item.path, "bytes": size, "files": files})
     is_shared = any(is_on_a_network(item.path) for item in found if item.kind == "models")
     elsewhere = [folder for root in place.roots() for folder in (root, *above(root))]
     if request["delete"]:
-        deletion = Deletion(sum(part["bytes"] for part in parts))
+        leases.stop_all()
+        deletion = trees.Deletion(sum(part["bytes"] for part in parts))
         forget_in_shells()
         put_back_the_cache()
         for item in found:
@@ -95,11 +98,12 @@ def places(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Item
     others = has_other_machines()
     yield from models(with_models, kept)
     yield from on_other_disks(kept)
-    for name in sorted(list_folder(LOGS)):
+    for name in sorted(trees.list_folder(LOGS)):
         if PLACE == PI and re.search(r"\.log(\.1)?$", name):
             yield Item("logs", os.path.join(LOGS, name))
     for record in records.look().records:
         yield Item("records", os.path.join(records.MODELS, record["uid"] + ".json"))
+    yield Item("state", leases.FOLDER)
     if PLACE == OWN:
         yield Item("logs", LOGS)
         yield Item("vllm", OWN)
@@ -164,7 +168,7 @@ def above(root: str) -> List[str]:
 
 def has_other_machines() -> bool:
     """Return whether another machine uses this home too."""
-    folders = [name for name in list_folder(os.path.join(PI, "machines")) if name != machine.ID]
+    folders = [name for name in trees.list_folder(os.path.join(PI, "machines")) if name != machine.ID]
     return PLACE != PI or bool(folders) or bool(records.look().others)
 
 
@@ -196,7 +200,7 @@ def caches(kept: "List[protocol.KeptPlace]") -> Iterator[Item]:
 
 
 def is_own_folder(path: str) -> bool:
-    status = lstat(path)
+    status = trees.lstat(path)
     return status is not None and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
@@ -223,7 +227,7 @@ def models(with_models: bool, kept: "List[protocol.KeptPlace]") -> Iterator[Item
 def is_leased(folder: str) -> bool:
     """Return whether a start, maybe of another pod with this volume, downloads into a cache now."""
     leases = glob.glob(os.path.join(glob.escape(folder), ".locks", "*.pi-lease"))
-    statuses = [status for status in map(lstat, leases) if status is not None]
+    statuses = [status for status in map(trees.lstat, leases) if status is not None]
     if not statuses:
         return False
     trial = os.path.join(folder, ".locks", ".pi-now.%d" % os.getpid())
@@ -249,12 +253,6 @@ def own_lines(path: str) -> List[str]:
 def read_lines(path: str) -> List[str]:
     with contextlib.suppress(OSError):
         return home.read_regular(path, 1 << 20).decode("utf-8", "surrogateescape").splitlines()
-    return []
-
-
-def list_folder(path: str) -> List[str]:
-    with contextlib.suppress(OSError):
-        return os.listdir(path)
     return []
 
 
@@ -298,90 +296,6 @@ def put_back(path: str) -> None:
     copy = path + ".before-setup"
     if os.path.lexists(copy) and not os.path.lexists(path) and not os.path.lexists(copy + "+"):
         os.rename(copy, path)
-
-
-def measure(path: str, seen: "Set[Tuple[int, int]]") -> "Tuple[int, int]":
-    """Return the bytes and the number of files below a path. A file with several names counts once."""
-    size, files, pending = 0, 0, [path]
-    device = os.lstat(path).st_dev
-    while pending:
-        wire.beat()
-        each = pending.pop()
-        status = lstat(each)
-        if status is None or (status.st_ino, status.st_dev) in seen or status.st_dev != device:
-            continue
-        seen.add((status.st_ino, status.st_dev))
-        if stat.S_ISDIR(status.st_mode):
-            pending += [os.path.join(each, name) for name in list_folder(each)]
-        else:
-            size, files = size + status.st_blocks * 512, files + 1
-    return size, files
-
-
-def lstat(path: str) -> Optional[os.stat_result]:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
-
-
-class Deletion:
-    """Deletes trees, and reports the bytes."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.entries = 0
-
-    def delete(self, path: str) -> None:
-        """Delete a file, a link, or a folder with all that is in it on the same file system."""
-        status = lstat(path)
-        if status is None:
-            return
-        if not stat.S_ISDIR(status.st_mode):
-            os.unlink(path)
-            self.count(status)
-            return
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            self.clear(descriptor, os.fstat(descriptor).st_dev)
-        finally:
-            os.close(descriptor)
-        remove_folder(path)
-
-    def clear(self, folder: int, device: int) -> None:
-        """Delete what is in an open folder. Each step goes by the open folder, so that no link can lead elsewhere."""
-        for name in os.listdir(folder):
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode):
-                os.unlink(name, dir_fd=folder)
-                self.count(status)
-            elif status.st_dev == device:
-                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                try:
-                    self.clear(inner, device)
-                finally:
-                    os.close(inner)
-                remove_folder(name, folder)
-
-    def count(self, status: os.stat_result) -> None:
-        """Report the progress now and then; exit if pi has disconnected."""
-        self.done += status.st_blocks * 512 if status.st_nlink == 1 else 0
-        self.entries += 1
-        wire.beat()
-        if self.entries % 500 == 0:
-            if wire.stdin_ended(0):
-                wire.leave()
-            wire.emit({"event": "progress", "done": min(self.done, self.total), "total": self.total, "by": None})
-
-
-def remove_folder(path: str, folder: Optional[int] = None) -> None:
-    """Remove an empty folder; one in which another file system is mounted stays."""
-    try:
-        os.rmdir(path, dir_fd=folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
-            raise
 
 
 def is_on_a_network(path: str) -> bool:

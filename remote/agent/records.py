@@ -7,7 +7,6 @@ Machines that share the home have their records in the same folder, and leave th
 import contextlib
 import errno
 import fcntl
-import glob
 import json
 import os
 import re
@@ -34,6 +33,7 @@ UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
 MAX_BYTES = 1 << 62
+MAX_PEERS = 64
 
 
 class Found(NamedTuple):
@@ -73,7 +73,7 @@ def is_ours(record: "protocol.Record") -> bool:
 def read_files() -> "Tuple[List[protocol.Record], List[protocol.Unreadable]]":
     records: "List[protocol.Record]" = []
     skipped: "List[protocol.Unreadable]" = []
-    for path in sorted(glob.glob(os.path.join(MODELS, "*.json"))):
+    for path in home.files_in(MODELS, ".json"):
         try:
             records.append(parse(read(path), os.path.basename(path)[: -len(".json")]))
         except FileNotFoundError:
@@ -127,10 +127,17 @@ def parse(data: Any, uid: str) -> "protocol.Record":
     for name, default in (("boot", ""), ("machine", ""), ("log", os.path.join(LOGS, data["name"] + ".log"))):
         record[name] = data.get(name) or default
         require(isinstance(record[name], str), name)
+    if data.get("kind") not in ("gateway", "lease"):
+        record.pop("kind", None)
     record["vllm"] = data.get("vllm") if isinstance(data.get("vllm"), str) else None
     record["private"] = data.get("private") is True
     record["arguments"] = data.get("arguments") if isinstance(data.get("arguments"), list) else []
     record["start"], record["since"] = int(data.get("start", 0)), float(data.get("since", 0))
+    if record.get("role") not in ("head", "node"):
+        record.pop("role", None)
+    peers = record.pop("peers", None)
+    if isinstance(peers, list):
+        record["peers"] = [peer for peer in peers if isinstance(peer, str)][:MAX_PEERS]
     parsed: "protocol.Record" = record
     return parsed
 
@@ -198,12 +205,18 @@ def exists(uid: str) -> bool:
 
 
 def forget(uid: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path_of(uid))
+    for path in (path_of(uid), manifest_of(uid)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def path_of(uid: str) -> str:
     return os.path.join(MODELS, uid + ".json")
+
+
+def manifest_of(uid: str) -> str:
+    """Return the file that the balancer of a gateway reads its workers from."""
+    return os.path.join(PI, "gateway", uid + ".workers")
 
 
 @contextlib.contextmanager

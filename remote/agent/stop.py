@@ -2,18 +2,21 @@
 
 from typing import TYPE_CHECKING, Dict, List, Optional, Set
 
-from agent import ending, gpus, orphans, processes, records
+from agent import ending, gpus, leases, orphans, processes, records
 from agent.processes import Process
 
 if TYPE_CHECKING:
     from agent import protocol
 
 
-def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopResult":
+SOON = 1 / 30  # of the driver's patience: 2 s
+
+
+def stop(models: "List[protocol.KnownModel]", *, exact: bool, by_lease: bool = False) -> "protocol.StopResult":
     """Stop models, and delete the records of those that are gone.
 
     With `exact`, only launches with the given uids. Else the name counts: if that launch is gone, the model of this
-    name that runs is meant, whoever started it.
+    name that runs is meant, whoever started it. Their leases end too, unless it is a lease that ends them.
     """
     before = processes.marked()
     recorded, others, _ = records.look()
@@ -24,7 +27,9 @@ def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopR
     ]  # fmt: skip
     held_gpus = {gpu for record in recorded if record["uid"] in uids for gpu in records.gpus_of(record)}
     held_gpus |= {gpu for model in models for gpu in records.gpus_of(model)}
-    held = memory_of(held_gpus)
+    held_before = memory_of(held_gpus)
+    if not by_lease:
+        leases.stop([uid for uid in uids if uid and uid not in elsewhere])
     ended = ending.end([uid for uid in uids if uid], [process for group in unmarked for process in group])
     outcomes: "List[protocol.Outcome]" = []
     for uid, alone in zip(uids, unmarked):  # noqa: B905
@@ -35,10 +40,14 @@ def stop(models: "List[protocol.KnownModel]", *, exact: bool) -> "protocol.StopR
         )  # fmt: skip
         if uid and not is_stuck and uid not in elsewhere:
             records.forget(uid)
+    held = memory_of(held_gpus) if held_before else None
+    peers = {record["uid"]: record.get("peers", []) for record in recorded}
     return {
         "outcomes": outcomes,
+        "uids": uids,
+        "peers": [peers.get(uid or "", []) for uid in uids],
         "others": [bool(model["uid"]) and uid != model["uid"] for model, uid in zip(models, uids)],  # noqa: B905
-        "freed": max(0, held - memory_of(held_gpus)) if held else None,
+        "freed": None if held_before is None or held is None else max(0, held_before - held),
     }
 
 
@@ -58,8 +67,7 @@ def uid_of(
     return model["uid"] or next((record["uid"] for record in named), None)
 
 
-def memory_of(wanted: Set[int]) -> int:
-    """Return the MiB in use on these GPUs, 0 if nvidia-smi does not report them."""
-    if not wanted:
-        return 0
-    return sum(used for gpu, (used, _) in gpus.memory().sizes.items() if gpu in wanted)
+def memory_of(wanted: Set[int]) -> Optional[int]:
+    """Return the MiB in use on these GPUs; None if nvidia-smi does not say so soon: a stop does not wait for it."""
+    found = gpus.memory(share=SOON).sizes if wanted else {}
+    return sum(used for gpu, (used, _) in found.items() if gpu in wanted) if found else None

@@ -1,12 +1,13 @@
 """Report which models run on the pod, their status, and which have died."""
 
-import base64
+import binascii
 import contextlib
 import os
+import time
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, idle, metrics, orphans, phases, ports, processes, records, wire
+from agent import gpus, home, idle, metrics, orphans, phases, ports, processes, records, stalls, wire
 from agent.machine import LOGS
 from agent.processes import Process
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from agent import protocol
 
 MAX_LOG_END: "protocol.MaxLogEnd" = 65536
+LONGEST = 20.0  # seconds for a report: its server has six, the rest is for a slow disk
 MAX_LOG_ENDS: "protocol.MaxLogEnds" = 1048576
 
 
@@ -40,15 +42,27 @@ class Gone(NamedTuple):
     record: "Optional[protocol.Record]"
 
 
-def survey(known: "List[protocol.KnownModel]", *, forget: bool, live: bool = False) -> "protocol.Survey":
+def survey(
+    known: "List[protocol.KnownModel]",
+    *,
+    forget: bool,
+    memory: bool = False,
+    live: bool = False,
+    leased: bool = False,
+) -> "protocol.Survey":
     """Return the models that run, with their status, and those of the records and of `known` that no longer do.
 
-    With `forget`, delete the records of dead models. With `live`, also return the load of the GPUs and of the models,
-    but not the ends of logs.
+    With `forget`, for a list of models, delete the records of dead ones. With `memory`, ask for the memory of the GPUs:
+    a command that does not show it should not wait for a slow driver. With `live`, do that, and also return the load
+    of the GPUs and of the models, but not the ends of logs. With `leased`, return the leases of models too.
     """
+    if leased:
+        from agent import lease_ends, lease_watchers  # not sent for inspections
+
     with records.locked(required=False) as refused:
         marked = processes.marked()
         recorded, others, skipped = records.look()
+        revived = lease_watchers.revive() if leased and forget else []
         living = [record for record in recorded if records.lives(record, marked)]
         dead = [record for record in recorded if record not in living]
         for record in dead if forget else []:
@@ -61,7 +75,9 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool, live: bool = Fal
         if not by_hand & {process.pid for process in group}:
             running.append(Running(model, None, group, repository))
     running += unmarked(known, {str(model.model["uid"]) for model in running})
-    models, held = described(running, live) if running or live else ([], gpus.NOT_ASKED)
+    models, held = described(running, live, memory or live) if running or live else ([], gpus.NOT_ASKED)
+    for model_report in models if leased else ():
+        model_report["lease"] = lease_watchers.report_of(model_report["uid"], revived)
     gone = [Gone(records.known_as(record), record) for record in dead]
     uids = {record["uid"] for record in [*recorded, *others]}
     listed = {model["uid"] for model in known}
@@ -71,9 +87,10 @@ def survey(known: "List[protocol.KnownModel]", *, forget: bool, live: bool = Fal
     gone += [Gone(model, None) for model in known if model["uid"] not in uids]
     names = {model["name"] for model in models}
     lost = {entry.model["name"]: entry for entry in gone if entry.model["pid"] and entry.model["name"] not in names}
+    ends = lease_ends.by_uid() if leased and lost else {}
     return {
         "models": models,
-        "dead": deaths(list(lost.values()), 0 if live else int(MAX_LOG_ENDS)),
+        "dead": deaths(list(lost.values()), 0 if live else int(MAX_LOG_ENDS), ends),
         "unreadable": skipped,
         "elsewhere": [
             {"name": record["name"], "machine": record["machine"]}
@@ -97,17 +114,26 @@ def unmarked(known: "List[protocol.KnownModel]", uids: Set[str]) -> List[Running
     return list(running.values())
 
 
-def described(running: List[Running], live: bool) -> "Tuple[List[protocol.ModelReport], gpus.Memory]":
+def described(
+    running: List[Running], live: bool, with_memory: bool
+) -> "Tuple[List[protocol.ModelReport], gpus.Memory]":
     """Return reports on all models, and the memory of the GPUs, which they lack if the driver hangs. All is queried in
     parallel."""
     from concurrent import futures  # not loaded on pods without models
 
     with futures.ThreadPoolExecutor(64) as pool:  # for servers that accept a connection and say nothing
-        memory = pool.submit(gpus.memory, live) if live or any(model.model["gpu"] for model in running) else None
+        with_memory = with_memory and (live or any(model.model["gpu"] for model in running))
+        memory = pool.submit(gpus.memory, live) if with_memory else None
         listening = ports.listening_sockets()  # once for all models: the kernel takes 7 ms
         pending = [pool.submit(describe, model, listening, live) for model in running]
-        while futures.wait(pending, timeout=1.0).not_done:
-            wire.beat()
+        left, moved_at = len(pending), time.monotonic()
+        while len(still := futures.wait(pending, timeout=1.0).not_done):
+            if len(still) < left:
+                left, moved_at = len(still), time.monotonic()
+            if time.monotonic() - moved_at < LONGEST:
+                wire.beat()
+            elif wire.is_alone(0):
+                wire.leave()  # a thread hangs, for example in the file of a share that does not answer
         reports = [future.result() for future in pending]
         held = memory.result() if memory else gpus.NOT_ASKED
     for report in reports:
@@ -124,10 +150,14 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
         with contextlib.suppress(OSError):  # on a full disk, the note is lost but not the report
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
+    is_warming = not model["pid"] and record is not None and record.get("warming") is True
     log = record["log"] if record else log_of(model["name"])
-    key = next(iter(keys_of(running.processes)), None)
+    key = next(iter(processes.keys(running.processes)), None)
     load = metrics.ask(model["port"], key, running.processes) if status == "ready" else None
     counts = metrics.requests(load)
+    unused = idle.seconds(record, counts) if status == "ready" and record else None
+    if status == "ready" and stalls.is_stalled(model, key, running.processes, load):
+        status = "stalled"
     return {
         "uid": model["uid"],
         "name": model["name"],
@@ -139,14 +169,18 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
         "private": bool(record and record["private"]),
         "status": status,
         "age": home.uptime() - record["since"] if record else None,
-        "phase": phases.phase_of(log) or phases.LAUNCHED if is_loading else None,
+        "phase": phases.phase_of(log) or phases.LAUNCHED if is_loading else phases.COMPILING if is_warming else None,
         "progress": record.get("progress") if record else None,
         "requests": counts,
-        "idle": idle.seconds(record, counts) if status == "ready" and record else None,
+        "idle": unused,
         "metrics": load if live else None,
+        "lease": None,
         "memory_used": None,
         "listens": is_owner,
         "proof_keys": proof_keys(running) if is_owner else [],
+        "kind": record.get("kind", "model") if record else "model",
+        "role": record.get("role") if record else orphans.role_of(running.pids),
+        "peers": record.get("peers", []) if record else [],
     }
 
 
@@ -157,6 +191,8 @@ def status_of(running: Running, health: Optional[int]) -> "protocol.Status":
         return "starting"  # reserved, or downloading
     if running.repository is not None or running.model["pid"] not in running.pids:
         return "orphaned"
+    if running.record and running.record.get("role") == "node":
+        return "ready"  # it has no server of its own
     if health == 200:
         return "ready"
     return "starting" if health is None and not was_ready(running.record) else "unhealthy"
@@ -166,24 +202,12 @@ def was_ready(record: "Optional[protocol.Record]") -> bool:
     return record is not None and record.get("ready", False)
 
 
-def keys_of(group: List[Process]) -> List[str]:
-    """Return the API keys from the environment of a model's processes, the only place on the pod where they exist.
-
-    The first is vLLM's own.
-    """
-    for process in group:
-        key = processes.variable(process.pid, "VLLM_API_KEY")
-        if key:
-            return [key, *processes.variable(process.pid, "PI_OTHER_API_KEYS").split()]
-    return []
-
-
 def proof_keys(running: Running) -> List[str]:
     """Return what a model's guard proves itself with, as hex, one for each API key (see `remote/require_key.py`)."""
     import hashlib
     import hmac  # not loaded on pods without models
 
-    uid, keys = running.model["uid"], keys_of(running.processes)
+    uid, keys = running.model["uid"], processes.keys(running.processes)
     message = ("pi proof %s" % uid).encode()
     return [hmac.new(key.encode(), message, hashlib.sha256).hexdigest() for key in keys] if uid else []
 
@@ -196,7 +220,7 @@ def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -
     return [sum(memory[gpu][0] for gpu in ids), sum(memory[gpu][1] for gpu in ids)]
 
 
-def deaths(gone: List[Gone], left: int) -> "List[protocol.Death]":
+def deaths(gone: List[Gone], left: int, ends: "Dict[str, protocol.LeaseEnd]") -> "List[protocol.Death]":
     """Return reports on dead models, the latest first, with the ends of as many logs as fit into this many bytes."""
     reports: "List[protocol.Death]" = []
     for model, record in sorted(gone, key=lambda entry: -(entry.record["since"] if entry.record else 0)):
@@ -210,6 +234,7 @@ def deaths(gone: List[Gone], left: int) -> "List[protocol.Death]":
                 "was_recorded": record is not None,
                 "rebooted": record is not None and record["boot"] != home.boot_id(),
                 "log_end": end if left else "",
+                "lease_end": ends.get(model["uid"] or ""),
             }
         )
     return reports
@@ -219,7 +244,7 @@ def log_end(path: str) -> str:
     """Return the end of a log, compressed; the empty string if there is no log."""
     with contextlib.suppress(OSError), os.fdopen(home.open_regular(path), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LOG_END))
-        return base64.b64encode(zlib.compress(file.read(MAX_LOG_END), 9)).decode("ascii")
+        return binascii.b2a_base64(zlib.compress(file.read(MAX_LOG_END), 9), newline=False).decode("ascii")
     return ""
 
 

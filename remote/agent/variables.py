@@ -5,8 +5,6 @@ docs/variables.md lists what is let in, with the reasons; setup has the same lis
 
 import os
 import re
-import signal
-import subprocess
 import time
 from typing import Dict, Mapping, Optional
 
@@ -40,6 +38,8 @@ def pod_environment() -> Dict[str, str]:
     paths = dict.fromkeys(os.path.join(folder, "env") for folder in (PI, machine.PLACE))
     files = [descriptor for descriptor in map(open_environment, paths) if descriptor is not None]
     read = "".join(". /proc/self/fd/%d; " % descriptor for descriptor in files)
+    import subprocess
+
     with subprocess.Popen(
         ["bash", "--norc", "-c", 'set -a; %sprintf "\\0"; exec env -0' % read],
         env=of_the_machine(os.environ),
@@ -51,6 +51,8 @@ def pod_environment() -> Dict[str, str]:
         assert process.stdout is not None
         output, is_whole = home.read_until(process.stdout.fileno(), time.monotonic() + ENVIRONMENT_TIMEOUT)
         if not is_whole:
+            import signal
+
             os.killpg(process.pid, signal.SIGKILL)
             raise Refused({"code": "environment", "seconds": ENVIRONMENT_TIMEOUT})
     for descriptor in files:

@@ -3,17 +3,22 @@
 import glob
 import os
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
-from agent import machine, place
+from agent import home, machine, place
 from agent.home import PI
 from agent.wire import Refused
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 SHARED = os.path.realpath(os.path.join(PI, "venvs"))
 OWN = os.path.realpath(os.path.join(machine.OWN, "venvs"))
 ELSEWHERE = os.path.realpath(os.path.join(place.root(), "venvs")) if place.chosen() else ""
 VENVS = ELSEWHERE or (OWN if os.path.isdir(OWN) else SHARED)
 NOTE = ".pi-vllm"  # in an environment that setup has made
+ABILITIES = ".pi-abilities.json"  # there, what vLLM said about itself
+MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
 
 
 class Vllm(NamedTuple):
@@ -29,6 +34,14 @@ class Vllm(NamedTuple):
     def is_at_least(self, version: str) -> bool:
         """Compare releases: a pre-release of 0.33.0 counts as 0.33.0, for any build variant."""
         return release_of(self.version or "") >= release_of(version)
+
+    def has_option(self, name: str) -> bool:
+        """Return whether this vLLM has said at setup that it has an option."""
+        try:
+            said = home.read_regular(os.path.join(self.path, ABILITIES), MAX_ABILITIES)
+        except OSError:
+            return False
+        return b'"%s"' % name.encode() in said
 
     def settings(self, settings: Dict[str, str]) -> Dict[str, str]:
         """Return the environment for running it: first in PATH, with a cache of compiled kernels per version."""

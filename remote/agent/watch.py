@@ -1,8 +1,9 @@
 """Follow a vLLM that was launched until it answers, and send its log."""
 
+import os
 from typing import TYPE_CHECKING, BinaryIO, Callable, List, NamedTuple, Optional
 
-from agent import ending, home, phases, ports, processes, records, wire
+from agent import deaths, ending, home, phases, ports, processes, records, wire
 from agent.wire import Refused
 
 if TYPE_CHECKING:
@@ -17,15 +18,20 @@ class Exit(NamedTuple):
 
 
 def watch(
-    record: "protocol.Record", ended: Callable[[], Optional[Exit]], *, from_launch: bool = True
+    record: "protocol.Record",
+    ended: Callable[[], Optional[Exit]],
+    memory: deaths.Watch,
+    *,
+    from_launch: bool = True,
 ) -> "protocol.StartResult":
     """Send the log until the model answers `/health` or `ended` returns its exit; exit when pi disconnects.
 
     Phases have the seconds since the launch, except those that were over before.
     """
     uid, seen = record["uid"], phases.Phases()
-    with open(record["log"], "rb") as log:
+    with os.fdopen(home.open_regular(record["log"]), "rb") as log:
         while True:
+            memory.look()
             end = ended()
             pass_on(log, seen, since=record["since"] if from_launch else None)
             from_launch = True
@@ -33,12 +39,19 @@ def watch(
                 ending.end([uid], grace=2.0)
                 pass_on(log, seen)
                 records.forget(uid)
-                return {"state": "exited", "record": record, "took": None, "code": end.code, "signal": end.signal}
+                return {
+                    "state": "exited",
+                    "record": record,
+                    "took": None,
+                    "code": end.code,
+                    "signal": end.signal,
+                    "death": memory.evidence(),
+                }
             listening = ports.listening_sockets()  # a cheap check before the search through all processes
             is_open = record["port"] in listening
             if is_open and ports.health(record["port"], processes.marked().get(uid, []), listening) == 200:
                 took = home.uptime() - record["since"]
-                return {"state": "healthy", "record": record, "took": took, "code": None, "signal": None}
+                return {"state": "healthy", "record": record, "took": took, "code": None, "signal": None, "death": None}
             if wire.stdin_ended(home.TICK):
                 wire.leave()
 
@@ -51,7 +64,7 @@ def attach(name: str) -> "protocol.StartResult":
     def ended() -> Optional[Exit]:
         return None if processes.start_time(record["pid"]) == record["start"] else Exit()
 
-    return watch(record, ended, from_launch=False)
+    return watch(record, ended, deaths.Watch(), from_launch=False)
 
 
 def wait_for_launch(uid: str, name: str) -> "protocol.Record":

@@ -75,5 +75,10 @@ def leave() -> NoReturn:
 def stdin_ended(seconds: float) -> bool:
     """Wait at most this long; return whether pi has disconnected. pi sends nothing after the request."""
     beat()
+    return is_alone(seconds)
+
+
+def is_alone(seconds: float) -> bool:
+    """Do the same without a beat, where the work may hang."""
     ready, _, _ = select.select([0], [], [], seconds)
     return bool(ready) and not os.read(0, 4096)

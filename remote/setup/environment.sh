@@ -61,7 +61,6 @@ environment() {
     export_line VLLM_ENABLE_CUDA_COMPATIBILITY 1
     export_line VLLM_CUDA_COMPATIBILITY_PATH "$compat"
   fi
-  export_line HF_XET_HIGH_PERFORMANCE 1
   if compgen -G "$venv/lib/python*/site-packages/hf_transfer-*" > /dev/null; then
     export_line HF_HUB_ENABLE_HF_TRANSFER 1
   fi

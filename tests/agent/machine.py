@@ -30,10 +30,12 @@ class Machine:
     def install(self, name: str, script: str) -> None:
         executables.put(self.home / "venv" / "bin" / name, script)
 
-    def open(self, operation: str, *, beat: float = 1000.0, **request: Any) -> "subprocess.Popen[bytes]":
+    def open(
+        self, operation: str, *, beat: float = 1000.0, stays: bool = False, **request: Any
+    ) -> "subprocess.Popen[bytes]":
         """Send a request; the agent's stdin stays open."""
-        envelope = {"protocol": 1, "operation": operation, "beat": beat, "request": request}
-        program = agent_program.packed(operation)
+        envelope = {"protocol": 1, "operation": operation, "beat": beat, "request": request, "stays": stays}
+        program = agent_program.packed(agent_program.LEASED_START if request.get("lease") else operation)
         process = subprocess.Popen(
             ["bash", "-c", shell.AGENT],
             env={"HOME": str(self.home), "PATH": os.environ["PATH"], **self.environ},
@@ -52,7 +54,7 @@ class Machine:
             return messages(process.stdout.read())[-1]
 
     def survey(self) -> dict[str, Any]:
-        return self.ask("survey", known=[], forget=True, live=False)
+        return self.ask("survey", known=[], forget=True, memory=True, live=False)
 
     def start(self, name: str = "q", **changes: Any) -> dict[str, Any]:
         return self.ask("start", **start_request(name) | changes)
@@ -67,6 +69,9 @@ def start_request(name: str) -> Any:
         "name": name,
         "model": "m/m",
         "arguments": [],
+        "origins": [],
+        "variables": {},
+        "given": [],
         "own": False,
         "environment": {},
         "download_environment": {},
@@ -83,7 +88,11 @@ def start_request(name: str) -> Any:
         "revision": None,
         "pod": "",
         "private": False,
+        "lease": None,
         "wait": False,
+        "across": None,
+        "gpu_state": None,
+        "warm_up": True,
     }
     return request
 

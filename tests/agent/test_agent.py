@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pi_cli.pods import agent_program
 from pi_cli.store import paths
 from tests import executables
 from tests.agent.machine import Machine, environ, known, messages, start_request
@@ -70,11 +71,46 @@ def test_a_missing_program_is_reported_and_nothing_stays_reserved(machine: Machi
     assert machine.records() == []
 
 
+def test_an_agent_that_stays_answers_again_with_what_was_sent_while_it_worked(machine: Machine) -> None:
+    """As `pi start` does: the second program is on its way before the first answer, and is without what is there."""
+    queries: dict[str, Any] = {"gpu_query": ["true"], "gpu_list": ["true"], "known": [], "abilities": [], "cuda": None}
+    with machine.open("inspect", stays=True, **queries) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        program = agent_program.packed("start", frozenset(agent_program.names("inspect")))
+        assert len(program) < len(agent_program.packed("start"))
+        process.stdin.write(b"%d\n%s" % (len(program), program))
+        process.stdin.flush()
+        while b'"result"' not in process.stdout.readline():
+            pass
+        envelope = {"protocol": 1, "operation": "start", "beat": 1000.0, "request": start_request("q")}
+        process.stdin.write(json.dumps(envelope).encode() + b"\n")
+        process.stdin.flush()
+        assert messages(process.stdout.read())[-1]["result"]["state"] == "launched"
+    assert [record["name"] for record in machine.records()] == ["q"]
+
+
+@pytest.mark.parametrize("then", [b"", b"40\n" + agent_program.pack([("agent", "")])], ids=["nothing", "a program"])
+def test_an_agent_that_stays_leaves_with_pi(machine: Machine, then: bytes) -> None:
+    queries: dict[str, Any] = {
+        "gpu_query": ["true"],
+        "gpu_list": ["true"],
+        "known": None,
+        "abilities": [],
+        "cuda": None,
+    }
+    with machine.open("inspect", stays=True, **queries) as process:
+        assert process.stdin is not None
+        process.stdin.write(then.replace(b"40", b"%d" % (len(then) - 3)))
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
 def test_the_agent_beats_while_it_works(machine: Machine) -> None:
     """With no time between two beats, each step of the work is followed by one."""
     machine.start()
     asked: list[tuple[str, Any]] = [
-        ("survey", {"known": [], "forget": False, "live": False}),
+        ("survey", {"known": [], "forget": False, "memory": False, "live": False}),
         ("attach", {"name": "q"}),
         ("stop", {"models": [known("q")], "exact": False}),
     ]

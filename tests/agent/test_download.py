@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from agent import home
+from agent import home, memory
 
 from pi_cli.pods import wording
 from tests.agent.machine import Machine, environ, known, messages, start_request
@@ -106,6 +106,16 @@ def read_until(process: "subprocess.Popen[bytes]", matches: Callable[[dict[str, 
 
 def is_note(text: str) -> Callable[[dict[str, Any]], bool]:
     return lambda message: any(text in note for note in notes([message]))
+
+
+@pytest.mark.parametrize("own", ["", "0"])
+def test_xet_uses_much_memory_only_where_there_is_much(machine: Machine, own: str) -> None:
+    """A value of the user counts more."""
+    machine.install("hf", '#!/bin/sh\necho "[$HF_XET_HIGH_PERFORMANCE]" > ~/given\nexit 1\n')
+    configure(machine, **{"HF_XET_HIGH_PERFORMANCE": own} if own else {})
+    download(machine)
+    has_much = memory.whole_memory() >= 64 * 10**9
+    assert (machine.home / "given").read_text().strip() == f"[{own or ('1' if has_much else '')}]"
 
 
 # What is complete
@@ -396,6 +406,10 @@ def test_a_disk_that_becomes_full_is_named_and_only_complete_files_stay(
     assert refusal["code"] == "no-room-on-disk"
     assert (refusal["path"], refusal["before"], refusal["free"]) == (str(repository.hub), 5_000_000_000, 5_000_000_000)
     assert refusal["paths"] == [f"{repository.hub}/models--large--one"]
+    assert refusal["reason"] == message
+    looked = refusal["disks"][0]
+    assert (looked["place"], looked["path"], looked["trouble"]) == ("models", str(repository.hub), None)
+    assert not list(machine.home.rglob(".pi-trial.*"))
     assert [blob.name for blob in repository.blobs.iterdir()] == ["config.json"]
 
 

@@ -219,6 +219,14 @@ def test_a_driver_that_hangs_does_not_hold_up_the_list_of_models(machine: Machin
     assert (model["name"], model["memory_used"], survey["driver_hangs"]) == ("q", None, True)
 
 
+def test_a_question_without_the_memory_does_not_wait_for_the_driver(machine: Machine) -> None:
+    machine.start()
+    machine.install("nvidia-smi", HANGING)
+    be_patient(machine, 3600)
+    survey = machine.ask("survey", known=[], forget=False, memory=False, live=False)["result"]
+    assert (survey["models"][0]["name"], survey["driver_hangs"]) == ("q", False)
+
+
 LOADS = """\
 0, 70000, 81559, 97, 512.31, 700.00, 61, Disabled, NVIDIA H100 80GB HBM3
 1, 1, 143771, [N/A], [N/A], [N/A], 34, Enabled, NVIDIA H200, the second
@@ -230,7 +238,7 @@ Unable to determine the device handle for GPU 0000:04:00.0
 
 def test_a_live_survey_reports_what_each_gpu_does_and_nothing_for_what_is_unknown(machine: Machine) -> None:
     machine.install("nvidia-smi", f"#!/bin/sh\ncat <<'EOF'\n{LOADS}EOF\n")
-    survey = machine.ask("survey", known=[], forget=False, live=True)["result"]
+    survey = machine.ask("survey", known=[], forget=False, memory=False, live=True)["result"]
     fields = ("id", "memory", "utilization", "power", "power_limit", "temperature", "mig", "name")
     assert [tuple(gpu[field] for field in fields) for gpu in survey["gpus"]] == [
         (0, [70000, 81559], 97.0, 512.31, 700.0, 61.0, False, "NVIDIA H100 80GB HBM3"),
@@ -243,7 +251,7 @@ def test_a_live_survey_reports_what_each_gpu_does_and_nothing_for_what_is_unknow
 def test_a_driver_that_does_not_know_a_field_is_asked_for_the_memory(machine: Machine) -> None:
     answers = "case $1 in *power*) echo 'Field \"power.limit\" is not a valid field'; exit 2;; *) echo 0, 5, 10;; esac"
     machine.install("nvidia-smi", f"#!/bin/sh\n{answers}\n")
-    [gpu] = machine.ask("survey", known=[], forget=False, live=True)["result"]["gpus"]
+    [gpu] = machine.ask("survey", known=[], forget=False, memory=False, live=True)["result"]["gpus"]
     assert (gpu["id"], gpu["memory"], gpu["power"]) == (0, [5, 10], None)
 
 

@@ -8,7 +8,7 @@ import pytest
 from agent import log_search as search
 
 
-def read_from(log: bytes) -> search.Read:
+def read_from(log: bytes) -> "search.Read":
     return lambda offset, size: log[offset : offset + size]
 
 

@@ -1,5 +1,6 @@
 """The phase of a start, from vLLM's log."""
 
+import os
 from pathlib import Path
 
 from agent.phases import Phases, last_phase, phase_of
@@ -44,6 +45,12 @@ def test_the_phase_of_a_whole_log(tmp_path: Path) -> None:
     assert phase_of(str(log)) is None
     log.write_bytes(STARTING + b"Starting to load model\n" + BAR)
     assert phase_of(str(log)) == "loading weights 2/4"
+
+
+def test_a_log_that_is_a_pipe_has_no_phase(tmp_path: Path) -> None:
+    """Reading it would never end."""
+    os.mkfifo(tmp_path / "q.log")
+    assert phase_of(str(tmp_path / "q.log")) is None
 
 
 MARKS = [

@@ -65,7 +65,7 @@ def test_what_pi_lists_here_and_another_machine_has_started_stays_and_is_named(m
     machine.start("q")
     other = put_record(machine, "r", machine=OTHER, boot="of the other machine")
     listed = [known("r", other["uid"], pid=other["pid"])]
-    surveyed = machine.ask("survey", known=listed, forget=True, live=False)["result"]
+    surveyed = machine.ask("survey", known=listed, forget=True, memory=True, live=False)["result"]
     assert names(surveyed) == (["q"], [])
     assert surveyed["elsewhere"] == [{"name": "r", "machine": OTHER}]
     assert machine.ask("stop", models=listed, exact=False)["result"]["outcomes"] == ["gone"]
@@ -80,7 +80,8 @@ def test_records_of_older_versions_are_taken_over_where_it_is_sure_whose_they_ar
     assert names(machine.survey()["result"]) == (["q"], ["of-this-boot"])
     assert {record["name"] for record in machine.records()} == {"q", "of-any-boot"}
     listed = [known("of-any-boot", kept["uid"], pid=kept["pid"])]
-    assert names(machine.ask("survey", known=listed, forget=True, live=False)["result"]) == (["q"], ["of-any-boot"])
+    surveyed = machine.ask("survey", known=listed, forget=True, memory=True, live=False)["result"]
+    assert names(surveyed) == (["q"], ["of-any-boot"])
     assert kept in machine.records()
     become(machine, "gpu01", LOCAL)
     [dead] = machine.survey()["result"]["dead"]
@@ -202,7 +203,7 @@ def test_on_a_share_without_locks_everything_works_and_it_is_named_once(machine:
         assert lock.stat().st_mode & 0o777 == 0o600
         with lock.open() as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            with machine.open("survey", known=[], forget=True, live=False) as waiting:
+            with machine.open("survey", known=[], forget=True, memory=True, live=False) as waiting:
                 assert waiting.stdout is not None
                 until(lambda: is_open(waiting.pid, lock))
                 assert not waiting.poll()

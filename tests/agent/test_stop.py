@@ -70,9 +70,10 @@ def test_what_a_server_has_started_ends_with_it(machine: Machine) -> None:
 def test_the_model_of_that_name_is_meant_if_another_client_started_it(machine: Machine) -> None:
     old = machine.start("q")["result"]["record"]["uid"]
     assert stop(machine, known("q", old))["others"] == [False]
-    machine.start("q")
+    new = machine.start("q")["result"]["record"]["uid"]
     assert machine.survey()["result"]["models"]
-    assert stop(machine, known("q", old)) == {"outcomes": ["stopped"], "others": [True], "freed": None}
+    expected = {"outcomes": ["stopped"], "others": [True], "uids": [new], "peers": [[]], "freed": None}
+    assert stop(machine, known("q", old)) == expected
     assert machine.survey()["result"]["models"] == []
     assert stop(machine, known("q", old))["outcomes"] == ["gone"]
 

@@ -103,7 +103,14 @@ def test_a_folder_of_another_user_is_refused_by_every_operation(machine: Machine
     folder.mkdir()
     (folder / "env").write_text("touch ~/ran\n")
     os.chown(folder, 12345, 12345)
-    request: dict[str, object] = {"known": [], "forget": True, "live": False, "models": [], "exact": False}
+    request: dict[str, object] = {
+        "known": [],
+        "forget": True,
+        "memory": True,
+        "live": False,
+        "models": [],
+        "exact": False,
+    }
     answer = machine.ask(operation, **request)
     assert answer["refusal"] == {"code": "not-ours", "path": str(folder), "name": "uid 12345"}
     assert [path.name for path in folder.iterdir()] == ["env"]

@@ -32,7 +32,7 @@ def test_the_callers_environment_is_not_passed_on(shell: Shell) -> None:
     assert "HF_TOKEN" in os.environ
     names = {line.partition("=")[0] for line in shell("env").text.splitlines()}
     own = {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "SSH_CLIENT"}
-    own |= {"PI_DEMO_CUDA", "PI_DEMO_POD", "PI_FIRST_PORT", "PI_FREE_DISK", "PI_MACHINE_ROOT"}
+    own |= {"PI_DEMO_ADDRESS", "PI_DEMO_CUDA", "PI_DEMO_POD", "PI_FIRST_PORT", "PI_FREE_DISK", "PI_MACHINE_ROOT"}
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == own
 
 

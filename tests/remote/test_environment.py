@@ -38,7 +38,6 @@ def test_the_environment_file_is_private_and_quoted(machine: Machine) -> None:
     assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
     assert environment(machine) == {
         "PATH": f"{machine.venv}/bin:$PATH",
-        "HF_XET_HIGH_PERFORMANCE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "SSL_CERT_FILE": "/a $b/`c`/it's",
     }

@@ -4,13 +4,16 @@ import asyncio
 import hmac
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from require_key import PROOF_ROUTE, RequireKey
+from require_key import PROOF_ROUTE, RequireKey, Strangers
 
 from pi_cli.models import identity
 
@@ -285,3 +288,167 @@ def test_without_a_record_requests_are_answered_and_no_file_is_made(application:
     record.unlink()
     assert status(ask(application, "/v1/chat/completions", BEARER, method="POST")) == 200
     assert list(record.parent.iterdir()) == []
+
+
+PREFLIGHT = ((b"origin", b"http://localhost:3000"), (b"access-control-request-method", b"POST"))
+
+
+@pytest.mark.parametrize("headers", [PREFLIGHT, PREFLIGHT[:1], PREFLIGHT[1:], ()], ids=range(4))
+@pytest.mark.parametrize("origins", ["", "http://localhost:3000 https://a.example"], ids=["none", "two"])
+def test_preflights_pass_only_where_browsers_were_asked_for(
+    application: Application, monkeypatch: pytest.MonkeyPatch, headers: tuple[tuple[bytes, bytes], ...], origins: str
+) -> None:
+    monkeypatch.setenv("PI_ALLOWED_ORIGINS", origins)
+    passes = bool(origins) and headers == PREFLIGHT
+    assert status(ask(application, "/v1/chat/completions", *headers, method="OPTIONS")) == (200 if passes else 401)
+    assert len(application.reached) == passes
+    for method in ("GET", "POST", "DELETE", "options"):
+        assert status(ask(application, "/v1/chat/completions", *headers, method=method)) == 401
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "is_shown"),
+    [
+        ("http://localhost:3000", b"http://localhost:3000", True),
+        ("*", b"http://any.example", True),
+        ("http://localhost:3000", b"http://other.example", False),
+        ("", b"http://localhost:3000", False),
+    ],
+)
+def test_a_browser_shows_a_refusal_to_pages_of_an_allowed_origin(
+    application: Application, monkeypatch: pytest.MonkeyPatch, origins: str, origin: bytes, is_shown: bool
+) -> None:
+    monkeypatch.setenv("PI_ALLOWED_ORIGINS", origins)
+    [start, _] = ask(application, "/v1/models", (b"origin", origin))
+    assert dict(start["headers"]).get(b"access-control-allow-origin") == (origin if is_shown else None)
+
+
+async def silent(guard: RequireKey, *headers: tuple[bytes, bytes]) -> Any:
+    """Ask a guard for how long no request was answered; the status if it refuses."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": PROOF_ROUTE, "query_string": b"requests", "headers": [*headers]}
+    await guard(scope, None, send)  # type: ignore[arg-type]
+    return json.loads(sent[1]["body"])["silent"] if sent[0]["status"] == 200 else sent[0]["status"]
+
+
+def test_it_tells_for_how_long_no_request_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("require_key.time.monotonic", lambda: now)
+    seen: list[Any] = []
+
+    async def application(scope: Any, _: object, send: Callable[[Any], Any]) -> None:
+        nonlocal now
+        now += 20
+        seen.append(await silent(guard, BEARER))
+        await send({"type": "http.response.start", "status": int(scope["query_string"] or 200), "headers": []})
+        await send({"type": "http.response.body", "body": b"data"})
+        now += 5
+        seen.append(await silent(guard, BEARER))
+
+    async def send(message: Any) -> None:
+        del message
+
+    guard = RequireKey(application)
+    assert asyncio.run(silent(guard)) == 401
+    assert asyncio.run(silent(guard, BEARER)) is None
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": [BEARER]}
+
+    async def request(**more: Any) -> list[Any]:
+        seen.clear()
+        await guard({**scope, **more}, None, send)  # type: ignore[arg-type]
+        return list(seen)
+
+    assert asyncio.run(request()) == [20, 5]
+    assert asyncio.run(request(query_string=b"400")) == [20, 25]  # a refusal is not the engine's answer
+    assert asyncio.run(request(method="GET")) == [None, None]
+
+
+async def nothing(*_: Any) -> Any:
+    return None
+
+
+class Connection(asyncio.Protocol):
+    """A connection of a server, with the names of uvicorn's: each line is a request, whose key is the line."""
+
+    guard: RequireKey
+    transport: asyncio.Transport
+    is_wrapped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+
+    def data_received(self, data: bytes) -> None:
+        headers = [(b"authorization", b"Bearer " + data.strip())]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+        scope["client"] = self.transport.get_extra_info("peername")[:2]
+        if data.endswith(b"\n"):
+            self.task = asyncio.create_task(
+                self.guard(scope, self.wrapped if self.is_wrapped else self.receive, self.send)
+            )
+
+    async def receive(self) -> Any:
+        return {"type": "http.request"}
+
+    async def send(self, message: Any) -> None:
+        if "status" in message:
+            self.transport.write(b"%d\n" % message["status"])
+
+    @property
+    def wrapped(self) -> Any:
+        """What a middleware between the server and the guard passes on."""
+
+        async def receive() -> Any:
+            return await self.receive()
+
+        return receive
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True], ids=["direct", "wrapped"])
+def test_connections_without_a_key_are_few_and_do_not_stay(
+    application: Application, monkeypatch: pytest.MonkeyPatch, is_wrapped: bool
+) -> None:
+    """As uvicorn's classes; tried with uvicorn 0.54 itself, and both of its parsers."""
+    [(module, name), _] = Strangers.PROTOCOLS
+
+    class Patched(Connection):
+        pass
+
+    protocol = Patched
+    protocol.is_wrapped = is_wrapped
+    monkeypatch.setitem(sys.modules, module, cast("Any", SimpleNamespace(**{name: protocol})))
+    monkeypatch.setattr(Strangers, "MOST", 5)
+    monkeypatch.setattr(Strangers, "SECONDS", 0.3)
+
+    async def serve() -> None:
+        protocol.guard = RequireKey(application)
+        await protocol.guard({"type": "lifespan"}, nothing, nothing)
+        server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        connect = partial(asyncio.open_connection, "127.0.0.1", port)
+        user, writer = await connect()
+        for _ in range(2):
+            writer.write(KEY.encode() + b"\n")
+            assert await user.readline() == b"200\n"
+        strangers = [await connect() for _ in range(9)]
+        strangers[-1][1].write(b"wrong\n")
+        assert await strangers[-1][0].readline() == b"401\n"
+        assert [await each.read() for each, _ in strangers[:4]] == [b""] * 4  # at once: there are too many
+        assert not any(each.at_eof() for each, _ in strangers[4:])
+        writer.write(KEY.encode() + b"\n")
+        assert await user.readline() == b"200\n"
+        async with asyncio.timeout(10):
+            assert [await each.read() for each, _ in strangers[4:]] == [b""] * 5  # in time
+        writer.write(KEY.encode() + b"\n")
+        assert await user.readline() == b"200\n"
+        for _, each in [(user, writer), *strangers]:
+            each.close()
+        server.close()
+
+    asyncio.run(serve())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import itertools
 import json
 import re
 import time
@@ -51,13 +52,17 @@ class HttpError(Exception):
 
 
 class Api:
-    """The ASGI application. The server sets `engine_is_alive` to False when the engine dies."""
+    """The ASGI application. The server sets `engine_is_alive` to False when the engine dies.
+
+    While `is_stopped`, it takes requests, and the engine answers none, as a vLLM whose engine core hangs.
+    """
 
     def __init__(self, settings: Settings, *, version: str, context: int, on_work: Callable[[int], None]) -> None:
         self._settings, self._version, self._context = settings, version, context
         self._since = int(time.time())
         self._work = Work(on_work)
         self.engine_is_alive = True
+        self.is_stopped: Callable[[], bool] = lambda: False
         self._routes = {
             ("GET", "/health"): self._health,
             ("GET", "/ping"): self._health,
@@ -108,6 +113,7 @@ class Api:
     async def _answer(self, path: str, request: Json, send: Send) -> None:
         """Answer a request to a model that does not generate text."""
         self._check(request)
+        await self._engine()
         await _reply(send, 200, self._others[path](request))
 
     async def _health(self, _: Json, send: Send) -> None:
@@ -147,15 +153,34 @@ class Api:
         answer = {"count": len(tokens), "max_model_len": self._context, "tokens": list(range(len(tokens)))}
         await _reply(send, 200, answer)
 
+    async def _engine(self) -> None:
+        """Wait for the engine."""
+        while self.is_stopped():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.05)
+
     async def _complete(self, request: Json, send: Send) -> None:
         self._check(request)
+        await self._engine()
         turn = script.next_turn([{"role": "user", "content": str(request.get("prompt", ""))}])
-        tokens = script.tokenize(turn.answer or turn.thinking)[: request.get("max_tokens") or 16]
+        limit = request.get("max_tokens") or 16
+        tokens = script.tokenize(turn.answer or turn.thinking)[:limit]
+        if request.get("ignore_eos"):
+            tokens = list(itertools.islice(itertools.cycle(tokens), limit))
         choice = {"index": 0, "text": "".join(tokens), "logprobs": None, "finish_reason": "stop", "stop_reason": None}
         answer = {"id": f"cmpl-{uuid.uuid4().hex[:16]}", "object": "text_completion", "created": int(time.time())}
         usage = {"prompt_tokens": 1, "total_tokens": 1 + len(tokens), "completion_tokens": len(tokens)}
         answer |= {"model": request.get("model") or self._settings.names[0], "choices": [choice], "usage": usage}
-        await _reply(send, 200, answer | {"system_fingerprint": FINGERPRINT})
+        if request.get("stream"):
+            await self._stream(partial(self._stream_text, answer, tokens), send)
+        else:
+            await _reply(send, 200, answer | {"system_fingerprint": FINGERPRINT})
+
+    async def _stream_text(self, answer: Json, tokens: list[str], emit: Emit) -> None:
+        for token in tokens:
+            await asyncio.sleep(1 / self._rate)
+            choice = {"index": 0, "text": token, "logprobs": None, "finish_reason": None}
+            await emit(f"data: {json.dumps(answer | {'choices': [choice], 'usage': None})}\n\n".encode())
+        await emit(f"data: {json.dumps(answer | {'choices': []})}\n\ndata: [DONE]\n\n".encode())
 
     async def _chat(self, request: Json, send: Send) -> None:
         self._check(request)
@@ -168,7 +193,7 @@ class Api:
 
     async def _respond(self, request: Json, send: Send) -> None:
         self._check(request)
-        as_chat = request | {"messages": responses.messages(request), "max_tokens": request.get("max_output_tokens")}
+        as_chat = request | responses.as_chat(request)
         completion = self._completion(as_chat)
         response = responses.Responses({"model": self._settings.names[0], **request}, completion)
         with self._work.counted(completion):
@@ -190,6 +215,7 @@ class Api:
     def _completion(self, request: Json) -> Completion:
         chat, prompt_tokens = self._check_chat(request)
         thinks = (request.get("chat_template_kwargs") or {}).get("enable_thinking", True)
+        thinks = thinks and request.get("reasoning_effort") != "none"
         turn = script.next_turn(chat)
         if schema := (request.get("response_format") or {}).get("json_schema"):
             turn = script.follow_schema(turn, schema["schema"])
@@ -199,8 +225,13 @@ class Api:
             parses_thinking=self._settings.has("reasoning-parser") or known.is_harmony(self._settings),
             parses_calls=bool(request.get("tools")) and request.get("tool_choice") != "none",
         )
-        rate = float(self._settings.simulated("rate") or 100)
-        return Completion({"model": self._settings.names[0], **request}, deltas, prompt_tokens=prompt_tokens, rate=rate)
+        whole = {"model": self._settings.names[0], **request}
+        return Completion(whole, deltas, prompt_tokens=prompt_tokens, rate=self._rate, engine=self._engine)
+
+    @property
+    def _rate(self) -> float:
+        """Return the tokens per second of each answer."""
+        return float(self._settings.simulated("rate") or 100)
 
     async def _stream(self, stream: Callable[[Emit], Awaitable[None]], send: Send) -> None:
         left = int(self._settings.simulated("cut-stream") or 0)
@@ -234,6 +265,8 @@ class Api:
         has_parser = self._settings.has("enable-auto-tool-choice") and self._settings.has("tool-call-parser")
         if request.get("tools") and request.get("tool_choice", "auto") == "auto" and not has_parser:
             raise HttpError(400, "BadRequestError", NO_TOOL_PARSER)
+        if not known.sees(self._settings) and any(map(_has_image, messages)):
+            raise HttpError(400, "BadRequestError", "At most 0 image(s) may be provided in one prompt.")
         tokens = sum(len(script.tokenize(script.text_of(message))) + 4 for message in messages)
         if tokens > self._context:
             text = (
@@ -242,6 +275,12 @@ class Api:
             )
             raise HttpError(400, "BadRequestError", text, "input_tokens")
         return messages, tokens
+
+
+def _has_image(message: Json) -> bool:
+    content = message.get("content")
+    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "image_url" in kinds or "input_image" in kinds
 
 
 def _fields(body: bytes) -> Json:

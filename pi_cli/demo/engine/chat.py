@@ -54,7 +54,15 @@ def _fragment(index: int, text: str) -> Json:
 class Completion:
     """One answer while it is generated. `rate` is in tokens per second."""
 
-    def __init__(self, request: Json, deltas: list[Json], *, prompt_tokens: int, rate: float) -> None:
+    def __init__(
+        self,
+        request: Json,
+        deltas: list[Json],
+        *,
+        prompt_tokens: int,
+        rate: float,
+        engine: Callable[[], Awaitable[None]],
+    ) -> None:
         limit = request.get("max_completion_tokens") or request.get("max_tokens") or len(deltas)
         has_calls = any("tool_calls" in delta for delta in deltas)
         self.deltas = deltas[:limit]
@@ -63,6 +71,7 @@ class Completion:
         self.first_token: float | None = None  # seconds
         self.prompt_tokens = prompt_tokens
         self._rate = rate
+        self._engine = engine
         self._head = {"id": f"chatcmpl-{_id()}", "created": int(time.time()), "model": request["model"]}
         options = request.get("stream_options") or {}
         self._has_usage = bool(options.get("include_usage"))
@@ -122,6 +131,7 @@ class Completion:
         for delta in self.deltas:
             due += 1 / self._rate
             await asyncio.sleep(max(due - loop.time(), 0))
+            await self._engine()
             self.sent += 1
             if self.first_token is None:
                 self.first_token = loop.time() - began

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pi_cli.demo.engine import failures, known, parsers
+from pi_cli.demo.engine import failures, known, nodes, parsers
 from pi_cli.demo.engine.failures import Failed
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.gpus import Allocation, Gpu
@@ -56,6 +56,7 @@ def lay_out(settings: Settings, available: list[Gpu]) -> MemoryLayout:
     world = settings.number("data-parallel-size-local", settings.number("data-parallel-size", 1))
     for name in ("tensor-parallel-size", "pipeline-parallel-size", "prefill-context-parallel-size"):
         world *= settings.number(name, 1)
+    world //= nodes.count(settings)
     if world > len(available):
         raise Failed(failures.TOO_FEW_GPUS, size=world, count=len(available), model=settings.model)
     memory = {gpu.id: int(gpu.memory * settings.utilization) for gpu in available[:world]}

@@ -50,6 +50,13 @@ class Cores:
         """Kill the engine core with a signal."""
         _send(self._processes["EngineCore"], signal.Signals(number))
 
+    def is_stopped(self) -> bool:
+        """Return whether the engine core was stopped (SIGSTOP): it lives, and does nothing."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self._processes['EngineCore'].pid}/stat").read_text()
+            return stat.rpartition(")")[2].split()[0] == "T"
+        return False
+
     async def died(self) -> dict[str, int]:
         """Wait until a process exits; return the exit codes by name."""
         waiting = {asyncio.create_task(process.wait()): name for name, process in self._processes.items()}

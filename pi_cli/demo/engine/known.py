@@ -50,6 +50,11 @@ def is_harmony(settings: Settings) -> bool:
     return "gpt-oss" in settings.model.lower()
 
 
+def sees(settings: Settings) -> bool:
+    """Return whether a model reads images: by its name, since the configuration is made up here."""
+    return "-vl-" in f"-{settings.model.lower().rpartition('/')[2]}-"
+
+
 def thinks(settings: Settings) -> bool:
     """Return whether a model reasons before it answers; one that the catalogue does not know does."""
     found = entry(settings.model)

@@ -1,4 +1,4 @@
-"""`vllm --version` and `vllm serve`, simulated."""
+"""`vllm --version`, `vllm serve` and `vllm bench serve`, simulated."""
 
 import os
 import sys
@@ -13,6 +13,10 @@ USAGE = "usage: vllm serve [model_tag] [options]"
 def main(argv: list[str]) -> int:
     if argv[:1] == ["serve"] and not {"-h", "--help"} & set(argv):
         return _serve(argv[1:])
+    if argv[:2] == ["bench", "serve"]:
+        from pi_cli.demo.engine import bench
+
+        return bench.run(argv[2:])
     if argv in (["--version"], ["-v"]):
         sys.stdout.write(f"{installed_version()}\n")
         return 0

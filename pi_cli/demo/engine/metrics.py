@@ -15,6 +15,7 @@ class Work:
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._first_tokens: list[float] = []
+        self._finished = 0
 
     @contextlib.contextmanager
     def counted(self, completion: Completion) -> Iterator[None]:
@@ -25,6 +26,7 @@ class Work:
             yield
         finally:
             self.active.remove(completion)
+            self._finished += 1
             self._on_change(len(self.active))
             self._generation_tokens += completion.sent
             self._first_tokens += _first_tokens([completion])
@@ -40,6 +42,7 @@ class Work:
             ("generation_tokens", "counter"): {
                 "_total": self._generation_tokens + sum(completion.sent for completion in self.active)
             },
+            ("request_success", "counter"): {"_total": self._finished},
             ("time_to_first_token_seconds", "histogram"): {"_sum": sum(first_tokens), "_count": len(first_tokens)},
         }
         lines = []

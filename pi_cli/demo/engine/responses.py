@@ -26,6 +26,15 @@ def messages(request: Json) -> list[Json]:
     return chat
 
 
+def as_chat(request: Json) -> Json:
+    """Return the request as one of `/v1/chat/completions`."""
+    form = (request.get("text") or {}).get("format") or {}
+    schema = {"response_format": {"type": "json_schema", "json_schema": form}} if "schema" in form else {}
+    effort = (request.get("reasoning") or {}).get("effort")
+    limit = {"max_tokens": request.get("max_output_tokens"), "reasoning_effort": effort}
+    return {"messages": messages(request), **limit, **schema}
+
+
 class Responses:
     """One answer while it is generated, from the pieces of a chat completion."""
 

@@ -8,14 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from pi_cli.demo import gpus, owner
-from pi_cli.demo.engine import checks, failures, startup, web
+from pi_cli.demo.engine import checks, failures, nodes, startup, web
 from pi_cli.demo.engine.api import Api, KeyGuard
 from pi_cli.demo.engine.cores import Cores
+from pi_cli.demo.engine.cors import Cors
 from pi_cli.demo.engine.failures import ARGUMENTS, BIND, CONFIG, INIT, LOAD, MEMORY, READY, WARMUP, Failed
 from pi_cli.demo.engine.flags import Settings
 from pi_cli.demo.engine.log import LogWriter
@@ -90,7 +92,9 @@ class Server:
         self._inject_failure(ARGUMENTS, name="nope", known="known")
         checks.arguments(self._settings)
         self._inject_failure(BIND)
-        with self._bind() as listener:
+        own = nullcontext() if nodes.is_node(self._settings) else self._bind()
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(own)
             await self._pace.pause(0.1)
             chosen = (
                 {"CUDA_VISIBLE_DEVICES": self._settings.text("device-ids")} if self._settings.has("device-ids") else {}
@@ -100,10 +104,15 @@ class Server:
             layout = checks.lay_out(self._settings, available)
             startup.resolve(self._log, self._settings, layout)
             await self._cores.start(len(layout.memory))
+            await stack.enter_async_context(nodes.met(self._settings, self._cores.worker_log()))
             await self._unless_engine_dies(self._start_engine(layout))
+            if listener is None:
+                await self._compute()
+                return
             self._inject_failure(READY)
             work = partial(gpus.work, self._home, os.getpid(), [*layout.memory])
             app = Api(self._settings, version=self._version, context=layout.context, on_work=work)
+            app.is_stopped = self._cores.is_stopped
             await self._open(app, listener)
 
     def _bind(self) -> socket.socket:
@@ -148,7 +157,7 @@ class Server:
         self._inject_failure(MEMORY)
         startup.allocate(worker, core, settings, layout)
         self._inject_failure(WARMUP)
-        await startup.capture(worker, core, settings, pace)
+        await startup.capture(worker, core, settings, layout, pace)
 
     def _inject_failure(self, where: str, **facts: object) -> None:
         """Fail here if `--simulate fail=…` says so."""
@@ -164,7 +173,7 @@ class Server:
 
     async def _open(self, api: Api, listener: socket.socket) -> None:
         """Listen and serve; from now on, the death of the engine makes the server unhealthy, but does not stop it."""
-        app: web.App = api
+        app: web.App = Cors(api, self._settings.text("allowed-origins", "[]") or "[]")
         keys = self._settings.given.get("api-key") or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
         if keys:
             app = KeyGuard(app, keys)
@@ -186,16 +195,24 @@ class Server:
             spam.cancel()
             server.close()
 
+    async def _compute(self) -> None:
+        """Live as a node: without a server, until a process of the engine dies."""
+        dying, owned = asyncio.create_task(self._cores.died()), asyncio.create_task(_owner_gone())
+        try:
+            await asyncio.wait([dying, owned], return_when=asyncio.FIRST_COMPLETED)
+            if dying.done():
+                raise EngineDied(dying.result())
+        finally:
+            dying.cancel()
+            owned.cancel()
+
     async def _watch(self, api: Api) -> None:
         """Wait for the engine to die, then for the owner of the pod."""
         codes = await self._cores.died()
         api.engine_is_alive = False
         name = next(iter(codes))
         self._log.error("core_client.py:600", f"Engine core proc {name} died unexpectedly, shutting down client.")
-        while True:
-            await asyncio.sleep(owner.CHECK_SECONDS)
-            if not owner.is_alive():
-                return
+        await _owner_gone()
 
     def _explain(self, failure: Failed) -> None:
         """Print a failure as vLLM does: first the engine's, then the server's, which only refers to it."""
@@ -212,6 +229,13 @@ class Server:
 
     def _traceback(self, text: str) -> None:
         self._log.raw(_traceback("vllm/entrypoints/cli/main.py", "main", text))
+
+
+async def _owner_gone() -> None:
+    while True:
+        await asyncio.sleep(owner.CHECK_SECONDS)
+        if not owner.is_alive():
+            return
 
 
 def _traceback(path: str, function: str, text: str) -> str:

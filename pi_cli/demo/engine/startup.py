@@ -115,7 +115,11 @@ async def compile_graph(writer: LogWriter, pace: Pace) -> None:
 
 
 def allocate(worker: LogWriter, core: LogWriter, settings: Settings, layout: MemoryLayout) -> None:
-    worker.info("gpu_worker.py:760", f"Available KV cache memory: {layout.kv_cache:.2f} GiB")
+    if given := settings.text("kv-cache-memory-bytes"):
+        text = f"reserved {int(given) / 2**30:.2f} GiB memory for KV Cache as specified by kv_cache_memory_bytes config"
+        worker.info("gpu_worker.py:668", f"{text} and skipped memory profiling. …")
+    else:
+        worker.info("gpu_worker.py:760", f"Available KV cache memory: {layout.kv_cache:.2f} GiB")
     if settings.text("max-model-len") in ("auto", "-1"):
         text = f"Auto-fit max_model_len: full model context length {layout.context} fits in available GPU memory"
         core.info("kv_cache_utils.py:2469", text)
@@ -124,7 +128,7 @@ def allocate(worker: LogWriter, core: LogWriter, settings: Settings, layout: Mem
     core.info("kv_cache_utils.py:2327", f"GPU KV cache size: {layout.kv_tokens:,} tokens, {per_request}")
 
 
-async def capture(worker: LogWriter, core: LogWriter, settings: Settings, pace: Pace) -> None:
+async def capture(worker: LogWriter, core: LogWriter, settings: Settings, layout: MemoryLayout, pace: Pace) -> None:
     """Capture CUDA graphs, with another progress bar, and finish the start of the engine."""
     if not settings.has("enforce-eager"):
         seconds = 0.0
@@ -133,6 +137,10 @@ async def capture(worker: LogWriter, core: LogWriter, settings: Settings, pace: 
             bar = f"{100 * done // 51:3d}%|{'█' * (done * 10 // 51):<10}| {done}/51"
             worker.raw(f"\rCapturing CUDA graphs (mixed prefill-decode, PIECEWISE): {bar}")
         worker.info("model_runner.py:1128", f"Graph capturing finished in {seconds:.0f} secs, took 0.61 GiB")
+    if not settings.has("kv-cache-memory-bytes"):
+        size = int(layout.kv_cache * 2**30)
+        fitting = f"`--kv-cache-memory={size}` ({layout.kv_cache:.2f} GiB) to fit into requested memory"
+        worker.info("gpu_worker.py:1033", f"… Replace gpu_memory_utilization config with {fitting}, or …")
     core.info("core.py:386", f"init engine (profile, create kv cache, warmup model) took {pace.seconds * 0.4:.2f} s")
 
 

@@ -9,6 +9,7 @@ Files are sparse and take no disk space. The owner of a repository determines it
 """
 
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -52,7 +53,8 @@ def main(argv: list[str]) -> int:
         if name in FLAGS:
             options[name] = "yes"
         elif name in VALUES:
-            options[name] = value if separator or not words else words.pop(0)
+            value = value if separator or not words else words.pop(0)
+            options[name] = f"{options[name]} {value}" if name == "--exclude" and name in options else value
         elif name.startswith("-"):
             return _usage(f"No such option: {name}")
         else:
@@ -76,12 +78,14 @@ def _download(repo: str, options: dict[str, str]) -> int:
         return _refuse(mode, _gated(repo) if owner == "gated" else _missing(repo))
     cache = CachedRepo(repo, options.get("--cache-dir"), options.get("--revision", "main"))
     files = list_files(repo)
+    excluded = options.get("--exclude", "").split()
+    wanted = {name: size for name, size in files.items() if not any(fnmatch.fnmatch(name, each) for each in excluded)}
     if "--dry-run" in options:
         _print_plan(mode, files, cache)
         return 0
-    progress = ProgressBars(len(files), is_shown=mode == "human" and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ)
+    progress = ProgressBars(len(wanted), is_shown=mode == "human" and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ)
     try:
-        cache.fill(files, progress, obstacle=owner)
+        cache.fill(files, progress, obstacle=owner, wanted=wanted)
     except OSError as error:
         sys.stderr.write(f"Traceback (most recent call last):\nOSError: {error}\n")
         return 1
@@ -148,24 +152,26 @@ class CachedRepo:
         hub = Path(folder or os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
         self.repo = repo
         self.root = hub / f"models--{repo.replace('/', '--')}"
-        self.commit = hashlib.sha1(f"{repo}@{revision}".encode(), usedforsecurity=False).hexdigest()
+        named = f"{repo}@{revision}".encode()
+        is_commit = re.fullmatch("[0-9a-f]{40}", revision)
+        self.commit = revision if is_commit else hashlib.sha1(named, usedforsecurity=False).hexdigest()
         self.snapshot = self.root / "snapshots" / self.commit
         self._revision = revision
 
     def has(self, name: str) -> bool:
         return (self.snapshot / name).exists()
 
-    def fill(self, files: dict[str, int], progress: "ProgressBars", *, obstacle: str) -> None:
+    def fill(self, files: dict[str, int], progress: "ProgressBars", *, obstacle: str, wanted: dict[str, int]) -> None:
         """Download missing files. Like the real client, leave `*.incomplete` files behind if interrupted."""
         for folder in (self.root / "blobs", self.root / "refs", self.root / "trees", self.snapshot):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.root / "refs" / self._revision).write_text(self.commit, encoding="utf-8")
+        _put(self.root / "refs" / self._revision, self.commit)
         tree = {name: {"size": size, "blob_id": self._etag(name)} for name, size in files.items()}
         text = json.dumps({"format_version": 1, "files": tree})
-        (self.root / "trees" / f"{self.commit}.json").write_text(text, encoding="utf-8")
+        _put(self.root / "trees" / f"{self.commit}.json", text)
         total = sum(files.values())
-        for name, size in files.items():
-            with (self.root / "lock").open("w") as lock:  # parallel downloads share the work, as with the real client
+        for name, size in wanted.items():
+            with (self.root / f"{name}.lock").open("w") as lock:  # as with the real client, downloads share the work
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.has(name):
                     self._fetch(name, size, size / total, progress, obstacle)
@@ -190,6 +196,12 @@ class CachedRepo:
 
     def _etag(self, name: str) -> str:
         return hashlib.sha256(f"{self.repo}/{name}".encode()).hexdigest()
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file unless it is there, as it always is for a second download of the same revision."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def _apply_obstacle(obstacle: str, part: Path, share: float) -> None:

@@ -49,12 +49,22 @@ class Cache:
     @property
     def snapshot(self) -> Optional[str]:
         """Return the folder of the requested revision, if it was ever looked up."""
-        commit = self._commit()
+        commit = self.commit
         return os.path.join(self._folder, "snapshots", commit) if commit else None
+
+    @property
+    def commit(self) -> str:
+        """Return the commit of the requested revision; empty if it was never looked up."""
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        with contextlib.suppress(OSError, ValueError):
+            looked_up = os.path.join(self._folder, "refs", self.revision)
+            return home.read_bytes(looked_up).decode("ascii", "replace").strip()
+        return ""
 
     def files(self) -> List[File]:
         """Return the files of the requested revision; empty until hf has listed them (before hub 2, it never does)."""
-        commit = self._commit()
+        commit = self.commit
         if commit and self._listed[0] != commit:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 tree = json.loads(home.read_bytes(os.path.join(self._folder, "trees", commit + ".json")))
@@ -139,14 +149,6 @@ class Cache:
             if size and not has_part and len(chosen) < 3 and sum(chosen.values()) < needed:
                 chosen[path] = size
         return list(chosen), sum(chosen.values())
-
-    def _commit(self) -> str:
-        if COMMIT.fullmatch(self.revision):
-            return self.revision
-        with contextlib.suppress(OSError, ValueError):
-            looked_up = os.path.join(self._folder, "refs", self.revision)
-            return home.read_bytes(looked_up).decode("ascii", "replace").strip()
-        return ""
 
     def _has(self, file: File) -> bool:
         """Return whether a file is complete, as a blob or, without symbolic links, in the snapshot.

@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import time
-from typing import IO, TYPE_CHECKING, Dict, Iterator, NamedTuple, NoReturn, Optional, Set
+from typing import IO, TYPE_CHECKING, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set
 
-from agent import disks, ending, home, lockless, records, variables, wire
+from agent import disks, ending, home, lockless, memory, records, storage_speed, variables, warm_up, wire
 from agent.arguments import Question
-from agent.download import hub, stall
+from agent.download import full_disk, hub, stall
 from agent.download.cache import Cache
 from agent.download.lease import Lease
 from agent.processes import MARKER
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 # Without these, hf colours its errors, draws progress bars, and checks once a day for a newer version.
 PLAIN_OUTPUT = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_COLOR": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+# Xet then keeps more of each file in memory, and has more requests open. The Hub's documentation names this much RAM.
+HIGH_PERFORMANCE, ENOUGH_MEMORY = "HF_XET_HIGH_PERFORMANCE", 64 * 10**9
+USUAL_WORKERS, MOST_WORKERS = 8, 16  # files that hf downloads at a time by itself, and at most
+WORTH_MEASURING = 20 * 10**9  # bytes of a download
 STALL = 60.0  # seconds without data; PI_STALL_SECONDS makes it shorter in tests
 LOOK = 0.5  # seconds between two checks of the cache
+MAX_REASON = 4000  # characters of the end of hf's output
 SAVE = 2.0  # seconds between two updates of the record
 
 QUOTA = ("Disk quota exceeded", "os error 122")
@@ -31,16 +36,23 @@ DISK_FULL = re.compile("No space left on device|os error 28|" + "|".join(QUOTA))
 
 
 class Fetched(NamedTuple):
-    """The folder of a model, and the environment variables about the Hub that vLLM needs."""
+    """The folder of a model, its commit, and the environment variables about the Hub that vLLM needs."""
 
     folder: str
+    commit: str
     environment: Dict[str, str]
 
 
 def fetch(
-    record: "protocol.Record", request: "protocol.StartRequest", settings: Dict[str, str], question: Question
+    record: "protocol.Record",
+    request: "protocol.StartRequest",
+    settings: Dict[str, str],
+    question: Question,
+    warm: warm_up.WarmUp,
 ) -> Fetched:
     """Download a model unless it is complete, and report the progress; exit when stdin ends.
+
+    Meanwhile vLLM compiles, if that is possible (`warm`); it is ended with the download.
 
     If vLLM refuses the arguments meanwhile, the download is stopped, as with Ctrl+C.
 
@@ -51,11 +63,11 @@ def fetch(
     cache = Cache(record["model"], settings, request["revision"] or "main")
     if not cache.is_complete():
         question.ask()
-        download = Download(record, cache, settings, request["size"], request["pod"], question)
+        download = Download(record, cache, settings, request["size"], request["pod"], question, warm)
         is_offline = download.run() or not request["own"]
     else:
         is_offline = not request["own"] or not hub.answers(settings, record["model"])
-    return Fetched(cache.snapshot or "", dict(OFFLINE) if is_offline else {})
+    return Fetched(cache.snapshot or "", cache.commit, dict(OFFLINE) if is_offline else {})
 
 
 def require_models_path(settings: Dict[str, str]) -> None:
@@ -88,8 +100,10 @@ class Download:
         size: Optional[int],
         pod: str,
         question: Question,
+        warm: warm_up.WarmUp,
     ) -> None:
         self._record = record
+        self._warm = warm
         self._cache = cache
         self._settings = settings
         self._size = size
@@ -100,6 +114,7 @@ class Download:
         self._looked = self._saved = 0.0
         self._free: Optional[int] = None
         self._checked = -1
+        self._workers = 0  # files at a time; 0: not measured
         self._locks: Set[str] = set()
         self._locks_before: Optional[Set[str]] = None  # on a file system without locks, those that are files
 
@@ -140,6 +155,8 @@ class Download:
             wire.emit({"event": "parts-deleted", "files": count, "bytes": freed})
         self._check_disk()
         settings = dict(self._settings, **PLAIN_OUTPUT)
+        if memory.whole_memory() >= ENOUGH_MEMORY:
+            settings.setdefault(HIGH_PERFORMANCE, "1")
         if lockless.refuses_locks(self._cache.hub):
             wire.emit({"event": "lock-elsewhere", "path": self._cache.hub})
             settings.update(lockless.settings(settings.get("PYTHONPATH", "")))
@@ -155,7 +172,7 @@ class Download:
 
     def _run_hf(self, settings: Dict[str, str], *, until_stalled: bool) -> bool:
         process = subprocess.Popen(
-            [home.find_program("hf", settings), "download", self._cache.model, "--revision=" + self._cache.revision],
+            [home.find_program("hf", settings), "download", self._cache.model, *self._options()],
             env=settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -170,11 +187,24 @@ class Download:
         except BaseException:
             self._end_hf()
             raise
+        self._warm.end()
         if process.returncode:
             self._cache.drop_unfinished()
             return self._explain(output, process.returncode)
         self._report(at_once=True)
         return False
+
+    def _options(self) -> List[str]:
+        """Return the options of `hf download`: how many files at a time is measured, for a download that takes long."""
+        options = ["--revision=" + self._cache.revision]
+        total = self._cache.total() or self._size or 0
+        if "PI_FREE_DISK" not in self._settings and total - self._cache.done() >= WORTH_MEASURING and not self._workers:
+            with contextlib.suppress(OSError):
+                rates = storage_speed.writing(disks.existing(self._cache.hub), (1, USUAL_WORKERS, MOST_WORKERS))
+                self._workers = storage_speed.workers(rates, USUAL_WORKERS)
+        if self._workers not in (0, USUAL_WORKERS):
+            options.append("--max-workers=%d" % self._workers)
+        return options
 
     def _follow(self, process: "subprocess.Popen[bytes]", until_stalled: bool) -> str:
         """Follow hf until it exits, and return the end of its output."""
@@ -187,6 +217,8 @@ class Download:
             output = (output + read_available(process.stdout))[-65536:]
             self._report()
             self._require_room()
+            total = self._cache.total() or self._size
+            self._warm.look(warm_up.Download(self._done, total, self._cache.hub), self._cache.snapshot)
             if not self._lease.keep():
                 raise LeaseLost
             seconds = silence.seconds(self._done)
@@ -218,7 +250,7 @@ class Download:
             raise self._stopped()
         full = DISK_FULL.search(output)
         if full:
-            raise self._disk_full(is_quota=full.group(0) in QUOTA)
+            raise self._disk_full(output, is_quota=full.group(0) in QUOTA)
         if not hub.NO_ANSWER.search(output):
             raise Refused({"code": "download", "reason": output.strip() or "`hf download` ended with code %d" % code})
         if not self._cache.is_usable():
@@ -249,12 +281,17 @@ class Download:
         if free is not None and lacking > free:
             raise self._no_room(lacking - free, {"free": free, "lacking": lacking, "total": total})
 
-    def _disk_full(self, *, is_quota: bool) -> Refused:
+    def _disk_full(self, output: str, *, is_quota: bool) -> Refused:
         free = self._free_now()
         lacking = max(0, (self._cache.total() or self._size or 0) - self._cache.done())
+        found: "protocol.Refusal" = {
+            "reason": output.strip()[-MAX_REASON:],
+            "disks": full_disk.looked(self._cache.hub, self._settings),
+        }
         if is_quota or free is None or self._free is None:
-            return self._no_room(lacking, {})
-        return self._no_room(lacking - free, {"free": free, "before": self._free})
+            return self._no_room(lacking, found)
+        found.update({"free": free, "before": self._free})
+        return self._no_room(lacking - free, found)
 
     def _no_room(self, missing: int, sizes: "protocol.Refusal") -> Refused:
         """Return the refusal for lack of `missing` bytes, with paths that could be deleted.
@@ -299,6 +336,7 @@ class Download:
             records.write(self._record)
 
     def _end_hf(self, *, has_lease: bool = True) -> None:
+        self._warm.end()
         # On SIGINT, hf would finish every file it has begun, which may take hours; TERM stops it immediately.
         ending.end([self._record["uid"]], grace=2.0)
         if has_lease:  # otherwise, another start may already be writing

@@ -11,6 +11,7 @@ from agent import processes, records
 from agent.download import cache
 from agent.download.cache import Cache
 from agent.download.traffic import Traffic
+from agent.warm_up import WARM
 
 LOOK = 1.0  # seconds between two checks of the network
 ENOUGH = 10**6  # bytes received that count as progress: less may be repeated requests of hf that fail
@@ -38,7 +39,8 @@ class Silence:
             self._since, self._done = now, done
         if now - self._looked >= LOOK:
             self._looked = now
-            received = self._traffic.look(processes.marked().get(self._uid, []))
+            ours = processes.marked().get(self._uid, [])
+            received = self._traffic.look([each for each in ours if not processes.variable(each.pid, WARM)])
             if received - self._received >= ENOUGH:
                 self._since, self._received = now, received
         return now - self._since
