@@ -3,10 +3,11 @@
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pi_cli.errors import BadUsage
 from pi_cli.hints import excerpt, fill
+from pi_cli.lazy_dataclasses import dataclass
 
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 SUBSTITUTION = re.compile(r"\$\([^)]*\)?|`[^`]*`?|\$[{'\"\[0-9@*#?$!-][^\s]*")

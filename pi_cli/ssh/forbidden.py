@@ -1,9 +1,9 @@
 """Why an sshd forbids port forwarding: the directive or the key's option at fault, read on the pod where possible."""
 
 import re
-from dataclasses import dataclass
 
 from pi_cli.hints import fill
+from pi_cli.lazy_dataclasses import dataclass
 from pi_cli.safe import safe_line
 
 MARK = "pi:forwarding"

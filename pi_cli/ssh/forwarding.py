@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.ssh import reconnect, sockets
@@ -27,6 +27,26 @@ Answer = Callable[[bytes], bytes | None]
 """Returns the answer of the port itself to a request, or None if the request is for the pod."""
 
 
+class NotPassed(Exception):
+    """A client's bytes are not passed on; it gets `answer`, and the connection ends."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Requests(Protocol):
+    """Changes what the client of one connection sends. While it `awaits_answer`, it is not fed."""
+
+    awaits_answer: bool
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be passed on now. Raises `NotPassed`."""
+
+    def answered(self, first: bytes) -> bytes:
+        """Take the first bytes of the answer that it awaits, and return what can be passed on now."""
+
+
 class LocalPort:
     """A loopback port forwarded to a pod; it closes connections while the pod cannot be reached."""
 
@@ -36,12 +56,17 @@ class LocalPort:
         self._session: PodSession | None = None
         self._open_stream: OpenStream | None = None
         self._answer: Answer = lambda _: None
+        self._requests: Callable[[], Requests] | None = None
         self._on_cut: Callable[[], None] = lambda: None
         self._connections: set[asyncio.Task[bool]] = set()
 
     def answer_with(self, answer: Answer) -> None:
         """Answer some requests here: those for which `answer` does not return None."""
         self._answer = answer
+
+    def change_requests(self, requests: Callable[[], Requests]) -> None:
+        """Pass what clients send through a new `Requests` for each connection."""
+        self._requests = requests
 
     def forward_to(self, session: PodSession, open_stream: OpenStream, on_cut: Callable[[], None]) -> None:
         """Forward new connections through `open_stream`; call `on_cut` when one ends before everything was sent."""
@@ -65,9 +90,42 @@ class LocalPort:
         if not (session and open_stream):
             writer.close()
             return
-        connection = asyncio.create_task(_relay(reader, writer, open_stream, self._answer))
+        connection = asyncio.create_task(self._relay(reader, writer, open_stream))
         self._connections.add(connection)
         connection.add_done_callback(lambda connection: self._close(connection, writer, session))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: OpenStream) -> bool:
+        """Copy bytes both ways until both ends have sent everything; return whether the transfer is complete.
+
+        The connection on the pod is opened for the first bytes: a server closes one on which nothing comes.
+        """
+        try:
+            first = await reader.read(COPY_SIZE)
+        except OSError:
+            return False
+        if not first:
+            return True
+        if own_answer := self._answer(first):
+            writer.write(own_answer)
+            return True
+        from_pod, to_pod = await open_stream()
+        answers = _Answers(from_pod)
+        is_complete = True
+        try:
+            async with asyncio.TaskGroup() as directions:
+                if self._requests:
+                    directions.create_task(_copy_requests(first, reader, to_pod, self._requests(), answers))
+                else:
+                    to_pod.write(first)
+                    directions.create_task(_copy(reader, to_pod))
+                directions.create_task(_copy(answers, writer))
+        except* NotPassed as refused:
+            writer.write(next(error.answer for error in refused.exceptions if isinstance(error, NotPassed)))
+        except* (OSError, asyncssh.Error):
+            is_complete = False
+        finally:
+            to_pod.channel.abort()
+        return is_complete
 
     def _close(self, connection: asyncio.Task[bool], writer: asyncio.StreamWriter, session: PodSession) -> None:
         """Close a connection; reset the socket if the transfer was cut short, so that no answer looks complete."""
@@ -118,20 +176,35 @@ async def opened(ports: Iterable[int]) -> AsyncIterator[LocalPort]:
 
 
 async def keep_forwarding(
-    name: str, pod: Pod, use: Callable[[PodSession], Awaitable[NoReturn]], reconnection: Reconnection
+    name: str,
+    pod: Pod,
+    use: Callable[[PodSession, Awaitable[None]], Awaitable[NoReturn]],
+    reconnection: Reconnection,
+    *,
+    keepalive: float | None = None,
 ) -> NoReturn:
     """Stay connected to a pod whose sshd allows forwarding, and run `use` on each connection until that is lost.
+
+    Whether sshd allows it is asked at the same time: `use` awaits its second argument before it forwards anything.
+    `keepalive` is as of `login.connect`.
 
     Raises what `reconnect.keep_connected` raises, and `PodUnreachable` if sshd forbids forwarding.
     """
 
     async def use_while_connected(session: PodSession) -> NoReturn:
-        await session.require_forwarding()
-        reconnection.connected()
-        async with session.while_connected():
-            await use(session)
+        async def check() -> None:
+            await session.require_forwarding()
+            reconnection.connected()
 
-    await reconnect.keep_connected(name, pod, use_while_connected, reconnection)
+        checking = asyncio.create_task(check())
+        checking.add_done_callback(lambda task: task.cancelled() or task.exception())  # `use` may end before it asks
+        try:
+            async with session.while_connected():
+                await use(session, checking)
+        finally:
+            checking.cancel()
+
+    await reconnect.keep_connected(name, pod, use_while_connected, reconnection, keepalive=keepalive)
 
 
 async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
@@ -149,34 +222,38 @@ async def _listen(port: LocalPort, numbers: Iterable[int]) -> asyncio.Server:
     )
 
 
-async def _relay(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: OpenStream, answer: Answer
-) -> bool:
-    """Copy bytes both ways until both ends have sent everything; return whether the transfer is complete.
+class _Answers:
+    """What comes from the pod; `next` has the bytes that come after it was made."""
 
-    The connection on the pod is opened for the first bytes: a server closes one on which nothing comes.
-    """
-    try:
-        first = await reader.read(COPY_SIZE)
-    except OSError:
-        return False
-    if not first:
-        return True
-    if own_answer := answer(first):
-        writer.write(own_answer)
-        return True
-    from_pod, to_pod = await open_stream()
-    is_complete = True
-    try:
-        to_pod.write(first)
-        async with asyncio.TaskGroup() as directions:
-            directions.create_task(_copy(reader, to_pod))
-            directions.create_task(_copy(from_pod, writer))
-    except* (OSError, asyncssh.Error):
-        is_complete = False
-    finally:
-        to_pod.channel.abort()
-    return is_complete
+    def __init__(self, source: asyncssh.SSHReader[bytes]) -> None:
+        self._source = source
+        self.next: asyncio.Future[bytes] | None = None
+
+    async def read(self, size: int) -> bytes:
+        data = await self._source.read(size)
+        if self.next and not self.next.done():
+            self.next.set_result(data)
+        return data
+
+
+async def _copy_requests(
+    data: bytes, source: asyncio.StreamReader, target: Any, requests: Requests, answers: _Answers
+) -> None:
+    while data:
+        passed = requests.feed(data)
+        while requests.awaits_answer:
+            answers.next = asyncio.get_running_loop().create_future()
+            await _send(passed, target)
+            passed = requests.answered(await answers.next)
+        await _send(passed, target)
+        data = await source.read(COPY_SIZE)
+    target.write_eof()
+
+
+async def _send(data: bytes, target: Any) -> None:
+    if data:
+        target.write(data)
+        await target.drain()
 
 
 async def _copy(source: Any, target: Any) -> None:

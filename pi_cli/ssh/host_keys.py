@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pi_cli.errors import StateUnreadable
+from pi_cli.ssh import early_facts
 from pi_cli.store import files, paths
 
 
@@ -20,6 +21,11 @@ def read(name: str) -> str | None:
 def jump_host_name(pod: str, host: str) -> str:
     """Return the name in pi's `known_hosts` of a jump host of a pod."""
     return f"{pod}/{host}"
+
+
+def of(pod: str) -> dict[str, str]:
+    """Return the pinned keys of a pod and of its jump hosts, by their names."""
+    return {name: key for name, key in _read_all().items() if name == pod or name.startswith(f"{pod}/")}
 
 
 def has_jump_hosts(pod: str) -> bool:
@@ -49,7 +55,8 @@ def copy(pod: str, new: str) -> None:
 
 
 def forget(pod: str) -> None:
-    """Remove the key of a pod, and those of its jump hosts."""
+    """Remove the key of a pod, and those of its jump hosts, and what is known of their servers."""
+    early_facts.forget(pod)
     with files.locked(paths.known_hosts_file()):
         keys = _read_all()
         kept = {name: key for name, key in keys.items() if name != pod and not name.startswith(f"{pod}/")}

@@ -32,8 +32,23 @@ class KeyOffer:
     file: Path | None = None
 
     def __str__(self) -> str:
-        fingerprint = f" ({_fingerprint(self.pair)})" if self.pair else ""
-        return f"{self.name}{fingerprint}"
+        return f"{self.name} ({self.fingerprint})" if self.pair else self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the public key, also of a certificate's; empty if that key is unknown."""
+        return _fingerprint(self.pair) if self.pair else ""
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether this key signs without a passphrase or a touch, as far as that can be known, and at once.
+
+        asyncssh tries certificates of RSA keys under several names.
+        """
+        if self.pair is None or isinstance(self.pair, _LockedKey):
+            return False
+        name = self.pair.algorithm
+        return not name.startswith((b"sk-", b"webauthn-sk-")) and not (b"rsa" in name and b"-cert-" in name)
 
 
 @dataclass(slots=True)

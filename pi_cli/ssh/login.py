@@ -1,15 +1,16 @@
 """Log in to a pod through its jump hosts, with the user's keys, and verify every host key."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 
 from pi_cli import waits
 from pi_cli.errors import BadUsage, PodUnreachable
 from pi_cli.ssh import host_keys, ssh_command, ssh_config
 from pi_cli.ssh.one_login import Login
 from pi_cli.ssh.quick_asyncssh import asyncssh
-from pi_cli.ssh.session import SILENCE, PodSession
+from pi_cli.ssh.session import SHOWN_COMMAND, SILENCE, PodSession
 from pi_cli.ssh.speaker import speaker
 from pi_cli.ssh.ssh_command import SshCommand
 from pi_cli.ssh.ssh_config import Destination
@@ -21,47 +22,102 @@ CONNECT_TIMEOUT = 15.0  # seconds for the TCP connection and the SSH banner
 
 @asynccontextmanager
 async def connect(
-    pod: str, ssh: str, *, learn: bool = False, accept_new: bool = False, connect_timeout: float | None = None
+    pod: str,
+    ssh: str,
+    *,
+    learn: bool = False,
+    accept_new: bool = False,
+    connect_timeout: float | None = None,
+    keepalive: float | None = None,
+    at_once: bool = False,
+    slot: AbstractAsyncContextManager[object] | None = None,
 ) -> AsyncIterator[PodSession]:
     """Log in to a pod and verify its host key.
 
+    With `at_once` the block begins before the login is complete, so that what it asks for first can travel with it; an
+    error of the login is raised in the block, by what it does with the session. `slot` is entered for the login only.
+
     `learn` (setup) accepts and pins the keys of a pod that has no pinned key, and of its jump hosts; `accept_new` also
-    accepts changed ones. `connect_timeout` is the pod's own, in seconds.
+    accepts changed ones. `connect_timeout` is the pod's own, in seconds. `keepalive` is in seconds, if not as usual: a
+    connection with three unanswered keepalives is dead.
     """
     command = ssh_command.parse(ssh)
     _refuse_runpod_proxy(pod, command)
-    session: PodSession | None = None
     if learn:
         for file in command.missing_keys:
             speaker.get().note(f"{pod}: identity file `{file}` is not accessible: continuing without it, as ssh does")
+
+    async def log_in(session: PodSession, stack: AsyncExitStack) -> None:
+        with waits.on("connecting to", pod):
+            async with slot or nullcontext():
+                await _log_in(
+                    session, stack, ssh, command,
+                    learn=learn, accept_new=accept_new, connect_timeout=connect_timeout, keepalive=keepalive,
+                )  # fmt: skip
+
+    session = PodSession(pod, command.host)
+    session.ssh = ssh
     async with AsyncExitStack() as stack:
-        connected = stack.enter_context(waits.on("connecting to", pod))
-        route = await ssh_config.route(command)
-        timeout = CONNECT_TIMEOUT
-        via: asyncssh.SSHClientConnection | None = None
-        learned: dict[str, str] = {}
-        for destination in route:
-            is_pod = destination is route[-1]
-            timeout = _connect_timeout(command, connect_timeout, destination)
-            trust = _trust(pod, ssh, destination, is_pod=is_pod, learn=learn, accept_new=accept_new)
-            hint = "check the ssh command, and that the machine is running" if learn else None
-            missing = command.missing_keys if is_pod else []
-            login = Login(pod, ssh, destination, trust, via, timeout, is_pod, hint, missing)
-            debug.note(f"{pod}: logging in to {login.machine}, time-out {timeout:g} s")
-            via = await login.connect(stack)
-            server = via.get_extra_info("server_version")
-            debug.note(f"{pod}: logged in to {server} with {login.tried[-1] if login.tried else 'no key'}")
-            key = via.get_server_host_key()
-            if key and (fingerprint := trust.remember(key)):
-                learned[str(destination)] = fingerprint
-        assert via
-        session = PodSession(pod, route[-1].host, via)
-        session.ssh = ssh
-        session.silence = _silence(timeout)
-        session.learned = learned.pop(str(route[-1]), None)
-        session.learned_on_the_way = learned
-        connected()
-        yield session
+        if not at_once:
+            await log_in(session, stack)
+            yield session
+            return
+        session.login = login = asyncio.create_task(log_in(session, stack))
+        try:
+            yield session
+            await login
+        finally:
+            login.cancel()
+            await asyncio.wait([login])
+            login.cancelled() or login.exception()  # asyncio prints an error that is taken by nobody
+
+
+async def _log_in(
+    session: PodSession,
+    stack: AsyncExitStack,
+    ssh: str,
+    command: SshCommand,
+    *,
+    learn: bool,
+    accept_new: bool,
+    connect_timeout: float | None,
+    keepalive: float | None,
+) -> None:
+    """Log in to each machine of the route, and open the session on the last one."""
+    pod = session.pod
+    route = await ssh_config.route(command)
+    timeout = CONNECT_TIMEOUT
+    via: asyncssh.SSHClientConnection | None = None
+    learned: dict[str, str] = {}
+    asked = False
+    for destination in route:
+        is_pod = destination is route[-1]
+        timeout = _connect_timeout(command, connect_timeout, destination)
+        trust = _trust(pod, ssh, destination, is_pod=is_pod, learn=learn, accept_new=accept_new)
+        hint = "check the ssh command, and that the machine is running" if learn else None
+        missing = command.missing_keys if is_pod else []
+        login = Login(pod, ssh, destination, trust, via, timeout, is_pod, hint, missing)
+        login.keepalive = keepalive or login.keepalive
+        if is_pod:
+            login.first = lambda: session.first
+        debug.note(f"{pod}: logging in to {login.machine}, time-out {timeout:g} s")
+        via = await login.connect(stack)
+        server = via.get_extra_info("server_version")
+        debug.note(f"{pod}: logged in to {server} with {login.tried[-1] if login.tried else 'no key'}")
+        asked = asked or login.asked_a_person
+        key = via.get_server_host_key()
+        if key and (fingerprint := trust.remember(key)):
+            learned[str(destination)] = fingerprint
+        if login.begun:
+            debug.note(f"{pod}: {login.begun[0].command[:SHOWN_COMMAND]} was sent with the login")
+            session.began_with(*login.begun)
+    assert via
+    session.host = route[-1].host
+    session.silence = _silence(timeout)
+    session.learned = learned.pop(str(route[-1]), None)
+    session.learned_on_the_way = learned
+    session.asked_a_person = asked
+    session.opened(via)
 
 
 def _silence(connect_timeout: float) -> float:

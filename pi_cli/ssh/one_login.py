@@ -3,14 +3,17 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pi_cli.errors import PiError
 from pi_cli.safe import safe_line
-from pi_cli.ssh import algorithms, keys, login_failures, transport
+from pi_cli.ssh import algorithms, early_plan, keys, login_failures, transport
+from pi_cli.ssh.early import Early
+from pi_cli.ssh.early_facts import Server
+from pi_cli.ssh.first import First
 from pi_cli.ssh.keys import KeyOffer, Keys
 from pi_cli.ssh.login_failures import CONFIRMATION_TIMEOUT, DISCONNECTED, LOGIN_TIMEOUT, SSH_BANNER
 from pi_cli.ssh.passphrases import keyring
@@ -52,9 +55,20 @@ class Login:
     connection: asyncssh.SSHClientConnection | None = None
     words: ServerWords = field(init=False)
     seconds: float = LOGIN_TIMEOUT  # that the login may take
+    keepalive: float = KEEPALIVE_INTERVAL  # seconds
     is_out_of_keys: bool = False
     also_asked: list[str] = field(default_factory=list)
     """What the server asks for after it has accepted a key."""
+    has_asked: bool = False
+    """Whether the server has asked a person something, or a key has."""
+    first: Callable[[], First | None] = lambda: None
+    """Returns what is run first on this machine; it travels with the login, if that can be."""
+    begun: tuple[First, asyncssh.SSHClientProcess[bytes]] | None = None
+    """That command, if it has travelled."""
+    early: Early | None = None
+    was_refused: bool = False
+    """Whether the server has answered an early login otherwise; `was_lost`: it has not answered at all."""
+    was_lost: bool = False
 
     def __post_init__(self) -> None:
         self.words = ServerWords(self.pod if self.is_pod else f"{self.pod}: {self.machine}")
@@ -78,6 +92,9 @@ class Login:
 
     async def _connect(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
         """Try again when sshd closes the connection, as it does while it handles many logins or boots."""
+        known = early_plan.known_server(self)
+        if known and (connection := await self._early_attempt(stack, known)):
+            return connection
         pauses = iter(LOGIN_PAUSES)
         while True:
             try:
@@ -95,6 +112,24 @@ class Login:
                     continue
             return await self._connect_once_booted(stack)
 
+    async def _early_attempt(self, stack: AsyncExitStack, known: Server) -> asyncssh.SSHClientConnection | None:
+        """Ask for everything at once; None if the server has answered otherwise, and an ordinary login has to follow.
+
+        What the user sees of a login that fails is always the error of the ordinary one. Errors of the host key, and of
+        what comes before the server's first word, are the same for both.
+        """
+        try:
+            return await self._attempt(stack, known)
+        except (asyncssh.HostKeyNotVerifiable, asyncssh.ChannelOpenError):
+            raise
+        except TimeoutError as error:
+            early_plan.failed(self, known, error)
+            raise
+        except (OSError, asyncssh.Error) as error:
+            early_plan.failed(self, known, error)
+            debug.note(f"{self.pod}: {self.machine} did not grant an early login ({error}); logging in step by step")
+            return None
+
     async def _connect_once_booted(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
         """Try again until users may log in: a machine that has just been rented answers before that."""
         self.words.show()
@@ -111,7 +146,7 @@ class Login:
                 if clock() > deadline:
                     raise
 
-    async def _attempt(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
+    async def _attempt(self, stack: AsyncExitStack, known: Server | None = None) -> asyncssh.SSHClientConnection:
         async with AsyncExitStack() as attempt:
             options = self._options()
             self._begin()
@@ -124,28 +159,36 @@ class Login:
                 options["sock"] = self.transport.socket
             async with keys.available(self.destination, self._timeout_paused) as self.keys:
                 self.keys.skipped += [f"`{file}`: there is no such file" for file in self.missing_keys]
+                offer = early_plan.prepare(self, known, options)
                 # Through a jump host, the first sign of a server at the other end is that it asks for a key.
                 seconds = self.transport.seconds_left if self.transport else self.connect_timeout
                 async with asyncio.timeout(seconds) as self.timeout:
                     with self._proxy_watched():
-                        connection = await self._logged_in(options)
-            await attempt.enter_async_context(connection)
+                        connection = await self._logged_in(options, attempt)
             stack.push_async_exit(attempt.pop_all())
+        early_plan.remember(self, connection, offer)
         return connection
 
-    async def _logged_in(self, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
+    async def _logged_in(self, options: dict[str, Any], stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
         try:
-            return await asyncssh.connect(**options)
+            connection = await stack.enter_async_context(await asyncssh.connect(**options))
+            if self.early and (process := await self.early.granted()) and self.early.sent:
+                self.begun = self.early.sent, process
         except DISCONNECTED:
             if self.transport and not self.greeting:
                 self.transport.raise_if_proxy_exited(self.destination)
             raise
+        finally:
+            if self.early:
+                self.early.end()
+        return connection
 
     def _begin(self) -> None:
         self.words.silence()
         self.words = ServerWords(self.words.who)
         self.connection, self.greeting, self.seconds = None, "", LOGIN_TIMEOUT
-        self.tried, self.also_asked, self.is_out_of_keys = [], [], False
+        self.tried, self.also_asked, self.is_out_of_keys, self.has_asked = [], [], False, False
+        self.early = self.begun = None
 
     @contextmanager
     def _proxy_watched(self) -> Iterator[None]:
@@ -188,6 +231,8 @@ class Login:
         trip, of which a login takes nine.
         """
         self.connection = connection
+        if self.early and not self.early.begin(connection):
+            self.early = None
         if self.transport is None:
             return
         receive, sock = connection.data_received, self.transport.socket
@@ -225,7 +270,7 @@ class Login:
                 [pair] = asyncssh.load_keypairs(key)
                 offer = KeyOffer(offer.name, pair)
             self.tried.append(offer)
-            return pair
+            return early_plan.timed(self, pair) if pair else None
         self.is_out_of_keys = True
         return None
 
@@ -234,9 +279,17 @@ class Login:
         """Whether the server wants something else although keys are left, or although the last one was no failure."""
         return bool(self.tried) and not self.is_out_of_keys
 
+    @property
+    def asked_a_person(self) -> bool:
+        """Whether the login needed somebody; of an agent that asks before it uses a key, only its time tells."""
+        pair = self.tried[-1].pair if self.tried else None
+        is_token = pair is not None and pair.algorithm.startswith((b"sk-", b"webauthn-sk-"))
+        return bool(self.has_asked or self.words.url or keyring.get().unlocked) or is_token
+
     async def answer(self, questions: list[str]) -> list[str] | None:
         """Let the user answer questions of the server; None if there is nobody to answer."""
         self.also_asked += questions
+        self.has_asked = True
         if not questions:
             return []
         self.words.show()
@@ -282,7 +335,7 @@ class Login:
             "env": None,
             "send_env": None,
             "login_timeout": 0,  # `timeout` has it
-            "keepalive_interval": KEEPALIVE_INTERVAL,
+            "keepalive_interval": self.keepalive,
             "keepalive_count_max": 3,
             **self.trust.options(),
             **algorithms.allowed(self.destination),

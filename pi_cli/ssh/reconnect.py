@@ -1,16 +1,20 @@
 """Reconnect to a pod after the connection was lost: when to try again, what to report, when to give up."""
 
+from __future__ import annotations
+
 import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, TypeVar
 
 from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
-from pi_cli.ssh import login
-from pi_cli.ssh.session import PodSession
+from pi_cli.lazy_dataclasses import dataclass, field
 from pi_cli.store.records import Pod
+
+if TYPE_CHECKING:
+    from pi_cli.ssh.session import PodSession
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between attempts to reconnect; the last one repeats
 STEADY_AFTER = 60.0  # seconds after which a connection counts as stable: the next loss starts with the first pause
@@ -75,16 +79,30 @@ class Reconnection:
 
 
 async def keep_connected(
-    name: str, pod: Pod, use: Callable[[PodSession], Awaitable[_T]], reconnection: Reconnection
+    name: str,
+    pod: Pod,
+    use: Callable[[PodSession], Awaitable[_T]],
+    reconnection: Reconnection,
+    *,
+    keepalive: float | None = None,
+    connect: Callable[..., AbstractAsyncContextManager[PodSession]] | None = None,
 ) -> _T:
     """Run `use` on a connection to a pod, again on a new one whenever it is lost, and return its result.
 
-    `use` calls `reconnection.connected()` once the pod has answered. Raises the error of an attempt that fails before
-    that, `HostKeyChanged` at any time (it is another machine), and all errors of `use` but `PodUnreachable`.
+    `use` calls `reconnection.connected()` once the pod has answered. `keepalive` is as of `login.connect`, which
+    `connect` may replace. Raises the error of an attempt that fails before that, `HostKeyChanged` at any time (it is
+    another machine), and all errors of `use` but `PodUnreachable`.
     """
     while True:
+        connected: AbstractAsyncContextManager[PodSession]
+        if connect is None:
+            from pi_cli.ssh import login  # not where a held link may do
+
+            connected = login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout, keepalive=keepalive)
+        else:
+            connected = connect(name, pod.ssh, connect_timeout=pod.connect_timeout)
         try:
-            async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+            async with connected as session:
                 return await use(session)
         except HostKeyChanged:
             raise

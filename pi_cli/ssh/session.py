@@ -1,19 +1,19 @@
 """One SSH connection to a pod, and the operations on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from pi_cli import waits
-from pi_cli.errors import PiError, PodUnreachable
-from pi_cli.ssh import forbidden
+from pi_cli.errors import PodUnreachable
+from pi_cli.ssh import forbidden, losses
+from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
+from pi_cli.ssh.first import First
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.store import debug
 
-EXIT_TIMEOUT = 2.0  # seconds for a command to clean up after its stdin ended
 SESSION_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts when sshd refuses a session (MaxSessions)
 READ_SIZE = 1 << 18  # bytes read at a time, at most
 SILENCE = 30.0  # seconds without any message from a program on the pod
@@ -25,16 +25,7 @@ FIRST_MODEL_PORT = 8001  # which the agent gives to the first model
 QUESTION_TIMEOUT = 5.0  # seconds for the pod to say what forbids forwarding
 FORBIDDEN = (asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_UNKNOWN_CHANNEL_TYPE)
 
-OutputSink = Callable[[bytes], Awaitable[None] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The output and exit status of a remote command; output is bytes, since remote text may not be UTF-8."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
+FAILURES = (OSError, asyncssh.Error)  # of reading from an open connection, and writing to it
 
 
 class PortClosed(Exception):
@@ -42,7 +33,7 @@ class PortClosed(Exception):
 
 
 class PodSession:
-    """An open connection to a pod at `host`.
+    """A connection to a pod at `host`, open or being opened: then each operation waits until the login is complete.
 
     `learned` is the fingerprint of its host key if this connection has pinned it.
     """
@@ -53,15 +44,47 @@ class PodSession:
     ssh: str = ""
     """The ssh command, for hints."""
 
+    asked_a_person: bool = False
+    """Whether the login needed somebody: a passphrase, a code, a touch of a security key."""
+
     learned: str | None = None
     learned_on_the_way: Mapping[str, str] = MappingProxyType({})
     """Fingerprints of the jump hosts whose keys this connection has pinned, by host."""
 
-    def __init__(self, pod: str, host: str, connection: asyncssh.SSHClientConnection) -> None:
+    first: First | None = None
+    """What travels with the login, if that can be (`early`)."""
+
+    login: "asyncio.Future[None] | None" = None
+    """The login while it goes on."""
+
+    def __init__(self, pod: str, host: str) -> None:
         self.pod = pod
         self.host = host
-        self._connection = connection
-        self._ahead: dict[str, asyncssh.SSHClientProcess[bytes]] = {}  # commands that wait for their input
+        self._opened: asyncssh.SSHClientConnection | None = None
+        # Commands that run already, and what they were sent on stdin: none, or a request that travelled with the login.
+        self._ahead: dict[str, tuple[asyncssh.SSHClientProcess[bytes], bytes]] = {}
+
+    def opened(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Take the connection of a login that is complete."""
+        self._opened = connection
+
+    def began_with(self, first: First, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        """Take the command that has travelled with the login, for the next `stream` of it."""
+        self._ahead[first.command] = process, first.input
+
+    async def logged_in(self, first: First | None = None) -> None:
+        """Wait until the login is complete. Raises its error.
+
+        `first` is what is run next: it travels with the login, if that is not too late and the server is known.
+        """
+        if self.login:
+            self.first = self.first or first
+            await asyncio.shield(self.login)
+
+    @property
+    def _connection(self) -> asyncssh.SSHClientConnection:
+        assert self._opened  # every operation waits for the login
+        return self._opened
 
     @property
     def host_key(self) -> str:
@@ -72,6 +95,7 @@ class PodSession:
 
     async def run(self, command: str, *, input: bytes = b"") -> Completed:
         """Run a short command to its end."""
+        await self.logged_in()
         with connection_errors(self.pod), waits.on("waiting for", self.pod):
             process = await self._start(command, input=input)
             done = await process.wait(check=False)
@@ -83,7 +107,7 @@ class PodSession:
         sink: OutputSink,
         *,
         input: bytes = b"",
-        more: Iterable[bytes] | None = None,
+        more: Iterable[bytes] | AsyncIterable[bytes] | None = None,
         exit_timeout: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a command that exits when its stdin ends; pass its output to `sink` as it arrives.
@@ -96,12 +120,9 @@ class PodSession:
         close it. (When a channel is closed, OpenSSH leaves a plain command running, and before OpenSSH 10 root's sshd
         ignores signals.)
         """
+        await self.logged_in()
         with connection_errors(self.pod):
-            process = self._ahead.pop(command, None)
-            if process is None or process.is_closing():
-                process = await self._start(command)
-            with suppress(BrokenPipeError):  # if the command has exited already, its status below shows that
-                process.stdin.write(input)
+            process = await self._begun(command, input)
         debug.note(f"{self.pod}: {len(input)} bytes to its stdin")
         stderr_tail = asyncio.create_task(_read_tail(process.stderr))
         feeding = asyncio.create_task(_feed(process.stdin, more))
@@ -125,8 +146,9 @@ class PodSession:
     async def open_ahead(self, command: str) -> None:
         """Start a command that does nothing before it has input; the next `stream` of it need not wait for two round
         trips. A server that refuses (MaxSessions) is not asked again; what is not used ends with the connection."""
+        await self.logged_in()
         with suppress(OSError, asyncssh.Error):
-            self._ahead[command] = await self._connection.create_process(command, encoding=None)
+            self._ahead[command] = await self._connection.create_process(command, encoding=None), b""
 
     async def require_forwarding(self, *, or_runs_nothing: bool = False) -> None:
         """Check that sshd allows port forwarding, which some forbid, before anything large is downloaded.
@@ -135,6 +157,7 @@ class PodSession:
         allow the ports of models alone. With `or_runs_nothing`, a pod that runs no commands either passes: the next
         command says why.
         """
+        await self.logged_in()
         for port in (DISCARD_PORT, FIRST_MODEL_PORT):
             if not (refusal := await self._forbids(port)):
                 return
@@ -167,10 +190,11 @@ class PodSession:
 
     @property
     def is_lost(self) -> bool:
-        return self._connection.is_closed()
+        return self._opened is not None and self._opened.is_closed()
 
     async def open_stream(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
         """Open a connection to a port on the pod's loopback. Raises `PortClosed` if the pod refuses it."""
+        await self.logged_in()
         try:
             with connection_errors(self.pod), waits.on("waiting for", self.pod):
                 return await self._connection.open_connection("127.0.0.1", port)
@@ -186,22 +210,21 @@ class PodSession:
         This interrupts the block: asyncssh does not close a forwarded port that is being opened at that moment, so it
         would stay open and silent.
         """
-        lost = asyncio.create_task(self._connection.wait_closed())
-        try:
-            async with asyncio.timeout(None) as timeout:
+        await self.logged_in()
+        connection = self._connection
+        async with losses.ended_by(connection.wait_closed(), self.pod, connection.is_closed):
+            yield
 
-                def interrupt(_: object) -> None:
-                    with suppress(RuntimeError):  # the block has ended already
-                        timeout.reschedule(0)
-
-                lost.add_done_callback(interrupt)
-                yield
-        except (PiError, TimeoutError) as error:
-            if self._connection.is_closed():
-                raise PodUnreachable(self.pod, "the connection was lost") from error
-            raise
-        finally:
-            lost.cancel()
+    async def _begun(self, command: str, input: bytes) -> asyncssh.SSHClientProcess[bytes]:
+        """Return the process of a command that has its input: one that was opened ahead, or else a new one."""
+        process, sent = self._ahead.pop(command, (None, b""))
+        if process and sent and sent == input:
+            return process  # it may have ended already: its output and its status are here
+        if process is None or sent or process.is_closing():
+            process = await self._start(command)
+        with suppress(BrokenPipeError):  # if the command has exited already, its status shows that
+            process.stdin.write(input)
+        return process
 
     async def _start(self, command: str, **options: Any) -> asyncssh.SSHClientProcess[bytes]:
         """Start a command. An sshd that allows one session at a time needs a moment to see that the last one ended."""
@@ -261,15 +284,19 @@ async def _read_tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
     return last
 
 
-async def _feed(stdin: asyncssh.SSHWriter[bytes], chunks: Iterable[bytes] | None) -> None:
+async def _feed(stdin: asyncssh.SSHWriter[bytes], chunks: Iterable[bytes] | AsyncIterable[bytes] | None) -> None:
     """Write chunks, waiting while the other end does not read; then end stdin, also if they cannot be read."""
     if chunks is None:
         return
     with suppress(OSError, asyncssh.Error):  # reading stdout reports a lost connection
         try:
-            for chunk in chunks:
-                stdin.write(chunk)
-                await stdin.drain()
+            if isinstance(chunks, AsyncIterable):
+                async for chunk in chunks:
+                    stdin.write(chunk)
+            else:
+                for chunk in chunks:
+                    stdin.write(chunk)
+                    await stdin.drain()
         finally:
             stdin.write_eof()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pi_cli import interrupts
 from pi_cli.errors import PiError
 from pi_cli.ssh import host_keys, ssh_command, ssh_home
 from pi_cli.ssh.ssh_command import SshCommand
@@ -36,12 +37,11 @@ def argv(name: str, pod: Pod, *, tty: bool = False) -> list[str]:
 
 def _route(command: SshCommand) -> "Sequence[Destination]":
     """Ask ssh for the jump hosts. Settings that pi does not support are left to ssh, which reports errors itself."""
-    import asyncio
 
     from pi_cli.ssh import ssh_config
 
     with suppress(PiError):
-        return asyncio.run(ssh_config.route(command))
+        return interrupts.run(ssh_config.route(command))
     return ()
 
 

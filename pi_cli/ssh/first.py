@@ -1,0 +1,11 @@
+"""What a connection is opened for, which can travel with the login (`early`)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first command of a connection, and what may be on its stdin before the login is complete."""
+
+    command: str
+    input: bytes = b""
