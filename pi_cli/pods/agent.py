@@ -4,30 +4,49 @@ All parsing of answers is here. A wrong or missing value raises `NotUnderstood` 
 No other module handles the dictionaries of the protocol, which `remote/agent/protocol.py` declares.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib
+import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pi_cli.diagnosis.death_evidence import DeathEvidence
+from pi_cli.hold.session import HeldSession
 from pi_cli.pods import agent_link, checks, wording
 from pi_cli.pods.agent_link import Frame, NotUnderstood
 from pi_cli.pods.checks import InvalidValue
 from pi_cli.pods.reports import (
+    Address,
+    BenchReply,
+    Build,
+    CleanedFolder,
     CudaAnswer,
     DeadModel,
     Disk,
     Downloaded,
+    Fetched,
+    GatewayEnd,
     GpuLoad,
     Holders,
     Inspection,
     KeptPlace,
+    Launch,
     Launched,
+    Launches,
+    Lease,
+    LeaseEnd,
+    Leases,
+    Link,
+    Listening,
     LogChange,
     Logged,
     Metrics,
+    Network,
     PhaseEntered,
     Placed,
     Purge,
@@ -41,37 +60,69 @@ from pi_cli.pods.reports import (
     Survey,
     UnreadableRecord,
     VllmFile,
+    WarmedUp,
 )
-from pi_cli.pods.wording import AgentRefused, Refusal
+from pi_cli.pods.staying_agent import StayingAgent
+from pi_cli.pods.wording import AgentRefused, LookedDisk, Refusal
 from pi_cli.safe import Sanitizer, safe
-from pi_cli.ssh.session import PodSession
+from pi_cli.store.benchmarks import Level, Percentiles
+from pi_cli.store.records import is_name
 
 if TYPE_CHECKING:
     from agent import protocol
 
-MAX_LOG_END: "protocol.MaxLogEnd" = 65536
-MAX_ABILITIES: "protocol.MaxAbilities" = 1048576
-STATUSES: "tuple[protocol.Status, ...]" = ("starting", "ready", "unhealthy", "orphaned")
-DRIVERS: "tuple[protocol.Driver, ...]" = ("answers", "fails", "hangs", "missing")
-OUTCOMES: "tuple[protocol.Outcome, ...]" = ("stopped", "killed", "gone", "stuck")
-CODES: "tuple[protocol.Code, ...]" = (
+    from pi_cli.ssh.session import PodSession
+
+MAX_LOG_END: protocol.MaxLogEnd = 65536
+MAX_ABILITIES: protocol.MaxAbilities = 1048576
+STATUSES: tuple[protocol.Status, ...] = ("starting", "ready", "stalled", "unhealthy", "orphaned")
+DRIVERS: tuple[protocol.Driver, ...] = ("answers", "fails", "hangs", "missing")
+OUTCOMES: tuple[protocol.Outcome, ...] = ("stopped", "killed", "gone", "stuck")
+CODES: tuple[protocol.Code, ...] = (
     "arguments", "name-taken", "gpus-taken", "no-port", "not-there", "stopped", "no-log", "bad-pattern", "not-set-up",
     "vllm-too-old", "not-mounted", "no-room-on-disk", "download", "hub-unreachable", "locked", "environment",
-    "not-ours", "in-use", "os", "bug",
+    "not-ours", "in-use", "cache-in-use", "os", "bug",
 )  # fmt: skip
-UNSET: "protocol.Refusal" = {  # the keys of a refusal that its code does not need
+UNSET: protocol.Refusal = {  # the keys of a refusal that its code does not need
     "name": "", "names": [], "options": [], "port": 0, "program": "", "path": "", "paths": [], "reason": "", "errno": 0,
     "seconds": 0, "free": None, "before": None, "lacking": None, "total": None, "frees": 0,
+    "disks": [],
 }  # fmt: skip
-CUDA_PROBLEMS: "tuple[protocol.CudaProblem, ...]" = (
+CUDA_PROBLEMS: tuple[protocol.CudaProblem, ...] = (
     "", "error", "no-library", "hidden-library", "broken-library", "stub-library", "lost-gpus", "hangs", "crashed",
     "unasked",
 )  # fmt: skip
+LEASE_PHASES: tuple[protocol.LeasePhase, ...] = (
+    "loading", "busy", "idle", "silent", "died", "ending", "stuck", "stopping-pod",
+)  # fmt: skip
+LEASE_WHY: tuple[protocol.LeaseWhy, ...] = ("idle", "load", "died")
+LEASE_PODS: tuple[protocol.LeasePod, ...] = ("billed", "kept", "asked", "stopped", "failed")
+WATCHERS: tuple[protocol.Watcher, ...] = ("lives", "revived", "dead")
+THEN: tuple[protocol.Then, ...] = ("stop-pod",)
+STOPPING: tuple[protocol.StoppingProvider, ...] = ("runpod", "vast")
+BENCH_ENDS: tuple[protocol.BenchEnd, ...] = ("done", "failed", "not-ready", "no-text", "too-long")
+MAX_MOMENT = 4_102_444_800.0  # the year 2100
+MAX_BENCH_OUTPUT = 4000  # characters
+MAX_BENCH_ARGUMENTS = 500
+MAX_KERNEL_LINES: protocol.MaxKernelLines = 5
 MAX_CUDA_ERROR = 99_999  # and the largest version, 13000 for 13.0
 MAX_GPUS = 1024
+MAX_ADDRESSES = 16
+ROLES: tuple[protocol.Role, ...] = ("head", "node")
+ORIGINS: tuple[protocol.Origin, ...] = ("catalogue", "planned", "file", "command", "pi", "lock")
+MAX_DISKS = 8
+PLACES: tuple[protocol.WrittenPlace, ...] = ("models", "xet", "temporary")
 MAX_FILES = 4  # that are named
-PURGED: "tuple[protocol.PurgedKind, ...]" = ("vllm", "uv", "models", "logs", "records", "state")
-KEPT: "tuple[protocol.KeptReason, ...]" = ("not-made-by-setup", "other-machine", "maybe-yours", "own-lines", "models")
+# What pi proposes to delete: a model in the Hub's cache, or a part of a download. A pod may say any path.
+IN_CACHE = re.compile(r"models--[^/]+(/blobs/[^/.][^/]*)?")
+PURGED: tuple[protocol.PurgedKind, ...] = ("vllm", "uv", "models", "logs", "records", "state")
+KEPT: tuple[protocol.KeptReason, ...] = ("not-made-by-setup", "other-machine", "maybe-yours", "own-lines", "models")
+KINDS: tuple[protocol.RecordKind, ...] = ("model", "gateway", "lease")
+GATEWAY_STATES: tuple[protocol.GatewayState, ...] = ("running", "exited", "nothing")
+WARM_UPS: tuple[protocol.WarmUpState, ...] = ("began", "ready", "ended", "failed")
+NO_WARM_UPS: tuple[protocol.NoWarmUp, ...] = (
+    "warm", "argument", "quantised", "unknown-gpus", "busy-gpus", "memory", "disk",
+)  # fmt: skip
 STATES: tuple[Literal["launched", "healthy", "exited"], ...] = ("launched", "healthy", "exited")
 CHANGES: tuple[Literal["begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow"], ...] = (
     "begins", "grown", "rotated", "truncated", "lost", "restarted", "ended", "too-slow",
@@ -83,14 +134,27 @@ OnLog = Callable[[int, int, bytes | LogChange], Awaitable[None] | None]
 
 
 async def survey(
-    session: PodSession, known: "Sequence[protocol.KnownModel]", *, forget: bool, live: bool = False
+    session: PodSession,
+    known: Sequence[protocol.KnownModel],
+    *,
+    forget: bool,
+    memory: bool = False,
+    live: bool = False,
 ) -> Survey:
     """Ask which models run on a pod; with `forget`, the pod deletes the records of dead models.
 
-    With `live`, also ask for the load of its GPUs and models; then no ends of logs are sent.
+    With `memory`, also ask for the memory of its GPUs; with `live`, for that and for the load of its GPUs and models,
+    and then no ends of logs are sent.
     """
-    request: protocol.SurveyRequest = {"known": list(known), "forget": forget, "live": live}
-    result = await _result(session, "survey", request)
+    request: protocol.SurveyRequest = {"known": list(known), "forget": forget, "memory": memory, "live": live}
+    if forget and isinstance(session, HeldSession):
+        # Over a held link, only what changes nothing takes a single round trip, and seldom is there anything to forget.
+        result = await _result(session, "survey", {**request, "forget": False})
+        is_done = not _has_to_forget(result)
+    else:
+        is_done = False
+    if not is_done:
+        result = await _result(session, "survey", request)
     with understood(session.pod):
         reply = cast("protocol.Survey", result)
         return Survey(
@@ -104,17 +168,28 @@ async def survey(
         )
 
 
+def _has_to_forget(reply: object) -> bool:
+    """Return whether a survey that may forget does more than one that may not: delete records, revive watchers."""
+    if not isinstance(reply, dict) or reply.get("dead") or reply.get("unreadable"):
+        return True
+    models = reply.get("models")
+    leases = [model.get("lease") for model in models if isinstance(model, dict)] if isinstance(models, list) else [None]
+    return any(lease and (not isinstance(lease, dict) or lease.get("watcher") != "lives") for lease in leases)
+
+
 async def inspect(
-    session: PodSession,
+    session: PodSession | StayingAgent,
     *,
     gpu_query: list[str],
     gpu_list: list[str],
-    known: "Sequence[protocol.KnownModel] | None",
+    known: Sequence[protocol.KnownModel] | None,
     digests: Sequence[str] = (),
     cuda: str | None = None,
     on_event: OnEvent = lambda _: None,
 ) -> Inspection:
     """Ask for the GPUs, disks and vLLM versions of a machine; with `known`, also for the running models.
+
+    An agent that stays can be asked to start a model next.
 
     What the default vLLM said about itself is sent along, unless its digest is among `digests`. `cuda` is the program
     that asks the driver whether CUDA works.
@@ -159,7 +234,7 @@ async def holders(session: PodSession, questions: list[list[str]]) -> Holders:
         return Holders(outputs, checks.each(checks.pid, reply["ours"]))
 
 
-async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]", *, exact: bool = False) -> StopResult:
+async def stop(session: PodSession, models: Sequence[protocol.KnownModel], *, exact: bool = False) -> StopResult:
     """Stop models; the outcomes are in the same order. With `exact`, other launches of the same names keep running."""
     request: protocol.StopRequest = {"models": list(models), "exact": exact}
     result = await _result(session, "stop", request)
@@ -169,12 +244,23 @@ async def stop(session: PodSession, models: "Sequence[protocol.KnownModel]", *, 
         if len(outcomes) != len(models):
             raise InvalidValue(len(outcomes), f"the number of models, {len(models)}")
         others = checks.each(checks.flag, reply["others"])
-        return StopResult(outcomes, others, checks.optional(checks.whole, reply["freed"]))
+        uids = checks.each(lambda uid: checks.optional(checks.uid, uid), reply["uids"])
+        freed = checks.optional(checks.whole, reply["freed"])
+        return StopResult(outcomes, others, freed, uids, checks.each(_peers, reply["peers"]))
 
 
-async def start(session: PodSession, request: "protocol.StartRequest", on_event: OnEvent) -> StartEnd:
-    """Start a model; if the request has `wait`, follow it until it is ready."""
-    result = await _result(session, "start", request, _events(session.pod, on_event))
+async def start(
+    session: PodSession | StayingAgent,
+    request: protocol.StartRequest,
+    on_event: OnEvent,
+    *,
+    go: AsyncIterable[bytes] | None = None,
+) -> StartEnd:
+    """Start a model; if the request has `wait`, follow it until it is ready.
+
+    A part of a model over several pods is launched when `go` yields; that must not end before the start does.
+    """
+    result = await _result(session, "start", request, _events(session.pod, on_event), go)
     with understood(session.pod):
         end = _start_end(cast("protocol.StartResult", result))
         if (end.model.name, end.model.uid) != (request["name"], request["uid"]):
@@ -183,7 +269,7 @@ async def start(session: PodSession, request: "protocol.StartRequest", on_event:
 
 
 async def store(
-    session: PodSession, request: "protocol.StoreRequest", on_event: OnEvent, content: Iterable[bytes] | None = None
+    session: PodSession, request: protocol.StoreRequest, on_event: OnEvent, content: Iterable[bytes] | None = None
 ) -> StoredFiles:
     """Ask whether files are stored on a pod; with `sends`, store them, with the bytes of all of them in `content`."""
     result = await _result(session, "store", request, _events(session.pod, on_event), content)
@@ -208,13 +294,156 @@ async def purge(session: PodSession, on_event: OnEvent, *, models: bool, delete:
         )
 
 
-def _purged_part(part: "protocol.PurgedPart") -> PurgedPart:
+async def lease(session: PodSession, request: protocol.LeaseRequest) -> Leases:
+    """Ask for the leases of a pod; before that, change one, or ask whether the provider would stop this pod."""
+    result = await _result(session, "lease", request)
+    with understood(session.pod):
+        reply = cast("protocol.Leases", result)
+        stopping = reply["pod_stop"]
+        provider = None if stopping is None else checks.optional(_provider, stopping["provider"])
+        trouble = "" if stopping is None else checks.line(stopping["trouble"])
+        return Leases(checks.each(_lease, reply["leases"]), checks.each(_lease_end, reply["ends"]), provider, trouble)
+
+
+def _provider(value: object) -> protocol.StoppingProvider:
+    return checks.one_of(cast("protocol.StoppingProvider", value), STOPPING)
+
+
+async def clean(session: PodSession, request: protocol.CleanRequest, on_event: OnEvent) -> list[CleanedFolder]:
+    """Delete what was compiled for a model."""
+    result = await _result(session, "clean", request, _events(session.pod, on_event))
+    with understood(session.pod):
+        reply = cast("protocol.CleanResult", result)
+        return checks.each(_cleaned_folder, reply["folders"])
+
+
+def _cleaned_folder(folder: protocol.CleanedFolder) -> CleanedFolder:
+    return CleanedFolder(checks.line(folder["path"]), checks.whole(folder["bytes"]), checks.whole(folder["files"]))
+
+
+async def gateway(session: PodSession, request: protocol.GatewayRequest) -> GatewayEnd:
+    """Start the balancer of a gateway on a pod, or change which engines it uses."""
+    result = await _result(session, "gateway", request)
+    with understood(session.pod):
+        reply = cast("protocol.GatewayResult", result)
+        ids = {engine["id"] for engine in request["engines"]}
+        workers = [each for each in checks.each(_worker, reply["workers"]) if each[0] in ids]
+        return GatewayEnd(
+            state=checks.one_of(reply["state"], GATEWAY_STATES),
+            port=checks.optional(checks.port, reply["port"]),
+            workers={id: url for id, url, _ in workers if url},
+            refused={id: reason or "" for id, url, reason in workers if not url},
+        )
+
+
+def _worker(worker: protocol.GatewayWorker) -> tuple[str, str | None, str | None]:
+    url, reason = checks.optional(checks.line, worker["url"]), checks.optional(checks.line, worker["reason"])
+    return checks.line(worker["id"]), url, reason
+
+
+def _purged_part(part: protocol.PurgedPart) -> PurgedPart:
     kind, size = checks.one_of(part["kind"], PURGED), checks.whole(part["bytes"])
     return PurgedPart(kind, checks.line(part["path"]), size, checks.whole(part["files"]))
 
 
-def _kept_place(place: "protocol.KeptPlace") -> KeptPlace:
+def _kept_place(place: protocol.KeptPlace) -> KeptPlace:
     return KeptPlace(checks.line(place["path"]), checks.one_of(place["reason"], KEPT))
+
+
+async def launches(session: PodSession) -> Launches:
+    """Ask how the models were started that run on a pod, and what its vLLMs were installed from."""
+    request: protocol.LaunchesRequest = {}
+    result = await _result(session, "launches", request)
+    with understood(session.pod):
+        reply = cast("protocol.Launches", result)
+        return Launches(checks.each(_launch, reply["launches"]), checks.each(_build, reply["builds"]))
+
+
+def _launch(reply: protocol.Launch) -> Launch:
+    arguments = tuple(checks.each(checks.string, reply["arguments"]))
+    origins = tuple(checks.each(lambda origin: checks.one_of(origin, ORIGINS), reply["origins"]))
+    if origins and len(origins) != len(arguments):
+        raise InvalidValue(len(origins), f"the number of arguments, {len(arguments)}")
+    return Launch(
+        uid=checks.uid(reply["uid"]),
+        name=checks.model_name(reply["name"]),
+        arguments=arguments,
+        origins=origins,
+        variables=checks.texts(reply["variables"]),
+        given=tuple(checks.each(checks.line, reply["given"])),
+        commit=checks.optional(checks.commit, reply["commit"]),
+        vllm=checks.optional(checks.line, reply["vllm"]),
+    )
+
+
+def _build(reply: protocol.Build) -> Build:
+    return Build(
+        version=checks.line(reply["version"]),
+        made_from=checks.optional(checks.line, reply["made_from"]),
+        wheel=checks.optional(checks.line, reply["wheel"]),
+        files=checks.optional(checks.digest, reply["files"]),
+        torch=checks.optional(checks.line, reply["torch"]),
+    )
+
+
+async def bench(session: PodSession, request: protocol.BenchRequest) -> BenchReply:
+    """Run one level of vLLM's benchmark against a model of a pod; it ends with the connection."""
+    result = await _result(session, "bench", request)
+    with understood(session.pod):
+        reply = cast("protocol.BenchResult", result)
+        figures = reply["figures"]
+        return BenchReply(
+            end=checks.one_of(reply["end"], BENCH_ENDS),
+            context=checks.optional(checks.whole, reply["context"]),
+            vllm=checks.optional(checks.line, reply["vllm"]),
+            arguments=checks.each(checks.line, reply["arguments"])[:MAX_BENCH_ARGUMENTS],
+            level=None if figures is None else _bench_level(figures, request),
+            output=checks.text(reply["output"])[-MAX_BENCH_OUTPUT:],
+        )
+
+
+def _bench_level(figures: protocol.BenchFigures, request: protocol.BenchRequest) -> Level:
+    return Level(
+        streams=request["streams"],
+        prompts=request["prompts"],
+        completed=checks.whole(figures["completed"]),
+        failed=checks.whole(figures["failed"]),
+        seconds=checks.amount(figures["duration"]),
+        output_rate=checks.amount(figures["output_rate"]),
+        total_rate=checks.amount(figures["total_rate"]),
+        request_rate=checks.amount(figures["request_rate"]),
+        ttft=_percentiles(figures["ttft"]),
+        tpot=_percentiles(figures["tpot"]),
+        itl=_percentiles(figures["itl"]),
+    )
+
+
+def _percentiles(reply: protocol.Percentiles) -> Percentiles:
+    p50, p90, p99 = (checks.optional(checks.amount, value) for value in (reply["p50"], reply["p90"], reply["p99"]))
+    return p50, p90, p99
+
+
+async def network(session: PodSession, request: protocol.NetworkRequest, on_event: OnEvent = lambda _: None) -> Network:
+    """Ask a pod for its addresses, or let it take part in a test of the connection to another pod."""
+    result = await _result(session, "network", request, _events(session.pod, on_event))
+    with understood(session.pod):
+        reply = cast("protocol.NetworkResult", result)
+        return Network(
+            addresses=checks.each(_address, reply["addresses"])[:MAX_ADDRESSES],
+            port=checks.port(reply["port"]),
+            links=checks.each(_link, reply["links"])[:MAX_ADDRESSES],
+            is_simulated=checks.flag(reply["simulated"]),
+        )
+
+
+def _address(reply: protocol.Address) -> Address:
+    address, interface = checks.address(reply["address"]), checks.interface(reply["interface"])
+    return Address(address, interface, checks.line(reply["variable"]))
+
+
+def _link(reply: protocol.Link) -> Link:
+    rate = checks.optional(checks.amount, reply["rate"])
+    return Link(checks.address(reply["address"]), rate, checks.line(reply["reason"]))
 
 
 async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
@@ -228,11 +457,11 @@ async def attach(session: PodSession, name: str, on_event: OnEvent) -> StartEnd:
         return end
 
 
-async def logs(session: PodSession, request: "protocol.LogsRequest", on_log: OnLog) -> None:
+async def logs(session: PodSession, request: protocol.LogsRequest, on_log: OnLog) -> None:
     """Read logs; pass their bytes and their changes to `on_log`."""
     pod = session.pod
 
-    def on_answer(answer: "protocol.Reply") -> None:
+    def on_answer(answer: protocol.Reply) -> None:
         _raise_refusal(pod, answer)
 
     def on_frame(frame: Frame) -> Awaitable[None] | None:
@@ -259,18 +488,21 @@ def understood(pod: str) -> Iterator[None]:
 
 
 async def _result(
-    session: PodSession,
-    operation: "protocol.Operation",
-    request: "protocol.Request",
+    session: PodSession | StayingAgent,
+    operation: protocol.Operation,
+    request: protocol.Request,
     on_event: agent_link.OnEvent = lambda _: None,
-    more: Iterable[bytes] | None = None,
+    more: Iterable[bytes] | AsyncIterable[bytes] | None = None,
 ) -> Any:
-    answer = await agent_link.ask(session, operation, request, on_event, more=more)
+    if isinstance(session, StayingAgent):
+        answer = await session.ask(operation, request, on_event)
+    else:
+        answer = await agent_link.ask(session, operation, request, on_event, more=more)
     _raise_refusal(session.pod, answer)
     return cast("protocol.ResultReply", answer)["result"]
 
 
-def _raise_refusal(pod: str, answer: "protocol.Reply") -> None:
+def _raise_refusal(pod: str, answer: protocol.Reply) -> None:
     """Raise `AgentRefused` if an answer is a refusal."""
     if "refusal" in answer:
         with understood(pod):
@@ -293,7 +525,7 @@ def _refusal(value: object) -> Refusal:
         port=checks.whole(reply["port"]),
         program=checks.line(reply["program"]),
         path=folder,
-        paths=tuple(path for path in paths if path.startswith(prefix) and "/../" not in f"{path}/"),
+        paths=tuple(path for path in paths if path.startswith(prefix) and IN_CACHE.fullmatch(path[len(prefix) :])),
         reason=checks.text(reply["reason"]),
         errno=checks.whole(reply["errno"]),
         seconds=checks.number(reply["seconds"]),
@@ -302,6 +534,18 @@ def _refusal(value: object) -> Refusal:
         lacking=checks.optional(checks.whole, reply["lacking"]),
         total=checks.optional(checks.whole, reply["total"]),
         frees=checks.whole(reply["frees"]),
+        disks=tuple(checks.each(_looked_disk, reply["disks"])[:MAX_DISKS]),
+    )
+
+
+def _looked_disk(reply: object) -> LookedDisk:
+    disk = cast("protocol.LookedDisk", reply)
+    return LookedDisk(
+        place=checks.one_of(disk["place"], PLACES),
+        path=checks.line(disk["path"]),
+        free=checks.optional(checks.whole, disk["free"]),
+        inodes=checks.optional(lambda value: checks.whole(value, maximum=1 << 63), disk["inodes"]),
+        trouble=checks.optional(checks.line, disk["trouble"]),
     )
 
 
@@ -311,7 +555,7 @@ def _models(replies: object) -> list[RunningModel]:
     return list({model.name: model for model in reversed(models)}.values())[::-1]
 
 
-def _model(reply: "protocol.ModelReport") -> RunningModel:
+def _model(reply: protocol.ModelReport) -> RunningModel:
     return RunningModel(
         name=checks.model_name(reply["name"]),
         uid=checks.optional(checks.uid, reply["uid"]),
@@ -327,11 +571,67 @@ def _model(reply: "protocol.ModelReport") -> RunningModel:
         progress=checks.optional(_progress, reply["progress"]),
         requests=checks.optional(_pair, reply["requests"]),
         metrics=checks.optional(_metrics, reply["metrics"]),
-        idle=checks.optional(checks.number, reply["idle"]),
+        idle=checks.optional(checks.amount, reply["idle"]),
         memory_used=checks.optional(_pair, reply["memory_used"]),
         listens=checks.flag(reply["listens"]),
         proof_keys=frozenset(checks.each(checks.proof_key, reply["proof_keys"])),
+        lease=checks.optional(_lease, reply["lease"]),
+        kind=checks.one_of(reply["kind"], KINDS),
+        role=checks.optional(_role, reply["role"]),
+        peers=_peers(reply["peers"]),
     )
+
+
+def _lease(value: object) -> Lease:
+    reply = cast("protocol.LeaseReport", value)
+    return Lease(
+        uid=checks.uid(reply["uid"]),
+        name=checks.model_name(reply["name"]),
+        seconds=checks.amount(reply["seconds"]),
+        left=checks.optional(checks.amount, reply["left"]),
+        phase=checks.one_of(reply["phase"], LEASE_PHASES),
+        phase_seconds=checks.amount(reply["phase_seconds"]),
+        then=checks.optional(_then, reply["then"]),
+        watcher=checks.one_of(reply["watcher"], WATCHERS),
+    )
+
+
+def _then(value: object) -> protocol.Then:
+    return checks.one_of(cast("protocol.Then", value), THEN)
+
+
+def _moment(value: object) -> float:
+    """Return seconds since 1970 that are a date."""
+    moment = checks.amount(value)
+    if moment > MAX_MOMENT:
+        raise InvalidValue(value, "a date")
+    return moment
+
+
+def _lease_end(value: object) -> LeaseEnd:
+    reply = cast("protocol.LeaseEnd", value)
+    return LeaseEnd(
+        at=_moment(reply["at"]),
+        uid=checks.uid(reply["uid"]),
+        name=checks.model_name(reply["name"]),
+        why=checks.one_of(reply["why"], LEASE_WHY),
+        idle=checks.amount(reply["idle"]),
+        outcome=checks.line(reply["outcome"]),
+        freed=checks.optional(checks.whole, reply["freed"]),
+        pod=checks.one_of(reply["pod"], LEASE_PODS),
+        reason=checks.line(reply["reason"]),
+        others=tuple(checks.each(checks.model_name, reply["others"])),
+        off=checks.amount(reply["off"]),
+    )
+
+
+def _role(value: Any) -> protocol.Role:
+    return checks.one_of(value, ROLES)
+
+
+def _peers(values: object) -> tuple[str, ...]:
+    """Return the pods of a model over several, without names that pi does not allow."""
+    return tuple(name for name in checks.each(checks.line, values) if is_name(name))
 
 
 def _metrics(reply: object) -> Metrics:
@@ -371,7 +671,7 @@ def _pair(values: object) -> tuple[int, int]:
     return checks.pair(checks.whole, values)
 
 
-def _death(reply: "protocol.Death") -> DeadModel:
+def _death(reply: protocol.Death) -> DeadModel:
     return DeadModel(
         name=checks.model_name(reply["name"]),
         log=checks.line(reply["log"]),
@@ -380,10 +680,11 @@ def _death(reply: "protocol.Death") -> DeadModel:
         log_end=safe(
             _unpacked(checks.string(reply["log_end"]), MAX_LOG_END, "a packed log").decode("utf-8", "replace")
         ),
+        lease_end=checks.optional(_lease_end, reply["lease_end"]),
     )
 
 
-def _vllm_file(reply: "protocol.Abilities") -> VllmFile:
+def _vllm_file(reply: protocol.Abilities) -> VllmFile:
     digest = checks.digest(reply["digest"])
     packed = checks.string(reply["packed"])
     content = _unpacked(packed, MAX_ABILITIES, "a packed file")
@@ -430,11 +731,11 @@ def _unpacked(packed: str, most: int, expected: str) -> bytes:
         raise InvalidValue(packed, expected) from error
 
 
-def _unreadable(reply: "protocol.Unreadable") -> UnreadableRecord:
+def _unreadable(reply: protocol.Unreadable) -> UnreadableRecord:
     return UnreadableRecord(checks.line(reply["file"]), checks.line(reply["reason"]))
 
 
-def _elsewhere(reply: "protocol.Elsewhere") -> tuple[str, str]:
+def _elsewhere(reply: protocol.Elsewhere) -> tuple[str, str]:
     return checks.model_name(reply["name"]), checks.line(reply["machine"])
 
 
@@ -450,7 +751,7 @@ def _disk(reply: object) -> Disk:
     )
 
 
-def _start_end(reply: "protocol.StartResult") -> StartEnd:
+def _start_end(reply: protocol.StartResult) -> StartEnd:
     record = reply["record"]
     model = RunningModel(
         name=checks.model_name(record["name"]),
@@ -462,6 +763,8 @@ def _start_end(reply: "protocol.StartResult") -> StartEnd:
         memory=checks.optional(checks.share, record["memory"]),
         is_private=checks.flag(record["private"]),
         status="ready" if reply["state"] == "healthy" else "starting",
+        role=checks.optional(_role, record.get("role")),
+        peers=_peers(record.get("peers", [])),
     )
     return StartEnd(
         state=checks.one_of(reply["state"], STATES),
@@ -469,6 +772,20 @@ def _start_end(reply: "protocol.StartResult") -> StartEnd:
         took=checks.optional(checks.number, reply["took"]),
         code=checks.optional(checks.whole, reply["code"]),
         signal=checks.optional(checks.whole, reply["signal"]),
+        death=checks.optional(_death_evidence, reply["death"]),
+    )
+
+
+def _death_evidence(reply: object) -> DeathEvidence:
+    evidence = cast("protocol.DeathEvidence", reply)
+    return DeathEvidence(
+        kills=checks.optional(checks.whole, evidence["kills"]),
+        machine_kills=checks.optional(checks.whole, evidence["machine_kills"]),
+        limit=checks.optional(checks.whole, evidence["limit"]),
+        least=checks.optional(checks.whole, evidence["least"]),
+        total=checks.optional(checks.whole, evidence["total"]),
+        is_log_readable=checks.flag(evidence["is_log_readable"]),
+        kernel=tuple(checks.each(checks.line, evidence["kernel"])[:MAX_KERNEL_LINES]),
     )
 
 
@@ -479,7 +796,7 @@ def _events(pod: str, on_event: OnEvent) -> agent_link.OnEvent:
     """
     log = Sanitizer(colour=False)
 
-    def parse(message: "protocol.Event") -> None:
+    def parse(message: protocol.Event) -> None:
         with understood(pod):
             event = _event(message, log)
         on_event(event)
@@ -487,7 +804,7 @@ def _events(pod: str, on_event: OnEvent) -> agent_link.OnEvent:
     return parse
 
 
-def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
+def _event(event: protocol.Event, log: Sanitizer) -> StartEvent:
     match event["event"]:
         case "log":
             return Logged(log.feed(checks.string(event["text"])))
@@ -499,6 +816,12 @@ def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
             return PhaseEntered(checks.line(event["text"]), checks.optional(checks.number, event["at"]))
         case "placed":
             return Placed(checks.port(event["port"]), checks.gpu_ids(event["gpu"]), checks.line(event["log"]))
+        case "fetched":
+            return Fetched(checks.line(event["commit"]))
+        case "listening":
+            return Listening(checks.each(checks.port, event["ports"])[:MAX_ADDRESSES])
+        case "warm-up":
+            return WarmedUp(checks.one_of(event["state"], WARM_UPS))
         case "launched":
             return Launched(checks.pid(event["pid"]))
         case "beat":
@@ -507,7 +830,7 @@ def _event(event: "protocol.Event", log: Sanitizer) -> StartEvent:
             return Remark(_remark(event))
 
 
-def _remark(event: "protocol.Note") -> str:
+def _remark(event: protocol.Note) -> str:
     """Check the values of a note, and return its text."""
     match event["event"]:
         case "waits-for-download":
@@ -532,11 +855,19 @@ def _remark(event: "protocol.Note") -> str:
         case "driver-slow":
             seconds, limit = checks.number(event["seconds"]), checks.number(event["limit"])
             return wording.remark({"event": "driver-slow", "seconds": seconds, "limit": limit})
+        case "kv-cache-known":
+            size, at = checks.whole(event["size"]), _moment(event["at"])
+            return wording.remark({"event": "kv-cache-known", "size": size, "at": at})
+        case "no-warm-up":
+            why, word = checks.one_of(event["why"], NO_WARM_UPS), checks.line(event["word"])
+            return wording.remark({"event": "no-warm-up", "why": why, "word": word})
+        case "kv-cache-dropped":
+            return wording.remark({"event": "kv-cache-dropped"})
         case _:
             raise InvalidValue(event["event"], "an event that pi knows")
 
 
-def _downloader(reply: "protocol.Downloader") -> "protocol.Downloader":
+def _downloader(reply: protocol.Downloader) -> protocol.Downloader:
     return {"is_here": checks.flag(reply["is_here"]), "pod": checks.optional(checks.line, reply["pod"])}
 
 

@@ -1,41 +1,49 @@
 """Talk to the agent on a pod: one request, events while it works, one answer. All input is limited in size."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
+from pi_cli.hold.session import HeldSession, Wish
 from pi_cli.pods import agent_program, shell
 from pi_cli.safe import safe
 from pi_cli.ssh import refusals
-from pi_cli.ssh.session import EXIT_TIMEOUT, Completed, PodSession
+from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
+from pi_cli.ssh.first import First
 from pi_cli.store import debug
 
 if TYPE_CHECKING:
     from agent import protocol
 
-VERSION: "protocol.Version" = 1
-MARK: "protocol.Mark" = "\x1epi "
-FRAME_HEADER: "protocol.FrameHeader" = "!BHIQ"
-DATA: "protocol.DataKind" = 0
-EVENT: "protocol.EventKind" = 1
-BEAT: "protocol.BeatKind" = 2
-MAX_LINE: "protocol.MaxLine" = 4194304
-MAX_NOISE: "protocol.MaxNoise" = 1048576
-MAX_PAYLOAD: "protocol.MaxPayload" = 2097152
+    from pi_cli.ssh.session import PodSession
+
+VERSION: protocol.Version = 1
+MARK: protocol.Mark = "\x1epi "
+FRAME_HEADER: protocol.FrameHeader = "!BHIQ"
+DATA: protocol.DataKind = 0
+EVENT: protocol.EventKind = 1
+BEAT: protocol.BeatKind = 2
+MAX_LINE: protocol.MaxLine = 4194304
+MAX_NOISE: protocol.MaxNoise = 1048576
+MAX_PAYLOAD: protocol.MaxPayload = 2097152
 
 MAX_MISSED_BEATS = 6  # then the agent counts as hanging
 KEPT_NOISE = 4096  # bytes of the output of login shells, for error messages
 SHOWN_ANSWER = 2000  # bytes of an answer in the notes for debugging
+# What only reads: its request may reach the pod twice, and so may travel with a login that is not complete.
+READS: frozenset[protocol.Operation] = frozenset(("survey", "inspect", "logs", "holders", "launches"))
 STREAM_EXIT_TIMEOUT = 0.2  # seconds for an agent that streams to notice that pi disconnects
 
 HEADER = struct.Struct(FRAME_HEADER)
 MARK_BYTES = MARK.encode()
-MESSAGE_KEYS: "frozenset[protocol.MessageKey]" = frozenset(("event", "result", "refusal"))
+MESSAGE_KEYS: frozenset[protocol.MessageKey] = frozenset(("event", "result", "refusal"))
 
 OnMessage = Callable[["protocol.Message"], None]
 OnEvent = Callable[["protocol.Event"], None]
@@ -71,12 +79,12 @@ class PodHangs(PodUnreachable):
 
 async def ask(
     session: PodSession,
-    operation: "protocol.Operation",
-    request: "protocol.Request",
+    operation: protocol.Operation,
+    request: protocol.Request,
     on_event: OnEvent,
     *,
-    more: Iterable[bytes] | None = None,
-) -> "protocol.Reply":
+    more: Iterable[bytes] | AsyncIterable[bytes] | None = None,
+) -> protocol.Reply:
     """Run an operation to its end and return the answer; pass the events before it to `on_event`.
 
     `more` are bytes that follow the request.
@@ -86,10 +94,11 @@ async def ask(
     """
     answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
+    payload = await _logged_in(session, operation, request)
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
-            def dispatch(message: "protocol.Message") -> None:
+            def dispatch(message: protocol.Message) -> None:
                 if "event" not in message:
                     answered()
                     answers.append(message)
@@ -102,10 +111,13 @@ async def ask(
 
             lines = MarkedLines(session.pod, dispatch)
             with waits.on("waiting for", session.pod) as answered:
-                done = await session.stream(
-                    shell.AGENT,
+                done = await _run(
+                    session,
+                    operation,
+                    request,
+                    payload,
                     lines.feed,
-                    input=_payload(session, operation, request),
+                    deadline,
                     more=more,
                     exit_timeout=lambda: 0.0 if deadline.expired() else EXIT_TIMEOUT,  # what hangs cleans up nothing
                 )
@@ -116,7 +128,7 @@ async def ask(
             raise PodHangs(session.pod, session.silence) from error
         return answers[0]  # nothing follows the answer, even if the agent has not exited
     if not answers:
-        _raise_no_answer(session, done, lines.noise)
+        raise_no_answer(session, done, lines.noise)
     return answers[0]
 
 
@@ -134,8 +146,8 @@ OnFrame = Callable[[Frame], Awaitable[None] | None]
 
 async def stream(
     session: PodSession,
-    operation: "protocol.Operation",
-    request: "protocol.Request",
+    operation: protocol.Operation,
+    request: protocol.Request,
     on_answer: OnReply,
     on_frame: OnFrame,
     *,
@@ -148,10 +160,11 @@ async def stream(
     """
     answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
+    payload = await _logged_in(session, operation, request)
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
-            def dispatch(message: "protocol.Message") -> None:
+            def dispatch(message: protocol.Message) -> None:
                 if "event" not in message:
                     answered()
                     answers.append(message)
@@ -169,17 +182,16 @@ async def stream(
                         await waiting
                 deadline.reschedule(clock() + session.silence)
 
-            payload = _payload(session, operation, request)
             with waits.on("waiting for", session.pod) as answered:
-                done = await session.stream(
-                    shell.AGENT, receive, input=payload, exit_timeout=lambda: STREAM_EXIT_TIMEOUT
+                done = await _run(
+                    session, operation, request, payload, receive, deadline, exit_timeout=lambda: STREAM_EXIT_TIMEOUT
                 )
     except TimeoutError as error:
         if not deadline.expired():
             raise
         raise PodHangs(session.pod, session.silence) from error
     if not answers or done.status > 0:
-        _raise_no_answer(session, done, lines.noise)
+        raise_no_answer(session, done, lines.noise)
 
 
 class MarkedLines:
@@ -284,30 +296,105 @@ class Frames:
         return int(length)
 
 
-def _payload(session: PodSession, operation: "protocol.Operation", request: "protocol.Request") -> bytes:
+async def _run(
+    session: PodSession,
+    operation: protocol.Operation,
+    request: protocol.Request,
+    payload: bytes,
+    sink: OutputSink,
+    deadline: asyncio.Timeout,
+    *,
+    more: Iterable[bytes] | AsyncIterable[bytes] | None = None,
+    exit_timeout: Callable[[], float],
+) -> Completed:
+    """Run an operation: over a held link if the session has one, else over its connection."""
+    if isinstance(session, HeldSession):
+        wish = Wish(operation, session.silence / MAX_MISSED_BEATS, cast("Mapping[str, object]", request))
+        _note_request(session, operation, request)
+        done = await session.operate(wish, sink, deadline=deadline, exit_timeout=exit_timeout) if more is None else None
+        if done:
+            return done
+        payload = _payload(session, operation, request)
+        session = await own_connection(session, operation, payload, deadline)
+    return await session.stream(shell.AGENT, sink, input=payload, more=more, exit_timeout=exit_timeout)
+
+
+async def _logged_in(session: PodSession, operation: protocol.Operation, request: protocol.Request) -> bytes:
+    """Wait for the login, and return the agent and its request, which may travel with it. A held link needs neither."""
+    if isinstance(session, HeldSession):
+        return b""
+    payload = _payload(session, operation, request)
+    await own_connection(session, operation, payload)
+    return payload
+
+
+async def own_connection(
+    session: PodSession, operation: protocol.Operation, payload: bytes, deadline: asyncio.Timeout | None = None
+) -> PodSession:
+    """Return this command's own connection once it is logged in; the agent and its request may travel with the login.
+
+    `deadline` waits for a login that begins only now.
+    """
+    first = First(shell.AGENT, payload if operation in READS else b"")
+    if isinstance(session, HeldSession):
+        return await session.own(deadline, first)
+    await session.logged_in(first)
+    return session
+
+
+def _payload(session: PodSession, operation: protocol.Operation, request: protocol.Request) -> bytes:
+    """Return the agent and its request."""
+    return program(needs(operation, request)) + envelope(session, operation, request)
+
+
+def needs(operation: protocol.Operation, request: protocol.Request) -> str:
+    """Return for which operation of `agent_program` the modules are that a request needs."""
+    return agent_program.LEASED_START if request.get("lease") else operation
+
+
+def program(operation: str, *, after: str | None = None) -> bytes:
+    """Return the modules for an operation as the agent reads them; `after` is what its process has done before."""
+    has = frozenset(agent_program.names(after)) if after else frozenset()
+    return with_size(agent_program.packed(operation, has))
+
+
+def with_size(program: bytes) -> bytes:
+    """Return a program as `shell.AGENT` reads it; the request follows."""
+    return b"%d\n%s" % (len(program), program)
+
+
+def envelope(
+    session: PodSession, operation: protocol.Operation, request: protocol.Request, *, stays: bool = False
+) -> bytes:
+    """Return a request as the agent reads it. If the agent `stays`, another program and request follow."""
     envelope: protocol.Envelope = {
         "protocol": VERSION,
         "operation": operation,
         "beat": session.silence / MAX_MISSED_BEATS,
         "request": request,
     }
-    program = agent_program.packed(operation)
+    if stays:
+        envelope["stays"] = True
+    _note_request(session, operation, request)
+    return json.dumps(envelope).encode() + b"\n"
+
+
+def _note_request(session: PodSession, operation: protocol.Operation, request: protocol.Request) -> None:
     if debug.is_on():
         debug.note(f"{session.pod}: request to its agent: {operation} {_without_secrets(request)}")
-    return b"%d\n%s%s\n" % (len(program), program, json.dumps(envelope).encode())
 
 
-def _without_secrets(request: "protocol.Request") -> str:
+def _without_secrets(request: protocol.Request) -> str:
     """Return a request for the debug log, with the names of environment variables but not their values."""
     shown = {
         key: sorted(value) if key.endswith("environment") and isinstance(value, dict) else value
         for key, value in request.items()
-        if key not in ("middleware", "parser")
+        if key not in ("middleware", "parser", "lease", "wish", "nonce")
     }
     return json.dumps(shown)
 
 
-def _raise_no_answer(session: PodSession, done: Completed, noise: bytes) -> NoReturn:
+def raise_no_answer(session: PodSession, done: Completed, noise: bytes) -> NoReturn:
     """Raise the error for an agent that exited without an answer."""
     pod = session.pod
     if done.status == 127:

@@ -1,5 +1,6 @@
 """Check single values from a pod: type, range and size, and the characters of text."""
 
+import ipaddress
 import json
 import math
 import re
@@ -16,6 +17,8 @@ MAX_ITEMS = 10_000  # of a list
 MAX_LINE = 4096  # characters of a name, a path, a reason
 MAX_SHOWN = 40  # characters of a value in an error
 UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+INTERFACE = re.compile(r"[A-Za-z0-9._-]{1,15}")
 HEX_OF_32_BYTES = re.compile(r"[0-9a-f]{64}")
 GPU_IDS = re.compile(r"(\d{1,4}(,\d{1,4})*)?")
 MAX_PORT = 65535
@@ -108,11 +111,41 @@ def digest(value: object) -> str:
     return digits
 
 
+def commit(value: object) -> str:
+    digits = string(value)
+    if not COMMIT.fullmatch(digits):
+        raise InvalidValue(value, "a commit")
+    return digits
+
+
+def texts(value: object) -> dict[str, str]:
+    """Return an object of texts, e.g. of variables, each as one safe line."""
+    if not isinstance(value, dict) or len(value) > MAX_ITEMS:
+        raise InvalidValue(value, f"an object of at most {MAX_ITEMS} items")
+    return {line(key): line(text) for key, text in value.items()}
+
+
 def gpu_ids(value: object) -> str:
     ids = string(value)
     if not GPU_IDS.fullmatch(ids):
         raise InvalidValue(value, "a list of GPU ids")
     return ids
+
+
+def address(value: object) -> str:
+    """Return an IPv4 address."""
+    text = string(value)
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        raise InvalidValue(value, "an IPv4 address") from error
+
+
+def interface(value: object) -> str:
+    name = string(value)
+    if not INTERFACE.fullmatch(name):
+        raise InvalidValue(value, "the name of a network interface")
+    return name
 
 
 def port(value: object) -> int:

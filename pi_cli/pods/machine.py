@@ -1,5 +1,7 @@
 """The current state of a pod: GPUs, disks, vLLM versions, models. One round trip."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -9,13 +11,15 @@ from pi_cli.events import Note, Report
 from pi_cli.pods import agent, agent_program, nvidia
 from pi_cli.pods.nvidia import Holder
 from pi_cli.pods.reports import CudaAnswer, Disk, Remark, RunningModel, StartEvent, VllmFile
-from pi_cli.ssh.session import PodSession
 from pi_cli.store import vllm_files
 from pi_cli.store.records import Gpu, Model
 from pi_cli.vllm import abilities
 
 if TYPE_CHECKING:
     from agent import protocol
+
+    from pi_cli.pods.staying_agent import StayingAgent
+    from pi_cli.ssh.session import PodSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ async def other_processes(session: PodSession) -> list[Holder]:
 
 
 async def inspect(
-    session: PodSession,
-    known: "Sequence[protocol.KnownModel] | None" = None,
+    session: PodSession | StayingAgent,
+    known: Sequence[protocol.KnownModel] | None = None,
     *,
     ask_cuda: bool = False,
     report: Report = lambda _: None,

@@ -17,7 +17,8 @@ from pi_cli.pods import machine, shell
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.steps import LineBuffer, Script
 from pi_cli.ssh import refusals
-from pi_cli.ssh.session import Completed, PodSession
+from pi_cli.ssh.completed import Completed
+from pi_cli.ssh.session import PodSession
 from pi_cli.store import mounts, paths
 
 

@@ -3,9 +3,11 @@
 Only `pods.agent` creates them. Their text is safe for a terminal, and their numbers are in range.
 """
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from pi_cli.diagnosis.death_evidence import DeathEvidence
+from pi_cli.lazy_dataclasses import dataclass, field
+from pi_cli.store.benchmarks import Level
 from pi_cli.store.records import Model, is_name
 
 if TYPE_CHECKING:
@@ -44,13 +46,56 @@ class GpuLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of a model, as in the protocol: `left` is None while its clock stands still."""
+
+    uid: str
+    name: str
+    seconds: float
+    left: float | None
+    phase: "protocol.LeasePhase"
+    phase_seconds: float
+    then: "protocol.Then | None"
+    watcher: "protocol.Watcher"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnd:
+    """How a lease has ended a model, as in the protocol; `off` is for how many seconds the pod was stopped after it."""
+
+    at: float
+    uid: str
+    name: str
+    why: "protocol.LeaseWhy"
+    idle: float
+    outcome: str
+    freed: int | None
+    pod: "protocol.LeasePod"
+    reason: str
+    others: tuple[str, ...] = ()
+    off: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The leases of a pod and how the latest ended; `provider` is who would stop this pod, `trouble` why it cannot."""
+
+    leases: list[Lease]
+    ends: list[LeaseEnd]
+    provider: "protocol.StoppingProvider | None" = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunningModel:
     """A model that runs on a pod.
 
     `pid` is 0 until vLLM is launched. `age` is in seconds, `progress` is (downloaded, total) bytes, `requests` is
     (running, waiting), `idle` is for how many seconds no client has used it, `metrics` come with a live survey only,
     and `memory_used` is (used, total) MiB of its GPUs, including other processes. `listens`: one of its processes
-    listens on its port. `proof_keys` are what it proves itself with (see `models.identity`).
+    listens on its port. `proof_keys` are what it proves itself with (see `models.identity`). `kind` is `gateway` for
+    a balancer in front of other models. `role` is that of the pod
+    in a model over several pods, `peers` are all of these, the head first, as the client that started it calls them.
     """
 
     name: str
@@ -71,6 +116,10 @@ class RunningModel:
     memory_used: tuple[int, int] | None = None
     listens: bool = False
     proof_keys: frozenset[bytes] = field(default=frozenset(), repr=False)
+    lease: Lease | None = None
+    kind: "protocol.RecordKind" = "model"
+    role: "protocol.Role | None" = None
+    peers: tuple[str, ...] = ()
 
     @property
     def is_foreign(self) -> bool:
@@ -83,7 +132,9 @@ class RunningModel:
 
         Never `api_key_env`: a pod must not choose which of the user's secrets is sent to it.
         """
-        optional = {"memory": self.memory, "private": self.is_private}
+        kind = self.kind if self.kind != "model" else None
+        optional: dict[str, Any] = {"memory": self.memory, "private": self.is_private, "kind": kind}
+        optional |= {"role": self.role, "peers": [*self.peers]}
         extra = {key: value for key, value in optional.items() if value}
         return Model(self.model, self.port, self.gpu, self.pid, self.uid, extra)
 
@@ -100,6 +151,7 @@ class DeadModel:
     was_recorded: bool
     was_rebooted: bool
     log_end: str
+    lease_end: LeaseEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +256,55 @@ class Holders:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """How a model that runs was started, as in the protocol.
+
+    `arguments` are exactly those that vLLM got, so they are made safe where they are shown. `origins` has one for each
+    of them, or is empty if that is not known.
+    """
+
+    uid: str
+    name: str
+    arguments: tuple[str, ...]
+    origins: "tuple[protocol.Origin, ...]"
+    variables: dict[str, str]
+    given: tuple[str, ...]
+    commit: str | None
+    vllm: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A vLLM on a machine: what setup made it from, its wheel, the SHA-256 of its files, its version of torch."""
+
+    version: str
+    made_from: str | None
+    wheel: str | None
+    files: str | None
+    torch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """The launches of the models that run, and the vLLMs of the machine, the default one first."""
+
+    launches: list[Launch]
+    builds: list[Build]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReply:
+    """One level of a benchmark; `level` only if it is done. `context` is the model's, `output` what vLLM said last."""
+
+    end: "protocol.BenchEnd"
+    context: int | None
+    vllm: str | None
+    arguments: list[str]
+    level: Level | None
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFiles:
     """The folder of uploaded files on the pod, and whether all of them are in it."""
 
@@ -239,15 +340,68 @@ class Purge:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanedFolder:
+    """A folder of compiled code that was deleted on a pod, and the bytes and the number of the files in it."""
+
+    path: str
+    size: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopResult:
     """The outcomes of a stop, in the order of the request; `freed` is in MiB of GPU memory, None if unknown.
 
-    `others`: whether another launch of the same name was stopped than the one in the request.
+    `others`: whether another launch of the same name was stopped than the one in the request. `uids` are those of the
+    launches, `peers` the pods of each that ran over several.
     """
 
     outcomes: "list[protocol.Outcome]"
     others: list[bool]
     freed: int | None
+    uids: list[str | None] = field(default_factory=list)
+    peers: list[tuple[str, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IPv4 address of a pod; `variable` is the variable of its first process that names it, if any."""
+
+    address: str
+    interface: str
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A tested connection to an address of another pod, in bits per second; None if it failed for `reason`."""
+
+    address: str
+    rate: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The addresses of a pod, a free port for the nodes to meet at, and the connections that were tested."""
+
+    addresses: list[Address]
+    port: int
+    links: list[Link]
+    is_simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayEnd:
+    """Whether the balancer of a gateway runs on a pod, at which port, and what became of each engine.
+
+    `nothing`: it was not started, since no engine can be used. `workers` are URLs by id, `refused` are reasons by id.
+    """
+
+    state: "protocol.GatewayState"
+    port: int | None
+    workers: dict[str, str]
+    refused: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +413,7 @@ class StartEnd:
     took: float | None
     code: int | None
     signal: int | None
+    death: DeathEvidence | None = None
 
 
 # The events of a start
@@ -271,6 +426,20 @@ class Placed:
     port: int
     gpu: str
     log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The model is on the pod, whose agent waits for the other pods; `commit` is empty if it is not from the Hub."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A pod accepts connections for a test, on these ports."""
+
+    ports: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +456,13 @@ class Downloaded:
     done: int
     total: int | None
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WarmedUp:
+    """vLLM began to compile during the download, or has ended that (see `protocol.WarmUp`)."""
+
+    state: "protocol.WarmUpState"
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +487,7 @@ class Remark:
     text: str
 
 
-StartEvent = Placed | Launched | Downloaded | PhaseEntered | Logged | Remark
+StartEvent = Placed | Fetched | Listening | Launched | Downloaded | PhaseEntered | Logged | WarmedUp | Remark
 
 
 # Logs

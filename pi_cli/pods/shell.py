@@ -3,9 +3,6 @@
 import shlex
 from collections.abc import Sequence
 
-from pi_cli.store import mount_commands
-from pi_cli.store.mount_commands import Mount
-
 # Reads stdin: a line with a length, that many bytes of compressed modules, then the request. It contains no quote,
 # dollar, backslash or exclamation mark, so every login shell (bash, dash, zsh, fish, csh) passes it on unchanged.
 AGENT = (
@@ -26,6 +23,9 @@ def setup(archive: bytes, arguments: Sequence[str], *, mount: str = "", models_p
     secret in it, and arguments are public: it is sent on stdin, and is then in the environment of the script only,
     with what it mounts and where: the script does not read the command itself.
     """
+    from pi_cli.store import mount_commands  # not at the top: every command imports this module
+    from pi_cli.store.mount_commands import Mount
+
     command = shlex.join(["bash", ".pi/remote/setup/supervise.sh", "bash", ".pi/remote/pod_setup.sh", *arguments])
     launcher = _LAUNCHER.replace("COMMAND", command).encode()
     volume = mount_commands.read(mount, models_path) if mount else Mount()

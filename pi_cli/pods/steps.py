@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from pi_cli.events import Announced, Counted, Event, Note, Output, Step, StepState
+from pi_cli.safe import safe
 
 BEGIN = re.compile(r"==> ([a-z]+): (.+)")
 DETAIL = re.compile(r" {4}([a-z]+) ([|*!x>~%]) ?(.*)")
+SHOWN = "|*!x"  # the kinds of details whose text is only shown
 ANNOUNCED = re.compile(r"([0-9]{1,15}) ([0-9]{1,6}) ([0-9]{1,6})")
 COUNTED = re.compile(r"([0-9]{1,15}) ([0-9]{1,15}) ([a-z ]{1,30})")
 END = re.compile(r"<== ([a-z]+): (done|skipped|stopped|failed)\b.*")
@@ -72,13 +74,15 @@ class Script:
     _last_line: str = ""
 
     def read(self, line: str) -> Event | None:
-        """Return the event that a line of the script reports, if it reports one."""
+        """Return the event that a line of the script reports, if it reports one; its texts are safe for a terminal."""
+        is_sound = line.isprintable()
+        line = safe(line).replace("\n", " ")  # which is what becomes of a carriage return
         if (begin := BEGIN.fullmatch(line)) and begin[1] != "ready":
             self.has_begun = True
             self._running[begin[1]] = _RunningStep(begin[2])
             return Step(self.pod, begin[1], begin[2], "began")
         if (detail := DETAIL.fullmatch(line)) and detail[1] in self._running:
-            return self._detail(detail[1], detail[2], detail[3])
+            return self._detail(detail[1], detail[2], detail[3]) if is_sound or detail[2] in SHOWN else None
         if (end := END.fullmatch(line)) and end[1] in self._running:
             return self._end_step(end[1], cast("StepState", end[2]))
         if line.startswith("error: "):

@@ -1,14 +1,31 @@
 """Messages for the refusals and notes of the agent, which sends only codes and numbers."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.errors import PiError
 from pi_cli.hints import fill
+from pi_cli.lazy_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from agent import protocol
+
+
+NAMES: "dict[protocol.WrittenPlace, str]" = {"models": "models", "xet": "Xet's cache", "temporary": "temporary files"}
+LITTLE, MUCH = 64_000_000, 10_000_000_000  # bytes of a disk that is full, and of one on which that is not the reason
+
+
+@dataclass(frozen=True, slots=True)
+class LookedDisk:
+    """A folder that hf writes to, as in the protocol."""
+
+    place: "protocol.WrittenPlace"
+    path: str
+    free: int | None = None
+    inodes: int | None = None
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,13 @@ class Refusal:
     lacking: int | None = None
     total: int | None = None
     frees: int = 0
+    disks: tuple[LookedDisk, ...] = ()
+
+    @property
+    def full_disk(self) -> LookedDisk | None:
+        """Return the disk that a download has surely found full."""
+        full = [disk for disk in self.disks if _is_full(disk)]
+        return full[0] if full else None
 
 
 class AgentRefused(PiError):
@@ -80,6 +104,9 @@ def explain(refusal: Refusal) -> str:
             if refusal.names:
                 return f"models run on it: {', '.join(f'`{name}`' for name in refusal.names)}"
             return f"a setup or a download is running there, which uses {refusal.path}"
+        case "cache-in-use":
+            names = ", ".join(f"`{name}`" for name in refusal.names)
+            return f"compiled code cannot be deleted now: {names} may be reading it while starting"
         case "locked":
             return f"another pi command has held the lock {refusal.path} for {_rounded(refusal.seconds)}"
         case "environment":
@@ -111,6 +138,9 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
             return "the pod's Python is older than this machine's: write the pattern without newer syntax"
         case "in-use":
             return fill("see what runs with `pi list --pod {pod}`, and wait for a setup or a download to end", pod=pod)
+        case "cache-in-use":
+            watch = "wait until it is ready: `pi start --attach {name} --pod {pod}`"
+            return fill(watch, name=next(iter(refusal.names), "NAME"), pod=pod)
         case "locked":
             return "wait for that command"
         case "environment":
@@ -126,18 +156,53 @@ def _hint(pod: str, refusal: Refusal) -> str | None:
 
 
 def _no_room(refusal: Refusal) -> str:
+    if (disk := refusal.full_disk) and (disk.place != "models" or not _is_empty(disk)):
+        return _of_disk(disk)
     if refusal.free is None:
         return f"the quota of `{refusal.path}` is used up"
     free = units.size(refusal.free)
     if refusal.before is not None:
         before = units.size(refusal.before)
-        return (
+        became = (
             f"the disk of `{refusal.path}` became full: {before} were free before the download, {free} are free "
             "without its unfinished files"
         )
+        is_plenty = bool(refusal.disks) and refusal.free > MUCH
+        return f"{became}, so it is a quota or a limit of the volume, if not another disk" if is_plenty else became
     lacking, total = refusal.lacking or 0, refusal.total or 0
     more = f" more (of {units.size(total)})" if lacking < total else ""
     return f"`{refusal.path}` has {free} free, and the model needs {units.size(lacking)}{more}"
+
+
+def looked_at(disks: Sequence[LookedDisk]) -> str:
+    """Return what was found on the disks that a download writes to; no text without them."""
+    return "; ".join(f"{NAMES[disk.place]} {disk.path}: {_found(disk)}" for disk in disks)
+
+
+def _found(disk: LookedDisk) -> str:
+    if disk.trouble and disk.free is None:
+        return disk.trouble
+    parts = [f"{units.size(disk.free)} free" if disk.free is not None else "free space unknown"]
+    parts += [f"{disk.inodes:,} inodes free"] if disk.inodes is not None else []
+    return ", ".join([*parts, *([disk.trouble] if disk.trouble else [])])
+
+
+def _is_full(disk: LookedDisk) -> bool:
+    return bool(disk.trouble and disk.free is not None) or _is_empty(disk) or disk.inodes == 0
+
+
+def _is_empty(disk: LookedDisk) -> bool:
+    return disk.free is not None and disk.free < LITTLE
+
+
+def _of_disk(disk: LookedDisk) -> str:
+    """Return how a disk is full on which there may be bytes left."""
+    free = "" if disk.free is None else f", although {units.size(disk.free)} are free"
+    if disk.inodes == 0:
+        return f"the disk of `{disk.path}` ({NAMES[disk.place]}) has no inodes left{free}: too many small files"
+    if _is_empty(disk):
+        return f"the disk of `{disk.path}` ({NAMES[disk.place]}) is full: {units.size(disk.free or 0)} are free"
+    return f"nothing more can be written to `{disk.path}` ({NAMES[disk.place]}){free}: {disk.trouble}"
 
 
 def remark(event: "protocol.Note") -> str:
@@ -167,6 +232,32 @@ def remark(event: "protocol.Note") -> str:
                 f"nvidia-smi has not answered for {_rounded(event['seconds'])}; waiting up to "
                 f"{_rounded(event['limit'])} (with persistence mode, `nvidia-smi -pm 1` as root, it answers at once)"
             )
+        case "kv-cache-known":
+            day = time.strftime("%Y-%m-%d", time.localtime(event["at"]))
+            size = units.size(event["size"])
+            return f"KV cache of {size} on each GPU, as the start of {day} measured it: vLLM does not measure again"
+        case "no-warm-up":
+            return f"vLLM does not compile during the download: {_why_not_warm(event['why'], event['word'])}"
+        case "kv-cache-dropped":
+            return "vLLM failed with the KV cache that an earlier start measured: starting it once more without that"
+
+
+def _why_not_warm(why: "protocol.NoWarmUp", word: str) -> str:
+    match why:
+        case "argument":
+            return f"with `{word}`, the weights have to be there"
+        case "quantised":
+            return f"the model is quantised ({word}), so the weights have to be there"
+        case "unknown-gpus":
+            return "nvidia-smi does not report how full the GPUs are"
+        case "busy-gpus":
+            return "its GPUs are in use already"
+        case "memory":
+            return "too little of the pod's memory is free"
+        case "disk":
+            return "too little of the disk is free for what it compiles"
+        case "warm":
+            return "all is compiled already"
 
 
 def refused_lock(path: str) -> str:

@@ -5,6 +5,7 @@ shown instead.
 """
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,12 +17,14 @@ from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.errors import PiError
 from pi_cli.pods import agent
 from pi_cli.pods.agent_link import MARK_BYTES, MAX_LINE, MAX_NOISE, MarkedLines, NotUnderstood, PodHangs
+from pi_cli.pods.wording import AgentRefused
 from pi_cli.ssh import login
 from pi_cli.ssh.session import PodSession
 from tests.conftest import Pi, pods_json, register
 from tests.hostile import answers
 from tests.hostile.driver import HostileSession
 from tests.hostile.driver import answer as as_line
+from tests.hostile.driver import line as refused_line
 from tests.pods.scripted import GIVES_ITS_ANSWER, HANGS, answer, model, put_answer, script, script_by_model, survey
 
 T = TypeVar("T")
@@ -36,12 +39,12 @@ WRONG = {
     "model": (None, "null is not a text"),
     "memory": (1.5, "1.5 is not a share from 0 to 1"),
     "private": (1, "1 is not true or false"),
-    "status": ("fine", '"fine" is not one of orphaned, ready, starting, unhealthy'),
+    "status": ("fine", '"fine" is not one of orphaned, ready, stalled, starting, unhealthy'),
     "age": ([], "a value of type list is not a number"),
     "requests": ([1], "a value of type list is not a pair"),
     "metrics": ({**answers.METRICS, "running": -1}, "-1 is not a number of at least 0"),
 }
-OUT_OF_RANGE = {"port": (65536, 0, -1), "pid": (-1, 1 << 33), "age": (1e300,), "memory": (0, -0.5, 2)}
+OUT_OF_RANGE = {"port": (65536, 0, -1), "pid": (-1, 1 << 33), "age": (1e300,), "memory": (0, -0.5, 2), "idle": (-1e18,)}
 FOREIGN = ["x\\$(touch PWNED)", "../../etc/x", "--all", "a b", "x;touch PWNED;", "é", "q" * 65]
 
 
@@ -114,6 +117,33 @@ def test_a_missing_field_is_named() -> None:
 def test_unknown_keys_are_ignored() -> None:
     newer = survey(model(colour="blue"), dead=[{**answers.DEAD, "coroner": {}}], vllm=None, motd=["\x1b[2J"])
     assert parsed(newer) == parsed(survey(model(), dead=[answers.DEAD]))
+
+
+@pytest.mark.parametrize(
+    ("folder", "paths", "kept"),
+    [
+        ("/hub", ["/hub/models--a--b", "/hub/models--a--b/blobs/0f.incomplete"], 2),
+        ("/", ["/etc", "/home", "/root/.ssh"], 0),
+        ("/hub", ["/hub", "/hub/", "/hub/models--a--b/..", "/hub/models--a/blobs/..", "/hub/version.txt"], 0),
+        ("/hub", ["/hub/models--a--b/../../etc", "/other/models--a--b", "--no-preserve-root"], 0),
+    ],
+    ids=["cache", "root", "not models", "elsewhere"],
+)
+def test_only_models_of_the_cache_are_proposed_for_deletion(folder: str, paths: list[str], kept: int) -> None:
+    """The hint is a command with `rm`, and the pod says which paths."""
+    refusal = {
+        "code": "no-room-on-disk",
+        "path": folder,
+        "paths": paths,
+        "frees": 1,
+        "free": 1,
+        "lacking": 2,
+        "total": 3,
+    }
+    session = HostileSession("dc1", {"survey": refused_line(json.dumps({"refusal": refusal}))})
+    with pytest.raises(AgentRefused) as refused:
+        asyncio.run(agent.survey(session, [], forget=False))
+    assert list(refused.value.refusal.paths) == paths[:kept]
 
 
 def test_an_answer_that_is_not_understood_records_nothing(pi: Pi, dc1: EmbeddedPod) -> None:

@@ -1,9 +1,13 @@
 """What the lines of `remote/pod_setup.sh` mean."""
 
+from dataclasses import astuple
+
 import pytest
 
 from pi_cli.events import Announced, Counted, Event, Note, Output, Step
 from pi_cli.pods.steps import MAX_LINE, LineBuffer, Script
+from tests.hostile.driver import CONTROLS
+from tests.hostile.mutants import ESCAPES
 
 
 def read(*lines: str) -> tuple[Script, list[Event]]:
@@ -146,3 +150,20 @@ def test_a_line_that_never_ends_is_passed_on_in_parts() -> None:
     buffer = LineBuffer()
     lengths = [len(line) for _ in range(3) for line in buffer.feed(b"x" * MAX_LINE)]
     assert lengths == [2 * MAX_LINE]
+
+
+@pytest.mark.parametrize("evil", ESCAPES.values(), ids=ESCAPES)
+def test_nothing_that_the_script_prints_can_steer_a_terminal(evil: str) -> None:
+    script, events = read(
+        f"==> vllm: Installing{evil}",
+        *(f"    vllm {kind} text{evil}" for kind in "|*!x"),
+        f"    vllm > --home /data{evil}",
+        f"    vllm ~ 1 2 3{evil}",
+        "<== vllm: failed 3",
+        f"error: {evil}",
+        f"last {evil}",
+    )
+    assert len(events) == 5
+    texts = [text for event in events for text in astuple(event) if isinstance(text, str)]
+    assert not [text for text in [*texts, script.failure()] if CONTROLS.search(text)]
+    assert (script.other_home, "text" in script.failure()) == ("", True)

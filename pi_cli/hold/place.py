@@ -1,0 +1,132 @@
+"""Where the holder's socket is, whether links may be held, and who is at the other end of a socket."""
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi_cli import __version__
+from pi_cli.store import paths
+
+if TYPE_CHECKING:
+    import socket
+
+LONGEST_PATH = 103  # bytes of a socket's path (`sun_path`) on macOS; Linux allows 107
+DESCRIPTORS = "/proc/self/fd"  # on Linux, a short way to a folder with a long path
+LOCAL_PEERCRED = 1  # getsockopt(2) on macOS and the BSDs, level 0; Python does not name it
+XUCRED = "2I"  # the version and the uid, at its begin (sys/ucred.h)
+PEERCRED = "3i"  # pid, uid, gid (unix(7))
+AGENT, OURS = "remote/agent", "hold"  # what the holder and its clients have to have in common
+
+
+def is_on() -> bool:
+    """Return whether this command may use a held link: a person is at a terminal, and has not turned it off.
+
+    PI_HOLD=0 turns it off, PI_HOLD=1 turns it on without a terminal and in CI too.
+    """
+    if chosen := os.environ.get("PI_HOLD"):
+        return chosen != "0"
+    return not os.environ.get("CI") and (os.isatty(0) or os.isatty(2))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The socket of the holder: `name` in `folder`, which is this user's only."""
+
+    folder: Path
+    name: str
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / self.name
+
+    def address(self) -> str | None:
+        """Return a path of the socket that is short enough for one; None if there is none."""
+        path = str(self.socket)
+        if len(os.fsencode(path)) <= LONGEST_PATH:
+            return path
+        if not os.path.isdir(DESCRIPTORS):  # noqa: PTH112 - without loading pathlib's parts
+            return None
+        return f"{DESCRIPTORS}/{_descriptor(self.folder, self.folder.stat().st_ino)}/{self.name}"
+
+
+@cache
+def _descriptor(folder: Path, inode: int) -> int:
+    """Open a folder, once and until pi exits."""
+    del inode
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def find() -> Place | None:
+    """Return the place of the holder if its folder is there and no other user can enter it."""
+    with suppress(OSError):
+        folder = _folder()
+        if is_private(folder):
+            return Place(folder, _name())
+    return None
+
+
+def make() -> Place | None:
+    """Do the same, and make the folder if it is missing."""
+    with suppress(OSError):
+        folder = _folder()
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+    return find()
+
+
+def is_private(folder: Path) -> bool:
+    """Return whether this is a folder, not a link to one, that only this user can enter."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def peer_uid(connection: "socket.socket") -> int | None:
+    """Return the user id of the process at the other end of a unix socket; None if the kernel does not say."""
+    import socket
+    import struct
+
+    with suppress(OSError, struct.error):
+        if hasattr(socket, "SO_PEERCRED"):
+            size = struct.calcsize(PEERCRED)
+            return int(struct.unpack(PEERCRED, connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+        size = struct.calcsize(XUCRED)
+        return int(struct.unpack(XUCRED, connection.getsockopt(0, LOCAL_PEERCRED, size))[1])
+    return None
+
+
+def is_ours(connection: "socket.socket") -> bool:
+    """Return whether the process at the other end of a unix socket is this user's."""
+    return peer_uid(connection) == os.geteuid()
+
+
+def _folder() -> Path:
+    """Return the folder: in that for sockets of this login if the system has made one, else pi's own."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    if given.startswith("/") and is_private(Path(given)):
+        return Path(given, "pi-hold")
+    return paths.config_dir().absolute() / "hold"
+
+
+def _name() -> str:
+    """Return a name that no other pi, configuration or machine has: a holder serves its equals only."""
+    import hashlib  # not loaded where no link was ever held
+    import socket
+
+    digest = hashlib.sha256()
+    for part in (__version__, sys.prefix, str(paths.config_dir().absolute()), socket.gethostname()):
+        digest.update(os.fsencode(part) + b"\0")
+    for folder in (paths.asset(AGENT), Path(__file__).parent):
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name.endswith(".py"):
+                status = entry.stat()
+                digest.update(os.fsencode(f"{entry.path}\0{status.st_mtime_ns}\0{status.st_size}\0"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,22 @@
+"""The process that holds links (`hold.process`), with the agent for its pods. `hold.client` starts it."""
+
+import gc
+import json
+import sys
+
+from pi_cli.hold import process
+from pi_cli.hold.link import Agent
+from pi_cli.pods import agent_link, agent_program, shell
+
+GC_THRESHOLD = 100_000  # as of pi itself
+
+
+def main() -> None:
+    gc.set_threshold(GC_THRESHOLD)
+    pods = json.loads(sys.stdin.buffer.read())
+    program = agent_program.waiting()
+    process.serve(pods, Agent(shell.AGENT, agent_link.with_size(program)), agent_link.VERSION)
+
+
+if __name__ == "__main__":
+    main()
