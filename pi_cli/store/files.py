@@ -19,8 +19,8 @@ LOCK_TIMEOUT = 10.0  # seconds
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def replace(path: Path, text: str) -> None:
-    """Replace a file atomically (mode 0600). The caller holds its lock.
+def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace a file atomically. The caller holds its lock.
 
     A reader sees the old text or the new one, also after a crash. The next call deletes the temporary file of a crash.
     """
@@ -29,7 +29,7 @@ def replace(path: Path, text: str) -> None:
     try:
         temporary.unlink(missing_ok=True)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()

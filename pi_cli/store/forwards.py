@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO
 
-from pi_cli.store import paths
+from pi_cli.store import held, paths
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A port of this machine's loopback that the process `pid` forwards to a model.
 
-    `secret` is a random text; with it, the process proves that the port is its own.
+    `secret` is a random text; with it, the process proves that the port is its own. `run_key` is a key that is good at
+    this port only; empty if the process does not know the key of the model.
     """
 
     pod: str
@@ -24,6 +24,7 @@ class Forward:
     port: int
     pid: int
     secret: str = field(default="", repr=False)
+    run_key: str = field(default="", repr=False)
 
 
 @contextmanager
@@ -75,13 +76,6 @@ def _read(path: Path) -> Forward | None:
     """Read a file if its process still holds the lock; a file without a lock was left by a `kill -9`."""
     try:
         with path.open(encoding="utf-8") as file:
-            return None if _is_unlocked(file) else Forward(**json.load(file))
+            return None if held.is_released(file) else Forward(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _is_unlocked(file: IO[str]) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    return False

@@ -40,7 +40,8 @@ class Model:
 
     `extra` has its share of the memory of the GPUs (`memory`), whether it listens on the pod's loopback only
     (`private`), and where its key was at the start if not in PI_API_KEY: the name of another variable (`api_key_env`)
-    or the path of a file (`api_key_file`).
+    or the path of a file (`api_key_file`). A model over several pods is on the list of each of them, with the same uid,
+    the pod's `role` and all its `peers`.
     """
 
     model: str
@@ -57,6 +58,25 @@ class Model:
     @property
     def is_private(self) -> bool:
         return self.extra.get("private") is True
+
+    @property
+    def kind(self) -> str:
+        """Return `model`, or what else runs like one, e.g. `gateway`."""
+        return str(self.extra.get("kind") or "model")
+
+    @property
+    def role(self) -> str | None:
+        """Return `head` or `node` for a part of a model over several pods."""
+        role = self.extra.get("role")
+        return role if role in ("head", "node") else None
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Return the pods of a model over several, the head first, as the client that started it calls them."""
+        peers = self.extra.get("peers")
+        return (
+            tuple(name for name in peers if isinstance(name, str) and is_name(name)) if isinstance(peers, list) else ()
+        )
 
     @property
     def key_variable(self) -> str:

@@ -27,7 +27,7 @@ def read(path: Path, parse: Callable[[dict[str, Any]], R | None]) -> list[R]:
     """Return the rows of a file, oldest first, without those for which `parse` returns None."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     parsed = [parse(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return [row for row in parsed if row is not None]
@@ -35,7 +35,11 @@ def read(path: Path, parse: Callable[[dict[str, Any]], R | None]) -> list[R]:
 
 def add(path: Path, new: R, parse: Callable[[dict[str, Any]], R | None]) -> None:
     """Add a row; it replaces an earlier one about the same thing."""
+    change(path, lambda known: [*(row for row in known if not row.is_about_the_same(new)), new], parse)
+
+
+def change(path: Path, changed: Callable[[list[R]], list[R]], parse: Callable[[dict[str, Any]], R | None]) -> None:
+    """Replace the rows of a file by what `changed` makes of them."""
     with files.locked(path):
-        others = [row for row in read(path, parse) if not row.is_about_the_same(new)]
-        rows = [asdict(row) for row in [*others, new][-MAX_ROWS:]]
-        files.replace(path, json.dumps(rows, indent=1) + "\n")
+        after = changed(read(path, parse))[-MAX_ROWS:]
+        files.replace(path, json.dumps([asdict(row) for row in after], indent=1) + "\n")

@@ -4,9 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pi_cli.commands import quantities
 from pi_cli.errors import BadUsage
-from pi_cli.store import costs
+from pi_cli.store import costs, quantities
 from pi_cli.store.records import Malformed, Model, Pod, Price, read_pod, write_pod
 
 
