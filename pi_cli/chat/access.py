@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from pi_cli.chat import credentials
+from pi_cli.chat import credentials, hard_links
 from pi_cli.chat.credentials import Credentials, folded
 from pi_cli.chat.paths import tool_errors
 from pi_cli.chat.schema import ToolError
@@ -119,7 +119,7 @@ class Access:
             require_kind(os.fstat(descriptor).st_mode, path, directory=directory)
             true = path_of(descriptor) or real
             self._require(true, true, str(path))
-            if not directory and true not in self._files and credentials.is_private_key(os.pread(descriptor, 200, 0)):
+            if not directory and true not in self._files and self._is_unnamed(descriptor):
                 raise ToolError(closed(str(path)))
             yield descriptor
         finally:
@@ -131,7 +131,31 @@ class Access:
 
     def ripgrep_options(self) -> list[str]:
         """Return the options that make `rg` skip what is closed; no glob may follow them."""
-        return self.credentials.exclusions(self._real_cwd, also=CLOSED_TREES)
+        return self.credentials.exclusions(self._real_cwd, self._trees, also=CLOSED_TREES)
+
+    def closes_file(self, path: str) -> bool:
+        """Return whether a file is closed although its name is not: a private key, a hard link to a credential.
+
+        `path` is that of a file that `rg` has found in an open folder.
+        """
+        path = path if path.startswith("/") else f"{self._real_cwd}/{path}"
+        if path in self._files:
+            return False
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError):  # gone in the meantime
+            return True
+        try:
+            return self._is_unnamed(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _is_unnamed(self, descriptor: int) -> bool:
+        """Return whether an open file is a credential that its name does not show."""
+        file = os.fstat(descriptor)
+        if file.st_nlink > 1 and (file.st_dev, file.st_ino) in self.linked:
+            return True
+        return credentials.is_private_key(os.pread(descriptor, 200, 0))
 
     async def permit(self, refusal: NotOpen) -> None:
         """Ask the user about a folder, or raise ToolError if there is no terminal or the user does not allow it."""
@@ -163,6 +187,13 @@ class Access:
     @cached_property
     def credentials(self) -> Credentials:
         return Credentials(credentials.places(self._environ, self._ssh_commands))
+
+    @cached_property
+    def linked(self) -> frozenset[hard_links.Inode]:
+        """The credentials that have a second name; looking for them takes up to a fifth of a second."""
+        with suppress(RuntimeError):  # of a user without a home
+            return hard_links.of_credentials(self.credentials, Path("~").expanduser())
+        return frozenset()
 
     def _require(self, path: str, real: str, shown: str, *, is_search: bool = False) -> None:
         """Raise ToolError unless a path and what it resolves to are open."""

@@ -1,36 +1,22 @@
-"""The OpenAI client, configured to talk to one pod and to use nothing from the user's OpenAI account."""
+"""The client of one model: what it is called in hints, and every way in which a request or an answer can fail."""
 
-import gc
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pi_cli.errors import PiError
+from pi_cli.chat.http_client import READ_SECONDS, SERVER, Client, NotConnected, Refused, RequestError, TimedOut
+from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 
-if TYPE_CHECKING:  # takes more than half a second to import
+if TYPE_CHECKING:  # takes a tenth of a second to import
     import httpx2
-    import openai
 
-    Client = openai.AsyncOpenAI
+__all__ = ["Client"]
 
-# Never resolved: the transport is connected to the pod already.
-SERVER = "http://pod"
-BASE_URL = f"{SERVER}/v1"
-CONNECT_SECONDS = 10.0
-# A long prompt on a busy machine takes minutes before its first token.
-READ_SECONDS = 600.0
-MAX_RETRIES = 2
 MAX_REASON = 300  # characters of an error message of the server
-
-# Everything that leaves this machine besides the conversation. The SDK would add a description of this machine, and
-# from OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS what belongs to the user's OpenAI account.
-ALLOWED_HEADERS = frozenset({
-    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host",
-    "transfer-encoding", "user-agent",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +24,13 @@ class ServedModel:
     """A model by its served model name, with what hints about it need.
 
     `pod` is set if commands have to name it because another pod is active; `key_variable` is the environment variable
-    with the API key.
+    with the API key. `is_stalled` asks the pod whether the model takes requests and answers none.
     """
 
     name: str
     pod: str | None = None
     key_variable: str = "PI_API_KEY"
+    is_stalled: Callable[[], Awaitable[bool]] | None = field(default=None, compare=False)
 
     def hint(self, template: str) -> str:
         """Fill the command that shows the model's log into `{logs}`."""
@@ -64,6 +51,18 @@ class ToolsNotServed(PiError):
         super().__init__(f"`{model}` was started without a tool-call parser", hint="ask without tools: `--no-tools`")
 
 
+class ConnectionLost(PiError):
+    """The connection to the model could not be made, or was lost before the answer was complete."""
+
+
+class RequestFailed(PiError):
+    """The server refused this request, or failed at it. `may_pass`: the same request may succeed later."""
+
+    def __init__(self, message: str, *, hint: str | None = None, may_pass: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.may_pass = may_pass
+
+
 class RouteNotServed(PiError):
     """The server has no such route: it is of another kind, or of another version."""
 
@@ -78,70 +77,49 @@ class TooLong(PiError):
         )
 
 
+class ImpossibleLimit(BadUsage):
+    """The model cannot answer with as many tokens as `--max-tokens` allows."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="choose a smaller `--max-tokens`, or leave it out")
+
+
 def warm_up() -> None:
-    """Import what an answer needs; a third of a second that another thread can spend while SSH connects.
-
-    The garbage collector is off in the meantime: half a million new objects contain no garbage, and the import takes
-    361 ms instead of 388.
-    """
-    gc.disable()
-    try:
-        import openai  # noqa: F401
-    finally:
-        gc.enable()
+    """Import what an answer needs; a tenth of a second that another thread can spend while SSH connects."""
+    import httpx2  # noqa: F401
 
 
-def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> "openai.AsyncOpenAI":
+def open_client(transport: "httpx2.AsyncBaseTransport", *, api_key: str) -> Client:
     """Return a client for `async with`, which closes `transport` at the end."""
-    import openai
-
-    async def keep_allowed_headers(request: "httpx2.Request") -> None:
-        for name in set(request.headers) - ALLOWED_HEADERS:
-            del request.headers[name]
-        request.headers["authorization"] = f"Bearer {api_key}"
-
-    http = openai.DefaultAsyncHttpxClient(
-        transport=transport,
-        trust_env=False,
-        follow_redirects=False,
-        event_hooks={"request": [keep_allowed_headers]},
-    )
-    return openai.AsyncOpenAI(
-        api_key=api_key,
-        base_url=BASE_URL,
-        http_client=http,
-        timeout=openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-        max_retries=MAX_RETRIES,
-    )
+    return Client(transport, api_key=api_key)
 
 
 @contextmanager
 def request_errors(model: ServedModel) -> Iterator[None]:
     """Turn every way a request can fail before the answer starts into a `PiError`."""
-    import openai
-
     try:
         yield
-    except openai.AuthenticationError as error:
-        raise PiError(
-            f"`{model.name}` refused the API key (401)",
-            hint=f"set {model.key_variable} to the key that the model was started with",
-        ) from error
-    except openai.NotFoundError as error:
-        raise not_found(model, error) from error
-    except openai.APITimeoutError as error:
-        raise PiError(f"`{model.name}` did not answer in time", hint=model.hint("see its log with `{logs}`")) from error
-    except openai.APIConnectionError as error:
+    except Refused as error:
+        if error.status_code == 401:
+            raise PiError(
+                f"`{model.name}` refused the API key (401)",
+                hint=f"set {model.key_variable} to the key that the model was started with",
+            ) from error
+        raise (not_found if error.status_code == 404 else request_failed)(model, error) from error
+    except TimedOut as error:
+        message = f"`{model.name}` did not answer in time"
+        raise RequestFailed(message, hint=model.hint("see its log with `{logs}`")) from error
+    except NotConnected as error:
         if reason := too_large(error):
             raise answer_failed(model, reason) from error
-        raise PiError(
+        raise ConnectionLost(
             f"`{model.name}` cannot be reached: {connection_failure(error)}", hint="see which models run with `pi list`"
         ) from error
-    except openai.APIError as error:
+    except RequestError as error:
         raise request_failed(model, error) from error
 
 
-def not_found(model: ServedModel, error: "openai.NotFoundError") -> PiError:
+def not_found(model: ServedModel, error: Refused) -> PiError:
     """Distinguish an unknown route from an unknown model."""
     if isinstance(error.body, dict) and "detail" in error.body:
         path = error.request.url.path
@@ -154,13 +132,11 @@ def not_found(model: ServedModel, error: "openai.NotFoundError") -> PiError:
 
 async def explain(client: "Client", model: ServedModel, error: RouteNotServed) -> PiError:
     """Return the error for a missing route; if the server says so, that the model is for other requests."""
-    import openai
-
     from pi_cli.models import served
 
     try:
-        kind = served.kind_of(served.routes_of(await client.get(SERVER + served.DESCRIPTION, cast_to=object)))
-    except (openai.APIError, ValueError, RecursionError):
+        kind = served.kind_of(served.routes_of(await client.get(SERVER + served.DESCRIPTION)))
+    except (RequestError, ValueError, RecursionError):
         return error
     if kind in (None, "generation"):
         return error
@@ -180,7 +156,7 @@ def too_large(error: BaseException | None) -> str | None:
     return str(error) if error else None
 
 
-def connection_failure(error: "openai.APIConnectionError") -> str:
+def connection_failure(error: NotConnected) -> str:
     """Return why there was no connection. The forwarded socket always accepts, and closes if the port is not open."""
     import httpx2
 
@@ -190,39 +166,64 @@ def connection_failure(error: "openai.APIConnectionError") -> str:
     return str(cause or error)
 
 
-def request_failed(model: ServedModel, error: "openai.APIError") -> PiError:
+def request_failed(model: ServedModel, error: RequestError) -> PiError:
     message = server_message(error)
+    if (asked := _max_tokens_of(error)) is not None and re.search(r"max_(completion_|output_)?tokens", message):
+        limit = fill("`{model}` cannot answer with `--max-tokens {asked}`", model=model.name, asked=asked)
+        return ImpossibleLimit(f"{limit}: {message}")
     if re.search(r"--enable-auto-tool-choice|--tool-call-parser", message):
         return ToolsNotServed(model.name)
     if re.search(r"context length|max_model_len|(exceed|longer).*model length", message, re.IGNORECASE):
         return TooLong(model.name, message)
-    return PiError(f"the request to `{model.name}` failed: {message}", hint=model.hint("see why with `{logs}`"))
+    if re.search(r"At most 0 image|not a multimodal model", message):
+        return RequestFailed(
+            f"`{model.name}` does not read images: {message}",
+            hint="ask without `--image`, or ask a vision model",
+            may_pass=False,
+        )
+    return RequestFailed(
+        f"the request to `{model.name}` failed: {message}",
+        hint=model.hint("see why with `{logs}`"),
+        may_pass=getattr(error, "status_code", 500) >= 500,
+    )
+
+
+def _max_tokens_of(error: RequestError) -> int | None:
+    """Return the limit on the answer that a request had; None if it had none."""
+    try:
+        body = json.loads(error.request.content)
+        limit = body.get("max_tokens", body.get("max_output_tokens"))
+    except (ValueError, AttributeError, RuntimeError, RecursionError):  # its body was not kept
+        return None
+    return limit if isinstance(limit, int) else None
 
 
 @contextmanager
 def stream_errors(model: ServedModel) -> Iterator[None]:
     """Turn every way an answer can fail while it streams into a `PiError`."""
-    import httpx2  # openai 3.0 passes its errors through; later versions wrap them
-    import openai
+    import httpx2
 
     try:
         yield
-    except (openai.APITimeoutError, httpx2.TimeoutException) as error:
+    except httpx2.TimeoutException as error:
         raise answer_failed(model, f"no data for {READ_SECONDS:.0f} s") from error
-    except (openai.APIConnectionError, httpx2.RequestError) as error:
-        reason = too_large(error) or "the connection was lost"
-        raise answer_failed(model, reason) from error
-    except openai.APIError as error:
+    except httpx2.RequestError as error:
+        if reason := too_large(error):
+            raise answer_failed(model, reason) from error
+        raise ConnectionLost(
+            f"`{model.name}` stopped answering: the connection was lost", hint=model.hint("see why with `{logs}`")
+        ) from error
+    except RequestError as error:
         raise answer_failed(model, server_message(error)) from error
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise answer_failed(model, f"it sent invalid data ({error})") from error
 
 
-def answer_failed(model: ServedModel, reason: str) -> PiError:
-    return PiError(f"`{model.name}` stopped answering: {reason}", hint=model.hint("see why with `{logs}`"))
+def answer_failed(model: ServedModel, reason: str) -> RequestFailed:
+    return RequestFailed(f"`{model.name}` stopped answering: {reason}", hint=model.hint("see why with `{logs}`"))
 
 
-def server_message(error: "openai.APIError") -> str:
+def server_message(error: RequestError) -> str:
     """Return the server's own error message, on one line."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else body

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from pi_cli import interrupts
 from pi_cli.chat.events import ChatReport, Notice
 from pi_cli.chat.prompts import PromptSource
 from pi_cli.errors import PiError, PodUnreachable
@@ -90,25 +91,17 @@ async def _attempt(
 @contextmanager
 def stopped_by_ctrl_c(task: "asyncio.Task[bool]") -> Iterator[None]:
     """Make Ctrl+C cancel the task instead of the command; SIGTERM and SIGHUP still end the command."""
+    if interrupts.is_ignored(signal.SIGINT):
+        yield
+        return
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         loop.call_soon_threadsafe(task.cancel)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    signal.signal(signal.SIGINT, stop)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if callable(before[number]):
-            signal.signal(number, leave)
+    before = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)

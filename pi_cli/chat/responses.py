@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pi_cli.chat.client import ServedModel, answer_failed
+from pi_cli.chat.requirements import SCHEMA_NAME, TOOL_CHOICES
 from pi_cli.chat.turn import Draft, Message, Request, Turn, encodable, stream_answer, text_of
 
 if TYPE_CHECKING:
@@ -37,11 +38,17 @@ def request_body(request: Request) -> dict[str, Any]:
     }
     if request.tools:
         body["tools"] = [{"type": "function", "strict": False, **tool.offer()} for tool in request.tools.values()]
-        body["tool_choice"] = request.tool_choice
+        choice = request.tool_choice
+        body["tool_choice"] = choice if choice in TOOL_CHOICES else {"type": "function", "name": choice}
+    sampling = request.sampling
     optional: Mapping[str, Any] = {
-        "temperature": request.sampling.temperature,
-        "max_output_tokens": request.sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "max_output_tokens": sampling.max_tokens,
+        "reasoning": {"effort": sampling.reasoning} if sampling.reasoning else None,
     }
+    if sampling.schema is not None:
+        form = {"type": "json_schema", "name": SCHEMA_NAME, "schema": sampling.schema, "strict": True}
+        body["text"] = {"format": form}
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
@@ -58,7 +65,19 @@ def items(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
             case {"role": "assistant"}:
                 yield from _assistant_items(message, number)
             case _:
-                yield {"type": "message", "role": message["role"], "content": message["content"]}
+                yield {"type": "message", "role": message["role"], "content": _parts(message["content"])}
+
+
+def _parts(content: Any) -> Any:
+    """Convert the parts of a prompt with images."""
+    if not isinstance(content, list):
+        return content
+    return [
+        {"type": "input_image", "image_url": part["image_url"]["url"], "detail": "auto"}
+        if part["type"] == "image_url"
+        else {"type": "input_text", "text": part["text"]}
+        for part in content
+    ]
 
 
 def _assistant_items(message: Message, number: int) -> Iterator[dict[str, Any]]:
@@ -88,7 +107,7 @@ class _EventReader:
 
     def add(self, event: Any) -> None:
         match event:
-            case {"type": "response.output_text.delta", "delta": str(text)}:
+            case {"type": "response.output_text.delta" | "response.refusal.delta", "delta": str(text)}:
                 self.turn.add(text=text)
             case {"type": str(kind), "delta": str(thinking)} if kind in REASONING_EVENTS:
                 self.turn.add(thinking=thinking)
@@ -107,6 +126,8 @@ class _EventReader:
                 raise answer_failed(self.model, reason)
             case {"type": "error", "message": str(reason)}:
                 raise answer_failed(self.model, reason)
+            case {"type": "response.cancelled"}:
+                self.turn.finish = "cancelled"
             case {"type": "response.failed" | "error"}:
                 raise answer_failed(self.model, "the server reported a failure without a reason")
 
@@ -124,7 +145,13 @@ class _EventReader:
         draft.arguments = text_of(item, "arguments") or draft.arguments
 
     def end(self, response: Mapping[Any, Any]) -> None:
-        self.turn.finish = "length" if response.get("status") == "incomplete" else "stop"
+        match response:
+            case {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}:
+                self.turn.finish = "content_filter"
+            case {"status": "incomplete"}:
+                self.turn.finish = "length"
+            case _:
+                self.turn.finish = "stop"
         match response:
             case {"usage": {"input_tokens": int(prompt_tokens), "output_tokens": int(completion_tokens)}}:
                 self.turn.prompt_tokens, self.turn.completion_tokens = prompt_tokens, completion_tokens

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from pi_cli.chat import rg_output
 from pi_cli.chat.access import Access
 from pi_cli.chat.files import MAX_CHARACTERS, MAX_LINES
 from pi_cli.chat.paths import tool_errors
@@ -61,14 +62,17 @@ async def rg(
     program = find_program(path)
     if program is None:
         raise ToolError(NOT_INSTALLED)
-    arguments, paths = check_arguments(args, access or Access(cwd))
+    access = access or Access(cwd)
+    options, pattern, paths = check_arguments(args, access)
     with tempfile.TemporaryFile() as errors:
         command = [program, "--no-config", "--no-messages", "--line-number", "--no-heading"]
-        command += [f"--max-columns={MAX_COLUMNS}", "--max-columns-preview", *arguments, *paths]
+        command += [f"--max-columns={MAX_COLUMNS}", "--max-columns-preview", *rg_output.marked(options)]
+        command += [*access.ripgrep_options(), "--color=never", "--one-file-system", "--", *pattern, *paths]
         async with running(command, cwd=cwd, errors=errors.fileno()) as process:
             output, note = await read_output(process, seconds)
         require_same(paths)
         errors.seek(0)
+        output = await asyncio.to_thread(rg_output.open_part, output, options, access)
         return search_result(output, note, process.returncode, errors.read(2000).decode("utf-8", "replace").strip())
 
 
@@ -82,8 +86,8 @@ def find_program(path: str | None = None) -> str | None:
     return shutil.which("rg", path=os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep))))
 
 
-def check_arguments(args: str, access: Access) -> tuple[list[str], list[str]]:
-    """Return the arguments for `rg` and the paths to search; raise ToolError if they are not allowed.
+def check_arguments(args: str, access: Access) -> tuple[list[str], list[str], list[str]]:
+    """Return the options for `rg`, its pattern if it is not among them, and the paths; or raise ToolError.
 
     The paths are resolved, so that `rg` follows no link to another place.
     """
@@ -99,7 +103,7 @@ def check_arguments(args: str, access: Access) -> tuple[list[str], list[str]]:
     existing = [existing_path(path, access) for path in paths]
     if not existing:
         access.locate(".", is_search=True)
-    return [*options, *access.ripgrep_options(), "--color=never", "--one-file-system", "--", *pattern], existing
+    return options, pattern, existing
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -36,6 +36,10 @@ CREDENTIALS = """
     .m2/settings.xml .gradle/gradle.properties .gem/credentials .config/doctl/config.yaml .runpod/config.toml
     .kaggle/kaggle.json .pi/pods.json .git/config .netrc.bak .SSH/id Library/Keychains/login.keychain-db
     .config/BraveSoftware/Brave-Browser/Local%20State secrets.yaml service-account-1.json
+    .config/mozilla/firefox/x.default/cookies.sqlite old/logins.json .mcp.json .config/Claude/claude_desktop_config.json
+    .qwen/oauth_creds.json .local/share/opencode/auth.json .local/share/crush/crush.json .codeium/config.json
+    .config/openstack/clouds.yaml .databricks/token-cache.json .brev/credentials.json .sentryclirc .gitconfig
+    .local/state/zsh/history .local/state/nvim/shada/main.shada .hishtory/.hishtory.db .config/pnpm/rc
 """
 
 ORDINARY = """
@@ -191,6 +195,35 @@ def test_a_home_as_working_directory_keeps_its_credentials(environment: Path) ->
         assert "may hold credentials" in read(access, path)
 
 
+@needs_rg
+@pytest.mark.parametrize("name", [".claude/settings.json", ".codex/config.toml", ".docker/contexts/a/meta.json"])
+def test_what_assistants_keep_in_a_home_is_closed_there(environment: Path, name: str) -> None:
+    write(environment / name)
+    write(environment / "project" / name, "fine")
+    access = Access(environment)
+
+    assert "may hold credentials" in read(access, name)
+    assert read(access, f"project/{name}") == "fine"
+    assert call(access, "rg", args="-uuu .") == f"project/{name}:1:fine"
+
+
+@needs_rg
+def test_the_homes_of_other_users_are_closed_like_ones_own(
+    cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [cwd / "alice", tmp_path / "homes" / "bob"]
+    monkeypatch.setattr(credentials, "homes", lambda: map(str, others))
+    for home in others:
+        write(home / ".claude" / "settings.json")
+        write(home / "notes.txt", "fine")
+    access = Access(cwd, allowed=[str(tmp_path / "homes")])
+
+    for home in others:
+        assert "may hold credentials" in read(access, home / ".claude" / "settings.json")
+        assert call(access, "rg", args=f"-uuu -I . {home}") == "1:fine"
+    assert call(access, "rg", args="-uuu .") == "alice/notes.txt:1:fine"
+
+
 def test_a_working_directory_in_a_folder_of_credentials_is_closed(environment: Path) -> None:
     write(environment / ".ssh" / "config")
     access = Access(environment / ".ssh")
@@ -264,6 +297,43 @@ def test_a_private_key_is_closed_whatever_it_is_called(cwd: Path, beginning: str
     assert "may hold credentials" in read(Access(cwd), "notes.txt")
     assert "may hold credentials" in call(Access(cwd), "rg", args=". notes.txt")
     assert read(Access(cwd, allowed=["notes.txt"]), "notes.txt") == beginning
+
+
+@needs_rg
+def test_rg_skips_private_keys_whatever_they_are_called(cwd: Path, tmp_path: Path) -> None:
+    """Also if its own options would show other lines of them only."""
+    other = tmp_path / "other"
+    for folder in (cwd, other):
+        write(folder / "keys" / "deploy [1]", f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}")
+        write(folder / "account.txt", f'{{"type": "service_account", "private_key": "{SECRET}"}}')
+        write(folder / "about keys.md", f"It begins with -----BEGIN PRIVATE KEY-----, not with {SECRET[:6]}")
+    for args in (
+        SECRET, f"-uuu {SECRET}", f"-v x . {other}", f"--json {SECRET}", f"-l {SECRET} . {other}", f"-c {SECRET}",
+        f"-g '*' {SECRET}", f"-E utf-16 . {other}", f"--passthru {SECRET}", f"-A9 BEGIN {other}", f"-r $0 -o {SECRET}",
+    ):  # fmt: skip
+        found = call(Access(cwd, allowed=[str(other)]), "rg", args=args)
+        assert SECRET not in found.replace(f"`{SECRET}`", ""), args
+        assert "deploy" not in found, args
+    access = Access(cwd, allowed=["keys/deploy [1]"])
+    assert call(access, "rg", args=f"-I {SECRET}") == f"2:{SECRET}"
+    assert "about keys.md" in call(access, "rg", args="-l SECRET")
+
+
+@needs_rg
+@pytest.mark.parametrize(
+    "name", [".netrc", ".config/gh/hosts.yml", ".local/share/keyrings/a/b/login.keyring", ".aws/a"]
+)
+def test_a_hard_link_to_a_credential_is_closed_too(environment: Path, name: str) -> None:
+    (environment / "work").mkdir()
+    (environment / "work" / "notes.txt").hardlink_to(write(environment / name))
+    write(environment / "work" / "first.txt", "fine")
+    (environment / "work" / "second.txt").hardlink_to(environment / "work" / "first.txt")
+    access = Access(environment / "work")
+
+    assert "may hold credentials" in read(access, "notes.txt")
+    assert read(access, "second.txt") == "fine"
+    assert set(call(access, "rg", args="-uuu .").splitlines()) == {"first.txt:1:fine", "second.txt:1:fine"}
+    assert read(Access(environment / "work", allowed=["notes.txt"]), "notes.txt") == SECRET
 
 
 @needs_rg

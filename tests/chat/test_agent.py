@@ -10,7 +10,7 @@ import pytest
 from pi_cli.chat.client import TooLong, open_client
 from pi_cli.chat.events import ChatEvent, Notice, Text, Usage
 from pi_cli.chat.turn import Sampling, silence_notice
-from pi_cli.errors import PiError
+from pi_cli.errors import NoAnswer, PiError
 
 from .conversation import KEY, ask, begin
 from .server import Reply, called, recorded, refusal, serving, streamed
@@ -213,9 +213,25 @@ def test_without_a_tool_parser_the_model_answers_and_a_notice_says_how_to_enable
 
     assert outcome.text == "Done."
     assert "tools" not in outcome.requests[1].body
-    [notice] = outcome.notices
-    assert notice.startswith("`qwen` was started without a tool-call parser, so it cannot look at files; to enable")
-    assert notice.endswith("`--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`")
+    assert outcome.notices == [
+        "`qwen` was started without a tool-call parser, so it cannot look at files",
+        "to enable tools, start it with `--vllm … --enable-auto-tool-choice --tool-call-parser PARSER`",
+    ]
+
+
+def test_the_answer_does_not_wait_for_the_name_of_the_parser(cwd: Path) -> None:
+    async def parser() -> str:
+        await asyncio.Event().wait()
+        return "hermes"
+
+    async def talk() -> list[str]:
+        wanting = refusal(400, "--tool-call-parser to be set")
+        async with serving(wanting, ANSWER) as model, open_client(model.transport(), api_key=KEY) as client:
+            events: list[ChatEvent] = []
+            await begin(cwd, events.append, tool_parser=parser).ask(client, "One")
+            return [event.text for event in events if isinstance(event, Notice)]
+
+    assert asyncio.run(talk())[1].endswith("--tool-call-parser PARSER`")
 
 
 def test_the_notice_names_the_parser_if_known_and_later_requests_have_no_tools(cwd: Path) -> None:
@@ -307,10 +323,25 @@ def test_an_answer_cut_off_at_the_token_limit_is_reported(cwd: Path) -> None:
     assert outcome.notices == ["the answer was cut off at the token limit"]
 
 
-def test_an_empty_answer_is_reported(cwd: Path) -> None:
-    outcome = ask("Hello", streamed({"reasoning": "Hm."}), cwd=cwd)
+@pytest.mark.parametrize(
+    ("delta", "finish", "reason"),
+    [
+        ({"reasoning": "Hm."}, "stop", "it only reasoned"),
+        ({"content": "\n\n"}, "stop", "it ended without text"),
+        ({"reasoning": "Hm."}, "length", "the token limit was reached before there was one"),
+        ({"content": "One, "}, "abort", "its server aborted it"),
+        ({"content": "One, "}, "content_filter", "its server filtered it"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error_with_its_own_code(
+    cwd: Path, delta: dict[str, str], finish: str, reason: str
+) -> None:
+    outcome = ask("Hello", streamed(delta, finish=finish), cwd=cwd)
 
-    assert outcome.notices == ["the model finished without an answer"]
+    assert isinstance(outcome.error, NoAnswer)
+    assert (outcome.error.message, outcome.error.exit_code) == (f"`qwen` gave no answer: {reason}", 6)
+    assert outcome.error.hint
+    assert outcome.messages[-1]["content"] == delta.get("content", "")
 
 
 ENDLESS = Reply(BEGUN, ending="hang")

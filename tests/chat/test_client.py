@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from pi_cli.chat.client import ServedModel, open_client
+from pi_cli.chat.client import ServedModel, TooLong, open_client
+from pi_cli.chat.turn import Sampling
 from pi_cli.errors import PiError
 
 from .conversation import KEY, ask, begin
@@ -117,3 +118,20 @@ def test_an_error_with_a_huge_body_is_an_error_like_others(cwd: Path) -> None:
     assert isinstance(outcome.error, PiError)
     assert outcome.error.message.startswith("the request to `qwen` failed: ")
     assert len(outcome.error.message) < 500
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens=999999 cannot be greater than max_model_len=32768. Please request fewer output tokens.",
+        "'max_tokens' or 'max_completion_tokens' is too large: 999999. This model's maximum context length is 32768",
+    ],
+)
+def test_an_impossible_limit_on_the_answer_is_called_that(cwd: Path, message: str) -> None:
+    outcome = ask("Hello", refusal(400, message), cwd=cwd, sampling=Sampling(max_tokens=999_999))
+    without = ask("Hello", refusal(400, message), cwd=cwd)
+
+    assert isinstance(outcome.error, PiError)
+    assert outcome.error.message.startswith("`qwen` cannot answer with `--max-tokens 999999`: ")
+    assert (outcome.error.exit_code, outcome.messages) == (2, [])
+    assert isinstance(without.error, TooLong)

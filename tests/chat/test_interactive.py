@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from pi_cli import interrupts
 from pi_cli.chat import interactive
 from pi_cli.chat.events import ChatEvent, Notice
 from pi_cli.chat.prompts import PipedPrompts
@@ -45,7 +46,7 @@ class Chat:
     """Which attempt to connect fails, counted from 1."""
 
     def run(self, *first: str) -> int:
-        return asyncio.run(
+        return interrupts.run(
             interactive.chat(
                 self.source,
                 first=first,
@@ -115,21 +116,29 @@ def test_ctrl_c_ends_a_chat_whose_prompts_come_from_a_pipe() -> None:
     assert chat.asked == ["one"]
 
 
+@pytest.mark.parametrize("is_background", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_sigterm_and_sighup_still_end_the_command(number: signal.Signals) -> None:
-    """As in `pi`: the handler of both signals ends the command like Ctrl+C."""
+def test_sigterm_and_sighup_still_end_the_command(
+    number: signal.Signals, is_background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the shell of a script has SIGINT ignored."""
 
     async def ended() -> None:
         os.kill(os.getpid(), number)
         await asyncio.sleep(60)
 
-    before = signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(interrupts, "received", [])
+    if is_background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.clean_up()
     chat = Chat(FixedPrompts(["one", "two"]), {"one": ended})
     try:
         with pytest.raises(KeyboardInterrupt):
             chat.run()
     finally:
-        signal.signal(number, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert chat.asked == ["one"]
 
 

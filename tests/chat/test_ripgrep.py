@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -53,6 +55,28 @@ def tree(cwd: Path) -> Path:
 )
 def test_rg_finds_the_same_as_in_a_shell(tree: Path, search: Search, args: str, lines: list[str]) -> None:
     assert search(args.replace("{cwd}", str(tree))).splitlines() == [line.replace("{cwd}", str(tree)) for line in lines]
+
+
+TIMES = re.compile(r'"(secs|nanos|human)":("[^"]*"|\d+)')
+FORMS = """
+    pass|-C1 pass|-A1 -B1 --column TODO|--vimgrep o|-b pass|-N pass|-N --column pass|-I -C1 pass|-I -H TODO|-H -I TODO
+    --heading -C1 pass|--heading -I pass|-c o|-c -l o|-l -c o|--count-matches -I o|--files-without-match TODO|-o o
+    -r X-$0 TODO|-U one[^#]*TODO|--passthru TODO src/a.py|--json pass|--json -I pass|-a o
+    -v x|--trim pass|-m1 o|--include-zero -c o|o src/a.py src/b.ts|o src/a.py -H|-o -b o|-i -e todo -e pass|-M5 o
+"""
+
+
+@pytest.mark.parametrize("form", [form for line in FORMS.split("\n") for form in line.strip().split("|") if form])
+def test_the_output_has_the_form_that_rg_gives_it(tree: Path, search: Search, form: str) -> None:
+    (tree / "binary").write_bytes(b"one o\0o\nTODO o\n")
+    (tree / "long names [x].txt").write_text("1:1-o pass TODO\n\nno: 5-o\n")
+    program = ripgrep.find_program()
+    assert program
+    words = [program, "-n", "--no-heading", "--max-columns=1000", "--max-columns-preview", "--sort=path"]
+    words += [word if "/" not in word else str(tree / word) for word in form.split()]
+    shown = subprocess.run(words, cwd=tree, capture_output=True, check=False, stdin=subprocess.DEVNULL).stdout
+    found, expected = (TIMES.sub("", text) for text in (search(f"--sort=path {form}"), shown.decode()))
+    assert found == ("\n".join(expected.splitlines()) or "no matches")
 
 
 ESCAPES = [
