@@ -6,11 +6,12 @@ Only what the shipped vLLM knows counts: a message may name anything.
 import re
 from typing import NamedTuple
 
+from pi_cli.diagnosis.offers import Offer, offer
 from pi_cli.diagnosis.start_command import StartCommand
-from pi_cli.hints import fill
-from pi_cli.vllm import abilities, own_arguments, vllm_arguments
+from pi_cli.vllm import abilities, own_arguments, own_variables, vllm_arguments
 from pi_cli.vllm.abilities import Option
 
+SHORT = 3  # letters of a word in capitals that may be an abbreviation
 MAX_TEXT = 4000  # characters of a message that are searched
 VERB = (
     r"(?:set(?:ting)?|us(?:e|ing)|pass(?:ing)?|add(?:ing)?|specify(?:ing)?|enabl(?:e|ing)|disabl(?:e|ing)|export"
@@ -46,7 +47,8 @@ NEVER = re.compile("TOKEN|KEY|SECRET|PASSWORD|ENDPOINT|URL|HOST|PROXY|ADDR|PRELO
 OF_PI = {"--gpu-memory-utilization": "--memory", "--max-model-len": "--context", "--tensor-parallel-size": "--gpus"}
 DENIAL = re.compile(r"(?i)(?:\bnot|n't|cannot|\bonly(?: be)?|never|without|instead of|rather than)\s+(?:\w+\s+){0,2}$")
 DENIAL_BETWEEN = re.compile(r"(?i)\b(?:only|not|default|omit\w*|either)\b")
-DENIAL_BEHIND = re.compile(r"\W{0,3}(?:is|are) (?:no longer|not|already)\b")
+DENIAL_BEHIND = re.compile(r"\W{0,3}(?:(?:is|are) (?:no longer|not|already)\b|request field)")
+FOR_A_VALUE = re.compile(r"\bfor $")  # `set x to 1 for VLLM_Y=a`: it has that value
 # What pi decides itself, and what only several machines need; JSON cannot be advised in words.
 NOT_ADVISED = {
     *own_arguments.OF_SEVERAL_MACHINES,
@@ -73,7 +75,7 @@ def find(message: str) -> Advice | None:
     if exceeded := _exceeded(text):
         return exceeded
     for match in VARIABLE.finditer(text):
-        if _is_variable(match["name"]):
+        if _is_variable(match["name"]) and not FOR_A_VALUE.search(_between(match)):
             return Advice(match["name"], match["value"], is_variable=True)
     named = [match for pattern in (OPTION, FIELD) for match in pattern.finditer(text)]
     for match in sorted(named, key=lambda match: match.start("name")):
@@ -82,7 +84,7 @@ def find(message: str) -> Advice | None:
         if option is None or name in NOT_ADVISED or _is_denied(text, match):
             continue
         verb = _verb(match)
-        if verb == "disable":
+        if verb == "disable" and not name.startswith("--no-"):  # `disable it with --no-x` tells to set that
             return Advice(name, verb="leave out") if option.value == "no" else None
         if option.value == "no":
             return Advice(name)
@@ -90,33 +92,33 @@ def find(message: str) -> Advice | None:
     return None
 
 
-def hint(advice: Advice, command: StartCommand | None) -> str:
+def offered(advice: Advice, command: StartCommand | None) -> Offer:
     """Return the hint that hands the advice on, with the whole command where the value is known."""
     if advice.is_variable:
         variable = f"{advice.name}={advice.value}"
         if command:
-            return fill("as vLLM advises: `{start}`", start=command.with_variables([variable]).argv)
-        return fill("start it with `--env {variable}`, as vLLM advises", variable=variable)
+            return offer("as vLLM advises: `{start}`", start=command.with_variables([variable]))
+        return offer("start it with `--env {variable}`, as vLLM advises", variable=variable)
     if advice.verb == "leave out":
         return _left_out(advice.name, command)
     option = _option(advice.name)
     is_complete = bool(advice.value) or (option is not None and option.value == "no")
     if command and is_complete:
-        return fill("as vLLM advises: `{start}`", start=_with(command, advice).argv)
+        return offer("as vLLM advises: `{start}`", start=_with(command, advice))
     values = [advice.value] if advice.value else []
     is_planned = command is not None and command.own_arguments is None
     if not is_complete and is_planned and advice.name in OF_PI:
-        return fill(f"{advice.verb} `{{option}}`, as vLLM advises", option=OF_PI[advice.name])
+        return offer(f"{advice.verb} `{{option}}`, as vLLM advises", option=OF_PI[advice.name])
     if is_complete:
-        return fill("add `{option}` after `--vllm`, as vLLM advises", option=[advice.name, *values])
-    return fill(f"{advice.verb} `{{option}}` after `--vllm`, as vLLM advises", option=advice.name)
+        return offer("add `{option}` after `--vllm`, as vLLM advises", option=[advice.name, *values])
+    return offer(f"{advice.verb} `{{option}}` after `--vllm`, as vLLM advises", option=advice.name)
 
 
-def _left_out(name: str, command: StartCommand | None) -> str:
+def _left_out(name: str, command: StartCommand | None) -> Offer:
     without = command.without_vllm_options([name]) if command else None
     if without and command and without.arguments != command.arguments:
-        return fill("leave out `{option}`, as vLLM advises: `{start}`", option=name, start=without.argv)
-    return fill("leave out `{option}`, as vLLM advises", option=name)
+        return offer("leave out `{option}`, as vLLM advises: `{start}`", option=name, start=without)
+    return offer("leave out `{option}`, as vLLM advises", option=name)
 
 
 def _with(command: StartCommand, advice: Advice) -> StartCommand:
@@ -155,7 +157,7 @@ def _between(match: re.Match[str]) -> str:
 
 
 def _is_variable(name: str) -> bool:
-    if FOR_DEBUGGING.search(name) or NEVER.search(name):
+    if FOR_DEBUGGING.search(name) or NEVER.search(name) or name in own_variables.OF_PI:
         return False
     return name in abilities.shipped().variables or OF_LIBRARIES.match(name) is not None
 
@@ -167,6 +169,8 @@ def _has_value(text: str, match: re.Match[str], option: Option) -> bool:
         return False
     if option.choices:
         return value in option.choices
+    if value.isupper() and len(value) > SHORT:
+        return True  # as backends are called
     is_quoted = text[match.start("name") - 1] == "`" == text[match.end() : match.end() + 1]
     return is_quoted or value.replace(".", "").isdecimal()
 

@@ -20,6 +20,7 @@ from pi_cli.diagnosis import (
 )
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.log_statements import Statement
+from pi_cli.diagnosis.offers import Offer
 from pi_cli.diagnosis.start_command import StartCommand
 from pi_cli.hints import Value, fill
 
@@ -40,7 +41,8 @@ UNRAISED_CAUSES = tuple(
 CONSEQUENCE = re.compile(
     r"Engine ?[Cc]ore (?:initialization failed|failed to start|encountered a fatal error|proc \S+ died)|Engine\w*Dead"
     r"|Frontend process failed"
-    r"|WorkerProc (?:initialization failed|failed to start|hit an exception)|Worker (?:proc \S+ died|failed with error)"
+    r"|WorkerProc (?:initialization failed|failed to start|hit an exception)"
+    r"|Worker (?:proc \S+ died|\w+ pid \d+ died|failed with error)"
     r"|CalledProcessError: Command|Error raised in subprocess|MultiprocExecutor|[Cc]ancelled"
     r"|DistNetworkError|TCPStore|Broken pipe|Connection (?:reset|closed) by peer"
     r"|^(?:SystemExit|KeyboardInterrupt|EOFError)"
@@ -71,13 +73,16 @@ OUT_OF_HOST_MEMORY = 9
 class Cause:
     """Why a model failed; `line` is the line of the log that says so, `hint` what the user can do.
 
-    `is_known` is false where the summary is only the message of the first exception.
+    `is_known` is false where the summary is only the message of the first exception. `starts` are the commands of the
+    hint that repair something by themselves. `is_silent`: a process died without an error message, maybe by signal 9.
     """
 
     summary: str
     line: str
     hint: str | None = None
     is_known: bool = True
+    starts: tuple[StartCommand, ...] = ()
+    is_silent: bool = False
 
 
 def find(
@@ -102,7 +107,7 @@ def find(
         return _cause(recognised, pod, model, command, line)
     if unknown is None or not unknown.is_error:
         return None
-    return _unknown(unknown, command)
+    return _unknown(unknown, command, pod)
 
 
 def describe_end(code: int | None, signal: int | None) -> str:
@@ -113,9 +118,16 @@ def describe_end(code: int | None, signal: int | None) -> str:
     return f"vLLM was killed by signal {signal}{f' ({meaning})' if meaning else ''}"
 
 
-def hint_of_end(signal: int | None, *, pod: str) -> str | None:
-    """Return the hint for a process that was killed."""
-    return fill(known_machine.MORE_HOST_MEMORY, pod=pod) if signal == OUT_OF_HOST_MEMORY else None
+def of_end(code: int | None, signal: int | None, *, pod: str) -> Cause:
+    """Return how vLLM exited as a cause, for a log that shows none."""
+    hint = fill(known_machine.MORE_HOST_MEMORY, pod=pod) if signal == OUT_OF_HOST_MEMORY else None
+    return Cause(describe_end(code, signal), "", hint, is_known=False)
+
+
+def signal_in(cause: Cause) -> int | None:
+    """Return the signal that the line of a silent death names."""
+    named = re.search(r"(?:: |\(|code: )-(\d{1,2})\b", cause.line)
+    return int(named[1]) if named else None
 
 
 def hub_unreachable(*, pod: str) -> Cause:
@@ -206,27 +218,34 @@ def _cause(
     if "packages" in groups:
         values["packages"] = groups["packages"].split()
     remedy = known.remedy(command, matches) if command and known.remedy else None
+    if known is REFUSED_ARGUMENTS and (found := advice.find(statement.text)):
+        remedy = advice.offered(found, command)
     position = recognised.match.start("what" if "what" in groups else 0)
     shown = line or _line_around(recognised.match.string, position)
     if shown == statement.lines[0].strip():
         shown = messages.telling(statement.lines)
     summary = _shorten(fill(known.summary, **values), MAX_SUMMARY)
-    return Cause(summary, _shorten(shown, MAX_LINE), remedy or fill(known.hint, **values))
+    remedy = remedy or Offer(fill(known.hint, **values))
+    is_silent = known in known_machine.MAYBE_OUT_OF_MEMORY
+    return Cause(summary, _shorten(shown, MAX_LINE), remedy.hint, starts=remedy.starts, is_silent=is_silent)
 
 
-def _unknown(statement: Statement, command: StartCommand | None) -> Cause:
+def _unknown(statement: Statement, command: StartCommand | None, pod: str) -> Cause:
     """Return what an error says that no row is about, where in vLLM it was raised, and what vLLM advises."""
     told = messages.telling(statement.lines)
-    summary, hint = told, None
+    summary, remedy = told, None
     place = places.innermost(statement.frames)
     if place and places.is_bare(told):
         summary = f"{told.rstrip(': ')} in {place}"
     feature = places.feature(statement.frames)
     if found := advice.find(statement.text):
-        hint = advice.hint(found, command)
+        remedy = advice.offered(found, command)
     elif feature:
-        hint = remedies.without_feature(feature, command)
-    return Cause(_shorten(summary, MAX_SUMMARY), _shorten(told, MAX_LINE), hint, is_known=False)
+        remedy = remedies.without_feature(feature, command)
+    elif part := places.part(statement.frames, told):
+        remedy = remedies.of_part(part, command, pod)
+    hint, starts = (remedy.hint, remedy.starts) if remedy else (None, ())
+    return Cause(_shorten(summary, MAX_SUMMARY), _shorten(told, MAX_LINE), hint, is_known=False, starts=starts)
 
 
 def _about_the_model(pod: str, model: str, statement: Statement) -> dict[str, str]:

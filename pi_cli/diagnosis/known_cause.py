@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pi_cli.diagnosis import remedies
 from pi_cli.diagnosis.remedies import Remedy
 
 
@@ -28,4 +29,5 @@ REFUSED_ARGUMENTS = KnownCause(
     r"validation errors? for (?P<config>\w+)\n\s*(?:Value error, )?(?P<why>(?s:.*?))\s*(?:\[type=|$)",
     "vLLM rejected its arguments ({config}): {why}",
     "correct the arguments after `--vllm` and start again",
+    remedies.own_fault,
 )

@@ -7,7 +7,7 @@ from pi_cli.diagnosis import remedies
 from pi_cli.diagnosis.known_cause import KnownCause
 
 ANOTHER_FORM = "choose another form of the model: `pi models` shows what fits"
-CLEAN_CACHE = "delete it with `pi ssh {pod} 'rm -r ~/.cache/vllm/torch_compile_cache'`, and start again"
+CLEAN_CACHE = "start it again with `--clean-cache`, or add `--enforce-eager` after `--vllm`"
 NEWER_VLLM = "install a newer vLLM with `pi pods setup {pod} --vllm nightly`"
 
 # In the order of what helps most: a kernel of another kind, another form of the model, a newer vLLM.
@@ -22,6 +22,7 @@ GENERATIONS = (
         r"(?P<what>type fp8\w+ not supported in this architecture)",
         "this kind of GPU cannot compute in FP8",
         ANOTHER_FORM,
+        remedies.another_form,
     ),
     KnownCause(
         r"No (?P<what>(?i:nvfp4|mxfp4|fp8|wna16)) MoE backend supports the deployment configuration",
@@ -39,29 +40,50 @@ GENERATIONS = (
         r"Error: (?P<what>(?:Only supports|Supports only|Only) \w*(?:fp4|fp8|int4|int8|w4a|w8a)\w*)",
         "vLLM's kernels for this kind of GPU do not compute the model's quantisation: {what}",
         f"{ANOTHER_FORM}; or {NEWER_VLLM}",
+        remedies.other_form_first,
     ),
     KnownCause(
-        r"No compiled (?P<what>\w+) for (?:CUDA device|a compute) capability[: ]*(?P<have>\d+)"
+        r"No compiled (?P<what>\w+) for (?:CUDA device|a compute) capability"
+        r"(?: less than CUDA device capability)?[: ]{1,3}(?P<have>\d{1,4})"
         r"|\b(?P<kernel>\w{1,80}) (?:kernels? )?(?:is|are) not (?:supported|available|implemented) (?:on|for) "
         r"(?:sm_?|SM|compute capability )(?P<capability>\d[\d.]*)",
         "this vLLM is not built for this kind of GPU: a kernel is missing",
         f"{NEWER_VLLM}, or {ANOTHER_FORM}",
-        remedies.newer_vllm,
+        remedies.missing_kernel,
     ),
     KnownCause(
-        r"No supported CUDA architectures found for major versions",
+        r"ptxas[^\n]{0,200}?(?:Feature|Instruction|Modifier) '(?P<what>[^']{1,80})' (?:not supported|requires)",
+        "a kernel uses an instruction that this kind of GPU does not have: {what}",
+        "add `--moe-backend marlin` or `--attention-backend TRITON_ATTN` after `--vllm`, or use another kind of GPU",
+        remedies.another_kernel,
+    ),
+    KnownCause(
+        r"FlashAttention only supports Ampere GPUs or newer"
+        r"|FlashAttention[- ]?\d? (?:is|requires) [^\n]{0,80}capability",
+        "this kind of GPU is too old for FlashAttention",
+        "add `--attention-backend TRITON_ATTN` after `--vllm`",
+        remedies.another_attention,
+    ),
+    KnownCause(
+        r"No supported CUDA architectures found for major versions"
+        r"|\bTllmGen\w{1,80}'?(?s:.{0,500}?)Unsupported architecture",
         "FlashInfer has no kernel for this kind of GPU",
         "add `--attention-backend TRITON_ATTN` after `--vllm`",
         remedies.another_attention,
     ),
     KnownCause(
-        r"Value 'sm_(?P<what>\w+)' is not defined for option 'gpu-name'|Unsupported gpu architecture '(?P<arch>[\w]+)'",
+        r"Unsupported gpu architecture '(?P<what>\w+)'",
+        "the pod's CUDA toolkit is older than this kind of GPU: nvcc does not know {what}",
+        "install a newer one with `pi pods setup {pod} --cuda full`",
+    ),
+    KnownCause(
+        r"Value 'sm_(?P<what>\w+)' is not defined for option 'gpu-name'",
         "the compiler for kernels is older than this kind of GPU",
         "install CUDA's own with `pi pods setup {pod} --cuda full`, and start it with "
         "`--env TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas`",
         remedies.setting(
             "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas",
-            hint="install CUDA's own with `pi pods setup {pod} --cuda full`, then `{start}`",
+            hint="install CUDA's own with `pi pods setup {pod} --cuda full`, then `{then}`",
         ),
     ),
     KnownCause(
@@ -69,7 +91,15 @@ GENERATIONS = (
         "a kernel needs more of this GPU than it has: {what}, {need} of {have}",
         "add `--attention-backend FLASH_ATTN` after `--vllm`, for a mixture of experts `--moe-backend marlin`, or use "
         "another kind of GPU",
-        remedies.another_attention,
+        remedies.another_moe_backend,
+        within=r"moe|experts",
+    ),
+    KnownCause(
+        r"out of resources?: (?P<what>[\w ]+), Required: (?P<need>\d+), Hardware limit: (?P<have>\d+)",
+        "a kernel needs more of this GPU than it has: {what}, {need} of {have}",
+        "add `--attention-backend FLASH_ATTN` after `--vllm`, for a mixture of experts `--moe-backend marlin`, or use "
+        "another kind of GPU",
+        remedies.attention_without_triton,
     ),
 )  # fmt: skip
 
@@ -86,23 +116,26 @@ COMPILERS = (
         ),
     ),
     KnownCause(
-        r"sh: (?:\d+: )?(?P<what>:\S*nvcc): not found",
+        r"sh: (?:(?:line )?\d+: )?(?P<what>:\S{0,400}nvcc): (?:not found|No such file)",
         "CUDA_HOME on the pod begins with a colon: there is no `{what}`",
         "start it with `--env CUDA_HOME=/usr/local/cuda`",
         remedies.setting("CUDA_HOME=/usr/local/cuda", hint="correct it: `{start}`"),
     ),
     KnownCause(
-        r"DeepGEMM backend is not available or outdated|(?:jit_kernels/impls|deep_gemm|DeepGEMM)(?s:.*)exit_code == 0"
+        r"\bDeepGEMM\b[^\n]{0,200}?(?:failed|is not (?:installed|available)|outdated)"
+        r"|(?:jit_kernels/impls|deep_gemm|DeepGEMM)(?s:.*)exit_code == 0"
         r"|Assertion error \(\S*jit_kernels/\S*\)",
         "DeepGEMM, which vLLM uses for FP8, does not work on the pod",
         "start it with `--env VLLM_USE_DEEP_GEMM=0`: vLLM has other kernels for FP8",
         remedies.setting("VLLM_USE_DEEP_GEMM=0", hint="vLLM has other kernels for FP8: `{start}`"),
     ),
     KnownCause(
-        r"failed to compile the model\.(?s:.*)torch_compile_cache|failed to get the hash of the compiled graph"
+        r"No such file or directory: '[^'\n]{0,400}torch_compile_cache/"
+        r"|failed to compile the model\.(?s:.*)torch_compile_cache|failed to get the hash of the compiled graph"
         r"|(?:torch_compile_cache|torchinductor|inductor_cache)(?s:.*)(?:EOFError|UnpicklingError|JSONDecodeError)",
         "vLLM cannot read its cache of compiled code",
         CLEAN_CACHE,
+        remedies.clean_cache,
     ),
     KnownCause(
         r"FlashInfer requires GPUs with sm75 or higher",
@@ -165,7 +198,24 @@ MEMORY_OF_GRAPHS = KnownCause(
     within=r"compile_or_warm_up_model|capture",
 )
 
+UNINSTALL = "`pi ssh {pod} 'PATH=~/.pi/uv/bin:$PATH uv pip uninstall -p ~/venv {package}'`"
 PACKAGES = (
+    KnownCause(
+        # A package beside vLLM that Transformers imports if it is there; vLLM itself does not need it.
+        r"\b(?P<package>flash_attn|xformers|apex|causal_conv1d|mamba_ssm|sageattention|natten|torchao|auto_gptq"
+        r"|bitsandbytes|exllamav2|deepspeed|grouped_gemm)[\w.-]{0,80}(?:/[\w./-]{1,200})?\.so[\w.]{0,20}: "
+        r"undefined symbol",
+        "a package that is not vLLM's, {package}, was built for another PyTorch",
+        f"uninstall it with {UNINSTALL}, and start again",
+        remedies.then_again(f"uninstall it with {UNINSTALL}, then `{{then}}`"),
+    ),
+    KnownCause(
+        r" has no attribute '?all_special_tokens_extended| object has no attribute '(?:rope_scaling|rope_theta)'"
+        r"|\b(?:tokenizers|huggingface[-_]hub|transformers)[<>=!~\d.,a-z]{1,40} is required for a normal functioning",
+        "the Transformers on the pod is not one that this vLLM works with",
+        "install a newer vLLM with `pi pods setup {pod} --vllm release`, or the last Transformers 4 with "
+        "`pi ssh {pod} 'PATH=~/.pi/uv/bin:$PATH uv pip install -p ~/venv transformers==4.57.6'`",
+    ),
     KnownCause(
         r"\b(?P<what>[\w.-]{1,100})\.so[\w.]{0,20}: undefined symbol",
         "the library `{what}` does not match the PyTorch on the pod",
@@ -201,9 +251,8 @@ COMPILATION = (
     KnownCause(
         r"(?:BackendCompilerFailed(?s:.*?) raised:\s+|InductorError: )(?:[\w.]+(?:Error|Exception): )?(?P<what>.+)",
         "the model cannot be compiled: {what}",
-        "delete the cache of compiled code with `pi ssh {pod} 'rm -rf ~/.cache/vllm/torch_compile_cache'`, or add "
-        "`--enforce-eager` after `--vllm`",
-        remedies.adding("--enforce-eager", hint="start it without compiling: `{start}`"),
+        CLEAN_CACHE,
+        remedies.clean_cache,
         is_vague=True,
     ),
 )

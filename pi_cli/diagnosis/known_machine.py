@@ -40,13 +40,14 @@ GPUS = (
         r"no kernel image is available for execution on the device",
         "this vLLM is not built for this kind of GPU",
         "install a newer vLLM with `pi pods setup {pod} --vllm nightly`, or use another kind of GPU",
-        remedies.newer_vllm,
+        remedies.missing_kernel,
     ),
     KnownCause(
         r"(?P<what>[Tt]he quantization method \S+|Quantization scheme) is not supported for the current GPU\. "
         r"Min(?:imum)? capability: (?P<need>\d+)\. Current capability: (?P<have>\d+)",
         "this kind of GPU does not support the model's quantisation (compute capability {have}, {need} needed)",
         "choose a model that is not quantised, or quantised in another way: `pi models` shows what fits",
+        remedies.another_form,
     ),
     KnownCause(
         r"Bfloat16 is only supported on GPUs with compute capability of at least",
@@ -80,7 +81,8 @@ GPUS = (
         remedies.adding(
             "--enforce-eager",
             hint="try it without CUDA graphs: `{start}`; "
-            "or install another vLLM with `pi pods setup {pod} --vllm nightly`",
+            "or install another vLLM with `pi pods setup {pod} --vllm nightly`; "
+            "`--env CUDA_LAUNCH_BLOCKING=1` lets the log name the kernel",
         ),
     ),
     KnownCause(
@@ -92,7 +94,7 @@ GPUS = (
         r"NCCL error.*|ncclUnhandledCudaError.*|ncclSystemError.*",
         "NCCL could not connect the GPUs with each other",
         "start it with `--env NCCL_DEBUG=INFO`: NCCL then logs more",
-        remedies.setting("NCCL_DEBUG=INFO", hint="let NCCL log more: `{start}`"),
+        remedies.setting("NCCL_DEBUG=INFO", hint="let NCCL log more: `{then}`"),
         is_vague=True,
     ),
     KnownCause(
@@ -165,7 +167,8 @@ MACHINE = (
     KnownCause(
         r"No space left on device|Disk quota exceeded",
         "the pod's disk is full",
-        "see what fills it with `pi ssh {pod} df -h`, and delete models you do not need from ~/.cache/huggingface",
+        "see which one with `pi ssh {pod} 'df -h; df -i'` (no inodes count too), and delete models you do not need "
+        "from ~/.cache/huggingface",
     ),
     KnownCause(
         r"(?i:address already in use)",
@@ -241,7 +244,10 @@ CAUSES = (*GPUS, *MACHINE, *HUB)
 
 # For logs without another cause: a process died without an error message. The first of these that matches counts.
 # Host memory is named only for signal 9, which the kernel sends when the machine or the container has none left.
-DIED = r"(?:Failed core proc\(s\): \{'\w+': |Worker proc \S+ died unexpectedly \(exit code: )"
+DIED = (
+    r"(?:Failed core proc\(s\): \{'\w+': |Worker proc \S+ died unexpectedly \(exit code: "
+    r"|Worker \w+ pid \d+ died, exit code: |worker died \()"  # of vLLM before its V1 engine
+)
 SILENT_DEATHS = (
     KnownCause(
         DIED + r"-9\b",
@@ -261,8 +267,13 @@ SILENT_DEATHS = (
     KnownCause(
         DIED + r"-(?P<signal>6|8|11)\b",
         "the engine crashed (signal {signal}), which is not a lack of memory",
-        "install another vLLM with `pi pods setup {pod} --vllm nightly`, or use a machine with another driver",
-        remedies.newer_vllm,
+        "install another vLLM with `pi pods setup {pod} --vllm nightly`, or use a machine with another driver; "
+        "`--env PYTHONFAULTHANDLER=1 --env NCCL_DEBUG=INFO` lets the log name the place",
+        remedies.setting(
+            *("PYTHONFAULTHANDLER=1", "NCCL_DEBUG=INFO"),
+            hint="let the log name the place: `{then}`; or install another vLLM with "
+            "`pi pods setup {pod} --vllm nightly`, or use a machine with another driver",
+        ),
     ),
     KnownCause(
         DIED + r"-(?P<signal>\d+)",
@@ -280,3 +291,5 @@ SILENT_DEATHS = (
         NO_MESSAGE,
     ),
 )  # fmt: skip
+# Deaths that a lack of host memory may explain: what the machine knows about it decides (`diagnosis.evidence`).
+MAYBE_OUT_OF_MEMORY = tuple(known for known in SILENT_DEATHS if known.hint in (MORE_HOST_MEMORY, NO_MESSAGE))

@@ -24,6 +24,7 @@ ARGUMENTS = (
         r"vllm(?: serve)?: error: (?P<what>.*)",
         "vLLM rejected its arguments: {what}",
         "correct the arguments after `--vllm` and start again",
+        remedies.own_fault,
     ),
     KnownCause(
         r"(?:invalid tool call parser: |Tool parser ')(?P<what>[\w.-]+)(?: \(chose from \{(?P<listed>[^}]*))?",
@@ -170,6 +171,12 @@ SPLIT = (
         remedies.fewer_ranks,
     ),
     KnownCause(
+        r"is not divisible by {1,3}min_thread_[kn] = \d|size_[kn] must (?:be )?divisible by BLOCK_SIZE",
+        "the quantised weights cannot be split over this many GPUs",
+        "use half the GPUs, or choose another form of the model: `pi models` shows what fits",
+        remedies.half_the_gpus,
+    ),
+    KnownCause(
         r"not divisible by weight quantization block_n = (?P<block>\d+)",
         "the quantised weights cannot be split over this many GPUs (blocks of {block})",
         "add `--enable-expert-parallel` after `--vllm`, or use half the GPUs",
@@ -219,6 +226,13 @@ MODEL = (
         "this vLLM cannot load its code for `{what}`",
         "repair vLLM with `pi pods setup {pod}`, or install another one with `pi pods setup {pod} --vllm nightly`",
         is_vague=True,
+    ),
+    KnownCause(
+        r"^KeyError: '(?P<what>[\w.]{1,200}\.[\w.]{1,200})'$",
+        "this vLLM cannot read the model's weights: it does not expect `{what}`",
+        "choose another version of the model: `pi models` shows what fits; or install a newer vLLM with "
+        "`pi pods setup {pod} --vllm nightly`",
+        within=r"load_weights|load_model",
     ),
     KnownCause(
         r"There is no module or parameter named '(?P<what>[^']+)'|weights (?:were|are) not initialized from checkpoint",

@@ -35,7 +35,7 @@ DEATH = re.compile(
     r"^(?:Failed: Cuda error|!+ Segfault encountered|terminate called|Segmentation fault|Bus error|Illegal instruction"
     r"|(?:free|malloc|realloc|munmap_chunk|malloc_consolidate)\(\): |corrupted (?:size|double-linked)|double free or"
     r"|\*{3} (?:SIG[A-Z]+ received|Aborted at|stack smashing|buffer overflow)"
-    r"|\[[EF]\d{4} .*(?:Watchdog caught|watchdog thread terminated))"
+    r"|(?:\[rank\d+\]:)?\[[EF]\d{3,4} .*(?:Watchdog caught|watchdog thread terminated))"
 )
 FRAME = re.compile(r'^ *File "(?P<file>[^"]{0,1000})", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
 ANNOUNCING = (" raised:", " output:", " error:", " exception:")
@@ -43,7 +43,7 @@ MAX_FRAMES = 100  # of a traceback, the innermost: a recursion that never ends p
 RETRIED = re.compile(r", retrying \d+ of \d+$")
 # Lines that cannot belong to an exception's message: records of PyTorch and NCCL, warnings, reports of a dead process.
 OTHER_RECORD = re.compile(
-    r"^(?:\[?[WEIF]\d{4} |\S+:\d+:\d+ \[\d+\] |\S+\.py:\d+: \w*Warning|sys:1: |Process \S+:$|Loading )"
+    r"^(?:\[?[WEIF]\d{3,4} |\S+:\d+:\d+ \[\d+\] |\S+\.py:\d+: \w*Warning|sys:1: |Process \S+:$|Loading )"
 )
 
 

@@ -17,7 +17,7 @@ TELLING = tuple(
         r"^\s*(?:\w+\.)*\w*(?:Error|Exception)\((?P<what>.*\S)\)$",  # as Triton quotes an exception
         r"(?P<what>\bptxas fatal\b.*\S)",
         r"(?P<what>(?<!\w)(?:fatal )?error\s*:.*\S)",  # of compilers and linkers
-        r"^(?P<what>(?:/bin/)?sh: .*(?:not found|[Pp]ermission denied))",
+        r"^(?P<what>(?:/bin/)?sh: .*(?:not found|[Pp]ermission denied|No such file or directory))",
         r"^(?P<what>(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b.*\S)",
         r'^\s*File "(?!<unknown>)(?P<what>[^"]*", line \d+, in .*\S)',  # the frames of a crash
     )

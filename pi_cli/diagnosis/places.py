@@ -40,6 +40,23 @@ FEATURES: tuple[tuple[str, Feature], ...] = (
 )
 
 
+# Parts that can be exchanged or done without, by the path of a file; what else the message must say.
+PARTS: tuple[tuple[str, str, str], ...] = (
+    (r"/vllm/compilation/|/torch/(?:_inductor|_dynamo|_functorch)/", "compiler", ""),
+    (r"/attention/(?:backends|ops)/|/vllm_flash_attn/|/flash_attn", "attention", r"support|capability|head.size|arch"),
+    (r"/fused_moe/", "experts", r"support|capability|arch"),
+)
+
+
+def part(frames: Sequence[Frame], message: str) -> str | None:
+    """Return the part of vLLM's computing that an error comes from: `compiler`, `attention` or `experts`."""
+    for frame in reversed(frames[-3:]):
+        for pattern, name, needed in PARTS:
+            if re.search(pattern, frame.file):
+                return name if not needed or is_bare(message) or re.search(needed, message) else None
+    return None
+
+
 def is_bare(message: str) -> bool:
     """Return whether a message is the name of an exception and nothing else."""
     return BARE.fullmatch(message) is not None

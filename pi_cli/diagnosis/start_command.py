@@ -2,9 +2,12 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pi_cli.lazy_dataclasses import dataclass
 from pi_cli.vllm import vllm_arguments
+
+CLEAN_CACHE = "--clean-cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +16,9 @@ class StartCommand:
 
     `pod` is set if `--pod` was given. `own_arguments` are the user's, after `--vllm`; `planned_arguments` are pi's own
     choice. `other_options` do not affect how the model is served, e.g. `--detach`. `variables` are those of `--env`.
-    `pod_gpus` is how many GPUs the pod has.
+    `pod_gpus` is how many GPUs the pod has. `cleans_cache`: vLLM's compile cache is deleted first; `has_cleaned`: that
+    was done, so it is not worth another try. `capability` is the least compute capability of the pod's GPUs, None if it
+    is not known; `lacking` are options for kernels that its vLLM does not have.
     """
 
     model: str
@@ -27,6 +32,10 @@ class StartCommand:
     variables: tuple[str, ...] = ()
     planned_arguments: tuple[str, ...] = ()
     pod_gpus: int = 0
+    cleans_cache: bool = False
+    has_cleaned: bool = False
+    capability: tuple[int, int] | None = None
+    lacking: tuple[str, ...] = ()
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -35,7 +44,19 @@ class StartCommand:
         given = itertools.chain(*((option, str(value)) for option, value in options.items() if value is not None))
         own = () if self.own_arguments is None else ("--vllm", *self.own_arguments)
         variables = itertools.chain(*(("--env", variable) for variable in self.variables))
-        return ("pi", "start", self.model, "--name", self.name, *given, *variables, *self.other_options, *own)
+        cleaning = (CLEAN_CACHE,) if self.cleans_cache else ()
+        return (
+            "pi",
+            "start",
+            self.model,
+            "--name",
+            self.name,
+            *given,
+            *variables,
+            *cleaning,
+            *self.other_options,
+            *own,
+        )
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -57,6 +78,10 @@ class StartCommand:
         """Set variables, `NAME=VALUE`; a value given before is replaced."""
         given = {variable.partition("=")[0]: variable for variable in (*self.variables, *variables)}
         return replace(self, variables=tuple(given.values()))
+
+    def with_clean_cache(self) -> "StartCommand | None":
+        """Delete the compile cache first; None if that was done already."""
+        return None if self.has_cleaned else replace(self, cleans_cache=True)
 
     def with_gpus(self, count: int) -> "StartCommand":
         """Use this many GPUs in all; the user's own numbers of replicas and pipeline stages stay."""

@@ -51,7 +51,8 @@ ROWS = [
     Row(
         "vllm serve: error: argument --max-model-len: invalid human_readable_int value: '32q'",
         "vLLM rejected its arguments: argument --max-model-len: invalid human_readable_int value: '32q'",
-        "correct the arguments after `--vllm` and start again",
+        f"pi chose these arguments, not you: please report it; or start it with arguments of your own after `--vllm`: "
+        f"`{AS_OWN}`",
     ),
     Row(
         "KeyError: 'invalid tool call parser: hermesx (chose from { granite,hermes,hf,mistral })'",
@@ -251,7 +252,7 @@ ROWS = [
         "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89. "
         "Current capability: 86.",
         "this kind of GPU does not support the model's quantisation (compute capability 86, 89 needed)",
-        "choose a model that is not quantised, or quantised in another way: `pi models` shows what fits",
+        "choose another form of the model, for this GPU AWQ or GPTQ: `pi models --pod dc1` shows what fits",
     ),
     Row(
         simulated("bf16"),
@@ -285,7 +286,8 @@ ROWS = [
         "access was encountered",
         "a GPU kernel of vLLM crashed",
         f"try it without CUDA graphs: `{AS_OWN} --enforce-eager`; "
-        "or install another vLLM with `pi pods setup dc1 --vllm nightly`",
+        "or install another vLLM with `pi pods setup dc1 --vllm nightly`; "
+        "`--env CUDA_LAUNCH_BLOCKING=1` lets the log name the kernel",
     ),
     Row(
         "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared "
@@ -423,7 +425,8 @@ ROWS = [
     Row(
         simulated("no-space"),
         "the pod's disk is full",
-        "see what fills it with `pi ssh dc1 df -h`, and delete models you do not need from ~/.cache/huggingface",
+        "see which one with `pi ssh dc1 'df -h; df -i'` (no inodes count too), and delete models you do not need from "
+        "~/.cache/huggingface",
     ),
     Row(
         "OSError: [Errno 28] No space left on device: '/dev/shm/psm_5d3f'",

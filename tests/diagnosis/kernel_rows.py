@@ -2,6 +2,11 @@
 
 from tests.diagnosis.failure_rows import AS_OWN, START, Row
 
+CLEAN = (
+    f"delete that cache, and compile again: `{START} --clean-cache`; or start it without compiling: "
+    f"`{AS_OWN} --enforce-eager`"
+)
+
 ROWS = [
     Row(
         'triton.compiler.errors.CompilationError: at 1:0:\ndef fused_moe_kernel(\n^\nValueError("type '
@@ -40,7 +45,8 @@ ROWS = [
         "NotImplementedError: No compiled cutlass_scaled_mm for CUDA device capability: 120. Required "
         "capability: 90 or 100",
         "this vLLM is not built for this kind of GPU: a kernel is missing",
-        f"install a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`",
+        f"install a newer vLLM with `pi pods setup dc1 --vllm nightly`, then `{START}`; or choose another form of the "
+        "model, for this GPU FP8, AWQ or GPTQ: `pi models --pod dc1` shows what fits",
     ),
     Row(
         "RuntimeError: No supported CUDA architectures found for major versions [10].",
@@ -60,7 +66,7 @@ ROWS = [
         "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 81920, "
         "Hardware limit: 65536. Reducing block sizes or `num_stages` may help.",
         "a kernel needs more of this GPU than it has: shared memory, 81920 of 65536",
-        f"use another attention backend: `{AS_OWN} --attention-backend TRITON_ATTN`",
+        f"use another attention backend: `{AS_OWN} --attention-backend FLASHINFER`",
     ),
     Row(
         "RuntimeError: flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14). "
@@ -94,21 +100,21 @@ ROWS = [
         "previous compilation failed, leading to a corrupted compilation artifact. We recommend trying "
         "to remove ~/.cache/vllm/torch_compile_cache and try again to see the real issue.",
         "vLLM cannot read its cache of compiled code",
-        "delete it with `pi ssh dc1 'rm -r ~/.cache/vllm/torch_compile_cache'`, and start again",
+        CLEAN,
     ),
     Row(
         "torch._dynamo.exc.BackendCompilerFailed: backend='<vllm.compilation.backends.VllmBackend "
         "object at 0x7f2b>' raised:\nAssertionError: failed to get the hash of the compiled graph\n\nSet "
         "TORCHDYNAMO_VERBOSE=1 for the internal stack trace",
         "vLLM cannot read its cache of compiled code",
-        "delete it with `pi ssh dc1 'rm -r ~/.cache/vllm/torch_compile_cache'`, and start again",
+        CLEAN,
     ),
     Row(
         "torch._dynamo.exc.BackendCompilerFailed: backend='<vllm.compilation.backends.VllmBackend "
         "object at 0x7f2b>' raised:\nRuntimeError: a graph with no output\n\nSet TORCHDYNAMO_VERBOSE=1 for "
         "the internal stack trace",
         "the model cannot be compiled: a graph with no output",
-        f"start it without compiling: `{AS_OWN} --enforce-eager`",
+        CLEAN,
     ),
     Row(
         "RuntimeError: FlashInfer requires GPUs with sm75 or higher",

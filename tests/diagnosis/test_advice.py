@@ -45,6 +45,14 @@ def hint_of(error: str, *, with_command: bool = True) -> str | None:
             f"as vLLM advises: `{AS_OWN} --no-enable-prefix-caching`",
         ),
         (
+            "ValueError: no caching of prefixes here. Disable prefix caching with --no-enable-prefix-caching.",
+            f"as vLLM advises: `{AS_OWN} --no-enable-prefix-caching`",
+        ),
+        (
+            "ValueError: this attention cannot do that. Use --attention-backend FLASH_ATTN or TRITON_ATTN instead.",
+            f"as vLLM advises: `{AS_OWN} --attention-backend FLASH_ATTN`",
+        ),
+        (
             "ValueError: x is not supported with y. Use `--quantization fp8_per_tensor` instead",
             f"as vLLM advises: `{AS_OWN} --quantization fp8_per_tensor`",
         ),
@@ -120,4 +128,17 @@ def test_a_word_behind_an_option_is_not_its_value() -> None:
 def test_any_message_can_be_searched(message: str) -> None:
     found = advice.find(f"set {message} use --dtype {message}")
     if found:
-        assert advice.hint(found, COMMAND)
+        assert advice.offered(found, COMMAND).hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "AssertionError: the size should be set as the default (1) for VLLM_RAY_DP_PACK_STRATEGY=span.",
+        "ValueError: pass the body in the standard 'chat_template' request field instead",
+        "ValueError: Set VLLM_USE_RAY_V2_EXECUTOR_BACKEND=1 to use the other executor",
+    ],
+    ids=["the present value", "of a request", "set by pi"],
+)
+def test_what_pi_cannot_or_must_not_do_is_not_handed_on(error: str) -> None:
+    assert hint_of(error) is None

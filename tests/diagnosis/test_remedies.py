@@ -15,7 +15,7 @@ from pi_cli.diagnosis import causes, log_statements
 from pi_cli.diagnosis.causes import Cause
 from pi_cli.diagnosis.known_cause import REFUSED_ARGUMENTS, KnownCause
 from pi_cli.diagnosis.start_command import StartCommand
-from tests.diagnosis import failure_rows, kernel_rows
+from tests.diagnosis import failure_rows, kernel_rows, public_rows
 from tests.diagnosis.engine_log import of_the_engine
 from tests.diagnosis.failure_rows import COMMAND, MODEL, START, Row, simulated
 from tests.every import every
@@ -53,7 +53,8 @@ def test_without_the_users_command_there_is_still_a_hint(row: Row) -> None:
 
 @every(causes.KNOWN_CAUSES, lambda known: known.summary)
 def test_every_known_cause_has_a_row(known: KnownCause) -> None:
-    texts = [each.text for row in ROWS for each in log_statements.parse(row.error)]
+    errors = [*(row.error for row in ROWS), *(row.error for row in public_rows.ROWS)]
+    texts = [each.text for error in errors for each in log_statements.parse(error)]
     assert any(re.search(known.pattern, text) for text in texts)
 
 
@@ -65,6 +66,8 @@ def test_any_rejected_setting_is_reported_with_the_reason() -> None:
     assert re.search(REFUSED_ARGUMENTS.pattern, error)
     reason = "'decode_context_parallel_size' must divide 'tensor_parallel_size'."
     assert cause_of(error).summary == f"vLLM rejected its arguments (ParallelConfig): {reason}"
+    assert cause_of(error, OWN).hint == "correct the arguments after `--vllm` and start again"
+    assert (cause_of(error).hint or "").startswith("pi chose these arguments, not you: please report it")
 
 
 # The user's own arguments: one of them is replaced, added or removed, the others do not change
