@@ -1,5 +1,6 @@
 """Check whether an endpoint is fit for an agent: send the requests that agents send, and examine the responses."""
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from pi_cli.errors import PiError
+from pi_cli.errors import ModelStalled, PiError
 from pi_cli.models import answers, kind_check, plain_http, served
 from pi_cli.models.answers import Answer, ToolCall, Unanswered
 from pi_cli.models.check_findings import Check, Finding, OnCheck
@@ -19,6 +20,7 @@ from pi_cli.planning import catalogue
 Json = dict[str, Any]
 
 ANSWER_TIMEOUT = 300.0  # seconds for an answer; models that reason are slow
+LOOK_INTERVAL = 20.0  # seconds; the agent calls a model stalled after 15
 MAX_TOKENS = 2048
 REASONING_TAGS = ("<think>", "</think>", "<|channel|>", "[THINK]", "<seed:think>")
 TOOL_CALL_TAGS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call", "<|python_tag|>")
@@ -40,6 +42,13 @@ SCHEMA: Json = {
 PROTECTED_ROUTES = (("GET", "/v1/models"), ("POST", "/invocations"))  # vLLM's own check does not cover the second
 
 
+IsStalled = Callable[[], Awaitable[bool]]
+
+
+async def _unknown() -> bool:
+    return False
+
+
 def _tool(name: str, about: str, argument: str) -> Json:
     parameters = {"type": "object", "properties": {argument: {"type": "string"}}, "required": [argument]}
     return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
@@ -48,11 +57,14 @@ def _tool(name: str, about: str, argument: str) -> Json:
 TOOLS = [_tool("ls", "List a folder.", "path"), _tool("rg", "Search files; takes ripgrep's arguments.", "args")]
 
 
-async def examine(socket: Path, *, name: str, model: str, key: str, on_check: OnCheck) -> list[Check]:
+async def examine(
+    socket: Path, *, name: str, model: str, key: str, on_check: OnCheck, is_stalled: IsStalled = _unknown
+) -> list[Check]:
     """Run all checks on a model, in sequence, and pass each to `on_check` when it is done.
 
-    `name` is the served model name, `model` the model's id, for the catalogue. If the key is rejected, stop there. A
-    model that does not generate text gets the requests of its kind instead.
+    `name` is the served model name, `model` the model's id, for the catalogue. If the key is rejected, stop there, and
+    at a question that is not answered in time, or during which `is_stalled`, which asks the pod, says that the model
+    answers none. A model that does not generate text gets the requests of its kind instead.
     """
     checks: list[Check] = []
     transport = plain_http.over(socket)
@@ -61,8 +73,11 @@ async def examine(socket: Path, *, name: str, model: str, key: str, on_check: On
 
         async def run(pending: Mapping[str, Callable[[], Awaitable[Finding]]]) -> None:
             for title, check in pending.items():
-                checks.append(await _timed(title, check))
-                on_check(checks[-1])
+                checked, is_over = await _timed(title, check, is_stalled)
+                checks.append(checked)
+                on_check(checked)
+                if is_over:
+                    return
 
         await run(examination.checks_of_the_key())
         if checks[-1].passed:
@@ -79,15 +94,32 @@ async def _kind(client: httpx2.AsyncClient) -> Kind | None:
     return None
 
 
-async def _timed(title: str, run: Callable[[], Awaitable[Finding]]) -> Check:
-    began = time.monotonic()
+async def _timed(title: str, run: Callable[[], Awaitable[Finding]], is_stalled: IsStalled) -> tuple[Check, bool]:
+    """Return what a check has found, and whether the others would not be answered either."""
+    began, is_over = time.monotonic(), False
     try:
-        finding = await run()
+        finding = await _unless_stalled(run, is_stalled)
     except Unanswered as error:
         finding = Finding(False, str(error))
+    except (httpx2.TimeoutException, ModelStalled) as error:
+        reason = "it takes requests, and its engine answers none" if isinstance(error, ModelStalled) else "no answer"
+        finding, is_over = Finding(False, f"{reason}; the other checks were left out"), True
     except httpx2.HTTPError as error:
         finding = Finding(False, f"no answer: {str(error) or type(error).__name__}")
-    return Check(title, *finding, seconds=time.monotonic() - began)
+    return Check(title, *finding, seconds=time.monotonic() - began), is_over
+
+
+async def _unless_stalled(run: Callable[[], Awaitable[Finding]], is_stalled: IsStalled) -> Finding:
+    """Raise `ModelStalled` if the pod says that the model answers none."""
+    asking = asyncio.ensure_future(run())
+    try:
+        while not (await asyncio.wait([asking], timeout=LOOK_INTERVAL))[0]:
+            if await is_stalled() and not asking.done():
+                raise ModelStalled("model")
+        return asking.result()
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
 
 
 def _parsers(model: str) -> tuple[str, str]:

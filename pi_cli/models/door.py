@@ -164,7 +164,10 @@ def why_not(model: RunningModel | None) -> str | None:
 
 
 def require_accepted(key: ApiKey, model: RunningModel) -> None:
-    """Raise `PiError` if a model was started with other API keys."""
+    """Raise `PiError` if a model was started with other API keys, or is a gateway, which has no name for requests."""
+    if model.kind == "gateway":
+        hint = fill("open a port to it with `pi forward {name}`, and name one of its models", name=model.name)
+        raise PiError(f"`{model.name}` is a gateway, not a model", hint=hint)
     if not identity.accepts(model, key.value):
         raise PiError(f"`{model.name}` does not accept the key in {key.origin}", hint=_hint_to_other_key(key, model))
 

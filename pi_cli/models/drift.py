@@ -1,9 +1,11 @@
 """Compare the entry of a pod in `pods.json` with the present state of the pod. Read-only."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pi_cli import units
 from pi_cli.diagnosis import cuda_errors
@@ -15,9 +17,10 @@ from pi_cli.planning import gpu_space
 from pi_cli.pods import machine
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import Disk
-from pi_cli.ssh.session import PodSession
 from pi_cli.store.records import Gpu, Pod, Storage
 
+if TYPE_CHECKING:
+    from pi_cli.ssh.session import PodSession
 SAME_SIZE = 0.05  # accepted relative difference: the recorded size is rounded
 SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
 

@@ -4,9 +4,9 @@ import asyncio
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
@@ -32,11 +32,16 @@ OnLink = Callable[[Up | Down], None]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model to forward to; `ports` are the local ports to try, in order."""
+    """A model to forward to; `ports` are the local ports to try, in order.
+
+    If the model's key is known, its port also accepts a `run_key`, and swaps it for that.
+    """
 
     pod: str
     name: str
     ports: Sequence[int]
+    run_key: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
 
 
 def ports_from(first: int) -> Sequence[int]:
@@ -60,9 +65,9 @@ async def keep_open(
     async with AsyncExitStack() as stack:
         ports = []
         for target in targets:
-            local = await stack.enter_async_context(forwarding.opened(target.ports))
+            local = await stack.enter_async_context(_opened_port(target))
             stack.enter_context(_published(target, local))
-            ports.append(_ModelPort(target, local, on_link))
+            ports.append(ModelPort(target, local, on_link))
 
         async def attempt(pod: str) -> None:
             of_pod = [port for port in ports if port.pod == pod]
@@ -80,9 +85,19 @@ async def keep_open(
     return failures
 
 
+@asynccontextmanager
+async def _opened_port(target: Target) -> AsyncIterator[LocalPort]:
+    async with forwarding.opened(target.ports) as local:
+        if target.run_key:
+            from pi_cli.models.run_key import KeySwap
+
+            local.change_requests(partial(KeySwap, target.run_key, target.key))
+        yield local
+
+
 def _published(target: Target, local: LocalPort) -> AbstractContextManager[None]:
     """List a port for other commands, to which it proves that it is the one in the list."""
-    forward = Forward(target.pod, target.name, local.number, os.getpid(), secrets.token_hex(32))
+    forward = Forward(target.pod, target.name, local.number, os.getpid(), secrets.token_hex(32), target.run_key)
     local.answer_with(partial(identity.answer_as_forward, identity=proof_of(forward)))
     return forwards.published(forward)
 
@@ -106,7 +121,7 @@ async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[tup
         else:
             first.set_result(event)
 
-    async def keep(port: _ModelPort) -> None:
+    async def keep(port: ModelPort) -> None:
         try:
             await _PodForwarding(target.pod, pod, [port], reconnect.PAUSES).run()
         except PiError as error:
@@ -114,8 +129,8 @@ async def opened(target: Target, pod: Pod, on_link: OnLink) -> AsyncIterator[tup
                 raise
             port.disconnect(f"{error}; giving up")
 
-    async with forwarding.opened(target.ports) as local:
-        port = _ModelPort(target, local, handle)
+    async with _opened_port(target) as local:
+        port = ModelPort(target, local, handle)
         keeping = asyncio.create_task(keep(port))
         try:
             either: list[asyncio.Future[Any]] = [first, keeping]
@@ -136,7 +151,7 @@ def _url(target: Target, event: Up | Down) -> str:
     return event.url
 
 
-class _ModelPort:
+class ModelPort:
     """A local port forwarded to a model."""
 
     def __init__(self, target: Target, local: LocalPort, on_link: OnLink) -> None:
@@ -188,7 +203,7 @@ class _ModelPort:
 class _PodForwarding:
     """The ports forwarded to the models of one pod, over all its connections."""
 
-    def __init__(self, pod: str, entry: Pod, ports: Sequence[_ModelPort], pauses: Sequence[float]) -> None:
+    def __init__(self, pod: str, entry: Pod, ports: Sequence[ModelPort], pauses: Sequence[float]) -> None:
         self._pod, self._entry, self._ports, self._pauses = pod, entry, ports, pauses
         self._has_checked = False
 
@@ -200,22 +215,23 @@ class _PodForwarding:
         for port in self._ports:
             port.disconnect(str(error))
 
-    async def _monitor(self, session: PodSession) -> NoReturn:
+    async def _monitor(self, session: PodSession, allowed: Awaitable[None]) -> NoReturn:
         """Check the models until all can be reached, then again whenever a port asks for it."""
         recheck = asyncio.Event()
         while True:
             for pause in itertools.chain(self._pauses, itertools.repeat(self._pauses[-1])):
                 recheck.clear()
-                await self._check(session, recheck)
+                await self._check(session, allowed, recheck)
                 if all(port.is_up for port in self._ports):
                     break
                 await asyncio.sleep(pause)
             await asyncio.sleep(self._pauses[0])
             await recheck.wait()
 
-    async def _check(self, session: PodSession, recheck: asyncio.Event) -> None:
+    async def _check(self, session: PodSession, allowed: Awaitable[None], recheck: asyncio.Event) -> None:
         try:
             running = await listing.alive(session)
+            await allowed
         except PodUnreachable:
             raise
         except PiError:

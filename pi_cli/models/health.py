@@ -7,6 +7,7 @@ import httpx2
 from pi_cli.errors import ModelNotStarted
 from pi_cli.models import plain_http, served
 from pi_cli.models.served import Kind
+from pi_cli.safe import safe
 
 FIRST_ANSWER_TIMEOUT = 300.0  # seconds: the first request may compile kernels
 
@@ -46,4 +47,4 @@ def _names(response: httpx2.Response) -> list[str]:
 
 
 def _brief(response: httpx2.Response) -> str:
-    return f"{response.status_code} {response.text[:200].strip()}"
+    return f"{response.status_code} {safe(response.text[:200]).strip()}"

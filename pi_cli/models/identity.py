@@ -56,48 +56,71 @@ def proof_key(api_key: str, uid: str) -> bytes:
     return _hmac(api_key.encode(), b"pi proof " + uid.encode())
 
 
-async def prove(reader: Reader, writer: Writer, identity: Identity, *, host: str = "pod", route: str = ROUTE) -> bool:
-    """Challenge the server at the other end of a connection; return whether it proves to know one of the proof keys.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server has answered to the challenge `nonce`; with the proof keys it can be told if it is the model."""
 
-    If it does, the connection can be used for requests. Raises `OSError` and the errors of the connection.
+    nonce: str
+    proofs: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def proves(self, identity: Identity) -> bool:
+        """Return whether the server has proved to know one of the proof keys."""
+        message = f"{self.nonce} {identity.port}".encode()
+        expected = [_hmac(key, message) for key in identity.proof_keys]
+        return any(hmac.compare_digest(proof, right) for proof in self.proofs for right in expected)
+
+
+async def challenge(reader: Reader, writer: Writer, *, host: str = "pod", route: str = ROUTE) -> Answer:
+    """Challenge the server at the other end of a connection, with a random number that tells nothing of a key.
+
+    If it proves itself, the connection can be used for requests. Raises `OSError` and the errors of the connection.
     """
     nonce = secrets.token_hex(32)
     writer.write(f"GET {route}?nonce={nonce} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    proofs: list[bytes] = []
     with suppress(TimeoutError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         async with asyncio.timeout(PROOF_TIMEOUT):
             answer = json.loads(await _body(reader))
-        proofs = [bytes.fromhex(proof) for proof in answer["proofs"]]
-    message = f"{nonce} {identity.port}".encode()
-    expected = [_hmac(key, message) for key in identity.proof_keys]
-    return any(hmac.compare_digest(proof, right) for proof in proofs for right in expected)
+        return Answer(nonce, tuple(bytes.fromhex(proof) for proof in answer["proofs"]))
+    return Answer(nonce)
 
 
-async def prove_at(url: str, identity: Identity, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE) -> bool:
-    """Challenge the server at `http://HOST:PORT/v1`; return whether it proves to know one of the proof keys.
+async def challenge_at(
+    url: str, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE, addresses: Collection[str] = ()
+) -> Answer | None:
+    """Challenge the server at `http://HOST:PORT/v1`; None if there is none that answers.
 
-    It is given `timeout` seconds, of which connecting may take only `REACH_TIMEOUT`.
+    It is given `timeout` seconds, of which connecting may take only `REACH_TIMEOUT`. `addresses` are those of the host,
+    if they are known.
     """
     with suppress(OSError, ValueError):  # a TimeoutError is an OSError
         parts = urlsplit(url)
         async with asyncio.timeout(timeout):
             async with asyncio.timeout(REACH_TIMEOUT):
-                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                reader, writer = await _connected(addresses or (parts.hostname,), parts.port)
             try:
-                return await prove(reader, writer, identity, host=parts.netloc, route=route)
+                return await challenge(reader, writer, host=parts.netloc, route=route)
             finally:
                 writer.close()
-    return False
+    return None
+
+
+async def prove(reader: Reader, writer: Writer, identity: Identity) -> bool:
+    """Challenge the server at the other end of a connection; return whether it proves to know one of the proof keys.
+
+    Raises what `challenge` raises.
+    """
+    return (await challenge(reader, writer)).proves(identity)
+
+
+async def prove_at(url: str, identity: Identity, *, timeout: float = REACH_TIMEOUT, route: str = ROUTE) -> bool:
+    """Challenge the server at `http://HOST:PORT/v1`; return whether it proves to know one of the proof keys."""
+    answer = await challenge_at(url, timeout=timeout, route=route)
+    return answer is not None and answer.proves(identity)
 
 
 def accepts(model: RunningModel, key: str) -> bool:
     """Return whether a model accepts an API key; True for a model that was started by hand, which is not known."""
     return model.uid is None or proof_key(key, model.uid) in model.proof_keys
-
-
-async def leads_to(url: str, model: RunningModel, *, timeout: float = REACH_TIMEOUT) -> bool:
-    """Return whether the server at `http://HOST:PORT/v1` proves that it is a model."""
-    return await prove_at(url, Identity(model.port, model.proof_keys), timeout=timeout)
 
 
 def answer_as_forward(request: bytes, identity: Identity) -> bytes | None:
@@ -107,6 +130,19 @@ def answer_as_forward(request: bytes, identity: Identity) -> bytes | None:
     message = challenge[1] + b" %d" % identity.port
     body = json.dumps({"proofs": [_hmac(key, message).hex() for key in identity.proof_keys]})
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+async def _connected(
+    hosts: Collection[str | None], port: int | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first of these that accepts."""
+    failure = OSError()
+    for host in hosts:
+        try:
+            return await asyncio.open_connection(host, port)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 async def _body(reader: Reader) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pi_cli.errors import PiError
 from pi_cli.models import model_status
 from pi_cli.pods import agent
-from pi_cli.pods.reports import GpuLoad, Metrics, RunningModel, Survey
+from pi_cli.pods.reports import GpuLoad, Lease, Metrics, RunningModel, Survey
 from pi_cli.ssh.session import PodSession
 from pi_cli.store import state
 from pi_cli.store.records import Pod
@@ -42,6 +42,7 @@ class ModelLoad:
     kv_cache: float | None = None
     first_token: float | None = None
     curve: tuple[tuple[float, float], ...] = ()
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class Loads:
             model.is_foreign,
             model.age,
             model_status.phase(model) if model.status == "starting" else None,
+            lease=model.lease,
         )
         if model.metrics is None:
             return facts

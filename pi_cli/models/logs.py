@@ -1,26 +1,30 @@
 """Follow models' logs without losing a byte, through lost connections, rotated files and restarted models."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.events import Note, Report
 from pi_cli.hints import fill
+from pi_cli.hold import connecting
+from pi_cli.lazy_dataclasses import dataclass
 from pi_cli.pods import agent
 from pi_cli.pods.reports import LogChange
 from pi_cli.pods.wording import AgentRefused, Refusal
 from pi_cli.ssh import reconnect
 from pi_cli.ssh.reconnect import Reconnection
-from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug, state, unknown
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
     from agent import protocol
+
+    from pi_cli.ssh.session import PodSession
 
 GIVE_UP_AFTER = 600.0  # seconds without a connection
 KEPT_BYTES = 1 << 17  # from the end of a log, in which the reason for an exit is searched
@@ -44,7 +48,7 @@ class LogQuery:
     """
 
     lines: int | None = 100
-    since: "protocol.Moment | None" = None
+    since: protocol.Moment | None = None
     grep: str | None = None
     follow: bool = True
     looks: bool = False
@@ -110,8 +114,8 @@ class LogEnd:
 
 
 def source_of(
-    name: str, model: Model, *, uid: str | None, position: "protocol.LogPosition | None" = None
-) -> "protocol.LogSource":
+    name: str, model: Model, *, uid: str | None, position: protocol.LogPosition | None = None
+) -> protocol.LogSource:
     """Return a log for a request: that of the model with this uid, from a position or from its begin."""
     return {
         "name": name,
@@ -136,7 +140,7 @@ class _FollowedLog:
         self.is_done = False
         self.end = LogEnd(KEPT_BYTES)
 
-    def request(self) -> "protocol.LogSource":
+    def request(self) -> protocol.LogSource:
         return source_of(self.source.name, self.model, uid=self.uid, position=self.position)
 
     def why_exited(self) -> str:
@@ -175,7 +179,11 @@ class _PodLogs:
             give_up_hint=fill(hint, names=[log.source.name for log in self.logs], pod=self.pod),
         )
         await reconnect.keep_connected(
-            self.pod, self.entry, lambda session: self._read(session, reconnection), reconnection
+            self.pod,
+            self.entry,
+            lambda session: self._read(session, reconnection),
+            reconnection,
+            connect=connecting.connect,
         )
 
     async def _read(self, session: PodSession, reconnection: Reconnection) -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pi_cli.errors import BadUsage, PiError, PodUnreachable
-from pi_cli.pods.reports import RunningModel
+from pi_cli.pods.reports import Lease, LeaseEnd, RunningModel
 from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
     from agent import protocol
 
 LAUNCHED: "protocol.Launching" = "starting vLLM"
+DOWNLOADING_AND_COMPILING = "downloading, compiling"
 SHARD_COUNT = re.compile(r" \d+/\d+$")
 
 
@@ -21,13 +22,16 @@ class Listed:
     """A model with its current state on its pod.
 
     `status` is one of `starting` (with its `phase`; `progress` is (downloaded, total) bytes), `ready`, `unhealthy` (the
-    health check fails), `orphaned` (the engine runs without its server, or without its record on the pod), `foreign`
+    health check fails), `degraded` (a part of a model over several pods is missing), `orphaned` (the engine runs
+    without its server, without its record on the pod, or without its head), `foreign`
     (its name breaks pi's rule, so it is not in `pods.json`), `dead` (`cause` is the reason, `line` the line of its log
-    that tells it, `hint` what to do, `log` the path of its log on the pod), `unreachable` (the pod is), `unknown` (the
-    pod answered with an error) and `unchecked`. `age` is in seconds. `url` is its public URL if the model has proved
-    there that it is this one; `answers_here`: whether it has, None if it was not tried. `requests` is (running,
-    waiting), `idle` is for how many seconds no client has used it, `memory` is (used, total) MiB of its GPUs, including
-    other processes.
+    that tells it, `hint` what to do, `log` the path of its log on the pod), `ended` (by its lease: `lease_end` is how),
+    `unreachable` (the pod is), `unknown` (the pod answered with an error) and `unchecked`. `age` is in seconds. `url`
+    is its public URL if the model has proved there that it is this one; `answers_here`: whether it has, None if that is
+    not known; `asked_ago`: for how many seconds that has been known, 0 if it was found out just now. `requests` is
+    (running, waiting), `idle` is for how many seconds no client has used it, `memory` is (used, total) MiB of its GPUs,
+    including other processes. `parts` are those of a model over several pods that were found, the head first, and
+    `pods` all of these pods.
     """
 
     pod: str
@@ -37,6 +41,7 @@ class Listed:
     url: str | None = None
     age: float | None = None
     answers_here: bool | None = None
+    asked_ago: float | None = None
     phase: str | None = None
     progress: tuple[int, int] | None = None
     requests: tuple[int, int] | None = None
@@ -46,6 +51,20 @@ class Listed:
     line: str | None = None
     hint: str | None = None
     log: str | None = None
+    lease: Lease | None = None
+    lease_end: LeaseEnd | None = None
+    parts: "tuple[Listed, ...]" = ()
+    pods: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Name the pods that it runs on: `dc1`, or `dc1+dc2` for one model over several."""
+        return "+".join(self.pods) or self.pod
+
+    @property
+    def gpu(self) -> str:
+        """Return the ids of its GPUs, those of several pods separated by `+`."""
+        return "+".join(part.model.gpu for part in self.parts) or self.model.gpu
 
 
 def status_after(error: PiError) -> Literal["unreachable", "unknown"]:
@@ -63,16 +82,20 @@ def endpoint(host: str, model: Model) -> str | None:
 
     It works if the provider routes the port. Only an answer of the model proves that it leads to this model.
     """
-    if model.is_private:
-        return None
-    return f"http://{f'[{host}]' if ':' in host else host}:{model.port}/v1"
+    return None if model.is_private else url(host, model.port)
+
+
+def url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 def phase(model: RunningModel) -> str:
     """Return the phase of a model that is starting."""
     if model.pid:
         return model.phase or LAUNCHED
-    return "downloading" if model.progress else "beginning"
+    if not model.progress:
+        return "beginning"
+    return DOWNLOADING_AND_COMPILING if model.phase else "downloading"
 
 
 def without_count(phase: str) -> str:

@@ -5,14 +5,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Output, Phase, Progress, Report
 from pi_cli.models.model_status import LAUNCHED, without_count
 from pi_cli.planning.plan import Plan
-from pi_cli.pods.reports import Downloaded, Launched, Logged, PhaseEntered, Placed, Remark, StartEvent
+from pi_cli.pods.reports import (
+    Downloaded,
+    Fetched,
+    Launched,
+    Logged,
+    PhaseEntered,
+    Placed,
+    Remark,
+    StartEvent,
+    WarmedUp,
+)
 from pi_cli.store import start_times
 from pi_cli.store.start_times import StartTimes
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 KEPT_LOG = 4_000_000  # characters of a start's log that are kept to find the cause of a failure
 UNCHANGED_AFTER = 300.0  # seconds without a change, after which a note reports that
@@ -25,12 +39,15 @@ class StartProgress:
         self.pod = pod
         self.log = ""
         self.log_path = ""
+        self.was_asked = False  # for: before that, there is nothing on the pod
         self.was_launched = False
         self.has_ended = False
         self.plans = 0
         self.report = report
         self._unchanged_after = unchanged_after
         self.downloading: float | None = None  # seconds that the download took, once it has ended
+        self.compiling: float | None = None  # seconds of the download in which vLLM has compiled
+        self._compiling_since: float | None = None
         self._phase = ""
         self._download_began = 0.0
         self._downloaded = -1
@@ -59,10 +76,14 @@ class StartProgress:
                 if done != self._downloaded:
                     self._downloaded = done
                     self._has_changed()
-                self.report(Progress(self.pod, done, total, by))
+                self.report(Progress(self.pod, done, total, by, is_compiling=self._compiling_since is not None))
+            case WarmedUp(state=state):
+                self._compile(state)
             case Remark(text=text):
                 self._has_changed()
                 self.report(Note(self.pod, text))
+            case Fetched():
+                self._enter("waiting for the other pods")
             case Launched():
                 self.was_launched = True
                 if self._download_began:
@@ -79,6 +100,19 @@ class StartProgress:
                 self.log = (self.log + text)[-KEPT_LOG:]
                 self._has_changed()
                 self.report(Output(self.pod, text))
+
+    def _compile(self, state: "protocol.WarmUpState") -> None:
+        self._has_changed()
+        now = time.monotonic()
+        if state == "began":
+            self._compiling_since = now
+            return
+        if self._compiling_since is not None:
+            self.compiling = now - self._compiling_since
+        self._compiling_since = None
+        if state == "failed":
+            text = "vLLM could not compile during the download; it does so when the model is there"
+            self.report(Note(self.pod, text))
 
     def phases(self, took: float) -> dict[str, float]:
         """Return the seconds of each phase of a start that took `took` seconds; empty if its beginning was missed."""

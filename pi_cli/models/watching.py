@@ -1,16 +1,20 @@
 """Look at pods again and again, over one connection to each that is made anew when it is lost."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Report
-from pi_cli.ssh import login
+from pi_cli.hold import connecting
 from pi_cli.ssh.reconnect import Reconnection
-from pi_cli.ssh.session import PodSession
 from pi_cli.store import debug
 from pi_cli.store.records import Pod
+
+if TYPE_CHECKING:
+    from pi_cli.ssh.session import PodSession
 
 INTERVAL = 2.0  # seconds between two looks at a pod
 
@@ -37,7 +41,7 @@ async def keep_looking(
         while True:
             try:
                 with debug.bugs_as_errors(f"looking at `{name}`"):
-                    async with login.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
+                    async with connecting.connect(name, pod.ssh, connect_timeout=pod.connect_timeout) as session:
                         while True:
                             seen = await look(session)
                             reconnection.connected()

@@ -10,12 +10,14 @@ from pi_cli.diagnosis.causes import Cause
 from pi_cli.diagnosis.circumstances import Circumstances
 from pi_cli.errors import PiError
 from pi_cli.hints import fill
+from pi_cli.models import recorded_command
 from pi_cli.models.logs import SERVES, SHUT_DOWN, LogEnd, source_of
 from pi_cli.pods import agent
 from pi_cli.pods.reports import LogChange
 from pi_cli.pods.wording import AgentRefused
+from pi_cli.safe import safe
 from pi_cli.ssh.session import PodSession
-from pi_cli.store.records import Model
+from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -38,11 +40,16 @@ class Explanation:
     circumstances: Circumstances
 
 
-async def explain(session: PodSession, name: str, model: Model | None) -> Explanation:
+async def explain(session: PodSession, name: str, pod: Pod) -> Explanation:
     """Read the last log of a model, and explain how it ended. Raises `PiError` if the pod has no such log."""
+    model = pod.models.get(name)
     log, is_alive = await _read(session, name, model)
+    log = safe(log)  # what is quoted of it goes to screens, pipes and JSON
     id = model.model if model else _model_in(log)
-    cause = causes.find(log, pod=session.pod, model=id or name, was_serving=SERVES.search(log) is not None)
+    command = recorded_command.read(name, model, pod)
+    cause = causes.find(
+        log, pod=session.pod, model=id or name, command=command, was_serving=SERVES.search(log) is not None
+    )
     found = circumstances.find(log, cause.line if cause else "")
     return Explanation(session.pod, name, id, is_alive, SHUT_DOWN.search(log) is not None, cause, found)
 

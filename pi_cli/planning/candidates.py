@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pi_cli.planning import conditions, fit, gpu_space, quantisation, sequences
 from pi_cli.planning.catalogue import Configuration
@@ -12,6 +13,9 @@ from pi_cli.planning.profile import KnownModel
 from pi_cli.vllm import vllm_arguments
 from pi_cli.vllm.kinds import POOLED
 from pi_cli.vllm.vllm_arguments import Options
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 # Tokens: with space for fewer, the model counts as not fitting, unless the user asks for less.
 MIN_CONTEXT = 4096
@@ -38,11 +42,25 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """What a lock says of its arguments, which are `own_arguments`: the origin of each, and what belongs to them.
+
+    `variables` are those that the plan had, `vllm` is the version that ran.
+    """
+
+    origins: "tuple[protocol.Origin, ...]"
+    variables: tuple[tuple[str, str], ...] = ()
+    vllm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Constraints:
     """What the user asked for; `memory` is a share of each GPU's memory, `context` is in tokens.
 
     `own_arguments` are the user's own vLLM arguments, which are passed on unchanged; `remarks` are what the plan says
-    about them. `environment` are variables for vLLM, which count more than those of a recipe.
+    about them. `environment` are variables for vLLM, which count more than those of a recipe. `origins` are those of
+    pages that may use the model from a browser. With `stages`, the layers are divided among so many pods, and all
+    numbers of GPUs are those of one of them. `locked` is set if a lock has the arguments.
     """
 
     own_arguments: tuple[str, ...] | None = None
@@ -51,6 +69,9 @@ class Constraints:
     context: int | None = None
     remarks: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
+    stages: int = 1
+    locked: Locked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +131,19 @@ def refused(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuS
 
 def fewest(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> int | None:
     """Return the smallest number of these GPUs with which vLLM would start, whatever number the user asked for."""
-    ways = sorted(possible(profile, None, spaces), key=lambda candidate: candidate.count)
+    ways = sorted(_ways(profile, None, spaces, constraints.stages), key=lambda candidate: candidate.count)
     enough = filter(None, (_enough(profile, constraints, way) for way in ways))
     sure = (each for each in enough if each.fit.concurrency is not None or not each.is_tight)
     return next((each.candidate.count for each in sure if _accepted(profile, each)), None)
 
 
 def measured_memory(profile: KnownModel, candidate: Candidate, options: Options) -> MeasuredMemory | None:
-    """Return what an earlier start on the same kind and number of GPUs measured, if it had the same tensor size."""
+    """Return what an earlier start on the same kind and number of GPUs measured, if it had the same tensor size.
+
+    What was measured on one pod says nothing of a part of the layers.
+    """
+    if options.gpus > candidate.count:
+        return None
     measured = profile.measured.get((candidate.spaces[0].kind, candidate.count))
     return measured if measured and measured.tensor == options.tensor else None
 
@@ -263,8 +289,22 @@ def _common_sequences(hardware: Sequence[Configuration]) -> int | None:
     return min(known) if len(known) == len(hardware) > 1 else None
 
 
+def _ways(profile: KnownModel, count: int | None, spaces: Sequence[GpuSpace], stages: int) -> Iterator[Candidate]:
+    """Yield the ways to run a model on one pod, or on each of several among which its layers are divided.
+
+    Those with replicas or with pipeline stages of their own are for one pod.
+    """
+    for candidate in possible(profile, count, spaces):
+        options = vllm_arguments.parse(candidate.arguments)
+        if stages == 1:
+            yield candidate
+        elif options.gpus == options.tensor:
+            arguments = vllm_arguments.replaced(candidate.arguments, vllm_arguments.PIPELINE_PARALLEL, str(stages))
+            yield replace(candidate, arguments=arguments, origin=f"{candidate.origin}, on each of {stages} pods")
+
+
 def _placements(profile: KnownModel, constraints: Constraints, spaces: Sequence[GpuSpace]) -> Iterator[Placement]:
-    for candidate in possible(profile, constraints.gpus, spaces):
+    for candidate in _ways(profile, constraints.gpus, spaces, constraints.stages):
         if placement := _enough(profile, constraints, candidate):
             yield placement
 

@@ -21,4 +21,5 @@ def unlogged(plan: Plan, vllm: Vllm) -> Plan:
     given = {vllm_arguments.name_of(group[0]) for group in vllm_arguments.groups(plan.arguments)}
     if not plan.is_complete or not has_option or OPTION in given:
         return plan
-    return replace(plan, arguments=(*plan.arguments, OPTION, ",".join(ROUTES)))
+    words = (OPTION, ",".join(ROUTES))
+    return replace(plan, arguments=(*plan.arguments, *words), origins=(*plan.origins, "pi", "pi"))

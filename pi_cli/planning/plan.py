@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pi_cli.errors import BadUsage, DoesNotFit
 from pi_cli.hints import fill
-from pi_cli.planning import candidates, expectation, fit, gpu_space, purposes, quantisation, refusal
+from pi_cli.planning import candidates, expectation, fit, gpu_space, origins, purposes, quantisation, refusal
 from pi_cli.planning.candidates import Constraints, Placement
 from pi_cli.planning.fit import Memory, MemoryFit
 from pi_cli.planning.gpu_space import GpuSpace
 from pi_cli.planning.profile import KnownModel, ModelProfile, UnknownModel
 from pi_cli.vllm import serve_options, vllm_arguments
 from pi_cli.vllm.kinds import POOLED, Kind
+
+if TYPE_CHECKING:
+    from agent import protocol
 
 # What a CPU can serve: larger models take minutes for an answer, and quantised ones need a GPU's kernels.
 MAX_CPU_WEIGHTS = 20e9  # bytes
@@ -27,6 +31,7 @@ class Plan:
     `obstacles` are what vLLM will refuse in the user's own arguments, if our estimate of the memory is right.
     `is_complete`: vLLM needs nothing from the Hub but the model itself, whereas the user's own arguments may name other
     repositories. `files` is the size of the download in bytes, if the Hub was asked. `purpose`: what the model is for.
+    `origins` says of each argument where it comes from.
     """
 
     model: str
@@ -43,6 +48,7 @@ class Plan:
     min_vllm: str | None = None
     files: int | None = None
     purpose: Kind = "generation"
+    origins: "tuple[protocol.Origin, ...]" = ()
 
     @property
     def is_tight(self) -> bool:
@@ -58,7 +64,13 @@ def make(
     On a CPU pod, a model uses no GPU: what its arguments say about parallelism is about processors.
     """
     made = _make(profile, constraints, spaces, pod, is_cpu=is_cpu)
-    return replace(made, environment=made.environment | dict(constraints.environment))
+    locked = constraints.locked
+    return replace(
+        made,
+        environment=made.environment | dict(locked.variables if locked else ()) | dict(constraints.environment),
+        min_vllm=made.min_vllm or (locked.vllm if locked else None),
+        origins=origins.of(profile, constraints, made.arguments, gpus=len(made.gpus)),
+    )
 
 
 def _make(
@@ -68,7 +80,7 @@ def _make(
     if is_cpu:
         return _on_cpu(profile, constraints, pod)
     if constraints.own_arguments is not None:
-        return _with_own_arguments(profile, constraints.own_arguments, spaces, pod, constraints.remarks)
+        return _with_own_arguments(profile, constraints, spaces, pod)
     if isinstance(profile, UnknownModel):
         return _of_unknown_model(profile, constraints, spaces, pod)
     best = candidates.best(profile, constraints, spaces)
@@ -107,7 +119,7 @@ def _check(
         return
     if not spaces:
         raise refusal.no_gpus(pod)
-    requested = vllm_arguments.gpus_requested(own) if own is not None else constraints.gpus or 1
+    requested = vllm_arguments.gpus_requested(own) // constraints.stages if own is not None else constraints.gpus or 1
     if requested > len(spaces):
         option = "--tensor-parallel-size" if own is not None else "--gpus"
         raise BadUsage(
@@ -119,7 +131,7 @@ def _check(
             f"a model cannot use {requested} MIG slices: CUDA shows a program only one",
             hint="choose a model that fits one slice, or have MIG turned off on the GPUs",
         )
-    if own is not None:
+    if own is not None and constraints.locked is None:  # those of a lock have run on such GPUs
         expectation.check(profile, own, spaces[0] if len({space.kind for space in spaces}) == 1 else None)
     if isinstance(profile, KnownModel):
         _check_context(profile, constraints.context)
@@ -149,9 +161,9 @@ def _check_context(profile: KnownModel, context: int | None) -> None:
 
 def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     if constraints.own_arguments is not None:
-        reasons = ("your own vLLM arguments, on the CPU", *constraints.remarks)
+        reasons = (f"{_whose(constraints)}, on the CPU", *constraints.remarks)
         return Plan(profile.id, (), constraints.own_arguments, reasons=reasons, is_complete=False)
-    context = ("--max-model-len", str(constraints.context or "auto"))
+    context = (*_stages(constraints), "--max-model-len", str(constraints.context or "auto"))
     reason = f"on the CPU, {'the context you asked for' if constraints.context else 'the longest context that fits'}"
     if isinstance(profile, UnknownModel):
         return Plan(profile.id, (), context, reasons=(reason, *profile.notes), files=profile.files)
@@ -167,17 +179,27 @@ def _on_cpu(profile: ModelProfile, constraints: Constraints, pod: str) -> Plan:
     return Plan(profile.id, (), arguments, reasons=why, min_vllm=profile.needed_vllm, files=profile.files)
 
 
-def _with_own_arguments(
-    profile: ModelProfile, arguments: tuple[str, ...], spaces: Sequence[GpuSpace], pod: str, remarks: tuple[str, ...]
-) -> Plan:
+def _stages(constraints: Constraints) -> tuple[str, ...]:
+    """Return the argument that divides the layers among pods."""
+    return (vllm_arguments.PIPELINE_PARALLEL[0], str(constraints.stages)) if constraints.stages > 1 else ()
+
+
+def _whose(constraints: Constraints) -> str:
+    return "the vLLM arguments of the lock" if constraints.locked else "your own vLLM arguments"
+
+
+def _with_own_arguments(profile: ModelProfile, constraints: Constraints, spaces: Sequence[GpuSpace], pod: str) -> Plan:
     """Pass the user's arguments on unchanged, and choose GPUs that have the memory they ask for."""
+    arguments = constraints.own_arguments or ()
     options = vllm_arguments.parse(arguments)
-    groups = gpu_space.by_type(spaces) if options.gpus > 1 else [list(spaces)]
-    chosen = _least_used(groups, options.gpus, options.memory)
+    count = max(1, options.gpus // constraints.stages)
+    groups = gpu_space.by_type(spaces) if count > 1 else [list(spaces)]
+    chosen = _least_used(groups, count, options.memory)
     if chosen is None:
-        _, share_left = gpu_space.most_free(spaces, options.gpus)
+        _, share_left = gpu_space.most_free(spaces, count)
         raise refusal.no_room(profile.id, pod, gpu_space.held(spaces), share_left=share_left)
-    expected = expectation.expect(profile, arguments, chosen)
+    is_proven = constraints.locked is not None  # on such GPUs: no estimate refuses what has run
+    expected = expectation.Expectation() if is_proven else expectation.expect(profile, arguments, chosen)
     return Plan(
         profile.id,
         tuple(space.gpu.id for space in chosen),
@@ -186,10 +208,10 @@ def _with_own_arguments(
         memory=options.memory,
         beside=_beside(chosen),
         reasons=(
-            "your own vLLM arguments",
+            _whose(constraints),
             f"{_gpus(chosen)}: as many as they ask for, those with the fewest models",
             *expected.remarks,
-            *remarks,
+            *constraints.remarks,
         ),
         obstacles=expected.obstacles,
         fit=expected.fit,
@@ -207,7 +229,7 @@ def _of_unknown_model(profile: UnknownModel, constraints: Constraints, spaces: S
         chosen, share = gpu_space.most_free(groups[0], count)
     if not chosen or share < gpu_space.MIN_SHARE:
         raise refusal.no_room(profile.id, pod, gpu_space.held(spaces))
-    arguments = ["--tensor-parallel-size", str(count)] if count > 1 else []
+    arguments = [*(["--tensor-parallel-size", str(count)] if count > 1 else []), *_stages(constraints)]
     if share != vllm_arguments.DEFAULT_MEMORY:
         arguments += ["--gpu-memory-utilization", f"{share:.2f}"]
     arguments += ["--max-model-len", str(constraints.context or "auto")]
@@ -296,6 +318,8 @@ def _sequence_limit(placement: Placement) -> str | None:
 
 
 def _why_these(constraints: Constraints, placement: Placement, spaces: Sequence[GpuSpace], profile: KnownModel) -> str:
+    if constraints.stages > 1:
+        return "on each pod"
     if constraints.gpus:
         return "as many as you asked for"
     if placement.is_shared:
