@@ -2,19 +2,25 @@
 
 PiError                 exit 1
 ├── BadUsage            exit 2   the command line or the environment is wrong; nothing was started
+│   ├── ImpossibleLimit exit 2   `--max-tokens` is more than the model can answer with (`pi_cli/chat/client.py`)
 │   ├── NotSet          exit 2   variables that hold secrets are not set
 │   └── DoesNotFit      exit 2   a model cannot run on the chosen GPUs, even if they are empty
 ├── PodUnreachable      exit 3   no connection: name, network, login
 │   ├── HostKeyChanged  exit 3   the host key is not the recorded one
 │   └── PodHangs        exit 3   it answers SSH, but its agent sends nothing (`pi_cli/pods/agent_link.py`)
 ├── ModelNotStarted     exit 4   vLLM or its download failed; carries the end of the log
+│   └── Diagnosed       exit 4   with its cause and what it offers (`pi_cli/models/start_errors.py`)
 ├── NoRoom              exit 4   a model would fit the GPUs, but their memory is in use
+├── NoAnswer            exit 6   the model was asked, and gave no answer
+│   └── ModelStalled    exit 6   it takes requests, and answers none: its engine hangs
 ├── StateUnreadable     exit 5   `pods.json` cannot be read or written
 ├── AgentRefused        exit 1   the agent on the pod refused the request (`pi_cli/pods/wording.py`)
 ├── NotUnderstood       exit 1   a pod sent an answer that pi cannot parse (`pi_cli/pods/agent_link.py`)
 ├── HubUnreachable      exit 1   the Hugging Face Hub gave no answer (`pi_cli/hub/hub_api.py`)
 ├── NotFetched          exit 1   the vLLM recipes could not be fetched (`pi_cli/planning/recipe_site.py`)
 ├── ToolsNotServed      exit 1   the model was started without tools (`pi_cli/chat/client.py`)
+├── ConnectionLost      exit 1   the connection to the model, or an answer in the middle (`pi_cli/chat/client.py`)
+├── RequestFailed       exit 1   the model's server refused a request, or failed at it (`pi_cli/chat/client.py`)
 ├── RouteNotServed      exit 1   the server has no such route: another kind of model (`pi_cli/chat/client.py`)
 ├── TooLong             exit 1   the conversation exceeds the model's context (`pi_cli/chat/client.py`)
 ├── Bug                 exit 1   an exception that pi does not handle
@@ -77,11 +83,13 @@ class PodUnreachable(PiError):
     may_be_gone: ClassVar[bool] = True
 
     def __init__(self, pod: str, reason: object, *, hint: str | None = None) -> None:
+        from pi_cli.safe import safe  # not at the top: few commands fail, and it takes the regular expressions
+
         if hint is None:
-            from pi_cli.hints import fill  # not at the top: few commands fail, and it takes the regular expressions
+            from pi_cli.hints import fill
 
             hint = fill("check that the machine is running, or forget it with `pi pods remove {pod}`", pod=pod)
-        super().__init__(f"cannot reach pod `{pod}`: {reason}", hint=hint)
+        super().__init__(f"cannot reach pod `{pod}`: {safe(str(reason))}", hint=hint)  # often the server's own words
         self.pod = pod
 
 
@@ -103,13 +111,16 @@ class HostKeyChanged(PodUnreachable):
 
 
 class ModelNotStarted(PiError):
-    """A model did not start. `log` has the last lines of vLLM's or `hf download`'s output, verbatim."""
+    """A model did not start. `log` has the last lines of vLLM's or `hf download`'s output, verbatim.
+
+    `facts` say how far the start had come, and what the log says about the GPU memory.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
+    def __init__(self, message: str, *, hint: str | None = None, log: str = "", facts: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.log = log
+        self.log, self.facts = log, facts
 
 
 class GpuProcess(NamedTuple):
@@ -128,6 +139,19 @@ class HeldGpu(NamedTuple):
     total: int
     models: tuple[str, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
+
+
+class NoAnswer(PiError):
+    """A model was asked, and gave no answer."""
+
+    exit_code = 6
+
+
+class ModelStalled(NoAnswer):
+    """A model takes requests and answers none: its server lives, and its engine hangs."""
+
+    def __init__(self, model: str, *, hint: str | None = None) -> None:
+        super().__init__(f"`{model}` is stalled: it takes requests, and its engine answers none", hint=hint)
 
 
 class NoRoom(PiError):

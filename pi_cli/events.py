@@ -1,8 +1,9 @@
 """The progress events of a command. The view draws them; tests collect them in a list."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from pi_cli.lazy_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,15 @@ class Output:
 class Progress:
     """Bytes downloaded so far; `total` is None while it is unknown.
 
-    `by` is set if this pod waits for a download of another one: "`dc2`", or "another start".
+    `by` is set if this pod waits for a download of another one: "`dc2`", or "another start". `is_compiling`: vLLM
+    compiles meanwhile.
     """
 
     pod: str
     done: int
     total: int | None
     by: str = ""
+    is_compiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,27 @@ def age(seconds: float | None) -> str:
     return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
+def span(seconds: float) -> str:
+    """Format a duration as users type it, in its largest units, without those that are zero.
+
+    >>> span(2700), span(7200), span(5430), span(0.4)
+    ('45m', '2h', '1h30m', '0s')
+    """
+    text = age(seconds)
+    return re.sub(r"(?<=[dhm])0[hms]$", "", text)
+
+
+def rough_age(seconds: float) -> str:
+    """Format a duration in its largest unit.
+
+    >>> rough_age(42), rough_age(372), rough_age(7500), rough_age(100_000)
+    ('42s', '6m', '2h', '1d')
+    """
+    number = re.match(r"\d+[dhms]", age(seconds))
+    assert number
+    return number[0]
+
+
 def duration(seconds: float, *, running: bool = False) -> str:
     """Format a duration for a sentence, with a space before each unit; `running` clocks show no tenths.
 

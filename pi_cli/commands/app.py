@@ -19,6 +19,7 @@ class Commands(LazyGroup):
         "top": Command("top.top", "Show the load of all pods and models on one screen."),
         "models": Command("models.models", "Show which models of the catalogue fit your GPUs, and how."),
         "models update": Command("models_update.update", "Take newer vLLM recipes into the catalogue."),
+        "lease": Command("lease.lease", "Stop a model by itself after some time without work."),
         "stop": Command("stop.stop", "Stop models and free their GPUs."),
         "logs": Command("logs.logs", "Show and follow the log of vLLM."),
         "why": Command("why.why", "Say why a model failed, from its log."),
@@ -26,7 +27,14 @@ class Commands(LazyGroup):
         "run": Command("run.run", "Run a command that uses a model.", OPTIONS_FIRST),
         "env": Command("env.env", "Print shell commands that point OpenAI clients to a model."),
         "forward": Command("forward.forward", "Forward a local port to a model, for other programs."),
+        "gateway": Command("gateway.gateway", "Serve the models of several pods at one URL."),
+        "gateway status": Command("gateway_status.status", "Show what a gateway does: its models and their replicas."),
         "check": Command("check.check", "Check whether a model is fit for agents."),
+        "bench": Command("bench.bench", "Measure how fast a model answers one request, and many."),
+        "up": Command("up.up", "Set up the pods and start the models of a fleet file."),
+        "down": Command("down.down", "Stop the models of a fleet file, and no others."),
+        "export": Command("export.export", "Write a fleet file from pi's list and what runs."),
+        "diff": Command("diff.diff", "Compare a fleet file, its lock and what runs."),
         "ssh": Command("ssh.ssh", "Open a shell on a pod, or run a command on it.", OPTIONS_FIRST),
         "demo": Command("demo.demo", "Run a tour of pi on a simulated pod."),
         "pods": Command("pods.app", "Set up, list, check, activate, rename and remove pods."),
@@ -38,8 +46,9 @@ class Commands(LazyGroup):
     }
     headings: ClassVar = {  # of the help; a command that is missing here is under "Other commands"
         "Set up": ("key", "pods", "doctor", "demo"),
-        "Models": ("models", "models update", "start", "list", "top", "logs", "why", "stop"),
-        "Use a model": ("prompt", "run", "env", "forward", "check"),
+        "Models": ("models", "models update", "start", "list", "top", "logs", "why", "lease", "stop"),
+        "Many pods": ("up", "down", "export", "diff"),
+        "Use a model": ("prompt", "run", "env", "forward", "gateway", "gateway status", "check", "bench"),
     }
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

@@ -1,12 +1,15 @@
 """`pi check`: send a model the requests that agents send."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import options, resolve
 from pi_cli.commands.options import AsJson, NameOfModel, OnPod
 from pi_cli.commands.resolve import ModelOnPod
+from pi_cli.errors import PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
 
@@ -35,7 +38,6 @@ def check(
       pi check qwen72b
       pi check dc2/glm --json
     """
-    import asyncio
 
     target = resolve.model(state.load(), name, pod)
     key = options.api_key_of(target.name, target.model)
@@ -43,7 +45,7 @@ def check(
     from pi_cli.view import agent_check as view
     from pi_cli.view import terminal
 
-    checks = asyncio.run(_examine(target, key, (lambda _: None) if as_json else view.show))
+    checks = interrupts.run(_examine(target, key, (lambda _: None) if as_json else view.show))
     fits = is_fit(checks)
     if as_json:
         results = {"fit": fits, "checks": [view.as_json(check) for check in checks]}
@@ -57,12 +59,24 @@ def check(
 
 
 async def _examine(target: ModelOnPod, key: "ApiKey", on_check: "OnCheck") -> "list[Check]":
-    from pi_cli.models import agent_check
+    from pi_cli.hold import connecting
+    from pi_cli.models import agent_check, listing
     from pi_cli.models.door import Door
-    from pi_cli.ssh import login
 
-    connecting = login.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
-    async with connecting as session, Door(session, target.name, key=key).socket() as socket:
+    connection = connecting.connect(target.pod_name, target.pod.ssh, connect_timeout=target.pod.connect_timeout)
+    async with connection as session, Door(session, target.name, key=key).socket() as socket:
+
+        async def is_stalled() -> bool:
+            with suppress(PiError):
+                model = (await listing.alive(session)).get(target.name)
+                return model is not None and model.status == "stalled"
+            return False
+
         return await agent_check.examine(
-            socket, name=target.name, model=target.model.model, key=key.value, on_check=on_check
+            socket,
+            name=target.name,
+            model=target.model.model,
+            key=key.value,
+            on_check=on_check,
+            is_stalled=is_stalled,
         )

@@ -11,10 +11,9 @@ import typer
 
 from pi_cli.commands.completion_scripts import SCRIPTS
 from pi_cli.errors import BadUsage, PiError
-from pi_cli.hints import fill
+from pi_cli.hints import command, fill
 
 ZSH_LINE = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
-BASH_LINE = "source '{file}'"
 
 
 def complete_shell(incomplete: str) -> list[str]:
@@ -70,8 +69,8 @@ def _shell() -> str:
     """Return the name of the shell that runs pi: that of the parent process if it is one, else that of $SHELL."""
     parent = ""
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["ps", "-o", "comm=", "-p", str(os.getppid())]
-        parent = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        ps = ["ps", "-o", "comm=", "-p", str(os.getppid())]
+        parent = subprocess.run(ps, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     for path in (parent, os.environ.get("SHELL") or ""):
         name = Path(path).name.removeprefix("-")  # a login shell's name begins with it
         if name in SCRIPTS:
@@ -86,7 +85,7 @@ def _install(shell: str) -> list[Path]:
     match shell:
         case "bash":
             script = home / ".bash_completions" / "pi.sh"
-            start_up, line = home / ".bashrc", BASH_LINE.format(file=script)
+            start_up, line = home / ".bashrc", command("source", str(script))
         case "zsh":
             script = home / ".zfunc" / "_pi"
             start_up, line = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc", ZSH_LINE

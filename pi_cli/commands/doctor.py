@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import options
 from pi_cli.commands.options import AsJson
 from pi_cli.errors import PiError
@@ -53,13 +54,12 @@ def doctor(
       pi doctor --json
       pi doctor --no-redact
     """
-    import asyncio
 
     from pi_cli.commands.redaction import Redaction
     from pi_cli.view import terminal
 
     current, of_state = _state()
-    findings = [*_machine(), *asyncio.run(_ssh_keys()), *_folder(), of_state, *_secrets()]
+    findings = [*_machine(), *interrupts.run(_ssh_keys()), *_folder(), of_state, *_secrets()]
     pods = _pods(current) if current.pods else []
     findings += [_of_pod(pod) for pod in pods]
     redaction = Redaction(current.pods) if redact else None
@@ -153,13 +153,11 @@ def _secrets() -> Iterator[Finding]:
 
 
 def _pods(current: "State") -> "list[PodHealth]":
-    import asyncio
-
     from pi_cli.models import pod_health
     from pi_cli.view import progress
 
     with progress.following(current.pods):
-        return asyncio.run(pod_health.ask(current.pods))
+        return interrupts.run(pod_health.ask(current.pods))
 
 
 def _of_pod(pod: "PodHealth") -> Finding:

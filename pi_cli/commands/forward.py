@@ -1,14 +1,19 @@
 """`pi forward`: a local port forwarded to a model, for other programs."""
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import resolve
+from pi_cli import interrupts
+from pi_cli.commands import options, resolve
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
-from pi_cli.errors import BadUsage, raise_any
+from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import state
+
+if TYPE_CHECKING:
+    from pi_cli.store.records import Model
 
 
 def forward(
@@ -27,6 +32,9 @@ def forward(
             metavar="PORT", min=1, max=65535, help="Local port; by default the model's own, or the next free one."
         ),
     ] = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="Also print a key that is good at this port only, until the command ends.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Forward a local port to a model, for other programs.
@@ -38,13 +46,15 @@ def forward(
     Runs until Ctrl+C. pi reconnects after a lost connection and finds a model that was restarted; during an outage the
     port closes connections at once. With `--json`, prints a line each time a model becomes reachable or unreachable.
 
+    The port accepts the model's key. If pi has that, it also accepts a key of its own, which is worth nothing anywhere
+    else: `--token` prints it after the URL, and `pi env` sets it.
+
     \b
     Examples:
       pi forward qwen72b
       pi forward qwen72b --port 8080
       pi forward qwen72b dc2/glm
     """
-    import asyncio
 
     current = state.load()
     found = [resolve.model(current, name, pod) for name in names] if names else [resolve.model(current, None, pod)]
@@ -56,11 +66,24 @@ def forward(
     from pi_cli.view import forwards as view
 
     targets = [
-        Target(pod_name, name, [port] if port else forwards.ports_from(model.port))
+        Target(pod_name, name, [port] if port else forwards.ports_from(model.port), *_keys(name, model, needed=token))
         for (pod_name, name), model in models.items()
     ]
     listed = [name for _, name, _ in current.models()]
     names_shown = {(pod, name): name if listed.count(name) == 1 else f"{pod}/{name}" for pod, name in models}
-    printer = view.ForwardPrinter(names_shown if len(targets) > 1 else {})
-    on_link = view.show_as_json if as_json else printer.show
-    raise_any(asyncio.run(forwards.keep_open(targets, current.pods, on_link)))
+    keys = {(each.pod, each.name): each.run_key for each in targets} if token else {}
+    printer = view.ForwardPrinter(names_shown if len(targets) > 1 else {}, keys)
+    on_link = partial(view.show_as_json, keys) if as_json else printer.show
+    raise_any(interrupts.run(forwards.keep_open(targets, current.pods, on_link)))
+
+
+def _keys(name: str, model: "Model", *, needed: bool) -> tuple[str, str]:
+    """Return a key for the port, and the model's own; nothing if pi does not have that, unless it is needed."""
+    from pi_cli.models import run_key
+
+    try:
+        return run_key.new(), options.api_key_of(name, model).value
+    except PiError:
+        if needed:
+            raise
+        return "", ""

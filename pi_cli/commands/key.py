@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import options
 from pi_cli.commands.lazy import Group, PlainCommand
 from pi_cli.commands.options import AsJson
@@ -99,12 +100,10 @@ def set_key(words: NotAnArgument = None, force: Force = False, as_json: AsJson =
 
 
 def _typed() -> str:
-    import asyncio
-
     from pi_cli.view import questions
 
     try:
-        return asyncio.run(questions.ask_secret("API key (not shown): ")).strip()
+        return interrupts.run(questions.ask_secret("API key (not shown): ")).strip()
     except OSError as error:
         raise BadUsage("there is no terminal to ask for the key on", hint=HOW_TO_GIVE) from error
 

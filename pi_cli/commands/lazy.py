@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -89,11 +89,21 @@ def load_ahead(*modules: str) -> None:
     threading.Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
 
 
+def resolve_options(function: Any) -> None:
+    """Put the options into the signature of a command that only names them (`quick_options`)."""
+    if any(isinstance(each, str) for each in function.__annotations__.values()):
+        from pi_cli.commands import quick_options
+
+        named = vars(quick_options) | function.__globals__
+        function.__annotations__ = get_type_hints(function, named, include_extras=True)
+
+
 def _imported(name: str, command: Command) -> Any:
     module, _, attribute = command.location.rpartition(".")
     app_or_function = getattr(import_module(f"pi_cli.commands.{module}"), attribute)
     if isinstance(app_or_function, typer.Typer):
         return typer.main.get_command(app_or_function)
+    resolve_options(app_or_function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name, cls=PlainCommand, **command.settings)(app_or_function)
     return typer.main.get_command(app)

@@ -3,65 +3,33 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from pi_cli.commands import quantities, resolve
-from pi_cli.commands.names import complete_model
-from pi_cli.commands.options import OnPods
+from pi_cli import interrupts
+from pi_cli.commands import resolve
 from pi_cli.errors import BadUsage, PodUnreachable, raise_any
-from pi_cli.store import state
+from pi_cli.store import quantities, state
 
 if TYPE_CHECKING:
     from agent import protocol
 
+    from pi_cli.commands.quick_options import AllLines, AsLines, Follow, Grep, Lines, NamesOfLogs, OnPods, Since
     from pi_cli.commands.resolve import Place
     from pi_cli.errors import PiError
     from pi_cli.store.state import State
 
 DEFAULT_LINES = 100
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[NAME…]",
-        help="Names of models, or POD/NAME; may be left out if there is only one.",
-        autocompletion=complete_model,
-    ),
-]
-Lines = Annotated[
-    str | None,
-    typer.Option(
-        "--lines",
-        "-n",
-        metavar="LINES",
-        help=f"Start with this many last lines, or `all`.  [default: {DEFAULT_LINES}; all with --since or --grep]",
-    ),
-]
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Start this long ago (10m, 2h, 1d) or at a time on the pod's clock (13:30)."),
-]
-Grep = Annotated[str | None, typer.Option(metavar="REGEX", help="Show only matching lines; the pod filters them.")]
-Follow = Annotated[bool, typer.Option(help="Follow the log as it grows.")]
-AllLines = Annotated[
-    bool,
-    typer.Option("--all-lines", help="Show requests of pi itself (/health, /metrics), too."),
-]
-
-AsLines = Annotated[bool, typer.Option("--json", help="Print each line as JSON, with its pod and model.")]
-
 
 def logs(
-    names: Names = None,
-    pod: OnPods = None,
-    lines: Lines = None,
-    since: Since = None,
-    grep: Grep = None,
-    follow: Follow = True,
-    as_json: AsLines = False,
-    all_lines: AllLines = False,
+    names: "NamesOfLogs" = None,
+    pod: "OnPods" = None,
+    lines: "Lines" = None,
+    since: "Since" = None,
+    grep: "Grep" = None,
+    follow: "Follow" = True,
+    as_json: "AsLines" = False,
+    all_lines: "AllLines" = False,
 ) -> None:
     """Show and follow the log of vLLM.
 
@@ -78,7 +46,6 @@ def logs(
       pi logs qwen72b -n all --no-follow > qwen72b.log
       pi logs qwen72b --json | jq -r .line
     """
-    import asyncio
 
     count = _count(lines, DEFAULT_LINES if since is None and grep is None else None)
     moment = None if since is None else read_moment(since)
@@ -98,7 +65,7 @@ def logs(
             failures |= await models.follow(pods, sources, query, sink=screen.write, report=screen.note)
         return failures
 
-    failures = asyncio.run(follow_all())
+    failures = interrupts.run(follow_all())
     for pod_name, error in failures.items():
         if isinstance(error, PodUnreachable):
             resolve.doubt(error, current, pod_name, [place.name for place in places if place.pod == pod_name])

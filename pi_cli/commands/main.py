@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 from pi_cli import interrupts
@@ -18,18 +17,6 @@ FIRST_OPTIONS = {"--debug": "PI_DEBUG", "--no-color": "NO_COLOR"}  # before the 
 
 def main() -> NoReturn:
     """Run pi; print an error as one line, with a hint, and exit with the code of its class."""
-    received: list[int] = []
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        """Clean up as after Ctrl+C: the terminal was closed, or another process sent SIGTERM."""
-        del frame
-        received.append(number)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's `pi forward NAME &`: only Ctrl+C is ignored
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.raise_signal(signal.SIGINT)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
     arguments = sys.argv[1:]
     while arguments and (variable := FIRST_OPTIONS.get(arguments[0])):
         os.environ[variable] = "1"
@@ -42,22 +29,24 @@ def main() -> NoReturn:
         debug.log_libraries()
     try:
         arguments = other_words.without_aliases(arguments)
-        if not quick.answer(arguments):
+        if not quick.answer(arguments, _prepare):
             _run(arguments)
     except PiError as error:
         _fail(error)
     except BrokenPipeError:  # the reader of stdout has exited
-        sys.exit(1)
+        sys.exit(interrupts.exit_code(1))
     except OSError as error:
+        if interrupts.received:  # the terminal that was closed cannot be written to
+            sys.exit(interrupts.exit_code())
         if error.errno not in UNWRITABLE or error.filename is not None:
             _fail(_bug(error))
         _fail(PiError(f"the output could not be written: {error.strerror}"))
-    except KeyboardInterrupt:  # just before or after the command: while it runs, Typer does the same
+    except KeyboardInterrupt:  # Typer does the same
         interrupts.leave_at_once()
-        sys.exit(128 + (received or [signal.SIGINT])[0])
+        sys.exit(interrupts.exit_code(128 + signal.SIGINT))
     except SystemExit as leaving:
         interrupts.leave_at_once()
-        sys.exit(128 + received[0] if received else leaving.code)
+        sys.exit(interrupts.exit_code(leaving.code))
     except Exception as error:  # noqa: BLE001 - one line and the file to report instead of a traceback
         _fail(_bug(error))
     sys.exit(0)
@@ -75,7 +64,7 @@ def _fail(error: PiError) -> NoReturn:
     from pi_cli.view import terminal
 
     terminal.show_error(error)
-    sys.exit(error.exit_code)
+    sys.exit(interrupts.exit_code(error.exit_code))
 
 
 def _run(arguments: list[str]) -> None:
@@ -83,18 +72,13 @@ def _run(arguments: list[str]) -> None:
 
     from pi_cli.commands import usage_errors
     from pi_cli.commands.app import app
-    from pi_cli.ssh import passphrases, speaker
-    from pi_cli.view import waiting
 
-    passphrases.keyring.set(passphrases.Keyring(ask=_ask))
-    speaker.speaker.set(speaker.Speaker(_note))
     if "_PI_COMPLETE" in os.environ:
         from typer._completion_classes import completion_init
 
         completion_init()
-    waiting.install()
     command = get_command(app)
-    interrupts.clean_up()
+    _prepare()
     arguments = keep_separator(separate_vllm_arguments(arguments))
     try:
         code = command.main(args=arguments, prog_name="pi", standalone_mode=False)
@@ -104,6 +88,17 @@ def _run(arguments: list[str]) -> None:
             sys.exit(error.exit_code)
         raise usage_errors.worded(error, arguments) from error
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare() -> None:
+    """Set who asks and what shows waits and notes while a command runs; from now on, Ctrl+C cleans up."""
+    from pi_cli.ssh import passphrases, speaker
+    from pi_cli.view import waiting
+
+    passphrases.keyring.set(passphrases.Keyring(ask=_ask))
+    speaker.speaker.set(speaker.Speaker(_note))
+    waiting.install()
+    interrupts.clean_up()
 
 
 async def _ask(question: str) -> str:

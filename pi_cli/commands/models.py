@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import options
 from pi_cli.commands.names import complete_catalogue, complete_gpus
 from pi_cli.commands.options import AsJson, NamesOnly, OnPod, Wide
@@ -116,7 +117,6 @@ def _matches(query: str | None) -> Sequence[str]:
 
 def _profile(model: str) -> "KnownModel":
     """Return a model's profile; for one that only the fetched recipes have, the Hub is asked for its size."""
-    import asyncio
 
     from pi_cli.planning import catalogue, lookup
     from pi_cli.planning.profile import UnknownModel
@@ -124,7 +124,7 @@ def _profile(model: str) -> "KnownModel":
     if entry := catalogue.find(model):
         return lookup.from_catalogue(entry)
     token, endpoint = options.hub_settings()
-    profile = asyncio.run(lookup.find(model, token=token, endpoint=endpoint))
+    profile = interrupts.run(lookup.find(model, token=token, endpoint=endpoint))
     if isinstance(profile, UnknownModel):
         hint = "plan it with `pi start {model} --name {name} --dry-run`"
         raise PiError(
@@ -136,7 +136,6 @@ def _profile(model: str) -> "KnownModel":
 
 def _show_found(query: str, *, as_json: bool) -> None:
     """Show the models of this name that the Hub has and the catalogue does not."""
-    import asyncio
 
     from pi_cli.hub import hub_names
     from pi_cli.planning import names
@@ -145,7 +144,7 @@ def _show_found(query: str, *, as_json: bool) -> None:
     token, endpoint = options.hub_settings()
     name = names.without_address(query, endpoint)
     try:
-        found = asyncio.run(hub_names.find(names.short(name), token=token, endpoint=endpoint))
+        found = interrupts.run(hub_names.find(names.short(name), token=token, endpoint=endpoint))
     except PiError as error:
         raise names.not_found(query, name, error) from error
     if not found:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands.options import AsJson
 from pi_cli.errors import BadUsage
 
@@ -59,13 +60,11 @@ def update(source: From = None, check: Check = False, remove: Remove = False, as
 
 
 def _snapshot(source: str, previous: "Snapshot | None") -> "Snapshot":
-    import asyncio
-
     from pi_cli.planning import recipe_site, recipe_snapshot
 
     if "://" not in source:
         return recipe_snapshot.read(Path(os.path.expanduser(source)))  # noqa: PTH111 - Path's fails for unknown users
-    return asyncio.run(recipe_site.fetch(source, previous))
+    return interrupts.run(recipe_site.fetch(source, previous))
 
 
 def _remove(*, as_json: bool) -> None:

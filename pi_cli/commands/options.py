@@ -2,8 +2,7 @@
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from pi_cli.commands import rows
 from pi_cli.commands.names import complete_model, complete_pod
 from pi_cli.errors import BadUsage, NotSet, PiError
 from pi_cli.hints import fill
@@ -55,23 +55,11 @@ NamesOnly = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alon
 Wide = Annotated[bool, typer.Option("--wide", help="Show all columns, whole, also where the terminal is narrower.")]
 
 T = TypeVar("T")
+as_json, show_names = rows.as_json, rows.show_names
 HOW_TO_LOG_IN = (
     "create a token at https://huggingface.co/settings/tokens and `export HF_TOKEN=…`, or log in with `hf auth login`"
 )
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def as_json(pod: str, name: str, model: "Model") -> dict[str, object]:
-    """Return the fields of a model that every `--json` shows; `gpu` is `gpus` as earlier versions wrote them."""
-    fields = {"model": model.model, "port": model.port, "gpus": model.gpus, "gpu": model.gpu, "pid": model.pid}
-    return {"pod": pod, "name": name} | fields
-
-
-def show_names(names: Iterable[str], *, as_json: bool) -> None:
-    """Print names for scripts, one per line and nothing else: `pi stop $(pi list -q)`."""
-    if as_json:
-        raise BadUsage("`--quiet` and `--json` exclude each other", hint="leave one of them out")
-    sys.stdout.write("".join(f"{name}\n" for name in names))
 
 
 def api_key() -> ApiKey:

@@ -31,8 +31,8 @@ PROGRAM = "run a program with a model with `pi run NAME -- COMMAND`"
 SHELL = "open a shell on a pod with `pi ssh POD`"
 
 HINTS = {
-    "serve": START, "launch": START, "up": START, "load": START, "deploy": START, "create": START,
-    "kill": STOP, "down": STOP, "remove": STOP, "delete": STOP, "unload": STOP, "terminate": STOP, "destroy": STOP,
+    "serve": START, "launch": START, "load": START, "deploy": START, "create": START,
+    "kill": STOP, "remove": STOP, "delete": STOP, "unload": STOP, "terminate": STOP, "destroy": STOP,
     "setup": SETUP, "add": SETUP, "init": SETUP, "install": SETUP, "provision": SETUP,
     "pull": PULL, "download": PULL,
     "status": STATUS, "info": STATUS, "show": STATUS, "get": STATUS, "describe": STATUS, "inspect": STATUS,

@@ -11,6 +11,7 @@ from pi_cli.commands.options import AsJson, NamesOnly, PodName, Wide
 from pi_cli.commands.pods_remove import remove
 from pi_cli.commands.pods_rename import rename
 from pi_cli.commands.pods_setup import setup
+from pi_cli.commands.pods_unlink import unlink
 from pi_cli.commands.setup_words import SetupCommand
 from pi_cli.hints import fill
 from pi_cli.store import state
@@ -101,3 +102,4 @@ def active(name: PodName, as_json: AsJson = False) -> None:
 
 app.command(cls=PlainCommand)(rename)
 app.command(cls=PlainCommand)(remove)
+app.command(cls=PlainCommand)(unlink)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pi_cli import interrupts
 from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.store import costs, state
 from pi_cli.store.records import Pod, write_pod
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False) -> None:
     """Print the recorded pods; with `check`, ask them for their current status; `quiet` prints their names alone."""
+    from pi_cli.hold import client
     from pi_cli.view import pods, terminal
 
     current = state.load()
@@ -24,11 +26,13 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
     if quiet:
         _show_names(current.pods, check=check, as_json=as_json)
         return
+    linked = client.linked()
     checked, failures = _check(current.pods) if check and current.pods else ({}, {})
     if as_json:
         terminal.show_json(
             [
-                as_json_row(name, pod, is_active=name == active) | ({"check": _as_json(checked[name])} if check else {})
+                as_json_row(name, pod, is_active=name == active, is_linked=name in linked)
+                | ({"check": _as_json(checked[name])} if check else {})
                 for name, pod in current.pods.items()
             ]
         )
@@ -37,7 +41,7 @@ def show(*, check: bool, as_json: bool, wide: bool = False, quiet: bool = False)
     elif check:
         pods.show_checked(list(checked.values()), active, is_wide=wide)
     else:
-        pods.show_pods(current.pods, active, is_wide=wide)
+        pods.show_pods(current.pods, active, is_wide=wide, linked=linked)
     if not as_json:
         pods.show_costs(state.load().pods if checked else current.pods)
     if chosen and current.pods:
@@ -59,26 +63,31 @@ def _said_by_variable(current: state.State, chosen: str) -> str:
 
 
 def _show_names(names: Iterable[str], *, check: bool, as_json: bool) -> None:
-    from pi_cli.commands import options
+    from pi_cli.commands import rows
 
     if check:
         raise BadUsage("`--quiet` and `--check` exclude each other", hint="leave one of them out")
-    options.show_names(names, as_json=as_json)
+    rows.show_names(names, as_json=as_json)
 
 
-def as_json_row(name: str, pod: Pod, *, is_active: bool) -> dict[str, object]:
+def as_json_row(name: str, pod: Pod, *, is_active: bool, is_linked: bool = False) -> dict[str, object]:
     """Return a pod as `--json` shows it: what `pods.json` has, with the GPUs of models as numbers too."""
     recorded = write_pod(pod)
     models = {name: {"gpus": model.gpus} | recorded["models"][name] for name, model in pod.models.items()}
     unknown = dict.fromkeys(
         ("vllm", "abilities", "storage", "home", "provider", "connect_timeout", "quiet_since", "asked")
     )
-    return {"name": name, "active": is_active} | unknown | recorded | costs.as_json(pod) | {"models": models}
+    return (
+        {"name": name, "active": is_active, "linked": is_linked}
+        | unknown
+        | recorded
+        | costs.as_json(pod)
+        | {"models": models}
+    )
 
 
 def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiError]]":
     """Ask all pods at once; return the result for each, and the errors of those that did not answer."""
-    import asyncio
 
     from pi_cli.events import Phase
     from pi_cli.models import drift, listing
@@ -86,7 +95,7 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
     from pi_cli.view import progress
 
     answered: dict[str, Checked] = {}
-    with progress.following(pods) as report:
+    with progress.following(pods, is_late=True) as report:
 
         async def check(session: "PodSession") -> None:
             answered[session.pod] = await drift.check(session, pods[session.pod], report)
@@ -94,7 +103,7 @@ def _check(pods: Mapping[str, Pod]) -> "tuple[dict[str, Checked], dict[str, PiEr
                 listing.note_use(session.pod, pods[session.pod], machine.running)
             report(Phase(session.pod, "answered"))
 
-        failures = asyncio.run(fleet.on_each(pods, check))
+        failures = interrupts.run(fleet.on_each(pods, check, at_once=True))
     failed = {name: drift.Checked(name, pods[name], error=error) for name, error in failures.items()}
     return {name: (answered | failed)[name] for name in pods}, failures
 

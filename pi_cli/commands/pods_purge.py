@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from pi_cli import units
+from pi_cli import interrupts, units
 from pi_cli.errors import PiError, raise_any
 from pi_cli.hints import fill
 
@@ -102,8 +102,6 @@ def purge(name: str, pod: "Pod", *, models: bool, is_quiet: bool = False) -> tup
 
 
 def _on_pod(name: str, pod: "Pod", work: "Callable[[PodSession, Report], Awaitable[None]]") -> None:
-    import asyncio
-
     from pi_cli.pods import fleet
     from pi_cli.view import progress
 
@@ -112,5 +110,5 @@ def _on_pod(name: str, pod: "Pod", work: "Callable[[PodSession, Report], Awaitab
         async def with_report(session: "PodSession") -> None:
             await work(session, report)
 
-        failures = asyncio.run(fleet.on_each({name: pod}, with_report))
+        failures = interrupts.run(fleet.on_each({name: pod}, with_report))
     raise_any(failures)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pi_cli.commands import pods_purge
+from pi_cli import interrupts
+from pi_cli.commands import gateway_members, pods_purge
 from pi_cli.commands.options import AsJson, PodNames
 from pi_cli.errors import BadUsage, PiError, PodUnreachable, raise_any
 from pi_cli.hints import fill
@@ -14,6 +15,7 @@ from pi_cli.store import costs, state
 from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:
+    from pi_cli.models.parts import Part
     from pi_cli.ssh.session import PodSession
 
 ANSWER_TIMEOUT = 8.0  # seconds; short, because the machine may no longer exist
@@ -58,6 +60,8 @@ def remove(
     if models and not purge:
         hint = fill("`pi pods remove {names} --purge --models`", names=list(pods))
         raise BadUsage("`--models` needs `--purge`", hint=hint)
+    if not stop:
+        _say_what_is_split(current, names)
     if purge:
         pods_purge.confirm(pods, stop=stop, models=models, yes=yes)
     elif not yes and not stop:
@@ -72,6 +76,18 @@ def remove(
     if as_json:
         terminal.show_json(removed)
     raise_any(failures)
+
+
+def purged(pods: Mapping[str, Pod], failures: dict[str, PiError], *, is_quiet: bool) -> list[dict[str, object]]:
+    """Purge and remove pods on which nothing runs, after `pods_purge.confirm`; add to `failures` what failed."""
+    removed = []
+    for name, pod in pods.items():
+        try:
+            row = _remove(name, pod, stop=False, is_forced=True, purge=True, models=False, is_quiet=is_quiet)
+            removed.append(row)
+        except PiError as error:
+            failures[name] = error
+    return removed
 
 
 def _remove(
@@ -131,6 +147,22 @@ def _ask_about_models(pods: Mapping[str, Pod]) -> bool:
     return answer == "stop"
 
 
+def _say_what_is_split(current: state.State, names: Iterable[str]) -> None:
+    """Say which models run over a pod to remove and over others: they cannot answer without it."""
+    if not any(model.role for name in names for model in current.pod(name).models.values()):
+        return
+    from pi_cli.models import parts
+    from pi_cli.view import terminal
+
+    removed = set(names)
+    for uid in dict.fromkeys(part.uid for part in parts.on(current, removed)):
+        found = [part for part in parts.on(current, removed) if part.uid == uid]
+        if kept := [part for part in found if part.pod not in removed]:
+            where = _quoted(part.pod for part in found)
+            stop_it = fill("`pi stop {name} --pod {pod}`", name=kept[0].name, pod=kept[0].pod)
+            terminal.note(f"`{kept[0].name}` runs over {where}, and cannot answer without all of them: {stop_it}")
+
+
 def _answer(question: str) -> str:
     """Ask on stderr: Typer's own prompts print a space on stdout."""
     from pi_cli.view import terminal
@@ -160,7 +192,7 @@ def _find_running(pods: Mapping[str, Pod]) -> tuple[dict[str, list[str]], dict[s
     failures: dict[str, PiError] = {}
     try:
         with progress.following(pods):
-            failures = asyncio.run(ask())
+            failures = interrupts.run(ask())
     except TimeoutError:
         pass
     unknown = {name: str(failures.get(name, late)) for name in pods if name not in running}
@@ -169,7 +201,6 @@ def _find_running(pods: Mapping[str, Pod]) -> tuple[dict[str, list[str]], dict[s
 
 def _stop_all(name: str, pod: Pod) -> list[str]:
     """Stop all models of a pod, and return their names."""
-    import asyncio
 
     from pi_cli.models import stopping
     from pi_cli.pods import fleet
@@ -178,11 +209,18 @@ def _stop_all(name: str, pod: Pod) -> list[str]:
     async def stop_models(session: "PodSession") -> None:
         result = await stopping.stop_all(session)
         stopped.extend(model for model, outcome in result.outcome.items() if outcome in ("stopped", "killed"))
+        elsewhere.extend(result.elsewhere)
         stopping.require_success(name, result)
 
+    async def stop_everywhere() -> "dict[str, PiError]":
+        async with gateway_members.leaving([(name, model) for model in pod.models]):
+            failures = await fleet.on_each({name: pod}, stop_models)
+        return failures | await stopping.stop_elsewhere(elsewhere)
+
     stopped: list[str] = []
+    elsewhere: list[Part] = []
     with progress.following([name]):
-        failures = asyncio.run(fleet.on_each({name: pod}, stop_models))
+        failures = interrupts.run(stop_everywhere())
     kept = "`{name}` was not removed; remove it without stopping its models with `pi pods remove {name} --yes`"
     for error in failures.values():
         if isinstance(error, PodUnreachable) and error.may_be_gone:
@@ -193,7 +231,9 @@ def _stop_all(name: str, pod: Pod) -> list[str]:
 
 def _forget(name: str) -> str | None:
     """Remove a pod and its host key; return the pod that is active now, if that has changed."""
+    from pi_cli.hold import client
     from pi_cli.ssh import host_keys
+    from pi_cli.store import port_verdicts
 
     with state.edit() as current:
         current.pod(name)
@@ -203,6 +243,8 @@ def _forget(name: str) -> str | None:
             current.active = next(iter(current.pods), None)
         new_active = current.active if was_active else None
     host_keys.forget(name)
+    client.unlink([name])
+    port_verdicts.forget(name)
     return new_active
 
 

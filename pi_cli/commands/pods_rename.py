@@ -18,15 +18,16 @@ def rename(name: PodName, new: NewName, as_json: AsJson = False) -> None:
 
     The list, the pinned host keys and the log of the last setup move to the new name, and the ports that `pi forward`
     keeps open to its models are found under it. A running `pi forward`, `pi logs` or `pi list --watch` keeps its
-    connection, but cannot connect again under the old name. Do not rename a pod while `pi start` or `pi pods setup` is
-    running for it.
+    connection, but cannot connect again under the old name; a running `pi gateway` takes the new one. Do not rename a
+    pod while `pi start` or `pi pods setup` is running for it.
 
     \b
     Examples:
       pi pods rename dc1 h100
     """
+    from pi_cli.hold import client
     from pi_cli.ssh import host_keys
-    from pi_cli.store import forwards
+    from pi_cli.store import forwards, port_verdicts
     from pi_cli.view import terminal
 
     state.check_name("pod", new)
@@ -43,6 +44,8 @@ def rename(name: PodName, new: NewName, as_json: AsJson = False) -> None:
             current.active = new
         is_active = current.active == new
     host_keys.forget(name)
+    client.unlink([name])
+    port_verdicts.rename_pod(name, new)
     _move_logs(name, new)
     for forward in forwards.rename_pod(name, new):
         terminal.note(

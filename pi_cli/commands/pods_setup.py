@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pi_cli import hints, units
-from pi_cli.commands import options, pods_list, quantities
+from pi_cli import hints, interrupts, units
+from pi_cli.commands import options, pods_list
 from pi_cli.commands.options import PodName
 from pi_cli.errors import BadUsage
 from pi_cli.hints import fill
-from pi_cli.store import costs, mount_commands, mounts, paths, state
-from pi_cli.store.records import Pod, Storage
+from pi_cli.store import costs, mount_commands, mounts, paths, quantities, state
+from pi_cli.store.records import Pod
 
 if TYPE_CHECKING:  # no asyncssh until the command line is checked
     from pi_cli.events import Report
@@ -128,6 +128,7 @@ def setup(
     cpu = cpu or (ssh is None and pod.is_cpu)
     if pod.storage and pod.storage.mount and not (mount or models_path):
         mount, models_path = pod.storage.mount, pod.storage.path
+    from pi_cli.pods import recording
     from pi_cli.pods.provision import SetupOptions
 
     setup_options = SetupOptions(
@@ -142,7 +143,7 @@ def setup(
         )
         is_kept = not (mount and mounts.has_secret(mount))
         kept_mount = mount if is_kept else None
-        recorded = _record(
+        recorded = recording.record(
             name, pod, machine, mount=kept_mount, is_cpu=cpu, began=since, is_price_new=price is not None
         )
     _show(name, recorded, machine, is_mount_kept=is_kept, took=time.monotonic() - began, as_json=as_json)
@@ -242,63 +243,27 @@ def _prepare(
     accept_new_host_key: bool,
     verbose: bool,
 ) -> "Machine":
-    import asyncio
-
-    from pi_cli.pods import provision
+    from pi_cli.hold import client
+    from pi_cli.pods import provision, recording
     from pi_cli.ssh import host_keys, login
     from pi_cli.view import checklist
 
     state.require_writable()
     again = ["pi", "pods", "setup", name, pod.ssh, *setup_options.arguments(), *(["--price", price] if price else [])]
     known_key = host_keys.read(name)
+    client.unlink([name])  # an agent that waits there has seen the machine as it was
 
     async def prepare(report: "Report") -> "Machine":
         async with login.connect(
             name, pod.ssh, learn=True, accept_new=accept_new_host_key, connect_timeout=pod.connect_timeout
         ) as session:
             if known_key and host_keys.read(name) != known_key:
-                _forget_machine(name, report)
+                recording.forget_machine(name, report)
             log = paths.log_dir() / f"setup-{name}.log"
             return await provision.prepare(session, setup_options, log=log, again=again, report=report)
 
     with checklist.following(name, verbose=verbose) as report:
-        return asyncio.run(prepare(report))
-
-
-def _forget_machine(name: str, report: "Report") -> None:
-    """Remove the models and times of the machine that this one replaces from the list; other pods' models stay."""
-    from pi_cli.events import Note
-
-    with state.edit() as current:
-        pod = current.pods.get(name)
-        removed = list(pod.models) if pod else []
-        if pod:
-            pod.models.clear()
-            pod.since = pod.quiet_since = pod.asked = None
-    if removed:
-        models = ", ".join(f"`{model}`" for model in removed)
-        report(Note(name, f"removed {models} from the list: its machine was replaced"))
-
-
-def _record(
-    name: str, given: Pod, machine: "Machine", *, mount: str | None, is_cpu: bool, began: str, is_price_new: bool
-) -> Pod:
-    """Record the pod; keep what other commands have changed since setup began."""
-    with state.edit() as current:
-        pod = current.pods.setdefault(name, Pod(given.ssh))
-        pod.ssh, pod.connect_timeout = given.ssh, given.connect_timeout
-        pod.price = given.price if is_price_new else pod.price
-        pod.since = pod.since or began
-        pod.gpus, pod.provider = [] if is_cpu else machine.gpus, machine.provider
-        pod.vllm, pod.abilities = machine.vllm, machine.abilities
-        pod.home = machine.place.path if machine.place else None
-        pod.storage = None
-        if machine.storage:
-            total = machine.storage.total
-            size = units.size(total).replace(" ", "") if total else None
-            pod.storage = Storage(machine.storage.path, size, mount)
-        current.active = current.active or name
-    return pod
+        return interrupts.run(prepare(report))
 
 
 def _show(name: str, pod: Pod, machine: "Machine", *, is_mount_kept: bool, took: float, as_json: bool) -> None:

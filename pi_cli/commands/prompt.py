@@ -2,86 +2,60 @@
 
 import select
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from pi_cli.commands import options, resolve
+from pi_cli import interrupts
+from pi_cli.commands import options, prompt_batch, prompt_options, resolve
 from pi_cli.commands.options import NameOfModel, OnPod
+from pi_cli.commands.prompt_options import Api
+from pi_cli.commands.prompt_target import Target
 from pi_cli.commands.resolve import ModelOnPod
 from pi_cli.errors import BadUsage, PiError, StateUnreadable
 from pi_cli.hints import fill
 from pi_cli.store import records, state
-from pi_cli.store.records import Model, Pod
 
 if TYPE_CHECKING:
-    from pi_cli.chat.access import Access, Ask
+    from pi_cli.chat.access import Ask
     from pi_cli.chat.agent import Conversation
     from pi_cli.chat.client import Client
+    from pi_cli.chat.images import Image
     from pi_cli.chat.interactive import AskModel
     from pi_cli.chat.prompts import PromptSource
-    from pi_cli.store.keys import ApiKey
     from pi_cli.store.state import State
     from pi_cli.view.chat import Screen
 
 STDIN_WAIT = 1.0  # seconds without input on stdin until a note is shown
+OTHER_FILE = "give another file to `--out`"
 MAX_STDIN = 10_000_000  # bytes; more than any model's context
-LOOKUP_SECONDS = 5.0  # for the tool-call parser of a model that was started without one
-
-
-class Api(StrEnum):
-    """The API to use: `/v1/chat/completions` or `/v1/responses`."""
-
-    chat = "chat"
-    responses = "responses"
-
-
-Prompts = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[PROMPT]…",
-        help="Questions, asked one after the other. Without any: a chat on a terminal, else stdin is the prompt.",
-    ),
-]
-Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Chat until Ctrl+D or `/bye`.")]
-Continue = Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation of this directory.")]
-System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
-Temperature = Annotated[
-    float | None, typer.Option(metavar="NUMBER", min=0, max=2, help="Sampling temperature; 0 is deterministic.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(metavar="COUNT", min=1, help="Maximum tokens per turn, including reasoning.")
-]
-Tools = Annotated[bool, typer.Option(help="Let the model list, read and search files on this machine.")]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option("--allow", metavar="PATH", help="Folder or file that the model may read, too. Repeatable."),
-]
-Save = Annotated[bool, typer.Option(help="Save the conversation for `--continue`.")]
-AsEvents = Annotated[bool, typer.Option("--json", help="Print events as JSON on stdout, one per line.")]
-ApiOption = Annotated[Api, typer.Option("--api", help="API to use: chat completions or responses.")]
 
 
 def prompt(
     name: NameOfModel = None,
-    text: Prompts = None,
+    text: prompt_options.Prompts = None,
     *,
     pod: OnPod = None,
-    interactive: Interactive = False,
-    continues: Continue = False,
-    system: System = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
-    tools: Tools = True,
-    allow: Allow = None,
-    save: Save = True,
-    api: ApiOption = Api.chat,
-    as_json: AsEvents = False,
+    interactive: prompt_options.Interactive = False,
+    continues: prompt_options.Continue = False,
+    system: prompt_options.System = None,
+    temperature: prompt_options.Temperature = None,
+    max_tokens: prompt_options.MaxTokens = None,
+    reasoning: prompt_options.Reasoning = None,
+    json_schema: prompt_options.Schema = None,
+    image: prompt_options.Images = None,
+    tools: prompt_options.Tools = True,
+    tool_choice: prompt_options.ToolChoice = None,
+    allow: prompt_options.Allow = None,
+    save: prompt_options.Save = True,
+    api: prompt_options.ApiOption = Api.chat,
+    out: prompt_options.Out = None,
+    batch: prompt_options.BatchFile = None,
+    parallel: prompt_options.Parallel = prompt_batch.PARALLEL,
+    as_json: prompt_options.AsEvents = False,
 ) -> None:
     """Ask a model; it can read files on this machine.
 
@@ -98,6 +72,9 @@ def prompt(
     The last conversation of each directory is saved in pi's own folder, for `--continue`. `pi chat NAME` is `pi prompt
     NAME -i`.
 
+    A batch is a file with a question on each line, as JSON: a text, or an object with `prompt` or `messages`. Its
+    answers are lines of JSON in the same order; there are no tools, and nothing is saved for `--continue`.
+
     \b
     Examples:
       pi prompt qwen72b "What is 2+2?"
@@ -108,22 +85,34 @@ def prompt(
       pi prompt qwen72b -i --system "Answer in one sentence."
       pi prompt qwen72b --allow /var/log "Why did nginx stop?"
       pi prompt gpt-oss --api responses --json "List the files here"
+      pi prompt qwen-vl --image plot.png "What does this show?"
+      pi prompt qwen72b --json-schema schema.json "Who wrote Faust, and when?"
+      pi prompt qwen72b --batch questions.jsonl -j 32 --out answers.jsonl
     """
-    import asyncio
+
+    from pi_cli.chat.turn import Sampling
 
     current = state.load()
     found, words = _addressed(current, name, text or [], pod)
+    use_tools = tools and json_schema is None
+    sampling = Sampling(temperature, max_tokens, reasoning, _schema(json_schema), _tool_choice(tool_choice, use_tools))
     key = options.api_key_of(found.name, found.model)
+    if batch is not None:
+        others = {"PROMPT": words, "-i": interactive, "-c": continues, "--image": image, "--tool-choice": tool_choice}
+        others |= {"--allow": allow, "--api": api is not Api.chat, "--json": as_json}
+        target = Target(*found, key, spelled=current.spelled(found.pod_name, found.name))
+        prompt_batch.ask(target, batch, out, sampling, system=system, parallel=parallel, others=others)
+        return
     interactive = interactive or (not (words or as_json) and _is_on_a_terminal() and sys.stdout.isatty())
     prompts = _prompts(words, from_stdin=not interactive)
-    target = _Target(*found, key, spelled=current.spelled(found.pod_name, found.name))
+    target = Target(*found, key, spelled=current.spelled(found.pod_name, found.name))
     if not prompts and not interactive:
         hint = fill('for example: `pi prompt {name} "What is 2+2?"`, or `-i` for a chat', name=target.spelled)
         raise BadUsage("no prompt is given", hint=hint)
     cwd = _working_directory()
 
+    from pi_cli.chat import images
     from pi_cli.chat.access import Access
-    from pi_cli.chat.turn import Sampling
     from pi_cli.view import chat as view
 
     access = Access(
@@ -132,16 +121,20 @@ def prompt(
         ask=_asker_of_permission(as_json=as_json),
         ssh_commands=[pod.ssh for pod in current.pods.values()],
     )
-    with view.showing(sys.stdout, sys.stderr, as_json=as_json) as screen:
-        conversation = target.conversation(access, screen, api=api, use_tools=tools, continues=continues, system=system)
-        conversation.sampling = Sampling(temperature, max_tokens)
+    seen = [images.read(path) for path in image or ()]
+    with _output(out) as stream, view.showing(stream, sys.stderr, as_json=as_json) as screen:
+        conversation = target.conversation(
+            access, screen, api=api, use_tools=use_tools, continues=continues, system=system
+        )
+        conversation.sampling = sampling
         if interactive:
-            ask = _asker(conversation, screen, save=save, quoted=len(prompts) if _is_on_a_terminal() else sys.maxsize)
-            failures = asyncio.run(_chat(target, prompts, screen, ask, save=save))
+            quoted = len(prompts) if _is_on_a_terminal() else sys.maxsize
+            ask = _asker(conversation, screen, seen, save=save, quoted=quoted)
+            failures = interrupts.run(_chat(target, prompts, screen, ask, save=save))
             raise typer.Exit(1 if failures and not _is_on_a_terminal() else 0)
-        ask = _asker(conversation, screen, save=save, quoted=len(prompts) if len(prompts) > 1 else 0)
+        ask = _asker(conversation, screen, seen, save=save, quoted=len(prompts) if len(prompts) > 1 else 0)
         try:
-            asyncio.run(_ask_all(target, prompts, ask))
+            interrupts.run(_ask_all(target, prompts, ask))
         except PiError as error:
             screen.fail(error)
             raise
@@ -170,70 +163,13 @@ def _is_prompt(current: "State", word: str) -> bool:
     return bool(word.strip()) and not is_name and all(word != each for _, each, _ in current.models())
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The model to ask, and how to connect to it."""
-
-    pod_name: str
-    pod: Pod
-    name: str
-    model: Model
-    key: "ApiKey"
-    spelled: str
-
-    def conversation(
-        self, access: "Access", screen: "Screen", *, api: Api, use_tools: bool, continues: bool, system: str | None
-    ) -> "Conversation":
-        from pi_cli.chat import completions, responses
-        from pi_cli.chat.agent import Conversation
-        from pi_cli.chat.client import ServedModel
-        from pi_cli.chat.tools import toolbox
-        from pi_cli.store import conversations
-
-        cwd = access.cwd
-        kept = conversations.load(cwd) if continues else None
-        return Conversation(
-            ServedModel(self.name, None if self.spelled == self.name else self.pod_name, self.model.key_variable),
-            cwd,
-            screen.draw,
-            toolbox(cwd, access) if use_tools else {},
-            responses.take_turn if api is Api.responses else completions.take_turn,
-            messages=list(kept.messages) if kept else [],
-            system=kept.system if kept and system is None else system,
-            reach=access.description(),
-            tool_parser=lambda: _tool_parser(self.model.model),
-        )
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator["Client"]:
-        """Connect to the pod and give a client whose requests go through that connection."""
-        import asyncio
-
-        from pi_cli.chat import client
-        from pi_cli.models.door import Door
-        from pi_cli.ssh import login
-
-        # importing openai takes as long as connecting over SSH
-        importing = asyncio.create_task(asyncio.to_thread(client.warm_up))
-        connecting = login.connect(self.pod_name, self.pod.ssh, connect_timeout=self.pod.connect_timeout)
-        async with connecting as session:
-            door = Door(session, self.name, key=self.key)
-            door.expect(self.model)
-            async with door.socket() as socket:
-                await importing
-                from pi_cli.models import plain_http  # not earlier: it imports what was just loaded in the thread
-
-                async with client.open_client(plain_http.over(socket), api_key=self.key.value) as http:
-                    yield http
-
-
-async def _ask_all(target: _Target, prompts: Sequence[str], ask: "AskModel") -> None:
+async def _ask_all(target: Target, prompts: Sequence[str], ask: "AskModel") -> None:
     async with target.connected() as client:
         for prompt in prompts:
             await ask(client, prompt)
 
 
-async def _chat(target: _Target, prompts: Sequence[str], screen: "Screen", ask: "AskModel", *, save: bool) -> int:
+async def _chat(target: Target, prompts: Sequence[str], screen: "Screen", ask: "AskModel", *, save: bool) -> int:
     from pi_cli.chat import interactive
     from pi_cli.chat.prompts import KEY_HELP
 
@@ -260,10 +196,12 @@ def _prompt_source(screen: "Screen", *, save: bool) -> "PromptSource":
     return TypedPrompts(screen.draw, history=history)
 
 
-def _asker(conversation: "Conversation", screen: "Screen", *, save: bool, quoted: int) -> "AskModel":
+def _asker(
+    conversation: "Conversation", screen: "Screen", images: "Sequence[Image]", *, save: bool, quoted: int
+) -> "AskModel":
     """Return a function that asks one prompt and saves the conversation; it shows the first `quoted` prompts.
 
-    Those are the prompts that the user did not just type on this screen.
+    Those are the prompts that the user did not just type on this screen. The first is asked with the images.
     """
     asked = 0
 
@@ -273,7 +211,7 @@ def _asker(conversation: "Conversation", screen: "Screen", *, save: bool, quoted
         if asked <= quoted:
             screen.quote(prompt)
         try:
-            await conversation.ask(client, prompt)
+            await conversation.ask(client, prompt, images if asked == 1 else ())
         finally:
             screen.end_passage()
             if save and conversation.messages:
@@ -322,23 +260,53 @@ def _prompts(arguments: Sequence[str], *, from_stdin: bool) -> list[str]:
     return [first, *given[1:]] if first else []
 
 
+def _schema(given: str | None) -> dict[str, Any] | None:
+    from pi_cli.chat import requirements
+
+    return None if given is None else requirements.read_schema(given)
+
+
+def _tool_choice(choice: str | None, tools: bool) -> str | None:
+    from pi_cli.chat.requirements import TOOL_CHOICES
+    from pi_cli.chat.tools import DESCRIPTIONS
+
+    if choice is None or choice in (known := [*sorted(TOOL_CHOICES), *DESCRIPTIONS]):
+        if choice not in (None, "none", "auto") and not tools:
+            why = "with `--no-tools` or `--json-schema`, the model has no tool to choose"
+            raise BadUsage(why, hint="leave that out, or `--tool-choice`")
+        return choice
+    raise BadUsage(f"there is no tool `{choice}`", hint=f"choose one of {', '.join(known)}")
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """Give the stream for answers: stdout, or a file that gets its name when it is complete."""
+    if path is None:
+        yield sys.stdout
+        return
+    from pi_cli.view import terminal
+
+    partial = Path(f"{path}.partial")
+    try:
+        file = partial.open("w", encoding="utf-8")
+    except OSError as error:
+        raise PiError(f"cannot write `{partial}`: {error.strerror or error}", hint=OTHER_FILE) from error
+    is_whole = False
+    try:
+        with file:
+            yield file
+        is_whole = True
+    finally:
+        if not is_whole:
+            terminal.note(f"the answer is not complete: what arrived is in `{partial}`")
+    try:
+        partial.replace(path)
+    except OSError as error:
+        raise PiError(f"cannot write `{path}`: {error.strerror or error}", hint=OTHER_FILE) from error
+
+
 def _working_directory() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
         raise BadUsage("the working directory no longer exists", hint="`cd` to one that exists") from error
-
-
-async def _tool_parser(model: str) -> str | None:
-    """Return the tool-call parser for a model; None if it is unknown or the lookup failed."""
-    import asyncio
-
-    from pi_cli.planning import lookup
-    from pi_cli.planning.profile import KnownModel
-
-    with suppress(PiError, TimeoutError):
-        async with asyncio.timeout(LOOKUP_SECONDS):
-            token, endpoint = await asyncio.to_thread(options.hub_settings)  # the Hub may have to refresh a token
-            profile = await lookup.find(model, token=token, endpoint=endpoint)
-            return profile.tool_call_parser if isinstance(profile, KnownModel) else None
-    return None

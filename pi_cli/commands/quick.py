@@ -1,29 +1,29 @@
-"""The commands that are answered without Typer, in two thirds of the time: the list of pods, and completion of models.
+"""What is answered without Typer: plain lines of the commands that run often, and completion of models.
 
-Both run often. (`python -c pass` takes 11 ms, importing Typer 50.) Only their plainest forms are handled here; all
-others go through Typer, with the same result.
+(`python -c pass` takes 11 ms, importing Typer 40.) All else goes through Typer, with the same result.
 """
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-LISTS_OF_PODS = [[], ["list"], ["--json"], ["list", "--json"]]  # arguments of `pi pods`
 COMMANDS_OF_A_MODEL = ("stop", "logs", "prompt", "run", "env", "forward", "check")  # their first argument is a model
 COMMANDS_OF_THE_CATALOGUE = ("start", "models")  # their first argument is a model of the catalogue
 SHELLS = ("complete_bash", "complete_zsh", "complete_fish")
 
 
-def answer(arguments: Sequence[str]) -> bool:
-    """Handle a command line, if it is one of these; return whether it was."""
+def answer(arguments: Sequence[str], prepare: Callable[[], None]) -> bool:
+    """Handle a command line, if it is one of these; return whether it was. `prepare` is called before a command."""
     if "_PI_COMPLETE" in os.environ:
         return _complete(os.environ)
-    if arguments[:1] == ["pods"] and arguments[1:] in LISTS_OF_PODS:
-        from pi_cli.commands import pods_list
+    from pi_cli.commands import quick_words
 
-        pods_list.show(check=False, as_json="--json" in arguments)
-        return True
-    return False
+    call = quick_words.read(arguments)
+    if call is None:
+        return False
+    prepare()
+    call.run()
+    return True
 
 
 def _complete(environ: Mapping[str, str]) -> bool:

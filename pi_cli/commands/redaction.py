@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pi_cli import interrupts
 from pi_cli.errors import PiError
 from pi_cli.store.records import Pod
 
@@ -55,7 +56,6 @@ def _own_user() -> list[str]:
 
 def _places(pods: Mapping[str, Pod]) -> tuple[list[str], list[str]]:
     """Return the hosts and the users of ssh commands, as typed and as the user's configuration has them."""
-    import asyncio
 
     from pi_cli.ssh import ssh_command, ssh_config
 
@@ -65,7 +65,7 @@ def _places(pods: Mapping[str, Pod]) -> tuple[list[str], list[str]]:
         with suppress(PiError):
             command = ssh_command.parse(pod.ssh)
             hosts.append(command.host)
-            for destination in asyncio.run(ssh_config.route(command)):
+            for destination in interrupts.run(ssh_config.route(command)):
                 hosts += [destination.given, destination.host]
                 users.append(destination.user)
         users += re.findall(r"([\w.+-]+)@", pod.ssh)

@@ -43,10 +43,32 @@ def model(current: "State", typed: str | None, pod: str | None, *, otherwise: st
     [place, *others] = places(current, [typed], [pod] if pod else [])
     assert not others
     entry = current.pod(place.pod)
+    if place.name in entry.models and entry.models[place.name].role == "node":
+        return _head(current, place)
     if place.name not in entry.models:
         is_named = pod is not None or "/" in typed
         raise unknown.model(current, [place.name], place.pod if is_named else None, otherwise=otherwise)
     return ModelOnPod(place.pod, entry, place.name, entry.models[place.name])
+
+
+def with_server(current: "State", place: Place) -> Place:
+    """Return the place of the head, for a node of a model over several pods."""
+    entry = current.pod(place.pod).models.get(place.name)
+    return Place(*_head(current, place)[::2]) if entry and entry.role == "node" else place
+
+
+def _head(current: "State", place: Place) -> ModelOnPod:
+    """Return the head of a node's model: only it has a server."""
+    from pi_cli.models import parts
+
+    found = parts.head(current, current.pod(place.pod).models[place.name])
+    if found is None:
+        raise BadUsage(
+            f"`{place.name}` on `{place.pod}` is a part of a model whose head is not on pi's list",
+            hint=hints.fill("end it with `pi stop {name} --pod {pod}`", name=place.name, pod=place.pod),
+        )
+    pod, name = found
+    return ModelOnPod(pod, current.pod(pod), name, current.pod(pod).models[name])
 
 
 def places(current: "State", typed: Sequence[str], pods: Sequence[str]) -> list[Place]:
@@ -90,7 +112,7 @@ def _places(current: "State", typed: str, pods: Sequence[str]) -> list[Place]:
     if pods:
         return [Place(pod, typed) for pod in pods]
     default = current.default
-    having = [pod for pod, entry in current.pods.items() if typed in entry.models]
+    having = _without_nodes(current, [pod for pod, entry in current.pods.items() if typed in entry.models], typed)
     if default in having:
         return [Place(default, typed)]
     if len(having) > 1:
@@ -102,6 +124,18 @@ def _places(current: "State", typed: str, pods: Sequence[str]) -> list[Place]:
             raise unknown.model(current, [typed])
         [default] = current.select()
     return [Place(default, typed)]
+
+
+def _without_nodes(current: "State", pods: Sequence[str], name: str) -> list[str]:
+    """Return the pods that have models of a name, of each model over several pods the head, or else one node."""
+    models = {pod: current.pod(pod).models[name] for pod in pods}
+    heads = {model.uid for model in models.values() if model.role == "head"}
+    found: dict[str, str] = {}
+    for pod, model in models.items():
+        is_node = model.role == "node"
+        if not is_node or model.uid not in heads:
+            found.setdefault(str(model.uid) if is_node else pod, pod)
+    return list(found.values())
 
 
 def _refuse_pod(current: "State", typed: str, pod: str) -> None:
@@ -127,6 +161,8 @@ def _only(current: "State", *pods: str | None) -> ModelOnPod:
     if not listed:
         where = f" on {', '.join(f'`{pod}`' for pod in named)}" if named else ""
         raise BadUsage(f"no model is named, and none runs{where}", hint=TO_START)
+    heads = {found.model.uid for found in listed if found.model.role == "head"}
+    listed = [found for found in listed if found.model.role != "node" or found.model.uid not in heads]
     if len(listed) > 1:
         choices = [Place(found.pod_name, found.name) for found in listed]
         raise BadUsage("no model is named, and several run", hint=_choose(choices))
@@ -140,7 +176,7 @@ def _only(current: "State", *pods: str | None) -> ModelOnPod:
 
 def _models(current: "State", pods: Mapping[str, "Pod"]) -> Iterator[ModelOnPod]:
     for pod, name, model in current.models():
-        if pod in pods:
+        if pod in pods and model.kind == "model":  # a gateway is only meant by its name
             yield ModelOnPod(pod, current.pod(pod), name, model)
 
 

@@ -5,19 +5,16 @@ import shlex
 import shutil
 import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from pi_cli import hints
-from pi_cli.commands.names import complete_pod
-from pi_cli.commands.options import OnPod
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
 from pi_cli.store import state
 from pi_cli.store.records import is_name
 
 if TYPE_CHECKING:
+    from pi_cli.commands.quick_options import OnPod, Tty, Words
     from pi_cli.store.state import State
 
 # Commands of pods that this machine may not have, and what only a shell knows.
@@ -27,18 +24,11 @@ USUAL = {
     "reboot", "screen", "set", "source", "ss", "sudo", "systemctl", "tmux", "type", "ulimit", "unset", "uv", "vllm",
 }  # fmt: skip
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[POD] [CMD]…", help="Pod, and a command to run on it.", autocompletion=complete_pod),
-]
-
 
 def ssh(
-    words: Words = None,
-    pod: OnPod = None,
-    tty: Annotated[
-        bool, typer.Option("--tty", "-t", help="Give the command a terminal; `htop` and `watch` need one.")
-    ] = False,
+    words: "Words" = None,
+    pod: "OnPod" = None,
+    tty: "Tty" = False,
 ) -> None:
     """Open a shell on a pod, or run a command on it.
 

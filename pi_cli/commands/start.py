@@ -3,21 +3,24 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pi_cli.commands import options, quantities, resolve, start_arguments, start_plan
-from pi_cli.commands.names import complete_catalogue, complete_model
+from pi_cli import hints, interrupts
+from pi_cli.commands import gateway_members, options, resolve, start_across, start_arguments, start_plan
+from pi_cli.commands.names import complete_catalogue, complete_model, complete_pod
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, NotSet, PodUnreachable, raise_any
 from pi_cli.hints import fill
+from pi_cli.store import quantities
 
 if TYPE_CHECKING:
     from pi_cli.commands.start_arguments import OwnArguments
     from pi_cli.errors import PiError
     from pi_cli.events import Report
-    from pi_cli.models.start_options import Secrets, StartOptions
+    from pi_cli.models.start_options import Across, Secrets, StartOptions
     from pi_cli.models.starting import Started
     from pi_cli.planning.candidates import Constraints
     from pi_cli.ssh.session import PodSession
@@ -83,6 +86,57 @@ Variables = Annotated[
         "takes the value that is set here.",
     ),
 ]
+Lease = Annotated[
+    str | None,
+    typer.Option("--lease", metavar="TIME", help="Stop the model after this long without work, e.g. 45m or 2h."),
+]
+Then = Annotated[
+    Literal["stop-pod"] | None,
+    typer.Option(
+        "--then",
+        metavar="ACTION",
+        help="With --lease: stop-pod stops the pod too, once the last lease on it has ended.",
+    ),
+]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors",
+        metavar="ORIGIN",
+        help="Let pages of this origin use the model from a browser, e.g. http://localhost:3000; repeatable.",
+    ),
+]
+CleanCache = Annotated[
+    bool,
+    typer.Option(
+        "--clean-cache",
+        help="First delete what earlier starts have compiled on the pod: vLLM's caches of compiled code, never models.",
+    ),
+]
+NoWarmUp = Annotated[
+    bool,
+    typer.Option("--no-warm-up", help="Do not let vLLM compile while the model is downloaded."),
+]
+Fix = Annotated[
+    bool,
+    typer.Option(
+        "--fix",
+        help="If it does not start, try what its diagnosis offers, at most twice; never another model, key or access.",
+    ),
+]
+AcrossPods = Annotated[
+    str | None,
+    typer.Option(
+        "--across",
+        metavar="POD,POD",
+        help="One model over several pods of a private network; the first has the server. `pi help several-pods`.",
+        autocompletion=complete_pod,
+    ),
+]
+Anyway = Annotated[bool, typer.Option("--anyway", help="With --across: start over a network that is too slow.")]
+InsecureNetwork = Annotated[
+    bool, typer.Option("--insecure-network", help="With --across: start without a private network between the pods.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the vLLM command; start nothing.")]
 Vllm = Annotated[bool, typer.Option("--vllm", help="Pass everything after this to `vllm serve`; values stay as typed.")]
 
@@ -108,6 +162,15 @@ def start(
     private: Private = False,
     api_key_env: KeyVariables = None,
     env: Variables = None,
+    lease: Lease = None,
+    then: Then = None,
+    cors: Cors = None,
+    clean_cache: CleanCache = False,
+    no_warm_up: NoWarmUp = False,
+    fix: Fix = False,
+    across: AcrossPods = None,
+    anyway: Anyway = False,
+    insecure_network: InsecureNetwork = False,
     dry_run: DryRun = False,
     vllm: Vllm = False,
     quiet: Quiet = False,
@@ -129,6 +192,7 @@ def start(
       pi start Qwen/Qwen3-8B --name small --memory 40% --pod dc1 --pod dc2
       pi start Qwen/Qwen3-8B --name q --vllm --tensor-parallel-size 2
       pi start Qwen/Qwen3-8B --name q --private --api-key-env TEAM_KEY
+      pi start zai-org/GLM-4.6 --name glm --across dc1,dc2
       pi start --attach q
       URL=$(pi start Qwen/Qwen3-8B --name q -q)
     """
@@ -139,41 +203,76 @@ def start(
     current = state.load()
     if quiet:
         terminal.be_quiet()
+    parts = start_across.checked(current, across, pod, anyway=anyway, insecure=insecure_network, model=model)
     time_limit = quantities.seconds(timeout, "--timeout") if timeout else None
+    lease_time = quantities.lease(lease, then)
     if attach is not None:
-        if any((model, name, arguments, gpus, memory, context, detach, private, api_key_env, env, dry_run, vllm)):
+        given = (model, name, arguments, gpus, memory, context, detach, private, api_key_env, env, dry_run, vllm)
+        if any((*given, lease, cors, clean_cache, no_warm_up, fix, across)):
             hint = fill("leave the others out: `pi start --attach {name}`", name=attach)
             raise BadUsage("`--attach` cannot be combined with options that start a model", hint=hint)
-        places = resolve.places(current, [attach], pod or [])
+        places = [resolve.with_server(current, place) for place in resolve.places(current, [attach], pod or [])]
         name = state.check_name("model", places[0].name)
         pods = current.select(place.pod for place in places)
         _attach(name, pods, time_limit=time_limit, quiet=quiet, as_json=as_json)
         return
-    pods = current.select(pod or [])
+    _refuse_on_one_pod_only(parts, {"--lease": lease, "--fix": fix, "--clean-cache": clean_cache}, name)
+    if fix and detach:
+        raise BadUsage("`--fix` waits for the model, and `--detach` does not", hint="leave one of them out")
+    pods = current.select(parts.pods if parts else pod or [])
     if model is None and not vllm and not arguments:
         models.suggest(pods, as_json=as_json)
         return
     model = _checked_model(call, model, arguments, vllm=vllm)
     own = start_arguments.check(call, model, arguments or [], pods) if vllm else None
-    constraints = replace(_constraints(gpus, memory, context, own), environment=_variables(env or [], pods))
+    constraints = replace(
+        constraints_of(gpus, memory, context, own),
+        environment=variables_of(env or [], pods),
+        origins=_origins(cors or [], own),
+    )
     name = _checked_name(name, model)
-    secrets = None if dry_run else _secrets(api_key_env or [])
+    secrets = None if dry_run else secrets_of(api_key_env or [])
     model = start_plan.resolve(model)
     if secrets is None:
-        start_plan.show(model, name, constraints, pods, private=private, as_json=as_json)
+        if parts:
+            start_across.show(model, name, constraints, pods, private=private, as_json=as_json)
+        else:
+            warm_up = not no_warm_up
+            start_plan.show(model, name, constraints, pods, private=private, warm_up=warm_up, as_json=as_json)
         return
     from pi_cli.diagnosis.start_command import StartCommand
     from pi_cli.models.start_options import StartOptions
 
     rest = [*(["--detach"] if detach else []), *(["--timeout", timeout] if timeout else [])]
     rest += [*(["--private"] if private else []), *(f"--api-key-env={variable}" for variable in api_key_env or ())]
-    on = _pod_to_type(current, pod or [])
+    rest += [*(["--lease", lease] if lease else []), *(["--then", then] if then else [])]
+    rest += [f"--cors={origin}" for origin in cors or ()]
+    rest += [*(["--no-warm-up"] if no_warm_up else []), *(["--fix"] if fix else []), *start_across.words(parts)]
+    on = None if parts else _pod_to_type(current, pod or [])
     command = StartCommand(
-        model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest)
+        *(model, name, on, gpus, memory, context, own.arguments if own else None, tuple(rest)), has_cleaned=clean_cache
     ).with_variables(env or ())
+    if lease and own and "--disable-log-stats" in own.arguments:
+        raise BadUsage(
+            "a lease goes by the counters that `--disable-log-stats` turns off", hint="leave one of them out"
+        )
     uploads = own.uploads if own else ()
-    start_options = StartOptions(command, constraints, secrets, not detach, time_limit, private, uploads)
+    start_options = StartOptions(
+        command, constraints, secrets, not detach, time_limit, private, uploads, clean_cache, fix
+    )
+    start_options = replace(
+        start_options, lease=lease_time, then=then, across=parts, needs_url=quiet, warm_up=not no_warm_up
+    )
     _start(start_options, pods, quiet=quiet, as_json=as_json)
+
+
+def _refuse_on_one_pod_only(parts: "Across | None", given: Mapping[str, object], name: str | None) -> None:
+    """Refuse the options that are given, if the model is to run over several pods."""
+    for option in (option for option, value in given.items() if parts and value):
+        hint = "leave one of them out"
+        if option == "--lease":
+            hint = fill("leave it out, and stop the model with `pi stop {name}`", name=name or "NAME")
+        raise BadUsage(f"`{option}` is for models on one pod, and `--across` names several", hint=hint)
 
 
 def _pod_to_type(current: "State", pods: Sequence[str]) -> str | None:
@@ -200,7 +299,7 @@ def _checked_name(name: str | None, model: str) -> str:
     return state.check_name("model", name)
 
 
-def _constraints(
+def constraints_of(
     gpus: int | None, memory: str | None, context: str | None, own: "OwnArguments | None"
 ) -> "Constraints":
     from pi_cli.planning.candidates import Constraints
@@ -215,7 +314,7 @@ def _constraints(
     return Constraints(own.on_pod if own else None, gpus, share, tokens, own.remarks if own else ())
 
 
-def _variables(given: Sequence[str], pods: "Mapping[str, Pod]") -> tuple[tuple[str, str], ...]:
+def variables_of(given: Sequence[str], pods: "Mapping[str, Pod]") -> tuple[tuple[str, str], ...]:
     if not given:
         return ()
     import os
@@ -228,7 +327,15 @@ def _variables(given: Sequence[str], pods: "Mapping[str, Pod]") -> tuple[tuple[s
     return tuple(found.items())
 
 
-def _secrets(key_variables: Sequence[str]) -> "Secrets":
+def _origins(given: Sequence[str], own: "OwnArguments | None") -> tuple[str, ...]:
+    if not given:
+        return ()
+    from pi_cli.planning import browsers
+
+    return browsers.read(given, own.arguments if own else None)
+
+
+def secrets_of(key_variables: Sequence[str]) -> "Secrets":
     from pi_cli.models.start_options import Secrets
 
     try:
@@ -241,9 +348,7 @@ def _secrets(key_variables: Sequence[str]) -> "Secrets":
 
 
 def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, quiet: bool, as_json: bool) -> None:
-    import asyncio
-
-    from pi_cli.models import starting
+    from pi_cli.models import fixing, starting
     from pi_cli.ssh import sockets
     from pi_cli.store import state
     from pi_cli.view import attention, terminal
@@ -255,22 +360,29 @@ def _start(start_options: "StartOptions", pods: "Mapping[str, Pod]", *, quiet: b
     command, constraints = start_options.command, start_options.constraints
 
     async def plan_and_start() -> _Results:
+        if start_options.across:
+            began = time.monotonic()
+            started = await start_across.start(start_options, pods, quiet=quiet)
+            return _Results([started], {started.pod: time.monotonic() - began})
         profile = await start_plan.find_profile(command.model, constraints, pods, name=command.name)
 
         async def start_on(session: "PodSession", report: "Report") -> "Started":
             make_plan = start_plan.planner(profile, constraints, pods, session.pod)
-            command_for_pod = replace(command, pod=command.pod and session.pod)
-            return await starting.start(session, replace(start_options, command=command_for_pod), make_plan, report)
+            options_for_pod = replace(start_options, command=replace(command, pod=command.pod and session.pod))
+            if not start_options.fix:
+                return await starting.start(session, options_for_pod, make_plan, report)
+            pod = {session.pod: pods[session.pod]}
+            replan = partial(start_plan.changed, pods=pod, remarks=constraints.remarks)
+            return await fixing.start(session, options_for_pod, make_plan, report, replan=replan)
 
         return await _on_all(pods, start_on, quiet=quiet)
 
     with attention.afterwards("start", list(pods), command.name):
-        _show_all(asyncio.run(plan_and_start()), quiet=quiet, as_json=as_json)
+        results = interrupts.run(plan_and_start())
+        _show_all(results, quiet=quiet, as_json=as_json, lease=start_options.lease, then=start_options.then)
 
 
 def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, quiet: bool, as_json: bool) -> None:
-    import asyncio
-
     from pi_cli.models import starting
     from pi_cli.store import state
     from pi_cli.view import attention
@@ -278,11 +390,13 @@ def _attach(name: str, pods: "Mapping[str, Pod]", *, time_limit: float | None, q
     keys = {pod_name: options.api_key_of(name, pod.models.get(name)) for pod_name, pod in pods.items()}
 
     async def attach_on(session: "PodSession", report: "Report") -> "Started":
-        return await starting.attach(session, name, key=keys[session.pod], report=report, timeout=time_limit)
+        key = keys[session.pod]
+        return await starting.attach(session, name, key=key, report=report, timeout=time_limit, needs_url=quiet)
 
     with attention.afterwards("start", list(pods), name):
-        results = asyncio.run(_on_all(pods, attach_on, quiet=quiet))
+        results = interrupts.run(_on_all(pods, attach_on, quiet=quiet))
         for pod_name, error in results.failures.items():
+            start_across.say_what_is_left(pods[pod_name].models.get(name), pod_name, name, error)
             if isinstance(error, PodUnreachable):
                 resolve.doubt(error, state.load(), pod_name, [name])
         _show_all(results, quiet=quiet, as_json=as_json)
@@ -316,7 +430,9 @@ async def _on_all(
     return results
 
 
-def _show_all(results: _Results, *, quiet: bool, as_json: bool) -> None:
+def _show_all(
+    results: _Results, *, quiet: bool, as_json: bool, lease: float | None = None, then: str | None = None
+) -> None:
     from pi_cli.store import state
     from pi_cli.view import started as view
     from pi_cli.view import terminal
@@ -329,6 +445,9 @@ def _show_all(results: _Results, *, quiet: bool, as_json: bool) -> None:
         current = state.load()
         names = {each.pod: current.spelled(each.pod, each.name) for each in results.started}
         view.show(results.started, names, results.waited)
+        view.show_lease(results.started, lease, then)
+    view.note_fixes(results.started)
+    gateway_members.tell([(each.pod, each.name) for each in results.started if each.is_ready])
     raise_any(results.failures)
 
 
@@ -336,8 +455,11 @@ def _as_json(started: "Started") -> dict[str, object]:
     result = {
         "ready": started.is_ready,
         "url": started.url,
-        "answers_from_here": started.url is not None,
+        "answers_from_here": started.answers_here,
         "seconds": started.took and round(started.took, 1),
         "phases": dict(started.phases),
+        "downloading": started.downloading and round(started.downloading, 1),
+        "compiling": started.compiling and round(started.compiling, 1),
+        "fixes": [{"cause": fix.cause, "command": hints.command(*fix.command.argv)} for fix in started.fixes],
     }
-    return options.as_json(started.pod, started.name, started.model) | result
+    return options.as_json(started.pod, started.name, started.model) | result | {"pods": list(started.pods) or None}

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pi_cli.commands import quantities
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.hints import fill
+from pi_cli.store import quantities
 
 if TYPE_CHECKING:
     from pi_cli.models.local_files import Upload
@@ -51,18 +51,24 @@ class Typed:
 
 def check(context: typer.Context, model: str, arguments: Sequence[str], pods: "Mapping[str, Pod]") -> OwnArguments:
     """Return what vLLM is given. Raises `BadUsage`; the first pod is named in hints."""
+    return checked(_typed(context, model), arguments, pods, is_dry_run=bool(context.params.get("dry_run")))
+
+
+def checked(
+    typed: Typed, arguments: Sequence[str], pods: "Mapping[str, Pod]", *, is_dry_run: bool = False
+) -> OwnArguments:
+    """Return what vLLM is given in a start that was typed, or that a file asks for."""
     from pi_cli.models import local_files
     from pi_cli.vllm import abilities, own_arguments, vllm_options
 
     pod, *others = pods
     vllm = abilities.of(pods[pod].vllm, pods[pod].abilities)
     known = abilities.shipped() if others else vllm.abilities
-    typed = _typed(context, model)
     _refuse_options_of_pi(typed, vllm_options.read(arguments, known.options))
     is_same = all(each.vllm is None or each.vllm.partition("+")[0] == known.version for each in pods.values())
     own_arguments.refuse(arguments, known, typed.again, pod=pod, is_certain=vllm.is_own and not others, is_same=is_same)
     spelled_out = vllm_options.spelled_out(arguments, known.options)
-    files = local_files.find(spelled_out, known, pod, is_dry_run=bool(context.params.get("dry_run")))
+    files = local_files.find(spelled_out, known, pod, is_dry_run=is_dry_run)
     remarks = (*own_arguments.remarks(arguments, known), *files.remarks)
     return OwnArguments(spelled_out, files.arguments, remarks, files.uploads)
 
@@ -116,12 +122,28 @@ def _refuse_options_of_pi(typed: Typed, readings: "Sequence[Reading]") -> None:
             before += [name, *taken]
         rest += left
     if not ours:
+        _refuse_first_options(typed, readings)
         return
     hint = f"give it before `{VLLM}`: `{{start}}`" if ours[0] in before else "correct it: `{start}`"
     start: Sequence[str] = typed.again(rest, before)
     if "--attach" in before:
         start = ("pi", "start", "--attach", *before[before.index("--attach") + 1 :][:1])
     raise BadUsage(f"`{ours[0]}` is an option of pi, not of vLLM", hint=fill(hint, start=start))
+
+
+def _refuse_first_options(typed: Typed, readings: "Sequence[Reading]") -> None:
+    """Raise `BadUsage` if an option that stands before all commands of pi follows `--vllm`."""
+    from pi_cli.commands.main import FIRST_OPTIONS
+
+    ours = [reading for reading in readings if reading.option is None and reading.name in FIRST_OPTIONS]
+    if ours:
+        rest = [word for reading in readings if reading not in ours for word in reading.words]
+        program, *start = typed.again(rest)
+        first = dict.fromkeys(reading.name for reading in ours)
+        raise BadUsage(
+            f"`{ours[0].name}` is an option of pi, not of vLLM",
+            hint=fill("give it before the command: `{start}`", start=[program, *first, *start]),
+        )
 
 
 def _is_ours(typed: Typed, reading: "Reading") -> bool:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import options
 from pi_cli.commands.options import AsJson, OnPods
 from pi_cli.errors import BadUsage, raise_any
@@ -69,11 +70,9 @@ def top(
     from pi_cli.view import full_screen
 
     if not as_json and full_screen.is_possible():
-        import asyncio
-
         from pi_cli.commands import top_keys
 
-        asyncio.run(top_keys.show(pods, interval or INTERVAL))
+        interrupts.run(top_keys.show(pods, interval or INTERVAL))
         return
     _print(pods, interval or FIRST_INTERVAL, as_json=as_json)
 
@@ -95,7 +94,7 @@ def _print(pods: Mapping[str, Pod], interval: float, *, as_json: bool) -> None:
         loads.see(session.pod, await loads.look(session))
 
     with progress.following(pods):
-        failures = asyncio.run(fleet.on_each(pods, look_twice))
+        failures = interrupts.run(fleet.on_each(pods, look_twice, at_once=True))
     for name, error in failures.items():
         loads.lost(name, error)
     if as_json:
@@ -133,6 +132,8 @@ def _gpu_as_json(gpu: "GpuLoad") -> dict[str, object]:
 
 
 def _model_as_json(load: "ModelLoad") -> dict[str, object]:
+    from pi_cli.models import lease_words
+
     fields = options.as_json(load.pod, load.name, Model(load.model, load.port, load.gpu, load.pid))
     return fields | {
         "status": load.status,
@@ -143,6 +144,7 @@ def _model_as_json(load: "ModelLoad") -> dict[str, object]:
         "tokens_out_per_second": _rounded(load.tokens_out),
         "kv_cache_percent": None if load.kv_cache is None else _rounded(load.kv_cache * 100),
         "first_token_seconds": _rounded(load.first_token),
+        "lease": lease_words.as_json(load.lease),
     }
 
 

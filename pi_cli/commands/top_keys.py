@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pi_cli.commands import gateway_members
 from pi_cli.errors import PiError
 from pi_cli.events import Event, Note
 from pi_cli.models import logs, stopping, watching
 from pi_cli.models.load import Loads, ModelLoad
 from pi_cli.models.logs import LogQuery, Source
+from pi_cli.models.parts import Part
 from pi_cli.pods import fleet
 from pi_cli.pods.reports import Survey
 from pi_cli.safe import safe_line
@@ -146,7 +148,7 @@ class _Top:
 
     async def _stop(self, model: ModelLoad) -> None:
         """Stop a model as `pi stop` does, and say what came of it."""
-        said = f"stopped {model.pod}/{model.name}"
+        said, elsewhere = f"stopped {model.pod}/{model.name}", list[Part]()
 
         async def stop(session: PodSession) -> None:
             nonlocal said
@@ -154,8 +156,11 @@ class _Top:
             stopping.require_success(model.pod, stopped)
             if stopped.outcome[model.name] == "gone":
                 said = f"{model.pod}/{model.name} had already exited"
+            elsewhere.extend(stopped.elsewhere)
 
-        failures = await fleet.on_each({model.pod: self._pods[model.pod]}, stop)
+        async with gateway_members.leaving([(model.pod, model.name)]):
+            failures = await fleet.on_each({model.pod: self._pods[model.pod]}, stop)
+        failures |= await stopping.stop_elsewhere(elsewhere)
         self._stopping.discard((model.pod, model.name))
         for error in failures.values():
             said = f"error: {error}"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pi_cli import interrupts
 from pi_cli.commands import resolve
 from pi_cli.commands.names import complete_model
 from pi_cli.commands.options import AsJson, OnPod
@@ -31,14 +32,13 @@ def why(
       pi why qwen72b
       pi why dc2/glm --json
     """
-    import asyncio
 
     current = state.load()
     [place, *_] = resolve.places(current, [name], [pod] if pod else [])
     from pi_cli.view import terminal
     from pi_cli.view import why as view
 
-    explained = asyncio.run(_explain(current, place))
+    explained = interrupts.run(_explain(current, place))
     if as_json:
         terminal.show_json(view.as_json(explained))
     else:
@@ -46,9 +46,9 @@ def why(
 
 
 async def _explain(current: "State", place: resolve.Place) -> "Explanation":
+    from pi_cli.hold import connecting
     from pi_cli.models import why as models
-    from pi_cli.ssh import login
 
     entry = current.pod(place.pod)
-    async with login.connect(place.pod, entry.ssh, connect_timeout=entry.connect_timeout) as session:
-        return await models.explain(session, place.name, entry.models.get(place.name))
+    async with connecting.connect(place.pod, entry.ssh, connect_timeout=entry.connect_timeout) as session:
+        return await models.explain(session, place.name, entry)

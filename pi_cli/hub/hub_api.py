@@ -30,6 +30,7 @@ HUB_URL = "https://huggingface.co"
 TOKENS_URL = "https://huggingface.co/settings/tokens"
 HUB_TIMEOUT = 10.0  # seconds for all requests about one model together
 MAX_JSON = 32_000_000  # bytes; larger files are not the kind of JSON that is needed here
+COMMIT = re.compile("[0-9a-f]{40}")
 MAX_HEADER = 25_000_000  # bytes, the limit of safetensors
 ADAPTER_CONFIG = "adapter_config.json"
 FIRST_PART = 100_000  # bytes, which contain nearly every safetensors header
@@ -64,6 +65,17 @@ async def check_access(model: str, *, token: str | None, endpoint: str | None, t
 async def forms(base: str, *, token: str | None, endpoint: str | None, timeout: float) -> list[Form]:
     """Return the quantised forms of a model, the most downloaded first; none if the Hub does not list them in time."""
     return await _optional(_question(base, token, endpoint, timeout), hub_search.forms) or []
+
+
+async def commit(model: str, *, token: str | None, endpoint: str | None, timeout: float = HUB_TIMEOUT) -> str | None:
+    """Return the latest commit of a model; None if the Hub does not say it in time."""
+    return await _optional(_question(model, token, endpoint, timeout), _commit)
+
+
+def _commit(question: Question) -> str | None:
+    info = question.json(f"/api/models/{question.model}?expand=sha")
+    sha = info.get("sha") if isinstance(info, dict) else None
+    return sha if isinstance(sha, str) and COMMIT.fullmatch(sha) else None
 
 
 async def get_json(path: str, *, token: str | None, endpoint: str | None, timeout: float = HUB_TIMEOUT) -> Any:

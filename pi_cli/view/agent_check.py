@@ -12,7 +12,7 @@ NAME_WIDTH = 24  # columns
 
 def show(check: Check) -> None:
     """Print a check: its result, its name, its duration and the reason."""
-    reason = " ".join(safe(check.reason).split())
+    reason = _reason(check)
     line = Text.assemble(MARKS[check.passed], " ", check.name.ljust(NAME_WIDTH), f"{check.seconds:5.1f} s")
     if reason:
         line.append(f"  {reason}")
@@ -20,5 +20,10 @@ def show(check: Check) -> None:
 
 
 def as_json(check: Check) -> dict[str, object]:
-    result = {"check": check.name, "passed": check.passed, "reason": check.reason or None, "hint": check.hint or None}
+    result = {"check": check.name, "passed": check.passed, "reason": _reason(check) or None, "hint": check.hint or None}
     return result | {"seconds": round(check.seconds, 2)}
+
+
+def _reason(check: Check) -> str:
+    """Return the reason, which may quote the model's server, on one line and without control characters."""
+    return " ".join(safe(check.reason).split())

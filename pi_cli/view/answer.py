@@ -6,21 +6,22 @@ the part at its end that fits the screen.
 
 import asyncio
 import os
-import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from pi_cli.safe import Sanitizer
-from pi_cli.view import markdown
+from pi_cli.view import markdown, open_blocks
 from pi_cli.view.markdown import MarkdownBlock
+from pi_cli.view.open_blocks import Code, OpenBlock
 
 DRAW_INTERVAL = 0.08  # seconds; a stream may deliver hundreds of pieces in that time
-OPENING_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
+REST = 15  # the time between drawings at least, as a multiple of what the last one took
+LONGEST_INTERVAL = 3.0  # seconds
 ALWAYS_FINAL = ("heading_open", "hr", "fence")
 NEVER_FINAL = ("list_item_open", "code_block")  # they may continue after an empty line
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -44,47 +45,53 @@ class Rendered:
         self._stream = stream
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._sanitizer = Sanitizer(colour=False)
-        self._source = ""  # text that is not final yet
-        self._code: _FencedCode | None = None  # the code block that the source continues
+        self._arrived: list[str] = []  # text that was not looked at yet
+        self._source = ""  # text before it that is not final yet
+        self._open: OpenBlock | None = None  # the block that the source continues
         self._is_in_list = False
+        self._has_begun = False
         self._has_printed = False
         self._height = 0  # lines on the screen that may still change
-        self._drawn_at = float("-inf")
+        self._next_drawing = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, text: str) -> None:
-        self._measure()
         safe = self._sanitizer.feed(text)
-        self._source += safe if self._source or self._has_printed else safe.lstrip("\n")
-        final = self._completed(is_end=False) if "\n" in safe else []
-        if final:
-            self._draw(final)
-        elif self._source:
+        safe = safe if self._has_begun else safe.lstrip("\n")
+        if safe:
+            self._has_begun = True
+            self._arrived.append(safe)
             self._draw_soon()
 
     def end(self) -> None:
         """Print the rest and leave the cursor at the start of a line."""
-        self._measure()
-        self._source = (self._source + self._sanitizer.end()).rstrip("\n")
-        self._draw(self._completed(is_end=True), growing=False)
+        self._arrived.append(self._sanitizer.end())
+        self._draw(is_end=True)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Remove the growing block while the block runs, so that other text can be printed above it."""
-        self._draw(growing=False)
+        self._draw(is_growing_shown=False)
         yield
         self._draw()
 
     def _completed(self, *, is_end: bool) -> list[Text]:
         """Remove from the source, and return rendered, everything that can no longer change."""
+        self._source += "".join(self._arrived)
+        self._arrived.clear()
+        if is_end:
+            self._source = self._source.rstrip("\n")
         final: list[Text] = []
-        while True:
-            before = self._code
-            lines = self._take_code(before, is_end=is_end) if before else self._take_blocks(is_end=is_end)
+        while "\n" in self._source or is_end:
+            before = self._open
+            lines = self._continue(before, is_end=is_end) if before else self._take_blocks(is_end=is_end)
             self._has_printed |= bool(lines)
             final += lines
-            if self._code is before or not self._source:
-                return final
+            if self._open is before or not self._source:
+                break
+        if is_end and self._open:
+            final += self._open.end(self._console)
+        return final
 
     def _take_blocks(self, *, is_end: bool) -> list[Text]:
         complete = self._source if is_end else self._source[: self._source.rfind("\n") + 1]
@@ -93,32 +100,43 @@ class Rendered:
         if not blocks:
             return []
         last = blocks[-1]
-        code = _FencedCode.opened_by(lines[last.start : last.end]) if last.token.type == "fence" else None
-        is_last_final = not code and (is_end or _is_final(last, len(lines)))
-        final = self._rendered(blocks if is_last_final else blocks[:-1])
-        if code and (self._has_printed or final):
-            final.append(Text())
-        start = len(lines) if is_last_final else last.start + bool(code)
+        final = self._rendered(blocks[:-1])
+        is_first = not (self._has_printed or final)
+        is_last_final = is_end or _is_final(last, len(lines))
+        opened = None
+        if not is_end and (last.token.type == "fence" or not is_last_final):
+            opened = open_blocks.opened(last, lines[last.start : last.end], is_first=is_first)
+        if opened:
+            is_last_final = False
+            start = last.end
+            if isinstance(opened, Code):
+                start = last.start + 1
+                final += [] if is_first else [Text()]
+        elif is_last_final:
+            final = self._rendered(blocks)
+            start = len(lines)
+        else:
+            start = last.start
         self._source = "\n".join(lines[start:]) + self._source[len(complete) :]
         self._is_in_list = not is_last_final and (last.follows or (len(blocks) == 1 and self._is_in_list))
-        self._code = code
+        self._open = opened
         return final
 
-    def _take_code(self, code: "_FencedCode", *, is_end: bool) -> list[Text]:
-        complete = self._source if is_end else self._source[: self._source.rfind("\n") + 1]
-        lines = complete.split("\n") if is_end else complete.split("\n")[:-1]
-        closing = next((number for number, line in enumerate(lines) if code.is_closed_by(line)), None)
-        final = [code.take(line) for line in lines[:closing]]
-        rest = "" if closing is None else "\n".join(lines[closing + 1 :])
-        self._code = code if closing is None else None
-        self._source = rest + ("\n" if rest and not is_end else "") + self._source[len(complete) :]
+    def _continue(self, block: OpenBlock, *, is_end: bool) -> list[Text]:
+        complete, _, growing = (self._source, "", "") if is_end else self._source.rpartition("\n")
+        final, rest = block.take(complete.split("\n"), self._console) if complete or not is_end else ([], None)
+        if rest is not None:
+            self._open = None
+            growing = "\n".join([*rest, *([] if is_end else [growing])])
+        self._source = growing
         return final
 
     def _growing(self) -> list[Text]:
         """Render the end of the text that may still change."""
         console = self._console
-        growing = self._code.preview(self._source) if self._code else self._rendered(markdown.blocks(self._source))
-        wrapped = [part for line in growing for part in line.wrap(console, console.width) or [line]]
+        blocks = [] if self._open else markdown.blocks(self._source)
+        growing = self._open.preview(self._source, console) if self._open else self._rendered(blocks)
+        wrapped = [part for line in growing[-console.height :] for part in line.wrap(console, console.width) or [line]]
         return wrapped[-max(console.height - 2, 1) :]
 
     def _rendered(self, blocks: Sequence[MarkdownBlock]) -> list[Text]:
@@ -131,25 +149,29 @@ class Rendered:
         return lines
 
     def _draw_soon(self) -> None:
-        """Redraw the growing block, immediately or when `DRAW_INTERVAL` has passed since the last time."""
+        """Redraw the growing block, immediately or when the time of the next drawing has come."""
+        if self._timer is not None:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # no event loop that could draw later
-            self._draw()
+            if time.monotonic() >= self._next_drawing:
+                self._draw()
             return
-        if self._timer is None:
-            self._timer = loop.call_at(max(loop.time(), self._drawn_at + DRAW_INTERVAL), self._draw)
+        self._timer = loop.call_later(max(self._next_drawing - time.monotonic(), 0), self._draw)
 
-    def _draw(self, final: Sequence[Text] = (), *, growing: bool = True) -> None:
-        """Replace the lines that were drawn last by the `final` lines, followed by the growing block.
+    def _draw(self, *, is_growing_shown: bool = True, is_end: bool = False) -> None:
+        """Replace the lines that were drawn last by those that are final now, followed by the growing block.
 
         This is a single write, so that nothing flickers.
         """
+        began = time.monotonic()
         if self._timer:
             self._timer.cancel()
             self._timer = None
         self._measure()
-        drawn = self._growing() if growing else []
+        final = self._completed(is_end=is_end)
+        drawn = self._growing() if is_growing_shown and not is_end else []
         text = "\r" + ERASE_LINE + (CURSOR_UP + ERASE_LINE) * (self._height - 1) if self._height else ""
         text += "".join(f"{self._encoded(line)}\n" for line in final)
         text += "\n".join(map(self._encoded, drawn))
@@ -158,8 +180,8 @@ class Rendered:
         if text:
             self._stream.write(cursor[0] + text + cursor[1])
             self._stream.flush()
-        with suppress(RuntimeError):
-            self._drawn_at = asyncio.get_running_loop().time()
+        ended = time.monotonic()
+        self._next_drawing = ended + min(max(DRAW_INTERVAL, REST * (ended - began)), LONGEST_INTERVAL)
 
     def _encoded(self, line: Text) -> str:
         line.rstrip()
@@ -180,35 +202,3 @@ def _is_final(block: MarkdownBlock, lines: int) -> bool:
     """Return whether the last block can no longer change. `lines` includes the line that is not complete yet."""
     kind = block.token.type
     return kind in ALWAYS_FINAL or (kind not in NEVER_FINAL and block.end < lines - 1)
-
-
-@dataclass(slots=True)
-class _FencedCode:
-    """A code block whose closing fence has not arrived yet. Each of its lines is final as soon as it is complete."""
-
-    fence: str
-    info: str
-    lines: list[str] = field(default_factory=list)
-
-    @classmethod
-    def opened_by(cls, source: Sequence[str]) -> "_FencedCode | None":
-        """Return the code block that these lines open, or None if they also close it."""
-        opening = OPENING_FENCE.fullmatch(source[0])
-        if opening is None:
-            return None
-        code = cls(opening[1], opening[2].strip())
-        return None if any(map(code.is_closed_by, source[1:])) else code
-
-    def is_closed_by(self, line: str) -> bool:
-        text = line.strip()
-        return len(text) >= len(self.fence) and not text.strip(self.fence[0]) and line[:4].strip() != ""
-
-    def take(self, line: str) -> Text:
-        """Add a complete line and return it in colour."""
-        [coloured] = self.preview(line) or [Text()]
-        self.lines.append(line)
-        return coloured
-
-    def preview(self, line: str) -> list[Text]:
-        """Return a line in colour while it may still grow."""
-        return [markdown.code_line(self.lines, line, self.info)] if line else []

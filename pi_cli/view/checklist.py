@@ -5,12 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pi_cli import units
 from pi_cli.errors import PiError
 from pi_cli.events import Announced, Counted, Event, Note, Output, Report, Step, StepState
+from pi_cli.lazy_dataclasses import dataclass, field
 from pi_cli.safe import safe
 from pi_cli.view import questions, terminal
 from pi_cli.view.tables import wants_ascii
@@ -32,7 +32,7 @@ END_STATES = STATE_STYLES.keys()
 @contextmanager
 def following(pod: str, *, verbose: bool = False) -> Iterator[Report]:
     """Show the setup of a pod while the block runs; with `verbose` as plain lines, with the output of all programs."""
-    setup = _Setup(pod)
+    setup = Setup(pod)
     try:
         if _is_live() and not verbose:
             with _live(setup) as report:
@@ -115,13 +115,19 @@ class _ShownStep:
 
 
 @dataclass(slots=True)
-class _Setup:
+class Setup:
     """The state of a setup; its steps are in the order in which they began."""
 
     pod: str
     items: dict[str, _ShownStep] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     failed: _ShownStep | None = None
+
+    @property
+    def current(self) -> _ShownStep:
+        """Return the step that began last of those that run, or the last one."""
+        steps = list(self.items.values())
+        return next((step for step in reversed(steps) if step.took is None), steps[-1])
 
     def update(self, event: Event) -> None:
         if isinstance(event, Step) and event.state == "began":
@@ -159,7 +165,7 @@ def _is_live() -> bool:
 
 
 @contextmanager
-def _live(setup: _Setup) -> Iterator[Report]:
+def _live(setup: Setup) -> Iterator[Report]:
     from pi_cli.view import live
 
     console = terminal.err()
@@ -189,7 +195,7 @@ class _ChecklistRenderer:
         self._frames = "|/-\\" if is_ascii else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         self._ellipsis = "..." if is_ascii else "…"
 
-    def checklist(self, setup: _Setup, width: int, height: int | None = None) -> "Text":
+    def checklist(self, setup: Setup, width: int, height: int | None = None) -> "Text":
         """Draw the steps; if there are more than fit into the height, the running ones and the latest others."""
         from rich.text import Text
 
@@ -255,7 +261,7 @@ class _ChecklistRenderer:
         return self._frames[int(time.monotonic() * 10) % len(self._frames)]
 
 
-def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
+def _print_plainly(setup: Setup, event: Event, *, verbose: bool) -> None:
     """Print a line when a step ends, waits or warns, and every minute of a long one, of which the script reports often.
 
     With `verbose` also when it begins, and its output.
@@ -268,7 +274,7 @@ def _print_plainly(setup: _Setup, event: Event, *, verbose: bool) -> None:
         case Step(state="waiting", title=title, detail=detail):
             say(f"{title}: {detail}")
         case Step(name=name, state=state) if state in END_STATES:
-            say(_end_line(setup.items[name]))
+            say(end_line(setup.items[name]))
         case Announced(name=name):
             say(f"{setup.items[name].title}: {setup.items[name].detail}")
         case Counted(name=name) if setup.items[name].is_due():
@@ -286,14 +292,14 @@ def _running_line(item: _ShownStep) -> str:
     return f"{item.title}: {doing} ({units.duration(item.seconds)})"
 
 
-def _end_line(item: _ShownStep) -> str:
+def end_line(item: _ShownStep) -> str:
     details = [item.detail] if item.detail else []
     parts = details or ["done"] if item.state == "done" else [item.state, *details]
     took = "" if item.state == "skipped" and item.seconds < 1 else f" ({units.duration(item.seconds)})"
     return f"{item.title}: {', '.join(parts)}{took}"
 
 
-def _show_tail(setup: _Setup) -> None:
+def _show_tail(setup: Setup) -> None:
     """Show the last output of the step that failed first."""
     for line in setup.failed.output if setup.failed else ():
         _print(f"  {line}", "dim")

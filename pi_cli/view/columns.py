@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-UNLIMITED = 10_000  # columns of a file or a pipe
+from pi_cli.view.lines import UNLIMITED, Line
+
+__all__ = ["UNLIMITED", "Cell", "Column", "Line", "Table"]
+
 GAP = "  "
 SPARE = 10  # the first rank of the columns that are shown only where the others are whole
-ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
-RESET = "\x1b[0m"
-
-Line = list[tuple[str, str]]  # (text, style) from left to right, without blanks at the end
 
 
 class Column(NamedTuple):
@@ -88,15 +87,6 @@ def cut(text: str, width: int, ellipsis: str = "…") -> str:
     while kept and width_of(kept + ellipsis) > width:
         kept = kept[:-1]
     return kept + ellipsis
-
-
-def ansi(line: Iterable[tuple[str, str]], *, is_coloured: bool) -> str:
-    """Write a line with escape sequences for its styles; without colours, only bold and dim stay, as rich has it."""
-    parts = []
-    for text, style in line:
-        is_used = style in ANSI and (is_coloured or style in ("bold", "dim"))
-        parts.append(f"\x1b[{ANSI[style]}m{text}{RESET}" if is_used and text.strip() else text)
-    return "".join(parts)
 
 
 def ids(text: str) -> str:

@@ -1,9 +1,16 @@
 """Variables as lines for a shell, with each value quoted for that shell."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 PREFIXES = {"bash": "export {}=", "fish": "set -gx {} ", "powershell": "$env:{} = "}
+REMOVALS = {"bash": "unset {}", "fish": "set -e {}", "powershell": "Remove-Item Env:{}"}
+# A function that calls the program of its name with arguments before those that it is given.
+FUNCTIONS = {
+    "bash": '{name}() {{ command {words} "$@"; }}',
+    "fish": "function {name}; command {words} $argv; end",
+    "powershell": "function {name} {{ & (Get-Command -CommandType Application {name})[0] {rest} @args }}",
+}
 REFERENCES = {"bash": '"${}"', "fish": '"${}"', "powershell": "$env:{}"}
 SUBSTITUTIONS = {"bash": '"$({})"', "fish": "({})", "powershell": "({})"}
 EVAL_COMMANDS = {"bash": 'eval "$({})"', "fish": "{} | source", "powershell": "{} | Out-String | Invoke-Expression"}
@@ -20,6 +27,21 @@ def lines(settings: Mapping[str, str | None], shell: str, *, key: str) -> Iterat
     """
     for name, value in settings.items():
         yield PREFIXES[shell].format(name) + (key if value is None else quoted(value, shell))
+
+
+def removal(name: str, shell: str) -> str:
+    """Return the line that removes a variable."""
+    return REMOVALS[shell].format(name)
+
+
+def function(name: str, arguments: Sequence[str], shell: str) -> str:
+    """Return the line that puts arguments before those with which a program is called.
+
+    >>> print(function("codex", ["-m", "my model"], "bash"))
+    codex() { command codex -m 'my model' "$@"; }
+    """
+    rest = " ".join(quoted(word, shell) for word in arguments)
+    return FUNCTIONS[shell].format(name=name, words=f"{name} {rest}", rest=rest)
 
 
 def variable(name: str, shell: str) -> str:

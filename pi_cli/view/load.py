@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from pi_cli import units
+from pi_cli.models import lease_words
 from pi_cli.models.load import KEPT, ModelLoad, PodLoad
 from pi_cli.safe import safe_line
 from pi_cli.store.records import Gpu
@@ -22,6 +23,7 @@ HELP = (
     "IN/S OUT/S  prompt and answer tokens per second, since the look before",
     "KV          share of the KV cache in use",
     "TTFT        mean time to the first token of the requests of the last minute",
+    "LEASE       how long the model may stay without work before it is ended",
     "LAST 5 MIN  answer tokens per second; the highest bar is the model's maximum",
     "USE         share of the time in which the GPU worked, by nvidia-smi",
     "",
@@ -98,7 +100,7 @@ def plain(pods: Mapping[str, PodLoad], *, is_ascii: bool) -> list[Text]:
     parts = []
     if gpus := _gpu_rows(pods, look):
         parts += _table(gpus, 10_000)
-    if models := [_model_row(model, look) for model in ordered(pods, look.sort)]:
+    if models := _model_rows(ordered(pods, look.sort), look):
         parts += [*([Text()] if parts else []), *_table(models, 10_000, without=("", CURVE))]
     for line in parts:
         line.rstrip()
@@ -223,20 +225,27 @@ def _model_part(
     def draw(row: int, columns: int) -> Text:
         return Text(_curve(shown[row], columns, look), style="cyan")
 
-    lines = _table([_model_row(model, look) for model in shown], width, titles={"MODEL": title}, draw=draw)
+    lines = _table(_model_rows(shown, look), width, titles={"MODEL": title}, draw=draw)
     for line, model in zip(lines[1:], shown, strict=True):
         if (model.pod, model.name) == look.selected:
             line.stylize("reverse")
     return lines if room > 1 else lines[1:]
 
 
-def _model_row(model: ModelLoad, look: Look) -> dict[str, Text]:
+def _model_rows(models: Sequence[ModelLoad], look: Look) -> list[dict[str, Text]]:
+    """Return the rows of models, with the time left of their leases if any has one."""
+    shows_leases = any(model.lease for model in models)
+    return [_model_row(model, look, shows_leases=shows_leases) for model in models]
+
+
+def _model_row(model: ModelLoad, look: Look, *, shows_leases: bool) -> dict[str, Text]:
     is_selected = (model.pod, model.name) == look.selected
     status = model.phase or model.status if model.status == "starting" else model.status
     return {
         "": Text(">" if is_selected else " "),
         "MODEL": Text(f"{model.pod}/{safe_line(model.name)}"),
         "STATUS": Text(safe_line(status), style=STATUS_STYLES.get(model.status, "red")),
+        **({"LEASE": Text(lease_words.left(model.lease) if model.lease else "-")} if shows_leases else {}),
         "RUN": Text(_whole(model.running), justify="right"),
         "WAIT": Text(_whole(model.waiting), justify="right"),
         "IN/S": Text(_short(model.tokens_in), justify="right"),
@@ -294,7 +303,7 @@ def _curve(model: ModelLoad, width: int, look: Look) -> str:
 # Tables
 
 IMPORTANCE = (  # of columns, the first to stay
-    "", "GPU", "MODEL", "%", "STATUS", "OUT/S", "RUN", "MEMORY", "WAIT", "KV", "IN/S", "TTFT", "TYPE", "POWER",
+    "", "GPU", "MODEL", "%", "STATUS", "LEASE", "OUT/S", "RUN", "MEMORY", "WAIT", "KV", "IN/S", "TTFT", "TYPE", "POWER",
     CURVE, "TEMP", "USE", "GPUS", "SERVES",
 )  # fmt: skip
 EXTRA = ("GPUS", "SERVES")  # only beside columns that are not cut, and a curve of a welcome width

@@ -20,8 +20,7 @@ MIN_WIDTH = 20  # columns for text, however deeply lists and quotations are nest
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold"}  # deeper ones are bold italic
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 CODE_STYLE, LINK_STYLE, DIM_STYLE = "bold cyan", "underline", "dim"
-CODE_THEME = "ansi_dark"  # the terminal's own colours, on its own background
-CODE_CONTEXT = 200  # lines of code that are highlighted again to colour the next one
+CLOSING = "x` x`` x* x** x_ x__ x~~ x](y)"  # closes whatever may be open
 
 
 @cache
@@ -103,9 +102,9 @@ class _Renderer:
             case kind if kind in CODE_TOKENS:
                 yield from self.wrapped(code(token.content, token.info), width)
             case "table_open":
-                yield from self.drawn(table(inner), width)
+                yield from table(rows(inner), self.console, width)
             case "hr":
-                yield from self.drawn(Rule(style=DIM_STYLE), width)
+                yield from _drawn(Rule(style=DIM_STYLE), self.console, width)
             case _:
                 yield from self.wrapped(Text(safe(token.content)), width)
 
@@ -125,11 +124,6 @@ class _Renderer:
 
     def wrapped(self, text: Text, width: int) -> Iterator[Text]:
         yield from text.wrap(self.console, width, tab_size=4)
-
-    def drawn(self, renderable: Table | Rule, width: int) -> Iterator[Text]:
-        options = self.console.options.update(width=width)
-        for segments in self.console.render_lines(renderable, options, pad=False):
-            yield Text.assemble(*((segment.text, segment.style or "") for segment in segments), end="")
 
 
 def inline(token: Token, style: str = "") -> Text:
@@ -164,36 +158,53 @@ def inline(token: Token, style: str = "") -> Text:
 
 def code(content: str, info: str) -> Text:
     """Highlight code in the language that its fence names."""
-    from rich.syntax import Syntax
+    from pi_cli.view.highlighting import highlighted
 
-    language = (info.split() or [""])[0]
-    plain = content.removesuffix("\n")
-    if not language:
-        return Text(safe(plain))
-    coloured = Syntax("", language, theme=CODE_THEME, background_color="default").highlight(safe(plain))
-    coloured.rstrip()
-    return coloured
+    return highlighted(content.removesuffix("\n"), (info.split() or [""])[0])
 
 
-def code_line(before: Sequence[str], line: str, info: str) -> Text:
-    """Highlight one more line of code, in the context of the lines before it."""
-    *_, last = code("\n".join([*before[-CODE_CONTEXT:], line]), info).split("\n", allow_blank=True)
-    return last
+def is_complete(source: str) -> bool:
+    """Return whether the lines of a paragraph look the same whatever comes behind them.
+
+    They do not if something is open in them: emphasis, code, or the text of a link.
+    """
+    [alone], [probed] = (blocks(text) for text in (source, f"{source}\n{CLOSING}"))
+    lines, more = (list(inline(each.inner[0]).split("\n", allow_blank=True)) for each in (alone, probed))
+    return lines == more[: len(lines)]
 
 
-def table(inner: Sequence[Token]) -> Table:
-    drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline", show_edge=False)
-    rows: list[list[Text]] = []
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is in a table."""
+
+    heading: Sequence[Text]
+    sides: Sequence[str]  # where the text of each column is: left, right, center
+    cells: list[list[Text]]
+
+
+def rows(inner: Sequence[Token]) -> Rows:
+    """Read the tokens of a table."""
+    cells: list[list[Text]] = []
     for token in inner:
         match token.type:
             case "tr_open":
-                rows.append([])
+                cells.append([])
             case "inline":
-                rows[-1].append(inline(token))
+                cells[-1].append(inline(token))
     styles = [str(token.attrs.get("style", "")) for token in inner if token.type == "th_open"]
-    for heading, style in zip(rows[0], styles, strict=True):
-        side = style.removeprefix("text-align:")
+    return Rows(cells[0], [style.removeprefix("text-align:") or "left" for style in styles], cells[1:])
+
+
+def table(content: Rows, console: Console, width: int | None = None) -> list[Text]:
+    """Draw a table with this width, or that of the screen."""
+    drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline", show_edge=False)
+    for heading, side in zip(content.heading, content.sides, strict=True):
         drawn.add_column(heading, justify="right" if side == "right" else "center" if side == "center" else "left")
-    for row in rows[1:]:
+    for row in content.cells:
         drawn.add_row(*row)
-    return drawn
+    return list(_drawn(drawn, console, max(width or console.width, MIN_WIDTH)))
+
+
+def _drawn(renderable: Table | Rule, console: Console, width: int) -> Iterator[Text]:
+    for segments in console.render_lines(renderable, console.options.update(width=width), pad=False):
+        yield Text.assemble(*((segment.text, segment.style or "") for segment in segments), end="")

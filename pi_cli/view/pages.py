@@ -24,10 +24,10 @@ def show(name: str, before: str = "") -> None:
     from rich.markdown import Markdown
     from rich.theme import Theme
 
-    from pi_cli.view.markdown import CODE_THEME
+    from pi_cli.view.highlighting import THEME
 
     console.width = min(console.width, WIDEST)
-    page = Markdown(text, hyperlinks=False, code_theme=CODE_THEME)
+    page = Markdown(text, hyperlinks=False, code_theme=THEME)
     # Only colours of the terminal, on its own background: rich's code is on black.
     with console.use_theme(Theme({"markdown.code": "cyan"})), console.capture() as rendered:
         console.print(page)

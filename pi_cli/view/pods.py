@@ -1,7 +1,7 @@
 """The list of pods, one line each: as they are recorded, and as they are."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pi_cli import units
@@ -29,6 +29,7 @@ RECORDED = (
     Column("VLLM", SPARE),
     Column("SSH", 2, least=16, is_uniform=True),
 )
+LINK = Column("LINK", 4)
 CHECKED = (
     MARK,
     POD,
@@ -42,8 +43,10 @@ CHECKED = (
 )
 
 
-def show_pods(pods: Mapping[str, Pod], active: str | None, *, is_wide: bool = False) -> None:
-    """Print the pods, with `*` before the active one."""
+def show_pods(
+    pods: Mapping[str, Pod], active: str | None, *, is_wide: bool = False, linked: Collection[str] = ()
+) -> None:
+    """Print the pods, with `*` before the active one. A column shows which are linked, if any is."""
     rows = [
         {
             "": _mark(name, active),
@@ -53,14 +56,16 @@ def show_pods(pods: Mapping[str, Pod], active: str | None, *, is_wide: bool = Fa
             "STORAGE": Cell(" ".join(filter(None, [pod.storage.path, pod.storage.size])) if pod.storage else "-"),
             "VLLM": Cell(pod.vllm or "-"),
             "SSH": Cell(safe_line(pod.ssh)),
+            "LINK": Cell("linked" if name in linked else "-"),
         }
         for name, pod in pods.items()
     ]
-    whole = columns.laid_out(RECORDED, rows, columns.UNLIMITED)
+    shown = (*RECORDED, LINK) if linked else RECORDED
+    whole = columns.laid_out(shown, rows, columns.UNLIMITED)
     if not is_wide and whole.width > tables.width_of_stdout():
         for row, pod in zip(rows, pods.values(), strict=True):
-            row["SSH"] = Cell(safe_line(pod.ssh), short=_address(pod.ssh))
-    tables.show(RECORDED, rows, is_wide=is_wide)
+            row["SSH"] = Cell(safe_line(pod.ssh), short=address(pod.ssh))
+    tables.show(shown, rows, is_wide=is_wide)
 
 
 def show_costs(pods: Mapping[str, Pod]) -> None:
@@ -100,10 +105,10 @@ def _models(names: Iterable[str]) -> Cell:
     return Cell(", ".join([first, *others]), short=f"{first} +{len(others)}" if others else "")
 
 
-def _address(ssh: str) -> str:
+def address(ssh: str) -> str:
     """Shorten an ssh command to `user@host:port`; one that pi cannot read has no short form.
 
-    >>> _address("ssh -p 40022 -i ~/.ssh/runpod root@1.2.3.4"), _address("ssh -J jump lab"), _address("ssh -Z")
+    >>> address("ssh -p 40022 -i ~/.ssh/runpod root@1.2.3.4"), address("ssh -J jump lab"), address("ssh -Z")
     ('root@1.2.3.4:40022', 'lab', '')
     """
     from pi_cli.ssh import ssh_command

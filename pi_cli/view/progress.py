@@ -9,16 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pi_cli import units
-from pi_cli.events import Ended, Event, Note, Output, Phase, Progress, Report
+from pi_cli.events import Announced, Counted, Ended, Event, Note, Output, Phase, Progress, Report, Step
+from pi_cli.lazy_dataclasses import dataclass, field
 from pi_cli.safe import safe
-from pi_cli.view import questions, terminal
+from pi_cli.view import checklist, late, lines, questions, terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
     from rich.table import Table
 
 PERCENT_STEP = 25  # percent of a download between two plain lines
@@ -31,13 +33,16 @@ SPINNER = 2  # columns, with its gap
 
 
 @contextmanager
-def following(pods: Iterable[str], *, quiet: bool = False) -> Iterator[Report]:
-    """Show the progress of pods while the block runs; with `quiet` show nothing."""
+def following(pods: Iterable[str], *, quiet: bool = False, is_late: bool = False) -> Iterator[Report]:
+    """Show the progress of pods while the block runs; with `quiet` show nothing.
+
+    `is_late`: only once it has taken some time, for work that is mostly over before a view could be drawn.
+    """
     rows = {pod: _PodRow(pod) for pod in pods}
     if quiet:
         yield lambda _: None
-    elif sys.stderr.isatty() and terminal.err().is_interactive:  # not on a dumb terminal
-        with _live(rows) as report:
+    elif sys.stderr.isatty() and lines.is_interactive(sys.stderr):  # not on a dumb terminal
+        with _live(rows, is_late=is_late) as report:
             yield report
     else:
         yield lambda event: _print_plainly(rows[event.pod], event, is_alone=len(rows) == 1)
@@ -50,6 +55,7 @@ class DownloadProgress:
     done: int = 0
     total: int | None = None
     by: str = ""
+    is_compiling: bool = False
     samples: deque[tuple[float, int]] = field(default_factory=deque)
     last_line: tuple[float, int] | None = None  # its time, and its percent rounded down to a step
 
@@ -112,7 +118,7 @@ class DownloadProgress:
         return [f"{units.age((self.total - self.done) / rate)} left"]
 
     def _by_text(self) -> str:
-        return f"; {self.by} is downloading it" if self.by else ""
+        return f"; {self.by} is downloading it" if self.by else ", compiling" if self.is_compiling else ""
 
 
 @dataclass(slots=True)
@@ -127,13 +133,20 @@ class _PodRow:
     printed_phase: str = ""
     ended: float | None = None
     failure: str | None = None
+    setup: checklist.Setup | None = None  # of a pod that is set up too
 
     def update(self, event: Event) -> None:
         match event:
             case Phase():
-                self.phase = _phase(event)
-            case Progress(done=done, total=total, by=by):
+                self.phase, self.ended, self.failure = _phase(event), None, None
+            case Step() | Announced() | Counted():
+                self.setup = self.setup or checklist.Setup(self.pod)
+                self.setup.update(event)
+                step = self.setup.current
+                self.phase, self.last_output = step.title, step.count or step.detail
+            case Progress(done=done, total=total, by=by, is_compiling=is_compiling):
                 self.phase = DOWNLOADING
+                self.download.is_compiling = is_compiling
                 self.download.update(done, total, by, time.monotonic())
             case Output(text=text):
                 lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
@@ -159,22 +172,25 @@ class _PodRow:
 
 
 @contextmanager
-def _live(rows: dict[str, _PodRow]) -> Iterator[Report]:
-    from pi_cli.view import live
-
-    console = terminal.err()
+def _live(rows: dict[str, _PodRow], *, is_late: bool) -> Iterator[Report]:
+    console = cache(terminal.err)
 
     def render(height: int | None) -> "RenderableType":
-        return _render(rows.values(), console.width, height)
+        return _render(rows.values(), console().width, height)
 
-    with questions.drawing(lambda: live.view(console, render, refresh_per_second=8)):
+    def view() -> "Live":
+        from pi_cli.view import live
+
+        return live.view(console(), render, refresh_per_second=8)
+
+    with questions.drawing(lambda: late.LateView(view) if is_late else view()):
 
         def report(event: Event) -> None:
             rows[event.pod].update(event)
             if isinstance(event, Note) and not event.is_reason:
-                terminal.note(f"{event.pod}: {event.text}", console)
+                terminal.note(f"{event.pod}: {event.text}", console())
             elif isinstance(event, Note) and len(rows) == 1:  # for several pods, `--dry-run` shows them
-                terminal.aside(safe(event.text, colour=False), console=console)
+                terminal.aside(safe(event.text, colour=False), console=console())
 
         yield report
 
@@ -251,6 +267,8 @@ def _print_plainly(row: _PodRow, event: Event, *, is_alone: bool) -> None:
             say(f"{DOWNLOADING} {row.download.text()}")
         case Note(text=text):
             say(text)
+        case Step(name=name, state=state) if row.setup and state in checklist.END_STATES:
+            say(checklist.end_line(row.setup.items[name]))
         case Ended(failure=failure) if failure and not is_alone:
             say("failed")  # the error says why, in the end
         case _:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SSH_ONLY = "through SSH only"
 TRY_TEXT = 'try it with `pi prompt {name} "What is 2+2?"`'
 TRY_OTHERS = "try it with `pi check {name}`"  # for a model that embeds, ranks, classifies or transcribes
+DOWNLOADING, COMPILING = "downloading", "compiling"
 MIN_SHOWN = 1.0  # seconds of a phase that is named
 
 
@@ -31,6 +32,14 @@ def show(started: Sequence["Started"], names: Mapping[str, str], waited: Mapping
             terminal.say(fill(launched, name=each.name, pod=each.pod))
 
 
+def show_lease(started: Sequence["Started"], lease: float | None, then: str | None) -> None:
+    """Say when the lease ends the models, and what becomes of the bill."""
+    if started and lease:
+        pods = "the pod" if len(started) == 1 else "each pod"
+        after = f"then {pods} is stopped" if then else f"{pods} stays on and is billed"
+        terminal.say((f"ends after {units.span(lease)} without work; {after}", "dim"))
+
+
 def show_urls(started: Sequence["Started"]) -> None:
     """Print nothing but the URLs that answer from here."""
     for each in started:
@@ -38,12 +47,22 @@ def show_urls(started: Sequence["Started"]) -> None:
             terminal.say(each.url)
 
 
+def note_fixes(started: Sequence["Started"]) -> None:
+    """Say what `--fix` has changed, in every kind of output: the model does not run as it was typed."""
+    for each in started:
+        for fix in each.fixes[-1:]:
+            causes = "; then ".join(dict.fromkeys(fix.cause for fix in each.fixes))
+            template = "`{name}` on `{pod}` was started with `{start}`, since: {causes}"
+            text = fill(template, name=each.name, pod=each.pod, start=fix.command.argv, causes=causes)
+            terminal.note(text, is_needed=True)
+
+
 def _show_ready(started: "Started", name: str, waited: float) -> None:
     url = (started.url, "bold") if started.url else SSH_ONLY
-    terminal.say(("ready", "green"), f" `{started.name}` on `{started.pod}`: ", url)
+    terminal.say(("ready", "green"), f" `{started.name}` on `{started.where}`: ", url)
     _say_time(started, name, waited)
     _say_way_in(started, name)
-    terminal.say(_try(started, name))
+    terminal.say(attempt(started, name))
 
 
 def _show_together(started: Sequence["Started"], names: Mapping[str, str], waited: Mapping[str, float]) -> None:
@@ -56,13 +75,15 @@ def _show_together(started: Sequence["Started"], names: Mapping[str, str], waite
         terminal.say(f"  {each.pod:{pods}}  ", (url, "bold" if each.url else ""), time)
     for each in started:
         _say_way_in(each, names[each.pod])
-    terminal.say(_try(started[0], names[started[0].pod]))
+    terminal.say(attempt(started[0], names[started[0].pod]))
 
 
 def _say_time(started: "Started", name: str, waited: float) -> None:
     """Print how long the whole wait was, and its longest parts; quieter than the URL on a terminal."""
     waited = max(waited, started.took or 0)  # longer if pi has followed only the end of it
-    spans = ({"downloading": started.downloading} if started.downloading else {}) | dict(started.phases)
+    meanwhile = f" ({COMPILING} {units.age(started.compiling)} of it)" if started.compiling else ""
+    download = {f"{DOWNLOADING}{meanwhile}": started.downloading} if started.downloading else {}
+    spans = download | dict(started.phases)
     times = ", ".join(f"{phase} {units.age(seconds)}" for phase, seconds in spans.items() if seconds >= MIN_SHOWN)
     took = f"took {units.age(waited)}{f': {times}' if times else ''}"
     if sys.stderr.isatty():
@@ -74,10 +95,14 @@ def _say_time(started: "Started", name: str, waited: float) -> None:
 def _say_way_in(started: "Started", name: str) -> None:
     if not started.url:
         is_private = started.model.is_private
-        reason = "it has no public URL" if is_private else f"port {started.model.port} cannot be reached from here"
+        reason = "it has no public URL"
+        if not is_private:
+            is_known = started.answers_here is not None
+            reason = f"port {started.model.port} {'cannot be reached' if is_known else 'has not answered'} from here"
         forward = "{reason}; open a local port for other programs with `pi forward {name}`"
         terminal.note(fill(forward, reason=reason, name=name))
 
 
-def _try(started: "Started", name: str) -> str:
+def attempt(started: "Started", name: str) -> str:
+    """Return what to type to try a model."""
     return fill(TRY_TEXT if started.kind == "generation" else TRY_OTHERS, name=name)

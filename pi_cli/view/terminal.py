@@ -3,22 +3,26 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pi_cli import streams
 from pi_cli.errors import BadUsage, ModelNotStarted, PiError, PodsFailed
-from pi_cli.view import waiting
+from pi_cli.view import lines, waiting
 
 if TYPE_CHECKING:  # loading rich takes longer than everything else in a quick command
     from rich.console import Console
 
-UNLIMITED_WIDTH = 10_000  # columns of a file or a pipe, where nothing is wrapped or truncated
 DECIMALS = 4  # of numbers in JSON: GiB, shares and seconds are estimates, or measured less precisely
 
 # Characters that `json.dumps` does not escape, although they can steer a terminal or cannot be encoded: DEL, C1,
 # the bidirectional controls, lone surrogates. The C0 controls it escapes itself.
 UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+Part = str | tuple[str, str]
+Parts = Iterable[Part]
 
 
 def out() -> "Console":
@@ -50,22 +54,20 @@ def json_line(data: Any) -> str:
 
 def show_error(error: PiError) -> None:
     """Print an error on stderr: the message, the wrong place in the input or the end of vLLM's log, and the hint."""
-    from rich.text import Text
-
-    console = err()
     if isinstance(error, PodsFailed):
         for failure in error.failures.values():
             show_error(failure)
         return
-    console.print(Text.assemble(("error:", "bold red"), " ", _plain(str(error))), soft_wrap=True)
+    shown: list[Parts] = [[("error:", "bold red"), " ", _plain(str(error))]]
     if isinstance(error, BadUsage):
-        for line in error.excerpt.splitlines():
-            console.print(Text("  " + _plain(line)), soft_wrap=True)
+        shown += [["  " + _plain(line)] for line in error.excerpt.splitlines()]
     if isinstance(error, ModelNotStarted):
-        for line in error.log.splitlines():
-            console.print(Text("  " + _plain(line), style="dim"), soft_wrap=True)
+        shown += [[("  " + _plain(line), "dim")] for line in error.log.splitlines()]
+        if error.facts:
+            shown.append([("note:", "bold"), " ", _plain(error.facts)])
     if error.hint:
-        console.print(Text.assemble(("hint:", "bold cyan"), " ", _plain(error.hint)), soft_wrap=True)
+        shown.append([("hint:", "bold cyan"), " ", _plain(error.hint)])
+    _print(sys.stderr, *shown)
 
 
 _is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
@@ -77,20 +79,22 @@ def be_quiet() -> None:
     waiting.stop()
 
 
-def say(*parts: str | tuple[str, str]) -> None:
+def say(*parts: Part) -> None:
     """Print a line on stdout, from parts that are a text or (text, style)."""
-    from rich.text import Text
-
-    out().print(Text.assemble(*parts), soft_wrap=True)
+    _print(sys.stdout, parts)
 
 
 def note(text: str, console: "Console | None" = None, *, is_needed: bool = False) -> None:
     """Print a note on stderr; while a live view is drawn, through its console."""
-    from rich.text import Text
-
     if _is_quiet.get() and not is_needed:
         return
-    (console or err()).print(Text.assemble(("note:", "bold"), " ", _plain(text)), soft_wrap=True)
+    parts = (("note:", "bold"), " ", _plain(text))
+    if console is None:
+        _print(sys.stderr, parts)
+        return
+    from rich.text import Text
+
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _rounded(data: Any) -> Any:
@@ -114,9 +118,23 @@ def aside(*parts: str | tuple[str, str], console: "Console | None" = None) -> No
 
 def next_step(text: str) -> None:
     """Print on stderr what to type next: a script has no use for it."""
-    from rich.text import Text
+    _print(sys.stderr, [_plain(text)])
 
-    err().print(Text(_plain(text)), soft_wrap=True)
+
+def _print(stream: TextIO, *texts: "Parts") -> None:
+    """Print texts, each of one line or several."""
+    shown: list[lines.Line] = []
+    for parts in texts:
+        line: lines.Line = []
+        for part in parts:
+            text, style = (part, "") if isinstance(part, str) else part
+            first, *others = text.split("\n")
+            line.append((first, style))
+            for other in others:
+                shown.append(line)
+                line = [(other, style)]
+        shown.append(line)
+    lines.write(stream, shown)
 
 
 def _json(data: Any, *, indent: int | None = None) -> str:
@@ -130,7 +148,7 @@ def _console(*, stderr: bool) -> "Console":
 
     waiting.clear()
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else UNLIMITED_WIDTH
+    width = None if stream.isatty() else lines.UNLIMITED
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pi_cli.safe import safe
 from pi_cli.view import columns, tables, terminal
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ def show(explained: "Explanation") -> None:
     found, cause = explained.circumstances, explained.cause
     when = f" ({found.phase})" if found.phase else ""
     if cause:
-        console.print(
-            Text.assemble((f"{name} failed{when}: ", "bold"), (safe(cause.summary), "bold red")), soft_wrap=True
-        )
+        console.print(Text.assemble((f"{name} failed{when}: ", "bold"), (cause.summary, "bold red")), soft_wrap=True)
     elif explained.is_alive:
         console.print(Text(f"{name} is running; its log shows no failure{when}"), soft_wrap=True)
     elif explained.was_shut_down:
@@ -34,7 +31,7 @@ def show(explained: "Explanation") -> None:
         for index, line in enumerate(found.context):
             is_cause = index == found.at
             style = "bold" if is_cause else "dim"
-            text = (MARK if is_cause else NO_MARK) + safe(line)
+            text = (MARK if is_cause else NO_MARK) + line
             if console.is_terminal and not is_cause:
                 text = columns.cut(text, console.width, tables.ellipsis(console.encoding))
             console.print(Text(text, style=style), soft_wrap=True)
@@ -43,7 +40,7 @@ def show(explained: "Explanation") -> None:
         console.print(Text(f"GPU memory: {'; '.join(found.memory)}"), soft_wrap=True)
     if cause and cause.hint:
         console.print()
-        console.print(Text.assemble(("next: ", "bold"), safe(cause.hint)), soft_wrap=True)
+        console.print(Text.assemble(("next: ", "bold"), cause.hint), soft_wrap=True)
 
 
 def as_json(explained: "Explanation") -> dict[str, object]:

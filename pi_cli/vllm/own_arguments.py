@@ -54,6 +54,8 @@ SIZES = (
     *(*vllm_arguments.TENSOR_PARALLEL, *vllm_arguments.PIPELINE_PARALLEL, *vllm_arguments.CONTEXT_PARALLEL),
     *(*vllm_arguments.DATA_PARALLEL, *vllm_arguments.DATA_PARALLEL_LOCAL),
 )
+COUNTS = (*vllm_arguments.SEQUENCES, *vllm_arguments.BATCHED_TOKENS, "--max-num-active-seqs", "--max-loras")
+LESS_THAN_ONE = re.compile(r"-\d+|[0_]+")
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
 TOKENS = re.compile(r"-1|(?i:auto)|\d[\d_]*|\d+[kmgtKMGT]|\d+\.\d+[kmgt]")  # vLLM 0.32, utils/argparse_utils.py
 PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?) ?%")
@@ -183,7 +185,7 @@ def _refuse_unknown(line: Line, reading: Reading) -> None:
         hint = fill("it is called `{new}` now: `{start}`", new=new, start=line.with_(reading, by=[new, *values]))
     elif name in REMOVED:
         hint = fill("leave it out: `{start}`; {why}", start=line.with_(reading), why=REMOVED[name])
-    elif similar := _similar(name, names):
+    elif similar := _similar(name.lower() if name.startswith("--") else name, names):
         start = line.with_(reading, by=reading.spelled_as(similar))
         hint = fill("did you mean `{name}`? `{start}`", name=similar, start=start)
     elif line.is_certain:
@@ -288,11 +290,17 @@ def _refuse_choice(line: Line, reading: Reading, value: str) -> None:
 def _refuse_number(line: Line, reading: Reading, value: str) -> None:
     """Refuse a value of the options that decide where a model fits, if it is not a number as vLLM reads it."""
     name = reading.name
-    if reading.is_one_of(SIZES) and not (value.isdecimal() and int(value)) and value != "0":
+    may_be_none = reading.is_one_of(vllm_arguments.DATA_PARALLEL_LOCAL) and value == "0"
+    is_count = value.isdecimal() and not LESS_THAN_ONE.fullmatch(value)
+    if reading.is_one_of(SIZES) and not is_count and not may_be_none:
         raise BadUsage(
             f"`{name}` takes a number of GPUs, not `{value}`", hint=fill("for example: `{name} 2`", name=name)
         )
-    if reading.is_one_of(vllm_arguments.CONTEXT_LENGTH) and not TOKENS.fullmatch(value.strip()):
+    if reading.is_one_of(COUNTS) and LESS_THAN_ONE.fullmatch(value):
+        hint = fill("leave it out: `{start}`", start=line.with_(reading))
+        raise BadUsage(f"`{name}` is at least 1, and `{value}` was given", hint=hint)
+    is_length = TOKENS.fullmatch(value.strip()) and (value.strip() == "-1" or not LESS_THAN_ONE.fullmatch(value))
+    if reading.is_one_of(vllm_arguments.CONTEXT_LENGTH) and not is_length:
         hint = fill("for example: `{name} 32768`, `{name} 32K` or `{name} auto`", name=name)
         raise BadUsage(f"`{name}` takes a number of tokens, not `{value}`", hint=hint)
     if reading.is_one_of(vllm_arguments.MEMORY_SHARE) and not vllm_arguments.is_share(value):
@@ -352,8 +360,8 @@ def _refuse_several_machines(line: Line) -> None:
         words = list(vllm_arguments.replaced(words, vllm_arguments.TENSOR_PARALLEL, size))
     first = [*spreading, *local][0].name
     raise BadUsage(
-        f"a model on several machines is not supported, and `{first}` asks for it",
-        hint=fill("use the GPUs of one pod: `{start}`", start=line.retype(words)),
+        f"a model over several machines is started with `--across POD,POD`, not with `{first}`",
+        hint=fill("leave it to pi: `{start}`", start=line.retype(words)),
     )
 
 

@@ -52,6 +52,8 @@ def is_downloading(pod: EmbeddedPod, **changes: Any) -> Path:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     record = {
         **answers.RECORD,
+        "peers": [],
+        "role": None,
         "boot": boot,
         "machine": "",
         "pid": 0,
@@ -123,7 +125,7 @@ def test_a_start_and_a_stop_leave_the_good_pod_alone(pi: Pi, good: EmbeddedPod, 
     log = good.home / ".vllm_logs" / "q.log"
     put_answer(broken, {**answers.INSPECTION, "storage": None})
     waits = f"until [ -e {log} ]; do sleep 0.02; done"
-    script_by_model(broken, {"q": f"{waits}; {SAYS_NONSENSE}", "gpu_query": "cat ~/answer"})
+    script_by_model(broken, {"gpu_query": f"cat ~/answer; {waits}; {SAYS_NONSENSE}"})
     pods = ("--pod", "good", "--pod", "broken")
     started = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json", *pods)
     assert started.code == 1

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,17 @@ def test_completion_is_installed_for_pi_alone_and_once(pi: Pi, environment: Path
     assert {path: path.read_text() for path in environment.rglob("*") if path.is_file()} == files
     assert pi("completion", shell).out in files.values()
     assert not [text for text in files.values() if "zstyle" in text or "menu" in text]
+
+
+def test_the_line_in_bashrc_is_one_command_whatever_the_home_is_called(
+    pi: Pi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "it's; touch EVIL"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert pi("completion", "bash", "--install").code == 0
+    [line] = (home / ".bashrc").read_text().splitlines()
+    assert shlex.split(line) == ["source", str(home / ".bash_completions" / "pi.sh")]
 
 
 def test_the_options_of_earlier_versions_honour_the_shell_that_is_named(pi: Pi) -> None:

@@ -88,7 +88,7 @@ BROKEN_PI = """
 import os, sys
 from pi_cli.commands import main, quick
 
-def fail(arguments):
+def fail(*arguments):
     raise RuntimeError("unexpected " + os.environ["PI_API_KEY"] + " " + os.environ["HF_TOKEN"])
 
 quick.answer = fail

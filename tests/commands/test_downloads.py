@@ -128,6 +128,8 @@ def test_a_disk_that_becomes_full_is_named_and_no_partial_file_stays(pi: Pi, pod
     result = pi("start", "no-space/model", "--name", "q", *OWN)
     assert result.code == 4
     assert f"error: cannot download `no-space/model` to `dc1`: the disk of `{hub(pod)}` became full: " in result.err
+    assert "No space left on device" in result.err, "what hf said"
+    assert f"note: looked at models {hub(pod)}: " in result.err
     assert the_hint(result.err) == (
         "hint: see what fills it with `pi ssh dc1 df -h`, or keep models on another disk with "
         "`pi pods setup dc1 --models-path /LARGER/DISK`"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.commands.served import Served
@@ -40,7 +41,16 @@ def private(pi: Pi, served: Served) -> None:
 def test_what_it_prints_sets_the_variables_in_a_shell(pi: Pi, url: str) -> None:
     result = pi("env", "q", SHELL="/bin/bash")
     assert result.code == 0, result.err
-    assert result.out == f'export OPENAI_BASE_URL={url}\nexport OPENAI_MODEL=q\nexport OPENAI_API_KEY="$PI_API_KEY"\n'
+    assert result.out.splitlines() == [
+        f"export OPENAI_BASE_URL={url}",
+        "export OPENAI_MODEL=q",
+        'export OPENAI_API_KEY="$PI_API_KEY"',
+        f"export ANTHROPIC_BASE_URL={url.removesuffix('/v1')}",
+        "export ANTHROPIC_MODEL=q",
+        'export ANTHROPIC_AUTH_TOKEN="$PI_API_KEY"',
+    ]
+    other = pi("env", "q", ANTHROPIC_API_KEY="sk-ant-mine")
+    assert other.out == result.out + "unset ANTHROPIC_API_KEY\n"
     told = subprocess.run(
         [
             "bash",
@@ -79,7 +89,7 @@ def test_the_key_is_printed_only_if_asked_for(pi: Pi, url: str) -> None:
     ],
 )
 def test_other_shells_get_lines_of_their_own(pi: Pi, url: str, shell: str, lines: list[str]) -> None:
-    assert pi("env", "q", "--shell", shell).out.splitlines() == [line.format(url=url) for line in lines]
+    assert pi("env", "q", "--shell", shell).out.splitlines()[:3] == [line.format(url=url) for line in lines]
 
 
 def test_the_shell_is_the_users_unless_it_is_named(pi: Pi, url: str) -> None:
@@ -95,7 +105,12 @@ def test_the_shell_is_the_users_unless_it_is_named(pi: Pi, url: str) -> None:
 
 def test_json_has_the_same_for_programs(pi: Pi, url: str) -> None:
     told = pi("env", "q", "--json").json
-    assert told["env"] == {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "q"}
+    assert told["env"] == {
+        "OPENAI_BASE_URL": url,
+        "OPENAI_MODEL": "q",
+        "ANTHROPIC_BASE_URL": url.removesuffix("/v1"),
+        "ANTHROPIC_MODEL": "q",
+    }
     assert (told["pod"], told["name"], told["via"], told["api_key_env"]) == ("dc1", "q", "public", "PI_API_KEY")
     assert pi("env", "q", "--json", "--show-key").json["env"]["OPENAI_API_KEY"] == KEY
 
@@ -116,7 +131,24 @@ def test_where_there_is_no_public_url_a_running_forward_is_used(pi: Pi) -> None:
         found = pi("env", "p")
         assert found.out.splitlines()[0] == f"export OPENAI_BASE_URL={local}"
         assert found.err == ""
-        assert pi("env", "p", "--json").json["via"] == "forward"
+        told = pi("env", "p", "--json").json
+        key = told["env"]["OPENAI_API_KEY"]
+        assert (told["via"], told["env"]["ANTHROPIC_AUTH_TOKEN"], key.startswith("pi-run-")) == ("forward", key, True)
+        assert f"export OPENAI_API_KEY={key}" in found.out
+        assert KEY not in found.out
+        for client in ("codex", "llm"):
+            shown = pi("env", "p", "--for", client, SHELL="/bin/bash").out
+            script = f"{shown}\ntype {client}; ls ${{LLM_USER_PATH:-.}}"
+            read = subprocess.run(["bash", "-uc", script], capture_output=True, text=True, check=False)
+            assert ("model_providers.pi=" in read.stdout) == (client == "codex"), read.stdout
+            assert ("extra-openai-models.yaml" in read.stdout) == (client == "llm")
+        assert "its own cloud" in pi("env", "p", "--for", "cline").err
+        assert pi("env", "p", "--for", "codex", "--json").json["arguments"][-2:] == ["-m", "p"]
+        answers = [
+            httpx2.get(f"{local}/models", headers={"authorization": f"Bearer {each}"}, trust_env=False).status_code
+            for each in (key, KEY, "pi-run-other")
+        ]
+        assert answers == [200, 200, 401]
         assert "does not accept the key in PI_API_KEY" in pi("env", "p", PI_API_KEY="another-key-entirely").err
         forward.end(signal.SIGKILL)
     assert len(list(Path(os.environ["PI_CONFIG_DIR"], "forwards").iterdir())) == 1, "a kill -9 leaves its file behind"
@@ -170,7 +202,7 @@ def test_an_address_without_proxies_is_exported_too(pi: Pi, url: str) -> None:
     result = pi("env", "q", **proxy)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
-    assert lines[3:] == ["export NO_PROXY=example.org,127.0.0.1", "export no_proxy=example.org,127.0.0.1"]
+    assert lines[6:] == ["export NO_PROXY=example.org,127.0.0.1", "export no_proxy=example.org,127.0.0.1"]
     assert url
 
 

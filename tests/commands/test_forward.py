@@ -66,6 +66,19 @@ def relay(shared: EmbeddedPod) -> Iterator[Relay]:
         yield relay
 
 
+def test_a_key_that_is_good_at_the_port_only_is_printed_if_it_is_asked_for(shared: EmbeddedPod) -> None:
+    assert shared
+    with staying("forward", "q", "--token") as forward:
+        url, key = forward.prints()[0].split()
+    with staying("forward", "q", "--token", "--json") as forward:
+        up = json.loads(forward.prints()[0])
+        statuses = [
+            httpx2.get(f"{up['url']}/models", headers={"x-api-key": each}, trust_env=False).status_code
+            for each in (up["token"], key)
+        ]
+    assert (port_of(url) > 0, statuses) == (True, [200, 401])
+
+
 @pytest.mark.usefixtures("shared")
 def test_a_forward_in_the_background_of_a_script_ends_with_sigterm() -> None:
     """A shell without job control has its background commands ignore Ctrl+C, and pi keeps to that."""
@@ -144,6 +157,9 @@ def test_each_of_several_models_gets_its_own_port(
         assert [answer(urls[name], name) for name in ("q", "r")] == ["\n\n4", "\n\n4"]
     refused = pi("forward", "q", "dc2/r", "--port", "9001")
     assert (refused.code, "`--port` is for one model" in refused.err) == (2, True)
+    start(pi, "q", pod="dc2")
+    with staying("forward", "dc1/q", "dc2/q", "dc2/r") as forward:
+        assert {line.split()[0] for line in forward.prints(3)} == {"dc1/q", "dc2/q", "r"}
     assert shared.processes()
 
 

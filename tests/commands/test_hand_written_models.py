@@ -29,7 +29,7 @@ def dc1(machine: EmbeddedPod) -> EmbeddedPod:
 
 def write_entry(model: Model, name: str = "tiny") -> dict[str, object]:
     """Write a running vLLM into `pods.json` as docs and README say, and return its entry."""
-    until(lambda: model.server.pid)
+    until(lambda: any("serve" in process.command for process in model.processes))
     entry = {"model": "tiny/model", "port": model.port, "gpu": "0", "pid": model.server.pid}
     state = pods_json()
     state["pods"]["dc1"]["models"] = {name: entry}

@@ -77,7 +77,7 @@ def test_links_to_pages_name_the_command(pi: Pi) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("eror", "did you mean `pi help errors`? "),
+        ("erors", "did you mean `pi help errors`? "),
         ("pod setup", "did you mean `pi help pods`? "),
         ("sto", "did you mean `pi help stop`"),
         ("qqqqq", "`pi help` lists the commands, `pi help pages` the pages\n"),

@@ -24,6 +24,7 @@ NOT_DATA = {
     "pi key",
     "pi run",
     "pi ssh",
+    "pi export",
     "pi demo",
     "pi completion",
     "pi help",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
@@ -23,7 +24,7 @@ from tests.until import until
 
 pytestmark = pytest.mark.xdist_group("test_run")
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
-SHOW = "import os; print({name: value for name, value in os.environ.items() if name.startswith(('OPENAI', 'ANTHR'))})"
+SHOW = "import os; print({k: v for k, v in os.environ.items() if k.startswith(('OPENAI', 'ANTHR', 'OPENR'))})"
 ASK = """\
 import os, openai
 with openai.OpenAI() as client:
@@ -70,19 +71,38 @@ def test_the_official_client_needs_no_settings(pi: Pi) -> None:
 def test_it_gets_what_it_needs_and_nothing_of_other_accounts(pi: Pi) -> None:
     """Security check 32."""
     others = {"OPENAI_API_KEY": "sk-other", "OPENAI_ORG_ID": "org", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
-    others |= {"ANTHROPIC_AUTH_TOKEN": "other", "ANTHROPIC_CUSTOM_HEADERS": "X-Org: other"}
-    result = pi("run", "q", "--", sys.executable, "-c", SHOW, **others)
+    others |= {"ANTHROPIC_API_KEY": "other", "ANTHROPIC_CUSTOM_HEADERS": "X-Org: other", "OPENROUTER_API_KEY": "or"}
+    result = pi("run", "--keep-env", "OPENAI_ORG_ID", "q", "--", sys.executable, "-c", SHOW, **others)
     told = eval(result.out)
+    key = told["OPENAI_API_KEY"]
+    assert key.startswith("pi-run-")
     url = told["OPENAI_BASE_URL"]
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
     assert told == {
         "OPENAI_BASE_URL": url,
-        "OPENAI_API_KEY": KEY,
+        "OPENAI_API_KEY": key,
+        "OPENAI_ORG_ID": "org",
         "OPENAI_MODEL": "q",
         "ANTHROPIC_BASE_URL": url.removesuffix("/v1"),
-        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_AUTH_TOKEN": key,
         "ANTHROPIC_MODEL": "q",
     }
+
+
+@pytest.mark.usefixtures("model")
+def test_the_commands_key_is_worth_nothing_elsewhere(pi: Pi, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    result = pi("run", "q", "--", "sh", "-c", f"env; echo $OPENAI_API_KEY > {file}", HF_TOKEN="hf_" + "x" * 34)
+    assert "OPENAI_API_KEY=pi-run-" in result.out
+    assert KEY not in result.out
+    assert "HF_TOKEN" not in result.out
+    key = file.read_text().strip()
+    url = f"http://127.0.0.1:{served.entries['q']['port']}/v1/models"
+    statuses = [
+        httpx2.get(url, headers=headers, trust_env=False).status_code
+        for headers in ({"authorization": f"Bearer {key}"}, {"x-api-key": key}, {"authorization": f"Bearer {KEY}"})
+    ]
+    assert statuses == [401, 401, 200]
 
 
 @pytest.mark.usefixtures("model")
@@ -99,6 +119,16 @@ def test_its_options_are_its_own(pi: Pi) -> None:
     for words in (["--pod", "x", "--help", "--", "-x"], []):
         assert pi("run", "q", "--", *show, *words).out == f"{words}\n"
         assert pi("run", "--pod", "dc1", "q", *show, *words).out == f"{words}\n"
+
+
+def test_what_a_known_program_gets_is_shown(pi: Pi, model: Served) -> None:
+    assert model
+    shown = pi("run", "--for", "codex", "q")
+    assert "OPENAI_BASE_URL=http://127.0.0.1:PORT/v1" in shown.out
+    assert shown.out.splitlines()[-1].startswith("codex -c ")
+    late = pi("run", "q", "--for", "codex")
+    assert (late.code, late.out) == (2, "")
+    assert "hint: give them before it: `pi run --for codex q`" in late.err
 
 
 @pytest.mark.usefixtures("model")

@@ -147,8 +147,10 @@ def test_a_model_on_a_slice_is_given_it_by_its_uuid(pi: Pi, pod: EmbeddedPod) ->
 
 def test_the_same_name_twice_is_refused_and_the_first_lives_on(pi: Pi, pod: EmbeddedPod) -> None:
     first = pi("start", "Qwen/Qwen3-8B", "--name", "q", "--json").json[0]
+    assert len(pod.commands) == 1, "the process that inspects the pod starts the model too"
     result = pi("start", "Qwen/Qwen3-8B", "--name", "q")
     assert result.code == 1
+    assert len(pod.commands) == 2, "nothing was begun, so that nothing is rolled back"
     assert "error: `q` already runs here" in result.err
     assert pods_json()["pods"]["dc1"]["models"]["q"]["pid"] == first["pid"]
     assert running(pod)

@@ -53,7 +53,7 @@ def test_json_has_a_line_for_each_pod(pi: Pi, shared: EmbeddedPod) -> None:
     assert model.keys() == {
         "pod", "name", "model", "port", "gpu", "gpus", "pid", "status", "age_seconds",
         "requests_running", "requests_waiting",
-        "tokens_in_per_second", "tokens_out_per_second", "kv_cache_percent", "first_token_seconds",
+        "tokens_in_per_second", "tokens_out_per_second", "kv_cache_percent", "first_token_seconds", "lease",
     }  # fmt: skip
     assert (model["name"], model["tokens_out_per_second"], model["requests_running"]) == ("q", 0.0, 0)
 

@@ -36,7 +36,7 @@ def unreachable_pod() -> None:
 
 def commands(result: Result) -> list[list[str]]:
     """Return the corrected starts in a hint."""
-    return [shlex.split(start)[1:] for start in re.findall(r"`(pi start Qwen[^`]*)`", result.err)]
+    return [shlex.split(start)[1:] for start in re.findall(r"`(pi (?:--\S+ )?start Qwen[^`]*)`", result.err)]
 
 
 def test_the_page_has_the_lines_of_the_findings() -> None:

@@ -43,8 +43,10 @@ def test_a_model_that_runs_or_was_stopped_has_not_failed(pi: Pi, pod: EmbeddedPo
 def test_what_a_log_says_cannot_control_the_terminal(pi: Pi, pod: EmbeddedPod) -> None:
     with speaking(pod, said=b"\x1b]0;owned\x07 Traceback\nValueError: \x1b[2J no\n"):
         said = pi("why", "q", env={"FORCE_COLOR": "1"})
+        quoted = pi("why", "q", "--json").json
     assert "\x1b]0" not in said.out
     assert "\x1b[2J" not in said.out
+    assert "\x1b" not in "".join([quoted["line"], *quoted["context"]])
 
 
 @pytest.mark.parametrize("words", [("why", "typo"), ("why", "dc9/q")], ids=["model", "pod"])

@@ -5,15 +5,18 @@ import pty
 import random
 import re
 import struct
+import sys
 import termios
 import threading
 from collections.abc import Iterable, Iterator
 from fcntl import ioctl
+from pathlib import Path
+from types import FrameType, SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from pi_cli.view import markdown
+from pi_cli.view import answer, markdown
 from pi_cli.view.answer import Rendered
 from tests.view.screen import Screen
 
@@ -119,6 +122,13 @@ Setext
 end"""
 
 
+@pytest.fixture
+def each_piece_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw after each piece, as if the answer came slowly."""
+    monkeypatch.setattr(answer, "DRAW_INTERVAL", 0)
+    monkeypatch.setattr(answer, "REST", 0)
+
+
 def streamed(*pieces: str, width: int = 60, height: int = 24, notes: Iterable[int] = ()) -> Screen:
     """Write an answer on a terminal in these pieces, with a note after some of them."""
     ours, theirs = pty.openpty()
@@ -128,13 +138,13 @@ def streamed(*pieces: str, width: int = 60, height: int = 24, notes: Iterable[in
     reader = threading.Thread(target=lambda: output.extend(everything(ours)))
     reader.start()
     with os.fdopen(theirs, "w", encoding="utf-8") as stream:
-        answer = Rendered(stream)
+        shown = Rendered(stream)
         for number, piece in enumerate(pieces):
-            answer.write(piece)
+            shown.write(piece)
             if number in notes:
-                with answer.aside():
+                with shown.aside():
                     stream.write("note\n")
-        answer.end()
+        shown.end()
     reader.join()
     os.close(ours)
     screen.raw = b"".join(output).decode()
@@ -154,6 +164,7 @@ def test_markdown_is_rendered_completely() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.usefixtures("each_piece_is_drawn")
 def test_the_result_does_not_depend_on_how_the_answer_is_split(seed: int) -> None:
     """The pieces are random, from a fixed seed."""
     chance = random.Random(seed)
@@ -171,6 +182,7 @@ def test_the_result_does_not_depend_on_how_the_answer_is_split(seed: int) -> Non
     assert parts.rows.count("note") == 3
 
 
+@pytest.mark.usefixtures("each_piece_is_drawn")
 def test_final_text_is_written_once() -> None:
     """Only the growing block is redrawn: text that has left the screen would be in the scrollback twice."""
     paragraphs = [f"Paragraph {number} of the answer." for number in range(40)]
@@ -189,8 +201,10 @@ def test_final_text_is_written_once() -> None:
         "```\n" + "\n".join(f"code {number}" for number in range(40)) + "\n```",
         "|n|\n|-|\n" + "\n".join(f"|{number}|" for number in range(40)),
         "> " + "\n> ".join(f"- quoted {number}" for number in range(40)),
+        "\n".join(f"{number},*name*,`value`" for number in range(100)),
     ],
 )
+@pytest.mark.usefixtures("each_piece_is_drawn")
 def test_no_more_is_redrawn_than_fits_the_screen(block: str) -> None:
     screen = streamed(*re.findall(r"(?s).{1,7}", block), width=40, height=10)
 
@@ -270,3 +284,46 @@ def test_markdown_is_rendered_on_very_narrow_terminals(width: int) -> None:
 def test_no_answer_takes_long_to_render(source: str) -> None:
     """Endless repetitions of a model must not delay reading or Ctrl+C."""
     assert streamed(source, width=80).rows
+
+
+LINES = {
+    "code": ("```python\n", "    total = number({0}) + {0}  # a comment\n"),
+    "json": ("```json\n", '  "key{0}": {{"value": {0}}},\n'),
+    "table": ("|a|b|c|\n|-|-|-|\n", "|{0}|name {0}|`value` {0}|\n"),
+    "csv": ("", "{0},name,*value* {0}\n"),
+    "log": ("", "INFO [x.py:{0}] it_is * open ` {0}\n"),
+    "quotation": ("", "> line {0}\n"),
+    "code in a list": ("- item\n  ```python\n", "  total = number({0})\n"),
+    "nested list": ("- item\n", "  - item {0}\n"),
+    "indented": ("", "    total = number({0})\n"),
+}
+
+
+def work_on(head: str, line: str, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many functions are called for an answer with so many lines, on a clock that these calls move."""
+    source = head + "".join(line.format(number) for number in range(count))
+    calls = 0
+
+    def count_calls(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        del frame, event, argument
+        calls += 1
+
+    monkeypatch.setattr(answer, "time", SimpleNamespace(monotonic=lambda: calls / 200_000))
+    sys.setprofile(count_calls)
+    try:
+        with Path(os.devnull).open("w", encoding="utf-8") as stream:
+            shown = Rendered(stream)
+            for piece in re.findall(r"(?s).{1,7}", source):
+                shown.write(piece)
+            shown.end()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_line_costs_the_same_whatever_came_before(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_on(*LINES[kind], 20, monkeypatch)  # imports
+    few, many = (work_on(*LINES[kind], count, monkeypatch) for count in (200, 1000))
+    assert many / 1000 < 2.5 * few / 200  # it was 5 where each drawing parsed everything

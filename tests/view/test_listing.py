@@ -27,6 +27,7 @@ listing.show([
     Listed("dc2", "shut", qwen, "ready", age=60, answers_here=False),
     Listed("dc2", "own", qwen, "ready", age=60),
     Listed("dc2", "lost", qwen, "orphaned", age=60, memory=(73400, 163118)),
+    Listed("dc2", "seen", qwen, "ready", "http://1.2.3.4:8003/v1", age=60, answers_here=True, asked_ago=7500.0),
 ])
 """
 
@@ -38,6 +39,7 @@ dc2  old   dead (the pod was rebooted)                        Qwen/Qwen2.5-72B-I
 dc2  shut  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward shut
 dc2  own   ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                pi forward own
 dc2  lost  orphaned                                           Qwen/Qwen2.5-72B-Instruct  0,1  72/159 GiB   8001  4711  1m0s  -                -
+dc2  seen  ready                                              Qwen/Qwen2.5-72B-Instruct  0,1  -            8001  4711  1m0s  -                http://1.2.3.4:8003/v1 (checked 2h ago)
 note: `lost` has lost its server or its record, but still uses 72 GiB of GPU memory; stop it with `pi stop lost --pod dc2`"""  # noqa: E501 - a screen
 
 AT_80 = """\
@@ -50,6 +52,7 @@ dc2  old   dead      Qwen2.5-72B-Instruct  0,1  -     -
 dc2  shut  ready     Qwen2.5-72B-Instruct  0,1  1m0s  pi forward shut
 dc2  own   ready     Qwen2.5-72B-Instruct  0,1  1m0s  pi forward own
 dc2  lost  orphaned  Qwen2.5-72B-Instruct  0,1  1m0s  -
+dc2  seen  ready     Qwen2.5-72B-Instruct  0,1  1m0s  http://1.2.3.4:8003/v1
 """
 AT_40 = """\
 POD  NAME  STATUS    MODEL           GPU
@@ -61,6 +64,7 @@ dc2  old   dead      Qwen2.5-72B-I…  0,1
 dc2  shut  ready     Qwen2.5-72B-I…  0,1
 dc2  own   ready     Qwen2.5-72B-I…  0,1
 dc2  lost  orphaned  Qwen2.5-72B-I…  0,1
+dc2  seen  ready     Qwen2.5-72B-I…  0,1
 note: this terminal is too narrow for th
 e URLs; see them with `pi list --wide`
 """

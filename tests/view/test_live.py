@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from pi_cli.view import live
+from pi_cli.view import late, live, waiting
 from tests.until import until
 from tests.view.screen import Screen, running
 
@@ -73,6 +73,7 @@ def test_a_watched_list_never_leaves_the_screen_and_remains_as_a_whole_at_the_en
     with running(textwrap.dedent(WATCHED), width=width, height=height) as (screen, process):
         until(lambda: f"… {40 - height + 3} more models" in screen.rows)
         assert len(screen.rows) == height - 1
+        assert max(map(len, screen.rows)) < width - len("^C")  # which terminals echo behind the last row
         process.communicate("\n", timeout=20)
     assert len(screen.rows) == 1 + 40
     assert [row.split()[0] for row in screen.rows].count("POD") == 1
@@ -107,3 +108,31 @@ def test_rows_that_a_narrower_window_has_split_are_removed_where_terminals_split
     moved = written.getvalue()[before:].count("\x1b[1A")
     view.stop()
     assert moved == erased
+
+
+class Drawn:
+    """A view that notes when it is drawn."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def start(self, refresh: bool = False) -> None:
+        assert refresh
+        self._seen.append("start")
+
+    def stop(self) -> None:
+        self._seen.append("stop")
+
+
+def test_a_late_view_is_drawn_only_if_the_wait_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    short = late.LateView(lambda: Drawn(seen))
+    short.start()
+    short.stop()
+    short.stop()
+    monkeypatch.setattr(waiting, "DELAY", 0.0)
+    long = late.LateView(lambda: Drawn(seen))
+    long.start()
+    until(lambda: seen == ["start"], "it is drawn")
+    long.stop()
+    assert seen == ["start", "stop"]

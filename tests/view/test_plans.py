@@ -62,8 +62,10 @@ COMMAND
 """
 WIDE += COMMAND
 WIDE += """\
-POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a network file system
+POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a network file system, or load faster so
+           - --kv-cache-memory-bytes as the last start of the same plan measured it, if the GPUs are as empty as then
            - HF_HUB_OFFLINE=1 if the model is complete on the pod
+           - --load-format dummy for a start during the download, which only compiles (`--no-warm-up` turns it off)
 """
 NARROW = """\
 me/mine on dc1
@@ -86,8 +88,12 @@ COMMAND
 NARROW += COMMAND
 NARROW += """\
 POD ADDS   - --safetensors-load-strategy prefetch if the weights are on a
-             network file system
+             network file system, or load faster so
+           - --kv-cache-memory-bytes as the last start of the same plan
+             measured it, if the GPUs are as empty as then
            - HF_HUB_OFFLINE=1 if the model is complete on the pod
+           - --load-format dummy for a start during the download, which only
+             compiles (`--no-warm-up` turns it off)
 """
 
 
