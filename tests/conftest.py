@@ -88,6 +88,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PATH": f"{Path(sys.base_exec_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "160",
         "TERM": "xterm-256color",
+        "PI_HOLD": "0",  # its own tests turn it on
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -133,8 +134,8 @@ def embed() -> Iterator[Callable[..., EmbeddedPod]]:
     """Make embedded pods that end with the test, set up and registered: `embed("dc1", gpus="2x H100 80GB")`."""
     with ExitStack() as stack:
 
-        def make(name: str, gpus: str = "2x H100 80GB") -> EmbeddedPod:
-            pod = stack.enter_context(EmbeddedPod(gpus))
+        def make(name: str, gpus: str = "2x H100 80GB", *, has_private_network: bool = True) -> EmbeddedPod:
+            pod = stack.enter_context(EmbeddedPod(gpus, has_private_network=has_private_network))
             register(name, pod, count=2 if gpus.startswith("2x") else 1)
             for program in ("hf", "vllm"):  # as fast as possible; the pauses are for the demo
                 (pod.home / ".demo" / f"{program}.json").write_text('{"seconds": 0.2}')

@@ -352,6 +352,12 @@ def _be_pi(words: list[str], environ: dict[str, str], folder: str) -> None:
     time.tzset()
     random.seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in (
+        "SIGINT",
+        "SIGHUP",
+    ):  # the shell of a script ignores the first for background commands, nohup the other
+        if os.environ.pop(f"TESTS_IGNORE_{name}", ""):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     sys.path[0] = folder
     sys.argv[1:] = words
     runpy.run_module("pi_cli", run_name="__main__", alter_sys=True)

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from pi_cli import errors
-from pi_cli.errors import HostKeyChanged, PiError
+from pi_cli.errors import HostKeyChanged, PiError, PodUnreachable
 from tests.every import every
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +63,8 @@ def test_the_command_that_accepts_a_new_host_key_can_be_pasted_whatever_the_ssh_
     ssh = """ssh -i "/my key" root@h -o 'ProxyCommand=nc %h %p; true'"""
     [command] = re.findall("`(.*)`", str(HostKeyChanged("dc1", known="a", shown="b", ssh=ssh).hint))
     assert shlex.split(command) == ["pi", "pods", "setup", "dc1", ssh, "--accept-new-host-key"]
+
+
+def test_the_words_of_a_server_that_refuses_are_safe_wherever_they_are_shown() -> None:
+    error = PodUnreachable("dc1", "it refused a session: \x1b]52;c;RVZJTA==\x07go\u009b6n away\nline 2")
+    assert str(error) == "cannot reach pod `dc1`: it refused a session: go away\nline 2"

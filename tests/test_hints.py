@@ -61,6 +61,9 @@ def breaches(source: ast.Module, file: str) -> Iterator[str]:
             case ast.Attribute(value=ast.Name(id="shlex"), attr="join" | "quote"):
                 if file not in QUOTES_FOR_A_SHELL:
                     yield f"line {node.lineno}: shlex.{node.attr}: use hints.command"
+            case ast.Call(func=ast.Attribute(attr="format")) | ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod()):
+                if file not in QUOTES_FOR_A_SHELL:
+                    yield f"line {node.lineno}: values are put into a text: use hints.fill"
             case ast.Attribute(attr="hint", ctx=ast.Store()):
                 if file != "errors.py":
                     yield f"line {node.lineno}: a hint is assigned: use with_hint"
@@ -81,7 +84,8 @@ def test_a_file_that_may_quote_for_a_shell_does(file: str) -> None:
     [
         "f'stop it with `pi stop {name}`'", "f'log in with `ssh {host}`'", "f'choose one: `export {name}=…`'",
         "f'add `--pod {pod}`'", "f'give `{option} 20m`'", "f'pi start {model} --dry-run'", "' '.join(['pi', *words])",
-        "shlex.join(words)", "shlex.quote(word)", "error.hint = 'try again'",
+        "shlex.join(words)", "shlex.quote(word)", "error.hint = 'try again'", "LINE.format(file=path)",
+        "'pi stop %s' % name",
     ],
 )  # fmt: skip
 def test_the_rules_find(source: str) -> None:
@@ -116,7 +120,7 @@ def templates(file: str) -> Iterator[tuple[str, set[str]]]:
         texts = literals(tree(file)) | literals(scope)
         for node in ast.walk(scope):
             match node:
-                case ast.Call(func=ast.Name(id="fill"), args=[template], keywords=keywords):
+                case ast.Call(func=ast.Name(id="fill" | "offer"), args=[template], keywords=keywords):
                     text = template.value if isinstance(template, ast.Constant) else texts.get(ast.unparse(template))
                     if text and all(keyword.arg for keyword in keywords):
                         yield str(text), {str(keyword.arg) for keyword in keywords}

@@ -18,6 +18,8 @@ from pi_cli.commands.app import Commands, app
 SSH = {"asyncssh", "cryptography"}
 HTTP = {"httpx2", "openai"}
 HEAVY = SSH | HTTP | {"rich", "pydantic", "huggingface_hub", "prompt_toolkit", "filelock", "yaml", "tomllib"}
+# What a plain line of list, logs, stop and ssh does without: `_ssl` is the library behind `ssl`.
+PLAIN = HEAVY - SSH | {"typer", "_ssl", "argparse", "asyncssh.sftp", "asyncssh.scp", "pi_cli.commands.app"}
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 MODEL = {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": "0", "pid": 7}
 STATE = {"pods": {"dc1": {"ssh": "ssh -p 9 root@127.0.0.1", "gpus": [GPU], "models": {"q": MODEL}}}, "active": "dc1"}
@@ -96,12 +98,16 @@ def test_models_of_the_catalogue_are_completed_without_typer_and_without_parsing
     [
         (["models", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
         (["models", "Qwen3-8B", "--gpu", "1x L4"], SSH | HTTP | {"rich.live", "pydantic", "huggingface_hub"}),
-        (["list"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
-        (["list", "--no-check", "--json"], HEAVY - {"rich"} | {"asyncio"}),
+        (["list"], PLAIN),
+        (["list", "--json", "--all", "-p", "dc1"], PLAIN),
+        (["list", "--no-check"], PLAIN | SSH | {"asyncio"}),
+        (["list", "--no-check", "--json"], PLAIN | SSH | {"asyncio"}),
         (["top"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it", "rich.live"}),
-        (["logs", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
-        (["stop", "q"], HTTP | {"pydantic", "huggingface_hub", "prompt_toolkit", "markdown_it"}),
-        (["ssh", "dc1", "true"], HTTP | {"pydantic", "huggingface_hub"}),
+        (["logs", "q"], PLAIN),
+        (["logs", "dc1/q", "-n", "1", "--no-follow"], PLAIN),
+        (["stop", "q"], PLAIN - {"filelock"}),
+        (["ssh", "dc1", "true"], PLAIN | {"asyncssh", "cryptography"}),
+        (["prompt", "q", "hi"], {"openai", "pydantic", "huggingface_hub"}),
         (["pods", "active", "dc1"], SSH | HTTP | {"pydantic", "huggingface_hub"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

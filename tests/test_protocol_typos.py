@@ -103,9 +103,9 @@ PI = {
     ],
     "an operation": [Typo("agent.py", 'session, "inspect"', 'session, "inspct"')],
     "a limit or another constant": [
-        Typo("agent_link.py", 'VERSION: "protocol.Version" = 1', 'VERSION: "protocol.Version" = 2'),
-        Typo("agent_link.py", '"protocol.MaxLine" = 4194304', '"protocol.MaxLine" = 4194340'),
-        Typo("agent_link.py", 'EVENT: "protocol.EventKind" = 1', 'EVENT: "protocol.EventKind" = 2'),
+        Typo("agent_link.py", "VERSION: protocol.Version = 1", "VERSION: protocol.Version = 2"),
+        Typo("agent_link.py", "protocol.MaxLine = 4194304", "protocol.MaxLine = 4194340"),
+        Typo("agent_link.py", "EVENT: protocol.EventKind = 1", "EVENT: protocol.EventKind = 2"),
         Typo("agent_link.py", '"!BHIQ"', '"!BIHQ"'),
     ],
 }

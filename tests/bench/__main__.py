@@ -8,7 +8,11 @@ import sys
 from tests.bench import (
     completion,
     connecting,
+    distances,
     fan_out,
+    far_commands,
+    far_pods,
+    far_prompt,
     first_token,
     growth,
     help_text,
@@ -23,16 +27,17 @@ from tests.bench import (
     start_log,
     token_rate,
 )
-from tests.bench.measure import ratio, table
+from tests.bench.distances import AtDistances
+from tests.bench.measure import Figure, ratio, table
 from tests.bench.place import Place
-from tests.lab.openssh import why_not
+from tests.lab.wire import why_not
 
 ROUNDS = 11
 EACH = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         help_text, pod_list, completion, one_command, connecting, fan_out, model_list, memory, probes, log_throughput,
-        log_latency, start_log, first_token, token_rate, real_start, growth,
+        log_latency, start_log, first_token, token_rate, real_start, growth, far_commands, far_prompt, far_pods,
     )
 }  # fmt: skip
 
@@ -43,13 +48,22 @@ def main() -> None:
     names = [word for word in words if word in EACH] or list(EACH)
     if reason := why_not():
         sys.exit(reason)
-    figures = []
+    figures: list[Figure] = []
+    far: list[AtDistances] = []
     with Place() as place:
         for name in names:
             for each in EACH[name].measure(place, rounds):
-                print(f"{each.number}  {each.what}: {each.ours}, {ratio(each)}", file=sys.stderr, flush=True)
-                figures.append(each)
-    print(table(figures))
+                if isinstance(each, AtDistances):
+                    far.append(each)
+                    said = distances.told(each)
+                else:
+                    figures.append(each)
+                    said = f"{each.number}  {each.what}: {each.ours}, {ratio(each)}"
+                print(said, file=sys.stderr, flush=True)
+    if figures:
+        print(table(figures))
+    if far:
+        print(distances.table(far))
 
 
 if __name__ == "__main__":

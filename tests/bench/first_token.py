@@ -18,6 +18,7 @@ for chunk in client.chat.completions.create(model="m1", messages=[{"role": "user
         sys.stdout.write(chunk.choices[0].delta.content)
         sys.stdout.flush()
 """
+BASELINE = "`ssh -L`, and a script with the openai SDK"
 BY_HAND = """
 ssh=$1 python=$2 script=$3 port=$4
 $ssh -N -o ExitOnForwardFailure=yes -L $port:127.0.0.1:8001 busy & tunnel=$!
@@ -41,16 +42,23 @@ def first_output(command: Sequence[str], environ: Mapping[str, str]) -> Cost:
     return Cost(wall)
 
 
+def prompt(place: Place) -> list[str]:
+    return [place.pi, "prompt", "m1", "--no-tools", "--no-save", "Hi"]
+
+
+def by_hand(place: Place) -> list[str]:
+    assert FIRST_PORT == 8001
+    ssh = f"ssh -F {place.home}/.ssh/config"
+    return ["bash", "-c", BY_HAND, "by-hand", ssh, place.python, SCRIPT, str(LOCAL_PORT)]
+
+
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
     place.have_models(1)
     place.remember_busy(models=1)
-    ssh = f"ssh -F {place.home}/.ssh/config"
-    by_hand = ["bash", "-c", BY_HAND, "by-hand", ssh, place.python, SCRIPT, str(LOCAL_PORT)]
-    assert FIRST_PORT == 8001
     ours, theirs = in_turns(
         rounds,
-        lambda: first_output([place.pi, "prompt", "m1", "--no-tools", "--no-save", "Hi"], place.environ),
-        lambda: first_output(by_hand, place.environ),
+        lambda: first_output(prompt(place), place.environ),
+        lambda: first_output(by_hand(place), place.environ),
     )
-    what, baseline = "`pi prompt`, fresh process → first token", "`ssh -L`, and a script with the openai SDK"
-    yield figure("13", what, baseline, [each.wall for each in ours], [each.wall for each in theirs], 0.9)
+    what = "`pi prompt`, fresh process → first token"
+    yield figure("13", what, BASELINE, [each.wall for each in ours], [each.wall for each in theirs], 0.9)

@@ -4,14 +4,16 @@ import functools
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from pi_cli.pods import agent_program, shell
+from tests.bench.measure import run
 from tests.lab import base_root, prepared
 from tests.lab.openssh import OpensshLab, OpensshPod
 from tests.until import until
@@ -19,8 +21,10 @@ from tests.until import until
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (*base_root.WITH_PYTHON, "curl")
 MOST_PODS = 64
+HOLDING = 30.0  # seconds until all links are held
 BUSY = "busy"
-FIRST_PORT = 8001
+FIRST_PORT, LAST_PORT = 8001, 9999
+FIRST_SPARE_PORT = 9001  # of models that are started to be stopped
 KEY = "a-key-for-a-benchmark"
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 CONFIG = """\
@@ -46,7 +50,7 @@ class Place:
     def __init__(self) -> None:
         self._open = ExitStack()
         self._lab: OpensshLab | None = None
-        self._models = 0
+        self._models = self._spare = 0
 
     def __enter__(self) -> Self:
         self.home = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="pi-bench-")))
@@ -58,7 +62,9 @@ class Place:
             "PI_CONFIG_DIR": str(self.home / ".pi"),
             "PI_API_KEY": KEY,
             "LANG": "C.UTF-8",
+            "PI_HOLD": "0",
         }
+        self.holding = self.environ | {"PI_HOLD": "1"}
         self.remember(pods=8)
         return self
 
@@ -110,19 +116,45 @@ class Place:
     def have_models(self, count: int) -> None:
         """Let so many models run on the pod, on ports from `FIRST_PORT` on; there are never fewer than before."""
         if count > self._models:
-            names = ["agent", "agent.wire", "agent.home", "agent.mounts", "agent.machine", "agent.processes"]
-            names.append("agent.records")
-            crowd = (ROOT / "tests/bench/crowd.py").read_text()
-            program = agent_program.pack([*((name, agent_program.source(name)) for name in names), ("crowd", crowd)])
-            first, last = FIRST_PORT + self._models, FIRST_PORT + count - 1
-            (self.busy.home / "crowd").write_bytes(
-                b"%d\n%s%d %d %s\n" % (len(program), program, first, last, KEY.encode())
-            )
-            done = self.busy.run(f"{shell.AGENT} < ~/crowd")
-            if done.returncode:
-                sys.exit(f"the models could not be started:\n{done.stderr}")
+            self._crowd(FIRST_PORT + self._models, FIRST_PORT + count - 1)
             self._models = count
-            until(lambda: last in self.busy.listening(), "the models listen")
+
+    def one_more(self) -> str:
+        """Let one more model run on the pod, and return its name."""
+        port = FIRST_SPARE_PORT + self._spare
+        self._crowd(port, port)
+        self._spare += 1
+        return f"m{port - FIRST_PORT + 1}"
+
+    @contextmanager
+    def links(self, pods: int) -> Iterator[None]:
+        """Let pi hold its links to the pods that it knows, for commands with the environment `holding`."""
+        run([self.pi, "list", "--all"], self.holding)
+        with suppress(TimeoutError):  # links that cannot be held are a figure too
+            until(lambda: self._linked() >= pods, "pi holds the links", seconds=HOLDING)
+        print(f"links held: {self._linked()} of {pods}", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            subprocess.run([self.pi, "pods", "unlink"], env=self.holding, capture_output=True, check=False)
+
+    def _linked(self) -> int:
+        command = [self.pi, "pods", "--json"]
+        told = subprocess.run(command, env=self.holding, capture_output=True, text=True, check=True)
+        return sum(pod.get("linked", False) for pod in json.loads(told.stdout))
+
+    def _crowd(self, first: int, last: int) -> None:
+        """Start models on these ports."""
+        names = ["agent", "agent.wire", "agent.home", "agent.mounts", "agent.machine", "agent.processes"]
+        names.append("agent.records")
+        crowd = (ROOT / "tests/bench/crowd.py").read_text()
+        program = agent_program.pack([*((name, agent_program.source(name)) for name in names), ("crowd", crowd)])
+        request = b"%d\n%s%d %d %s\n" % (len(program), program, first, last, KEY.encode())
+        (self.busy.home / "crowd").write_bytes(request)
+        done = self.busy.run(f"{shell.AGENT} < ~/crowd")
+        if done.returncode:
+            sys.exit(f"the models could not be started:\n{done.stderr}")
+        until(lambda: last in self.busy.listening(), "the models listen")
 
     def log(self, name: str) -> Path:
         """Return the log of a model, as this machine sees it."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from pi_cli.models import listing
+from pi_cli.models.public_ports import PublicPorts
 from pi_cli.ssh import login
 from pi_cli.store import state
 from tests.bench.measure import Cost, Figure, figure, in_turns
@@ -36,11 +37,11 @@ def measure(place: Place, rounds: int) -> Iterator[Figure]:
 
 
 async def both(rounds: int, curl: str) -> list[list[float]]:
-    entry = state.load().pod("busy")
+    entry, ports = state.load().pod("busy"), PublicPorts()
     async with login.connect("busy", entry.ssh) as session:
 
         async def look() -> None:
-            found = await listing.survey(session, entry, lambda _: None)
+            found = await listing.survey(session, entry, lambda _: None, ports)
             assert [each.status for each in found] == ["ready"] * MODELS
 
         async def probe() -> None:

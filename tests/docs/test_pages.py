@@ -68,7 +68,7 @@ def unknown(words: list[str]) -> str | None:
             command = command.get_command(Context(command), word)
         elif command.name == "ssh" and not word.startswith("-"):
             return None  # the rest is a command for the pod
-        elif word.startswith("-") and word not in options:
+        elif word.startswith("-") and word != "-" and word not in options:
             return word
     return None
 

@@ -17,7 +17,7 @@ PAGES += [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".github").rgl
 FULL = re.compile(rf"(?<![\w/.-])((?:{'|'.join(OURS)})/[\w./-]*\w)")
 BARE = re.compile(r"`([\w-]+\.(?:py|sh|toml))`")
 TWICE = re.compile(r"^(\w+) = (\S+)  # .*\b((?:pi_cli|remote)/[\w/]+\.py)", re.MULTILINE)
-NAMES = {path.name for path in [*SOURCES, ROOT / "pyproject.toml"]}
+NAMES = {path.name for path in [*SOURCES, ROOT / "pyproject.toml"]} | {"pi.toml", "config.toml"}  # these are the user's
 
 
 def prose(path: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -23,6 +24,17 @@ ALICE = "key-of-alice-alone"
 KEYS = ("--api-key-env", "PI_API_KEY", "--api-key-env", "ALICE_KEY")
 # A model as small as this one fills JSON with blanks for ever, where it is free to.
 DENSE = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
+STRANGERS = """
+import http.client, select, socket, sys, time
+key = sys.stdin.read()
+opened = [socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=30) for _ in range(300)]
+deadline, closed = time.monotonic() + 30, []
+while len(closed) < 44 and time.monotonic() < deadline:
+    closed = select.select(opened, [], [], 1)[0]
+client = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=30)
+client.request("GET", "/v1/models", headers={"Authorization": "Bearer " + key})
+print(len(closed), closed == opened[:44], client.getresponse().status)
+"""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 ROUTE = re.compile(r"Route: (/\S*?),")
 HANDSHAKE = (
@@ -134,6 +146,13 @@ def test_the_key_opens_what_vllms_own_check_would_have_left_open(url: str) -> No
 def test_each_of_its_keys_is_good(url: str, key: str) -> None:
     with openai.OpenAI(base_url=url, api_key=key, http_client=httpx2.Client(trust_env=False)) as client:
         assert client.models.list().data[0].id == "tiny"
+
+
+def test_three_hundred_strangers_do_not_keep_a_user_out(tiny: Engine) -> None:
+    """Decision 25: this server's classes are the ones that the guard counts connections in."""
+    [listed] = tiny.pi("list", "--json").json
+    done = tiny.pod.run(f"python3 -c {shlex.quote(STRANGERS)} {listed['port']}", input=KEY)
+    assert (done.stdout.split(), done.stderr) == (["44", "True", "200"], "")
 
 
 def test_a_private_model_has_no_other_door(tiny: Engine) -> None:

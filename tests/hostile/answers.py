@@ -16,6 +16,29 @@ UID = "0123456789abcdef0123456789abcdef"
 GPUS = "0, NVIDIA H100 80GB HBM3, 81559, 0, GPU-0, Disabled, 580.95.05\n"
 LOG = "/root/.vllm_logs/q.log"
 
+LEASE: "protocol.LeaseReport" = {
+    "uid": UID,
+    "name": "q",
+    "seconds": 2700.0,
+    "left": 1200.5,
+    "phase": "idle",
+    "phase_seconds": 1499.5,
+    "then": "stop-pod",
+    "watcher": "lives",
+}
+LEASE_END: "protocol.LeaseEnd" = {
+    "at": 1764552000.0,
+    "uid": UID,
+    "name": "q",
+    "why": "idle",
+    "idle": 2700.0,
+    "outcome": "stopped",
+    "freed": 70000,
+    "pod": "failed",
+    "reason": "api.runpod.io answered with status 500",
+    "others": ["other"],
+    "off": 0.0,
+}
 METRICS: "protocol.Metrics" = {
     "at": 1000.5,
     "running": 1.0,
@@ -42,8 +65,12 @@ MODEL: "protocol.ModelReport" = {
     "requests": [1, 0],
     "metrics": METRICS,
     "idle": 0.0,
+    "lease": LEASE,
     "memory_used": [70000, 81559],
+    "role": None,
+    "peers": [],
     "listens": True,
+    "kind": "model",
     "proof_keys": ["0f" * 32],
 }
 STARTING: "protocol.ModelReport" = {
@@ -64,6 +91,13 @@ DEAD: "protocol.Death" = {
     "was_recorded": True,
     "rebooted": False,
     "log_end": base64.b64encode(zlib.compress(b"CUDA out of memory\n")).decode(),
+    "lease_end": None,
+}
+ENDED: "protocol.Death" = {**DEAD, "name": "n", "was_recorded": False, "lease_end": LEASE_END}
+LEASES: "protocol.Leases" = {
+    "leases": [LEASE],
+    "ends": [LEASE_END],
+    "pod_stop": {"provider": "runpod", "trouble": "api.runpod.io answered with status 401"},
 }
 UNREADABLE: "protocol.Unreadable" = {"file": "x.json", "reason": "`port` is missing"}
 GPU_LOAD: "protocol.GpuLoad" = {
@@ -78,7 +112,7 @@ GPU_LOAD: "protocol.GpuLoad" = {
 }
 SURVEY: "protocol.Survey" = {
     "models": [MODEL, STARTING],
-    "dead": [DEAD],
+    "dead": [DEAD, ENDED],
     "unreadable": [UNREADABLE],
     "elsewhere": [{"name": "e", "machine": "gpu02-3f9a8b7c"}],
     "refused_lock": "/root/.pi/lock",
@@ -134,7 +168,13 @@ INSPECTION: "protocol.Inspection" = {
     "cuda": CUDA,
 }
 HOLDERS: "protocol.Holders" = {"outputs": ["0, GPU-0\n", "GPU-0, 99, 70000, python3\n"], "ours": [4711]}
-STOPPED: "protocol.StopResult" = {"outcomes": ["stopped"], "others": [False], "freed": 70000}
+STOPPED: "protocol.StopResult" = {
+    "outcomes": ["stopped"],
+    "others": [False],
+    "uids": [UID],
+    "peers": [[]],
+    "freed": 70000,
+}
 RECORD: "protocol.Record" = {
     "protocol": 1,
     "uid": UID,
@@ -152,10 +192,18 @@ RECORD: "protocol.Record" = {
     "machine": "gpu01-3f9a8b7c",
     "since": 12.5,
     "log": LOG,
+    "origins": ["planned", "planned"],
+    "variables": {"VLLM_USE_DEEP_GEMM": "0"},
+    "given": ["MY_VARIABLE"],
+    "commit": "0f" * 20,
     "ready": True,
     "dated": True,
     "progress": [5, 10],
+    "warming": True,
     "touched": 12.5,
+    "role": "head",
+    "peers": ["dc1", "dc2"],
+    "kind": "model",
 }
 STARTED: "protocol.StartResult" = {
     "state": "launched",
@@ -163,6 +211,15 @@ STARTED: "protocol.StartResult" = {
     "took": 3.5,
     "code": None,
     "signal": None,
+    "death": {
+        "kills": 1,
+        "machine_kills": 1,
+        "limit": 64 * 10**9,
+        "least": 10**8,
+        "total": 64 * 10**9,
+        "is_log_readable": True,
+        "kernel": ["Out of memory: Killed process 77 (VLLM::EngineCor)"],
+    },
 }
 
 TEMPLATE = Path(__file__).parents[1] / "lab" / "tiny-model" / "chat_template.jinja"  # a file that a start uploads
@@ -173,6 +230,63 @@ PURGED: "protocol.PurgeResult" = {
     "parts": [{"kind": "vllm", "path": "/root/.pi/venvs/0.33.0", "bytes": 10**10, "files": 50000}],
     "kept": [{"path": "/root/venv", "reason": "not-made-by-setup"}],
     "shared_models": False,
+}
+
+CLEANED: "protocol.CleanResult" = {"folders": [{"path": "/root/.triton/cache", "bytes": 10**9, "files": 4000}]}
+LAUNCHES: "protocol.Launches" = {
+    "launches": [
+        {
+            "uid": UID,
+            "name": "q",
+            "arguments": ["--max-model-len", "4096"],
+            "origins": ["planned", "planned"],
+            "variables": {"VLLM_USE_DEEP_GEMM": "0"},
+            "given": ["MY_VARIABLE"],
+            "commit": "0f" * 20,
+            "vllm": "0.20.0",
+        }
+    ],
+    "builds": [
+        {
+            "version": "0.20.0",
+            "made_from": "release",
+            "wheel": "vllm-0.20.0-cp38-abi3-linux_x86_64.whl",
+            "files": "0f" * 32,
+            "torch": "2.11.0+cu130",
+        }
+    ],
+}
+BENCHED: "protocol.BenchResult" = {
+    "end": "done",
+    "context": 4096,
+    "vllm": "0.20.0",
+    "arguments": ["--max-model-len", "4096"],
+    "figures": {
+        "completed": 8,
+        "failed": 0,
+        "duration": 2.5,
+        "output_rate": 51.2,
+        "total_rate": 102.4,
+        "request_rate": 3.2,
+        "ttft": {"p50": 10.5, "p90": 11.5, "p99": 12.5},
+        "tpot": {"p50": 5.5, "p90": 6.5, "p99": None},
+        "itl": {"p50": 5.5, "p90": 6.5, "p99": 7.5},
+    },
+    "output": "",
+}
+GATEWAY: "protocol.GatewayResult" = {
+    "state": "running",
+    "port": 8002,
+    "workers": [
+        {"id": "a", "url": "http://10.0.0.2:8001", "reason": None},
+        {"id": "b", "url": None, "reason": "it is not running"},
+    ],
+}
+NETWORK: "protocol.NetworkResult" = {
+    "addresses": [{"address": "10.65.0.2", "interface": "ens1", "variable": "NODE_ADDR"}],
+    "port": 29501,
+    "links": [{"address": "10.65.0.3", "rate": 2.5e10, "reason": ""}],
+    "simulated": False,
 }
 
 HOLDER: "protocol.Downloader" = {"is_here": False, "pod": "dc2"}
@@ -190,6 +304,12 @@ EVENTS: "list[protocol.Event]" = [
     {"event": "free-space-unknown", "path": "/workspace"},
     {"event": "lock-elsewhere", "path": "/root/.pi/lock"},
     {"event": "driver-slow", "seconds": 5.0, "limit": 60.0},
+    {"event": "kv-cache-known", "size": 4 * 10**10, "at": 1.79e9},
+    {"event": "kv-cache-dropped"},
+    {"event": "warm-up", "state": "began"},
+    {"event": "no-warm-up", "why": "quantised", "word": "awq"},
+    {"event": "fetched", "commit": "0123456789" * 4},
+    {"event": "listening", "ports": [40001]},
     {"event": "launched", "pid": 4711},
     {"event": "phase", "text": "loading weights", "at": 1.5},
     {"event": "log", "text": "INFO ready\n"},
@@ -198,6 +318,7 @@ REFUSALS: "list[protocol.Refusal]" = [
     {"code": "name-taken", "name": "q", "port": 8001},
     {"code": "gpus-taken", "names": ["other"]},
     {"code": "no-port"},
+    {"code": "cache-in-use", "names": ["q"]},
     {"code": "in-use", "names": ["q"], "path": ""},
     {"code": "not-there", "name": "q"},
     {"code": "stopped", "name": "q"},
@@ -208,10 +329,14 @@ REFUSALS: "list[protocol.Refusal]" = [
     {"code": "arguments", "name": "0.32.0", "reason": "unrecognized arguments: --x", "options": ["--y"]},
     {"code": "not-mounted", "path": "/mnt/models", "reason": "stale file handle"},
     {
-        "code": "no-room-on-disk", "path": "/mnt", "paths": ["/mnt/hub/a b"],
+        "code": "no-room-on-disk", "path": "/mnt/hub", "paths": ["/mnt/hub/models--a--b c"],
         "frees": 10**9, "free": 10**9, "lacking": 10**10, "total": 10**11,
     },
     {"code": "no-room-on-disk", "path": "/mnt", "paths": [], "frees": 0, "free": 10**9, "before": 10**10},
+    {
+        "code": "no-room-on-disk", "path": "/mnt", "paths": [], "frees": 0, "reason": "No space left on device",
+        "disks": [{"place": "xet", "path": "/root/xet", "free": 10**9, "inodes": 0, "trouble": "No space left"}],
+    },
     {"code": "download", "reason": "401 Client Error"},
     {"code": "locked", "path": "/root/.pi/lock", "seconds": 20.0},
     {"code": "environment", "seconds": 10.0},

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import termios
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
@@ -26,7 +26,8 @@ from typing import Any
 from pi_cli.commands import main
 from pi_cli.pods import agent_link
 from pi_cli.ssh import login
-from pi_cli.ssh.session import READ_SIZE, Completed, OutputSink, PodSession
+from pi_cli.ssh.completed import Completed, OutputSink
+from pi_cli.ssh.session import READ_SIZE, PodSession
 from pi_cli.store.records import is_name
 from tests import forkserver
 from tests.hostile import answers
@@ -34,6 +35,7 @@ from tests.hostile.mutants import Mutant, mutants
 
 BATCH = 20
 GOOD = "good"
+FLEET = "pi.toml"  # in a command: the file of all pods
 OWN_SEQUENCES = re.compile(r"\r?\x1b\[(?:[0-9;]*[mKA]|\d*[GH]|\?(?:25|2026)[hl]|[0J])")  # by which rich draws
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
 ENVIRONMENT = {
@@ -77,6 +79,9 @@ SOUND: dict[str, bytes] = {
     "stop": answer(answers.STOPPED),
     "store": answer(answers.STORED),
     "purge": answer(answers.PURGED),
+    "launches": answer(answers.LAUNCHES),
+    "lease": answer(answers.LEASES),
+    "clean": answer(answers.CLEANED),
     "start": EVENTS + answer(answers.STARTED),
     "logs": LOG,
 }
@@ -94,7 +99,7 @@ class Experiment:
     sound: Mapping[str, bytes] = field(default_factory=dict)
     before: tuple[str, ...] = ("q",)
     drawn: int = 1
-    """Each so many-th batch runs on a terminal: drawing many pods takes more time than all the rest."""
+    """Each so many-th batch runs on a terminal, 0: none. Drawing many pods takes more time than all the rest."""
     after: tuple[str, ...] = ("q",)
     """The models of the good pod before the commands, and after each of them."""
 
@@ -122,10 +127,21 @@ class HostileSession(PodSession):
         sink: OutputSink,
         *,
         input: bytes = b"",
-        more: Iterable[bytes] | None = None,
+        more: Iterable[bytes] | AsyncIterable[bytes] | None = None,
         exit_timeout: Callable[[], float] | None = None,
     ) -> Completed:
-        del command, more, exit_timeout
+        del command, exit_timeout
+        if await self._answer(input, sink) and isinstance(more, AsyncIterable):
+            following = b""
+            async for chunk in more:
+                following += chunk
+                if following.endswith(b"}\n"):  # a program came first
+                    await self._answer(following, sink)
+                    break
+        return Completed(0, b"", b"")
+
+    async def _answer(self, input: bytes, sink: OutputSink) -> bool:
+        """Answer a request; return whether another one follows."""
         length, _, rest = input.partition(b"\n")
         envelope = json.loads(rest[int(length) :])
         reply = self._replies[envelope["operation"]]
@@ -136,7 +152,7 @@ class HostileSession(PodSession):
             if waiting := sink(reply[begin : begin + READ_SIZE]):
                 await waiting
             await asyncio.sleep(0)
-        return Completed(0, b"", b"")
+        return bool(envelope.get("stays"))
 
 
 def experiments(name: str) -> Iterator[Experiment]:
@@ -144,11 +160,16 @@ def experiments(name: str) -> Iterator[Experiment]:
     if name == "survey":
         wrong = [*_answered(answers.SURVEY, "survey"), *_lines()]
         yield Experiment(name, wrong, [["list", "--all"], ["list", "--all", "--json"]])
+        # Its screen is drawn in tests/hostile/test_functions.py.
+        loads = [each for each in wrong if "['gpus']" in each[0] or "['metrics']" in each[0]]
+        yield Experiment(name, loads, [["top", "--interval", "0.5"]], drawn=0)
     elif name == "inspect":
         wrong = _answered(answers.INSPECTION, name)
         yield Experiment(name, wrong, [["pods", "--check"], ["pods", "--check", "--json"]])
     elif name == "stop":
         yield Experiment(name, _answered(answers.STOPPED, name), [["stop", "q"]], names_pods=True, after=())
+        leasing = [["lease", "q", "2h", "--then", "stop-pod"], ["lease", "q"], ["lease", "q", "--json"]]
+        yield Experiment("lease", _answered(answers.LEASES, "lease"), leasing, names_pods=True, drawn=6)
     elif name == "start":
         start = ["start", "Qwen/Qwen3-8B", "--name", "q", "--detach"]
         wrong = [*_answered(answers.STARTED, name), *_events(), *_refusals()]
@@ -159,10 +180,18 @@ def experiments(name: str) -> Iterator[Experiment]:
         wrong = _answered(answers.STORED, "store")
         uploading = [*start, "--vllm", "--chat-template", str(answers.TEMPLATE)]
         yield Experiment("store", wrong, [uploading], names_pods=True, before=(), drawn=6)
+        wrong = _answered(answers.CLEANED, "clean")
+        yield Experiment("clean", wrong, [[*start, "--clean-cache"]], names_pods=True, before=(), drawn=6)
         purging = ["pods", "remove", "dc1", "--purge", "--yes"]
         none = {"survey": answer({**answers.SURVEY, "models": [], "dead": [], "unreadable": []})}
         wrong = _answered(answers.PURGED, "purge")
         yield Experiment("purge", wrong, [purging], names_pods=True, sound=none, before=(), after=(), drawn=6)
+    elif name == "launches":
+        sound = {"inspect": answer({**answers.INSPECTION, "models": [answers.MODEL]})}
+        wrong = _answered(answers.LAUNCHES, name)
+        yield Experiment(
+            name, wrong, [["diff", "--file", FLEET], ["diff", "--all", "--json", "--file", FLEET]], sound=sound
+        )
     elif name == "logs":
         yield Experiment(name, [*_frames()], [["logs", "q", "--no-follow"]], names_pods=True)
 
@@ -237,8 +266,9 @@ def attempt(experiment: Experiment, batch: dict[str, tuple[str, Reply]], *, on_t
             state = _write_state(Path(home, ".pi"), [*batch, GOOD], experiment.before)
             names = [word for pod in (*batch, GOOD) for word in ("--pod", pod)] if experiment.names_pods else []
             replies = {pod: reply for pod, (_, reply) in batch.items()}
+            words = [str(Path(home, ".pi", FLEET)) if word == FLEET else word for word in command[1:]]
             out, err, code = _run(
-                [command[0], *names, *command[1:]], experiment, replies, on_terminal and "--json" not in command
+                [command[0], *names, *words], experiment, replies, on_terminal and "--json" not in command
             )
             culprits = {pod: what for pod, (what, _) in batch.items()}
             for fault in [*_faults(command, out, err, code), *_faults_of_state(state, experiment.after)]:
@@ -250,9 +280,18 @@ def _write_state(folder: Path, pods: list[str], models: tuple[str, ...]) -> Path
     folder.mkdir()
     model = {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": "0", "pid": 4711, "uid": answers.UID}
     gpu = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
-    entry = {"ssh": "ssh root@127.0.0.1", "gpus": [gpu], "models": dict.fromkeys(models, model)}
+    costs = {"price": 2.49, "currency": "$", "since": "2026-01-02T03:04:05+00:00"}
+    entry = {
+        "ssh": "ssh root@127.0.0.1",
+        "gpus": [gpu],
+        "models": dict.fromkeys(models, model),
+        **costs,
+    }
     path = folder / "pods.json"
     path.write_text(json.dumps({"pods": dict.fromkeys(pods, entry), "active": GOOD}))
+    tables = [f"[pods.{pod}]\nssh = {json.dumps(entry['ssh'])}\n" for pod in pods]
+    model_of_all = f'[models.q]\nmodel = "Qwen/Qwen3-8B"\npods = {json.dumps(pods)}\n'
+    (folder / FLEET).write_text("".join([*tables, model_of_all]))
     return path
 
 
@@ -330,7 +369,7 @@ def _faults_of_json(out: str) -> Iterator[str]:
         yield f"not JSON: {error}: {out[:300]!r}"
         return
     yield from (f"a control character in JSON: {text!r}" for text in _strings(shown) if CONTROLS.search(text))
-    pods = [row.get("pod", row.get("name")) for row in shown]
+    pods = [row.get("pod", row.get("name")) for row in (shown["rows"] if isinstance(shown, dict) else shown)]
     if GOOD not in pods:
         yield "the good pod is missing"
 
@@ -360,6 +399,11 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
+def is_drawn(experiment: Experiment, number: int) -> bool:
+    """Return whether a batch runs on a terminal."""
+    return experiment.drawn > 0 and number % experiment.drawn == 0
+
+
 def run(first: int, step: int, operations: Iterable[str]) -> dict[str, Any]:
     """Try each answer, or from the `first` on each so many-th: with a `step`, every kind of field and of value."""
     forkserver.import_all()
@@ -370,7 +414,7 @@ def run(first: int, step: int, operations: Iterable[str]) -> dict[str, Any]:
         counts[operation] += len(wrong)
         for number, begin in enumerate(range(0, len(wrong), BATCH)):
             batch = {f"p{index}": each for index, each in enumerate(wrong[begin : begin + BATCH])}
-            faults += attempt(experiment, batch, on_terminal=number % experiment.drawn == 0)
+            faults += attempt(experiment, batch, on_terminal=is_drawn(experiment, number))
     return {"answers": counts, "faults": faults}
 
 

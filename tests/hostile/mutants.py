@@ -31,6 +31,8 @@ VALUES: dict[str, str] = {  # JSON, as it is sent
     "huge int": "1" + "0" * 30,
     "int of 5,000 digits": "1" + "0" * 5000,
     "float": "1.5",
+    "large float": "1e18",
+    "large negative float": "-1e18",
     "huge float": "1e308",
     "infinite": "1e999",
     "NaN": "NaN",

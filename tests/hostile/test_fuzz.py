@@ -24,14 +24,16 @@ from tests.hostile.driver import HostileSession, line
 from tests.hostile.mutants import mutants
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = ("survey", "inspect", "stop", "start", "logs")
+OPERATIONS = ("survey", "inspect", "stop", "start", "logs", "launches")
 ALL = os.environ.get("PI_HOSTILE") == "all"
 # Which answers a process tries: from the first one on, each so many-th. More than half of all are those of `start`.
 PARTS = [(0, 2, ["start"]), (1, 2, ["start"]), *((0, 1, [each]) for each in OPERATIONS if each != "start")]
 # No divisor of the number of values: each field gets others.
 SAMPLE = (0, 61, list(OPERATIONS))
 MOMENTS = {kind.__name__ for kind in typing.get_args(protocol.Moment)}
-REQUESTS = {"KnownModel", "LogSource", "LogPosition", "Envelope", "UploadedFile", *MOMENTS}
+REQUESTS = {"GpuState", "Across", "KnownModel", "LogSource", "LogPosition", "Envelope", "UploadedFile", "LeaseWish"}
+REQUESTS |= {"GatewayEngine", *MOMENTS}
+FILES = {"Lease", "LeaseState"}  # that the agent alone reads (tests/agent/test_leases.py)
 SAMPLES = {name: value for name, value in vars(answers).items() if name.isupper()}
 
 
@@ -54,7 +56,7 @@ def test_the_answers_have_every_field_of_the_protocol() -> None:
             keys = frozenset(get_type_hints(declared))
             if name == "Refusal":
                 assert keys == frozenset().union(*answers.REFUSALS), "facts of refusals"
-            elif name not in {"ResultReply", "RefusalReply", "LogsBegin", *REQUESTS}:
+            elif name not in {"ResultReply", "RefusalReply", "LogsBegin", *REQUESTS, *FILES}:
                 assert keys in seen, name
 
 

@@ -88,6 +88,8 @@ def test_no_command_gives_the_key_to_a_thief_of_the_port(pi: Pi, pod: EmbeddedPo
             assert pi("run", "q", "--", "env").code == 1
             assert pi("start", "--attach", "q").code != 0
             assert "http" not in pi("list").out
+            assert pi("top", "--interval", "0.5").code == 0
+            assert pi("why", "q").code == 0
     assert "pi-model" in was_sent(heard), "it was challenged, and that is all"
 
 

@@ -10,6 +10,9 @@ main() {
   require_command iptables iptables
   require_command nsenter util-linux
   require_command mount mount
+  # For tests/lab/wan.c, the wire.
+  require_command gcc gcc
+  require_file /usr/include/stdio.h libc6-dev
   # Debian's keys: debootstrap on another distribution cannot check what it downloads without them.
   require_file /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
   if ((${#missing[@]})); then install "${missing[@]}"; fi

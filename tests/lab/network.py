@@ -43,6 +43,11 @@ class Slot:
         """The host's end of the cable; the pod's is called eth0."""
         return f"pilab{self.number}"
 
+    @property
+    def wire(self) -> str:
+        """The host's end of a wire (`wire.py`); the pod's is called wan0."""
+        return f"piwire{self.number}"
+
     def rules(self) -> list[list[str]]:
         """Return what comes after `iptables -I` or `iptables -D`."""
         return [
@@ -77,12 +82,12 @@ def connect(slot: Slot, pid: int) -> None:
     for rule in slot.rules():
         subprocess.run(["iptables", "-w", "-I", *rule], check=True)
     mtu = _mtu_of_the_way_out()
-    _ip(
+    ip(
         f"link add {slot.cable} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pid}",
         f"address add {slot.host}/30 dev {slot.cable}",
         f"link set {slot.cable} up",
     )
-    _ip(
+    ip(
         "link set lo up",
         f"address add {slot.pod}/30 dev eth0",
         "link set eth0 up",
@@ -155,7 +160,7 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _ip(*commands: str, inside: int | None = None) -> None:
+def ip(*commands: str, inside: int | None = None) -> None:
     """Run commands of `ip` at once, on the host or in the network namespace of a process."""
     enter = ["nsenter", f"--net=/proc/{inside}/ns/net"] if inside else []
     subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)

@@ -128,13 +128,14 @@ class OpensshPod:
 
     def __init__(self, name: str, slot: Slot, scratch: Path, init: int) -> None:
         self.name = name
+        self.slot = slot
         self.address = slot.pod
         self.port = 22
         self.host = slot.host  # where the pod reaches this machine
         self.key = scratch / "key"
         self.root = Path(f"/proc/{init}/root")
         self.home = self.root / "root"
-        self._init = init
+        self.init = init  # the PID of its first process on this machine
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -154,7 +155,7 @@ class OpensshPod:
 
     def run(self, command: str, *, input: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command for bash on the pod, as root at home, without sshd; its failure is not an error here."""
-        enter = ["nsenter", f"--target={self._init}", *_NAMESPACES, "--root"]
+        enter = ["nsenter", f"--target={self.init}", *_NAMESPACES, "--root"]
         variables = {"HOME": "/root", "USER": "root", "PATH": _PATH, **self._environment()}
         enter += ["env", "-i", "-C", "/root", *(f"{name}={value}" for name, value in variables.items())]
         return subprocess.run(
@@ -200,6 +201,11 @@ class OpensshPod:
         """Stop the listening sshd, but none of its sessions: the next connection is refused."""
         self.run("[ ! -e /run/sshd.pid ] || kill $(cat /run/sshd.pid)")
         until(lambda: self.port not in self.listening(), "sshd stops listening")
+
+    def limit(self, rate: str | None) -> None:
+        """Limit what the pod sends into its network, in the words of `tc`'s token bucket; None takes the limit away."""
+        command = f"replace dev eth0 root tbf {rate}" if rate else "delete dev eth0 root"
+        subprocess.run(["nsenter", f"--net=/proc/{self.init}/ns/net", "tc", "qdisc", *command.split()], check=True)
 
     def new_host_key(self) -> None:
         """Become, to an SSH client, another machine under the same address."""

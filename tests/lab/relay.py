@@ -64,6 +64,11 @@ class Relay:
         """Carry nothing any more, and go on accepting connections."""
         self._is_silent = True
 
+    def stall(self) -> None:
+        """Carry nothing any more over the present connections; new ones are as before."""
+        for connection in self._connections:
+            connection.is_stalled = True
+
     def speak_again(self) -> None:
         """Carry what comes from now on; a connection that was silent meanwhile has lost bytes, and is no good."""
         self._is_silent = False
@@ -150,7 +155,7 @@ class Relay:
         limit = self._reset_after if self._silent_after is None else self._silent_after
         if limit is not None:
             chunk = chunk[: max(0, limit - connection.carried)]
-        if not self._is_silent:
+        if not self._is_silent and not connection.is_stalled:
             writer.write(chunk)
             await writer.drain()
             connection.carried += len(chunk)
@@ -163,6 +168,7 @@ class Relay:
 class _Connection:
     ends: list[asyncio.StreamWriter]
     carried: int = 0
+    is_stalled: bool = False
 
     def reset(self) -> None:
         for end in self.ends:

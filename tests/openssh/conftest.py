@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import base_root, openssh, prepared
+from tests.lab import base_root, openssh, prepared, wire
 from tests.lab.openssh import OpensshLab, OpensshPod
 
 Prepare = Callable[..., OpensshPod]
@@ -17,13 +17,15 @@ Prepare = Callable[..., OpensshPod]
 
 @pytest.fixture(scope="session")
 def openssh_lab() -> Iterator[OpensshLab]:
-    reason = openssh.why_not()
-    if reason and os.environ.get("PI_REQUIRE_LAB") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    skip_or_fail(openssh.why_not())
     with OpensshLab() as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def wires(openssh_lab: OpensshLab) -> None:  # noqa: ARG001 - without a lab there is nothing to lay a wire to
+    """What a test with a `Wire` asks for."""
+    skip_or_fail(wire.why_not())
 
 
 @pytest.fixture
@@ -74,6 +76,13 @@ def prepare(lab_with_python: OpensshLab) -> Iterator[Prepare]:
 def pod(prepare: Prepare) -> OpensshPod:
     """A pod called `dc1` with two GPUs, ready and active."""
     return prepare()
+
+
+def skip_or_fail(reason: str | None) -> None:
+    if reason and os.environ.get("PI_REQUIRE_LAB") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
 
 
 def register(pod: OpensshPod) -> None:

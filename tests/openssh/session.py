@@ -51,11 +51,11 @@ def said(
     return asyncio.run(visit())
 
 
-def learn(pod: OpensshPod, ssh: str | None = None, **options: bool) -> PodSession:
+def learn(pod: OpensshPod, ssh: str | None = None, *, accept_new: bool = False) -> PodSession:
     """Do what `pi pods setup` does before anything else, and return the session, which is closed."""
 
     async def meet() -> PodSession:
-        async with login.connect(pod.name, ssh or pod.ssh, learn=True, **options) as session:
+        async with login.connect(pod.name, ssh or pod.ssh, learn=True, accept_new=accept_new) as session:
             return session
 
     return asyncio.run(meet())

@@ -52,7 +52,9 @@ def test_a_small_root_and_a_second_disk_make_a_pod_with_home(pi: Pi, small: Open
     pid = start(pi)
     program = next(each for each in living(small) if each.pid == pid)
     assert "/ephemeral/pi-vllm/venvs/0.32.0/bin" in program.environ["PATH"]
-    assert program.environ["TRITON_CACHE_DIR"] == "/ephemeral/pi-vllm/cache/triton"
+    kernels = f"{program.environ['VLLM_CACHE_ROOT']}/kernels"
+    assert program.environ["TRITON_CACHE_DIR"] == f"{kernels}/triton"
+    assert kernels.startswith("/ephemeral/vllm-cache/")
     assert "ready" in pi("list").out
     assert small.check("ls /ephemeral/huggingface/hub").startswith("models--")
     assert pi("stop", "q").code == 0

@@ -183,12 +183,14 @@ def test_what_sudo_started_for_a_user_ends_too(quick: OpensshPod, number: signal
     nothing_lives(quick, seconds=8)
 
 
-def test_a_step_that_ignores_term_is_killed(machine: OpensshPod) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_step_that_ignores_term_is_killed(machine: OpensshPod, number: signal.Signals) -> None:
     """Fault 77."""
     machine.install("apt-get", STUBBORN_APT)
     with pi_at(AT_WORK, *setup(machine), "-v") as setting_up:
-        setting_up.send_signal(signal.SIGINT)
+        setting_up.send_signal(number)
         assert seconds_until_end(setting_up) < 5
+        assert setting_up.returncode == 128 + number
     nothing_lives(machine, seconds=8)
 
 
