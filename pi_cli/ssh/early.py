@@ -15,6 +15,7 @@ in as asyncssh does.
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from pi_cli.ssh.quick_asyncssh import asyncssh
 MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE = 6, 51  # numbers of RFC 4250
 MSG_CHANNEL_OPEN, MSG_CHANNEL_DATA = 90, 94
 FIRST_CHANNEL = 0  # the number that OpenSSH gives to the first session of a connection
+CLOSED = "SSH connection closed"  # what asyncssh says of a channel that it opens on a lost connection
 MAX_PACKET = 32000  # bytes of input in a packet; OpenSSH takes 32 KiB
 MAX_INPUT = 1 << 17  # bytes that may go ahead; a server takes 2 MiB from a session
 WINDOW, PACKET = 2 << 20, 32768  # bytes of output that may be on their way to us, and in one packet, as in asyncssh
@@ -82,12 +84,14 @@ class Early:
     first: Callable[[], First | None]
     sent: First | None = None
     has_asked: bool = False
+    closing: Exception | None = None  # what the server said, or what was wrong, when the connection was closed
     _connection: "_Connection | None" = None
     _key_exchange: Any = None  # under way, until the server has agreed
     _kexinit_is_out: bool = False
     _granting: "asyncio.Task[asyncssh.SSHClientProcess[bytes]] | None" = None
     _is_corked: bool = False
     _pieces: list[bytes] = field(default_factory=list)
+    _was_let_in: bool = False
 
     def begin(self, connection: asyncssh.SSHClientConnection) -> bool:
         """Take over a connection that has just been made; return whether this asyncssh has what that needs."""
@@ -106,7 +110,16 @@ class Early:
         try:
             return await self._granting
         except asyncssh.ChannelOpenError as error:
+            if error.reason == CLOSED:
+                raise self.closing or asyncssh.ConnectionLost(CLOSED) from error
             raise NotGranted(f"it granted no session: {error.reason}") from error
+
+    def may_have_run(self, error: Exception) -> bool:
+        """Return whether the command may have run although the login ended with this error."""
+        if self.sent is None or isinstance(error, NotGranted):
+            return False
+        is_refusal = isinstance(error, asyncssh.DisconnectError) and not isinstance(error, asyncssh.ConnectionLost)
+        return self._was_let_in or not is_refusal  # a server that lets a user in says so before all else
 
     def end(self) -> None:
         """Give the connection back to asyncssh."""
@@ -114,6 +127,7 @@ class Early:
             self._granting.cancel()
         if connection := self._connection:
             self._connection, self._is_corked = None, False
+            self._was_let_in = connection._auth_complete
             self.flush(connection)
             connection.__class__ = asyncssh.SSHClientConnection  # type: ignore[assignment]
 
@@ -272,7 +286,9 @@ class _Channel(asyncssh.SSHClientChannel[bytes]):
         parameters = number(self._recv_chan), number(self._recv_window), number(self._recv_pktsize)
         self._conn.send_packet(MSG_CHANNEL_OPEN, string(b"session"), *parameters, handler=self)
         self._send_chan = FIRST_CHANNEL
-        self._send_request(b"exec", string(first.command), want_reply=True)
+        for name, value in first.environment:
+            self._send_request(b"env", string(os.fsencode(name)), string(os.fsencode(value)))
+        self._send_request(b"exec", string(os.fsencode(first.command)), want_reply=True)
         for start in range(0, len(first.input), MAX_PACKET):
             self.send_packet(MSG_CHANNEL_DATA, string(first.input[start : start + MAX_PACKET]))
         self._send_chan = None  # until the server names it

@@ -9,3 +9,4 @@ class First:
 
     command: str
     input: bytes = b""
+    environment: tuple[tuple[str, str], ...] = ()  # variables and their values; sshd takes those of its `AcceptEnv`

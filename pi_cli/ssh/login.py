@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 
 from pi_cli import waits
 from pi_cli.errors import BadUsage, PodUnreachable
-from pi_cli.ssh import host_keys, ssh_command, ssh_config
-from pi_cli.ssh.one_login import Login
+from pi_cli.ssh import host_keys, session_settings, ssh_command, ssh_config
+from pi_cli.ssh.one_login import Login, NotEarly
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.session import SHOWN_COMMAND, SILENCE, PodSession
 from pi_cli.ssh.speaker import speaker
@@ -30,12 +30,15 @@ async def connect(
     connect_timeout: float | None = None,
     keepalive: float | None = None,
     at_once: bool = False,
+    early_only: bool = False,
     slot: AbstractAsyncContextManager[object] | None = None,
 ) -> AsyncIterator[PodSession]:
     """Log in to a pod and verify its host key.
 
     With `at_once` the block begins before the login is complete, so that what it asks for first can travel with it; an
     error of the login is raised in the block, by what it does with the session. `slot` is entered for the login only.
+
+    With `early_only` there is no login but an early one, straight to the pod: all else raises `NotEarly` in the block.
 
     `learn` (setup) accepts and pins the keys of a pod that has no pinned key, and of its jump hosts; `accept_new` also
     accepts changed ones. `connect_timeout` is the pod's own, in seconds. `keepalive` is in seconds, if not as usual: a
@@ -53,6 +56,7 @@ async def connect(
                 await _log_in(
                     session, stack, ssh, command,
                     learn=learn, accept_new=accept_new, connect_timeout=connect_timeout, keepalive=keepalive,
+                    early_only=early_only,
                 )  # fmt: skip
 
     session = PodSession(pod, command.host)
@@ -82,10 +86,14 @@ async def _log_in(
     accept_new: bool,
     connect_timeout: float | None,
     keepalive: float | None,
+    early_only: bool,
 ) -> None:
     """Log in to each machine of the route, and open the session on the last one."""
     pod = session.pod
     route = await ssh_config.route(command)
+    if early_only:
+        _require_a_plain_session(route)
+        session.environment = session_settings.sent_environment(route[-1])
     timeout = CONNECT_TIMEOUT
     via: asyncssh.SSHClientConnection | None = None
     learned: dict[str, str] = {}
@@ -98,8 +106,9 @@ async def _log_in(
         missing = command.missing_keys if is_pod else []
         login = Login(pod, ssh, destination, trust, via, timeout, is_pod, hint, missing)
         login.keepalive = keepalive or login.keepalive
+        login.early_only = early_only
         if is_pod:
-            login.first = lambda: session.first
+            login.first = session.first_of_all
         debug.note(f"{pod}: logging in to {login.machine}, time-out {timeout:g} s")
         via = await login.connect(stack)
         server = via.get_extra_info("server_version")
@@ -118,6 +127,14 @@ async def _log_in(
     session.learned_on_the_way = learned
     session.asked_a_person = asked
     session.opened(via)
+
+
+def _require_a_plain_session(route: Sequence[Destination]) -> None:
+    """Raise `NotEarly` if the user's own ssh would do more on this route than run a command."""
+    asked = "jump hosts" if len(route) > 1 else session_settings.asks_for_more(route[-1])
+    if asked:
+        debug.note(f"{route[-1]}: {asked} are left to ssh")
+        raise NotEarly
 
 
 def _silence(connect_timeout: float) -> float:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pi_cli.errors import PiError
+from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.safe import safe_line
 from pi_cli.ssh import algorithms, early_plan, keys, login_failures, transport
 from pi_cli.ssh.early import Early
@@ -32,6 +32,10 @@ KEEPALIVE_INTERVAL = 7.0  # seconds; a connection with three unanswered keepaliv
 LOGIN_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds until the next attempt when sshd drops logins (MaxStartups)
 GREETING_LENGTH = 4096  # characters; before the SSH banner a server may send lines of text (RFC 4253, 4.2)
 QUICK_ACK_READS = 50  # more reads than a login and the first commands need
+
+
+class NotEarly(Exception):
+    """No other login than an early one was wanted, and server or key are not for that. No command has run."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,8 @@ class Login:
     was_refused: bool = False
     """Whether the server has answered an early login otherwise; `was_lost`: it has not answered at all."""
     was_lost: bool = False
+    early_only: bool = False
+    """Whether there is to be no other login than an early one."""
 
     def __post_init__(self) -> None:
         self.words = ServerWords(self.pod if self.is_pod else f"{self.pod}: {self.machine}")
@@ -95,6 +101,8 @@ class Login:
         known = early_plan.known_server(self)
         if known and (connection := await self._early_attempt(stack, known)):
             return connection
+        if self.early_only:
+            raise NotEarly
         pauses = iter(LOGIN_PAUSES)
         while True:
             try:
@@ -124,11 +132,22 @@ class Login:
             raise
         except TimeoutError as error:
             early_plan.failed(self, known, error)
+            self._require_not_run(error)
             raise
         except (OSError, asyncssh.Error) as error:
             early_plan.failed(self, known, error)
+            self._require_not_run(error)
             debug.note(f"{self.pod}: {self.machine} did not grant an early login ({error}); logging in step by step")
             return None
+
+    def _require_not_run(self, error: Exception) -> None:
+        """Raise `PodUnreachable` if a command that pi may not repeat was sent, and has perhaps run."""
+        if self.early_only and self.early and self.early.may_have_run(error):
+            raise PodUnreachable(
+                self.pod,
+                "the connection was lost before it answered; the command may have run",
+                hint="see on the pod whether it has before you repeat it",
+            ) from error
 
     async def _connect_once_booted(self, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
         """Try again until users may log in: a machine that has just been rented answers before that."""
@@ -160,6 +179,8 @@ class Login:
             async with keys.available(self.destination, self._timeout_paused) as self.keys:
                 self.keys.skipped += [f"`{file}`: there is no such file" for file in self.missing_keys]
                 offer = early_plan.prepare(self, known, options)
+                if self.early_only and not self.early:
+                    raise NotEarly
                 # Through a jump host, the first sign of a server at the other end is that it asks for a key.
                 seconds = self.transport.seconds_left if self.transport else self.connect_timeout
                 async with asyncio.timeout(seconds) as self.timeout:
@@ -350,6 +371,10 @@ class _Client(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._login.watch_greeting(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._login.early:
+            self._login.early.closing = exc
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         del host, addr, port

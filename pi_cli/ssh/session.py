@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from pi_cli import waits
 from pi_cli.errors import PodUnreachable
-from pi_cli.ssh import forbidden, losses
+from pi_cli.ssh import early, forbidden, losses
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
 from pi_cli.ssh.first import First
 from pi_cli.ssh.quick_asyncssh import asyncssh
@@ -19,7 +20,6 @@ READ_SIZE = 1 << 18  # bytes read at a time, at most
 SILENCE = 30.0  # seconds without any message from a program on the pod
 SHOWN_COMMAND = 60  # characters of a command in the notes for debugging
 MAX_STDERR = 1 << 16  # bytes of a command's stderr that are kept, from its end
-CLOSED = "SSH connection closed"  # what asyncssh says of a channel that it opens on a lost connection
 DISCARD_PORT = 9  # a well-known port on which hardly any server listens
 FIRST_MODEL_PORT = 8001  # which the agent gives to the first model
 QUESTION_TIMEOUT = 5.0  # seconds for the pod to say what forbids forwarding
@@ -54,6 +54,9 @@ class PodSession:
     first: First | None = None
     """What travels with the login, if that can be (`early`)."""
 
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that go with a command that the user runs (`process_of`)."""
+
     login: "asyncio.Future[None] | None" = None
     """The login while it goes on."""
 
@@ -71,6 +74,10 @@ class PodSession:
     def began_with(self, first: First, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Take the command that has travelled with the login, for the next `stream` of it."""
         self._ahead[first.command] = process, first.input
+
+    def first_of_all(self) -> First | None:
+        """Return what is to travel with the login, with its variables."""
+        return self.first and replace(self.first, environment=tuple(self.environment.items()))
 
     async def logged_in(self, first: First | None = None) -> None:
         """Wait until the login is complete. Raises its error.
@@ -142,6 +149,12 @@ class PodSession:
             feeding.cancel()
         debug.note(f"{self.pod}: the command ended with {process.exit_status}")
         return Completed(_status(self.pod, process.exit_status), b"", stderr)
+
+    async def process_of(self, first: First) -> asyncssh.SSHClientProcess[bytes]:
+        """Return the process of a command that has travelled with the login, or start it: in either case once."""
+        await self.logged_in(first)
+        process, _ = self._ahead.pop(first.command, (None, b""))
+        return process or await self._start(first.command, env=self.environment)
 
     async def open_ahead(self, command: str) -> None:
         """Start a command that does nothing before it has input; the next `stream` of it need not wait for two round
@@ -261,7 +274,7 @@ def connection_errors(pod: str) -> Iterator[None]:
     try:
         yield
     except asyncssh.ChannelOpenError as error:
-        if error.reason == CLOSED:
+        if error.reason == early.CLOSED:
             raise PodUnreachable(pod, "the connection was lost") from error
         raise PodUnreachable(pod, f"it refused a session: {error.reason}") from error
     except (OSError, asyncssh.Error) as error:

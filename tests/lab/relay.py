@@ -73,6 +73,10 @@ class Relay:
         """Carry what comes from now on; a connection that was silent meanwhile has lost bytes, and is no good."""
         self._is_silent = False
 
+    def cut_each_after(self, carried: int) -> None:
+        """Reset each connection to come when it has carried this many bytes."""
+        self._reset_after = carried
+
     def cut(self) -> None:
         """Reset every connection, and go on accepting new ones."""
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("wires")
 # What was counted (OpenSSH 9.2, the public port open) in November 2026, and two more for a machine that is busy.
 LIST, LIST_AGAIN = 4.0 + 2, 1.4 + 2
 LOGS = 2.6 + 2
+SSH = 4.0 + 2
 STOP = 4.4 + 2
 START = 8.7 + 2  # with `--detach`
 
@@ -45,8 +46,8 @@ def seconds(*words: str) -> float:
 
 @pytest.mark.parametrize(
     ("words", "most"),
-    [(("list",), LIST), (("logs", "q", "-n", "1", "--no-follow"), LOGS)],
-    ids=["list", "logs"],
+    [(("list",), LIST), (("logs", "q", "-n", "1", "--no-follow"), LOGS), (("ssh", "dc1", "true"), SSH)],
+    ids=["list", "logs", "ssh"],
 )
 def test_a_question_takes_few_round_trips(pi: Pi, way: Wire, words: tuple[str, ...], most: float) -> None:
     start(pi)
