@@ -51,7 +51,7 @@ NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_for
 # Python may keep its bytecode: the tests start it thousands of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test check format test-lab test-gateway test-streams test-plans test-setup test-hostile test-openssh test-kills test-engine test-clients test-lowest bench bench-once bench-setup docs picture lock release clean
+.PHONY: help demo quick test check format test-lab test-gateway test-streams test-plans test-setup test-hostile test-openssh test-kills test-engine test-clients test-lowest bench bench-once bench-setup bench-first-start docs picture lock release clean
 
 help:
 	@echo "make demo          see pi at work on a pod inside this machine"
@@ -72,6 +72,7 @@ help:
 	@echo "make test-lowest   the tests that use dependencies, with the oldest supported ones"
 	@echo "make bench         measure every figure of docs/performance.md here, as two tables (root; 35 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
+	@echo "make bench-first-start   a first start that compiles during the download, compared with one after the other (root; 20 minutes)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make picture       record the quick start again: docs/picture.svg, and what README.md shows"
@@ -153,6 +154,10 @@ bench-once: $(READY)
 bench-setup: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
 	$(BIN)/python -m tests.bench.setup_against_hand
+
+bench-first-start: $(READY)
+	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
+	$(BIN)/python -m tests.bench.first_start
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.cli_page > docs/cli.md
