@@ -72,7 +72,7 @@ help:
 	@echo "make test-lowest   the tests that use dependencies, with the oldest supported ones"
 	@echo "make bench         measure every figure of docs/performance.md here, as two tables (root; 35 minutes)"
 	@echo "make bench-once    each benchmark once, to see that it works; judges nothing (root)"
-	@echo "make bench-first-start   a first start that compiles during the download, compared with one after the other (root; 20 minutes)"
+	@echo "make bench-first-start   a first start that compiles during the download, compared with one after the other (root; 12 minutes)"
 	@echo "make bench-setup   pi pods setup compared with the same steps typed by hand (root; 8 minutes)"
 	@echo "make docs          write docs/cli.md from the commands' help"
 	@echo "make picture       record the quick start again: docs/picture.svg, and what README.md shows"
@@ -129,7 +129,7 @@ test-kills: $(READY)
 
 test-engine: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'
-	$(BIN)/python -m pytest -q -m engine tests/engine
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine tests/engine
 
 test-clients: $(READY)
 	sh -c 'test "$$(id -u)" != 0 || bash tests/lab/install.sh'

@@ -16,7 +16,7 @@ from tests.lab.hub import Hub
 from tests.lab.openssh import FAKE_NVIDIA_SMI, OpensshLab, OpensshPod, why_not
 
 PI = (sys.executable, "-m", "pi_cli")
-ROUNDS = 5
+ROUNDS = 3
 GOAL = 0.75
 MODEL = "tiny/slow-chat"
 FILLER = 60 * 10**6  # bytes that nothing reads: they make the download long
