@@ -39,10 +39,16 @@ def is_of_this_pod(pid: int) -> bool:
 
 def variable(pid: int, name: str) -> str:
     """Return a variable from a process's environment; the empty string if it is not there, or the process is dead."""
+    return variables(pid, name)[0]
+
+
+def variables(pid: int, *names: str) -> List[str]:
+    """Return variables from a process's environment, as `variable` does."""
+    environment = b""
     with contextlib.suppress(OSError):
         environment = b"\0" + home.read_bytes("/proc/%d/environ" % pid)
-        return environment.partition(b"\0" + name.encode() + b"=")[2].partition(b"\0")[0].decode("utf-8", "replace")
-    return ""
+    values = [environment.partition(b"\0" + name.encode() + b"=")[2].partition(b"\0")[0] for name in names]
+    return [value.decode("utf-8", "replace") for value in values]
 
 
 def keys(group: List[Process]) -> List[str]:
@@ -51,9 +57,9 @@ def keys(group: List[Process]) -> List[str]:
     The first is vLLM's own.
     """
     for process in group:
-        key = variable(process.pid, "VLLM_API_KEY")
+        key, others = variables(process.pid, "VLLM_API_KEY", "PI_OTHER_API_KEYS")
         if key:
-            return [key, *variable(process.pid, "PI_OTHER_API_KEYS").split()]
+            return [key, *others.split()]
     return []
 
 

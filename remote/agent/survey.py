@@ -152,7 +152,8 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
     is_loading = status == "starting" and model["pid"]
     is_warming = not model["pid"] and record is not None and record.get("warming") is True
     log = record["log"] if record else log_of(model["name"])
-    key = next(iter(processes.keys(running.processes)), None)
+    keys = processes.keys(running.processes)
+    key = keys[0] if keys else None
     load = metrics.ask(model["port"], key, running.processes) if status == "ready" else None
     counts = metrics.requests(load)
     unused = idle.seconds(record, counts) if status == "ready" and record else None
@@ -177,7 +178,7 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
         "lease": None,
         "memory_used": None,
         "listens": is_owner,
-        "proof_keys": proof_keys(running) if is_owner else [],
+        "proof_keys": proof_keys(model["uid"], keys) if is_owner else [],
         "kind": record.get("kind", "model") if record else "model",
         "role": record.get("role") if record else orphans.role_of(running.pids),
         "peers": record.get("peers", []) if record else [],
@@ -202,14 +203,12 @@ def was_ready(record: "Optional[protocol.Record]") -> bool:
     return record is not None and record.get("ready", False)
 
 
-def proof_keys(running: Running) -> List[str]:
+def proof_keys(uid: Optional[str], keys: List[str]) -> List[str]:
     """Return what a model's guard proves itself with, as hex, one for each API key (see `remote/require_key.py`)."""
-    import hashlib
     import hmac  # not loaded on pods without models
 
-    uid, keys = running.model["uid"], processes.keys(running.processes)
     message = ("pi proof %s" % uid).encode()
-    return [hmac.new(key.encode(), message, hashlib.sha256).hexdigest() for key in keys] if uid else []
+    return [hmac.digest(key.encode(), message, "sha256").hex() for key in keys] if uid else []
 
 
 def held_by(model: "protocol.ModelReport", memory: Dict[int, Tuple[int, int]]) -> Optional[List[int]]:
