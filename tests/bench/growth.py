@@ -12,6 +12,7 @@ STEP = 1.3  # what the second half may cost, of what the first half costs
 
 
 def measure(place: Place, rounds: int) -> Iterator[Figure]:
+    assert place.idle
     place.have_models(MODELS[-1])
 
     def on_pods(pods: int) -> Cost:

@@ -30,8 +30,8 @@ def known(openssh_pod: OpensshPod) -> OpensshPod:
     return openssh_pod
 
 
-def begun(*words: str, **streams: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "pi_cli", "ssh", *words], **streams)  # type: ignore[call-overload]
+def begun(*words: str, stdin: int | None = None, stdout: int | None = None) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "pi_cli", "ssh", *words], stdin=stdin, stdout=stdout)
 
 
 def run(*words: str, input: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
