@@ -109,6 +109,7 @@ class Relay:
         for meeting in meetings:
             meeting.cancel()
         await asyncio.gather(*meetings, return_exceptions=True)
+        await asyncio.sleep(0)  # the aborted transports close their sockets
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.met += 1
@@ -130,7 +131,10 @@ class Relay:
         finally:
             self._connections.remove(connection)
             for end in connection.ends:
-                end.close()
+                if self._end.is_set():
+                    end.transport.abort()  # `close` waits until the other end has read all
+                else:
+                    end.close()
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: "_Connection"
