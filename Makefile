@@ -40,7 +40,7 @@ WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs $(TYPOS)
 NOT_LOWEST := $(WITHOUT_DEPENDENCIES) $(GATEWAY) tests/clients tests/commands/test_up.py \
   tests/commands/test_across.py tests/commands/test_lock.py tests/commands/test_lease.py tests/commands/test_fix.py \
   tests/commands/test_bench.py tests/commands/test_quicker_starts.py tests/commands/test_warm_up.py \
-  tests/commands/test_setup.py tests/lab_checks tests/packaging
+  tests/commands/test_setup.py tests/lab_checks tests/packaging $(filter-out tests/commands/test_models_update.py,$(PLANS))
 # What other targets run.
 NOT_DEFAULT := $(LAB) $(STREAMS) $(GATEWAY) $(PLANS) $(SETUP) $(TYPOS) tests/hostile tests/openssh tests/clients
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
