@@ -22,7 +22,7 @@ LEFT_OUT = {
     "PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:1",
     "BASH_ENV": "/nowhere/script", "PI_MODEL_UID": "of-another-model", "PI_VLLM_CACHE": "/scratch", "CC": "/opt/cc",
 }  # fmt: skip
-DUMP = "#!/bin/sh\nenv -0 > ~/{name}.part; mv ~/{name}.part ~/{name}.environ\n{then}\n"
+DUMP = "#!/bin/sh\nenv -0 > ~/{name}.$$; mv ~/{name}.$$ ~/{name}.environ\n{then}\n"  # two of them may run at once
 
 
 def environ(machine: Machine, name: str) -> dict[str, str]:
