@@ -45,7 +45,7 @@ NOT_LOWEST := $(WITHOUT_DEPENDENCIES) $(GATEWAY) tests/clients tests/commands/te
 NOT_DEFAULT := $(LAB) $(STREAMS) $(GATEWAY) $(PLANS) $(SETUP) $(TYPOS) tests/hostile tests/openssh tests/clients
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.
 QUICK := tests/test_architecture.py tests/test_doctests.py tests/test_imports.py tests/test_safe.py tests/docs \
-  tests/hub tests/vllm tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
+  tests/hold tests/hub tests/vllm tests/planning tests/diagnosis tests/models tests/store tests/pods tests/ssh tests/view tests/chat
 NOT_QUICK := tests/planning/test_plans_of_the_catalogue.py tests/models/test_forwards.py tests/ssh/test_login.py \
   tests/ssh/test_passphrase_on_a_terminal.py tests/view/test_listing.py
 # Python may keep its bytecode: the tests start it thousands of times.

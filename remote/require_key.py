@@ -14,8 +14,9 @@ for another port is not a proof.
 When a client uses the model, the middleware sets the time of the model's record (`~/.pi/models/UID.json`), at most once
 a minute: by that, pi sees for how long no client did. Reading requests, such as pi's own for `/metrics`, do not count.
 
-With a key, `/.well-known/pi-model?requests` tells whether the model answers: `silent` is for how many seconds no
-request was answered although some wait, or null if none waits. The engine's own counts stand still with the engine.
+With a key, `/.well-known/pi-model?look` reports all that a look at a model needs: a line of JSON with `health`, the
+status of `/health`, and `silent`, for how many seconds no request was answered although some wait, or null if none
+waits (the engine's own counts stand still with the engine); then the metrics. `?requests` reports `silent` only.
 
 A browser asks before it sends a key (a CORS preflight). That request passes only if the model was started for browsers
 (`--allowed-origins`, in `PI_ALLOWED_ORIGINS`): vLLM answers it, and nothing else behind this check sees it.
@@ -61,6 +62,7 @@ _HEADERS = [
 ]
 PROOF_ROUTE = "/.well-known/pi-model"
 NOTE_INTERVAL = 60.0  # seconds
+METRICS_TIMEOUT = 1.0  # seconds; pi waits for the whole answer for two
 NONCE = re.compile(rb"nonce=([0-9a-f]{32,128})")
 
 
@@ -177,6 +179,9 @@ class RequireKey:
             if is_valid and scope.get("query_string") == b"requests":
                 await _answer(send, {"silent": self._silent()})
                 return
+            if is_valid and scope.get("query_string") == b"look":
+                await self._look(scope, receive, send)
+                return
             if self._proof_keys:
                 await self._prove(scope, send)
                 return
@@ -211,6 +216,37 @@ class RequireKey:
             await self._app(scope, receive, noted)
         finally:
             del self._waiting[number]
+
+    async def _look(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer with the model's health, and with its metrics if they come soon."""
+        health, _ = await self._own(scope, receive, "/health")
+        metrics = b""
+        with contextlib.suppress(asyncio.TimeoutError):
+            status, text = await asyncio.wait_for(self._own(scope, receive, "/metrics"), METRICS_TIMEOUT)
+            metrics = text if status == 200 else b""
+        head = json.dumps({"health": health, "silent": self._silent()}).encode()
+        await _answer_with(send, b"text/plain", head + b"\n" + metrics)
+
+    async def _own(self, scope: Message, receive: Receive, route: str) -> tuple[int, bytes]:
+        """Return the status and body with which the application answers another route."""
+        path = str(scope["path"])[: -len(PROOF_ROUTE)] + route
+        request = {**_with_vllm_key(scope), "path": path, "raw_path": path.encode(), "query_string": b""}
+        status, parts, is_asked = 500, [], False
+
+        async def asked() -> Message:
+            nonlocal is_asked
+            if is_asked:
+                return await receive()
+            is_asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            parts.append(message.get("body", b""))
+
+        await self._app(request, asked, answered)
+        return status, b"".join(parts)
 
     def _silent(self) -> float | None:
         """Return for how many seconds no request was answered although some wait; None if none waits."""
@@ -297,8 +333,11 @@ def _is_preflight(scope: Message) -> bool:
 
 
 async def _answer(send: Send, content: dict[str, Any]) -> None:
-    body = json.dumps(content).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await _answer_with(send, b"application/json", json.dumps(content).encode())
+
+
+async def _answer_with(send: Send, kind: bytes, body: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

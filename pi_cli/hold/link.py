@@ -19,6 +19,7 @@ MAX_SAID = 1 << 16  # bytes that are kept of what comes before a request
 MAX_NOISE = 1 << 20  # bytes before a request; then the agent is given up
 # An agent that has waited for an hour ends by itself: `remote/agent/waiting.py`.
 RENEWED_AFTER = 1800.0  # seconds
+LOADED_AFTER = 2.0  # seconds
 ASK = b"\n"  # an empty line: the agent answers that it is there
 
 
@@ -62,6 +63,11 @@ class Waiting:
     @property
     def is_over(self) -> bool:
         return self.task.done()
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it has been there for long enough to be loaded."""
+        return clock() - self._begun_at > LOADED_AFTER
 
     @property
     def is_fresh(self) -> bool:
@@ -133,7 +139,7 @@ class Link:
 
     @property
     def is_ready(self) -> bool:
-        return self.session is not None and self._waiting is not None and not self._waiting.is_over
+        return self.session is not None and not (self._waiting and self._waiting.is_over)
 
     async def run(self, slots: asyncio.Semaphore) -> None:
         """Log in, which takes a slot, and keep the connection until it is lost or the link is ended."""
@@ -157,11 +163,14 @@ class Link:
         self._ended.set()
 
     def take(self) -> Waiting | None:
-        """Return the waiting agent for a request, and have another one wait."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None or waiting.is_over or self.session is None:
+        """Return an agent for a request, which has waited if the last request was not a moment ago."""
+        if not self.is_ready:
             return None
-        self.renew()
+        if self._waiting is None:
+            self.renew()
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return None
         self._old = [each for each in self._old if not each.is_over] + [waiting]
         return waiting
 

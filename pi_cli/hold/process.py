@@ -12,6 +12,7 @@ from pi_cli.errors import PiError
 from pi_cli.hold import client, link, messages, place
 from pi_cli.hold.link import Agent, Link
 from pi_cli.hold.place import Place
+from pi_cli.hold.quiet import Quiet
 from pi_cli.hold.relay import Relay
 from pi_cli.store import paths, settings, state
 
@@ -37,6 +38,7 @@ class _Holder:
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._ending = asyncio.Event()
         self._inode = 0
+        self._quiet = Quiet(self._renew)
         self._slots = asyncio.Semaphore(LOGINS_AT_ONCE)
         self._files = _versions()
 
@@ -91,9 +93,12 @@ class _Holder:
         if files != self._files:
             self._files = files
             await self._end_wrong()
+        self._quiet.look()
+        return bool(self._links) and self._is_ours()
+
+    def _renew(self) -> None:
         for each in self._links.values():
             each.renew()
-        return bool(self._links) and self._is_ours()
 
     async def _end_wrong(self) -> None:
         """End the links to pods that are no longer on pi's list, or have another ssh command or host key there."""
@@ -192,7 +197,7 @@ class _Holder:
         each.used_at = link.clock()
         try:
             if wish := messages.read(await reader.readline()):
-                await Relay(each, reader, writer, self._protocol).serve(wish)
+                await Relay(each, reader, writer, self._protocol, self._quiet).serve(wish)
         finally:
             each.clients -= 1
             each.used_at = link.clock()

@@ -8,6 +8,7 @@ from typing import Any
 from pi_cli.errors import PiError
 from pi_cli.hold import link, messages
 from pi_cli.hold.link import Link, Waiting
+from pi_cli.hold.quiet import Quiet
 from pi_cli.ssh.session import FAILURES, PortClosed
 from pi_cli.store import state
 
@@ -22,6 +23,7 @@ class Relay:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     protocol: int
+    quiet: Quiet
 
     async def serve(self, wish: dict[str, Any]) -> None:
         if "port" in wish:
@@ -36,18 +38,20 @@ class Relay:
         if agent is None:
             self._send(messages.LOST)
             return
-        begun = link.clock()
+        begun, was_loaded = link.clock(), agent.has_waited
         line = link.wish_line(wish, self.protocol)
         agent.ask()
         if not is_sure:
             agent.begin(line, self._pass_on)
         leaving = asyncio.create_task(self._is_left(is_sure=is_sure, agent=agent, line=line))
         try:
-            if await agent.is_there():
-                self.link.round_trip = link.clock() - begun
-                if is_sure:
-                    self._send(messages.THERE)
-            await asyncio.wait([agent.task, leaving], return_when=asyncio.FIRST_COMPLETED)
+            with self.quiet.asking():
+                if await agent.is_there():
+                    if was_loaded:
+                        self.link.round_trip = link.clock() - begun
+                    if is_sure:
+                        self._send(messages.THERE)
+                await asyncio.wait([agent.task, leaving], return_when=asyncio.FIRST_COMPLETED)
             if agent.is_over:
                 self._say_how_it_ended(agent)
         finally:

@@ -60,6 +60,7 @@ MODULES: dict[str, set[str] | None] = {
     "agent.watch": {"start", "attach"},
     "agent.start": {"start"},
     "agent.metrics": {"survey", "inspect"},
+    "agent.answers": {"survey", "inspect"},
     "agent.idle": {"survey", "inspect"},
     "agent.stalls": {"survey", "inspect"},
     "agent.survey": {"survey", "inspect"},

@@ -3,11 +3,7 @@
 import contextlib
 import io
 import re
-import time
 from typing import TYPE_CHECKING, Dict, List, Optional
-
-from agent import ports
-from agent.processes import Process
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -28,12 +24,6 @@ NAMES = {
 LINE = re.compile(rb'vllm:(%s)(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})? +([^ \r\n]+)[^\n]*\n' % b"|".join(NAMES))
 LONGEST_LINE = 1 << 14  # bytes; vLLM's are below 1 kB. The pattern takes 150 bytes of memory for each byte of a line
 LARGEST = float(1 << 53)  # beyond that, a counter no longer counts
-
-
-def ask(port: int, key: Optional[str], group: List[Process]) -> "Optional[protocol.Metrics]":
-    """Ask a model's server for its metrics; None if it does not report any of them."""
-    _, text = ports.get(port, "/metrics", key, group)
-    return read(text, time.monotonic())
 
 
 def values_in(text: bytes) -> Dict[str, List[float]]:
@@ -57,7 +47,7 @@ def sums(text: bytes) -> Dict[str, float]:
 
 
 def read(text: bytes, at: float) -> "Optional[protocol.Metrics]":
-    """Return the sums over all engines, and the mean for the use of their KV caches."""
+    """Return the sums over all engines, and the mean for the use of their KV caches; None if there are none."""
     values = values_in(text)
     sums = {name: min(sum(numbers), LARGEST) for name, numbers in values.items()}
     caches = values.get("kv_cache") or values.get("old_kv_cache")

@@ -1,11 +1,10 @@
 """Whether the engine of a model answers: its server takes requests and looks healthy also when it does not."""
 
-import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Dict, FrozenSet, List, Optional
 
-from agent import metrics, ports
+from agent import answers, metrics, ports
 from agent.processes import Process
 
 if TYPE_CHECKING:
@@ -20,18 +19,15 @@ ROUTES: Dict[str, Dict[str, object]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"input": "Hi"},
 }
-GUARD = "/.well-known/pi-model?requests"  # answered by the middleware
 
 
-def is_stalled(
-    model: "protocol.KnownModel", key: Optional[str], group: List[Process], load: "Optional[protocol.Metrics]"
-) -> bool:
+def is_stalled(model: "protocol.KnownModel", key: Optional[str], group: List[Process], told: answers.Told) -> bool:
     """Return whether a model takes requests and answers none.
 
     It is asked itself only if requests wait and nothing has moved: never beside an engine at work.
     """
     port = model["port"]
-    if not key or not seems_silent(port, key, group, load):
+    if not key or not seems_silent(told):
         return False
     before, deadline = counters(port, key, group), time.monotonic() + MOVES_WITHIN
     while time.monotonic() < deadline:
@@ -46,19 +42,14 @@ def is_stalled(
     return False
 
 
-def seems_silent(port: int, key: str, group: List[Process], load: "Optional[protocol.Metrics]") -> bool:
+def seems_silent(told: answers.Told) -> bool:
     """Return whether requests wait for an answer, and none has come for a while.
 
     The guard knows that. The engine's own count of its requests stands still with it.
     """
-    silent = None
-    status, text = ports.get(port, GUARD, key, group)
-    with contextlib.suppress(ValueError, RecursionError):
-        answer = json.loads(text.decode("utf-8")) if status == 200 else None
-        silent = answer.get("silent") if isinstance(answer, dict) else None
-    if isinstance(silent, (int, float)):
-        return silent >= SILENCE
-    return any(metrics.requests(load) or ())
+    if told.silent is not None:
+        return told.silent >= SILENCE
+    return any(metrics.requests(told.load) or ())
 
 
 def counters(port: int, key: str, group: List[Process]) -> FrozenSet[bytes]:

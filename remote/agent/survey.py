@@ -7,7 +7,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent import gpus, home, idle, metrics, orphans, phases, ports, processes, records, stalls, wire
+from agent import answers, gpus, home, idle, metrics, orphans, phases, ports, processes, records, stalls, wire
 from agent.machine import LOGS
 from agent.processes import Process
 
@@ -145,19 +145,20 @@ def describe(running: Running, listening: Dict[int, Set[str]], live: bool) -> "p
     """Return the report on a model; if it is ready, note that in its record."""
     model, record = running.model, running.record
     is_owner = ports.is_owner(running.processes, model["port"], listening)
-    status = status_of(running, ports.get(model["port"], "/health")[0] if is_owner else None)
+    keys = processes.keys(running.processes)
+    key = keys[0] if keys else None
+    told = answers.ask(model["port"], key, running.processes) if is_owner else None
+    status = status_of(running, told.health if told else None)
     if record and status == "ready" and not was_ready(record):
         with contextlib.suppress(OSError):  # on a full disk, the note is lost but not the report
             records.write(dict(record, ready=True))  # type: ignore[arg-type]
     is_loading = status == "starting" and model["pid"]
     is_warming = not model["pid"] and record is not None and record.get("warming") is True
     log = record["log"] if record else log_of(model["name"])
-    keys = processes.keys(running.processes)
-    key = keys[0] if keys else None
-    load = metrics.ask(model["port"], key, running.processes) if status == "ready" else None
+    load = told.load if told and status == "ready" else None
     counts = metrics.requests(load)
     unused = idle.seconds(record, counts) if status == "ready" and record else None
-    if status == "ready" and stalls.is_stalled(model, key, running.processes, load):
+    if told and status == "ready" and stalls.is_stalled(model, key, running.processes, told):
         status = "stalled"
     return {
         "uid": model["uid"],

@@ -9,17 +9,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from agent import ports, stalls
+from agent import answers, ports, stalls
 from agent.processes import Process
 
 KEY = "a key that is long"
 OURS = [Process(os.getpid(), 0)]
+SINGLE = ["/health", "/metrics", answers.REQUESTS]
 
 
 class Engine:
-    """A model: `silent` is what its guard tells, `steps` a counter of its engine, `answers` the status per route."""
+    """A model: `silent` is what its guard tells, `steps` a counter of its engine, `answers` the status per route.
 
-    def __init__(self) -> None:
+    `tells_all`: its guard knows the question for all that a look needs.
+    """
+
+    def __init__(self, *, tells_all: bool) -> None:
+        self.tells_all = tells_all
+        self.running = 0.0
+        self.got: list[str] = []
         self.silent: Any = 20.0
         self.steps = 5
         self.moves = False
@@ -28,11 +35,19 @@ class Engine:
         self.ended = threading.Event()
 
     def get(self, path: str) -> tuple[int, bytes]:
-        if path == "/metrics":
-            self.steps += self.moves
-            text = f"process_cpu_seconds_total {id(object())}\nvllm:generation_tokens_total {self.steps}\n"
-            return 200, text.encode()
-        return (200, json.dumps({"silent": self.silent}).encode()) if path == stalls.GUARD else (404, b"{}")
+        self.got.append(path)
+        self.steps += self.moves
+        text = f"process_cpu_seconds_total {id(object())}\nvllm:num_requests_running {self.running}\n"
+        text += f"vllm:num_requests_waiting 0\nvllm:generation_tokens_total {self.steps}\n"
+        known = {
+            "/health": b"",
+            "/metrics": text.encode(),
+            answers.REQUESTS: json.dumps({"silent": self.silent}).encode(),
+            answers.LOOK: json.dumps({"health": 200, "silent": self.silent}).encode() + b"\n" + text.encode(),
+        }
+        if path not in known or (path == answers.LOOK and not self.tells_all):
+            return (401 if path == answers.LOOK else 404), b"{}"
+        return 200, known[path]
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         self.asked.append((path, json.loads(body)))
@@ -41,15 +56,17 @@ class Engine:
         return self.answers.get(path, 200), b"{}"
 
 
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+@pytest.fixture(params=[True, False], ids=["one question", "older guard"])
+def engine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Engine]:
     for name, seconds in {"MOVES_WITHIN": 0.05, "PAUSE": 0.01, "PROBE_TIMEOUT": 0.2}.items():
         monkeypatch.setattr(stalls, name, seconds)
-    yield (engine := Engine())
+    yield (engine := Engine(tells_all=request.param))
     engine.ended.set()
 
 
-def is_stalled(engine: Engine, **load: Any) -> bool:
+def is_stalled(engine: Engine) -> bool:
+    """Look at a model as a survey does."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.reply(*engine.get(self.path))
@@ -58,7 +75,7 @@ def is_stalled(engine: Engine, **load: Any) -> bool:
             self.reply(*engine.post(self.path, self.rfile.read(int(self.headers["content-length"]))))
 
         def reply(self, status: int, body: bytes) -> None:
-            assert self.headers["authorization"] == f"Bearer {KEY}"
+            assert self.headers["authorization"] == (None if self.path == "/health" else f"Bearer {KEY}")
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -71,8 +88,10 @@ def is_stalled(engine: Engine, **load: Any) -> bool:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             model: Any = {"name": "q", "port": server.server_port}
-            metrics: Any = {"running": 0.0, "waiting": 0.0, **load}
-            return stalls.is_stalled(model, KEY, OURS, metrics)
+            told = answers.ask(server.server_port, KEY, OURS)
+            assert (told.health, told.load and told.load["running"]) == (200, engine.running)
+            assert engine.got == ([answers.LOOK] if engine.tells_all else [answers.LOOK, *SINGLE])
+            return stalls.is_stalled(model, KEY, OURS, told)
         finally:
             engine.ended.set()
             server.shutdown()
@@ -84,8 +103,8 @@ def test_a_model_that_answers_nothing_is_stalled(engine: Engine) -> None:
 
 
 def test_an_engine_at_work_is_not_asked(engine: Engine) -> None:
-    engine.moves = True
-    assert not is_stalled(engine, running=300.0)
+    engine.moves, engine.running = True, 300.0
+    assert not is_stalled(engine)
     assert engine.asked == []
 
 
@@ -99,8 +118,8 @@ def test_a_model_that_answered_just_now_or_has_no_requests_is_not_asked(engine: 
 @pytest.mark.parametrize("silent", [None, "x", [], float("nan")], ids=str)
 def test_requests_that_the_engine_never_ends_are_looked_at_too(engine: Engine, silent: Any) -> None:
     """Their client has gone, or the guard is an older one."""
-    engine.silent = silent
-    assert is_stalled(engine, running=1.0) is (silent == silent)
+    engine.silent, engine.running = silent, 1.0
+    assert is_stalled(engine)
 
 
 def test_a_model_that_answers_the_small_request_is_not_stalled(engine: Engine) -> None:

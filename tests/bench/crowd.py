@@ -51,7 +51,8 @@ while True:
             there.sendall(END)
         else:
             models = b'{"object":"list","data":[{"id":"%s","object":"model","max_model_len":32768}]}' % name
-            body = models if path == b"/v1/models" else METRICS
+            looked = b'{"health": 200, "silent": null}\n' if path.endswith(b"?look") else b""
+            body = models if path == b"/v1/models" else looked + METRICS
             kind = b"application/json" if path == b"/v1/models" else b"text/plain"
             there.sendall(HEAD % kind + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 """

@@ -1,5 +1,6 @@
 """The main job with real parts: real sshd, real apt, uv and `hf download`, a real vLLM, the real OpenAI client."""
 
+import json
 import os
 import signal
 import urllib.error
@@ -70,6 +71,11 @@ def test_the_main_job(clean: Engine, tmp_path: Path) -> None:
         assert status(url + path, method=method) == 401, path
     assert status(url + "/health") == 200
     assert status(url + "/v1/models", key=KEY) == 200
+    looked = urllib.request.Request(url + "/.well-known/pi-model?look", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(looked) as answer:
+        head, *metrics = answer.read().decode().splitlines()
+    assert json.loads(head) == {"health": 200, "silent": None}
+    assert [line for line in metrics if line.startswith("vllm:num_requests_running{")]
 
     folder = tmp_path / "things"
     folder.mkdir()

@@ -43,7 +43,7 @@ def application() -> Application:
     return Application()
 
 
-def ask(application: Application, path: str = "/v1/models", *headers: tuple[bytes, bytes], **scope: Any) -> Any:
+def ask(application: Any, path: str = "/v1/models", *headers: tuple[bytes, bytes], **scope: Any) -> Any:
     """Send one request through the middleware and return the messages of the answer."""
     sent: list[Any] = []
 
@@ -452,3 +452,52 @@ def test_connections_without_a_key_are_few_and_do_not_stay(
         server.close()
 
     asyncio.run(serve())
+
+
+class Server:
+    """What answers a look behind the middleware: `metrics` None is an answer that does not come."""
+
+    def __init__(self, health: int = 200, metrics: bytes | None = b"vllm:num_requests_running 1\n") -> None:
+        self.health, self.metrics = health, metrics
+        self.reached: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        self.reached.append(scope)
+        assert (await receive())["type"] == "http.request"
+        is_health = scope["path"].endswith("/health")
+        if not is_health and self.metrics is None:
+            await asyncio.Event().wait()
+        body = b"{}" if is_health else self.metrics
+        await send({"type": "http.response.start", "status": self.health if is_health else 200, "headers": []})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body"})
+
+
+def look(server: Server, *headers: tuple[bytes, bytes], root: str = "") -> Any:
+    return ask(server, root + PROOF_ROUTE, *headers, query_string=b"look", root_path=root)
+
+
+@pytest.mark.parametrize("root", ["", "/models"])
+@pytest.mark.parametrize("health", [200, 503])
+def test_one_question_reports_all_that_a_look_needs(health: int, root: str) -> None:
+    start, body = look(server := Server(health), BEARER, root=root)
+    assert start["status"] == 200
+    assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
+    head, _, metrics = body["body"].partition(b"\n")
+    assert json.loads(head) == {"health": health, "silent": None}
+    assert metrics == server.metrics
+    assert [scope["path"] for scope in server.reached] == [root + "/health", root + "/metrics"]
+    assert all(scope["query_string"] == b"" and BEARER in scope["headers"] for scope in server.reached)
+
+
+def test_metrics_that_do_not_come_do_not_delay_the_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("require_key.METRICS_TIMEOUT", 0.01)
+    _, body = look(Server(metrics=None), BEARER)
+    assert body["body"] == b'{"health": 200, "silent": null}\n'
+
+
+def test_without_the_key_a_look_is_refused() -> None:
+    server = Server()
+    for headers in ((), ((b"authorization", b"Bearer other"),)):
+        assert status(look(server, *headers)) == 401
+    assert server.reached == []
