@@ -1,10 +1,11 @@
 """One held link: a connection to a pod, and an agent on it that is loaded and waits for a request."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi_cli.errors import PiError
@@ -20,15 +21,27 @@ MAX_NOISE = 1 << 20  # bytes before a request; then the agent is given up
 # An agent that has waited for an hour ends by itself: `remote/agent/waiting.py`.
 RENEWED_AFTER = 1800.0  # seconds
 LOADED_AFTER = 2.0  # seconds
+KEPT = re.compile(rb'\x1epi \{"event": "beat", "kept": "([0-9a-f]{32})"\}')
+MAX_BEAT = 100  # bytes
 ASK = b"\n"  # an empty line: the agent answers that it is there
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The agent as it is sent: the command line that runs it on the pod, and the input with its program."""
+    """The agent as it is sent: the command line that runs it on the pod, and the input with its program.
+
+    `kept_command` runs it where the pod has kept the program, whose hash is its input; it exits with `not_kept` where
+    the pod has not.
+    """
 
     command: str
     input: bytes
+    kept_command: str
+    not_kept: int
+
+    def kept_as(self, name: str) -> "Agent":
+        """Return the agent for a pod that has kept its program under a name."""
+        return replace(self, command=self.kept_command, input=f"{name}\n".encode())
 
 
 def clock() -> float:
@@ -48,6 +61,8 @@ class Waiting:
         self._heard = asyncio.Event()
         self._sink: OutputSink | None = None
         self._begun_at = clock()
+        self.kept: str | None = None
+        """The name under which the pod has kept the program of this agent, as far as it has said so."""
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(lambda _: self._heard.set())
 
@@ -98,6 +113,8 @@ class Waiting:
         if self._answered < self._asked:
             seen = self._tail + chunk
             self._answered += seen.count(MARK)
+            if self.kept is None and (found := KEPT.search(self._said[-MAX_BEAT:] + chunk)):
+                self.kept = found[1].decode()
             self._tail = seen[-len(MARK) + 1 :]
             self._heard.set()
         if self._sink is None or self._answered < self._asked:
@@ -127,6 +144,7 @@ class Link:
     was_refused: bool = True
     _session: PodSession | None = None
     _waiting: Waiting | None = None
+    _kept: str | None = None  # the name of the agent that the pod has kept
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _route: tuple[Destination, ...] = ()
     _pins: Mapping[str, str | None] = field(default_factory=dict)
@@ -180,7 +198,14 @@ class Link:
             if self._waiting:
                 self._waiting.task.cancel()
                 self._old.append(self._waiting)
-            self._waiting = Waiting(self.session, self.agent)
+            self._waiting = Waiting(self.session, self.agent.kept_as(self._kept) if self._kept else self.agent)
+            self._waiting.task.add_done_callback(self._send_what_is_missing)
+
+    def _send_what_is_missing(self, task: asyncio.Task[Completed]) -> None:
+        """Send the program to a pod that has not kept it."""
+        if not task.cancelled() and not task.exception() and task.result().status == self.agent.not_kept:
+            self._kept = None
+            self.renew()
 
     async def is_right(self) -> bool:
         """Return whether a login would lead to the same machine today: the same settings of ssh, the same host keys."""
@@ -202,6 +227,7 @@ class Link:
         if waiting:
             waiting.ask()
             if await waiting.is_there():
+                self._kept = waiting.kept
                 begun = clock()
                 waiting.ask()
                 await waiting.is_there()

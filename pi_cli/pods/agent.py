@@ -824,8 +824,8 @@ def _event(event: protocol.Event, log: Sanitizer) -> StartEvent:
             return WarmedUp(checks.one_of(event["state"], WARM_UPS))
         case "launched":
             return Launched(checks.pid(event["pid"]))
-        case "beat":
-            raise InvalidValue("beat", "an event of a start")
+        case "beat" | "kept":
+            raise InvalidValue(event["event"], "an event of a start")
         case _:
             return Remark(_remark(event))
 

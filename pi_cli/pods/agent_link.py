@@ -12,7 +12,8 @@ from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.hold.session import HeldSession, Wish
-from pi_cli.pods import agent_program, shell
+from pi_cli.pods import agent_program, sending
+from pi_cli.pods.sending import Sending
 from pi_cli.safe import safe
 from pi_cli.ssh import refusals
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
@@ -94,7 +95,7 @@ async def ask(
     """
     answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
-    payload = await _logged_in(session, operation, request)
+    sending = await _logged_in(session, operation, request, is_whole=more is not None)
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
@@ -105,7 +106,9 @@ async def ask(
                     deadline.reschedule(clock() + EXIT_TIMEOUT)
                     return
                 deadline.reschedule(clock() + session.silence)
-                if message["event"] != "beat":
+                if message["event"] == "kept":
+                    _kept(session, sending, message)
+                elif message["event"] != "beat":
                     answered()
                     on_event(message)
 
@@ -115,7 +118,7 @@ async def ask(
                     session,
                     operation,
                     request,
-                    payload,
+                    sending,
                     lines.feed,
                     deadline,
                     more=more,
@@ -160,7 +163,7 @@ async def stream(
     """
     answers: list[protocol.Reply] = []
     clock = asyncio.get_running_loop().time
-    payload = await _logged_in(session, operation, request)
+    sending = await _logged_in(session, operation, request)
     try:
         async with asyncio.timeout(session.silence) as deadline:
 
@@ -169,6 +172,8 @@ async def stream(
                     answered()
                     answers.append(message)
                     on_answer(message)
+                elif message["event"] == "kept":
+                    _kept(session, sending, message)
 
             lines, frames = MarkedLines(session.pod, dispatch), Frames(session.pod, sources)
 
@@ -184,7 +189,7 @@ async def stream(
 
             with waits.on("waiting for", session.pod) as answered:
                 done = await _run(
-                    session, operation, request, payload, receive, deadline, exit_timeout=lambda: STREAM_EXIT_TIMEOUT
+                    session, operation, request, sending, receive, deadline, exit_timeout=lambda: STREAM_EXIT_TIMEOUT
                 )
     except TimeoutError as error:
         if not deadline.expired():
@@ -300,7 +305,7 @@ async def _run(
     session: PodSession,
     operation: protocol.Operation,
     request: protocol.Request,
-    payload: bytes,
+    sending: Sending | None,
     sink: OutputSink,
     deadline: asyncio.Timeout,
     *,
@@ -314,37 +319,58 @@ async def _run(
         done = await session.operate(wish, sink, deadline=deadline, exit_timeout=exit_timeout) if more is None else None
         if done:
             return done
-        payload = _payload(session, operation, request)
-        session = await own_connection(session, operation, payload, deadline)
-    return await session.stream(shell.AGENT, sink, input=payload, more=more, exit_timeout=exit_timeout)
+        sending = _sending(session, operation, request, is_whole=more is not None)
+        session = await own_connection(session, operation, sending, deadline)
+    assert sending
+    done = await session.stream(sending.command, sink, input=sending.input, more=more, exit_timeout=exit_timeout)
+    if not sending.has_missed(done):
+        return done
+    debug.note(f"{session.pod}: it has not kept the agent for {operation}; sending it")
+    return await session.stream(sending.command, sink, input=sending.input, exit_timeout=exit_timeout)
 
 
-async def _logged_in(session: PodSession, operation: protocol.Operation, request: protocol.Request) -> bytes:
+async def _logged_in(
+    session: PodSession, operation: protocol.Operation, request: protocol.Request, *, is_whole: bool = False
+) -> Sending | None:
     """Wait for the login, and return the agent and its request, which may travel with it. A held link needs neither."""
     if isinstance(session, HeldSession):
-        return b""
-    payload = _payload(session, operation, request)
-    await own_connection(session, operation, payload)
-    return payload
+        return None
+    sending = _sending(session, operation, request, is_whole=is_whole)
+    await own_connection(session, operation, sending)
+    return sending
 
 
 async def own_connection(
-    session: PodSession, operation: protocol.Operation, payload: bytes, deadline: asyncio.Timeout | None = None
+    session: PodSession, operation: protocol.Operation, sending: Sending, deadline: asyncio.Timeout | None = None
 ) -> PodSession:
     """Return this command's own connection once it is logged in; the agent and its request may travel with the login.
 
     `deadline` waits for a login that begins only now.
     """
-    first = First(shell.AGENT, payload if operation in READS else b"")
+    first = First(sending.command, sending.input if operation in READS else b"")
     if isinstance(session, HeldSession):
         return await session.own(deadline, first)
     await session.logged_in(first)
     return session
 
 
-def _payload(session: PodSession, operation: protocol.Operation, request: protocol.Request) -> bytes:
-    """Return the agent and its request."""
-    return program(needs(operation, request)) + envelope(session, operation, request)
+def _sending(
+    session: PodSession, operation: protocol.Operation, request: protocol.Request, *, is_whole: bool
+) -> Sending:
+    """Return how a request is sent: with its program, or with the name of that which the pod has kept.
+
+    `is_whole`: more follows the request, and so nothing could be sent twice.
+    """
+    modules = needs(operation, request)
+    is_kept = modules in agent_program.KEPT and not is_whole
+    line = envelope(session, operation, request, keep=is_kept)
+    return Sending(session.pod, agent_program.packed(modules), line, may_be_kept=is_kept)
+
+
+def _kept(session: PodSession, sending: Sending | None, message: protocol.Kept) -> None:
+    """Take the hash of a program that the pod has kept. Only what was sent from here is remembered."""
+    if sending and not sending.was_kept(message.get("hash")):
+        raise NotUnderstood(session.pod, "a hash that pi's agent never gives")
 
 
 def needs(operation: protocol.Operation, request: protocol.Request) -> str:
@@ -355,18 +381,19 @@ def needs(operation: protocol.Operation, request: protocol.Request) -> str:
 def program(operation: str, *, after: str | None = None) -> bytes:
     """Return the modules for an operation as the agent reads them; `after` is what its process has done before."""
     has = frozenset(agent_program.names(after)) if after else frozenset()
-    return with_size(agent_program.packed(operation, has))
-
-
-def with_size(program: bytes) -> bytes:
-    """Return a program as `shell.AGENT` reads it; the request follows."""
-    return b"%d\n%s" % (len(program), program)
+    return sending.with_size(agent_program.packed(operation, has))
 
 
 def envelope(
-    session: PodSession, operation: protocol.Operation, request: protocol.Request, *, stays: bool = False
+    session: PodSession,
+    operation: protocol.Operation,
+    request: protocol.Request,
+    *,
+    stays: bool = False,
+    keep: bool = False,
 ) -> bytes:
-    """Return a request as the agent reads it. If the agent `stays`, another program and request follow."""
+    """Return a request as the agent reads it. If the agent `stays`, another program and request follow; `keep`: the pod
+    is to keep its program."""
     envelope: protocol.Envelope = {
         "protocol": VERSION,
         "operation": operation,
@@ -375,6 +402,8 @@ def envelope(
     }
     if stays:
         envelope["stays"] = True
+    if keep:
+        envelope["keep"] = True
     _note_request(session, operation, request)
     return json.dumps(envelope).encode() + b"\n"
 

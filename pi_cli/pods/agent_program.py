@@ -15,12 +15,14 @@ OF_MODELS = {
     "network", "bench",
 }  # fmt: skip
 HELD = {"survey", "stop", "logs", "launches"}  # over a held link (`pi_cli/hold/messages.py`)
+KEPT = {*HELD, "holders"}  # whose programs pods keep
 LEASED_START = "leased-start"  # a start with a lease: it needs more than others do
 # In the order of their imports, with the operations that need them: on a slow link, unneeded modules can be felt.
 MODULES: dict[str, set[str] | None] = {
     "agent": None,
     "agent.wire": None,
     "agent.home": None,
+    "agent.keep": None,
     "agent.mounts": OF_MODELS,
     "agent.machine": OF_MODELS,
     "agent.processes": OF_MODELS,

@@ -6,7 +6,7 @@ import sys
 
 from pi_cli.hold import process
 from pi_cli.hold.link import Agent
-from pi_cli.pods import agent_link, agent_program, shell
+from pi_cli.pods import agent_link, agent_program, sending, shell
 
 GC_THRESHOLD = 100_000  # as of pi itself
 
@@ -14,8 +14,8 @@ GC_THRESHOLD = 100_000  # as of pi itself
 def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
     pods = json.loads(sys.stdin.buffer.read())
-    program = agent_program.waiting()
-    process.serve(pods, Agent(shell.AGENT, agent_link.with_size(program)), agent_link.VERSION)
+    agent = Agent(shell.AGENT, sending.with_size(agent_program.waiting()), shell.KEPT_AGENT, shell.NOT_KEPT)
+    process.serve(pods, agent, agent_link.VERSION)
 
 
 if __name__ == "__main__":

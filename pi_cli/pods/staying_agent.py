@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pi_cli import waits
-from pi_cli.pods import agent_link, shell
+from pi_cli.pods import agent_link, agent_program
 from pi_cli.pods.agent_link import MarkedLines, OnEvent, PodHangs
+from pi_cli.pods.sending import Sending
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class StayingAgent:
     async def ask(self, operation: protocol.Operation, request: protocol.Request, on_event: OnEvent) -> protocol.Reply:
         """Run an operation as `agent_link.ask` does, with the same errors."""
         answer: asyncio.Future[protocol.Reply] = asyncio.get_running_loop().create_future()
-        payload = await self._begun(operation, request)
+        sending = await self._begun(operation, request)
         clock, silence = asyncio.get_running_loop().time, self._session.silence
         try:
             async with asyncio.timeout(silence) as deadline:
@@ -48,7 +49,7 @@ class StayingAgent:
                             on_event(message)
 
                     self._lines = lines = MarkedLines(self.pod, dispatch)
-                    process = self._send(operation, request, payload)
+                    process = self._send(operation, request, sending)
                     ends: list[asyncio.Future[Any]] = [process, answer]
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError as error:
@@ -61,27 +62,28 @@ class StayingAgent:
             agent_link.raise_no_answer(self._session, process.result(), lines.noise)
         return answer.result()
 
-    async def _begun(self, operation: protocol.Operation, request: protocol.Request) -> bytes:
+    async def _begun(self, operation: protocol.Operation, request: protocol.Request) -> Sending | None:
         """Wait for the login, and return the first request, which may travel with it."""
         if self._process:
-            return b""
-        needs = agent_link.needs(operation, request)
-        payload = agent_link.program(needs) + agent_link.envelope(self._session, operation, request, stays=True)
-        self._session = await agent_link.own_connection(self._session, operation, payload)
-        return payload
+            return None
+        program = agent_program.packed(agent_link.needs(operation, request))
+        sending = Sending(self.pod, program, agent_link.envelope(self._session, operation, request, stays=True))
+        self._session = await agent_link.own_connection(self._session, operation, sending)
+        return sending
 
     def _send(
-        self, operation: protocol.Operation, request: protocol.Request, payload: bytes
+        self, operation: protocol.Operation, request: protocol.Request, sending: Sending | None
     ) -> asyncio.Task[Completed]:
         """Send a request; behind the first one, also the program of the second, while the pod works on the first."""
         needs = agent_link.needs(operation, request)
         if self._process is None:
+            assert sending
             self._inputs.put_nowait(agent_link.program(self._then, after=needs))
             self._process = asyncio.create_task(
                 self._session.stream(
-                    shell.AGENT,
+                    sending.command,
                     self._hear,
-                    input=payload,
+                    input=sending.input,
                     more=self._later_inputs(),
                     exit_timeout=self._exit_timeout,
                 )

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from pi_cli.errors import StateUnreadable
 from pi_cli.ssh import early_facts
-from pi_cli.store import files, paths
+from pi_cli.store import files, kept_programs, paths
 
 
 def read(name: str) -> str | None:
@@ -55,8 +55,9 @@ def copy(pod: str, new: str) -> None:
 
 
 def forget(pod: str) -> None:
-    """Remove the key of a pod, and those of its jump hosts, and what is known of their servers."""
+    """Remove the keys of a pod and of its jump hosts, and what is known of their servers and of what the pod keeps."""
     early_facts.forget(pod)
+    kept_programs.forget(pod)
     with files.locked(paths.known_hosts_file()):
         keys = _read_all()
         kept = {name: key for name, key in keys.items() if name != pod and not name.startswith(f"{pod}/")}

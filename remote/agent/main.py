@@ -1,6 +1,7 @@
 """The agent on a prepared pod: one JSON request on stdin, marked JSON lines on stdout (see `protocol`).
 
-pi sends this program to `python3 -I -S` for every command. Only these files stay on the pod:
+pi sends this program to `python3 -I -S`, or names one that the pod has kept (see `keep`). Only these files stay on the
+pod:
 
     ~/.pi/models/UID.json    one record per model, written before vLLM is started
     ~/.pi/lock               held while names, ports and GPUs are reserved
@@ -9,6 +10,7 @@ pi sends this program to `python3 -I -S` for every command. Only these files sta
     ~/.pi/gateway/           the manifest of a gateway's workers, and the program that runs its balancer
     ~/.pi/lib/               the middleware that checks the API key
     ~/.pi/leases/            the leases of models, and how they ended (see `leases`)
+    ~/.pi/programs/HASH      this program, compiled, for operations that are asked for often
     ~/.pi/uploads/DIGEST/    files of the user's machine that vLLM's arguments name (see `uploads`)
     ~/.vllm_logs/NAME.log    the output of vLLM; the previous log is kept as NAME.log.1. Other machines: in a folder ID
 
@@ -24,7 +26,7 @@ import types
 import zlib
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
-from agent import home, wire
+from agent import home, keep, wire
 
 if TYPE_CHECKING:
     from agent import protocol
@@ -43,6 +45,10 @@ def answer(line: bytes) -> None:
     os.umask(0o077)
     try:
         home.require_own_folder()
+        if envelope.get("keep"):
+            kept = keep.keep()
+            if kept:
+                wire.emit({"event": "kept", "hash": kept})
         result: "protocol.Result" = OPERATIONS[envelope["operation"]](envelope["request"])
     except wire.Refused as refused:
         wire.emit({"refusal": refused.refusal})

@@ -43,10 +43,12 @@ class Envelope(_Envelope, total=False):
     """A request. Every `beat` seconds, the agent has to send something, at least a `Beat`.
 
     If it `stays`, its answer is not its end: on stdin follow a line with a length, that many bytes of the compressed
-    modules that it does not have yet, and the next envelope; or stdin ends.
+    modules that it does not have yet, and the next envelope; or stdin ends. With `keep`, it stores its program on the
+    pod if it can, and reports that (`Kept`).
     """
 
     stays: bool
+    keep: bool
 
 
 # Models
@@ -589,11 +591,23 @@ Request = Union[
 # Events
 
 
-@final
-class Beat(TypedDict):
-    """The agent is alive and has nothing else to report."""
-
+class _Beat(TypedDict):
     event: Literal["beat"]
+
+
+@final
+class Beat(_Beat, total=False):
+    """The agent is alive and has nothing else to report. One that waits on a held link reports that it is `kept`."""
+
+    kept: str
+
+
+@final
+class Kept(TypedDict):
+    """The program is on the pod, under this hash of 32 hexadecimal digits: it can be run without being sent."""
+
+    event: Literal["kept"]
+    hash: str
 
 
 @final
@@ -783,7 +797,7 @@ Note = Union[
     WaitsForDownload, PartsDeleted, DownloadRestarted, DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown,
     LockElsewhere, DriverSlow, KvCacheKnown, KvCacheDropped, NotWarmedUp,
 ]  # fmt: skip
-Event = Union[Beat, Placed, Fetched, Listening, Launched, Progress, Phase, LogText, WarmUp, Note]
+Event = Union[Beat, Kept, Placed, Fetched, Listening, Launched, Progress, Phase, LogText, WarmUp, Note]
 
 
 # Results
@@ -1237,7 +1251,7 @@ class RefusalReply(TypedDict):
 Reply = Union[ResultReply, RefusalReply]
 # `Event` and `Reply`, in one flat union of final types: only then does mypy know which of them have a key.
 Message = Union[
-    Beat, Placed, Fetched, Listening, Launched, Progress, Phase, LogText, WaitsForDownload, PartsDeleted,
+    Beat, Kept, Placed, Fetched, Listening, Launched, Progress, Phase, LogText, WaitsForDownload, PartsDeleted,
     DownloadRestarted, DownloadStalled, WaitsForLock, HubSilent, FreeSpaceUnknown, LockElsewhere, DriverSlow,
     KvCacheKnown, KvCacheDropped, NotWarmedUp, WarmUp, ResultReply, RefusalReply,
 ]  # fmt: skip

@@ -25,7 +25,7 @@ SHELL_MARK = "# by pi pods setup"  # the end of the line that `--shell-env` adds
 HF_CACHE = os.path.join(HOME, ".cache", "huggingface")
 # In ~/.pi, which may be that of pi itself too: a pod can be used to reach others.
 STATE = (
-    "remote", "lib", "gateway", "checked", "starts", "uploads", "mounting", "provider", "uv-installer.sh",
+    "remote", "lib", "gateway", "checked", "starts", "uploads", "programs", "mounting", "provider", "uv-installer.sh",
     "abilities.new",
 )  # fmt: skip
 LOGS_OF_SETUP = ("apt.log", "mount.log", "try-out.log", "abilities.log")
