@@ -40,7 +40,11 @@ WITHOUT_DEPENDENCIES := tests/remote tests/agent tests/docs $(TYPOS)
 NOT_LOWEST := $(WITHOUT_DEPENDENCIES) $(GATEWAY) tests/clients tests/commands/test_up.py \
   tests/commands/test_across.py tests/commands/test_lock.py tests/commands/test_lease.py tests/commands/test_fix.py \
   tests/commands/test_bench.py tests/commands/test_quicker_starts.py tests/commands/test_warm_up.py \
-  tests/commands/test_setup.py tests/lab_checks tests/packaging $(filter-out tests/commands/test_models_update.py,$(PLANS))
+  tests/commands/test_setup.py tests/lab_checks tests/packaging $(filter-out tests/commands/test_models_update.py,$(PLANS)) \
+  tests/hostile tests/commands/test_access.py tests/commands/test_check.py tests/commands/test_costs.py \
+  tests/commands/test_pods_purge.py tests/commands/test_uploads.py tests/commands/test_downloads.py \
+  tests/commands/test_stalled.py tests/commands/test_browsers.py tests/commands/test_restarted.py \
+  tests/commands/test_logs_over_bad_links.py tests/commands/test_run.py tests/commands/test_attach.py
 # What other targets run.
 NOT_DEFAULT := $(LAB) $(STREAMS) $(GATEWAY) $(PLANS) $(SETUP) $(TYPOS) tests/hostile tests/openssh tests/clients
 # The inner loop: tests that compute, without the few that need an embedded pod, wait for reconnects, or plan for ten seconds.

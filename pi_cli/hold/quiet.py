@@ -1,6 +1,6 @@
-"""When the holder has no pod to wait for: then it sends the agents that wait for the next requests.
+"""When the holder sends the agents that wait for the next requests: at once if it waits for few pods, else later.
 
-An agent that starts takes processor time here and on its pod, of which answers to a command would come later.
+An agent that starts takes processor time here and on its pod. With many pods, answers to a command would come later.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +11,11 @@ from pi_cli.hold import link
 MOMENT = 1.0  # seconds; what takes longer, such as following a log, does not count
 
 
+FEW = 4  # requests
+
+
 class Quiet:
-    """Calls `then` when a request has ended and no other one was sent a moment ago."""
+    """Calls `then` for the first few requests at a time, and when one has ended and none was sent a moment ago."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
@@ -23,6 +26,8 @@ class Quiet:
         """Count a request for as long as a command waits for its answer."""
         request = object()
         self._begun[request] = link.clock()
+        if len(self._recent()) <= FEW:
+            self._then()
         try:
             yield
         finally:
@@ -30,6 +35,9 @@ class Quiet:
             self.look()
 
     def look(self) -> None:
-        now = link.clock()
-        if all(now - begun > MOMENT for begun in self._begun.values()):
+        if not self._recent():
             self._then()
+
+    def _recent(self) -> list[float]:
+        now = link.clock()
+        return [begun for begun in self._begun.values() if now - begun <= MOMENT]

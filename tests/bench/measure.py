@@ -11,6 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+SETTLED_WITHIN = 10.0  # seconds
+LOOK = 0.1  # seconds
+IDLE_SHARE = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,35 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, shown: bool = Fal
 
 
 def in_turns(rounds: int, *works: Callable[[], Cost]) -> list[list[Cost]]:
-    """Do works one after the other, again and again; return the costs of each. The first round only warms up."""
+    """Do works one after the other, again and again; return the costs of each. The first round only warms up.
+
+    What a work leaves behind, such as agents that are loaded for the next request, is not counted for the next work.
+    """
     costs: list[list[Cost]] = [[] for _ in works]
     for number in range(rounds + (rounds > 1)):
         for work, kept in zip(works, costs, strict=True):
+            settle()
             cost = work()
             if number or rounds == 1:
                 kept.append(cost)
     return costs
+
+
+def settle() -> None:
+    """Wait until the processors have nothing to do, for as long as another program may keep them busy."""
+    deadline = time.monotonic() + SETTLED_WITHIN
+    while time.monotonic() < deadline:
+        before, total_before = processor_times()
+        time.sleep(LOOK)
+        idle, total = processor_times()
+        if idle - before >= IDLE_SHARE * (total - total_before):
+            return
+
+
+def processor_times() -> tuple[int, int]:
+    """Return the ticks for which all processors were idle, and the ticks of all of them."""
+    ticks = [*map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def figure(
