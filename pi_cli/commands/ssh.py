@@ -78,6 +78,9 @@ def _run_at_once(name: str, entry: "Pod", command: str) -> None:
     known = early_facts.read(name)
     if known is None or not known.may_be_asked or host_keys.has_jump_hosts(name):
         return
+    from pi_cli.ssh import head_start
+
+    head_start.begin(name)
     from pi_cli import interrupts
     from pi_cli.ssh import remote_command
     from pi_cli.ssh.one_login import NotEarly

@@ -12,8 +12,7 @@ from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.hold.session import HeldSession, Wish
-from pi_cli.pods import agent_program, sending
-from pi_cli.pods.sending import Sending
+from pi_cli.pods import agent_program
 from pi_cli.safe import safe
 from pi_cli.ssh import refusals
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
@@ -23,6 +22,7 @@ from pi_cli.store import debug
 if TYPE_CHECKING:
     from agent import protocol
 
+    from pi_cli.pods.sending import Sending
     from pi_cli.ssh.session import PodSession
 
 VERSION: protocol.Version = 1
@@ -361,6 +361,8 @@ def _sending(
 
     `is_whole`: more follows the request, and so nothing could be sent twice.
     """
+    from pi_cli.pods.sending import Sending  # not loaded by commands that need only a held link
+
     modules = needs(operation, request)
     is_kept = modules in agent_program.KEPT and not is_whole
     line = envelope(session, operation, request, keep=is_kept)
@@ -376,12 +378,6 @@ def _kept(session: PodSession, sending: Sending | None, message: protocol.Kept) 
 def needs(operation: protocol.Operation, request: protocol.Request) -> str:
     """Return for which operation of `agent_program` the modules are that a request needs."""
     return agent_program.LEASED_START if request.get("lease") else operation
-
-
-def program(operation: str, *, after: str | None = None) -> bytes:
-    """Return the modules for an operation as the agent reads them; `after` is what its process has done before."""
-    has = frozenset(agent_program.names(after)) if after else frozenset()
-    return sending.with_size(agent_program.packed(operation, has))
 
 
 def envelope(

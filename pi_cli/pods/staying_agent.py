@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pi_cli import waits
 from pi_cli.pods import agent_link, agent_program
 from pi_cli.pods.agent_link import MarkedLines, OnEvent, PodHangs
-from pi_cli.pods.sending import Sending
+from pi_cli.pods.sending import Sending, with_size
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class StayingAgent:
         needs = agent_link.needs(operation, request)
         if self._process is None:
             assert sending
-            self._inputs.put_nowait(agent_link.program(self._then, after=needs))
+            has = frozenset(agent_program.names(needs))
+            self._inputs.put_nowait(with_size(agent_program.packed(self._then, has)))
             self._process = asyncio.create_task(
                 self._session.stream(
                     sending.command,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.safe import safe_line
-from pi_cli.ssh import algorithms, early_plan, keys, login_failures, transport
+from pi_cli.ssh import algorithms, early_plan, head_start, keys, login_failures, transport
 from pi_cli.ssh.early import Early
 from pi_cli.ssh.early_facts import Server
 from pi_cli.ssh.first import First
@@ -173,7 +173,7 @@ class Login:
                 options["tunnel"] = self.via
             else:
                 self.transport = await attempt.enter_async_context(
-                    transport.opened(self.destination, self.connect_timeout)
+                    transport.opened(self.destination, self.connect_timeout, head_start.take(self.pod))
                 )
                 options["sock"] = self.transport.socket
             async with keys.available(self.destination, self._timeout_paused) as self.keys:

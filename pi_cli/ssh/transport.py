@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
+from pi_cli.ssh import head_start
+from pi_cli.ssh.head_start import HeadStart
 from pi_cli.ssh.ssh_config import Destination
 
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
@@ -52,20 +54,23 @@ class Transport:
 
 
 @asynccontextmanager
-async def opened(destination: Destination, seconds: float) -> AsyncIterator[Transport]:
+async def opened(destination: Destination, seconds: float, begun: HeadStart | None = None) -> AsyncIterator[Transport]:
     """Open a transport; connecting and the server's banner together may take this many seconds.
+
+    `begun` is a connection that may lead there, and is closed if it does not.
 
     Raises `NoBanner`, naming the step that failed.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     if command := destination.option("proxycommand"):
+        if begun:
+            begun.socket.close()
         async with _through_proxy_command(destination, command) as (sock, stderr):
             silence = f"the ProxyCommand of {destination} sent no SSH banner within {seconds:g} s"
             yield Transport(sock, deadline - clock(), silence, stderr)
         return
-    addresses = await _resolve(destination, deadline, seconds)
-    with closing(await _connect(destination, addresses, deadline, seconds)) as sock:
+    with closing(await _connected(destination, deadline, seconds, begun)) as sock:
         silence = f"{destination} accepts connections but sent no SSH banner within {seconds:g} s"
         yield Transport(sock, deadline - clock(), silence)
 
@@ -93,6 +98,32 @@ async def _resolve(destination: Destination, deadline: float, seconds: float) ->
     except TimeoutError as error:
         raise NoBanner(f"the name of {destination} was not resolved within {seconds:g} s") from error
     return [(family, address) for family, _, _, _, address in infos]
+
+
+async def _connected(
+    destination: Destination, deadline: float, seconds: float, begun: HeadStart | None
+) -> socket.socket:
+    """Return a socket that is connected: that of the connection which was begun, if it leads there and succeeds."""
+    is_used = False
+    try:
+        addresses = await _resolve(destination, deadline, seconds)
+        is_used = begun is not None and await _finishes(begun, destination, addresses, deadline)
+    finally:
+        if begun and not is_used:
+            begun.socket.close()
+    return begun.socket if begun and is_used else await _connect(destination, addresses, deadline, seconds)
+
+
+async def _finishes(begun: HeadStart, destination: Destination, addresses: list[Address], deadline: float) -> bool:
+    if destination.option("bindaddress") or not addresses or not begun.leads_to(*addresses[0]):
+        return False
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(loop.time() + (deadline - loop.time()) / len(addresses)):
+            await loop.sock_connect(begun.socket, addresses[0][1])
+    except OSError as error:
+        return head_start.is_connected(error)
+    return True
 
 
 async def _connect(

@@ -73,14 +73,10 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, shown: bool = Fal
 
 
 def in_turns(rounds: int, *works: Callable[[], Cost]) -> list[list[Cost]]:
-    """Do works one after the other, again and again; return the costs of each. The first round only warms up.
-
-    What a work leaves behind, such as agents that are loaded for the next request, is not counted for the next work.
-    """
+    """Do works one after the other, again and again; return the costs of each. The first round only warms up."""
     costs: list[list[Cost]] = [[] for _ in works]
     for number in range(rounds + (rounds > 1)):
         for work, kept in zip(works, costs, strict=True):
-            settle()
             cost = work()
             if number or rounds == 1:
                 kept.append(cost)
@@ -88,7 +84,7 @@ def in_turns(rounds: int, *works: Callable[[], Cost]) -> list[list[Cost]]:
 
 
 def settle() -> None:
-    """Wait until the processors have nothing to do, for as long as another program may keep them busy."""
+    """Wait for 10 s at most until the processors have nothing to do: what a work leaves behind is not the next's."""
     deadline = time.monotonic() + SETTLED_WITHIN
     while time.monotonic() < deadline:
         before, total_before = processor_times()

@@ -18,6 +18,7 @@ import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from pi_cli.hold import client, conversation, messages, place
+from pi_cli.pods import shell
 from pi_cli.ssh.quick_asyncssh import asyncssh
 from pi_cli.ssh.session import PodSession
 from tests.commands.staying import staying
@@ -109,6 +110,23 @@ def test_a_second_command_does_not_log_in(pi: Pi, way: Relay) -> None:
         until(does_not_log_in, "the link has answered within its patience")  # which a busy machine may not
     assert pi("stop", "q").code == 0
     assert pods_json()["pods"]["dc1"]["models"] == {}
+
+
+def test_the_next_agents_of_a_link_are_not_sent_again(pi: Pi, linked: EmbeddedPod, way: Relay) -> None:
+    """The pod keeps them; one that has lost them is sent them, and the link stays."""
+
+    def asks_the_pod_to_run(*commands: str) -> bool:
+        before = way.met
+        linked.commands.clear()
+        assert pi("list").code == 0
+        until(lambda: len(linked.commands) >= len(commands), "an agent waits for the next request")
+        return linked.commands == [*commands] and way.met == before
+
+    until(lambda: asks_the_pod_to_run(shell.KEPT_AGENT), "the pod has kept the agent")
+    for file in (linked.home / ".pi" / "programs").iterdir():
+        file.unlink()
+    until(lambda: asks_the_pod_to_run(shell.KEPT_AGENT, shell.AGENT), "it is sent once more")
+    until(lambda: asks_the_pod_to_run(shell.AGENT), "the link is used again")
 
 
 @pytest.mark.usefixtures("linked")

@@ -16,7 +16,7 @@ from tests.openssh.at_work import MODEL, QUICK, begin, ended, start
 pytestmark = pytest.mark.usefixtures("wires")
 
 # What was counted (OpenSSH 9.2, the public port open) in November 2026, and two more for a machine that is busy.
-LIST, LIST_AGAIN = 4.0 + 2, 1.4 + 2
+LIST, LIST_AGAIN = 3.0 + 2, 1.4 + 2
 LOGS = 2.6 + 2
 SSH = 4.0 + 2
 STOP = 4.4 + 2
