@@ -66,7 +66,7 @@ def connect(port: int, **settings: tuple[str, ...]) -> None:
     asyncio.run(open_and_close())
 
 
-def test_the_login_uses_the_connection_that_was_begun(server: Listener) -> None:
+def test_the_login_uses_the_connection_that_is_there(server: Listener) -> None:
     know(server.port)
     head_start.begin("dc1")
     begun = head_start._begun["dc1"].socket
