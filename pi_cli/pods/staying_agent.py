@@ -44,7 +44,7 @@ class StayingAgent:
                         if "event" not in message:
                             answered()
                             answer.set_result(message)
-                        elif message["event"] != "beat":
+                        elif message["event"] not in ("beat", "kept"):  # it is not asked to keep its program
                             answered()
                             on_event(message)
 

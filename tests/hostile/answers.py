@@ -291,7 +291,7 @@ NETWORK: "protocol.NetworkResult" = {
 
 HOLDER: "protocol.Downloader" = {"is_here": False, "pod": "dc2"}
 EVENTS: "list[protocol.Event]" = [
-    {"event": "beat"},
+    {"event": "beat", "kept": UID},
     {"event": "kept", "hash": UID},
     {"event": "placed", "port": 8001, "gpu": "0", "log": LOG},
     {"event": "progress", "done": 5, "total": 10, "by": None},
