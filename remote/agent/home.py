@@ -75,12 +75,16 @@ def uptime() -> float:
 
 
 def write_file(path: str, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, content: bytes) -> None:
     """Replace a file in one step."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     temporary = "%s.%d.new" % (path, os.getpid())
     try:
-        with os.fdopen(create(temporary), "w") as file:
-            file.write(text)
+        with os.fdopen(create(temporary), "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ pi names it by a hash of all that will run, and remembers that hash only after t
 anybody else writes into the folder is never run. The version of Python counts too, since bytecode is made for one.
 """
 
-import contextlib
 import os
 import sys
 from typing import List, Optional
@@ -32,17 +31,7 @@ def keep() -> Optional[str]:
 
         program = marshal.dumps(codes)
         name = blake2b(program + sys.version.encode(), digest_size=HASH_SIZE).hexdigest()
-        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-        path = os.path.join(FOLDER, name)
-        temporary = "%s.%d.new" % (path, os.getpid())
-        try:
-            with os.fdopen(home.create(temporary), "wb") as file:
-                file.write(program)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        home.write_bytes(os.path.join(FOLDER, name), program)
         drop_old()
     except (OSError, ImportError, ValueError):
         return None
