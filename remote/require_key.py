@@ -17,6 +17,8 @@ a minute: by that, pi sees for how long no client did. Reading requests, such as
 With a key, `/.well-known/pi-model?look` reports all that a look at a model needs: a line of JSON with `health`, the
 status of `/health`, and `silent`, for how many seconds no request was answered although some wait, or null if none
 waits (the engine's own counts stand still with the engine); then the metrics. `?requests` reports `silent` only.
+`?routes` reports the paths that the server serves, by which pi knows what the model is for: /openapi.json takes a vLLM
+half a second to a second when it is first asked for.
 
 A browser asks before it sends a key (a CORS preflight). That request passes only if the model was started for browsers
 (`--allowed-origins`, in `PI_ALLOWED_ORIGINS`): vLLM answers it, and nothing else behind this check sees it.
@@ -176,11 +178,7 @@ class RequireKey:
         if is_valid:
             self._strangers.known(scope, receive)
         if scope["type"] == "http" and _path(scope) == PROOF_ROUTE:
-            if is_valid and scope.get("query_string") == b"requests":
-                await _answer(send, {"silent": self._silent()})
-                return
-            if is_valid and scope.get("query_string") == b"look":
-                await self._look(scope, receive, send)
+            if is_valid and await self._tell(scope, receive, send):
                 return
             if self._proof_keys:
                 await self._prove(scope, send)
@@ -216,6 +214,19 @@ class RequireKey:
             await self._app(scope, receive, noted)
         finally:
             del self._waiting[number]
+
+    async def _tell(self, scope: Message, receive: Receive, send: Send) -> bool:
+        """Answer a question of pi about the model; return whether it was one."""
+        question = scope.get("query_string")
+        if question == b"look":
+            await self._look(scope, receive, send)
+        elif question == b"requests":
+            await _answer(send, {"silent": self._silent()})
+        elif question == b"routes":
+            await _answer(send, {"routes": _routes(scope)})
+        else:
+            return False
+        return True
 
     async def _look(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer with the model's health, and with its metrics if they come soon."""
@@ -304,6 +315,12 @@ def _path(scope: Message) -> str:
     """Return the path without the prefix `--root-path`, which some servers include."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if path.startswith(root) else path
+
+
+def _routes(scope: Message) -> list[str]:
+    """Return the paths that the application serves; none if it is not one of Starlette's, which puts itself there."""
+    routes = getattr(scope.get("app"), "routes", ())
+    return sorted({route.path for route in routes if isinstance(getattr(route, "path", None), str)})
 
 
 def _presented(scope: Message) -> list[bytes]:

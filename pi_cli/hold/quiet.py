@@ -8,10 +8,8 @@ from contextlib import contextmanager
 
 from pi_cli.hold import link
 
-MOMENT = 1.0  # seconds; what takes longer, such as following a log, does not count
-
-
 FEW = 4  # requests
+MOMENT = 1.0  # seconds; what takes longer, such as following a log, does not count
 
 
 class Quiet:

@@ -16,7 +16,9 @@ from pi_cli.vllm.kinds import ROUTES
 
 Kind = Literal["generation", "embedding", "reranker", "classification", "speech", "pooling"]
 
-DESCRIPTION = "/openapi.json"
+# pi's guard answers the first (`remote/require_key.py`). vLLM composes the second when it is first asked for it, which
+# takes up to a second; a model that an older version of pi has started has only that one.
+GUARD_ROUTES, DESCRIPTION = "/.well-known/pi-model?routes", "/openapi.json"
 COMPLETIONS, EMBEDDINGS, RERANK = "/v1/completions", "/v1/embeddings", "/rerank"
 CLASSIFY, POOLING, TRANSCRIPTIONS = "/classify", "/pooling", "/v1/audio/transcriptions"
 # The route by which a kind is known, the most telling first: a model that embeds also ranks by comparing embeddings,
@@ -62,19 +64,28 @@ def kind_of(routes: Collection[str]) -> Kind | None:
     return next((kind for route, kind in TELLING.items() if route in routes), None)
 
 
-def routes_of(description: object) -> Collection[str]:
-    """Return the routes in a server's OpenAPI description, whatever it sent."""
-    paths = description.get("paths") if isinstance(description, dict) else None
+def routes_of(answer: object) -> Collection[str]:
+    """Return the routes in the answer of pi's guard or in a server's OpenAPI description, whatever it sent."""
+    if not isinstance(answer, dict):
+        return ()
+    routes, paths = answer.get("routes"), answer.get("paths")
+    if isinstance(routes, list):
+        return [route for route in routes if isinstance(route, str)]
     return paths.keys() if isinstance(paths, dict) else ()
 
 
 async def ask_kind(client: httpx2.AsyncClient) -> Kind | None:
     """Ask a server what it serves; None if it does not say, for example with `--disable-fastapi-docs`."""
-    response = await client.get(DESCRIPTION)
+    return kind_of(await _asked(client, GUARD_ROUTES)) or kind_of(await _asked(client, DESCRIPTION))
+
+
+async def _asked(client: httpx2.AsyncClient, source: str) -> Collection[str]:
+    """Return the routes that a server reports; none if it does not."""
+    response = await client.get(source)
     try:
-        return kind_of(routes_of(response.json())) if response.status_code == 200 else None
+        return routes_of(response.json()) if response.status_code == 200 else ()
     except (ValueError, RecursionError):
-        return None
+        return ()
 
 
 def question(kind: Kind | None, name: str) -> Question:

@@ -236,8 +236,7 @@ class WarmUp:
         if code is not None:
             self._conclude(code)
             return
-        listening = ports.listening_sockets()
-        if self._port in listening and ports.health(self._port, self._processes(), listening) == 200:
+        if ports.accepts(self._port) and ports.health(self._port, self._processes()) == 200:
             self.end("ready")
 
     def _conclude(self, code: int) -> None:

@@ -47,9 +47,8 @@ def watch(
                     "signal": end.signal,
                     "death": memory.evidence(),
                 }
-            listening = ports.listening_sockets()  # a cheap check before the search through all processes
-            is_open = record["port"] in listening
-            if is_open and ports.health(record["port"], processes.marked().get(uid, []), listening) == 200:
+            port = record["port"]
+            if ports.accepts(port) and ports.health(port, processes.marked().get(uid, [])) == 200:
                 took = home.uptime() - record["since"]
                 return {"state": "healthy", "record": record, "took": took, "code": None, "signal": None, "death": None}
             if wire.stdin_ended(home.TICK):

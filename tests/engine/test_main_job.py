@@ -47,6 +47,14 @@ def status(url: str, *, key: str | None = None, method: str = "GET") -> int:
             return error.code
 
 
+def told(url: str) -> str:
+    """Return what the guard of a model answers to pi."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def test_setup_of_a_bare_debian_says_what_it_did(engine: Engine) -> None:
     assert engine.setup.code == 0, engine.setup.err
     assert engine.setup.out.startswith("ready pod `dc1`: 1x NVIDIA H100 80GB HBM3, vLLM 0.32.0")
@@ -71,11 +79,11 @@ def test_the_main_job(clean: Engine, tmp_path: Path) -> None:
         assert status(url + path, method=method) == 401, path
     assert status(url + "/health") == 200
     assert status(url + "/v1/models", key=KEY) == 200
-    looked = urllib.request.Request(url + "/.well-known/pi-model?look", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(looked) as answer:
-        head, *metrics = answer.read().decode().splitlines()
+    head, *metrics = told(url + "/.well-known/pi-model?look").splitlines()
     assert json.loads(head) == {"health": 200, "silent": None}
     assert [line for line in metrics if line.startswith("vllm:num_requests_running{")]
+    routes = json.loads(told(url + "/.well-known/pi-model?routes"))["routes"]
+    assert {"/v1/completions", "/v1/chat/completions"} <= set(routes)
 
     folder = tmp_path / "things"
     folder.mkdir()

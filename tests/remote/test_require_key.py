@@ -367,6 +367,16 @@ def test_it_tells_for_how_long_no_request_was_answered(monkeypatch: pytest.Monke
     assert asyncio.run(request(method="GET")) == [None, None]
 
 
+def test_it_reports_what_the_server_serves_to_those_with_a_key(application: Application) -> None:
+    paths = ["/v1/models", "/v1/completions", "/v1/completions"]  # one for each method
+    app = SimpleNamespace(routes=[*(SimpleNamespace(path=path) for path in paths), object()])
+    asked = partial(ask, application, PROOF_ROUTE, query_string=b"routes", app=app)
+    assert json.loads(asked(BEARER)[1]["body"]) == {"routes": ["/v1/completions", "/v1/models"]}
+    assert status(asked()) == 401
+    unknown = ask(application, PROOF_ROUTE, BEARER, query_string=b"routes")
+    assert json.loads(unknown[1]["body"]) == {"routes": []}
+
+
 async def nothing(*_: Any) -> Any:
     return None
 
