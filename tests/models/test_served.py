@@ -9,7 +9,7 @@ import pytest
 from pi_cli.models import served
 
 EMBEDDER = ["/v1/embeddings", "/rerank", "/v1/models"]
-HOSTILE = [
+HOSTILE: list[Any] = [
     None,
     1,
     [],
@@ -43,7 +43,7 @@ def test_the_guard_says_it_without_the_description() -> None:
 
 @pytest.mark.parametrize("routes", [None, {"routes": []}, {"routes": ["/v1/models"]}], ids=["older", "none", "others"])
 def test_without_the_guard_the_description_says_it(routes: Any) -> None:
-    answers = {served.DESCRIPTION: {"paths": {route: {} for route in EMBEDDER}}}
+    answers: dict[str, Any] = {served.DESCRIPTION: {"paths": {route: {} for route in EMBEDDER}}}
     answers |= {served.GUARD_ROUTES: routes} if routes else {}
     assert kind(answers)[0] == "embedding"
 
