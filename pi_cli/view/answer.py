@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pi_cli.safe import Sanitizer
-from pi_cli.view import markdown, open_blocks
+from pi_cli.view import markdown, open_blocks, waiting
 from pi_cli.view.markdown import MarkdownBlock
 from pi_cli.view.open_blocks import Code, OpenBlock
 
@@ -178,6 +178,7 @@ class Rendered:
         cursor = (HIDE_CURSOR if drawn and not self._height else "", SHOW_CURSOR if self._height and not drawn else "")
         self._height = len(drawn)
         if text:
+            waiting.wrote(text)
             self._stream.write(cursor[0] + text + cursor[1])
             self._stream.flush()
         ended = time.monotonic()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from fcntl import ioctl
 from pathlib import Path
+from textwrap import dedent
 from types import FrameType, SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from pi_cli.view import answer, markdown
 from pi_cli.view.answer import Rendered
-from tests.view.screen import Screen
+from tests.view.screen import Screen, drawn
 
 MARKDOWN = """\
 # A plan for *all*
@@ -122,6 +123,29 @@ Setext
 end"""
 
 
+WAITING = """
+    import asyncio, sys
+    from pi_cli import waits
+    from pi_cli.view import waiting
+    from pi_cli.view.answer import Rendered
+
+    waiting.DELAY, waiting.INTERVAL = 0.0, 0.02
+    waiting.install()
+
+    async def main():
+        shown = Rendered(sys.stderr)
+        with waits.on("asking the Hub"):
+            while not waiting._sign.is_shown:
+                await asyncio.sleep(0.01)
+            shown.write("A sum:\\n\\nTwo plus ")
+            await asyncio.sleep(10 * waiting.INTERVAL)
+            shown.write("two.")
+            shown.end()
+
+    asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def each_piece_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw after each piece, as if the answer came slowly."""
@@ -183,6 +207,12 @@ def test_the_result_does_not_depend_on_how_the_answer_is_split(seed: int) -> Non
 
 
 @pytest.mark.usefixtures("each_piece_is_drawn")
+def test_what_is_still_waited_for_leaves_no_trace_in_an_answer() -> None:
+    screen = drawn(dedent(WAITING), width=60)
+    assert "asking the Hub (0s)" in screen.raw
+    assert screen.rows == ["A sum:", "", "Two plus two."]
+
+
 def test_final_text_is_written_once() -> None:
     """Only the growing block is redrawn: text that has left the screen would be in the scrollback twice."""
     paragraphs = [f"Paragraph {number} of the answer." for number in range(40)]
