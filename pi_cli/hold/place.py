@@ -53,6 +53,31 @@ class Place:
             return None
         return f"{DESCRIPTORS}/{_descriptor(self.folder, self.folder.stat().st_ino)}/{self.name}"
 
+    def of_all_versions(self) -> list["Place"]:
+        """Return where a pi with this configuration may have a holder, also another version of it."""
+        return [Place(self.folder, name) for name in self._entries() if "." not in name]
+
+    def announce(self) -> Path:
+        """Make a file that says that a holder is coming; it consumes the file before it takes its place."""
+        announced = self.folder / f"{self._configuration}.{os.urandom(8).hex()}"
+        os.close(os.open(announced, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return announced
+
+    def call_off(self) -> None:
+        """Have the holders that are coming end at once."""
+        for name in self._entries():
+            if "." in name and not (self.folder / name).is_socket():
+                (self.folder / name).unlink(missing_ok=True)
+
+    @property
+    def _configuration(self) -> str:
+        return self.name.partition("-")[0]
+
+    def _entries(self) -> list[str]:
+        with suppress(OSError):
+            return [name for name in os.listdir(self.folder) if name.startswith(self._configuration)]  # noqa: PTH208
+        return []
+
 
 @cache
 def _descriptor(folder: Path, inode: int) -> int:
@@ -121,12 +146,14 @@ def _name() -> str:
     import hashlib  # not loaded where no link was ever held
     import socket
 
-    digest = hashlib.sha256()
-    for part in (__version__, sys.prefix, str(paths.config_dir().absolute()), socket.gethostname()):
-        digest.update(os.fsencode(part) + b"\0")
+    def digest(*parts: str) -> str:
+        return hashlib.sha256(b"".join(os.fsencode(part) + b"\0" for part in parts)).hexdigest()[:8]
+
+    files = []
     for folder in (paths.asset(AGENT), Path(__file__).parent):
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name.endswith(".py"):
                 status = entry.stat()
-                digest.update(os.fsencode(f"{entry.path}\0{status.st_mtime_ns}\0{status.st_size}\0"))
-    return digest.hexdigest()[:16]
+                files += [entry.path, str(status.st_mtime_ns), str(status.st_size)]
+    configuration = digest(str(paths.config_dir().absolute()), socket.gethostname())
+    return f"{configuration}-{digest(__version__, sys.prefix, *files)}"

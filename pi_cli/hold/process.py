@@ -21,14 +21,29 @@ LOGINS_AT_ONCE = 8  # as in `pods.fleet`: sshd drops logins while ten are in pro
 WATCHED = (paths.pods_file, paths.known_hosts_file, settings.file)
 
 
-def serve(pods: Mapping[str, Any], agent: Agent, protocol: int) -> None:
-    """Hold links to these pods, and to those that commands hand over, until none is left."""
+def serve(pods: Mapping[str, Any], announced: Path, agent: Agent, protocol: int) -> None:
+    """Hold links to these pods, and to those that commands hand over, until none is left.
+
+    Once `pi pods unlink` has deleted the file by which the command has `announced` this process, it holds none.
+    """
     there = place.make()
     address = there.address() if there else None
-    if there is None or address is None or client.hand_over(pods):
+    if there is None or address is None or not announced.exists():
         return
-    with suppress(OSError, PiError):
-        asyncio.run(_Holder(there, agent, protocol).run(address, pods))
+    if not client.hand_over(pods):
+        with suppress(OSError, PiError):
+            asyncio.run(_Holder(there, agent, protocol).run(address, pods, announced))
+    elif not _is_wanted(announced):
+        client.unlink(pods)
+
+
+def _is_wanted(announced: Path) -> bool:
+    """Return whether the links that were announced are still wanted; from now on, they are ended as all are."""
+    try:
+        announced.unlink()
+    except OSError:
+        return False
+    return True
 
 
 class _Holder:
@@ -42,13 +57,15 @@ class _Holder:
         self._slots = asyncio.Semaphore(LOGINS_AT_ONCE)
         self._files = _versions()
 
-    async def run(self, address: str, pods: Mapping[str, Any]) -> None:
+    async def run(self, address: str, pods: Mapping[str, Any], announced: Path) -> None:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ending.set)
         server = await self._listen(address)
         try:
             self._add(pods)
-            while not self._ending.is_set() and await self._is_wanted():
+            if not _is_wanted(announced):
+                return
+            while not self._ending.is_set() and await self._is_used():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), LOOK)
         finally:
@@ -77,7 +94,7 @@ class _Holder:
         except OSError:
             return False
 
-    async def _is_wanted(self) -> bool:
+    async def _is_used(self) -> bool:
         """End the links that are lost or not used any more; return whether any is left, and this is the holder."""
         for each, task in list(self._tasks.items()):
             is_current = self._links.get(each.pod) is each
@@ -86,7 +103,7 @@ class _Holder:
                 if is_current:
                     del self._links[each.pod]
         with suppress(PiError):
-            held = settings.seconds_held()
+            held = settings.seconds_held() if place.find() == self._place else 0.0  # else pi was updated
             idle = [pod for pod, each in self._links.items() if not each.clients and link.clock() - each.used_at > held]
             await self._end(idle)
         files = _versions()

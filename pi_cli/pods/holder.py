@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+from pathlib import Path
 
 from pi_cli.hold import process
 from pi_cli.hold.link import Agent
@@ -13,9 +14,9 @@ GC_THRESHOLD = 100_000  # as of pi itself
 
 def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
-    pods = json.loads(sys.stdin.buffer.read())
+    given = json.loads(sys.stdin.buffer.read())
     agent = Agent(shell.AGENT, sending.with_size(agent_program.waiting()), shell.KEPT_AGENT, shell.NOT_KEPT)
-    process.serve(pods, agent, agent_link.VERSION)
+    process.serve(given["pods"], Path(given["announced"]), agent, agent_link.VERSION)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Over an embedded pod, behind a relay that counts the connections: each is a logi
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,6 +58,13 @@ def holders() -> list[int]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def other() -> place.Place:
+    """Return the place of a holder, whatever version of pi it is of."""
+    there = place.find()
+    assert there
+    return there.of_all_versions()[0]
 
 
 def holder() -> int:
@@ -312,6 +320,36 @@ def test_commands_end_a_link(pi: Pi, words: list[str]) -> None:
     assert pi(*words).code == 0
     until(lambda: not holders(), "the holder ends")
     assert not place.find() or not list(place.find().folder.iterdir())  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("way")
+def test_unlink_calls_off_a_link_that_a_command_has_just_begun(pi: Pi) -> None:
+    assert pi("list").code == 0
+    assert holders(), "one is coming"
+    assert pi("pods", "unlink").code == 0
+    until(lambda: not holders(), "it ends")
+    folder = place.find()
+    assert folder
+    assert not list(folder.folder.iterdir())
+
+
+@pytest.mark.usefixtures("way")
+def test_another_version_of_pi_can_end_a_link_and_an_update_does(pi: Pi, tmp_path: Path) -> None:
+    for package in ("pi_cli", "remote"):
+        shutil.copytree(Path(package), tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def link() -> None:
+        listing = [sys.executable, "-m", "pi_cli", "list"]
+        subprocess.run(listing, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
+        until(lambda: client.linked(other()) == ["dc1"], "dc1 is linked")
+
+    link()
+    assert client.linked() == [], "it is no use to this version"
+    assert pi("pods", "unlink").out == "closed the connection to `dc1`\n"
+    until(lambda: not holders(), "it ends")
+    link()
+    (tmp_path / "pi_cli/hold/link.py").touch()
+    until(lambda: not holders(), "it ends")
 
 
 @pytest.mark.usefixtures("linked")
