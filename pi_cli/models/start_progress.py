@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pi_cli.errors import PiError
 from pi_cli.events import Note, Output, Phase, Progress, Report
+from pi_cli.hints import fill
 from pi_cli.models.model_status import LAUNCHED, without_count
 from pi_cli.planning.plan import Plan
 from pi_cli.pods.reports import (
@@ -130,6 +131,16 @@ class StartProgress:
         """Report the clean-up after Ctrl+C or a failure, unless there is nothing to clean up."""
         if self.log_path and not self.has_ended:
             self._enter("cleaning up on the pod (Ctrl+C quits now)")
+
+    def report_cancelled(self, name: str, *, is_stopped: bool) -> None:
+        """Report how the clean-up after Ctrl+C ended, unless there was nothing to clean up."""
+        if not self.log_path or self.has_ended:
+            return
+        unsure = (
+            "the pod has not confirmed that `{name}` is stopped: if `pi list --pod {pod}` shows it, stop it with "
+            "`pi stop {name} --pod {pod}`"
+        )
+        self.report(Note(self.pod, fill("`{name}` is stopped" if is_stopped else unsure, name=name, pod=self.pod)))
 
     @contextmanager
     def monitored(self) -> Iterator[None]:

@@ -282,6 +282,9 @@ async def _rolled_back_on_failure(
         with suppress(OSError):  # the terminal may be closed, which may be the reason for the cancellation
             progress.report_rollback()
         is_stopped = await withdraw(session, uid, name)
+        if isinstance(error, asyncio.CancelledError):
+            with suppress(OSError):
+                progress.report_cancelled(name, is_stopped=is_stopped)
         if isinstance(error, PodUnreachable) and progress.was_launched and not is_stopped:
             hint = (
                 "`{name}` keeps loading on the pod; once that answers, follow it with "

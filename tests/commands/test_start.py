@@ -187,7 +187,9 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
                 break
         starting.send_signal(signal.SIGINT)
         assert starting.wait(timeout=20) == 130
-        assert "Traceback" not in starting.stderr.read()
+        after = starting.stderr.read()
+        assert "Traceback" not in after
+        assert after.rstrip().endswith("`q` is stopped")
     until(lambda: not running(pod) and not [each for each in pod.processes() if "download" in each.command])
     assert "q" not in pods_json()["pods"]["dc1"]["models"]
     assert list((pod.home / ".pi" / "models").iterdir()) == []
