@@ -277,14 +277,18 @@ async def _rolled_back_on_failure(
     try:
         yield
     except BaseException as error:
-        if not progress.was_asked or interrupts.is_impatient():
+        if not progress.was_asked:
             raise  # a refusal does not wait for a rollback of nothing
-        with suppress(OSError):  # the terminal may be closed, which may be the reason for the cancellation
-            progress.report_rollback()
-        is_stopped = await withdraw(session, uid, name)
-        if isinstance(error, asyncio.CancelledError):
-            with suppress(OSError):
-                progress.report_cancelled(name, is_stopped=is_stopped)
+        is_stopped = False
+        try:
+            if not interrupts.is_impatient():
+                with suppress(OSError):  # the terminal may be closed, which may be the reason for the cancellation
+                    progress.report_rollback()
+                is_stopped = await withdraw(session, uid, name)
+        finally:
+            if isinstance(error, asyncio.CancelledError):
+                with suppress(OSError):
+                    progress.report_cancelled(name, is_stopped=is_stopped)
         if isinstance(error, PodUnreachable) and progress.was_launched and not is_stopped:
             hint = (
                 "`{name}` keeps loading on the pod; once that answers, follow it with "

@@ -195,6 +195,27 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
     assert list((pod.home / ".pi" / "models").iterdir()) == []
 
 
+def test_a_second_ctrl_c_says_what_may_still_run(pod: EmbeddedPod) -> None:
+    words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=20"]
+    with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
+        assert starting.stderr is not None
+        for line in starting.stderr:
+            if "starting vLLM" in line:
+                break
+        for process in (each for each in pod.processes() if "serve" in each.command):
+            os.kill(process.pid, signal.SIGSTOP)  # stopping it takes long enough for a second signal
+        starting.send_signal(signal.SIGINT)
+        for line in starting.stderr:
+            if "cleaning up" in line:
+                break
+        starting.send_signal(signal.SIGINT)
+        after = starting.stderr.read()
+        assert starting.wait(timeout=20) == 130
+    assert "the pod has not confirmed that `q` is stopped" in after
+    assert "`pi stop q --pod dc1`" in after
+    assert "Traceback" not in after
+
+
 def test_kill_9_of_pi_leaves_nothing_that_the_next_list_does_not_show(pi: Pi, pod: EmbeddedPod) -> None:
     """Fault 27, at one moment."""
     words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=4"]
