@@ -14,9 +14,9 @@ def watched_for(*texts: str) -> Iterator[set[str]]:
 
     def look() -> None:
         while not done.wait(0.002):
-            for entry in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    words = entry.read_text(errors="replace")
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):  # it has ended since it was listed
+                    words = (process / "cmdline").read_text(errors="replace")
                     if any(text in words for text in texts):
                         found.add(words)
 

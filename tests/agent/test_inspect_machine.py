@@ -6,6 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def machine(environment: Path) -> Iterator[Machine]:
     machine = Machine(environment)
     yield machine
     for record in machine.records():
-        os.killpg(record["pid"], 9)
+        with suppress(ProcessLookupError):
+            os.killpg(record["pid"], 9)
 
 
 def inspect(machine: Machine, **request: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,9 @@ def machine(environment: Path) -> Iterator[LogMachine]:
         log_machine.folder.mkdir()
         yield log_machine
         for record in log_machine.records():
-            if record["pid"] and Path(f"/proc/{record['pid']}").exists():
-                os.killpg(record["pid"], signal.SIGKILL)
+            if record["pid"]:
+                with suppress(ProcessLookupError):
+                    os.killpg(record["pid"], signal.SIGKILL)
 
 
 def test_existing_and_new_lines_are_sent_byte_for_byte(machine: LogMachine) -> None:

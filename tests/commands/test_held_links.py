@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def held(monkeypatch: pytest.MonkeyPatch, environment: Path) -> Iterator[None]:
     assert environment.is_dir()
     yield
     for pid in holders():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be ending by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 def holders() -> list[int]:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def machine(environment: Path) -> Iterator[Machine]:
     yield made
     for record in made.records():
         if record["pid"]:
-            os.killpg(record["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(record["pid"], signal.SIGKILL)
 
 
 def request(hub: Hub, **changes: Any) -> Any:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -25,7 +26,8 @@ def held(monkeypatch: pytest.MonkeyPatch, environment: object) -> Iterator[None]
     monkeypatch.setenv("PI_HOLD", "1")
     yield
     for pid in holders():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be ending by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
