@@ -5,7 +5,7 @@ from typing import Any
 
 from pi_cli.errors import BadUsage
 from pi_cli.fleet.reality import ModelFacts, PodFacts
-from pi_cli.pods import agent, checks
+from pi_cli.pods import checks, replies
 from pi_cli.vllm import own_variables, vllm_arguments
 
 VERSION = 1
@@ -95,7 +95,7 @@ def _model(table: object) -> ModelFacts:
     words = [
         (word, group.get("origin")) for group in groups or () for word in checks.each(checks.string, group["words"])
     ]
-    origins = tuple(checks.one_of(origin, agent.ORIGINS) for _, origin in words if origin is not None)
+    origins = tuple(checks.one_of(origin, replies.ORIGINS) for _, origin in words if origin is not None)
     if origins and len(origins) != len(words):
         raise ValueError("some of its arguments have no origin")
     return ModelFacts(

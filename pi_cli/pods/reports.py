@@ -1,6 +1,6 @@
 """The answers of a pod as checked types: running and dead models, the machine, the events of a start.
 
-Only `pods.agent` creates them. Their text is safe for a terminal, and their numbers are in range.
+Only `pods.replies` creates them. Their text is safe for a terminal, and their numbers are in range.
 """
 
 from typing import TYPE_CHECKING, Any, Literal

@@ -11,7 +11,7 @@ from pi_cli.errors import BadUsage, PiError
 from pi_cli.fleet import lock, reality
 from pi_cli.fleet.lock import Lock
 from pi_cli.fleet.reality import ModelFacts, PodFacts
-from pi_cli.pods import agent
+from pi_cli.pods import replies
 from tests.fleet.facts import COMMIT, H100, PLANNED, POD, REALITY, TEXT, read
 from tests.properties import PROPERTY
 
@@ -20,7 +20,7 @@ MODEL = 'version = 1\n[pods.dc1]\ngpus = []\n[pods.dc1.models.q]\nmodel = "m"\ng
 ANY = st.text(max_size=12)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)
 WORD = st.sampled_from(["--max-model-len", "-tp"]) | ANY
-WORDS = st.lists(st.tuples(WORD, st.sampled_from(agent.ORIGINS)), max_size=8)
+WORDS = st.lists(st.tuples(WORD, st.sampled_from(replies.ORIGINS)), max_size=8)
 MODELS = st.builds(
     lambda words, knows, **others: ModelFacts(
         arguments=tuple(word for word, _ in words),

@@ -116,7 +116,7 @@ def test_no_models_say_how_to_start_one() -> None:
     assert "no models run; start one with `pi start MODEL --name NAME`" in shown
 
 
-TEXTS = st.text(max_size=80).map(safe_line)  # as `pods.agent` makes it
+TEXTS = st.text(max_size=80).map(safe_line)  # as `pods.replies` makes it
 NUMBERS = st.one_of(st.none(), st.floats(0, 2.0**62))
 SIZES_IN_MIB = st.one_of(st.none(), st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)))
 GPUS = st.builds(
