@@ -19,7 +19,8 @@ SSH = {"asyncssh", "cryptography"}
 HTTP = {"httpx2", "openai"}
 HEAVY = SSH | HTTP | {"rich", "pydantic", "huggingface_hub", "prompt_toolkit", "filelock", "yaml", "tomllib"}
 # What a plain line of list, logs, stop and ssh does without: `_ssl` is the library behind `ssl`.
-PLAIN = HEAVY - SSH | {"typer", "_ssl", "argparse", "asyncssh.sftp", "asyncssh.scp", "pi_cli.commands.app"}
+PLAIN = HEAVY - SSH | {"typer", "_ssl", "argparse", "asyncssh.sftp", "asyncssh.scp"}
+PLAIN |= {"pi_cli.commands.app", "pi_cli.view.checklist"}
 GPU = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "80GB"}
 MODEL = {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": "0", "pid": 7}
 STATE = {"pods": {"dc1": {"ssh": "ssh -p 9 root@127.0.0.1", "gpus": [GPU], "models": {"q": MODEL}}}, "active": "dc1"}

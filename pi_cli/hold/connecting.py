@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from pi_cli.hold import conversation, shadow
 from pi_cli.hold.session import HeldSession
-from pi_cli.ssh import head_start
 from pi_cli.store import debug
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ async def connect(
             yield cast("PodSession", held)  # it has all that one has; a test compares them
             session, is_doubtful = held.own_session, held.is_doubtful
         else:
+            from pi_cli.ssh import head_start
+
             head_start.begin(pod)
             session, is_doubtful = await stack.enter_async_context(log_in()), False
             yield session

@@ -143,11 +143,11 @@ def _folder() -> Path:
 
 def _name() -> str:
     """Return a name that no other pi, configuration or machine has: a holder serves its equals only."""
-    import hashlib  # not loaded where no link was ever held
-    import socket
+    import socket  # not loaded where no link was ever held
+    import zlib
 
-    def digest(*parts: str) -> str:
-        return hashlib.sha256(b"".join(os.fsencode(part) + b"\0" for part in parts)).hexdigest()[:8]
+    def checksum(*parts: str) -> str:  # nobody else writes here, and `hashlib` loads OpenSSL
+        return format(zlib.crc32(b"".join(os.fsencode(part) + b"\0" for part in parts)), "08x")
 
     files = []
     for folder in (paths.asset(AGENT), Path(__file__).parent):
@@ -155,5 +155,5 @@ def _name() -> str:
             if entry.name.endswith(".py"):
                 status = entry.stat()
                 files += [entry.path, str(status.st_mtime_ns), str(status.st_size)]
-    configuration = digest(str(paths.config_dir().absolute()), socket.gethostname())
-    return f"{configuration}-{digest(__version__, sys.prefix, *files)}"
+    configuration = checksum(str(paths.config_dir().absolute()), socket.gethostname())
+    return f"{configuration}-{checksum(__version__, sys.prefix, *files)}"

@@ -5,15 +5,14 @@ an API key and from the uid of the launch, so an answer fits one launch only, an
 
 A forwarded port proves in the same way that pi itself forwards it: with a key that only this user's processes know.
 
-Without `httpx2`, which takes as long to load as everything else that `pi list` needs.
+Without `httpx2`, which takes as long to load as everything else that `pi list` needs. What loads OpenSSL is imported
+only when there is an answer to judge.
 """
 
 import asyncio
-import hashlib
-import hmac
 import json
+import os
 import re
-import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,6 +64,10 @@ class Answer:
 
     def proves(self, identity: Identity) -> bool:
         """Return whether the server has proved to know one of the proof keys."""
+        if not self.proofs:
+            return False
+        import hmac
+
         message = f"{self.nonce} {identity.port}".encode()
         expected = [_hmac(key, message) for key in identity.proof_keys]
         return any(hmac.compare_digest(proof, right) for proof in self.proofs for right in expected)
@@ -75,7 +78,7 @@ async def challenge(reader: Reader, writer: Writer, *, host: str = "pod", route:
 
     If it proves itself, the connection can be used for requests. Raises `OSError` and the errors of the connection.
     """
-    nonce = secrets.token_hex(32)
+    nonce = os.urandom(32).hex()
     writer.write(f"GET {route}?nonce={nonce} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     with suppress(TimeoutError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         async with asyncio.timeout(PROOF_TIMEOUT):
@@ -171,4 +174,7 @@ async def _more(reader: Reader, so_far: int) -> bytes:
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:
+    import hashlib
+    import hmac
+
     return hmac.new(key, message, hashlib.sha256).digest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pi_cli.errors import PiError, StateUnreadable
 from pi_cli.events import Note, Report
 from pi_cli.hints import fill
-from pi_cli.models import lease_words, model_status, public_ports, start_words, watching
+from pi_cli.models import lease_words, model_status, public_ports, watching
 from pi_cli.models.identity import Identity
 from pi_cli.models.model_status import Listed, endpoint, remembered, status_after
 from pi_cli.models.public_ports import PublicPorts, Verdict
@@ -156,6 +156,8 @@ def _entry(before: Model | None, running: RunningModel) -> Model:
     entry = running.entry
     entry.extra = (before.extra if before else {}) | entry.extra
     if before and before.uid != entry.uid:  # another start, maybe of another client
+        from pi_cli.models import start_words
+
         entry.extra.pop(start_words.KEY, None)
     if before and not running.uid:  # written by hand: the pod does not know the model's repository
         entry.model = before.model

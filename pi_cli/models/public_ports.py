@@ -16,7 +16,6 @@ from threading import Thread
 from pi_cli.errors import BadUsage, PiError
 from pi_cli.models import identity, model_status
 from pi_cli.models.identity import Answer, Identity
-from pi_cli.ssh import ssh_command
 from pi_cli.store import port_verdicts, state
 from pi_cli.store.port_verdicts import FRESH, Place, PortVerdict
 from pi_cli.store.records import Model, Pod
@@ -141,6 +140,8 @@ def place_of(pod: str, host: str, model: Model) -> Place | None:
 
 def _address(pod: Pod) -> str | None:
     """Return the host of an ssh command if it is an address: a name may mean another one in the ssh configuration."""
+    from pi_cli.ssh import ssh_command
+
     try:
         host = ssh_command.parse(pod.ssh).host
     except BadUsage:

@@ -12,11 +12,8 @@ from pi_cli import waits
 from pi_cli.errors import PiError, PodUnreachable
 from pi_cli.hints import fill
 from pi_cli.hold.session import HeldSession, Wish
-from pi_cli.pods import agent_program
 from pi_cli.safe import safe
-from pi_cli.ssh import refusals
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed, OutputSink
-from pi_cli.ssh.first import First
 from pi_cli.store import debug
 
 if TYPE_CHECKING:
@@ -347,6 +344,8 @@ async def own_connection(
 
     `deadline` waits for a login that begins only now.
     """
+    from pi_cli.ssh.first import First
+
     first = First(sending.command, sending.input if operation in READS else b"")
     if isinstance(session, HeldSession):
         return await session.own(deadline, first)
@@ -361,7 +360,8 @@ def _sending(
 
     `is_whole`: more follows the request, and so nothing could be sent twice.
     """
-    from pi_cli.pods.sending import Sending  # not loaded by commands that need only a held link
+    from pi_cli.pods import agent_program  # not loaded by commands that need only a held link
+    from pi_cli.pods.sending import Sending
 
     modules = needs(operation, request)
     is_kept = modules in agent_program.KEPT and not is_whole
@@ -377,6 +377,8 @@ def _kept(session: PodSession, sending: Sending | None, message: protocol.Kept) 
 
 def needs(operation: protocol.Operation, request: protocol.Request) -> str:
     """Return for which operation of `agent_program` the modules are that a request needs."""
+    from pi_cli.pods import agent_program
+
     return agent_program.LEASED_START if request.get("lease") else operation
 
 
@@ -429,6 +431,8 @@ def raise_no_answer(session: PodSession, done: Completed, noise: bytes) -> NoRet
             f"pod `{pod}` did not answer: its python3 was killed (out of memory?)",
             hint=fill("see what uses the memory with `pi ssh {pod} free -g`", pod=pod),
         )
+    from pi_cli.ssh import refusals
+
     said = safe((done.stderr or noise).decode("utf-8", "replace")).strip()
     output = said.splitlines()
     check = fill("check whether `pi ssh {pod} python3 --version` works", pod=pod)

@@ -13,7 +13,6 @@ from pi_cli.errors import BadUsage, PiError, raise_any
 from pi_cli.events import Ended, Report
 from pi_cli.hints import fill
 from pi_cli.hold import connecting
-from pi_cli.ssh import ssh_command
 from pi_cli.store import debug
 from pi_cli.store.records import Pod
 
@@ -52,9 +51,10 @@ async def on_each(
         try:
             async with slots, AsyncExitStack() as stack:
                 stack.enter_context(debug.bugs_as_errors(f"working on `{name}`"))
-                slot = host_slots[_host(name, pod)]
                 new = name in accept_new
-                log_in = partial(_logged_in, name, pod, slot, learn=name in learn, accept_new=new, at_once=at_once)
+                log_in = partial(
+                    _logged_in, name, pod, host_slots, learn=name in learn, accept_new=new, at_once=at_once
+                )
                 held = connecting.connect(name, pod.ssh, connect_timeout=pod.connect_timeout, log_in=log_in)
                 session = await stack.enter_async_context(log_in() if name in learn else held)
                 await work(session)
@@ -114,7 +114,13 @@ async def together(pods: Mapping[str, Pod], work: Callable[[Mapping[str, PodSess
 
 
 def _logged_in(
-    name: str, pod: Pod, slot: asyncio.Semaphore, *, learn: bool, accept_new: bool, at_once: bool
+    name: str,
+    pod: Pod,
+    host_slots: Mapping[str, asyncio.Semaphore],
+    *,
+    learn: bool,
+    accept_new: bool,
+    at_once: bool,
 ) -> AbstractAsyncContextManager[PodSession]:
     """Log in to a pod while its host has a slot for that."""
     from pi_cli.ssh import login  # not over a held link: it takes longer to load than the rest of `pi list`
@@ -126,12 +132,14 @@ def _logged_in(
         accept_new=accept_new,
         connect_timeout=pod.connect_timeout,
         at_once=at_once,
-        slot=slot,
+        slot=host_slots[_host(name, pod)],
     )
 
 
 def _host(name: str, pod: Pod) -> str:
     """Return the host of a pod's ssh command; of several pods, the error names the one whose entry is broken."""
+    from pi_cli.ssh import ssh_command  # not over a held link
+
     try:
         return ssh_command.parse(pod.ssh).host
     except BadUsage as error:

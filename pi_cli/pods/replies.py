@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -265,6 +264,8 @@ def _vllm_file(reply: protocol.Abilities) -> VllmFile:
     packed = checks.string(reply["packed"])
     content = _unpacked(packed, MAX_ABILITIES, "a packed file")
     checks.whole(reply["size"], maximum=MAX_ABILITIES)
+    import hashlib  # it loads OpenSSL, and few commands get such a reply
+
     if packed and hashlib.sha256(content).hexdigest() != digest:
         raise InvalidValue(digest, "the digest of the content")
     return VllmFile(

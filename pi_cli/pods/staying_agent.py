@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pi_cli import waits
-from pi_cli.pods import agent_link, agent_program
+from pi_cli.pods import agent_link
 from pi_cli.pods.agent_link import MarkedLines, OnEvent, PodHangs
-from pi_cli.pods.sending import Sending, with_size
 from pi_cli.ssh.completed import EXIT_TIMEOUT, Completed
 
 if TYPE_CHECKING:
     from agent import protocol
 
+    from pi_cli.pods.sending import Sending
     from pi_cli.ssh.session import PodSession
 
 
@@ -66,6 +66,9 @@ class StayingAgent:
         """Wait for the login, and return the first request, which may travel with it."""
         if self._process:
             return None
+        from pi_cli.pods import agent_program
+        from pi_cli.pods.sending import Sending
+
         program = agent_program.packed(agent_link.needs(operation, request))
         sending = Sending(self.pod, program, agent_link.envelope(self._session, operation, request, stays=True))
         self._session = await agent_link.own_connection(self._session, operation, sending)
@@ -78,6 +81,9 @@ class StayingAgent:
         needs = agent_link.needs(operation, request)
         if self._process is None:
             assert sending
+            from pi_cli.pods import agent_program
+            from pi_cli.pods.sending import with_size
+
             has = frozenset(agent_program.names(needs))
             self._inputs.put_nowait(with_size(agent_program.packed(self._then, has)))
             self._process = asyncio.create_task(

@@ -16,12 +16,14 @@ from pi_cli import units
 from pi_cli.events import Announced, Counted, Ended, Event, Note, Output, Phase, Progress, Report, Step
 from pi_cli.lazy_dataclasses import dataclass, field
 from pi_cli.safe import safe
-from pi_cli.view import checklist, late, lines, questions, terminal
+from pi_cli.view import late, lines, terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
     from rich.table import Table
+
+    from pi_cli.view import checklist
 
 PERCENT_STEP = 25  # percent of a download between two plain lines
 LINE_INTERVAL = 60.0  # seconds after which another line is printed in any case
@@ -133,13 +135,15 @@ class _PodRow:
     printed_phase: str = ""
     ended: float | None = None
     failure: str | None = None
-    setup: checklist.Setup | None = None  # of a pod that is set up too
+    setup: "checklist.Setup | None" = None  # of a pod that is set up too
 
     def update(self, event: Event) -> None:
         match event:
             case Phase():
                 self.phase, self.ended, self.failure = _phase(event), None, None
             case Step() | Announced() | Counted():
+                from pi_cli.view import checklist  # takes as long to load as the table of `pi list`
+
                 self.setup = self.setup or checklist.Setup(self.pod)
                 self.setup.update(event)
                 step = self.setup.current
@@ -182,6 +186,8 @@ def _live(rows: dict[str, _PodRow], *, is_late: bool) -> Iterator[Report]:
         from pi_cli.view import live
 
         return live.view(console(), render, refresh_per_second=8)
+
+    from pi_cli.view import questions
 
     with questions.drawing(lambda: late.LateView(view) if is_late else view()):
 
@@ -267,8 +273,11 @@ def _print_plainly(row: _PodRow, event: Event, *, is_alone: bool) -> None:
             say(f"{DOWNLOADING} {row.download.text()}")
         case Note(text=text):
             say(text)
-        case Step(name=name, state=state) if row.setup and state in checklist.END_STATES:
-            say(checklist.end_line(row.setup.items[name]))
+        case Step(name=name, state=state) if row.setup:
+            from pi_cli.view import checklist
+
+            if state in checklist.END_STATES:
+                say(checklist.end_line(row.setup.items[name]))
         case Ended(failure=failure) if failure and not is_alone:
             say("failed")  # the error says why, in the end
         case _:
