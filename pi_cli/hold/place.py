@@ -86,12 +86,15 @@ def _descriptor(folder: Path, inode: int) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def find() -> Place | None:
-    """Return the place of the holder if its folder is there and no other user can enter it."""
+def find(*, as_installed: bool = False) -> Place | None:
+    """Return the place of the holder if its folder is there and no other user can enter it.
+
+    `as_installed`: that of the pi that is installed now, another one if pi was updated while this process runs.
+    """
     with suppress(OSError):
         folder = _folder()
         if is_private(folder):
-            return Place(folder, _name())
+            return Place(folder, f"{_configuration()}-{_installed() if as_installed else _loaded()}")
     return None
 
 
@@ -141,19 +144,32 @@ def _folder() -> Path:
     return paths.config_dir().absolute() / "hold"
 
 
-def _name() -> str:
-    """Return a name that no other pi, configuration or machine has: a holder serves its equals only."""
+def _configuration() -> str:
+    """Return the first part of a name: this configuration, on this machine."""
     import socket  # not loaded where no link was ever held
-    import zlib
 
-    def checksum(*parts: str) -> str:  # nobody else writes here, and `hashlib` loads OpenSSL
-        return format(zlib.crc32(b"".join(os.fsencode(part) + b"\0" for part in parts)), "08x")
+    return _checksum(str(paths.config_dir().absolute()), socket.gethostname())
 
+
+def _installed() -> str:
+    """Return the second part of a name: the pi that is installed now. A holder serves its equals only."""
     files = []
     for folder in (paths.asset(AGENT), Path(__file__).parent):
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name.endswith(".py"):
                 status = entry.stat()
                 files += [entry.path, str(status.st_mtime_ns), str(status.st_size)]
-    configuration = checksum(str(paths.config_dir().absolute()), socket.gethostname())
-    return f"{configuration}-{checksum(__version__, sys.prefix, *files)}"
+    return _checksum(__version__, sys.prefix, *files)
+
+
+@cache
+def _loaded() -> str:
+    """Return the pi of this process: a command asks for each of its pods, and looking at all files takes a while."""
+    return _installed()
+
+
+def _checksum(*parts: str) -> str:
+    import zlib
+
+    data = b"".join(os.fsencode(part) + b"\0" for part in parts)
+    return format(zlib.crc32(data), "08x")  # nobody else writes to the folder, and `hashlib` loads OpenSSL

@@ -103,7 +103,8 @@ class _Holder:
                 if is_current:
                     del self._links[each.pod]
         with suppress(PiError):
-            held = settings.seconds_held() if place.find() == self._place else 0.0  # else pi was updated
+            is_current = place.find(as_installed=True) == self._place  # else pi was updated
+            held = settings.seconds_held() if is_current else 0.0
             idle = [pod for pod, each in self._links.items() if not each.clients and link.clock() - each.used_at > held]
             await self._end(idle)
         files = _versions()

@@ -49,7 +49,7 @@ class PublicPorts:
     async def asking(self, pods: Mapping[str, Pod]) -> AsyncIterator[None]:
         """Ask the ports of the recorded models of these pods while the block runs; what has no answer then is left."""
         for name, pod in pods.items():
-            if host := self._hosts.get(name) or _address(pod):
+            if pod.models and (host := self._hosts.get(name) or _address(pod)):
                 for model in pod.models.values():
                     self.ask(place_of(name, host, model))
         try:
