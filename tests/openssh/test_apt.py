@@ -38,7 +38,7 @@ def fails(pod: OpensshPod, patience: int = 300) -> str:
 
 
 def test_another_apt_is_waited_for_and_named(pod: OpensshPod) -> None:
-    pod.check("apt-get -q update")
+    pod.check("apt-get -q update", timeout=300)
     pod.check(f"({OTHER}) > ~/other.log 2>&1 < /dev/null & ")
     until((pod.home / "held").exists, seconds=60)
     pid = next(each.pid for each in pod.processes() if each.args[:2] == ["apt-get", "-qy"])
@@ -58,7 +58,7 @@ def test_another_apt_is_waited_for_and_named(pod: OpensshPod) -> None:
 
 
 def test_a_full_disk_is_called_so(pod: OpensshPod) -> None:
-    pod.check("apt-get -q update && mount -t tmpfs -o size=64k full /var/cache/apt/archives")
+    pod.check("apt-get -q update && mount -t tmpfs -o size=64k full /var/cache/apt/archives", timeout=300)
     assert fails(pod) == "cannot install make: the disk is full"
 
 

@@ -84,7 +84,7 @@ def pod(openssh_pod: OpensshPod) -> OpensshPod:
     """A pod with a simulated GPU, its driver's version in `~/driver`, where the essentials are in place."""
     openssh_pod.install("nvidia-smi", FAKE_NVIDIA_SMI)
     shutil.copytree(REMOTE, openssh_pod.home / "remote")
-    openssh_pod.check("apt-get -q update && apt-get -qy install --no-install-recommends curl python3")
+    openssh_pod.check("apt-get -q update && apt-get -qy install --no-install-recommends curl python3", timeout=300)
     return openssh_pod
 
 

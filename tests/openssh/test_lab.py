@@ -99,7 +99,7 @@ def test_a_pod_gives_terminals(openssh_pod: OpensshPod) -> None:
 
 
 def test_a_pod_reaches_the_package_mirrors_that_the_host_reaches(openssh_pod: OpensshPod) -> None:
-    update = openssh_pod.run("apt-get update --error-on=any")
+    update = openssh_pod.run("apt-get update --error-on=any", timeout=300)
     assert update.returncode == 0, update.stdout + update.stderr
 
 

@@ -170,7 +170,7 @@ def test_what_sudo_started_for_a_user_ends_too(quick: OpensshPod, number: signal
     """Faults 77 and 82: sudo gives it another user, another session, and none of our variables."""
     (quick.root / "usr/local/bin/apt-get").unlink()
     (quick.root / "usr/local/bin/sudo").unlink()
-    quick.check("apt-get update && apt-get install -y --no-install-recommends sudo")
+    quick.check("apt-get update && apt-get install -y --no-install-recommends sudo", timeout=300)
     quick.check("useradd -m -s /bin/bash ubuntu && echo 'ubuntu ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ubuntu")
     quick.check("echo 'Defaults use_pty' >> /etc/sudoers.d/ubuntu; cp -r ~/.ssh ~/.demo ~ubuntu/")
     quick.check("chown -R ubuntu: ~ubuntu")
