@@ -116,7 +116,7 @@ async def together(pods: Mapping[str, Pod], work: Callable[[Mapping[str, PodSess
 def _logged_in(
     name: str,
     pod: Pod,
-    host_slots: Mapping[str, asyncio.Semaphore],
+    host_slots: defaultdict[str, asyncio.Semaphore],
     *,
     learn: bool,
     accept_new: bool,
