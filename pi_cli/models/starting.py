@@ -34,7 +34,7 @@ from pi_cli.models.start_options import StartOptions
 from pi_cli.models.start_progress import StartProgress
 from pi_cli.planning.plan import Plan
 from pi_cli.planning.profile import is_folder
-from pi_cli.pods import agent, agent_program, machine, shell, staying_agent
+from pi_cli.pods import agent, agent_program, bare_source, machine, shell, staying_agent
 from pi_cli.pods.machine import Machine
 from pi_cli.pods.reports import StartEnd
 from pi_cli.pods.staying_agent import StayingAgent
@@ -399,7 +399,7 @@ def request(
         "beside": list(plan.beside),
         "memory": plan.memory,
         "known": model_status.known(recorded.models),
-        "parser": agent_program.compressed(agent_program.bare(_program("parse_arguments"))),
+        "parser": agent_program.compressed(bare_source.bare(_program("parse_arguments"))),
         "middleware": agent_program.compressed(_program("require_key")),
         "min_vllm": plan.min_vllm,
         "download": not is_folder(plan.model),

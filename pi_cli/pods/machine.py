@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pi_cli.diagnosis import cuda_errors
 from pi_cli.events import Note, Report
-from pi_cli.pods import agent, agent_program, nvidia
+from pi_cli.pods import agent, bare_source, nvidia
 from pi_cli.pods.nvidia import Holder
 from pi_cli.pods.reports import CudaAnswer, Disk, Remark, RunningModel, StartEvent, VllmFile
 from pi_cli.store import vllm_files
@@ -78,7 +78,7 @@ async def inspect(
     itself is stored, if pi does not have it yet.
     """
     queries = {"gpu_query": nvidia.GPU_QUERY, "gpu_list": nvidia.GPU_LIST}
-    question = agent_program.bare(cuda_errors.question()) if ask_cuda else None
+    question = bare_source.bare(cuda_errors.question()) if ask_cuda else None
 
     def tell(event: StartEvent) -> None:
         if isinstance(event, Remark):

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from pi_cli.store import paths
 
-MADE_BY = ("agent_program.py", "program_cache.py")  # in this folder; the rest is `remote/agent`
+MADE_BY = ("agent_program.py", "bare_source.py", "program_cache.py")  # in this folder; the rest is `remote/agent`
 
 Make = Callable[..., bytes]
 

@@ -15,7 +15,7 @@ from agent import gpus
 
 from pi_cli.demo.pod import CUDA_LIBRARY
 from pi_cli.diagnosis import cuda_errors
-from pi_cli.pods import agent_program, nvidia
+from pi_cli.pods import bare_source, nvidia
 from pi_cli.store import paths
 from tests.agent.machine import Machine, messages, start_request
 from tests.pods.test_nvidia import THEIR_SLICES, TWO_WITH_SLICES
@@ -80,7 +80,7 @@ def asked_about_cuda(machine: Machine, faults: str, rows: str = ROWS, **request:
     (machine.home / "rows").write_text(rows.lstrip())
     machine.install("nvidia-smi", "#!/bin/sh\ncat ~/rows\n")
     machine.environ = {"PI_DEMO_CUDA": str(machine.home / "libcuda.py")}
-    answer = inspect(machine, cuda=agent_program.bare(cuda_errors.question()), **request)["cuda"]
+    answer = inspect(machine, cuda=bare_source.bare(cuda_errors.question()), **request)["cuda"]
     assert isinstance(answer, dict)
     return answer
 

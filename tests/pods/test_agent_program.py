@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from pi_cli.pods import agent_program
+from pi_cli.pods import agent_program, bare_source
 
 
 class _Bare(ast.NodeTransformer):
@@ -61,7 +61,7 @@ def meaning(module: str) -> str:
 @pytest.mark.parametrize("name", [name for name in agent_program.MODULES if agent_program.source(name)])
 def test_it_is_sent_without_docstrings_comments_and_types_and_does_the_same(name: str) -> None:
     whole = agent_program.source(name)
-    bare = agent_program.bare(whole)
+    bare = bare_source.bare(whole)
     assert meaning(bare) == meaning(whole)
     assert len(bare) < len(whole)
 
@@ -140,4 +140,4 @@ def test_a_start_with_a_lease_gets_what_it_needs_and_the_watcher_has_exactly_its
 
 def test_a_sixth_of_the_source_is_not_sent() -> None:
     whole = [agent_program.source(name) for name in agent_program.MODULES]
-    assert sum(map(len, map(agent_program.bare, whole))) < 0.84 * sum(map(len, whole))
+    assert sum(map(len, map(bare_source.bare, whole))) < 0.84 * sum(map(len, whole))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pi_cli.diagnosis import cuda_errors
-from pi_cli.pods import agent_program
+from pi_cli.pods import bare_source
 from tests import executables
 from tests.every import every
 from tests.remote.machine import SCRIPT, Machine
@@ -255,7 +255,7 @@ def test_the_compatibility_library_that_models_will_load_is_asked(driver: Driver
 
 def test_the_program_does_the_same_as_the_agent_gets_it(driver: Driver) -> None:
     """Without comments, and as an argument of Python."""
-    program = agent_program.bare(cuda_errors.question())
+    program = bare_source.bare(cuda_errors.question())
     variables = {"LIBCUDA_FAULTS": TWO, "LD_LIBRARY_PATH": str(driver.library.parent)}
     command = [sys.executable, "-I", "-S", "-c", program, "--expect", "3"]
     answer = json.loads(subprocess.run(command, env=variables, capture_output=True, check=True).stdout)

@@ -13,10 +13,10 @@ import pytest
 from agent import arguments
 
 from pi_cli.demo.engine import package
-from pi_cli.pods import agent_program
+from pi_cli.pods import bare_source
 from pi_cli.store import paths
 
-PROGRAM = agent_program.bare(paths.asset("remote/parse_arguments.py").read_text(encoding="utf-8"))  # as it is sent
+PROGRAM = bare_source.bare(paths.asset("remote/parse_arguments.py").read_text(encoding="utf-8"))  # as it is sent
 
 
 @pytest.fixture
