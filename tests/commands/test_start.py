@@ -8,17 +8,24 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi_cli.demo.pod import EmbeddedPod
 from tests.conftest import KEY, TOKEN, Pi, pods_json
-from tests.forkserver import FORKSERVER
+from tests.forkserver import FORKSERVER, Forked
 from tests.until import until
 
 
 def running(pod: EmbeddedPod) -> list[str]:
     return [" ".join(process.command) for process in pod.processes() if "serve" in process.command]
+
+
+def until_said(process: "Forked | subprocess.Popen[Any]", text: str) -> None:
+    """Read what a process says until a line has this text."""
+    assert process.stderr
+    assert any(text in line for line in process.stderr), f"it has not said {text}"
 
 
 def test_a_started_model_is_ready_recorded_and_really_answers(pi: Pi, pod: EmbeddedPod) -> None:
@@ -181,12 +188,10 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
     (pod.home / ".demo" / "hf.json").write_text(json.dumps({"seconds": 60 if moment == "downloading" else 0.1}))
     words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=8"]
     with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
-        assert starting.stderr is not None
-        for line in starting.stderr:
-            if moment in line:
-                break
+        until_said(starting, moment)
         starting.send_signal(signal.SIGINT)
         assert starting.wait(timeout=20) == 130
+        assert starting.stderr
         after = starting.stderr.read()
         assert "Traceback" not in after
         assert after.rstrip().endswith("`q` is stopped")
@@ -198,17 +203,13 @@ def test_ctrl_c_stops_the_start(pod: EmbeddedPod, moment: str) -> None:
 def test_a_second_ctrl_c_says_what_may_still_run(pod: EmbeddedPod) -> None:
     words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=20"]
     with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
-        assert starting.stderr is not None
-        for line in starting.stderr:
-            if "starting vLLM" in line:
-                break
+        until_said(starting, "starting vLLM")
         for process in (each for each in pod.processes() if "serve" in each.command):
             os.kill(process.pid, signal.SIGSTOP)  # stopping it takes long enough for a second signal
         starting.send_signal(signal.SIGINT)
-        for line in starting.stderr:
-            if "cleaning up" in line:
-                break
+        until_said(starting, "cleaning up")
         starting.send_signal(signal.SIGINT)
+        assert starting.stderr
         after = starting.stderr.read()
         assert starting.wait(timeout=20) == 130
     assert "the pod has not confirmed that `q` is stopped" in after
@@ -220,10 +221,7 @@ def test_kill_9_of_pi_leaves_nothing_that_the_next_list_does_not_show(pi: Pi, po
     """Fault 27, at one moment."""
     words = ["start", "Qwen/Qwen3-8B", "--name", "q", "--vllm", "--simulate", "slow=4"]
     with FORKSERVER.start(words, stdout=subprocess.DEVNULL) as starting:
-        assert starting.stderr is not None
-        for line in starting.stderr:
-            if "starting vLLM" in line:
-                break
+        until_said(starting, "starting vLLM")
         starting.kill()
     assert pods_json()["pods"]["dc1"]["models"] == {}
     [listed] = pi("list", "--json").json
